@@ -1,0 +1,1 @@
+"""Backends: the calls to models, through LiteLLM."""

@@ -1,0 +1,207 @@
+"""One tree of errors. Everything that eccos raises on purpose is an `EccosError`.
+
+    EccosError
+    ├── InputError                     something that you gave us is wrong (exit code 1)
+    │   ├── ConfigError                the YAML file; carries every problem found, each with its place
+    │   ├── DataError                  an outcomes, questions or prices file, with its line
+    │   ├── RequestError               a request that no model could be asked
+    │   ├── UnknownModelError          a model that the pool does not have
+    │   ├── UnknownDecisionError       a decision id that was never given out
+    │   └── ArtifactError              a fitted predictor that does not match encoder, pool or format
+    ├── HistoryError                   a history made with another encoder or dimension, or unreachable
+    ├── RoutingError                   no model may or can take the request
+    │   ├── NoEligibleModelError       every model was ruled out, and says by which filter
+    │   ├── InfeasibleError            a constraint that cannot be met: wanted and attainable
+    │   └── Overloaded                 no free slot before the deadline, or the queue is full
+    ├── BackendError                   one call to one model failed
+    │   └── StreamInterrupted          ... after some of its answer had arrived
+    ├── AttemptsExhausted              every model that was tried failed; lists each attempt
+    └── MissingDependencyError         an optional package is not installed; says the line that installs it
+
+Messages name the rule, the offending value, its place and the way out. No message ever holds a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` was probably meant to be, or None."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` or an empty string, to end a message with."""
+    nearest = nearest_name(name, known)
+    return f"; did you mean {nearest!r}?" if nearest else ""
+
+
+class EccosError(Exception):
+    """Base of every error that eccos raises on purpose."""
+
+
+class InputError(EccosError):
+    """Something that the caller gave is wrong; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a file: where (path inside the file) and what (rule, value, way out)."""
+
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+
+class ConfigError(InputError):
+    """Every problem found in a configuration file, reported at once."""
+
+    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+        self.file = file
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{file}: {problem}" for problem in self.problems))
+
+
+class DataError(InputError):
+    """A line of a data file that cannot be used. `line` counts from 1; None when the whole file is meant."""
+
+    def __init__(self, file: str, message: str, line: int | None = None) -> None:
+        self.file = file
+        self.line = line
+        super().__init__(f"{file}{f':{line}' if line is not None else ''}: {message}")
+
+
+class RequestError(InputError):
+    """A request that cannot be asked of any model: empty, malformed, or without a user message."""
+
+
+class UnknownModelError(InputError):
+    """A model name that the pool does not have."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        self.known = tuple(known)
+        listed = ", ".join(self.known) or "none"
+        super().__init__(f"unknown model {name!r}{did_you_mean(name, self.known)} The pool has: {listed}.")
+
+
+class UnknownDecisionError(InputError):
+    """A decision id that this router never gave out, or has forgotten."""
+
+    def __init__(self, decision_id: str) -> None:
+        self.decision_id = decision_id
+        super().__init__(f"unknown decision {decision_id!r}: no such decision was made here, or it is no longer kept")
+
+
+class ArtifactError(InputError):
+    """A fitted predictor on disk that does not fit encoder, pool or format version."""
+
+
+class HistoryError(EccosError):
+    """A history that cannot be used: made with another encoder or dimension, damaged, or unreachable."""
+
+
+class RoutingError(EccosError):
+    """No model may or can take the request."""
+
+
+class NoEligibleModelError(RoutingError):
+    """Every model of the pool was ruled out. `reasons` says, per model, which filter did it."""
+
+    def __init__(self, request_id: str, reasons: Mapping[str, str]) -> None:
+        self.request_id = request_id
+        self.reasons = dict(reasons)
+        listed = "; ".join(f"{model}: {reason}" for model, reason in self.reasons.items())
+        super().__init__(f"request {request_id!r}: no model of the pool may answer it. {listed}")
+
+
+class InfeasibleError(RoutingError):
+    """A constraint that no assignment meets.
+
+    `constraint` names it, `wanted` and `attainable` are numbers in the constraint's own unit (mean quality in
+    [0, 1], USD, or requests).
+    """
+
+    def __init__(self, constraint: str, wanted: float, attainable: float, message: str) -> None:
+        self.constraint = constraint
+        self.wanted = wanted
+        self.attainable = attainable
+        super().__init__(message)
+
+
+class Overloaded(RoutingError):
+    """No eligible model had a free slot before the deadline, or the queue was full."""
+
+    def __init__(self, message: str, waited_s: float = 0.0, retry_after_s: float | None = None) -> None:
+        self.waited_s = waited_s
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class BackendError(EccosError):
+    """One call to one model failed. `retryable` says whether another try may help; `retry_after_s` when.
+
+    `kind` is a short stable word: timeout, rate_limit, authentication, context_window, content_policy, bad_request,
+    not_found, unavailable, connection, malformed_response, out_of_memory, overloaded, unknown.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        message: str,
+        *,
+        retryable: bool,
+        kind: str = "unknown",
+        retry_after_s: float | None = None,
+        status_code: int | None = None,
+    ) -> None:
+        self.model = model
+        self.retryable = retryable
+        self.kind = kind
+        self.retry_after_s = retry_after_s
+        self.status_code = status_code
+        super().__init__(f"{model}: {message}")
+
+
+class StreamInterrupted(BackendError):
+    """A stream broke after its first token. `received` is the text that had arrived; it is never restarted silently."""
+
+    def __init__(self, model: str, message: str, *, received: str, kind: str = "connection") -> None:
+        self.received = received
+        super().__init__(
+            model, f"{message} (the stream broke after {len(received)} characters)", retryable=False, kind=kind
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One failed call: which model, what kind of failure, the message, and how long it took."""
+
+    model: str
+    kind: str
+    message: str
+    latency_s: float
+
+
+class AttemptsExhausted(EccosError):
+    """Every model that the request may use was tried and failed; `attempts` lists them in order."""
+
+    def __init__(self, request_id: str, attempts: Sequence[Attempt]) -> None:
+        self.request_id = request_id
+        self.attempts = tuple(attempts)
+        listed = "; ".join(f"{a.model} ({a.kind}, {a.latency_s:.2f} s): {a.message}" for a in self.attempts)
+        super().__init__(f"request {request_id!r}: all {len(self.attempts)} attempts failed. {listed}")
+
+
+class MissingDependencyError(EccosError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, purpose: str, install: str) -> None:
+        self.package = package
+        super().__init__(f"{purpose} needs the package {package!r}, which is not installed: run `{install}`")

@@ -1,0 +1,1 @@
+"""Evaluation: replay of recorded outcomes, metrics, baselines, reports."""

@@ -1,0 +1,1 @@
+"""Histories: what every model made of past questions."""

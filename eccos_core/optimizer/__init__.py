@@ -1,0 +1,1 @@
+"""Optimizers: forecasts to assignments under constraints."""

@@ -1,0 +1,1 @@
+"""Predictors: vectors to forecasts of quality and tokens."""

@@ -1,0 +1,1 @@
+"""Workload: who is busy, and who may take more."""
