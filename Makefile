@@ -1,0 +1,66 @@
+# eccos: `make` alone lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# one thread per process: with both cores busy, two torch threads spin (docs/encoders.md)
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+export LITELLM_LOCAL_MODEL_COST_MAP := True
+export HF_HUB_OFFLINE := 1
+export ANONYMIZED_TELEMETRY := False
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types layers unit examples docs bench format constraints clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (two to three minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip==26.3"
+	@# torch first and alone: where a CPU build is offered it is taken, and nothing later replaces it
+	@$(BIN)/python -m pip install --quiet "torch==2.13.0"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+install: $(STAMP)  ## create .venv with everything in it (once; a second run does nothing)
+
+demo: $(STAMP)  ## route real questions over four tiny local models, and show what it saved
+	@$(BIN)/eccos demo
+
+test: lint types layers unit examples  ## everything that CI checks
+
+lint: $(STAMP)  ## ruff: style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## mypy --strict
+	$(BIN)/mypy
+
+layers: $(STAMP)  ## imports point down only
+	$(BIN)/lint-imports
+
+unit: $(STAMP)  ## all tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+examples: $(STAMP)  ## run every example and the commands of the README
+	$(BIN)/python examples/run_all.py
+
+docs: $(STAMP)  ## check that every link of the documentation leads somewhere
+	$(BIN)/python docs/check_links.py
+
+bench: $(STAMP)  ## every number that README and docs claim (see benchmarks/README.md)
+	$(BIN)/python benchmarks/run_all.py
+
+format: $(STAMP)  ## let ruff tidy the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: $(STAMP)  ## renew constraints.txt from what is installed
+	@(head -1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' | sort -f) > constraints.txt.new
+	@mv constraints.txt.new constraints.txt
+
+clean:  ## remove .venv and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
