@@ -116,14 +116,17 @@ class Request:
             if not source.strip():
                 raise RequestError("the question is empty; give a string with at least one word")
             return cls(messages=({"role": "user", "content": source},), **fields)
-        if isinstance(source, Sequence):
+        if isinstance(source, list | tuple):
             return cls(messages=tuple(source), **fields)
         raise RequestError(f"a request is a string or a list of chat messages, got {type(source).__name__}")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one model made of one question: the unit of the history. `quality` in [0, 1]; unknown tokens are None."""
+    """What one model made of one question: the unit of the history. `quality` in [0, 1]; unknown tokens are None.
+
+    `labels` belong to the question ("dataset", "category"): training targets, never inputs of a decision.
+    """
 
     question_id: str
     query: str
@@ -131,6 +134,7 @@ class Outcome:
     quality: float
     input_tokens: int | None = None
     output_tokens: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -108,6 +108,14 @@ class Workload(Protocol):
         """(M,) how many more requests each model can take now, in the pool's order; a large number when uncapped."""
         ...
 
+    def deciding(self) -> AbstractContextManager[IntArray]:
+        """The critical section in which a decision is made and its slot held; gives `free_slots()` as of now.
+
+        `hold` may be entered inside it (it is re-entrant), and never waits there, so that nothing that blocks or
+        awaits stands between choosing and holding.
+        """
+        ...
+
     def hold(self, model: str) -> AbstractContextManager[None]:
         """Holds one slot for the length of a `with` block; released exactly once, whatever happens.
 
@@ -124,12 +132,18 @@ class Workload(Protocol):
 class Backend(Protocol):
     """Calls one model. Raises `BackendError`, and `StreamInterrupted` when a stream breaks half way."""
 
-    def complete(self, model: str, request: Request) -> Completion: ...
+    def complete(self, model: str, request: Request) -> Completion:
+        """The whole answer of one call."""
+        ...
 
-    async def acomplete(self, model: str, request: Request) -> Completion: ...
+    async def acomplete(self, model: str, request: Request) -> Completion:
+        """The same, without blocking the event loop."""
+        ...
 
     def stream(self, model: str, request: Request) -> Iterator[Chunk]:
         """Chunks as they come; the last one carries the completion."""
         ...
 
-    def astream(self, model: str, request: Request) -> AsyncIterator[Chunk]: ...
+    def astream(self, model: str, request: Request) -> AsyncIterator[Chunk]:
+        """The same, without blocking the event loop."""
+        ...

@@ -1,0 +1,47 @@
+"""The order in which the models of one decision are tried, and what is said when all of them failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eccos_core.domain import Decision
+from eccos_core.errors import Attempt, AttemptsExhausted, BackendError, EccosError, StreamInterrupted
+
+# the request itself is at fault: no other model would do better
+FATAL_KINDS = frozenset({"bad_request"})
+
+
+class Attempts:
+    """Walks from the chosen model down its fallbacks; every failure is kept.
+
+    A failure that the request itself caused, or a stream that broke after its first token, ends the walk at once.
+    """
+
+    def __init__(self, decision: Decision, limit: int) -> None:
+        self._decision = decision
+        self._waiting: Sequence[str] = (decision.model, *decision.fallbacks)[: max(1, limit)]
+        self._failed: list[Attempt] = []
+
+    @property
+    def model(self) -> str:
+        """The model to try now."""
+        return self._waiting[0]
+
+    @property
+    def count(self) -> int:
+        """How many calls have been made, the current one included."""
+        return len(self._failed) + 1
+
+    def failed(self, error: BackendError, latency_s: float) -> None:
+        """Moves on to the next model, or raises: the error itself when another model cannot help, else
+        `AttemptsExhausted` with every attempt, when none is left."""
+        if isinstance(error, StreamInterrupted) or error.kind in FATAL_KINDS:
+            raise error
+        self._failed.append(Attempt(error.model, error.kind, str(error), latency_s))
+        self._waiting = self._waiting[1:]
+        if not self._waiting:
+            raise AttemptsExhausted(self._decision.request_id, self._failed) from error
+
+    def skipped(self, error: EccosError) -> None:
+        """The current model could not be tried (no free slot); the same rules as a failed call."""
+        self.failed(BackendError(self.model, str(error), retryable=True, kind="overloaded"), 0.0)

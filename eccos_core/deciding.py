@@ -1,0 +1,91 @@
+"""From an assignment to decisions: which model, which next, and why, in numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from eccos_core.domain import BoolArray, Decision, FloatArray, Forecast, IntArray, Prices, Request, new_id
+
+UNFAMILIAR = 0.2  # below this familiarity the reason says that the forecast is mostly the prior
+
+
+def scores(quality: FloatArray, cost_usd: FloatArray, eligible: BoolArray, prices: Prices) -> FloatArray:
+    """cost - lambda * quality + mu, (R, M) USD: what each request minimises alone; infinite where not eligible."""
+    return np.where(eligible, cost_usd - prices.quality * quality + prices.slots, np.inf)
+
+
+def decisions(
+    requests: Sequence[Request],
+    forecast: Forecast,
+    cost_usd: FloatArray,
+    eligible: BoolArray,
+    chosen: IntArray,
+    prices: Prices,
+    *,
+    floor_met: bool = True,
+    overhead_s: float = 0.0,
+) -> list[Decision]:
+    """One `Decision` per request. cost_usd (R, M), eligible (R, M), chosen (R,); overhead_s is per request.
+
+    Fallbacks are the other eligible models in the order of the same row's scores, so that a failure goes to the
+    next best under the same policy.
+    """
+    order = np.argsort(scores(forecast.quality, cost_usd, eligible, prices), axis=1, kind="stable")
+    candidates = eligible.sum(axis=1)
+    # plain Python numbers: indexing arrays one element at a time is what would take the time here
+    quality, errors, costs = forecast.quality.tolist(), forecast.quality_se.tolist(), cost_usd.tolist()
+    familiarity = forecast.familiarity.tolist()
+    made = []
+    for row, request in enumerate(requests):
+        best = int(chosen[row])
+        others = [int(column) for column in order[row, : candidates[row]] if column != best]
+        runner_up = others[0] if others else None
+        made.append(
+            Decision(
+                id=new_id(),
+                request_id=request.id,
+                model=forecast.models[best],
+                quality=quality[row][best],
+                quality_se=errors[row][best],
+                cost_usd=costs[row][best],
+                runner_up=None if runner_up is None else forecast.models[runner_up],
+                reason=_reason(forecast.models, quality[row], costs[row], best, runner_up, familiarity[row]),
+                fallbacks=tuple(forecast.models[column] for column in others),
+                familiarity=familiarity[row],
+                floor_met=floor_met,
+                usd_per_quality=prices.quality,
+                overhead_s=overhead_s,
+            )
+        )
+    return made
+
+
+def _reason(
+    models: Sequence[str],
+    quality: Sequence[float],
+    cost: Sequence[float],
+    best: int,
+    runner_up: int | None,
+    familiarity: float,
+) -> str:
+    said = f"{models[best]} is expected to answer well with probability {quality[best]:.2f} for {usd(cost[best])}"
+    if runner_up is None:
+        said += "; no other model may answer this"
+    else:
+        gained, extra = quality[runner_up] - quality[best], cost[runner_up] - cost[best]
+        more = f"{usd(extra)} more" if extra >= 0 else f"{usd(-extra)} less"
+        said += f"; {models[runner_up]}, the runner-up, would change that by {gained:+.2f} for {more}"
+    if familiarity < UNFAMILIAR:
+        said += "; nothing in the history is like this request, so this is mostly each model's average"
+    return said + "."
+
+
+def usd(amount: float) -> str:
+    """An amount for people: three significant digits, never in scientific notation (0.00000123 USD)."""
+    if amount == 0:
+        return "0 USD"
+    digits = max(2, 2 - math.floor(math.log10(abs(amount))))
+    return f"{amount:.{digits}f} USD"

@@ -1,0 +1,96 @@
+"""Hard filters: which model may answer which request. They are never traded against cost, fallbacks included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from eccos_core.domain import BoolArray, Capability, Model, Request
+from eccos_core.errors import NoEligibleModelError, UnknownModelError
+
+
+def needs_of(request: Request, *, streaming: bool = False) -> frozenset[Capability]:
+    """What the request needs of a model: what it says, and what its messages and parameters imply."""
+    needs = set(request.needs)
+    parameters = request.parameters
+    if parameters.get("tools") or parameters.get("functions"):
+        needs.add(Capability.TOOLS)
+        if parameters.get("parallel_tool_calls"):
+            needs.add(Capability.PARALLEL_TOOLS)
+    response_format = parameters.get("response_format")
+    if isinstance(response_format, type) or (
+        isinstance(response_format, Mapping) and response_format.get("type") == "json_schema"
+    ):
+        needs.add(Capability.JSON_SCHEMA)
+    if any(_has_image(message.get("content")) for message in request.messages):
+        needs.add(Capability.VISION)
+    if streaming:
+        needs.add(Capability.STREAMING)
+    return frozenset(needs)
+
+
+def _has_image(content: Any) -> bool:
+    if not isinstance(content, Sequence) or isinstance(content, str):
+        return False
+    return any(
+        isinstance(part, Mapping) and part.get("type") in ("image_url", "image", "input_image") for part in content
+    )
+
+
+def ruled_out(request: Request, model: Model, input_tokens: int, needs: frozenset[Capability]) -> str | None:
+    """Why `model` may not answer `request`, in words; None when it may.
+
+    The context window must hold the input and the output that was asked for (max_tokens, else one token).
+    """
+    if request.allow is not None and model.name not in request.allow:
+        return "not on the request's allow list"
+    if model.name in request.deny:
+        return "on the request's deny list"
+    if missing := sorted(request.required_tags - model.tags):
+        return f"lacks the tag {', '.join(missing)}"
+    if missing := sorted(needs - model.capabilities):
+        return f"cannot do {', '.join(missing)}"
+    if model.context_window is not None:
+        output_tokens = _requested_output(request)
+        if input_tokens + output_tokens > model.context_window:
+            return (
+                f"context window of {model.context_window} tokens is too small for {input_tokens} tokens in and "
+                f"{output_tokens} out"
+            )
+    return None
+
+
+def _requested_output(request: Request) -> int:
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = request.parameters.get(name)
+        if isinstance(value, int) and value > 0:
+            return value
+    return 1
+
+
+def eligible(
+    requests: Sequence[Request], models: Sequence[Model], input_tokens: Sequence[int], *, streaming: bool = False
+) -> BoolArray:
+    """(R, M) mask of who may answer what.
+
+    Raises `NoEligibleModelError`, with the reason per model, for a request that no model may answer, and
+    `UnknownModelError` for an allow or deny list that names a model outside the pool.
+    """
+    names = [model.name for model in models]
+    mask = np.ones((len(requests), len(models)), dtype=np.bool_)
+    for row, (request, tokens) in enumerate(zip(requests, input_tokens, strict=True)):
+        for name in (request.allow or frozenset()) | request.deny:
+            if name not in names:
+                raise UnknownModelError(name, names)
+        needs = needs_of(request, streaming=streaming)
+        reasons = {}
+        for column, model in enumerate(models):
+            reason = ruled_out(request, model, tokens, needs)
+            if reason is not None:
+                mask[row, column] = False
+                reasons[model.name] = reason
+        if not mask[row].any():
+            raise NoEligibleModelError(request.id, reasons)
+    return mask
