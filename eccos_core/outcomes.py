@@ -11,7 +11,7 @@ What is tolerated, and what is not:
   (a call that failed is not a wrong answer). An output with neither is an error: it is a misspelt key more often.
 - `input_tokens` and `output_tokens` are whole numbers >= 0, missing or null.
 - An id may come again, on the same line repeated or on one that adds models or fills in what was missing. A second
-  answer that contradicts the first (query, score, tokens or label) is an error that names both lines.
+  answer that contradicts the first (query, score or tokens) is an error that names both lines.
 - Other keys become labels when they are short words for a group of questions (see `_labels_of`); the rest is ignored.
   `reference` is never kept: it is the answer.
 """
@@ -21,21 +21,18 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import io
 import json
 import math
-import os
-import tempfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from eccos_core.domain import FloatArray, Outcome, OutcomeTable
 from eccos_core.errors import DataError, InputError, did_you_mean
+from eccos_core.files import atomic_writer, kind, parse_object, read_json_lines
 
 TEST_SHARE = 0.3
 MAX_LABEL_LENGTH = 64
@@ -69,9 +66,7 @@ def read_outcomes(path: str | Path) -> OutcomeTable:
     """
     rows = _read_rows(path)
     if not rows:
-        raise DataError(
-            str(path), "the file holds no questions; write one JSON object per line, with id, query, outputs"
-        )
+        raise DataError(str(path), "the file holds no questions; write one JSON object a line: id, query, outputs")
     models: dict[str, int] = {}
     for row in rows.values():
         for model in row.outputs:
@@ -81,9 +76,7 @@ def read_outcomes(path: str | Path) -> OutcomeTable:
         for model, score in row.outputs.items():
             scores[i, models[model]] = score
     if np.isnan(scores[:, :, 0]).all():
-        raise DataError(
-            str(path), "no question has an output with a score in `correct`; there is nothing to learn from"
-        )
+        raise DataError(str(path), "no output has a score in `correct`; there is nothing to learn from")
     return OutcomeTable(
         question_ids=tuple(rows),
         queries=tuple(row.query for row in rows.values()),
@@ -100,49 +93,6 @@ def iter_outcomes(path: str | Path) -> Iterator[Outcome]:
     yield from outcomes_of(read_outcomes(path))
 
 
-def read_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, JSON object) of every line that is not blank, of a JSON Lines file, plain or gzip.
-
-    Raises `DataError` for a file that cannot be read, damaged gzip, UTF-8 or JSON, and lines that are no objects.
-    """
-    name, number = str(path), 0
-    try:
-        with _open_binary(Path(path)) as stream:
-            for number, raw in enumerate(stream, start=1):
-                if not raw.strip():
-                    continue
-                yield number, _object_of(raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw, name, number)
-    except FileNotFoundError as error:
-        raise DataError(name, "no such file") from error
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(name, f"the gzip data is damaged ({error}); copy or compress it again", number + 1) from error
-    except OSError as error:
-        raise DataError(name, f"cannot be read ({error.strerror or error})") from error
-
-
-def _open_binary(path: Path) -> IO[bytes]:
-    """The file's bytes, decompressed when it is called .gz or starts like gzip."""
-    with path.open("rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
-    if compressed or (path.suffix == ".gz" and path.stat().st_size):
-        return io.BufferedReader(gzip.open(path, "rb"))  # type: ignore[arg-type]  # GzipFile reads like a raw stream
-    return path.open("rb")
-
-
-def _object_of(raw: bytes, file: str, line: int) -> dict[str, Any]:
-    try:
-        value = json.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError(file, f"not UTF-8 (byte {raw[error.start]:#04x} at column {error.start + 1})", line) from error
-    except json.JSONDecodeError as error:
-        raise DataError(file, f"not JSON ({error.msg} at column {error.colno})", line) from error
-    except (RecursionError, ValueError) as error:
-        raise DataError(file, f"not JSON that can be read ({error})", line) from error
-    if not isinstance(value, dict):
-        raise DataError(file, f"a line is one JSON object, this is {_kind(value)}", line)
-    return value
-
-
 @dataclass(slots=True)
 class _Row:
     """One question while a file is read; `line` is where it was first seen."""
@@ -156,7 +106,7 @@ class _Row:
 def _read_rows(path: str | Path) -> dict[str, _Row]:
     file = str(path)
     rows: dict[str, _Row] = {}
-    for line, entry in read_lines(path):
+    for line, entry in read_json_lines(path):
         question_id = _question_id(entry, file, line)
         query = _text(entry, "query", file, line)
         known = rows.get(question_id)
@@ -169,12 +119,7 @@ def _read_rows(path: str | Path) -> dict[str, _Row]:
             known.outputs[model] = _merged(before, score, (question_id, model, known.line), file, line)
         for key, value in entry.items():
             if key not in KEYS_THAT_ARE_NO_LABELS and isinstance(value, str) and 0 < len(value) <= MAX_LABEL_LENGTH:
-                if known.extras.setdefault(key, value) != value:
-                    raise DataError(
-                        file,
-                        f"id {question_id!r} has {key} {value!r} here and {known.extras[key]!r} on line {known.line}",
-                        line,
-                    )
+                known.extras.setdefault(key, value)
     return rows
 
 
@@ -190,7 +135,7 @@ def _text(entry: Mapping[str, Any], key: str, file: str, line: int, place: str =
         raise DataError(file, f"{place}{key!r} is missing{did_you_mean(key, entry)}", line)
     value = entry[key]
     if not isinstance(value, str) or not value.strip():
-        raise DataError(file, f"{place}{key} is {_kind(value)}, must be a text that is not empty", line)
+        raise DataError(file, f"{place}{key} is {kind(value)}, must be a text that is not empty", line)
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -201,12 +146,12 @@ def _text(entry: Mapping[str, Any], key: str, file: str, line: int, place: str =
 def _outputs_of(entry: Mapping[str, Any], question_id: str, file: str, line: int) -> Iterator[tuple[str, Score]]:
     outputs = entry.get("outputs")
     if not isinstance(outputs, list) or not outputs:
-        found = "missing" if "outputs" not in entry else _kind(outputs)
+        found = "missing" if "outputs" not in entry else kind(outputs)
         raise DataError(file, f"id {question_id!r}: outputs is {found}, must be a list with at least one output", line)
     for position, output in enumerate(outputs):
         place = f"id {question_id!r}: outputs[{position}]"
         if not isinstance(output, dict):
-            raise DataError(file, f"{place} is {_kind(output)}, must be an object with model and correct", line)
+            raise DataError(file, f"{place} is {kind(output)}, must be an object with model and correct", line)
         model = _text(output, "model", file, line, f"{place}: ")
         place = f"{place} ({model})"
         yield (
@@ -230,7 +175,7 @@ def _quality(output: Mapping[str, Any], place: str, file: str, line: int) -> flo
             line,
         )
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise DataError(file, f"{place}: correct is {_kind(value)}, must be a number in [0, 1]", line)
+        raise DataError(file, f"{place}: correct is {kind(value)}, must be a number in [0, 1]", line)
     return float(value)
 
 
@@ -240,7 +185,7 @@ def _tokens(output: Mapping[str, Any], key: str, place: str, file: str, line: in
         return math.nan
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 <= value < 2**53 or value != int(value):
-        raise DataError(file, f"{place}: {key} is {_kind(value)}, must be a whole number >= 0, or null", line)
+        raise DataError(file, f"{place}: {key} is {kind(value)}, must be a whole number >= 0, or null", line)
     return float(value)
 
 
@@ -276,15 +221,6 @@ def _labels_of(rows: Sequence[_Row]) -> dict[str, tuple[str | None, ...]]:
         if name in ("dataset", "category") or (distinct <= MAX_LABEL_VALUES and 2 * distinct <= present):
             labels[name] = values
     return labels
-
-
-def _kind(value: Any) -> str:
-    """A value as an error shows it: short, and with its type where that is what is wrong."""
-    shown = json.dumps(value, ensure_ascii=False, default=str)
-    if len(shown) > 60:
-        shown = shown[:57] + "..."
-    names = {dict: "an object", list: "a list", str: "the text", bool: "the truth value", type(None): ""}
-    return f"{names.get(type(value), 'the number')} {shown}".strip()
 
 
 # ------------------------------------------------------------------------------------------- outcomes and their tables
@@ -361,23 +297,6 @@ def write_outcomes(path: str | Path, table: OutcomeTable) -> None:
                 (packed or stream).write(line)
 
 
-@contextlib.contextmanager
-def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of `path` when the block ends well, and vanishes when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-
-
 def _lines_of(table: OutcomeTable) -> Iterator[bytes]:
     cells = np.stack([table.quality, table.input_tokens, table.output_tokens], axis=2)
     for i, question_id in enumerate(table.question_ids):
@@ -400,10 +319,10 @@ def _lines_of(table: OutcomeTable) -> Iterator[bytes]:
 # ------------------------------------------------------------------------------------------------------------- prices
 
 _PRICE_KEYS = {
-    "usd_per_input_token": (0, 1.0),
-    "usd_per_output_token": (1, 1.0),
-    "usd_per_million_input_tokens": (0, 1e-6),
-    "usd_per_million_output_tokens": (1, 1e-6),
+    "usd_per_input_token": (0, 1),
+    "usd_per_output_token": (1, 1),
+    "usd_per_million_input_tokens": (0, 1_000_000),
+    "usd_per_million_output_tokens": (1, 1_000_000),
 }
 
 
@@ -415,7 +334,7 @@ def read_prices(path: str | Path, models: Sequence[str] = ()) -> dict[str, tuple
     """
     file = str(path)
     try:
-        content = _object_of(Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\n", b" "), file, 1)
+        content = parse_object(Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf"), file, None)
     except OSError as error:
         raise DataError(file, f"cannot be read ({error.strerror or error})") from error
     prices = {name: _price(name, entry, file) for name, entry in content.items()}
@@ -428,19 +347,17 @@ def read_prices(path: str | Path, models: Sequence[str] = ()) -> dict[str, tuple
 
 def _price(name: str, entry: Any, file: str) -> tuple[float, float]:
     if not isinstance(entry, dict):
-        raise DataError(
-            file, f"{name}: the price is {_kind(entry)}, must be an object with {' and '.join(_PRICE_KEYS)}"
-        )
+        raise DataError(file, f"{name}: the price is {kind(entry)}, must be an object with {' and '.join(_PRICE_KEYS)}")
     found: list[float | None] = [None, None]
     for key, value in entry.items():
         if key not in _PRICE_KEYS:
             continue
-        side, unit = _PRICE_KEYS[key]
+        side, tokens = _PRICE_KEYS[key]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
-            raise DataError(file, f"{name}: {key} is {_kind(value)}, must be a number >= 0")
+            raise DataError(file, f"{name}: {key} is {kind(value)}, must be a number >= 0")
         if found[side] is not None:
             raise DataError(file, f"{name}: {key} is given per token and per million tokens; keep one of the two")
-        found[side] = value * unit
+        found[side] = value / tokens
     if found[0] is None or found[1] is None:
         side_name = "input" if found[0] is None else "output"
         raise DataError(file, f"{name}: usd_per_million_{side_name}_tokens is missing (0 where it is free of charge)")
