@@ -1,4 +1,4 @@
-"""From an assignment to decisions: which model, which next, and why, in numbers."""
+"""Why this model: an assignment told as decisions, with the runner-up and the numbers."""
 
 from __future__ import annotations
 

@@ -1,0 +1,141 @@
+"""Deciding: from requests to forecasts, costs and eligibility, and from there to an assignment. Nothing is called."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eccos_core.reasons import decisions
+from eccos_core.domain import (
+    Assignment,
+    BoolArray,
+    ConversationView,
+    Decision,
+    Float32Array,
+    FloatArray,
+    Forecast,
+    IntArray,
+    Model,
+    Policy,
+    Priced,
+    Request,
+    RoutingProblem,
+    Status,
+)
+from eccos_core.eligibility import eligible
+from eccos_core.errors import InputError, Overloaded
+from eccos_core.pricing import cost_usd, output_limit
+from eccos_core.protocols import Encoder, Optimizer, Predictor
+from eccos_core.text import conversation_text, count_tokens
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """Requests with everything a decision needs: texts (R,), vectors (R, D), tokens (R,), forecast, costs, mask."""
+
+    requests: Sequence[Request]
+    texts: Sequence[str]
+    vectors: Float32Array
+    input_tokens: FloatArray
+    forecast: Forecast
+    cost_usd: FloatArray
+    eligible: BoolArray
+    started: float
+
+
+class Decider:
+    """Predict and optimise: a function of requests and free slots.
+
+    `stream_price`, USD per unit of quality (lambda), is what one request of a stream is decided by.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        encoder: Encoder,
+        predictor: Predictor,
+        optimizer: Optimizer,
+        *,
+        stream_price: float = 0.0,
+        conversation: ConversationView = "last_user",
+        batch_waves: int | None = None,
+    ) -> None:
+        names = tuple(model.name for model in models)
+        if predictor.models != names:
+            raise InputError(
+                f"the predictor knows the models {', '.join(predictor.models)}, the pool has {', '.join(names)}; "
+                "they must be the same, in the same order"
+            )
+        self.models = tuple(models)
+        self.encoder = encoder
+        self.predictor = predictor
+        self.optimizer = optimizer
+        self._stream_policy = Priced(stream_price / 100)
+        self._conversation: ConversationView = conversation
+        self._batch_waves = batch_waves
+
+    def prepare(self, requests: Sequence[Request], *, streaming: bool = False) -> Prepared:
+        """Everything a decision needs. Raises `NoEligibleModelError` for a request that no model may answer."""
+        started = time.perf_counter()
+        texts = [conversation_text(request.messages, self._conversation) for request in requests]
+        tokens = [count_tokens(request.messages) for request in requests]
+        mask = eligible(requests, self.models, tokens, streaming=streaming)
+        vectors = self.encoder.encode(texts)
+        input_tokens = np.asarray(tokens, dtype=np.float64)
+        forecast = self.predictor.predict(vectors, input_tokens)
+        output_tokens = np.minimum(
+            forecast.output_tokens, output_limit(self.models, [request.parameters for request in requests])
+        )
+        cost = cost_usd(self.models, input_tokens, output_tokens)
+        return Prepared(requests, texts, vectors, input_tokens, forecast, cost, mask, started)
+
+    def problem(self, prepared: Prepared, policy: Policy, free_slots: IntArray) -> RoutingProblem:
+        """The numbers that the optimizer sees."""
+        asked = [request.min_quality or 0.0 for request in prepared.requests]
+        return RoutingProblem(
+            quality=prepared.forecast.quality,
+            cost_usd=prepared.cost_usd,
+            eligible=prepared.eligible,
+            capacity=self._batch_capacity(len(prepared.requests), free_slots),
+            policy=policy,
+            models=self.predictor.models,
+            min_quality=np.array(asked) if any(asked) else None,
+        )
+
+    def assign(self, prepared: Prepared, policy: Policy, free_slots: IntArray) -> list[Decision]:
+        """The batch, jointly. Raises `InfeasibleError` when the policy cannot be met and does not say what then."""
+        return _decisions(prepared, self.optimizer.solve(self.problem(prepared, policy, free_slots)))
+
+    def choose(self, prepared: Prepared, free_slots: IntArray) -> Decision:
+        """One request, decided alone among the models with a free slot. Raises `Overloaded` when there is none."""
+        open_now = prepared.eligible & (free_slots > 0)
+        if not open_now.any():
+            raise Overloaded("every model that may answer this request is busy", retry_after_s=1.0)
+        problem = self.problem(prepared, self._stream_policy, free_slots)
+        return _decisions(prepared, self.optimizer.solve(replace(problem, eligible=open_now)))[0]
+
+    def _batch_capacity(self, requests: int, free_slots: IntArray) -> IntArray:
+        """How many of the batch each model can take: its free slots, times the waves that the batch needs at least.
+
+        A batch that fits into the free slots runs in one wave, and then these are the caps of the paper. A larger
+        one takes as many waves as it must (or as `batch_waves` allows), each model its share of every wave.
+        """
+        free = np.minimum(free_slots, requests)
+        waves = self._batch_waves or max(1, -(-requests // max(1, int(free.sum()))))
+        return free * waves
+
+
+def _decisions(prepared: Prepared, assignment: Assignment) -> list[Decision]:
+    return decisions(
+        prepared.requests,
+        prepared.forecast,
+        prepared.cost_usd,
+        prepared.eligible,
+        assignment.model_index,
+        assignment.prices,
+        floor_met=assignment.status is not Status.BEST_EFFORT,
+        overhead_s=(time.perf_counter() - prepared.started) / len(prepared.requests),
+    )
