@@ -1,0 +1,127 @@
+"""A causal language model folder on a device, with its tokenizer and its limits.
+
+Imports torch and transformers late; cheap to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eccos_core.domain import Message
+from eccos_core.errors import BackendError
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How one model runs. `device`: "cuda", "cuda:1", "cpu"; None takes CUDA when there is one. `dtype`: a torch name;
+    None takes bfloat16 on CUDA and float32 on the CPU. `max_batch`: rows that decode together. `max_queue`: requests
+    that may wait. `max_prefill_tokens`: padded prompt tokens read in one pass."""
+
+    device: str | None = None
+    dtype: str | None = None
+    max_batch: int = 64
+    max_queue: int = 4096
+    max_prefill_tokens: int = 16_384
+
+
+def out_of_memory(name: str, doing: str) -> BackendError:
+    """The retryable error of a model that had too little memory."""
+    return BackendError(
+        name, f"out of memory while {doing}; try again later", retryable=True, kind="out_of_memory", status_code=503
+    )
+
+
+def unavailable(name: str) -> BackendError:
+    """The error of a model that was closed."""
+    return BackendError(name, "the local model was closed", retryable=True, kind="unavailable", status_code=503)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model with its tokenizer and its limits. `context_window`: None when the configuration does not say."""
+
+    model: Any
+    tokenizer: Any
+    context_window: int | None
+    end_ids: frozenset[int]
+    temperature: float
+    top_p: float
+    max_new_tokens: int | None
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation, by the tokenizer's chat template, or joined by newlines when it has none."""
+        chat = [{**message, "content": _plain_text(message)} for message in messages]
+        if getattr(self.tokenizer, "chat_template", None):
+            rendered = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+            return list(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+        return list(self.tokenizer("\n".join(message["content"] for message in chat))["input_ids"])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of output tokens, without special tokens."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+
+def _plain_text(message: Message) -> str:
+    """The text of a message; parts of another kind are refused."""
+    content = message.get("content")
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        raise TypeError(f"message content must be text or a list of parts, got {type(content).__name__}")
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+        if kind != "text":
+            raise ValueError(f"a local text model reads text only, got a message part of type {kind!r}")
+        texts.append(str(part["text"]))
+    return "".join(texts)
+
+
+def load_model(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
+    """Load a folder onto its device. Raises `BackendError` (unavailable) that says why it cannot be loaded."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, options.dtype or ("bfloat16" if device.startswith("cuda") else "float32"), None)
+    if not isinstance(dtype, torch.dtype):
+        raise BackendError(
+            name,
+            f"dtype {options.dtype!r} is not a torch dtype such as 'bfloat16'",
+            retryable=False,
+            kind="bad_request",
+        )
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        model = model.to(torch.device(device)).eval().requires_grad_(False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(name, f"loading {folder} on {device}") from error
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
+        raise BackendError(
+            name,
+            f"the model folder {folder} cannot be loaded on {device}: {error}",
+            retryable=False,
+            kind="unavailable",
+        ) from error
+    own = model.generation_config
+    end_ids = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        context_window=window,
+        end_ids=frozenset(i for i in [*end_ids, tokenizer.eos_token_id] if i is not None),
+        temperature=(1.0 if own.temperature is None else own.temperature) if own.do_sample else 0.0,
+        top_p=own.top_p if own.do_sample and own.top_p else 1.0,
+        max_new_tokens=own.max_new_tokens,
+    )
