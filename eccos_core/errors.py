@@ -16,6 +16,7 @@
     ├── BackendError                   one call to one model failed
     │   └── StreamInterrupted          ... after some of its answer had arrived
     ├── AttemptsExhausted              every model that was tried failed; lists each attempt
+    ├── GradingError                   an answer that could not be graded: no score, which is not a wrong answer
     └── MissingDependencyError         an optional package is not installed; says the line that installs it
 
 Messages name the rule, the offending value, its place and the way out. No message ever holds a secret.
@@ -197,6 +198,10 @@ class AttemptsExhausted(EccosError):
         self.attempts = tuple(attempts)
         listed = "; ".join(f"{a.model} ({a.kind}, {a.latency_s:.2f} s): {a.message}" for a in self.attempts)
         super().__init__(f"request {request_id!r}: all {len(self.attempts)} attempts failed. {listed}")
+
+
+class GradingError(EccosError):
+    """An answer that could not be graded: a judge that gave no score, a grader that failed, an unusable reference."""
 
 
 class MissingDependencyError(EccosError):

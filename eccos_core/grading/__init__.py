@@ -1,1 +1,32 @@
-"""Graders: is this answer good?"""
+"""Graders: how good an answer is, from 0 to 1. `grader_for("number").grade("It is 1,234.50.", 1234.5, "...")`."""
+
+from eccos_core.grading.choice import ChoiceGrader, chosen_letter, options_in
+from eccos_core.grading.contract import AsyncGrader, Grader, Reference, Verdict
+from eccos_core.grading.judge import JudgeGrader
+from eccos_core.grading.mathematics import MathematicsGrader
+from eccos_core.grading.number import NumberGrader, numbers_in
+from eccos_core.grading.python import PythonGrader
+from eccos_core.grading.spec import GRADER_NAMES, GraderSpec, grader_for
+from eccos_core.grading.text import normalise
+from eccos_core.grading.words import ContainsGrader, ExactGrader
+
+__all__ = [
+    "GRADER_NAMES",
+    "AsyncGrader",
+    "ChoiceGrader",
+    "ContainsGrader",
+    "ExactGrader",
+    "Grader",
+    "GraderSpec",
+    "JudgeGrader",
+    "MathematicsGrader",
+    "NumberGrader",
+    "PythonGrader",
+    "Reference",
+    "Verdict",
+    "chosen_letter",
+    "grader_for",
+    "normalise",
+    "numbers_in",
+    "options_in",
+]
