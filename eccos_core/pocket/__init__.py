@@ -1,0 +1,38 @@
+"""The pocket pool: four tiny language models that need no key and no download.
+
+`pocket_path` gives the folder of one; any tool that reads Hugging Face folders can load it.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from eccos_core.errors import ArtifactError, UnknownModelError
+
+__all__ = ["pocket_names", "pocket_path"]
+
+_NAMES = ("pocket-small", "pocket-medium", "pocket-large", "pocket-maths")
+
+
+def pocket_names() -> tuple[str, ...]:
+    """Names of the pocket models: the three generalists by size, then the specialist."""
+    return _NAMES
+
+
+def pocket_path(name: str) -> Path:
+    """Folder of a pocket model: configuration, safetensors weights, tokenizer and chat template.
+
+    Raises:
+        UnknownModelError: there is no pocket model of this name; the message has the known names and the nearest.
+        ArtifactError: the model is known, but its weights are not where they belong.
+    """
+    if name not in _NAMES:
+        raise UnknownModelError(name, _NAMES)
+    folder = Path(str(files("eccos_core.pocket"))) / "models" / name
+    if not (folder / "model.safetensors").is_file():
+        raise ArtifactError(
+            f"the weights of {name!r} are not in {folder}: reinstall eccos, or train them with "
+            f"`python -m eccos_core.pocket.train --only {name}`"
+        )
+    return folder
