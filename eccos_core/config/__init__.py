@@ -1,5 +1,6 @@
 """What the YAML file says, checked: `load_config(path)` gives a `Config` or a `ConfigError` with every problem."""
 
+from eccos_core.config.load import load_config
 from eccos_core.config.values import (
     ChromaPersistentConfig,
     ChromaServerConfig,
@@ -54,4 +55,5 @@ __all__ = [
     "TenantConfig",
     "TrainedConfig",
     "WorkloadConfig",
+    "load_config",
 ]

@@ -20,7 +20,7 @@ class Deployment:
     `rpm`, `tpm`: requests and tokens per minute; `weight`: its share when deployments are balanced.
     """
 
-    litellm_model: str
+    litellm_model: str = field(repr=False)  # `parameters` shows it where it may be shown
     parameters: Mapping[str, Any]
     model_info: Mapping[str, Any] = field(default_factory=dict)
     rpm: int | None = None
@@ -141,10 +141,11 @@ class ChromaPersistentConfig:
 
 @dataclass(frozen=True, slots=True)
 class ChromaServerConfig:
-    """A Chroma server, `http://host:port` or `https://...`."""
+    """A Chroma server, `http://host:port` or `https://...`; `headers` may hold its credentials."""
 
     url: str
     collection: str = "eccos"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,62 @@
+"""`os.environ/NAME` in a LiteLLM file: filled in from the environment, named when unset, never shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from eccos_core.config.reading import Problems
+
+PREFIX = "os.environ/"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DEEPEST = 50
+
+
+class Environment:
+    """Variables of the process, below those of the file's own `environment_variables` section (as in LiteLLM)."""
+
+    def __init__(self, process: Mapping[str, str], section: object = None) -> None:
+        self._process = process
+        given = section if isinstance(section, dict) else {}
+        self._section = {str(name): value for name, value in given.items() if value is not None}
+
+    def _lookup(self, name: str) -> str | None:
+        value = self._section.get(name)
+        if value is None or (isinstance(value, str) and value.startswith(PREFIX)):
+            source = value.removeprefix(PREFIX) if isinstance(value, str) else name
+            return self._process.get(source)
+        return str(value)
+
+    def fill(self, values: Mapping[str, Any], place: str, problems: Problems) -> tuple[dict[str, Any], dict[str, str]]:
+        """The mapping with its variables filled in, and for each key that held one the words that replace its value."""
+        filled: dict[str, Any] = {}
+        hidden: dict[str, str] = {}
+        for key, value in values.items():
+            used: list[str] = []
+            filled[key] = self._fill(value, f"{place}.{key}", problems, used, depth=0)
+            if used:
+                hidden[key] = f"comes from the environment variable {used[0]}"
+        return filled, hidden
+
+    def _fill(self, value: Any, place: str, problems: Problems, used: list[str], depth: int) -> Any:
+        if depth > _DEEPEST:
+            problems.add(place, f"is nested more than {_DEEPEST} levels deep")
+            return None
+        if isinstance(value, dict):
+            return {k: self._fill(v, f"{place}.{k}", problems, used, depth + 1) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self._fill(v, f"{place}[{i}]", problems, used, depth + 1) for i, v in enumerate(value)]
+        if not (isinstance(value, str) and value.startswith(PREFIX)):
+            return value
+        name = value.removeprefix(PREFIX)
+        if not _NAME.fullmatch(name):
+            problems.add(place, f"must name an environment variable after {PREFIX} (letters, digits, underscores)")
+            return None
+        used.append(name)
+        found = self._lookup(name)
+        if not found:
+            state = "is not set" if found is None else "is empty"
+            problems.add(place, f"the environment variable {name} {state}; export {name}=... before starting")
+            return None
+        return found

@@ -1,0 +1,82 @@
+"""LiteLLM's price map, read from its JSON file: importing litellm takes seconds, this takes milliseconds."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from eccos_core.errors import MissingDependencyError
+
+FILE = "model_prices_and_context_window_backup.json"
+_BEDROCK_ROUTES = ("converse", "converse_like", "invoke")
+
+
+def litellm_price_file() -> Path:
+    """Where the installed litellm keeps its price map. Raises `MissingDependencyError`."""
+    spec = importlib.util.find_spec("litellm")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        file = Path(folder) / FILE
+        if file.is_file():
+            return file
+    raise MissingDependencyError("litellm", "Looking up model prices", "pip install litellm")
+
+
+class PriceMap:
+    """What LiteLLM knows of each model: prices (USD per token), context window, capabilities, mode.
+
+    Names are looked up exactly, with and without their provider's prefix; nothing is guessed from parts of a name.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+
+    @cached_property
+    def _entries(self) -> Mapping[str, Mapping[str, Any]]:
+        file = self._file or litellm_price_file()
+        entries = json.loads(file.read_text(encoding="utf-8"))
+        return {name: entry for name, entry in entries.items() if name != "sample_spec" and isinstance(entry, dict)}
+
+    @cached_property
+    def providers(self) -> frozenset[str]:
+        """Every provider that LiteLLM has a price for."""
+        prefixes = {name.split("/", 1)[0] for name in self._entries if "/" in name}
+        return frozenset({str(entry.get("litellm_provider", "")) for entry in self._entries.values()} | prefixes) - {""}
+
+    def find(self, model: str, provider: str | None = None) -> Mapping[str, Any] | None:
+        """The entry of a LiteLLM model string, or None. `provider`: its `custom_llm_provider`, if it has one."""
+        if provider and (entry := self._entries.get(f"{provider}/{model}")):
+            return entry
+        if entry := self._entries.get(model):
+            return entry
+        prefix, slash, rest = model.partition("/")
+        if not slash:
+            return self._of_provider(model, provider) if provider else None
+        if prefix == "bedrock" and rest.partition("/")[0] in _BEDROCK_ROUTES:
+            rest = rest.partition("/")[2]
+        return self._of_provider(rest, prefix)
+
+    def _of_provider(self, name: str, provider: str) -> Mapping[str, Any] | None:
+        """A bare name's entry when it belongs to the provider: `openai/gpt-4o` is the entry `gpt-4o` of `openai`,
+        `vertex_ai/gemini-...` one of `vertex_ai-language-models`."""
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        owner = str(entry.get("litellm_provider", ""))
+        return entry if owner == provider or owner.startswith((f"{provider}-", f"{provider}_")) else None
+
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        """Every key that an entry of the map may have."""
+        return frozenset(key for entry in self._entries.values() for key in entry)
+
+    def nearest(self, model: str) -> str | None:
+        """The name in the map that `model` was probably meant to be: for an error's last words, never for a price."""
+        for name in (model, model.rpartition("/")[2]):
+            if close := difflib.get_close_matches(name, list(self._entries), n=1, cutoff=0.85):
+                return close[0]
+        return None

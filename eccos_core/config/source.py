@@ -1,0 +1,111 @@
+"""Reading the YAML file: safe, strict about repeated keys, and silent about what stands in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eccos_core.errors import ConfigError, Problem
+
+_QUOTED = re.compile(r"'[^'<>]{2,}'|\"[^\"<>]{2,}\"")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader that also notes every repeated key; it stops at an alias that contains itself."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.repeated: list[Problem] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        first_line: dict[Hashable, int] = {}
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge" or not isinstance(key_node, yaml.ScalarNode):
+                continue
+            mark = key_node.start_mark
+            key = key_node.value
+            if key in first_line:
+                rule = f"the key {key!r} is given twice in one mapping (first in line {first_line[key]}); keep one"
+                problem = Problem(_position(mark), rule)
+                if problem not in self.repeated:
+                    self.repeated.append(problem)
+            else:
+                first_line[key] = mark.line + 1
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], list[Problem]]:
+    """The mapping at the top of a YAML file, and every key that is given twice.
+
+    Raises `ConfigError`: unreadable, empty, not YAML, not a mapping.
+    """
+    text = _read_text(path)
+    loader = _StrictLoader(text)
+    try:
+        document = loader.get_single_data()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = _position(mark) if mark else ""
+        raise ConfigError(str(path), [Problem(place, f"is not YAML: {_without_content(error)}")]) from None
+    except yaml.YAMLError:
+        raise ConfigError(str(path), [Problem("", "is not YAML: it holds a character that YAML forbids")]) from None
+    except (ValueError, RecursionError):
+        # PyYAML gives these up without a position: a date that does not exist, an alias that contains itself
+        raise ConfigError(str(path), [Problem("", "holds a value that YAML cannot represent")]) from None
+    finally:
+        loader.dispose()
+    if document is None:
+        raise ConfigError(str(path), [Problem("", "is empty; it needs at least a model_list")])
+    if not isinstance(document, dict):
+        rule = f"holds {kind_of(document)} at the top, must hold a mapping with a model_list"
+        raise ConfigError(str(path), [Problem("", rule)])
+    return {str(key): value for key, value in document.items()}, loader.repeated
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        problem = "the file does not exist"
+    except IsADirectoryError:
+        problem = "is a folder, must be a YAML file"
+    except PermissionError:
+        problem = "cannot be read: permission denied"
+    except UnicodeDecodeError as error:
+        problem = f"is not UTF-8 text: byte {error.start} cannot be decoded"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    raise ConfigError(str(path), [Problem("", problem)])
+
+
+def _position(mark: yaml.Mark) -> str:
+    return f"line {mark.line + 1}, column {mark.column + 1}"
+
+
+def _without_content(error: yaml.MarkedYAMLError) -> str:
+    """PyYAML's explanation without names quoted from the file: they might be secrets."""
+    told = " ".join(part for part in (error.context, error.problem) if part)
+    return _QUOTED.sub("a name", told)
+
+
+def kind_of(value: object) -> str:
+    """What a YAML value is, in words, without its content."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case dict():
+            return "a mapping"
+        case _:
+            return f"a {type(value).__name__}"
