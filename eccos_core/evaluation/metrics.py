@@ -1,0 +1,212 @@
+"""What a router is worth: accuracy bought per USD, charged at what really happened.
+
+A *sweep* tries many settings of one router. Each setting chooses a model per question; charging the recorded cost and
+quality of the chosen models gives one *operating point*. A router may also toss a coin between two settings, so what
+it can reach is the upper concave hull of its points, the *frontier*. `area` and `cost_share` are read off that hull.
+
+Axes: S settings, R questions, M models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from eccos_core.domain import BoolArray, FloatArray
+from eccos_core.errors import InputError
+
+LAMBDAS = 400
+AREA_POINTS = 200
+TARGETS = (0.90, 0.95, 0.98, 1.00)
+_TOLERANCE = 1e-12
+
+Choices = npt.NDArray[np.int16]  # (S, R) model chosen at each setting
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recorded:
+    """What every model made of every question. NaN where a model was not asked; `observed` says where it was.
+
+    quality (R, M) in [0, 1]; cost_usd (R, M) >= 0; observed (R, M). Every question has at least one observed model.
+    """
+
+    models: tuple[str, ...]
+    quality: FloatArray
+    cost_usd: FloatArray
+    observed: BoolArray
+
+    def __post_init__(self) -> None:
+        if not len(self.quality):
+            raise InputError("there are no test questions with a known outcome; give a larger outcomes file")
+        for row in np.flatnonzero(~self.observed.any(axis=1)):
+            raise InputError(f"question {row} has no outcome of any model; leave it out before replaying")
+
+    @property
+    def single_accuracy(self) -> FloatArray:
+        """(M,) mean quality of each model over the questions that it answered; NaN for a model without any."""
+        return _column_means(self.quality, self.observed)
+
+    @property
+    def single_cost_usd(self) -> FloatArray:
+        """(M,) mean USD per question of each model over the questions that it answered."""
+        return _column_means(self.cost_usd, self.observed)
+
+    @property
+    def best_single(self) -> int:
+        """The most accurate model; the cheapest of them where several are."""
+        accuracy = np.where(np.isnan(self.single_accuracy), -1.0, self.single_accuracy)
+        return int(np.lexsort((self.single_cost_usd, -accuracy))[0])
+
+    @property
+    def cheapest_single(self) -> int:
+        """The model with the lowest mean cost."""
+        return int(np.nanargmin(self.single_cost_usd))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frontier:
+    """The increasing part of the upper concave hull: cost_usd (P,) per question and accuracy (P,), both increasing."""
+
+    cost_usd: FloatArray
+    accuracy: FloatArray
+
+    def accuracy_at(self, cost_usd: FloatArray) -> FloatArray:
+        """Best accuracy at no more than each cost; 0 where the router has no setting that cheap: it cannot answer."""
+        reached = np.interp(cost_usd, self.cost_usd, self.accuracy)
+        affordable = cost_usd >= self.cost_usd[0] * (1 - 1e-9)  # sums in another order differ in the last digit
+        return np.asarray(np.where(affordable, reached, 0.0), dtype=np.float64)
+
+    def cost_of(self, accuracy: float) -> float | None:
+        """Least mean USD per question that buys this accuracy; None when no setting reaches it."""
+        if accuracy > self.accuracy[-1] + _TOLERANCE:
+            return None
+        return float(np.interp(accuracy, self.accuracy, self.cost_usd))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """What one router reached. cost_share: target share of the best single model's accuracy -> share of its cost."""
+
+    frontier: Frontier
+    area: float
+    cost_share: dict[float, float | None]
+
+    @property
+    def best_accuracy(self) -> float:
+        """The highest accuracy of any setting, at any cost."""
+        return float(self.frontier.accuracy[-1])
+
+
+def lambdas_for(cost_usd: FloatArray) -> FloatArray:
+    """(401,) prices of quality in USD per unit: 0, then 400 log-spaced values.
+
+    They span nine decades around the dearest model's mean predicted cost (R, M), so that pools of any price level are
+    swept alike: at the low end only ties are decided by quality, at the high end only ties by cost.
+    """
+    dearest = float(np.max(np.mean(cost_usd, axis=0), initial=0.0))
+    return np.concatenate([[0.0], np.logspace(-5, 4, LAMBDAS) * (dearest or 1.0)])
+
+
+def sweep(quality: FloatArray, cost_usd: FloatArray, eligible: BoolArray, lambdas: FloatArray) -> Choices:
+    """(S, R) the model that minimises cost - lambda * quality, for every lambda (mathematics.md, "Prices").
+
+    quality, cost_usd (R, M) are forecasts. Equal scores go to the model with the higher forecast quality, then to the
+    cheaper one. Raises `InputError` for a forecast that is not finite where a model is eligible.
+    """
+    for name, values in (("quality", quality), ("cost", cost_usd)):
+        if not np.isfinite(values[eligible]).all():
+            raise InputError(
+                f"the forecast {name} is not finite for {int((~np.isfinite(values[eligible])).sum())} cells"
+            )
+    columns = np.lexsort((cost_usd.mean(axis=0), -quality.mean(axis=0)))  # a stable order for what is equal throughout
+    costs = np.ascontiguousarray(np.where(eligible, cost_usd, np.inf)[:, columns].T)
+    qualities = np.ascontiguousarray(np.where(eligible, quality, 0.0)[:, columns].T)
+    chosen = np.empty((len(lambdas), len(quality)), dtype=np.int16)
+    for position, price in enumerate(lambdas):
+        best = costs[0] - price * qualities[0]
+        winner = np.zeros(len(quality), dtype=np.int16)
+        winner_quality = qualities[0].copy()
+        for model in range(1, len(costs)):
+            score = costs[model] - price * qualities[model]
+            better = (score < best) | ((score == best) & (qualities[model] > winner_quality))
+            best = np.where(better, score, best)
+            winner[better] = model
+            winner_quality = np.where(better, qualities[model], winner_quality)
+        chosen[position] = columns[winner]
+    return chosen
+
+
+def operating_points(choices: Choices, recorded: Recorded) -> tuple[FloatArray, FloatArray]:
+    """((S,) mean USD per question, (S,) accuracy) of each setting, charged at what was recorded.
+
+    Raises `InputError` when a setting chose a model that was never asked that question.
+    """
+    rows = np.arange(choices.shape[1])
+    if not recorded.observed[rows, choices].all():
+        raise InputError("a router chose a model whose answer to that question is not recorded")
+    cost = recorded.cost_usd[rows, choices].mean(axis=1)
+    return cost, recorded.quality[rows, choices].mean(axis=1)
+
+
+def upper_hull(cost_usd: FloatArray, accuracy: FloatArray) -> Frontier:
+    """The upper concave hull, from the cheapest point up to the most accurate one (Andrew's monotone chain)."""
+    order = np.lexsort((-accuracy, cost_usd))
+    hull: list[tuple[float, float]] = []
+    for cost, gain in zip(cost_usd[order].tolist(), accuracy[order].tolist(), strict=True):
+        if hull and gain <= hull[-1][1]:
+            continue  # dearer and not better
+        while len(hull) >= 2 and _not_above_chord(hull[-2], hull[-1], (cost, gain)):
+            hull.pop()
+        hull.append((cost, gain))
+    points = np.array(hull, dtype=np.float64)
+    return Frontier(points[:, 0], points[:, 1])
+
+
+def score_points(cost_usd: FloatArray, accuracy: FloatArray, recorded: Recorded) -> Score:
+    """Area and cost shares of a router's operating points.
+
+    `area`: mean over 200 equally spaced costs, from the cheapest single model's mean cost to the best single model's,
+    of the frontier's accuracy at no more than that cost. When cheapest and best are one model the interval is a point
+    and the area is the accuracy there. `cost_share`: cost on the frontier at a share of the best single model's
+    accuracy, over that model's cost; None where the accuracy is out of reach, or where the best model is free of
+    charge (a share of nothing).
+    """
+    frontier = upper_hull(cost_usd, accuracy)
+    best = recorded.best_single
+    low, high = recorded.single_cost_usd[recorded.cheapest_single], recorded.single_cost_usd[best]
+    area = float(frontier.accuracy_at(np.linspace(low, high, AREA_POINTS)).mean())
+    shares: dict[float, float | None] = {}
+    for target in TARGETS:
+        cost = frontier.cost_of(target * float(recorded.single_accuracy[best]))
+        shares[target] = None if cost is None or high == 0 else cost / float(high)
+    return Score(frontier, area, shares)
+
+
+def score_forecast(quality: FloatArray, cost_usd: FloatArray, recorded: Recorded) -> Score:
+    """The score of the router that prices these forecasts (R, M): lambda is swept, the true outcomes are charged."""
+    choices = sweep(quality, cost_usd, recorded.observed, lambdas_for(np.where(recorded.observed, cost_usd, 0.0)))
+    return score_points(*operating_points(choices, recorded), recorded)
+
+
+def score_choices(choices: Choices, recorded: Recorded) -> Score:
+    """The score of a router with its own rule and knob: one row of choices (S, R) per setting of the knob."""
+    return score_points(*operating_points(choices, recorded), recorded)
+
+
+def score_random_mix(recorded: Recorded) -> Score:
+    """Tossing a coin between single models: their convex hull, which every router has to beat."""
+    known = ~np.isnan(recorded.single_accuracy)
+    return score_points(recorded.single_cost_usd[known], recorded.single_accuracy[known], recorded)
+
+
+def _column_means(values: FloatArray, observed: BoolArray) -> FloatArray:
+    counts = observed.sum(axis=0)
+    sums = np.where(observed, values, 0.0).sum(axis=0)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _not_above_chord(left: tuple[float, float], middle: tuple[float, float], right: tuple[float, float]) -> bool:
+    """Whether `middle` lies on or under the straight line from `left` to `right`."""
+    return (middle[1] - left[1]) * (right[0] - left[0]) <= (right[1] - left[1]) * (middle[0] - left[0])

@@ -1,0 +1,267 @@
+"""Replay: what would each router have bought, had it chosen among answers that are already recorded?
+
+Only training rows are ever fitted; the test rows' outcomes are used to charge what was chosen, and nothing else.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eccos_core.domain import Float32Array, FloatArray, Forecast, OutcomeTable
+from eccos_core.errors import InputError
+from eccos_core.evaluation.calibration import calibration, length_error
+from eccos_core.evaluation.charging import Tariff, filled_input_tokens
+from eccos_core.evaluation.contenders import Answer, Answerer, Contender, Exam, Lesson, Reading
+from eccos_core.evaluation.metrics import (
+    Recorded,
+    Score,
+    score_choices,
+    score_forecast,
+    score_points,
+    score_random_mix,
+)
+from eccos_core.evaluation.own import Eccos
+from eccos_core.evaluation.report import BestSingle, EncoderFacts, EvaluationReport, Latency, RouterResult, RouterRole
+from eccos_core.outcomes import split
+from eccos_core.protocols import Encoder
+
+Progress = Callable[[str, int, int], None]  # what is going on, how much is done, of how much
+_ENCODE_ROWS = 512
+_TIMED_REQUESTS = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Learn from `rows` training rows only, drawn by `seed`. Fewer rows are always part of more rows."""
+
+    rows: int
+    seed: int = 0
+
+
+def evaluate(
+    table: OutcomeTable,
+    prices: Mapping[str, tuple[float, float]],
+    contenders: Sequence[Contender],
+    encoders: Mapping[Reading, Encoder],
+    *,
+    dataset: str = "",
+    train: OutcomeTable | None = None,
+    sample: Sample | None = None,
+    progress: Progress | None = None,
+) -> EvaluationReport:
+    """Replay recorded outcomes through every contender, beside oracle, random mix and each single model.
+
+    table: all outcomes, split by the hash of the id (`outcomes.split`); or, where `train` is given, the test rows
+    alone, and its models must be among the table's. prices: (USD per input token, USD per output token) of every
+    model. encoders: one for every kind of vectors that a contender reads. Test rows without any outcome are left out.
+
+    Raises `InputError` when training or test rows are missing, for a missing price, and for a missing encoder.
+    """
+    report_progress = progress or _silent
+    train, test = _split(table, train, sample)
+    tariff = Tariff.of(prices, train)
+    recorded = Recorded(test.models, test.quality, tariff.recorded_cost_usd(test), ~np.isnan(test.quality))
+    vectors, facts = _encoded(train, test, contenders, encoders, report_progress)
+    results: dict[str, RouterResult] = {}
+    for result in _references(recorded):
+        results[result.name] = result
+    for position, contender in enumerate(contenders):
+        report_progress(contender.name, position, len(contenders))
+        train_vectors, test_vectors = vectors[contender.reads]
+        lesson = Lesson(train, train_vectors, tariff.recorded_cost_usd(train), tariff)
+        exam = Exam(test_vectors, filled_input_tokens(test), recorded.observed, tariff)
+        results[contender.name] = _result(contender, lesson, exam, recorded, test)
+    report_progress("done", len(contenders), len(contenders))
+    for result in _singles(recorded, taken=set(results)):
+        results[result.name] = result
+    best = recorded.best_single
+    return EvaluationReport(
+        dataset=dataset,
+        train=len(train),
+        test=len(test),
+        models=test.models,
+        best_single=BestSingle(
+            test.models[best], float(recorded.single_accuracy[best]), float(recorded.single_cost_usd[best])
+        ),
+        results=results,
+        encoders=facts,
+        notes=tariff.notes + _missing_cells_note(recorded),
+    )
+
+
+def _split(table: OutcomeTable, train: OutcomeTable | None, sample: Sample | None) -> tuple[OutcomeTable, OutcomeTable]:
+    """(training rows, test rows), with one list of models."""
+    if train is None:
+        train, test = split(table)
+    else:
+        test = _with_columns(table, train.models)
+        shared = set(train.question_ids) & set(test.question_ids)
+        if shared:
+            raise InputError(
+                f"{len(shared)} questions are in both the training and the test data, {min(shared)!r} for one; "
+                "what was learned from must not be tested on"
+            )
+    train, test = _answered(train), _answered(test)
+    for name, rows in (("training", train), ("test", test)):
+        if not len(rows):
+            raise InputError(
+                f"there are no {name} questions with a known outcome; the split by id left none. Give more questions, "
+                "or training and test data in files of their own"
+            )
+    if sample is not None:
+        if sample.rows < 1:
+            raise InputError(f"training rows to learn from is {sample.rows}, must be >= 1")
+        order = np.random.default_rng(sample.seed).permutation(len(train))
+        train = train.rows(np.sort(order[: sample.rows]))
+    return train, test
+
+
+def _answered(table: OutcomeTable) -> OutcomeTable:
+    """The rows with at least one known outcome."""
+    return table.rows(np.flatnonzero((~np.isnan(table.quality)).any(axis=1)))
+
+
+def _with_columns(table: OutcomeTable, models: tuple[str, ...]) -> OutcomeTable:
+    """The table with these models as columns, in this order; a model that it does not have is missing throughout."""
+    unknown = [model for model in table.models if model not in models]
+    if unknown:
+        raise InputError(f"the test data has models that the training data lacks: {', '.join(unknown)}")
+    place = [models.index(model) for model in table.models]
+
+    def spread(values: FloatArray) -> FloatArray:
+        wide = np.full((len(table), len(models)), np.nan)
+        wide[:, place] = values
+        return wide
+
+    return OutcomeTable(
+        question_ids=table.question_ids,
+        queries=table.queries,
+        models=models,
+        quality=spread(table.quality),
+        input_tokens=spread(table.input_tokens),
+        output_tokens=spread(table.output_tokens),
+        labels=table.labels,
+    )
+
+
+def _encoded(
+    train: OutcomeTable,
+    test: OutcomeTable,
+    contenders: Sequence[Contender],
+    encoders: Mapping[Reading, Encoder],
+    progress: Progress,
+) -> tuple[dict[Reading, tuple[Float32Array, Float32Array]], dict[str, EncoderFacts]]:
+    """(training vectors, test vectors) for every kind of vectors that is read; none are (rows, 0)."""
+    vectors: dict[Reading, tuple[Float32Array, Float32Array]] = {
+        "none": (np.empty((len(train), 0), np.float32), np.empty((len(test), 0), np.float32))
+    }
+    facts: dict[str, EncoderFacts] = {}
+    for contender in contenders:
+        reading = contender.reads
+        if reading in vectors:
+            continue
+        if reading not in encoders:
+            raise InputError(f"router {contender.name!r} reads {reading!r} vectors, and no such encoder was given")
+        encoder = encoders[reading]
+        texts = (*train.queries, *test.queries)
+        parts = []
+        for start in range(0, len(texts), _ENCODE_ROWS):
+            progress(f"encoding ({reading})", start, len(texts))
+            parts.append(encoder.encode(texts[start : start + _ENCODE_ROWS]))
+        encoded = np.concatenate(parts)
+        vectors[reading] = (encoded[: len(train)], encoded[len(train) :])
+        facts[reading] = EncoderFacts(encoder.name, encoder.dimensions, _encode_ms(encoder, test.queries))
+    return vectors, facts
+
+
+def _encode_ms(encoder: Encoder, queries: Sequence[str]) -> float:
+    """Median milliseconds for one question; a suffix that no cache has seen keeps the cache out of it."""
+    taken = []
+    for position, query in enumerate(queries[:_TIMED_REQUESTS]):
+        fresh = f"{query} ({time.time_ns()}.{position})"
+        started = time.perf_counter()
+        encoder.encode([fresh])
+        taken.append(time.perf_counter() - started)
+    return 1000 * statistics.median(taken)
+
+
+def _references(recorded: Recorded) -> list[RouterResult]:
+    """The two ends of the scale: knowing everything, and tossing a coin."""
+    quality = np.where(recorded.observed, recorded.quality, 0.0)
+    cost = np.where(recorded.observed, recorded.cost_usd, 0.0)
+    return [
+        RouterResult("oracle", "reference", score_forecast(quality, cost, recorded)),
+        RouterResult("random_mix", "reference", score_random_mix(recorded)),
+    ]
+
+
+def _singles(recorded: Recorded, taken: set[str]) -> list[RouterResult]:
+    """Each single model by its name, dearest accuracy first; a name that a router has is written `model:NAME`."""
+    accuracy, cost = recorded.single_accuracy, recorded.single_cost_usd
+    order = [model for model in np.argsort(-accuracy) if not np.isnan(accuracy[model])]
+    results = []
+    for model in order:
+        name = recorded.models[model]
+        score = score_points(cost[model : model + 1], accuracy[model : model + 1], recorded)
+        results.append(RouterResult(f"model:{name}" if name in taken else name, "single", score))
+    return results
+
+
+def _result(contender: Contender, lesson: Lesson, exam: Exam, recorded: Recorded, test: OutcomeTable) -> RouterResult:
+    started = time.perf_counter()
+    answer = contender.study(lesson)
+    fitted = time.perf_counter()
+    answered = answer(exam)
+    finished = time.perf_counter()
+    latency = Latency(fitted - started, 1000 * (finished - fitted) / len(exam), _single_ms(answer, exam))
+    role: RouterRole = "eccos" if isinstance(contender, Eccos) else "baseline"
+    if isinstance(answered, Forecast):
+        return RouterResult(
+            contender.name,
+            role,
+            _forecast_score(answered, exam, recorded),
+            contender.reads,
+            calibration(answered.quality, recorded.quality, recorded.observed),
+            length_error(answered, test.output_tokens),
+            latency,
+        )
+    return RouterResult(contender.name, role, score_choices(answered, recorded), contender.reads, latency=latency)
+
+
+def _forecast_score(forecast: Forecast, exam: Exam, recorded: Recorded) -> Score:
+    if forecast.models != recorded.models:
+        raise InputError(f"a forecast is for {forecast.models}, the outcomes are of {recorded.models}")
+    return score_forecast(forecast.quality, exam.cost_usd(forecast.output_tokens), recorded)
+
+
+def _single_ms(answer: Answerer, exam: Exam) -> float:
+    """Median milliseconds of answering for one question on its own, its vector given."""
+    taken = []
+    for row in range(min(_TIMED_REQUESTS, len(exam))):
+        one = exam.rows(row, row + 1)
+        started = time.perf_counter()
+        answer(one)
+        taken.append(time.perf_counter() - started)
+    return 1000 * statistics.median(taken)
+
+
+def _missing_cells_note(recorded: Recorded) -> tuple[str, ...]:
+    missing = 1 - float(recorded.observed.mean())
+    if missing == 0:
+        return ()
+    return (
+        f"{missing:.1%} of the test outcomes are missing: a router chooses among the models that answered a question, "
+        "and a single model is judged on the questions that it answered.",
+    )
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """No progress is shown."""
+
+
+__all__ = ["Answer", "Progress", "Sample", "evaluate"]
