@@ -89,7 +89,7 @@ class UnknownModelError(InputError):
         self.name = name
         self.known = tuple(known)
         listed = ", ".join(self.known) or "none"
-        super().__init__(f"unknown model {name!r}{did_you_mean(name, self.known)} The pool has: {listed}.")
+        super().__init__(f"unknown model {name!r}{did_you_mean(name, self.known) or '.'} The pool has: {listed}.")
 
 
 class UnknownDecisionError(InputError):

@@ -51,7 +51,7 @@ class ChoiceGrader:
 
     1. what follows "the answer is", `####` or `\\boxed{`: an option's text, or a letter;
     2. the whole answer is a letter: `B`, `(b)`, `**B.**`; or an option's text;
-    3. its first line starts with a letter as options do: `B. because`, `(B) Paris`;
+    3. its first line is a letter, or starts with one as options do: `B. because`, `(B) Paris`;
     4. it names one single letter in brackets, or after "option", "choose" and the like;
     5. it holds the text of one single option.
 
@@ -72,8 +72,9 @@ class ChoiceGrader:
         return float(chosen_letter(answer, options) in wanted)
 
     def _letter_of_reference(self, text: str, options: Mapping[str, str]) -> str:
-        if letter := _by_text(text, options):
-            return letter
+        by_text = _by_text(text, options)
+        if by_text is not None:
+            return by_text
         first = _LETTER_ALONE.fullmatch(_MARKDOWN.sub("", text))
         if first is None and re.match(r"\s*\(?[A-Z][).:]", text):
             first = _LETTER_FIRST.match(text)
@@ -101,6 +102,8 @@ def chosen_letter(answer: str, options: Mapping[str, str]) -> str | None:
     if letter := _by_text(plain, options):
         return letter
     first_line = plain.splitlines()[0] if plain else ""
+    if found := _LETTER_ALONE.fullmatch(first_line):
+        return _known(_first_group(found), letters)
     if re.match(r"(?:\([A-Za-z]\)|[A-Z][.):])(?:\s|$)", first_line) and (found := _LETTER_FIRST.match(first_line)):
         return _sole_letter(found, first_line, letters)
     named = {_known(_first_group(found), letters) for found in _LETTER_NAMED.finditer(MARKER.sub(" ", plain))}

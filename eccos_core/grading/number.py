@@ -24,7 +24,7 @@ _TEN_TO_THE = r"10\s*(?:\^|\*\*)\s*[{{(]?\s*(?P<{name}>[+-]?\d+)\s*[}})]?"
 _NUMBER = re.compile(
     rf"""
     (?P<sign>(?<![\w.)])(?<![\d)%]\s)-)?                # a minus after a number, word or bracket is a difference
-    [$€£¥]?\s?
+    (?:[$€£¥]\s?)?
     (?<![A-Za-z_\d.])(?<![A-Za-z]-)                     # not the 2 of H2O, not the 4 of GPT-4
     (?:
         (?:(?P<whole>\d+)\s+)?(?<!\d/)(?P<top>\d+)\s*/\s*(?P<bottom>\d+)(?![\d.,/]*\d)    # 3/4, 1 3/4

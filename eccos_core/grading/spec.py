@@ -69,7 +69,7 @@ def grader_for(spec: GraderSpec, backend: Backend | None = None, models: Sequenc
         return _judge(options, backend, models)
     if name not in _MAKERS:
         raise InputError(
-            f"unknown grader {name!r}{did_you_mean(name, GRADER_NAMES)} Known: {', '.join(GRADER_NAMES)}, "
+            f"unknown grader {name!r}{did_you_mean(name, GRADER_NAMES) or '.'} Known: {', '.join(GRADER_NAMES)}, "
             "and 'package.module:function'"
         )
     make = _MAKERS[name]
@@ -107,7 +107,5 @@ def _judge(options: Mapping[str, Any], backend: Backend | None, models: Sequence
 def _refuse_unknown(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
     for option in options:
         if option not in known:
-            listed = ", ".join(known) or "no options"
-            raise InputError(
-                f"{name} grader: unknown option {option!r}{did_you_mean(option, known)} It knows: {listed}"
-            )
+            meant = did_you_mean(option, known) or "."
+            raise InputError(f"{name} grader: unknown option {option!r}{meant} It knows: {', '.join(known) or 'none'}")
