@@ -112,7 +112,11 @@ def load_model(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
             f"the model folder {folder} cannot be loaded on {device}: {error}",
             retryable=False,
             kind="unavailable",
+            status_code=500,
         ) from error
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
     own = model.generation_config
     end_ids = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
     window = getattr(model.config.get_text_config(), "max_position_embeddings", None)

@@ -52,20 +52,22 @@ Deliver: TypeAlias = Callable[[Delivery], None]
 
 @dataclass(frozen=True, slots=True)
 class EngineStatistics:
-    """What an engine has done. `tokens_per_second`: output tokens per second of work, all rows together (None before
-    the first answer): the number that turns a price per GPU-hour into a price per token."""
+    """What an engine has done. `busy_s`: seconds at work. `batch_limit`: most rows that decode together now."""
 
     device: str
     running: int
     waiting: int
     batch_limit: int
+    input_tokens: int
     output_tokens: int
     busy_s: float
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Output tokens per second while at work."""
-        return self.output_tokens / self.busy_s if self.output_tokens and self.busy_s > 0 else None
+        """Tokens, input and output together, per second at work, all requests together: the number that turns a price
+        per GPU-hour into a price per token. None before the first answer."""
+        tokens = self.input_tokens + self.output_tokens
+        return tokens / self.busy_s if tokens and self.busy_s > 0 else None
 
 
 @dataclass(slots=True, eq=False)

@@ -35,7 +35,7 @@ class Worker:
         self._batch: Any = None
         self._batch_limit = options.max_batch
         self._quiet_steps = 0
-        self._output_tokens = 0
+        self._input_tokens = self._output_tokens = 0
         self._busy_s = 0.0
         self._loaded: LoadedModel | BackendError | None = None
         self._load_ended = threading.Event()
@@ -78,7 +78,13 @@ class Worker:
         device = str(loaded.model.device) if isinstance(loaded, LoadedModel) else "not loaded"
         with self._changed:
             return EngineStatistics(
-                device, len(self._rows), len(self._waiting), self._batch_limit, self._output_tokens, self._busy_s
+                device=device,
+                running=len(self._rows),
+                waiting=len(self._waiting),
+                batch_limit=self._batch_limit,
+                input_tokens=self._input_tokens,
+                output_tokens=self._output_tokens,
+                busy_s=self._busy_s,
             )
 
     def stop(self) -> None:
@@ -215,6 +221,7 @@ class Worker:
     def _admit(self, loaded: LoadedModel, joining: list[Row]) -> None:
         """Read the new prompts, give each its first token, and let the unfinished join the running rows."""
         logits, cache, mask = self._batch.prefill([row.ids for row in joining])
+        self._input_tokens += sum(len(row.ids) for row in joining)
         self._take_tokens(loaded, joining, logits)
         self._batch.join(cache, mask)
         with self._changed:

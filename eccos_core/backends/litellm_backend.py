@@ -1,0 +1,189 @@
+"""The `Backend` that calls every model through LiteLLM: hosted APIs, OpenAI-compatible servers, local models.
+
+One call is one HTTP request: LiteLLM's and the provider client's own retries are off, because retries belong to one
+place (`eccos_core.backends.retrying`) where they honour one deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing, contextmanager, suppress
+from typing import Any
+
+from eccos_core.backends.answers import PRICE_KEYS, Call, StreamAssembly
+from eccos_core.backends.deployments import DeploymentBalancer, DeploymentLike
+from eccos_core.backends.litellm_import import litellm_module
+from eccos_core.backends.secrets import Scrubber
+from eccos_core.backends.translation import backend_error
+from eccos_core.domain import Chunk, Completion, Model, Request
+from eccos_core.errors import BackendError, InputError, UnknownModelError
+
+LOCAL_PREFIX = "eccos-local/"
+# entries of `litellm_params` that steer routing and accounting, which are ours, and must not reach the call
+DECIDED_HERE = frozenset({"model", "messages", "stream", "stream_options"})
+NOT_FOR_THE_CALL = DECIDED_HERE | {"rpm", "tpm", "weight", "order", "max_parallel_requests", "tags", *PRICE_KEYS}
+
+
+class LiteLLMBackend:
+    """Calls the models of a pool.
+
+    `deployments`: model name -> the ways to reach it, balanced by weight, load and failures. `models`: the pool, for
+    names and prices. `usd_per_gpu_hour`: model name -> price of the hour, for `eccos-local/` models that are priced by
+    measured tokens per second. `timeout_s`: longest wait for an answer where neither deployment nor request says.
+    Safe to use from several threads and event loops; LiteLLM is imported at the first call.
+    """
+
+    def __init__(
+        self,
+        deployments: Mapping[str, Sequence[DeploymentLike]],
+        models: Sequence[Model],
+        *,
+        usd_per_gpu_hour: Mapping[str, float] | None = None,
+        timeout_s: float = 600.0,
+    ) -> None:
+        self._models = {model.name: model for model in models}
+        for name, ways in deployments.items():
+            if name not in self._models:
+                raise InputError(f"deployments of {name!r} have no model with that name, hence no price")
+            if not ways:
+                raise InputError(f"model {name!r} has no deployment; give at least one way to call it")
+        self._balancers = {name: DeploymentBalancer(ways) for name, ways in deployments.items()}
+        self._local_names = {
+            name: way.litellm_model.removeprefix(LOCAL_PREFIX)
+            for name, ways in deployments.items()
+            for way in ways
+            if way.litellm_model.startswith(LOCAL_PREFIX)
+        }
+        self._usd_per_gpu_hour = dict(usd_per_gpu_hour or {})
+        self._timeout_s = timeout_s
+        self._scrubber = Scrubber.for_parameters(way.parameters for ways in deployments.values() for way in ways)
+        self._litellm: Any = None
+
+    def complete(self, model: str, request: Request) -> Completion:
+        """See `Backend`."""
+        litellm = self._ready()
+        with self._call(model) as call:
+            return call.completion(litellm.completion(**self._arguments(call, request)))
+
+    async def acomplete(self, model: str, request: Request) -> Completion:
+        """See `Backend`. Cancelling the task cancels the call."""
+        litellm = self._litellm or await asyncio.to_thread(self._ready)
+        with self._call(model) as call:
+            return call.completion(await litellm.acompletion(**self._arguments(call, request)))
+
+    def stream(self, model: str, request: Request) -> Iterator[Chunk]:
+        """See `Backend`. Closing the iterator, or dropping it, closes the connection."""
+        litellm = self._ready()
+        with self._call(model) as call:
+            assembly = StreamAssembly(call)
+            with self._breaking(assembly):
+                response = litellm.completion(**self._arguments(call, request), **_streamed(request))
+                with closing(_Closing(response)):
+                    for chunk in response:
+                        if (piece := assembly.take(chunk)) is not None:
+                            yield piece
+                completion = assembly.finished(response.received_finish_reason)
+        yield Chunk(text="", completion=completion)
+
+    async def astream(self, model: str, request: Request) -> AsyncIterator[Chunk]:
+        """See `Backend`. Closing the iterator, or cancelling its task, closes the connection."""
+        litellm = self._litellm or await asyncio.to_thread(self._ready)
+        with self._call(model) as call:
+            assembly = StreamAssembly(call)
+            with self._breaking(assembly):
+                response = await litellm.acompletion(**self._arguments(call, request), **_streamed(request))
+                async with aclosing(response):
+                    async for chunk in response:
+                        if (piece := assembly.take(chunk)) is not None:
+                            yield piece
+                completion = assembly.finished(response.received_finish_reason)
+        yield Chunk(text="", completion=completion)
+
+    def usd_per_token(self, model: str) -> float | None:
+        """What a token of a local model costs now: USD per GPU-hour over measured tokens per hour, input and output
+        together. None when the model has no price per GPU-hour, or was not measured yet."""
+        price, local = self._usd_per_gpu_hour.get(model), self._local_names.get(model)
+        if price is None or local is None or self._litellm is None:
+            return None
+        from eccos_core.backends.local_provider import register_local_provider
+
+        statistics = register_local_provider().models.statistics(local)
+        speed = statistics.tokens_per_second if statistics is not None else None
+        return price / 3600 / speed if speed else None
+
+    def _ready(self) -> Any:
+        """LiteLLM, with our provider where the pool needs it."""
+        if self._litellm is None:
+            litellm = litellm_module()
+            if self._local_names:
+                from eccos_core.backends.local_provider import register_local_provider
+
+                register_local_provider()
+            self._litellm = litellm
+        return self._litellm
+
+    @contextmanager
+    def _call(self, model: str) -> Iterator[Call]:
+        """One call to one of the model's deployments; what it raises leaves as a `BackendError`."""
+        balancer = self._balancers.get(model)
+        if balancer is None:
+            raise UnknownModelError(model, self._balancers)
+        with balancer.choose() as deployment:
+            try:
+                yield Call(self._models[model], deployment, time.perf_counter(), lambda: self.usd_per_token(model))
+            except BackendError:
+                raise
+            except Exception as error:
+                raise backend_error(model, error, self._scrubber) from error
+
+    @contextmanager
+    def _breaking(self, assembly: StreamAssembly) -> Iterator[None]:
+        """Says how much of a stream had arrived when it broke."""
+        try:
+            yield
+        except BackendError as error:
+            raise assembly.broken(error) from error
+        except Exception as error:
+            translated = backend_error(assembly.model, error, self._scrubber)
+            raise assembly.broken(translated) from error
+
+    def _arguments(self, call: Call, request: Request) -> dict[str, Any]:
+        """Keyword arguments of LiteLLM's call: the deployment's, then the request's, which win."""
+        deployment = call.deployment
+        arguments = {name: value for name, value in deployment.parameters.items() if name not in NOT_FOR_THE_CALL}
+        arguments |= {name: value for name, value in request.parameters.items() if name not in DECIDED_HERE}
+        arguments.setdefault("timeout", self._timeout_s)
+        if "metadata" in request.parameters and self._speaks_openai(deployment):
+            # LiteLLM keeps `metadata` for its own logs; the provider gets it in the body
+            arguments["extra_body"] = {"metadata": arguments.pop("metadata"), **(arguments.get("extra_body") or {})}
+        return {
+            **arguments,
+            "model": deployment.litellm_model,
+            "messages": [dict(message) for message in request.messages],
+            "max_retries": 0,
+            "num_retries": 0,
+        }
+
+    def _speaks_openai(self, deployment: DeploymentLike) -> bool:
+        provider = deployment.parameters.get("custom_llm_provider") or deployment.litellm_model.partition("/")[0]
+        return provider in {"openai", "azure", *self._litellm.openai_compatible_providers}
+
+
+class _Closing:
+    """Gives LiteLLM's synchronous stream the `close` that it lacks: its connection is closed with it."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    def close(self) -> None:
+        stream = getattr(self._response, "completion_stream", None)
+        if stream is not None and hasattr(stream, "close"):
+            with suppress(OSError, RuntimeError, ValueError):  # closed already, or by the other side
+                stream.close()
+
+
+def _streamed(request: Request) -> dict[str, Any]:
+    options = dict(request.parameters.get("stream_options") or {})
+    return {"stream": True, "stream_options": {"include_usage": True, **options}}
