@@ -1,0 +1,32 @@
+"""The command line: `eccos COMMAND`. One module a command; what is slow to import is imported when a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from eccos_core.cli.check import check
+from eccos_core.cli.frame import run
+from eccos_core.cli.version import show_version
+
+app = typer.Typer(
+    name="eccos",
+    help="Answer every request with the cheapest model that is good enough, and prove it.",
+    epilog="Exit codes: 0 done, 1 your input, 2 our fault. Every command has --help and --json.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SET_UP, ROUTE, STUDY, OPERATE = "Set up", "Route", "Study", "Operate"
+
+# one line registers a command: name, function, and the panel of `eccos --help` that lists it
+app.command("check", rich_help_panel=SET_UP)(check)
+app.command("version", rich_help_panel=OPERATE)(show_version)
+
+
+def main() -> None:
+    """The console script `eccos`."""
+    sys.exit(run(app, sys.argv[1:]))

@@ -1,0 +1,193 @@
+"""`eccos check`: every problem of a configuration file, or a table of its pool."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from eccos_core.cli.frame import YOUR_INPUT, ConfigArgument, JsonOption, console, print_json, table
+from eccos_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from eccos_core.cli.probe import Probe
+    from eccos_core.config import Config
+    from eccos_core.domain import Model
+
+ProbeOption = Annotated[bool, typer.Option("--probe", help="Call each deployment once with a one-token prompt.")]
+
+_COLUMNS = ("model", "provider", "in", "out", "cap", "context", "can")
+_NUMBERS = ("in", "out", "cap", "context")
+
+
+def check(config: ConfigArgument, probe: ProbeOption = False, json: JsonOption = False) -> None:
+    """Check a configuration file: print every problem, or the pool.
+
+    Prices are in USD per million tokens. Exits with 1 when anything is wrong; with --probe also when a model does not
+    answer.
+    """
+    from eccos_core.config import load_config
+
+    try:
+        loaded = load_config(config)
+    except ConfigError as error:
+        if not json:
+            raise
+        problems = [{"place": problem.place, "message": problem.message} for problem in error.problems]
+        print_json({"file": error.file, "ok": False, "problems": problems})
+        raise typer.Exit(YOUR_INPUT) from None
+    probes = _probe(loaded) if probe else ()
+    if json:
+        print_json(_as_json(loaded, probes))
+    else:
+        _print(loaded, probes)
+    if any(not answered.ok for answered in probes):
+        raise typer.Exit(YOUR_INPUT)
+
+
+def _probe(config: Config) -> tuple[Probe, ...]:
+    from eccos_core.cli.probe import probe_pool
+
+    with console().status("Calling each deployment once ..."):
+        return probe_pool(config)
+
+
+def _print(config: Config, probes: tuple[Probe, ...]) -> None:
+    from rich.text import Text
+
+    out = console(sys.stdout)
+    title = f"{config.path}: {len(config.pool)} model{'s' if len(config.pool) != 1 else ''}, USD per million tokens"
+    out.print(table(title, _COLUMNS, [_row(model) for model in config.models], numbers=_NUMBERS))
+    out.print(_summary(config), soft_wrap=True)
+    for answered in probes:
+        style = "green" if answered.ok else "red"
+        told = f"{answered.latency_s * 1000:.0f} ms" if answered.ok else answered.cause
+        out.print(Text.assemble((f"{answered.label}: ", "bold"), (told, style)), soft_wrap=True)
+    for warning in config.warnings:
+        out.print(Text.assemble(("Warning ", "bold yellow"), warning), soft_wrap=True)
+    out.print(Text("No problems found.", style="green") if not _failed(probes) else _failed(probes))
+
+
+def _failed(probes: tuple[Probe, ...]) -> str:
+    failed = sum(not answered.ok for answered in probes)
+    return f"{failed} of {len(probes)} deployments did not answer." if failed else ""
+
+
+def _row(model: Model) -> tuple[str, ...]:
+    return (
+        model.name,
+        model.provider or "?",
+        _per_million(model.usd_per_input_token),
+        _per_million(model.usd_per_output_token),
+        str(model.max_concurrency) if model.max_concurrency is not None else "-",
+        _tokens(model.context_window),
+        _abilities(model),
+    )
+
+
+def _per_million(usd_per_token: float) -> str:
+    usd = usd_per_token * 1e6
+    return "free" if usd == 0 else f"{usd:.2f}" if usd >= 0.1 else f"{usd:.2g}"
+
+
+def _tokens(count: int | None) -> str:
+    if count is None:
+        return "?"
+    return f"{count / 1e6:.3g}M" if count >= 1_000_000 else f"{count / 1000:.3g}k" if count >= 1000 else str(count)
+
+
+def _abilities(model: Model) -> str:
+    from eccos_core.domain import Capability
+
+    able = [one.value.replace("_", " ") for one in Capability if one in model.capabilities and one != "streaming"]
+    if Capability.STREAMING not in model.capabilities:
+        able.append("no streaming")
+    return ", ".join([*able, *(f"#{tag}" for tag in sorted(model.tags))]) or "text"
+
+
+def _summary(config: Config) -> str:
+    from eccos_core.domain import Budget, Priced, QualityFloor
+
+    match config.policy:
+        case QualityFloor(alpha=alpha):
+            policy = f"mean quality at least {alpha:g}"
+        case Budget(usd=usd):
+            policy = f"at most {usd:g} USD a batch"
+        case Priced(usd_per_quality_point=usd):
+            policy = f"a point of quality is worth {usd:g} USD"
+    if config.policy.on_infeasible == "best_effort":
+        policy += ", else the nearest attainable"
+    kinds = (_kind(config.encoder), _kind(config.predictor), _kind(config.history), config.optimizer.kind)
+    names = ("encoder", "predictor", "history", "optimizer")
+    return "\n".join([f"policy: {policy}", ", ".join(f"{n}: {k}" for n, k in zip(names, kinds, strict=True))])
+
+
+def _kind(config: object) -> str:
+    """`HybridConfig(...)` in a few words."""
+    from eccos_core import config as configs
+
+    match config:
+        case configs.SentenceTransformerConfig(model=model):
+            return model
+        case configs.StaticConfig(model=model, dimensions=dimensions):
+            return f"static {model} ({dimensions})"
+        case configs.ConcatenatedConfig(encoders=parts):
+            return " + ".join(_kind(part) for part in parts)
+        case configs.ChromaPersistentConfig(path=path):
+            return f"Chroma in {path}"
+        case configs.ChromaServerConfig(url=url):
+            return f"Chroma at {url}"
+        case configs.InMemoryConfig():
+            return "in memory"
+        case _:
+            return type(config).__name__.removesuffix("Config").lower()
+
+
+def _as_json(config: Config, probes: tuple[Probe, ...]) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "file": str(config.path),
+        "ok": not _failed(probes),
+        "problems": [],
+        "warnings": list(config.warnings),
+        "policy": _policy_as_json(config),
+        "encoder": _kind(config.encoder),
+        "predictor": _kind(config.predictor),
+        "history": _kind(config.history),
+        "optimizer": config.optimizer.kind,
+        "models": [
+            {
+                "name": entry.model.name,
+                "provider": entry.model.provider,
+                "usd_per_million_input_tokens": _million(entry.model.usd_per_input_token),
+                "usd_per_million_output_tokens": _million(entry.model.usd_per_output_token),
+                "usd_per_million_cached_input_tokens": _million(entry.model.usd_per_cached_input_token),
+                "usd_per_million_reasoning_tokens": _million(entry.model.usd_per_reasoning_token),
+                "max_concurrency": entry.model.max_concurrency,
+                "requests_per_minute": entry.requests_per_minute,
+                "tokens_per_minute": entry.tokens_per_minute,
+                "context_window": entry.model.context_window,
+                "max_output_tokens": entry.model.max_output_tokens,
+                "capabilities": sorted(entry.model.capabilities),
+                "tags": sorted(entry.model.tags),
+                "deployments": len(entry.deployments),
+            }
+            for entry in config.pool
+        ],
+    }
+    if probes:
+        document["probes"] = [
+            {"deployment": p.label, "ok": p.ok, "latency_s": p.latency_s if p.ok else None, "cause": p.cause or None}
+            for p in probes
+        ]
+    return document
+
+
+def _million(usd_per_token: float | None) -> float | None:
+    return None if usd_per_token is None else round(usd_per_token * 1e6, 9)
+
+
+def _policy_as_json(config: Config) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"kind": type(config.policy).__name__, **asdict(config.policy)}

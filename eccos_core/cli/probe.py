@@ -1,0 +1,50 @@
+"""`eccos check --probe`: one call with a one-token prompt to each deployment, and how it went."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from eccos_core.config import Config, Deployment
+from eccos_core.domain import Model, Request
+from eccos_core.errors import EccosError
+
+PATIENCE_S = 30.0
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One deployment's answer. `latency_s` of the call, wherever it ended; `cause` in plain words when it failed."""
+
+    label: str
+    ok: bool
+    latency_s: float
+    cause: str = ""
+
+
+def probe_pool(config: Config) -> tuple[Probe, ...]:
+    """Calls every deployment of the pool once, several at a time; a failure is an answer, never raised."""
+    targets = []
+    for entry in config.pool:
+        for number, deployment in enumerate(entry.deployments, start=1):
+            label = entry.model.name
+            if len(entry.deployments) > 1:
+                label += f" (deployment {number} of {len(entry.deployments)})"
+            targets.append((label, entry.model, deployment))
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return tuple(threads.map(lambda target: _probe(*target), targets))
+
+
+def _probe(label: str, model: Model, deployment: Deployment) -> Probe:
+    from eccos_core.backends.litellm_backend import LiteLLMBackend
+
+    backend = LiteLLMBackend({model.name: [deployment]}, [model], timeout_s=PATIENCE_S)
+    request = Request.of("Hi", parameters={"max_tokens": 1})
+    started = time.perf_counter()
+    try:
+        backend.complete(model.name, request)
+    except EccosError as error:
+        return Probe(label, ok=False, latency_s=time.perf_counter() - started, cause=str(error))
+    return Probe(label, ok=True, latency_s=time.perf_counter() - started)
