@@ -6,7 +6,6 @@ A `Router` is given its parts and owns none of their logic. `Router.from_yaml` b
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -34,6 +33,7 @@ from eccos_core.domain import (
 from eccos_core.errors import BackendError, InputError, UnknownDecisionError
 from eccos_core.protocols import Backend, HistoryStore, Workload
 from eccos_core.slots import awhen_free, when_free
+from eccos_core.text import text_key
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
 
@@ -295,7 +295,7 @@ class Router:
         if self.history is None:
             return
         outcome = Outcome(
-            question_id=hashlib.sha256(remembered.text.encode()).hexdigest()[:32],
+            question_id=text_key(remembered.text),
             query=remembered.text,
             model=remembered.model,
             quality=float(quality),

@@ -1,0 +1,6 @@
+"""The decision log: what was decided, what came of it, and what people thought of it. SQLite, written aside."""
+
+from eccos_core.decision_log.entries import Answered, Decided, LoggedDecision
+from eccos_core.decision_log.log import DecisionLog
+
+__all__ = ["Answered", "Decided", "DecisionLog", "LoggedDecision"]

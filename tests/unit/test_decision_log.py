@@ -1,0 +1,175 @@
+import logging
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eccos_core.decision_log import Answered, Decided, DecisionLog
+from eccos_core.domain import Completion, Decision
+from eccos_core.errors import Attempt, UnknownDecisionError
+
+
+def decided(name: str, model: str = "small", at: float = 100.0) -> Decided:
+    return Decided(
+        decision=Decision(
+            id=name, request_id="r", model=model, quality=0.8, quality_se=0.05, cost_usd=0.001, runner_up="large",
+            reason="because", usd_per_quality=0.02,
+        ),
+        text="what is the secret?",
+        vector=np.array([0.6, 0.8], dtype=np.float32),
+        input_tokens=7,
+        forecast={"small": (0.8, 0.001), "large": (0.9, 0.01)},
+        session_id="s",
+        at=at,
+    )  # fmt: skip
+
+
+def answered(name: str, model: str = "small") -> Answered:
+    return Answered(
+        name,
+        Completion("yes", model, 9, 3, 0.002, 0.5, time_to_first_token_s=0.1),
+        (Attempt("other", "timeout", "too slow", 1.0),),
+    )
+
+
+@pytest.fixture
+def log(tmp_path: Path):  # type: ignore[no-untyped-def]
+    log = DecisionLog(tmp_path / "deep" / "decisions.sqlite")
+    yield log
+    log.close()
+
+
+def test_what_is_kept_is_enough_to_replay_a_decision(log: DecisionLog) -> None:
+    log.decided(decided("d1"))
+    log.answered(answered("d1", model="large"))
+    assert log.flush()
+    found = log.get("d1")
+    assert found is not None
+    assert (found.decided_model, found.model, found.quality, found.paid_usd) == ("small", "large", 0.8, 0.002)
+    assert found.forecast == {"small": (0.8, 0.001), "large": (0.9, 0.01)}
+    assert found.attempts == (Attempt("other", "timeout", "too slow", 1.0),)
+    assert (found.input_tokens, found.output_tokens, found.label) == (9, 3, None)
+    np.testing.assert_array_equal(found.vector, np.array([0.6, 0.8], dtype=np.float32))
+
+
+def test_a_failed_request_keeps_its_attempts(log: DecisionLog) -> None:
+    log.decided(decided("d1"))
+    log.answered(Answered("d1", None, (Attempt("small", "rate_limit", "busy", 0.1),)))
+    log.flush()
+    found = log.get("d1")
+    assert found is not None
+    assert found.model is None
+    assert found.input_tokens == 7
+    assert [attempt.kind for attempt in found.attempts] == ["rate_limit"]
+
+
+def test_text_is_kept_only_when_asked_for(tmp_path: Path) -> None:
+    for keep_text, expected in ((False, None), (True, "what is the secret?")):
+        path = tmp_path / f"{keep_text}.sqlite"
+        log = DecisionLog(path, keep_text=keep_text)
+        log.decided(decided("d"))
+        log.close()
+        found = log.get("d")
+        assert found is not None
+        assert found.text == expected
+        assert (b"secret" in path.read_bytes()) is keep_text
+
+
+def test_a_label_can_be_given_once_or_again(log: DecisionLog) -> None:
+    log.decided(decided("d1"))
+    log.label("d1", 1.0)
+    log.label("d1", 0.25)
+    found = log.get("d1")
+    assert found is not None
+    assert found.label == 0.25
+    with pytest.raises(UnknownDecisionError, match="'d2'"):
+        log.label("d2", 1.0)
+
+
+def test_entries_are_filtered_newest_first(log: DecisionLog) -> None:
+    for i in range(5):
+        log.decided(decided(f"d{i}", model="small" if i % 2 else "large", at=float(i)))
+    log.label("d3", 1.0)
+    assert [entry.id for entry in log.entries()] == ["d4", "d3", "d2", "d1", "d0"]
+    assert [entry.id for entry in log.entries(model="small")] == ["d3", "d1"]
+    assert [entry.id for entry in log.entries(labelled=True)] == ["d3"]
+    assert [entry.id for entry in log.entries(labelled=False, since=2.0, last=1)] == ["d4"]
+
+
+def test_a_broken_disk_is_reported_once_and_nothing_blocks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    log = DecisionLog(tmp_path / "file" / "decisions.sqlite")
+    with caplog.at_level(logging.ERROR, logger="eccos.decision_log"):
+        for i in range(3):
+            log.decided(decided(f"d{i}"))
+            log.flush()
+    assert log.problem is not None
+    assert log.dropped == 3
+    assert len(caplog.records) == 1
+    log.close()
+
+
+def test_a_damaged_file_is_reported_and_writing_goes_on_once_it_is_mended(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.sqlite"
+    path.write_bytes(b"this is no database" * 100)
+    log = DecisionLog(path)
+    log.decided(decided("lost"))
+    log.flush()
+    assert log.problem is not None
+    path.unlink()
+    log.decided(decided("kept"))
+    log.flush()
+    assert log.problem is None
+    assert log.get("kept") is not None
+    log.close()
+
+
+def test_many_threads_lose_nothing(log: DecisionLog) -> None:
+    def write(thread: int) -> None:
+        for i in range(100):
+            log.decided(decided(f"{thread}-{i}"))
+
+    threads = [threading.Thread(target=write, args=(each,)) for each in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log.flush()
+    assert len(log.entries(last=10_000)) == 800
+
+
+def test_a_killed_process_leaves_a_log_that_opens_with_everything_acknowledged(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.sqlite"
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_decision_log import decided
+from eccos_core.decision_log import DecisionLog
+log = DecisionLog({str(path)!r})
+for i in range(10**6):
+    log.decided(decided(f"d{{i}}"))
+    if i % 50 == 0 and log.flush():
+        print(i, flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    acknowledged = -1
+    deadline = time.monotonic() + 60
+    while acknowledged < 500 and time.monotonic() < deadline:
+        acknowledged = int(process.stdout.readline())
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    rest = process.stdout.read().split()
+    acknowledged = int(rest[-1]) if rest else acknowledged
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        kept = {row[0] for row in connection.execute("SELECT id FROM decisions")}
+    assert acknowledged >= 500
+    assert {f"d{i}" for i in range(acknowledged + 1)} <= kept
