@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from eccos_core.config import Config
     from eccos_core.domain import Model
 
-ProbeOption = Annotated[bool, typer.Option("--probe", help="Call each deployment once with a one-token prompt.")]
+ProbeOption = Annotated[bool, typer.Option("--probe", help="Also call each deployment once with a one-token prompt.")]
 
 _COLUMNS = ("model", "provider", "in", "out", "cap", "context", "can")
 _NUMBERS = ("in", "out", "cap", "context")
@@ -24,8 +24,7 @@ _NUMBERS = ("in", "out", "cap", "context")
 def check(config: ConfigArgument, probe: ProbeOption = False, json: JsonOption = False) -> None:
     """Check a configuration file: print every problem, or the pool.
 
-    Prices are in USD per million tokens. Exits with 1 when anything is wrong; with --probe also when a model does not
-    answer.
+    Prices are in USD per million tokens. Exits with 1 when anything is wrong.
     """
     from eccos_core.config import load_config
 

@@ -28,6 +28,7 @@ from eccos_core.config.values import (
     TrainedConfig,
     WorkloadConfig,
 )
+from eccos_core.config.watch import config_changes
 
 __all__ = [
     "ChromaPersistentConfig",
@@ -55,5 +56,6 @@ __all__ = [
     "TenantConfig",
     "TrainedConfig",
     "WorkloadConfig",
+    "config_changes",
     "load_config",
 ]

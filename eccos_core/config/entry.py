@@ -18,6 +18,8 @@ from eccos_core.config.secrets import Guarded
 from eccos_core.config.source import kind_of
 from eccos_core.config.values import Deployment
 from eccos_core.domain import Capability
+from eccos_core.errors import ArtifactError, did_you_mean
+from eccos_core.pocket import pocket_names, pocket_path
 
 LOCAL = "eccos-local/"
 CAPABILITY_KEYS = {
@@ -173,17 +175,17 @@ def _why_left_out(name: str, model: object, info: Section, known: Mapping[str, A
 
 
 def _local_model(model: str, params: Section, around: Surroundings) -> str:
-    """`eccos-local/<name or folder>` with the folder made absolute. The name of a bundled model has no slash."""
+    """`eccos-local/<pocket name or folder>`, with a folder made absolute."""
     where = model.removeprefix(LOCAL)
-    folder = resolved(where, around.folder) if where else around.folder
-    is_path = where.startswith((".", "~", "/")) or "/" in where or folder.is_dir()
-    if not where:
-        params.wrong("model", f"{LOCAL} followed by the name of a bundled model or by a folder")
+    if where in pocket_names():
         return model
-    if not is_path:
+    folder = resolved(where, around.folder)
+    if not where or not (folder / "config.json").is_file():
+        meant = did_you_mean(where, pocket_names())
+        listed = ", ".join(pocket_names())
+        rule = f"{LOCAL} and a pocket model ({listed}) or a Hugging Face model folder, with a config.json{meant}"
+        params.wrong("model", rule)
         return model
-    if not (folder / "config.json").is_file():
-        params.wrong("model", f"a folder with a Hugging Face model ({folder} has no config.json)")
     return LOCAL + str(folder)
 
 
@@ -236,10 +238,12 @@ def _choose(facts: dict[str, Fact], name: str, stated: object, derived: object) 
 def _window_of_folder(model: str) -> int | None:
     if not model.startswith(LOCAL):
         return None
+    where = model.removeprefix(LOCAL)
     try:
-        described = json.loads((Path(model.removeprefix(LOCAL)) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        folder = pocket_path(where) if where in pocket_names() else Path(where)
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, ArtifactError):
+        return None  # said elsewhere: a folder without config.json is a problem, a damaged one fails when it is loaded
     window = described.get("max_position_embeddings") if isinstance(described, dict) else None
     return window if isinstance(window, int) else None
 

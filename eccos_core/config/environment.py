@@ -10,7 +10,7 @@ from eccos_core.config.reading import Problems
 
 PREFIX = "os.environ/"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_DEEPEST = 50
+_LARGEST = 10_000
 
 
 class Environment:
@@ -33,20 +33,20 @@ class Environment:
         filled: dict[str, Any] = {}
         hidden: dict[str, str] = {}
         for key, value in values.items():
+            if _is_too_large(value):
+                problems.add(f"{place}.{key}", f"holds more than {_LARGEST} values, or contains itself")
+                continue
             used: list[str] = []
-            filled[key] = self._fill(value, f"{place}.{key}", problems, used, depth=0)
+            filled[key] = self._fill(value, f"{place}.{key}", problems, used)
             if used:
                 hidden[key] = f"comes from the environment variable {used[0]}"
         return filled, hidden
 
-    def _fill(self, value: Any, place: str, problems: Problems, used: list[str], depth: int) -> Any:
-        if depth > _DEEPEST:
-            problems.add(place, f"is nested more than {_DEEPEST} levels deep")
-            return None
+    def _fill(self, value: Any, place: str, problems: Problems, used: list[str]) -> Any:
         if isinstance(value, dict):
-            return {k: self._fill(v, f"{place}.{k}", problems, used, depth + 1) for k, v in value.items()}
+            return {k: self._fill(v, f"{place}.{k}", problems, used) for k, v in value.items()}
         if isinstance(value, list):
-            return [self._fill(v, f"{place}[{i}]", problems, used, depth + 1) for i, v in enumerate(value)]
+            return [self._fill(v, f"{place}[{i}]", problems, used) for i, v in enumerate(value)]
         if not (isinstance(value, str) and value.startswith(PREFIX)):
             return value
         name = value.removeprefix(PREFIX)
@@ -60,3 +60,13 @@ class Environment:
             problems.add(place, f"the environment variable {name} {state}; export {name}=... before starting")
             return None
         return found
+
+
+def _is_too_large(value: object) -> bool:
+    """Whether a value has more parts than any parameter needs: YAML aliases can nest without end."""
+    waiting, seen = [value], 0
+    while waiting and seen <= _LARGEST:
+        seen += 1
+        part = waiting.pop()
+        waiting.extend(part.values() if isinstance(part, dict) else part if isinstance(part, list) else ())
+    return seen > _LARGEST

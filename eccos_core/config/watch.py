@@ -1,0 +1,48 @@
+"""Hot reload: every change of a YAML file becomes a new `Config`, or a `ConfigError` that changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from eccos_core.config.load import load_config
+from eccos_core.config.values import Config
+from eccos_core.errors import ConfigError
+
+
+def config_changes(path: str | Path, stop: threading.Event | None = None) -> Iterator[Config | ConfigError]:
+    """Yields once for each change of the file or of a YAML file beside it: the new configuration, or what is wrong.
+
+    Blocks between changes, so give it a thread of its own; setting `stop` ends it. A change that leaves the content
+    as it was yields nothing. Only the file is watched, not the environment variables that it names.
+    """
+    from watchfiles import watch
+
+    file = Path(path).expanduser().resolve()
+    last = _fingerprint(file)
+    # the folder is watched, not the file: editors and Kubernetes replace files, and a replaced file is another one
+    for _ in watch(
+        file.parent, stop_event=stop, recursive=False, debounce=200, rust_timeout=500, yield_on_timeout=True
+    ):
+        now = _fingerprint(file)
+        if now == last:
+            continue
+        last = now
+        try:
+            yield load_config(file)
+        except ConfigError as error:
+            yield error
+
+
+def _fingerprint(file: Path) -> str:
+    """Changes when the file or an other YAML file of its folder (it may be included) does."""
+    digest = hashlib.sha256()
+    for one in sorted({file, *file.parent.glob("*.yaml"), *file.parent.glob("*.yml")}):
+        try:
+            content = one.read_bytes()
+        except OSError:
+            content = b""
+        digest.update(f"{one.name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
