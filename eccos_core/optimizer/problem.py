@@ -1,0 +1,147 @@
+"""Checks of a routing problem: everything that can be wrong with the numbers is found here, once, and named."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eccos_core.domain import BoolArray, Budget, FloatArray, GroupShare, Priced, QualityFloor, RoutingProblem
+from eccos_core.errors import InfeasibleError, InputError, NoEligibleModelError
+
+FLOOR_TOLERANCE = 1e-9  # mean quality: a floor counts as met when missed by no more (rounding of sums of floats)
+BUDGET_TOLERANCE = 1e-9  # relative: a budget counts as kept when passed by no more than this share of it
+GAP_TOLERANCE = 1e-9  # relative: an assignment counts as proved optimal when it is this close to its bound
+
+
+def check(problem: RoutingProblem) -> None:
+    """Raise `InputError` when shapes, numbers or the policy of the problem cannot be right; name the first bad entry.
+
+    Raises `NoEligibleModelError` for a request that no model may answer.
+    """
+    shape = np.shape(problem.quality)
+    if len(shape) != 2:
+        raise InputError(f"quality has shape {shape}, must be (requests, models)")
+    requests, models = shape
+    if requests == 0:
+        raise InputError("the batch has no requests; an optimizer needs at least one")
+    if models == 0 or len(problem.models) != models:
+        raise InputError(f"quality has {models} columns for {len(problem.models)} models; one column a model, at least one")
+    if len(set(problem.models)) != models:
+        raise InputError(f"model names must differ, got {', '.join(problem.models)}")
+    for label, array, wanted in (
+        ("cost_usd", problem.cost_usd, shape),
+        ("eligible", problem.eligible, shape),
+        ("capacity", problem.capacity, (models,)),
+        ("min_quality", problem.min_quality, (requests,)),
+    ):
+        if array is not None and np.shape(array) != wanted:
+            raise InputError(f"{label} has shape {np.shape(array)}, must be {wanted}")
+    if np.asarray(problem.eligible).dtype != np.bool_:
+        raise InputError(f"eligible has type {np.asarray(problem.eligible).dtype}, must be bool")
+    _check_numbers(problem)
+    _check_policy(problem)
+    for group in problem.groups:
+        _check_group(group, models)
+    _check_eligible(problem)
+
+
+def _check_numbers(problem: RoutingProblem) -> None:
+    names = problem.models
+    _refuse(~np.isfinite(problem.quality), problem.quality, "quality", "a finite number in [0, 1]", names)
+    _refuse((problem.quality < 0) | (problem.quality > 1), problem.quality, "quality", "in [0, 1]", names)
+    _refuse(~np.isfinite(problem.cost_usd), problem.cost_usd, "cost_usd", "a finite number >= 0", names)
+    _refuse(problem.cost_usd < 0, problem.cost_usd, "cost_usd", ">= 0", names)
+    capacity = np.asarray(problem.capacity)
+    if not np.issubdtype(capacity.dtype, np.integer):
+        raise InputError(f"capacity has type {capacity.dtype}, must be whole numbers")
+    if (capacity < 0).any():
+        worst = int(np.flatnonzero(capacity < 0)[0])
+        raise InputError(f"capacity of model {names[worst]!r} is {capacity[worst]}, must be >= 0")
+    minimum = problem.min_quality
+    if minimum is not None:
+        bad = ~((minimum >= 0) & (minimum <= 1))
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise InputError(f"min_quality of request {row} is {minimum[row]}, must be in [0, 1]")
+
+
+def _refuse(bad: BoolArray, array: npt.NDArray[Any], label: str, rule: str, models: tuple[str, ...]) -> None:
+    if bad.any():
+        row, column = (int(index) for index in np.argwhere(bad)[0])
+        raise InputError(f"{label} of request {row} and model {models[column]!r} is {array[row, column]}, must be {rule}")
+
+
+def _check_policy(problem: RoutingProblem) -> None:
+    match problem.policy:
+        case QualityFloor(alpha=value):
+            right, rule = 0 <= value <= 1, "a floor in [0, 1]"
+        case Budget(usd=value):
+            right, rule = math.isfinite(value) and value >= 0, "a budget >= 0 USD"
+        case Priced(usd_per_quality_point=value):
+            right, rule = math.isfinite(value) and value >= 0, "a price >= 0 USD per point"
+        case other:
+            raise InputError(f"policy is {other!r}, must be a QualityFloor, a Budget or Priced")
+    if not right:
+        raise InputError(f"policy has the value {value}, must be {rule}")
+
+
+def _check_group(group: GroupShare, models: int) -> None:
+    if np.shape(group.members) != (models,):
+        raise InputError(f"group {group.name!r}: members has shape {np.shape(group.members)}, must be {(models,)}")
+    if not 0 <= group.at_least <= group.at_most <= 1:
+        raise InputError(
+            f"group {group.name!r}: shares must be 0 <= at_least <= at_most <= 1, "
+            f"got at_least {group.at_least} and at_most {group.at_most}"
+        )
+
+
+def _check_eligible(problem: RoutingProblem) -> None:
+    nobody = ~problem.eligible.any(axis=1)
+    if nobody.any():
+        row = int(np.flatnonzero(nobody)[0])
+        others = int(nobody.sum()) - 1
+        suffix = f" (and {others} more requests)" if others else ""
+        raise NoEligibleModelError(
+            f"#{row}{suffix}", dict.fromkeys(problem.models, "not eligible (eligibility mask of the problem)")
+        )
+
+
+def allowed_models(problem: RoutingProblem) -> BoolArray:
+    """(R, M): eligible and, where the request asks for a least quality, predicted to reach it.
+
+    Raises `InfeasibleError` for the first request whose least quality no eligible model reaches.
+    """
+    if problem.min_quality is None:
+        return problem.eligible
+    allowed: BoolArray = problem.eligible & (problem.quality >= problem.min_quality[:, None] - FLOOR_TOLERANCE)
+    short = ~allowed.any(axis=1)
+    if short.any():
+        row = int(np.flatnonzero(short)[0])
+        best = np.where(problem.eligible[row], problem.quality[row], -1.0)
+        model, wanted = int(best.argmax()), float(problem.min_quality[row])
+        others = int(short.sum()) - 1
+        raise InfeasibleError(
+            f"min_quality of request {row}",
+            wanted,
+            float(best[model]),
+            f"request {row} asks for a predicted quality of at least {wanted:.3f}; the best of its eligible models, "
+            f"{problem.models[model]!r}, reaches {best[model]:.3f}"
+            + (f" ({others} more requests are out of reach too)" if others else ""),
+        )
+    return allowed
+
+
+def totals(problem: RoutingProblem, choice: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Total cost in USD and mean quality of an assignment (R,), summed in an order that does not depend on the rows'."""
+    rows = np.arange(len(choice))
+    cost = math.fsum(problem.cost_usd[rows, choice].tolist())
+    quality = math.fsum(problem.quality[rows, choice].tolist()) / len(choice)
+    return cost, quality
+
+
+def loads(choice: npt.NDArray[np.int64], models: int) -> FloatArray:
+    """(M,) how many requests of an assignment (R,) go to each model."""
+    return np.bincount(choice, minlength=models).astype(np.float64)

@@ -1,0 +1,173 @@
+"""Caps, exactly: cheapest exchanges found as shortest paths in a graph with one node per model.
+
+A request that goes to j could go to k instead; of all of them the cheapest gives the weight of the edge j -> k. A path
+j -> ... -> k moves one unit of load from j to k and leaves the loads between unchanged. This is the residual network of
+the min-cost flow with the requests contracted: M nodes instead of R + M, in plain floating point numbers. Starting near
+the optimum (from good prices) only few paths are needed. Without group shares the result is a proved optimum: no
+cheaper path and no negative cycle remains (Ahuja, Magnanti and Orlin, "Network Flows", 1993, theorem 9.1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eccos_core.domain import FloatArray, IntArray
+from eccos_core.optimizer.ascent import relax
+from eccos_core.optimizer.program import Program
+
+_STEPS_PER_REQUEST = 4
+
+
+class ModelGraph:
+    """The cheapest single moves between models under an assignment that it changes.
+
+    values (M, R): what a request costs at a model, infinite where not allowed. choice (R,) is copied.
+    """
+
+    def __init__(self, values: FloatArray, choice: IntArray) -> None:
+        self.values = values
+        self.choice = choice.copy()
+        models = len(values)
+        self.weights = np.full((models, models), np.inf)
+        self.movers = np.zeros((models, models), dtype=np.int64)
+        for model in range(models):
+            self._refresh(model)
+
+    def _refresh(self, model: int) -> None:
+        rows = np.flatnonzero(self.choice == model)
+        if len(rows) == 0:
+            self.weights[model] = np.inf
+        else:
+            extra = self.values[:, rows] - self.values[model, rows]
+            best = extra.argmin(axis=1)
+            self.weights[model] = extra[np.arange(len(extra)), best]
+            self.movers[model] = rows[best]
+        self.weights[model, model] = 0.0
+
+    def shortest(self) -> tuple[FloatArray, IntArray]:
+        """(M, M) least cost of moving one unit from j to k, and the first stop after j on that path (Floyd, Warshall)."""
+        distance = self.weights.copy()
+        models = len(distance)
+        stop = np.tile(np.arange(models), (models, 1))
+        for via in range(models):
+            through = distance[:, via, None] + distance[None, via, :]
+            better = through < distance - 1e-15
+            distance = np.where(better, through, distance)
+            stop = np.where(better, stop[:, via, None], stop)
+        return distance, stop
+
+    def follow(self, path: list[int]) -> None:
+        """Move one request along every edge of the path."""
+        for here, there in zip(path[:-1], path[1:], strict=True):
+            self.choice[self.movers[here, there]] = there
+        for model in set(path):
+            self._refresh(model)
+
+    def cancel_cycles(self, limit: int) -> None:
+        """Make exchanges among requests that leave all loads as they are, while they save anything."""
+        for _ in range(limit):
+            cycle = _negative_cycle(self.weights)
+            if cycle is None:
+                return
+            self.follow(cycle)
+
+
+def _negative_cycle(weights: FloatArray) -> list[int] | None:
+    """A closed path of negative weight, or None (Bellman, Ford; from a virtual node at distance 0 to all)."""
+    models = len(weights)
+    scale = float(np.abs(weights[np.isfinite(weights)]).max(initial=0.0))
+    distance, previous = np.zeros(models), np.full(models, -1)
+    changed = -1
+    for _ in range(models):
+        through = distance[:, None] + weights
+        origin = through.argmin(axis=0)
+        least = through[origin, np.arange(models)]
+        better = least < distance - 1e-12 * scale
+        if not better.any():
+            return None
+        distance = np.where(better, least, distance)
+        previous = np.where(better, origin, previous)
+        changed = int(np.flatnonzero(better)[0])
+    node = changed
+    for _ in range(models):
+        node = int(previous[node])
+    cycle = [node]
+    while True:
+        node = int(previous[node])
+        cycle.append(node)
+        if node == cycle[0]:
+            break
+    cycle.reverse()
+    if sum(weights[a, b] for a, b in zip(cycle[:-1], cycle[1:], strict=True)) >= 0:
+        return None
+    return cycle
+
+
+def _walk(stop: IntArray, here: int, there: int) -> list[int]:
+    path = [here]
+    while path[-1] != there:
+        path.append(int(stop[path[-1], there]))
+        if len(path) > len(stop) + 1:
+            return [here, there]
+    return path
+
+
+def place(program: Program, values: FloatArray, choice: IntArray, count_price: FloatArray) -> IntArray:
+    """Bring an assignment within the count limits, each unit along the cheapest path; then take every cheaper path.
+
+    values (M, R) at prices whose part per model is count_price (M,). What remains over the limits cannot be placed:
+    without group shares the result passes them by the least possible number of requests.
+    """
+    graph = ModelGraph(values, choice)
+    limit = _STEPS_PER_REQUEST * program.requests + 100
+    graph.cancel_cycles(limit)
+    loads = program.loads(graph.choice)
+    unit = program.count_rows[:, None, :] - program.count_rows[:, :, None]  # (K, M from, M to): change of the left sides
+    scale = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    for _ in range(limit):
+        distance, stop = graph.shortest()
+        over = program.count_rows @ loads - program.count_limits
+        passed = np.maximum(over, 0.0).sum()
+        change = np.maximum(over[:, None, None] + unit, 0.0).sum(axis=0) - passed  # (M, M) change of the excess
+        possible = np.isfinite(distance) & (loads > 0)[:, None]
+        np.fill_diagonal(possible, False)
+        if passed > 0:
+            usable = possible & (change < 0)
+            cost = np.where(usable, distance / np.where(usable, -change, 1.0), np.inf)
+        else:
+            saved = distance + count_price[:, None] - count_price[None, :]
+            usable = possible & (change <= 0) & (saved < -1e-12 * scale)
+            cost = np.where(usable, saved, np.inf)
+        if not usable.any():
+            break
+        here, there = (int(index) for index in np.unravel_index(int(cost.argmin()), cost.shape))
+        graph.follow(_walk(stop, here, there))
+        loads[here] -= 1
+        loads[there] += 1
+    return graph.choice
+
+
+def rounded_shares(shares: FloatArray) -> IntArray:
+    """(R,): clear shares (M, R) as they are, the others spread evenly by a low-discrepancy sequence."""
+    choice: IntArray = shares.argmax(axis=0)
+    unclear = np.flatnonzero(shares[choice, np.arange(shares.shape[1])] < 0.99)
+    if len(unclear):
+        heights = np.cumsum(shares[:, unclear], axis=0)
+        levels = (np.arange(len(unclear)) * 0.6180339887498949 + 0.5) % 1.0
+        choice[unclear] = np.minimum((heights <= levels * heights[-1]).sum(axis=0), len(shares) - 1)
+    return choice
+
+
+def transport(program: Program, accuracy: float = 1e-4) -> tuple[IntArray, float]:
+    """The least objective under count limits and eligibility alone, and a bound on it.
+
+    Exact without group shares. The assignment passes the limits where they cannot be kept; ask `count_slack`.
+    """
+    plain = program if program.side is None else program.without_side()
+    relaxation = relax(plain, accuracy)
+    values = plain.values(relaxation.prices)
+    count_price = relaxation.prices.counts @ plain.count_rows
+    choice = rounded_shares(relaxation.shares)
+    if not len(plain.count_limits):
+        return values.argmin(axis=0), relaxation.bound
+    return place(plain, values, choice, count_price), relaxation.bound
