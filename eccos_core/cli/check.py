@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eccos_core.cli.frame import YOUR_INPUT, ConfigArgument, JsonOption, console, print_json, table
+from eccos_core.cli.frame import YOUR_INPUT, ConfigArgument, JsonOption, console, print_json, print_table
 from eccos_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _print(config: Config, probes: tuple[Probe, ...]) -> None:
 
     out = console(sys.stdout)
     title = f"{config.path}: {len(config.pool)} model{'s' if len(config.pool) != 1 else ''}, USD per million tokens"
-    out.print(table(title, _COLUMNS, [_row(model) for model in config.models], numbers=_NUMBERS))
+    print_table(out, title, _COLUMNS, [_row(model) for model in config.models], numbers=_NUMBERS)
     out.print(_summary(config), soft_wrap=True)
     for answered in probes:
         style = "green" if answered.ok else "red"
@@ -87,7 +88,7 @@ def _row(model: Model) -> tuple[str, ...]:
 
 def _per_million(usd_per_token: float) -> str:
     usd = usd_per_token * 1e6
-    return "free" if usd == 0 else f"{usd:.2f}" if usd >= 0.1 else f"{usd:.2g}"
+    return "free" if usd == 0 else f"{usd:.2f}" if usd > 0.0099 else f"{usd:.2g}"
 
 
 def _tokens(count: int | None) -> str:
@@ -134,13 +135,18 @@ def _kind(config: object) -> str:
         case configs.ConcatenatedConfig(encoders=parts):
             return " + ".join(_kind(part) for part in parts)
         case configs.ChromaPersistentConfig(path=path):
-            return f"Chroma in {path}"
+            return f"Chroma in {_seen_from_here(path)}"
         case configs.ChromaServerConfig(url=url):
             return f"Chroma at {url}"
         case configs.InMemoryConfig():
             return "in memory"
         case _:
             return type(config).__name__.removesuffix("Config").lower()
+
+
+def _seen_from_here(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _as_json(config: Config, probes: tuple[Probe, ...]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -19,7 +19,6 @@ from eccos_core.errors import ConfigError, EccosError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 DONE, YOUR_INPUT, OUR_FAULT, INTERRUPTED = 0, 1, 2, 130
 DEBUG_VARIABLE = "ECCOS_DEBUG"
@@ -47,21 +46,22 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[str] = ()) -> Table:
-    """A table; the columns named in `numbers` are aligned to the right. Cells are plain text, never markup."""
+def print_table(
+    out: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[str] = ()
+) -> None:
+    """A table under its title; the columns named in `numbers` stand to the right. Cells are plain text, never markup."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, title_style="bold")
-    right = set(numbers)
-    for position, column in enumerate(columns):
-        made.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
-        if position == 0 or column in right:
-            made.columns[-1].no_wrap = column in right
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        number = column in numbers
+        table.add_column(Text(column), justify="right" if number else "left", overflow="fold", no_wrap=number)
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
-    return made
+        table.add_row(*(Text(cell) for cell in row))
+    out.print(Text(title, style="bold"), soft_wrap=True)
+    out.print(table)
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
