@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eccos_core.domain import Decision
-from eccos_core.errors import Attempt, AttemptsExhausted, BackendError, EccosError, StreamInterrupted
+from eccos_core.errors import Attempt, AttemptsExhausted, BackendError, StreamInterrupted
 
 # the request itself is at fault: no other model would do better
 FATAL_KINDS = frozenset({"bad_request"})
@@ -32,16 +32,17 @@ class Attempts:
         """How many calls have been made, the current one included."""
         return len(self._failed) + 1
 
+    @property
+    def failures(self) -> tuple[Attempt, ...]:
+        """The calls that failed so far, in order."""
+        return tuple(self._failed)
+
     def failed(self, error: BackendError, latency_s: float) -> None:
         """Moves on to the next model, or raises: the error itself when another model cannot help, else
         `AttemptsExhausted` with every attempt, when none is left."""
+        self._failed.append(Attempt(error.model, error.kind, str(error), latency_s))
         if isinstance(error, StreamInterrupted) or error.kind in FATAL_KINDS:
             raise error
-        self._failed.append(Attempt(error.model, error.kind, str(error), latency_s))
         self._waiting = self._waiting[1:]
         if not self._waiting:
             raise AttemptsExhausted(self._decision.request_id, self._failed) from error
-
-    def skipped(self, error: EccosError) -> None:
-        """The current model could not be tried (no free slot); the same rules as a failed call."""
-        self.failed(BackendError(self.model, str(error), retryable=True, kind="overloaded"), 0.0)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eccos_core.reasons import decisions
 from eccos_core.domain import (
     Assignment,
     BoolArray,
@@ -29,6 +28,8 @@ from eccos_core.eligibility import eligible
 from eccos_core.errors import InputError, Overloaded
 from eccos_core.pricing import cost_usd, output_limit
 from eccos_core.protocols import Encoder, Optimizer, Predictor
+from eccos_core.reasons import decisions
+from eccos_core.sessions import Sessions
 from eccos_core.text import conversation_text, count_tokens
 
 
@@ -62,6 +63,7 @@ class Decider:
         stream_price: float = 0.0,
         conversation: ConversationView = "last_user",
         batch_waves: int | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         names = tuple(model.name for model in models)
         if predictor.models != names:
@@ -76,6 +78,7 @@ class Decider:
         self._stream_policy = Priced(stream_price / 100)
         self._conversation: ConversationView = conversation
         self._batch_waves = batch_waves
+        self._sessions = sessions
 
     def prepare(self, requests: Sequence[Request], *, streaming: bool = False) -> Prepared:
         """Everything a decision needs. Raises `NoEligibleModelError` for a request that no model may answer."""
@@ -89,7 +92,8 @@ class Decider:
         output_tokens = np.minimum(
             forecast.output_tokens, output_limit(self.models, [request.parameters for request in requests])
         )
-        cost = cost_usd(self.models, input_tokens, output_tokens)
+        cached = self._sessions.cached_tokens(requests, self.models, input_tokens) if self._sessions else None
+        cost = cost_usd(self.models, input_tokens, output_tokens, cached)
         return Prepared(requests, texts, vectors, input_tokens, forecast, cost, mask, started)
 
     def problem(self, prepared: Prepared, policy: Policy, free_slots: IntArray) -> RoutingProblem:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -23,32 +22,17 @@ from eccos_core.domain import (
     Chunk,
     Completion,
     Decision,
-    Float32Array,
     Message,
     Model,
-    Outcome,
     Policy,
     Request,
 )
-from eccos_core.errors import BackendError, InputError, UnknownDecisionError
-from eccos_core.protocols import Backend, HistoryStore, Workload
+from eccos_core.errors import BackendError, EccosError
+from eccos_core.protocols import Backend, Workload
+from eccos_core.records import Records
 from eccos_core.slots import awhen_free, when_free
-from eccos_core.text import text_key
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
-
-REMEMBERED_DECISIONS = 100_000  # how many decisions can still be labelled; the oldest are forgotten first
-
-
-@dataclass(slots=True)
-class _Remembered:
-    """What is kept of a decision until somebody labels it."""
-
-    text: str
-    vector: Float32Array
-    model: str
-    input_tokens: int | None = None
-    output_tokens: int | None = None
 
 
 class Router:
@@ -65,7 +49,7 @@ class Router:
         workload: Workload,
         policy: Policy,
         *,
-        history: HistoryStore | None = None,
+        records: Records | None = None,
         max_attempts: int = 3,
         deadline_s: float = 60.0,
     ) -> None:
@@ -73,10 +57,9 @@ class Router:
         self.backend = backend
         self.workload = workload
         self.policy = policy
-        self.history = history
+        self.records = records or Records()
         self._max_attempts = max_attempts
         self._deadline_s = deadline_s
-        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Router:
@@ -100,21 +83,15 @@ class Router:
             return []
         prepared = self.decider.prepare([Request.of(each) for each in requests])
         made = self.decider.assign(prepared, policy or self.policy, self.workload.free_slots())
-        self._remember(prepared, made)
+        self.records.decided(prepared, made)
         return made
 
     def decide(self, request: RequestLike) -> Decision:
         """One request of a stream, decided alone at the current price. Nothing is called and no slot is held."""
         prepared = self.decider.prepare([Request.of(request)])
         decision = self.decider.choose(prepared, self.workload.free_slots())
-        self._remember(prepared, [decision])
+        self.records.decided(prepared, [decision])
         return decision
-
-    def _remember(self, prepared: Prepared, made: Sequence[Decision]) -> None:
-        for text, vector, decision in zip(prepared.texts, prepared.vectors, made, strict=True):
-            self._remembered[decision.id] = _Remembered(text, vector, decision.model)
-        while len(self._remembered) > REMEMBERED_DECISIONS:
-            self._remembered.popitem(last=False)
 
     # ---------------------------------------------------------------- complete
 
@@ -132,7 +109,7 @@ class Router:
     async def acomplete(self, request: RequestLike, **parameters: Any) -> Completion:
         """The asynchronous twin of `complete`."""
         asked = _with_parameters(request, parameters)
-        prepared = self.decider.prepare([asked])
+        prepared = await asyncio.to_thread(self.decider.prepare, [asked])
         decision, slot = await awhen_free(partial(self._choose_and_hold, prepared), self._patience(asked))
         return await self._acall(asked, decision, slot)
 
@@ -151,16 +128,17 @@ class Router:
                 started = time.perf_counter()
                 try:
                     for chunk in self.backend.stream(attempts.model, asked):
-                        yield self._finished_chunk(decision, attempts, chunk)
+                        yield self._finished_chunk(asked, decision, attempts, chunk)
                     return
                 except BackendError as error:
-                    self._failed(attempts, error, started, slot)
+                    slot.close()
+                    self._failed(decision, attempts, error, started)
                 when_free(partial(self._hold, attempts.model, slot), self._patience(asked))
 
     async def astream(self, request: RequestLike, **parameters: Any) -> AsyncIterator[Chunk]:
         """The asynchronous twin of `stream`."""
         asked = _with_parameters(request, parameters)
-        prepared = self.decider.prepare([asked], streaming=True)
+        prepared = await asyncio.to_thread(self.decider.prepare, [asked], streaming=True)
         decision, slot = await awhen_free(partial(self._choose_and_hold, prepared), self._patience(asked))
         with slot:
             attempts = Attempts(decision, self._max_attempts)
@@ -168,10 +146,11 @@ class Router:
                 started = time.perf_counter()
                 try:
                     async for chunk in self.backend.astream(attempts.model, asked):
-                        yield self._finished_chunk(decision, attempts, chunk)
+                        yield self._finished_chunk(asked, decision, attempts, chunk)
                     return
                 except BackendError as error:
-                    self._failed(attempts, error, started, slot)
+                    slot.close()
+                    self._failed(decision, attempts, error, started)
                 await awhen_free(partial(self._hold, attempts.model, slot), self._patience(asked))
 
     def complete_batch(
@@ -219,7 +198,7 @@ class Router:
         with self.workload.deciding() as free:
             decision = self.decider.choose(prepared, free)
             self._hold(decision.model, slot)
-        self._remember(prepared, [decision])
+        self.records.decided(prepared, [decision])
         return decision, slot
 
     def _hold(self, model: str, slot: ExitStack) -> None:
@@ -242,9 +221,11 @@ class Router:
             while True:
                 started = time.perf_counter()
                 try:
-                    return self._finished(decision, attempts, self.backend.complete(attempts.model, request))
+                    completion = self.backend.complete(attempts.model, request)
+                    return self._finished(request, decision, attempts, completion)
                 except BackendError as error:
-                    self._failed(attempts, error, started, slot)
+                    slot.close()
+                    self._failed(decision, attempts, error, started)
                 when_free(partial(self._hold, attempts.model, slot), self._patience(request))
 
     async def _acall(self, request: Request, decision: Decision, slot: ExitStack) -> Completion:
@@ -254,31 +235,32 @@ class Router:
             while True:
                 started = time.perf_counter()
                 try:
-                    return self._finished(decision, attempts, await self.backend.acomplete(attempts.model, request))
+                    completion = await self.backend.acomplete(attempts.model, request)
+                    return self._finished(request, decision, attempts, completion)
                 except BackendError as error:
-                    self._failed(attempts, error, started, slot)
+                    slot.close()
+                    self._failed(decision, attempts, error, started)
                 await awhen_free(partial(self._hold, attempts.model, slot), self._patience(request))
 
-    def _failed(self, attempts: Attempts, error: BackendError, started: float, slot: ExitStack) -> None:
-        """Learns from a failed call, gives its slot back and moves on to the next model, or raises."""
+    def _failed(self, decision: Decision, attempts: Attempts, error: BackendError, started: float) -> None:
+        """Learns from a failed call and moves on to the next model, or raises."""
         self.workload.observe(attempts.model, None, error)
-        slot.close()
-        attempts.failed(error, time.perf_counter() - started)
+        try:
+            attempts.failed(error, time.perf_counter() - started)
+        except EccosError:
+            self.records.unanswered(decision, attempts)
+            raise
 
-    def _finished(self, decision: Decision, attempts: Attempts, completion: Completion) -> Completion:
+    def _finished(self, request: Request, decision: Decision, attempts: Attempts, completion: Completion) -> Completion:
         """Learns from an ended call and signs its completion with the decision."""
         self.workload.observe(completion.model, completion)
-        remembered = self._remembered.get(decision.id)
-        if remembered is not None:
-            remembered.model = completion.model
-            remembered.input_tokens = completion.input_tokens
-            remembered.output_tokens = completion.output_tokens
+        self.records.answered(decision, request.session_id, completion, attempts)
         return replace(completion, decision=decision, attempts=attempts.count)
 
-    def _finished_chunk(self, decision: Decision, attempts: Attempts, chunk: Chunk) -> Chunk:
+    def _finished_chunk(self, request: Request, decision: Decision, attempts: Attempts, chunk: Chunk) -> Chunk:
         if chunk.completion is None:
             return chunk
-        return replace(chunk, completion=self._finished(decision, attempts, chunk.completion))
+        return replace(chunk, completion=self._finished(request, decision, attempts, chunk.completion))
 
     # ---------------------------------------------------------------- record
 
@@ -287,22 +269,7 @@ class Router:
 
         Raises `UnknownDecisionError`, and `InputError` for a quality outside [0, 1].
         """
-        if not 0 <= quality <= 1:
-            raise InputError(f"decision {decision_id!r}: quality is {quality}, must be in [0, 1]")
-        remembered = self._remembered.get(decision_id)
-        if remembered is None:
-            raise UnknownDecisionError(decision_id)
-        if self.history is None:
-            return
-        outcome = Outcome(
-            question_id=text_key(remembered.text),
-            query=remembered.text,
-            model=remembered.model,
-            quality=float(quality),
-            input_tokens=remembered.input_tokens,
-            output_tokens=remembered.output_tokens,
-        )
-        self.history.add([outcome], remembered.vector[None, :])
+        self.records.label(decision_id, quality)
 
 
 def _with_parameters(request: RequestLike, parameters: Mapping[str, Any]) -> Request:
