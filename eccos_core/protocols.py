@@ -5,10 +5,10 @@ The contract of each is documented here, once, and checked by one test file per 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from eccos_core.domain import (
     Assignment,
@@ -23,6 +23,8 @@ from eccos_core.domain import (
     Request,
     RoutingProblem,
 )
+
+Held = TypeVar("Held")
 
 
 @runtime_checkable
@@ -121,6 +123,17 @@ class Workload(Protocol):
 
         Raises `Overloaded` when the model has no free slot.
         """
+        ...
+
+    def when_free(self, take: Callable[[], Held], deadline_s: float) -> Held:
+        """What `take` (decide and hold) gives as soon as it does not raise `Overloaded`: first come, first served.
+
+        After `deadline_s` seconds its `Overloaded` is raised.
+        """
+        ...
+
+    async def awhen_free(self, take: Callable[[], Held], deadline_s: float) -> Held:
+        """The same, without blocking the event loop; threads and tasks wait in one line."""
         ...
 
     def observe(self, model: str, completion: Completion | None, error: Exception | None = None) -> None:

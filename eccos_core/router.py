@@ -30,7 +30,6 @@ from eccos_core.domain import (
 from eccos_core.errors import BackendError, EccosError
 from eccos_core.protocols import Backend, Workload
 from eccos_core.records import Records
-from eccos_core.slots import awhen_free, when_free
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
 
@@ -88,10 +87,14 @@ class Router:
 
     def decide(self, request: RequestLike) -> Decision:
         """One request of a stream, decided alone at the current price. Nothing is called and no slot is held."""
+        return self.explain(request)[1]
+
+    def explain(self, request: RequestLike) -> tuple[Prepared, Decision]:
+        """`decide`, with all the numbers that it was decided by."""
         prepared = self.decider.prepare([Request.of(request)])
         decision = self.decider.choose(prepared, self.workload.free_slots())
         self.records.decided(prepared, [decision])
-        return decision
+        return prepared, decision
 
     # ---------------------------------------------------------------- complete
 
@@ -103,14 +106,14 @@ class Router:
         """
         asked = _with_parameters(request, parameters)
         prepared = self.decider.prepare([asked])
-        decision, slot = when_free(partial(self._choose_and_hold, prepared), self._patience(asked))
+        decision, slot = self.workload.when_free(partial(self._choose_and_hold, prepared), self._patience(asked))
         return self._call(asked, decision, slot)
 
     async def acomplete(self, request: RequestLike, **parameters: Any) -> Completion:
         """The asynchronous twin of `complete`."""
         asked = _with_parameters(request, parameters)
         prepared = await asyncio.to_thread(self.decider.prepare, [asked])
-        decision, slot = await awhen_free(partial(self._choose_and_hold, prepared), self._patience(asked))
+        decision, slot = await self.workload.awhen_free(partial(self._choose_and_hold, prepared), self._patience(asked))
         return await self._acall(asked, decision, slot)
 
     def stream(self, request: RequestLike, **parameters: Any) -> Iterator[Chunk]:
@@ -121,7 +124,7 @@ class Router:
         """
         asked = _with_parameters(request, parameters)
         prepared = self.decider.prepare([asked], streaming=True)
-        decision, slot = when_free(partial(self._choose_and_hold, prepared), self._patience(asked))
+        decision, slot = self.workload.when_free(partial(self._choose_and_hold, prepared), self._patience(asked))
         with slot:
             attempts = Attempts(decision, self._max_attempts)
             while True:
@@ -133,13 +136,13 @@ class Router:
                 except BackendError as error:
                     slot.close()
                     self._failed(decision, attempts, error, started)
-                when_free(partial(self._hold, attempts.model, slot), self._patience(asked))
+                self.workload.when_free(partial(self._hold, attempts.model, slot), self._patience(asked))
 
     async def astream(self, request: RequestLike, **parameters: Any) -> AsyncIterator[Chunk]:
         """The asynchronous twin of `stream`."""
         asked = _with_parameters(request, parameters)
         prepared = await asyncio.to_thread(self.decider.prepare, [asked], streaming=True)
-        decision, slot = await awhen_free(partial(self._choose_and_hold, prepared), self._patience(asked))
+        decision, slot = await self.workload.awhen_free(partial(self._choose_and_hold, prepared), self._patience(asked))
         with slot:
             attempts = Attempts(decision, self._max_attempts)
             while True:
@@ -151,7 +154,7 @@ class Router:
                 except BackendError as error:
                     slot.close()
                     self._failed(decision, attempts, error, started)
-                await awhen_free(partial(self._hold, attempts.model, slot), self._patience(asked))
+                await self.workload.awhen_free(partial(self._hold, attempts.model, slot), self._patience(asked))
 
     def complete_batch(
         self, requests: Sequence[RequestLike], *, policy: Policy | None = None, return_exceptions: bool = False
@@ -206,12 +209,12 @@ class Router:
 
     def _call_when_free(self, request: Request, decision: Decision) -> Completion:
         slot = ExitStack()
-        when_free(partial(self._hold, decision.model, slot), self._patience(request))
+        self.workload.when_free(partial(self._hold, decision.model, slot), self._patience(request))
         return self._call(request, decision, slot)
 
     async def _acall_when_free(self, request: Request, decision: Decision) -> Completion:
         slot = ExitStack()
-        await awhen_free(partial(self._hold, decision.model, slot), self._patience(request))
+        await self.workload.awhen_free(partial(self._hold, decision.model, slot), self._patience(request))
         return await self._acall(request, decision, slot)
 
     def _call(self, request: Request, decision: Decision, slot: ExitStack) -> Completion:
@@ -226,7 +229,7 @@ class Router:
                 except BackendError as error:
                     slot.close()
                     self._failed(decision, attempts, error, started)
-                when_free(partial(self._hold, attempts.model, slot), self._patience(request))
+                self.workload.when_free(partial(self._hold, attempts.model, slot), self._patience(request))
 
     async def _acall(self, request: Request, decision: Decision, slot: ExitStack) -> Completion:
         """The asynchronous twin of `_call`."""
@@ -240,7 +243,7 @@ class Router:
                 except BackendError as error:
                     slot.close()
                     self._failed(decision, attempts, error, started)
-                await awhen_free(partial(self._hold, attempts.model, slot), self._patience(request))
+                await self.workload.awhen_free(partial(self._hold, attempts.model, slot), self._patience(request))
 
     def _failed(self, decision: Decision, attempts: Attempts, error: BackendError, started: float) -> None:
         """Learns from a failed call and moves on to the next model, or raises."""

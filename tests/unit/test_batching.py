@@ -2,11 +2,7 @@ import asyncio
 import threading
 from collections import Counter
 
-import pytest
-
 from eccos_core.batching import acall_all, call_all
-from eccos_core.errors import Overloaded
-from eccos_core.slots import awhen_free, when_free
 
 MODELS = ["a"] * 12 + ["b"] * 5 + ["a"] * 3
 CAPS = {"a": 2, "b": 3}
@@ -77,32 +73,3 @@ async def test_the_asynchronous_twin_keeps_caps_and_order() -> None:
     assert isinstance(results[4], ValueError)
     assert [result for i, result in enumerate(results) if i != 4] == [i for i in range(len(MODELS)) if i != 4]
     assert meter.most == Counter({"a": 2, "b": 3})
-
-
-def taking_after(tries: int) -> tuple[list[int], object]:
-    made: list[int] = []
-
-    def take() -> str:
-        made.append(1)
-        if len(made) <= tries:
-            raise Overloaded("busy")
-        return "slot"
-
-    return made, take
-
-
-async def test_waiting_ends_when_a_slot_is_free() -> None:
-    for _ in range(2):
-        made, take = taking_after(3)
-        assert when_free(take, deadline_s=5) == "slot"  # type: ignore[arg-type]
-        assert len(made) == 4
-    _, take = taking_after(3)
-    assert await awhen_free(take, deadline_s=5) == "slot"  # type: ignore[arg-type]
-
-
-async def test_waiting_ends_at_the_deadline_with_the_reason() -> None:
-    _, take = taking_after(10**9)
-    with pytest.raises(Overloaded, match="busy"):
-        when_free(take, deadline_s=0.01)  # type: ignore[arg-type]
-    with pytest.raises(Overloaded, match="busy"):
-        await awhen_free(take, deadline_s=0.01)  # type: ignore[arg-type]
