@@ -78,7 +78,7 @@ class LiteLLMBackend:
         litellm = self._ready()
         with self._call(model) as call:
             assembly = StreamAssembly(call)
-            with self._breaking(assembly):
+            with self._breaking(call, assembly):
                 response = litellm.completion(**self._arguments(call, request), **_streamed(request))
                 with closing(_Closing(response)):
                     for chunk in response:
@@ -92,7 +92,7 @@ class LiteLLMBackend:
         litellm = self._litellm or await asyncio.to_thread(self._ready)
         with self._call(model) as call:
             assembly = StreamAssembly(call)
-            with self._breaking(assembly):
+            with self._breaking(call, assembly):
                 response = await litellm.acompletion(**self._arguments(call, request), **_streamed(request))
                 async with aclosing(response):
                     async for chunk in response:
@@ -136,18 +136,20 @@ class LiteLLMBackend:
             except BackendError:
                 raise
             except Exception as error:
-                raise backend_error(model, error, self._scrubber) from error
+                raise self._translated(deployment, model, error) from error
 
     @contextmanager
-    def _breaking(self, assembly: StreamAssembly) -> Iterator[None]:
+    def _breaking(self, call: Call, assembly: StreamAssembly) -> Iterator[None]:
         """Says how much of a stream had arrived when it broke."""
         try:
             yield
         except BackendError as error:
             raise assembly.broken(error) from error
         except Exception as error:
-            translated = backend_error(assembly.model, error, self._scrubber)
-            raise assembly.broken(translated) from error
+            raise assembly.broken(self._translated(call.deployment, call.model.name, error)) from error
+
+    def _translated(self, deployment: DeploymentLike, model: str, error: Exception) -> BackendError:
+        return backend_error(model, error, self._scrubber, deployment.parameters.get("api_base"))
 
     def _arguments(self, call: Call, request: Request) -> dict[str, Any]:
         """Keyword arguments of LiteLLM's call: the deployment's, then the request's, which win."""

@@ -28,6 +28,7 @@ ENGINE_OPTIONS = frozenset(f.name for f in fields(EngineOptions))
 GENERATION_PARAMETERS = frozenset(
     {"max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed", "stream", "stream_options", "user"}
 )
+ABOUT_THE_TRANSPORT = frozenset({"max_retries"})  # set by callers for every provider; nothing is transported here
 litellm = litellm_module()
 
 
@@ -203,7 +204,7 @@ def _submit(models: LocalModels, call: Mapping[str, Any], stream: bool, deliver:
 
 def _generation(model: str, messages: Sequence[Any], parameters: Mapping[str, Any], stream: bool) -> Generation:
     """OpenAI parameters, checked. Raises `BackendError` (bad_request) for what a local model cannot do."""
-    given = {name: value for name, value in parameters.items() if value is not None}
+    given = {k: v for k, v in parameters.items() if v is not None and k not in ABOUT_THE_TRANSPORT}
     for name in given:
         if name not in GENERATION_PARAMETERS:
             known = sorted(GENERATION_PARAMETERS)

@@ -42,14 +42,18 @@ RULES = (
     ("APIConnectionError", "connection", True),
     ("APIError", "unavailable", True),
 )
+BLAMES_ADDRESS = frozenset({"connection", "not_found", "timeout", "malformed_response"})
 NO_MONEY = ("insufficient_quota", "exceeded your current quota")
 NO_KEY = ("api_key client option must be set", "missing credentials", "api key is required")
 NO_PROVIDER = ("llm provider not provided",)
 REFUSED = ("content_filter", "content management policy")
 
 
-def backend_error(model: str, error: BaseException, scrubber: Scrubber) -> BackendError:
-    """Translate one exception of a LiteLLM call. Raise the result `from error`; secrets are taken out of both."""
+def backend_error(model: str, error: BaseException, scrubber: Scrubber, api_base: str | None = None) -> BackendError:
+    """Translate one exception of a LiteLLM call. Raise the result `from error`; secrets are taken out of both.
+
+    `api_base` is named where the failure may be its fault.
+    """
     scrubber.scrub_error(error)
     ours = next((one for one in chain(error) if isinstance(one, BackendError)), None)
     message = scrubber.scrub(_message(error))
@@ -58,6 +62,8 @@ def backend_error(model: str, error: BaseException, scrubber: Scrubber) -> Backe
         kind, retryable = ours.kind, ours.retryable
     else:
         kind, retryable = _kind(error, str(error).lower())
+    if api_base is not None and kind in BLAMES_ADDRESS:
+        message = f"{message.rstrip('.')} (api_base {scrubber.scrub(api_base)})"
     return BackendError(
         model,
         message,
@@ -167,5 +173,6 @@ def _message(error: BaseException) -> str:
     text = text.split("Traceback (most recent call last)")[0].strip()
     text = " ".join(text.split())
     name = type(shown).__name__
-    text = text.removeprefix("litellm.").removeprefix(f"{name}: ")
+    for _ in range(2):  # LiteLLM names the class once or twice itself
+        text = text.removeprefix("litellm.").removeprefix(f"{name}: ")
     return f"{name}: {text[:LONGEST_MESSAGE]}" if text else name

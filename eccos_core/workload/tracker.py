@@ -1,0 +1,310 @@
+"""Who is busy: slots, rates, speed and health of every model, under one lock.
+
+Deciding and holding are one critical section (`deciding`), a slot is given back exactly once whatever happens, and
+whoever waits is served in the order of arrival (`when_free`, `awhen_free`).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+
+from eccos_core.domain import Completion, IntArray, Model
+from eccos_core.errors import BackendError, Overloaded, UnknownModelError
+from eccos_core.workload.breaker import BreakerSettings, BreakerState, CircuitBreaker
+from eccos_core.workload.rates import SlidingWindow
+from eccos_core.workload.waiting import SlotLine
+
+UNCAPPED = 1_000_000  # slots of a model without a cap: more than any batch has requests
+WARM_UP_SLOTS = 100  # what an uncapped model is warmed up to before its cap is lifted
+SMOOTHING = 0.1  # weight of the newest call in the exponentially weighted means
+# failures that are the model's own; the others are the request's
+MODEL_AT_FAULT = frozenset(
+    {
+        "authentication",
+        "connection",
+        "malformed_response",
+        "not_found",
+        "out_of_memory",
+        "overloaded",
+        "rate_limit",
+        "timeout",
+        "unavailable",
+        "unknown",
+    }
+)
+
+Held = TypeVar("Held")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """How one model is doing.
+
+    `free_slots`: requests it can take now. `latency_s`, `output_tokens_per_second`: exponentially weighted means, None
+    before the first answer. `error_rate` in [0, 1], exponentially weighted. `requests_last_minute`,
+    `tokens_last_minute`: what counts against the limits per minute. `calls`, `failures`: since the start.
+    """
+
+    model: str
+    in_flight: int
+    max_concurrency: int | None
+    free_slots: int
+    breaker: BreakerState
+    error_rate: float
+    latency_s: float | None
+    output_tokens_per_second: float | None
+    requests_last_minute: int
+    tokens_last_minute: int
+    calls: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadStatus:
+    """A snapshot of all models, in the pool's order, and how many requests wait for a slot."""
+
+    models: tuple[ModelStatus, ...]
+    waiting: int
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight, all models together."""
+        return sum(model.in_flight for model in self.models)
+
+
+class WorkloadTracker:
+    """The `Workload` of one process. Safe to use from threads, asyncio tasks and the garbage collector at once.
+
+    `requests_per_minute`, `tokens_per_minute`: limits by model name. `clock`: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        requests_per_minute: Mapping[str, int] | None = None,
+        tokens_per_minute: Mapping[str, int] | None = None,
+        breaker: BreakerSettings | None = None,
+    ) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        settings = breaker or BreakerSettings()
+        requests, tokens = requests_per_minute or {}, tokens_per_minute or {}
+        self._loads = {
+            model.name: _Load(model, CircuitBreaker(settings), requests.get(model.name), tokens.get(model.name))
+            for model in models
+        }
+        for name in (*requests, *tokens):
+            self._load(name)
+        self._line = SlotLine(self._lock, self._count_free)
+
+    def free_slots(self) -> IntArray:
+        """(M,) how many more requests each model can take now, in the pool's order."""
+        with self._lock:
+            now = self._clock()
+            return np.array([load.free(now) for load in self._loads.values()], dtype=np.int64)
+
+    @contextmanager
+    def deciding(self) -> Iterator[IntArray]:
+        """A critical section: nobody else takes a slot while a decision is made from these free slots and `hold` is
+        called. Keep it short; never await inside."""
+        with self._lock:
+            yield self.free_slots()
+
+    def hold(self, model: str) -> AbstractContextManager[None]:
+        """One slot for the length of a `with` block. Raises `Overloaded` on entry, `UnknownModelError` at once.
+
+        Given back on leaving the block, or when the block's generator or the holder is garbage-collected.
+        """
+        return _Hold(self, self._load(model))
+
+    def when_free(self, take: Callable[[], Held], deadline_s: float) -> Held:
+        """What `take` gives (decide and hold) as soon as it does not raise `Overloaded`, first come, first served.
+
+        After `deadline_s` seconds its `Overloaded` is raised.
+        """
+        return self._line.when_free(take, deadline_s)
+
+    async def awhen_free(self, take: Callable[[], Held], deadline_s: float) -> Held:
+        """The asynchronous twin of `when_free`; both kinds wait in one line."""
+        return await self._line.awhen_free(take, deadline_s)
+
+    def observe(self, model: str, completion: Completion | None, error: Exception | None = None) -> None:
+        """Learn from one ended call: latency, tokens per second, tokens per minute, failure."""
+        load = self._load(model)
+        with self._lock:
+            load.learn(self._clock(), completion, error)
+
+    def status(self) -> WorkloadStatus:
+        """A consistent snapshot."""
+        with self._lock:
+            now = self._clock()
+            return WorkloadStatus(tuple(load.status(now) for load in self._loads.values()), len(self._line))
+
+    def _load(self, model: str) -> _Load:
+        load = self._loads.get(model)
+        if load is None:
+            raise UnknownModelError(model, self._loads)
+        return load
+
+    def _count_free(self) -> int:
+        now = self._clock()
+        return sum(load.free(now) for load in self._loads.values())
+
+    def _take(self, load: _Load) -> bool:
+        """Takes one slot; True when it is the probe of a half-open breaker. Raises `Overloaded`."""
+        with self._lock:
+            now = self._clock()
+            if load.free(now) < 1:
+                raise Overloaded(f"model {load.model.name!r} has no free slot: {load.why_busy(now)}")
+            return load.take(now)
+
+    def _give_back(self, load: _Load, probe: bool) -> None:
+        with self._lock:
+            load.give_back(probe)
+            self._line.changed()
+
+
+class _Hold(AbstractContextManager[None]):
+    """One slot, held between entering and leaving; given back once, by whoever comes first."""
+
+    __slots__ = ("_load", "_probe", "_tracker")
+
+    def __init__(self, tracker: WorkloadTracker, load: _Load) -> None:
+        self._tracker = tracker
+        self._load = load
+        self._probe: bool | None = None  # None while nothing is held
+
+    def __enter__(self) -> None:
+        self._probe = self._tracker._take(self._load)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def __del__(self) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        with self._tracker._lock:
+            probe, self._probe = self._probe, None
+            if probe is not None:
+                self._tracker._give_back(self._load, probe)
+
+
+class _Load:
+    """The state of one model. Not locked: the tracker is."""
+
+    def __init__(self, model: Model, breaker: CircuitBreaker, rpm: int | None, tpm: int | None) -> None:
+        self.model = model
+        self._breaker = breaker
+        self._rpm, self._tpm = rpm, tpm
+        self._requests, self._tokens = SlidingWindow(), SlidingWindow()
+        self._in_flight = 0
+        self._probing = False
+        self._latency_s: float | None = None
+        self._speed: float | None = None
+        self._tokens_per_call: float | None = None
+        self._error_rate = 0.0
+        self._calls = self._failures = 0
+
+    def free(self, now: float) -> int:
+        """How many more requests it can take."""
+        return max(0, min(left for left, _ in self._limits(now)))
+
+    def why_busy(self, now: float) -> str:
+        """The limit that binds, in words."""
+        return min(self._limits(now), key=lambda limit: limit[0])[1]
+
+    def _limits(self, now: float) -> Iterator[tuple[int, str]]:
+        """(slots left, what the limit is), one for each limit."""
+        cap = self.model.max_concurrency
+        yield (cap or UNCAPPED) - self._in_flight, f"{self._in_flight} of {cap} requests are in flight"
+        match self._breaker.state(now):
+            case BreakerState.OPEN:
+                yield 0, "it failed repeatedly and is left alone for a while"
+            case BreakerState.HALF_OPEN:
+                yield (0 if self._probing else 1), "it failed repeatedly and is being probed with one request"
+            case BreakerState.CLOSED:
+                slots = cap or WARM_UP_SLOTS
+                allowed = self._breaker.allowed(now, slots)
+                if allowed < slots:
+                    yield allowed - self._in_flight, f"it has just come back and takes {allowed} requests at once"
+        if self._rpm is not None:
+            yield self._rpm - self._requests.total(now), f"its {self._rpm} requests per minute are used up"
+        if self._tpm is not None:
+            each = max(1.0, self._tokens_per_call or 1.0)
+            left = self._tpm - self._tokens.total(now) - self._in_flight * each
+            yield math.floor(left / each), f"its {self._tpm} tokens per minute are used up"
+
+    def take(self, now: float) -> bool:
+        """One more in flight; True when it is a probe."""
+        self._in_flight += 1
+        self._requests.add(now, 1)
+        if self._breaker.state(now) is BreakerState.HALF_OPEN and not self._probing:
+            self._probing = True
+            return True
+        return False
+
+    def give_back(self, probe: bool) -> None:
+        """One fewer in flight."""
+        self._in_flight -= 1
+        if probe:
+            self._probing = False
+
+    def learn(self, now: float, completion: Completion | None, error: Exception | None) -> None:
+        """From one ended call."""
+        self._calls += 1
+        if error is not None:
+            self._learn_failure(now, error)
+        if completion is None:
+            return
+        self._error_rate *= 1 - SMOOTHING
+        self._breaker.succeeded(now)
+        tokens = completion.input_tokens + completion.output_tokens
+        self._tokens.add(now, tokens)
+        self._tokens_per_call = _smoothed(self._tokens_per_call, tokens)
+        if math.isfinite(completion.latency_s) and completion.latency_s >= 0:
+            self._latency_s = _smoothed(self._latency_s, completion.latency_s)
+            writing_s = completion.latency_s - (completion.time_to_first_token_s or 0.0)
+            if completion.output_tokens and writing_s > 0:
+                self._speed = _smoothed(self._speed, completion.output_tokens / writing_s)
+
+    def _learn_failure(self, now: float, error: Exception) -> None:
+        self._failures += 1
+        if isinstance(error, BackendError) and error.kind not in MODEL_AT_FAULT:
+            return
+        self._error_rate = self._error_rate * (1 - SMOOTHING) + SMOOTHING
+        self._breaker.failed(now, self._error_rate, getattr(error, "retry_after_s", None))
+
+    def status(self, now: float) -> ModelStatus:
+        """A snapshot."""
+        return ModelStatus(
+            model=self.model.name,
+            in_flight=self._in_flight,
+            max_concurrency=self.model.max_concurrency,
+            free_slots=self.free(now),
+            breaker=self._breaker.state(now),
+            error_rate=self._error_rate,
+            latency_s=self._latency_s,
+            output_tokens_per_second=self._speed,
+            requests_last_minute=self._requests.total(now),
+            tokens_last_minute=self._tokens.total(now),
+            calls=self._calls,
+            failures=self._failures,
+        )
+
+
+def _smoothed(mean: float | None, newest: float) -> float:
+    return newest if mean is None else mean + SMOOTHING * (newest - mean)
