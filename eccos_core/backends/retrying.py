@@ -1,0 +1,170 @@
+"""Trying one model again: exponential backoff with jitter, Retry-After, one deadline over everything.
+
+What to do when the model still fails (the next best model, or an error with every attempt) is the router's matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, closing
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
+
+from eccos_core.domain import Chunk, Completion, Request
+from eccos_core.errors import BackendError, InputError
+from eccos_core.protocols import Backend
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """At most `attempts` calls of one model within `deadline_s` seconds, waits included.
+
+    The wait before attempt n + 1 is drawn evenly from 0 to `first_wait_s` * 2**n, at most `longest_wait_s`; a provider
+    that names a time (Retry-After) is waited for that long and a little more. When the wait would end after the
+    deadline the failure is raised at once, so that another model can be tried while there is time.
+    """
+
+    attempts: int = 3
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 20.0
+    deadline_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise InputError(f"retries: attempts is {self.attempts}, must be >= 1")
+        for name in ("first_wait_s", "longest_wait_s", "deadline_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"retries: {name} is {value}, must be a finite number >= 0")
+
+    def wait_s(self, attempt: int, error: BackendError, draw: float) -> float:
+        """Seconds to wait after the failed attempt number `attempt` (from 1). `draw` in [0, 1)."""
+        backoff_s = draw * min(self.longest_wait_s, self.first_wait_s * 2.0 ** min(attempt, 30))
+        if error.retry_after_s is None or not error.retry_after_s > 0:  # negative and NaN count as not said
+            return backoff_s
+        return error.retry_after_s + min(backoff_s, 1.0)
+
+
+class RetryingBackend:
+    """A `Backend` that tries another one's retryable failures again.
+
+    A stream is tried again only while nothing of it has arrived. `draw`, `sleep`, `asleep`: chance and waiting, given
+    from outside in tests.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        policy: RetryPolicy | None = None,
+        *,
+        draw: Callable[[], float] = random.random,
+        sleep: Callable[[float], None] = time.sleep,
+        asleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.backend = backend
+        self._policy = policy or RetryPolicy()
+        self._draw, self._sleep, self._asleep = draw, sleep, asleep
+
+    def complete(self, model: str, request: Request) -> Completion:
+        """See `Backend`. `Completion.attempts` counts the calls."""
+        course = self._course()
+        completion = self._retry(course, lambda: self.backend.complete(model, course.bounded(request)))
+        return replace(completion, attempts=course.attempts)
+
+    async def acomplete(self, model: str, request: Request) -> Completion:
+        """See `Backend`. `Completion.attempts` counts the calls."""
+        course = self._course()
+        completion = await self._aretry(course, lambda: self.backend.acomplete(model, course.bounded(request)))
+        return replace(completion, attempts=course.attempts)
+
+    def stream(self, model: str, request: Request) -> Iterator[Chunk]:
+        """See `Backend`. Once a piece has arrived, a failure is raised as it is."""
+        course = self._course()
+
+        def begin() -> tuple[Chunk, Iterator[Chunk]]:
+            chunks = self.backend.stream(model, course.bounded(request))
+            return next(chunks), chunks
+
+        first, rest = self._retry(course, begin)
+        with closing(cast(Any, rest)):
+            yield course.counted(first)
+            for chunk in rest:
+                yield course.counted(chunk)
+
+    async def astream(self, model: str, request: Request) -> AsyncIterator[Chunk]:
+        """See `Backend`. Once a piece has arrived, a failure is raised as it is."""
+        course = self._course()
+
+        async def begin() -> tuple[Chunk, AsyncIterator[Chunk]]:
+            chunks = self.backend.astream(model, course.bounded(request))
+            return await anext(chunks), chunks
+
+        first, rest = await self._aretry(course, begin)
+        async with aclosing(cast(Any, rest)):
+            yield course.counted(first)
+            async for chunk in rest:
+                yield course.counted(chunk)
+
+    def _course(self) -> _Course:
+        return _Course(self._policy, self._draw)
+
+    def _retry(self, course: _Course, call: Callable[[], Result]) -> Result:
+        from tenacity import Retrying
+
+        def counted() -> Result:
+            course.attempts += 1
+            return call()
+
+        return Retrying(sleep=self._sleep, **course.rules())(counted)
+
+    async def _aretry(self, course: _Course, call: Callable[[], Awaitable[Result]]) -> Result:
+        from tenacity import AsyncRetrying
+
+        async def counted() -> Result:
+            course.attempts += 1
+            return await call()
+
+        result: Result = await AsyncRetrying(sleep=self._asleep, **course.rules())(counted)
+        return result
+
+
+class _Course:
+    """One request's attempts, from its first call on; time is monotonic, so that a clock that jumps changes nothing."""
+
+    def __init__(self, policy: RetryPolicy, draw: Callable[[], float]) -> None:
+        self._policy, self._draw = policy, draw
+        self._ends = time.monotonic() + policy.deadline_s
+        self.attempts = 0
+
+    def rules(self) -> dict[str, Any]:
+        """Arguments of tenacity's controllers."""
+        from tenacity import retry_if_exception, stop_after_attempt, stop_any
+
+        return {
+            "retry": retry_if_exception(lambda error: isinstance(error, BackendError) and error.retryable),
+            "wait": lambda state: self._policy.wait_s(state.attempt_number, state.outcome.exception(), self._draw()),
+            "stop": stop_any(stop_after_attempt(self._policy.attempts), self._too_late),
+            "reraise": True,
+        }
+
+    def bounded(self, request: Request) -> Request:
+        """The request with a timeout that ends at the deadline."""
+        left_s = max(0.001, self._ends - time.monotonic())
+        asked = request.parameters.get("timeout")
+        timeout_s = min(left_s, asked) if isinstance(asked, int | float) else left_s
+        return replace(request, parameters={**request.parameters, "timeout": timeout_s})
+
+    def counted(self, chunk: Chunk) -> Chunk:
+        """The chunk, its completion with the number of calls."""
+        if chunk.completion is None or self.attempts == 1:
+            return chunk
+        return replace(chunk, completion=replace(chunk.completion, attempts=self.attempts))
+
+    def _too_late(self, state: Any) -> bool:
+        return bool(time.monotonic() + state.upcoming_sleep >= self._ends)
