@@ -48,7 +48,18 @@ class _Dual:
         self.rows = program.count_rows
         head = [] if program.side is None else [program.side_limit]
         self.limits = np.concatenate([head, program.count_limits])
+        self.spread = float(np.ptp(program.objective, axis=0).max())
+        self.side_spread = 0.0 if program.side is None else float(np.ptp(program.side, axis=0).max())
         self.forbidden: BoolArray | None = None if program.allowed is None else ~program.allowed
+
+    def ceiling(self, y: FloatArray) -> FloatArray:
+        """(K,): more than a slot can be worth, the longest chain of exchanges that one more could save; none for row 0
+        of a floor or budget. Keeps prices finite where a limit leaves no choice."""
+        worth = self.spread if self.side is None else self.spread + float(y[0]) * self.side_spread
+        most = np.full(len(y), (self.program.models + 1) * worth + 1e-6)
+        if self.side is not None:
+            most[0] = np.inf
+        return most
 
     def chunks(self) -> Iterator[slice]:
         width = max(1, _CHUNK_ENTRIES // self.program.models)
@@ -150,14 +161,15 @@ def _climb(dual: _Dual, path: _Path, temperature: float) -> float:
             path.best, path.bound = path.y.copy(), now.bound
         gradient = now.usage + temperature / path.y - dual.limits
         matrix = now.curvature + np.diag(path.s / path.y)
-        matrix[np.diag_indices_from(matrix)] *= 1 + 1e-12
+        diagonal = np.diag_indices_from(matrix)
+        matrix[diagonal] += 1e-12 * matrix[diagonal].max() + 1e-300  # (limits that say the same twice: still one answer)
         change = np.linalg.solve(matrix, gradient)
         slack_change = temperature / path.y - path.s - path.s / path.y * change
         fall = float(np.maximum((-change / path.y).max(initial=0.0), (-slack_change / path.s).max(initial=0.0)))
         step = 1.0 if fall <= _STEP_TO_BOUNDARY else _STEP_TO_BOUNDARY / fall
         merit, slope = now.value + temperature * float(np.log(path.y).sum()), float(gradient @ change)
         for _ in range(20):
-            y = path.y + step * change
+            y = np.minimum(path.y + step * change, dual.ceiling(path.y))
             later = dual.evaluate(y, temperature)
             if later.value + temperature * float(np.log(y).sum()) >= merit + 1e-4 * step * slope - 1e-12 * abs(merit):
                 break
@@ -173,7 +185,7 @@ def _climb(dual: _Dual, path: _Path, temperature: float) -> float:
 
 def _scale(program: Program) -> float:
     """A typical difference of objective between two models of one request: the unit of temperature."""
-    spread = program.objective.max(axis=0) - program.objective.min(axis=0)
+    spread = np.ptp(program.objective, axis=0)
     return max(float(np.median(spread)), 1e-3 * float(spread.mean()), 1e-12)
 
 

@@ -57,7 +57,7 @@ class DualOptimizer:
             return self._least_objective(prepared, program)
         relaxation = relax(program, self._accuracy(prepared))
         values = program.values(relaxation.prices)
-        choice = place(program, values, rounded_shares(relaxation.shares), relaxation.prices.counts @ program.count_rows)
+        choice = place(program, program.values(relaxation.prices.side_only()), rounded_shares(relaxation.shares))
         refuse_excess(prepared, choice)
         search = Exchange(program, values, relaxation.bound, choice)
         if not search.run(self.gap * max(abs(relaxation.bound), 1e-300)):

@@ -80,14 +80,13 @@ def budget_error(problem: RoutingProblem, wanted: float, attainable: float) -> I
 def exact_prices(program: Program, choice: IntArray, distance: FloatArray) -> FloatArray:
     """(K,): prices of caps that prove a least-objective assignment: the cost of the best way out of each full model.
 
-    distance (M, M): least change of the objective when one unit moves from j to k.
+    distance (M, M): least change of the objective when one unit moves from j to k. Where no way leads to a free slot
+    any large price proves as much. (Shortest distances to a node that all free slots reach are feasible potentials.)
     """
     caps = program.count_rows.argmax(axis=1)
-    slack = np.ones(program.models, dtype=np.bool_)
-    slack[caps] = program.count_slack(choice) > 0
-    if not slack.any():
-        slack[int(program.loads(choice).argmax())] = True
-    price = distance[:, slack].min(axis=1)
-    finite = np.isfinite(price)
-    price = np.where(finite, price, price[finite].max(initial=0.0))
-    return np.asarray(np.maximum(price - min(0.0, float(price.min())), 0.0)[caps])
+    free = np.ones(program.models, dtype=np.bool_)
+    free[caps] = program.count_slack(choice) > 0
+    large = (program.models + 1) * float(np.abs(distance[np.isfinite(distance)]).max(initial=0.0))
+    price: FloatArray = (distance + np.where(free, 0.0, large)[None, :]).min(axis=1)
+    price = np.maximum(price if free.any() else price - price.min(), 0.0)
+    return price[caps]

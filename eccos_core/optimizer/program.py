@@ -32,6 +32,10 @@ class DualPrices:
     side: float
     counts: FloatArray
 
+    def side_only(self) -> DualPrices:
+        """The same price of the side constraint, and no others."""
+        return DualPrices(self.side, np.zeros_like(self.counts))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
@@ -143,4 +147,5 @@ def canonical_order(*matrices: npt.NDArray[np.float64]) -> IntArray:
 def rounded(values: npt.NDArray[np.float64]) -> FloatArray:
     """Values kept to 40 bits (relative error below 1e-12): costs in USD and in cents then tie alike."""
     mantissa, exponent = np.frexp(values)
-    return np.ldexp(np.rint(mantissa * 2.0**_MANTISSA_BITS), exponent - _MANTISSA_BITS)
+    values = np.ldexp(np.rint(mantissa * 2.0**_MANTISSA_BITS), exponent - _MANTISSA_BITS)
+    return values

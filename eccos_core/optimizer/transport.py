@@ -9,6 +9,8 @@ cheaper path and no negative cycle remains (Ahuja, Magnanti and Orlin, "Network 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from eccos_core.domain import FloatArray, IntArray
@@ -58,7 +60,7 @@ class ModelGraph:
 
     def follow(self, path: list[int]) -> None:
         """Move one request along every edge of the path."""
-        for here, there in zip(path[:-1], path[1:], strict=True):
+        for here, there in pairwise(path):
             self.choice[self.movers[here, there]] = there
         for model in set(path):
             self._refresh(model)
@@ -98,7 +100,7 @@ def _negative_cycle(weights: FloatArray) -> list[int] | None:
         if node == cycle[0]:
             break
     cycle.reverse()
-    if sum(weights[a, b] for a, b in zip(cycle[:-1], cycle[1:], strict=True)) >= 0:
+    if sum(weights[a, b] for a, b in pairwise(cycle)) >= 0:
         return None
     return cycle
 
@@ -112,17 +114,19 @@ def _walk(stop: IntArray, here: int, there: int) -> list[int]:
     return path
 
 
-def place(program: Program, values: FloatArray, choice: IntArray, count_price: FloatArray) -> IntArray:
+def place(program: Program, values: FloatArray, choice: IntArray) -> IntArray:
     """Bring an assignment within the count limits, each unit along the cheapest path; then take every cheaper path.
 
-    values (M, R) at prices whose part per model is count_price (M,). What remains over the limits cannot be placed:
-    without group shares the result passes them by the least possible number of requests.
+    values (M, R): what each request costs at each model, infinite where not allowed. What remains over the limits
+    cannot be placed: without group shares the result passes them by the least possible number of requests, and is
+    otherwise the assignment of least total value.
     """
     graph = ModelGraph(values, choice)
     limit = _STEPS_PER_REQUEST * program.requests + 100
     graph.cancel_cycles(limit)
     loads = program.loads(graph.choice)
-    unit = program.count_rows[:, None, :] - program.count_rows[:, :, None]  # (K, M from, M to): change of the left sides
+    # what one unit moved from j to k changes on the left side of every limit, (K, M from, M to)
+    unit = program.count_rows[:, None, :] - program.count_rows[:, :, None]
     scale = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
     for _ in range(limit):
         distance, stop = graph.shortest()
@@ -135,9 +139,8 @@ def place(program: Program, values: FloatArray, choice: IntArray, count_price: F
             usable = possible & (change < 0)
             cost = np.where(usable, distance / np.where(usable, -change, 1.0), np.inf)
         else:
-            saved = distance + count_price[:, None] - count_price[None, :]
-            usable = possible & (change <= 0) & (saved < -1e-12 * scale)
-            cost = np.where(usable, saved, np.inf)
+            usable = possible & (change <= 0) & (distance < -1e-12 * scale)
+            cost = np.where(usable, distance, np.inf)
         if not usable.any():
             break
         here, there = (int(index) for index in np.unravel_index(int(cost.argmin()), cost.shape))
@@ -165,9 +168,7 @@ def transport(program: Program, accuracy: float = 1e-4) -> tuple[IntArray, float
     """
     plain = program if program.side is None else program.without_side()
     relaxation = relax(plain, accuracy)
-    values = plain.values(relaxation.prices)
-    count_price = relaxation.prices.counts @ plain.count_rows
-    choice = rounded_shares(relaxation.shares)
+    values = plain.values(plain.no_prices())
     if not len(plain.count_limits):
         return values.argmin(axis=0), relaxation.bound
-    return place(plain, values, choice, count_price), relaxation.bound
+    return place(plain, values, rounded_shares(relaxation.shares)), relaxation.bound
