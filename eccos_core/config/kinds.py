@@ -80,9 +80,7 @@ def _side_by_side(section: Section, place: str, folder: Path) -> EncoderConfig:
     for index, value in enumerate(listed):
         part = _named_encoder(value, f"{place}[{index}]", section, folder)
         if part is not None and part.values.get("kind") == "concatenated":
-            section.problems.add(
-                part.at("kind"), "is 'concatenated', must not stand inside another one; write one list"
-            )
+            section.problems.add(part.at("kind"), "is 'concatenated', must not stand in another; write one list")
         elif part is not None:
             parts.append(_one_encoder(part, folder))
     return ConcatenatedConfig(tuple(parts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +19,7 @@ from eccos_core.config.secrets import Guarded
 from eccos_core.config.sections import read_our_section
 from eccos_core.config.source import kind_of, read_yaml
 from eccos_core.config.values import Config
-from eccos_core.errors import ConfigError, nearest_name
+from eccos_core.errors import ConfigError
 
 OUR_SECTION = "eccos"
 MODEL_LIST = "model_list"
@@ -66,8 +67,13 @@ def _our_section(document: Mapping[str, Any], problems: Problems) -> Section:
 def _report_misspelt_sections(document: Mapping[str, Any], problems: Problems) -> None:
     """LiteLLM has many sections and gains more, so an unknown one is its own; but ours must not be lost to a typo."""
     for key in document:
-        if key not in {OUR_SECTION, MODEL_LIST} and (meant := nearest_name(key, (OUR_SECTION, MODEL_LIST))):
+        if key not in {OUR_SECTION, MODEL_LIST} and (meant := _meant(key)):
             problems.add(key, f"unknown section; did you mean {meant!r}?")
+
+
+def _meant(key: str) -> str | None:
+    close = difflib.get_close_matches(key, (OUR_SECTION, MODEL_LIST), n=1, cutoff=0.8)
+    return close[0] if close else None
 
 
 def _model_lists(document: Mapping[str, Any], folder: Path, problems: Problems) -> list[tuple[str, object]]:
@@ -75,6 +81,7 @@ def _model_lists(document: Mapping[str, Any], folder: Path, problems: Problems) 
     lists: list[tuple[str, object]] = []
     if document.get(MODEL_LIST) is not None:
         lists.append((MODEL_LIST, document[MODEL_LIST]))
+    noted_before = len(problems.found)
     included = document.get(INCLUDE)
     if included is not None and not (isinstance(included, list) and all(isinstance(name, str) for name in included)):
         problems.add(INCLUDE, "must be a list of YAML files")
@@ -88,6 +95,7 @@ def _model_lists(document: Mapping[str, Any], folder: Path, problems: Problems) 
                 problems.add(f"{INCLUDE}[{index}] {name!r}", str(problem))
             if more.get(MODEL_LIST) is not None:
                 lists.append((f"{name}: {MODEL_LIST}", more[MODEL_LIST]))
-    if not lists and not problems.found:
+    misspelt = any(_meant(key) == MODEL_LIST for key in document)
+    if not lists and not misspelt and len(problems.found) == noted_before:
         problems.add(MODEL_LIST, "is missing; list at least one model as LiteLLM does (model_name, litellm_params)")
     return lists

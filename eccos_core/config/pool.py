@@ -49,9 +49,9 @@ def read_pool(lists: Sequence[tuple[str, object]], around: Surroundings, default
                 by_name.setdefault(entry.name, []).append(entry)
             if isinstance(raw, dict) and (entry is not None or len(around.problems.found) > noted):
                 declared.add(str(raw.get("model_name")))
-    if len(around.problems.found) == before and not by_name:
+    if lists and len(around.problems.found) == before and not by_name:
         rule = "is empty, must list at least one model" if listed == 0 else "leaves no model that can be routed to"
-        around.problems.add(lists[0][0] if lists else "model_list", rule)
+        around.problems.add(lists[0][0], rule)
     _check_priors(by_name, declared, around.problems)
     entries = [_merge(name, group, around.problems, default_cap) for name, group in by_name.items()]
     tags = frozenset(tag for group in by_name.values() for entry in group for tag in entry.tags)

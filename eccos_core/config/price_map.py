@@ -76,7 +76,10 @@ class PriceMap:
 
     def nearest(self, model: str) -> str | None:
         """The name in the map that `model` was probably meant to be: for an error's last words, never for a price."""
-        for name in (model, model.rpartition("/")[2]):
-            if close := difflib.get_close_matches(name, list(self._entries), n=1, cutoff=0.85):
+        provider, _, bare = model.rpartition("/")
+        same_provider = [name for name in self._entries if provider and name.startswith(f"{provider}/")]
+        of_any = [name for name in self._entries if "/" not in name]
+        for name, candidates in ((model, same_provider), (bare, of_any)):
+            if close := difflib.get_close_matches(name, candidates, n=1, cutoff=0.8):
                 return close[0]
         return None

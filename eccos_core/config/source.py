@@ -44,8 +44,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     Raises `ConfigError`: unreadable, empty, not YAML, not a mapping.
     """
     text = _read_text(path)
-    loader = _StrictLoader(text)
     try:
+        loader = _StrictLoader(text)
         document = loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -56,8 +56,6 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     except (ValueError, RecursionError):
         # PyYAML gives these up without a position: a date that does not exist, an alias that contains itself
         raise ConfigError(str(path), [Problem("", "holds a value that YAML cannot represent")]) from None
-    finally:
-        loader.dispose()
     if document is None:
         raise ConfigError(str(path), [Problem("", "is empty; it needs at least a model_list")])
     if not isinstance(document, dict):

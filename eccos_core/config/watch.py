@@ -13,15 +13,19 @@ from eccos_core.errors import ConfigError
 
 
 def config_changes(path: str | Path, stop: threading.Event | None = None) -> Iterator[Config | ConfigError]:
-    """Yields once for each change of the file or of a YAML file beside it: the new configuration, or what is wrong.
+    """Every change from this call on: the new configuration, or what is wrong with it.
 
-    Blocks between changes, so give it a thread of its own; setting `stop` ends it. A change that leaves the content
-    as it was yields nothing. Only the file is watched, not the environment variables that it names.
+    The iterator blocks between changes, so give it a thread of its own; setting `stop` ends it. The file is watched,
+    and so are the YAML files beside it, because it may include them; the environment variables that it names are
+    not. A change that leaves the content as it was is none.
     """
+    file = Path(path).expanduser().resolve()
+    return _changes(file, _fingerprint(file), stop)
+
+
+def _changes(file: Path, last: str, stop: threading.Event | None) -> Iterator[Config | ConfigError]:
     from watchfiles import watch
 
-    file = Path(path).expanduser().resolve()
-    last = _fingerprint(file)
     # the folder is watched, not the file: editors and Kubernetes replace files, and a replaced file is another one
     for _ in watch(
         file.parent, stop_event=stop, recursive=False, debounce=200, rust_timeout=500, yield_on_timeout=True

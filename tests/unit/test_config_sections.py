@@ -1,0 +1,145 @@
+"""The `eccos:` section: defaults, short words and mappings, and the paths that they name."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from eccos_core import config as configs
+from eccos_core.config import Config, load_config
+from eccos_core.domain import Budget, Policy, Priced, QualityFloor
+from eccos_core.errors import ConfigError
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "configs"
+POOL = """
+model_list:
+- {model_name: m, litellm_params: {model: openai/x}, model_info: {free: true, tags: [eu]}}
+- {model_name: n, litellm_params: {model: openai/y}, model_info: {free: true}}
+"""
+
+
+def load(folder: Path, section: str | None = None, **environment: str) -> Config:
+    file = folder / "eccos.yaml"
+    file.write_text(POOL + ("" if section is None else f"eccos: {{{section}}}\n"))
+    return load_config(file, environment=environment)
+
+
+def test_a_file_without_our_section_gets_sensible_defaults(tmp_path: Path) -> None:
+    config = load(tmp_path)
+    assert config.policy == QualityFloor(0.75, "best_effort")
+    assert config.encoder == configs.SentenceTransformerConfig("minilm", "auto", 1)
+    assert config.predictor == configs.HybridConfig(None)
+    assert config.history == configs.ChromaPersistentConfig(tmp_path / ".eccos" / "history")
+    assert config.decision_log == configs.DecisionLogConfig(tmp_path / ".eccos" / "decisions.sqlite", keep_text=False)
+    assert config.telemetry == configs.TelemetryConfig(enabled=False)
+    assert config.warnings == ()
+
+
+def test_an_empty_section_is_no_section(tmp_path: Path) -> None:
+    (tmp_path / "eccos.yaml").write_text(POOL + "eccos:\n")
+    assert load_config(tmp_path / "eccos.yaml").policy == load(tmp_path).policy
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("{quality_floor: 0.9}", QualityFloor(0.9, "error")),
+        ("{quality_floor: 0, on_infeasible: best_effort}", QualityFloor(0.0, "best_effort")),
+        ("{budget_usd: 2}", Budget(2.0)),
+        ("{usd_per_quality_point: 1e-4}", Priced(1e-4)),
+    ],
+)
+def test_each_policy_has_its_key(tmp_path: Path, text: str, policy: Policy) -> None:
+    assert load(tmp_path, f"policy: {text}").policy == policy
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("minilm", configs.SentenceTransformerConfig()),
+        ("static", configs.StaticConfig("minilm", 256)),
+        ("org/some-model", configs.SentenceTransformerConfig("org/some-model")),
+        ("all-mpnet-base-v2", configs.SentenceTransformerConfig("all-mpnet-base-v2")),
+        ("{kind: minilm, threads: 2, device: 'cuda:1'}", configs.SentenceTransformerConfig("minilm", "cuda:1", 2)),
+        ("{kind: static, model: org/m, dimensions: 64}", configs.StaticConfig("org/m", 64)),
+        ("[minilm, static]", configs.ConcatenatedConfig((configs.SentenceTransformerConfig(), configs.StaticConfig()))),
+        ("{kind: concatenated, encoders: [static]}", configs.ConcatenatedConfig((configs.StaticConfig(),))),
+    ],
+)
+def test_an_encoder_is_a_word_a_mapping_or_a_list(tmp_path: Path, text: str, expected: configs.EncoderConfig) -> None:
+    assert load(tmp_path, f"encoder: {text}").encoder == expected
+
+
+def test_an_encoder_folder_is_seen_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir("/")
+    expected = configs.SentenceTransformerConfig(str(tmp_path / "model"))
+    assert load(tmp_path, "encoder: ./model").encoder == expected
+    assert load(tmp_path, "encoder: model").encoder == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("prior", configs.PriorConfig()),
+        ("{kind: retrieval, neighbours: 16, bandwidth: 0.1}", configs.RetrievalConfig(None, 16, 0.1)),
+        ("{kind: trained, method: fine_tuned}", configs.TrainedConfig(None, "fine_tuned")),
+        ("{kind: hybrid}", configs.HybridConfig()),
+    ],
+)
+def test_each_predictor_has_its_class(tmp_path: Path, text: str, expected: configs.PredictorConfig) -> None:
+    assert load(tmp_path, f"predictor: {text}").predictor == expected
+
+
+def test_relative_paths_are_seen_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    config = load(tmp_path, "predictor: {artifact: ./fitted}, history: {path: store}, decision_log: {path: ../log.db}")
+    assert config.predictor == configs.HybridConfig(tmp_path / "fitted")
+    assert config.history == configs.ChromaPersistentConfig(tmp_path / "store")
+    assert config.decision_log.path == tmp_path.parent / "log.db"
+
+
+def test_a_history_is_a_folder_a_server_or_memory(tmp_path: Path) -> None:
+    assert load(tmp_path, "history: in_memory").history == configs.InMemoryConfig()
+    server = load(tmp_path, "history: {url: 'https://h:8000', headers: {X-Token: os.environ/T}}", T="sesame").history
+    assert isinstance(server, configs.ChromaServerConfig)
+    assert (server.url, server.headers["X-Token"]) == ("https://h:8000", "sesame")
+    assert "sesame" not in repr(server)
+
+
+@pytest.mark.parametrize("word", ["off", "false", "no"])
+def test_the_decision_log_can_be_off(tmp_path: Path, word: str) -> None:
+    assert load(tmp_path, f"decision_log: {word}").decision_log.path is None
+
+
+def test_tenants_and_groups_name_models_and_tags_of_the_pool(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        "tenants: {a: {policy: {budget_usd: 1}, allow: [m, n], deny: [n], required_tags: [eu], min_quality: 0.2}},"
+        " groups: [{tags: [eu], at_least: 0.25}]",
+    )
+    assert config.tenants["a"] == configs.TenantConfig(
+        "a", Budget(1.0), 0.2, frozenset({"m", "n"}), frozenset({"n"}), frozenset({"eu"})
+    )
+    assert config.groups == (configs.GroupConfig("eu", frozenset(), frozenset({"eu"}), 0.25, 1.0),)
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)
+def test_every_sample_configuration_loads_without_a_warning(file: Path) -> None:
+    config = load_config(file, environment={"OPENAI_API_KEY": "a", "ANTHROPIC_API_KEY": "b"})
+    assert config.warnings == ()
+
+
+def test_the_sample_with_every_setting_shows_the_defaults(tmp_path: Path) -> None:
+    shown = load_config(EXAMPLES / "every_setting.yaml")
+    default = load(tmp_path)
+    for name in ("policy", "encoder", "conversation", "optimizer", "retries", "sessions", "telemetry"):
+        assert getattr(shown, name) == getattr(default, name), name
+
+
+def test_the_sample_with_every_setting_has_every_setting(tmp_path: Path) -> None:
+    written = yaml.safe_load((EXAMPLES / "every_setting.yaml").read_text())["eccos"]
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, "x: 1")
+    known = str(raised.value).partition("known here: ")[2].rstrip(")").split(", ")
+    assert sorted(written) == known
