@@ -180,7 +180,7 @@ class StreamAssembly:
 
     def broken(self, error: BackendError) -> BackendError:
         """What to raise when the stream failed: the error itself while nothing has arrived, else how much had."""
-        if self._first_token_s is None:
+        if self._first_token_s is None or isinstance(error, StreamInterrupted):
             return error
         message = str(error).removeprefix(f"{error.model}: ")
         return StreamInterrupted(error.model, message, received="".join(self._pieces), kind=error.kind)

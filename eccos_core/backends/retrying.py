@@ -144,12 +144,12 @@ class _Course:
 
     def rules(self) -> dict[str, Any]:
         """Arguments of tenacity's controllers."""
-        from tenacity import retry_if_exception, stop_after_attempt, stop_any
+        from tenacity import retry_if_exception
 
         return {
             "retry": retry_if_exception(lambda error: isinstance(error, BackendError) and error.retryable),
             "wait": lambda state: self._policy.wait_s(state.attempt_number, state.outcome.exception(), self._draw()),
-            "stop": stop_any(stop_after_attempt(self._policy.attempts), self._too_late),
+            "stop": self._is_over,
             "reraise": True,
         }
 
@@ -166,5 +166,7 @@ class _Course:
             return chunk
         return replace(chunk, completion=replace(chunk.completion, attempts=self.attempts))
 
-    def _too_late(self, state: Any) -> bool:
-        return bool(time.monotonic() + state.upcoming_sleep >= self._ends)
+    def _is_over(self, state: Any) -> bool:
+        """Whether all attempts are used up, or the next one would begin after the deadline."""
+        used_up = self.attempts >= self._policy.attempts
+        return used_up or bool(time.monotonic() + state.upcoming_sleep >= self._ends)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,9 +17,11 @@ from typing import Any
 
 from eccos_core.backends.litellm_import import litellm_module
 from eccos_core.backends.secrets import Scrubber
-from eccos_core.errors import BackendError
+from eccos_core.errors import BackendError, EccosError
 
 LONGEST_MESSAGE = 500
+CLASS_PREFIX = re.compile(r"^(?:(?:litellm\.)?\w*(?:Error|Exception|Timeout)\s*(?::|-)\s*|Timeout Error:\s*)")
+NO_ACCESS = frozenset({401, 402, 403})
 LONGEST_CHAIN = 20
 
 # from the special to the general: the first that matches decides; (LiteLLM exception, kind, retryable)
@@ -55,7 +58,7 @@ def backend_error(model: str, error: BaseException, scrubber: Scrubber, api_base
     `api_base` is named where the failure may be its fault.
     """
     scrubber.scrub_error(error)
-    ours = next((one for one in chain(error) if isinstance(one, BackendError)), None)
+    ours = next((one for one in (error.__cause__, error) if isinstance(one, BackendError)), None)
     message = scrubber.scrub(_message(error))
     status = getattr(error, "status_code", None)
     if ours is not None:  # a local model's own error, on its way through LiteLLM
@@ -75,12 +78,12 @@ def backend_error(model: str, error: BaseException, scrubber: Scrubber, api_base
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what caused it, each once."""
+    """The error and what caused it, each once. An error of ours ends the chain: before it lies another call."""
     seen: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting and len(seen) < LONGEST_CHAIN:
         current = waiting.pop(0)
-        if current is not None and not any(current is one for one in seen):
+        if current is not None and not isinstance(current, EccosError) and not any(current is one for one in seen):
             seen.append(current)
             yield current
             waiting += [getattr(current, "original_exception", None), current.__cause__, current.__context__]
@@ -99,6 +102,8 @@ def _kind(error: BaseException, text: str) -> tuple[str, bool]:
         ("unknown", False),
     )
     match kind:
+        case "unavailable" | "unknown" if getattr(error, "status_code", None) in NO_ACCESS:
+            return "authentication", False
         case "rate_limit" if any(word in text for word in NO_MONEY):
             return "authentication", False  # no money left is not a matter of waiting
         case "bad_request" if any(word in text for word in NO_PROVIDER):
@@ -173,6 +178,6 @@ def _message(error: BaseException) -> str:
     text = text.split("Traceback (most recent call last)")[0].strip()
     text = " ".join(text.split())
     name = type(shown).__name__
-    for _ in range(2):  # LiteLLM names the class once or twice itself
-        text = text.removeprefix("litellm.").removeprefix(f"{name}: ")
+    while match := CLASS_PREFIX.match(text):  # LiteLLM names the classes it went through, once or more
+        text = text[match.end() :]
     return f"{name}: {text[:LONGEST_MESSAGE]}" if text else name
