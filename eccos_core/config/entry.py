@@ -118,7 +118,7 @@ def _read_named(name: str, params: Section, info: Section, around: Surroundings)
     filled, hidden = around.environment.fill(params.values, params.place, unset)
     model = filled.get("model")
     known = _known(model, filled, info, around.prices) if isinstance(model, str) else None
-    why = _why_left_out(name, model, info, known)
+    why = _why_left_out(name, model, info, known) or _other_use(model, params, info, known, around.prices)
     if why:
         around.problems.warn(place, f"left out of the pool: {why}")
         return None
@@ -172,6 +172,19 @@ def _why_left_out(name: str, model: object, info: Section, known: Mapping[str, A
     if mode is not None and mode not in _ROUTABLE_MODES:
         return f"its mode is {mode!r}; only {', '.join(_ROUTABLE_MODES)} models answer questions"
     return None
+
+
+def _other_use(
+    model: object, params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap
+) -> str | None:
+    """Why a model without any price is no chat model, where its name (dall-e-3, whisper-1) says it everywhere."""
+    priced = {"free", "mode", "usd_per_gpu_hour", *PRICE_KEYS} & {*params.values, *info.values}
+    if known is not None or priced or not isinstance(model, str) or model.startswith(LOCAL):
+        return None
+    modes = prices.modes(model)
+    if not modes or modes & {*_ROUTABLE_MODES, "None"}:
+        return None
+    return f"LiteLLM knows it for {' and '.join(sorted(modes))} only"
 
 
 def _local_model(model: str, params: Section, around: Surroundings) -> str:

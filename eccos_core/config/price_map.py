@@ -69,6 +69,12 @@ class PriceMap:
         owner = str(entry.get("litellm_provider", ""))
         return entry if owner == provider or owner.startswith((f"{provider}-", f"{provider}_")) else None
 
+    def modes(self, model: str) -> frozenset[str]:
+        """What every provider's model of this very name (its last part) is for: chat, embedding, image_generation."""
+        name = model.rpartition("/")[2]
+        same = (entry for known, entry in self._entries.items() if known.rpartition("/")[2] == name)
+        return frozenset(str(entry.get("mode")) for entry in same)
+
     @cached_property
     def fields(self) -> frozenset[str]:
         """Every key that an entry of the map may have."""
