@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -49,11 +50,16 @@ class Mlp:
 
 def _regressed(lesson: Lesson, make: Callable[[], Any]) -> Answerer:
     """Quality and output tokens, each by a regressor of its own on the embedding; missing cells are model means."""
+    from sklearn.exceptions import ConvergenceWarning
+
     tokens = lesson.filled_output_tokens
     scale = np.maximum(tokens.mean(axis=0), 1.0)
-    by_quality = make().fit(lesson.vectors, lesson.filled_quality)
-    by_tokens = make().fit(lesson.vectors, tokens / scale)
     models = len(lesson.table.models)
+    flat = slice(None) if models > 1 else (slice(None), 0)  # scikit-learn wants a single column as a vector
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # stopped at the iteration limit: still the baseline
+        by_quality = make().fit(lesson.vectors, lesson.filled_quality[flat])
+        by_tokens = make().fit(lesson.vectors, (tokens / scale)[flat])
 
     def answer(exam: Exam) -> Forecast:
         shape = (len(exam), models)  # scikit-learn flattens a single column

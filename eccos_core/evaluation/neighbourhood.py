@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -184,9 +185,12 @@ class AvengersPro:
     def study(self, lesson: Lesson) -> Answerer:
         """k-means, and each cluster's means."""
         from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
 
         count = min(self.clusters, len(lesson.table))
-        fitted = KMeans(n_clusters=count, n_init=3, random_state=0).fit(lesson.vectors)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct questions than clusters is no error
+            fitted = KMeans(n_clusters=count, n_init=3, random_state=0).fit(lesson.vectors)
         member = np.eye(count)[fitted.labels_]
         known = lesson.known
         size = member.T @ known

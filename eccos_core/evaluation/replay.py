@@ -9,10 +9,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, Forecast, OutcomeTable
+from eccos_core.encoders.cached import CachedEncoder
 from eccos_core.errors import InputError
 from eccos_core.evaluation.calibration import calibration, length_error
 from eccos_core.evaluation.charging import Tariff, filled_input_tokens
@@ -52,13 +54,15 @@ def evaluate(
     dataset: str = "",
     train: OutcomeTable | None = None,
     sample: Sample | None = None,
+    cache: Path | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Replay recorded outcomes through every contender, beside oracle, random mix and each single model.
 
     table: all outcomes, split by the hash of the id (`outcomes.split`); or, where `train` is given, the test rows
     alone, and its models must be among the table's. prices: (USD per input token, USD per output token) of every
-    model. encoders: one for every kind of vectors that a contender reads. Test rows without any outcome are left out.
+    model. encoders: one for every kind of vectors that a contender reads. cache: a file that keeps vectors by the
+    content of their texts (`CachedEncoder`). Rows without any outcome are left out.
 
     Raises `InputError` when training or test rows are missing, for a missing price, and for a missing encoder.
     """
@@ -66,7 +70,7 @@ def evaluate(
     train, test = _split(table, train, sample)
     tariff = Tariff.of(prices, train)
     recorded = Recorded(test.models, test.quality, tariff.recorded_cost_usd(test), ~np.isnan(test.quality))
-    vectors, facts = _encoded(train, test, contenders, encoders, report_progress)
+    vectors, facts = _encoded(train, test, contenders, encoders, cache, report_progress)
     results: dict[str, RouterResult] = {}
     for result in _references(recorded):
         results[result.name] = result
@@ -154,6 +158,7 @@ def _encoded(
     test: OutcomeTable,
     contenders: Sequence[Contender],
     encoders: Mapping[Reading, Encoder],
+    cache: Path | None,
     progress: Progress,
 ) -> tuple[dict[Reading, tuple[Float32Array, Float32Array]], dict[str, EncoderFacts]]:
     """(training vectors, test vectors) for every kind of vectors that is read; none are (rows, 0)."""
@@ -168,24 +173,33 @@ def _encoded(
         if reading not in encoders:
             raise InputError(f"router {contender.name!r} reads {reading!r} vectors, and no such encoder was given")
         encoder = encoders[reading]
-        texts = (*train.queries, *test.queries)
-        parts = []
-        for start in range(0, len(texts), _ENCODE_ROWS):
-            progress(f"encoding ({reading})", start, len(texts))
-            parts.append(encoder.encode(texts[start : start + _ENCODE_ROWS]))
-        encoded = np.concatenate(parts)
+        encoded = _vectors(encoder, (*train.queries, *test.queries), cache, f"encoding ({reading})", progress)
         vectors[reading] = (encoded[: len(train)], encoded[len(train) :])
         facts[reading] = EncoderFacts(encoder.name, encoder.dimensions, _encode_ms(encoder, test.queries))
     return vectors, facts
 
 
+def _vectors(
+    encoder: Encoder, texts: Sequence[str], cache: Path | None, stage: str, progress: Progress
+) -> Float32Array:
+    """(len(texts), D), in parts so that progress is seen; what the cache knows is not encoded again."""
+    remembering = CachedEncoder(encoder, cache) if cache is not None else None
+    parts = []
+    for start in range(0, len(texts), _ENCODE_ROWS):
+        progress(stage, start, len(texts))
+        parts.append((remembering or encoder).encode(texts[start : start + _ENCODE_ROWS]))
+    if remembering is not None:
+        remembering.close()
+    return np.concatenate(parts)
+
+
 def _encode_ms(encoder: Encoder, queries: Sequence[str]) -> float:
-    """Median milliseconds for one question; a suffix that no cache has seen keeps the cache out of it."""
+    """Median milliseconds for one question, after one to warm up."""
+    encoder.encode(queries[:1])
     taken = []
-    for position, query in enumerate(queries[:_TIMED_REQUESTS]):
-        fresh = f"{query} ({time.time_ns()}.{position})"
+    for query in queries[:_TIMED_REQUESTS]:
         started = time.perf_counter()
-        encoder.encode([fresh])
+        encoder.encode([query])
         taken.append(time.perf_counter() - started)
     return 1000 * statistics.median(taken)
 

@@ -1,0 +1,144 @@
+"""The reports as people open them: the HTML page in headless Chromium, the picture as pixels."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eccos_core.domain import Float32Array, OutcomeTable
+from eccos_core.evaluation.baselines import contenders_named
+from eccos_core.evaluation.html import html_page, write_html
+from eccos_core.evaluation.plots import Spot, frontier_picture, report_picture
+from eccos_core.evaluation.replay import evaluate
+from eccos_core.evaluation.report import EvaluationReport
+
+PRICES = {"tiny": (1e-7, 1e-7), "middle <b>": (1e-6, 2e-6), "</script><large>": (1e-5, 3e-5)}
+
+
+@dataclass(frozen=True)
+class LetterEncoder:
+    name: str = "letters"
+    dimensions: int = 26
+
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        counts = np.array([[1e-3 + text.count(chr(97 + i)) for i in range(26)] for text in texts], dtype=np.float32)
+        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def report() -> EvaluationReport:
+    """A history of 600 questions in three topics that the three models are good at to different degrees."""
+    random = np.random.default_rng(0)
+    topics = ("add these numbers", "what is the capital", "prove this theorem")
+    chances = np.array([[0.9, 0.92, 0.95], [0.4, 0.8, 0.85], [0.05, 0.3, 0.8]])
+    topic = random.integers(0, 3, 600)
+    table = OutcomeTable(
+        question_ids=tuple(f"q{i}" for i in range(600)),
+        queries=tuple(f"{topics[t]} {i}" for i, t in enumerate(topic)),
+        models=tuple(PRICES),
+        quality=(random.random((600, 3)) < chances[topic]).astype(np.float64),
+        input_tokens=np.full((600, 3), 30.0),
+        output_tokens=random.integers(5, 200, (600, 3)).astype(np.float64),
+    )
+    contenders = contenders_named(["prior", "knn", "linear", "avengers_pro", "aios"])
+    return evaluate(table, PRICES, contenders, {"text": LetterEncoder()}, dataset="toy <i>history</i>")
+
+
+def chromium() -> str:
+    """Debian's Chromium; without it the test is skipped, on the CI machine it fails."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        reason = "Chromium is not installed (apt-get install chromium)"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def open_in_chromium(page: Path, profile: Path, *arguments: str) -> str:
+    """What Chromium prints for a page, with every connection to anywhere refused."""
+    command = [
+        chromium(),
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={profile}",
+        "--window-size=1200,2600",
+        "--virtual-time-budget=10000",
+        *arguments,
+        page.as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
+
+
+def test_the_html_page_draws_its_plots_in_chromium_without_a_network(report: EvaluationReport, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    write_html(report, page)
+    dom = open_in_chromium(page, tmp_path / "profile", "--dump-dom")
+    assert dom.count('class="main-svg"') >= 3  # frontier, reliability, latency
+    assert dom.count("scatterlayer") >= 2
+    assert dom.count('class="trace bars"') == 2  # encoding, deciding
+    for name in ("oracle", "random_mix", "prior", "knn", "linear", "avengers_pro", "aios"):
+        assert f">{name}</text>" in dom, name  # in a legend, drawn
+    assert ">USD per 1,000 questions (logarithmic)</text>" in dom
+    assert ">forecast probability of a good answer</text>" in dom
+
+
+def test_the_screenshot_of_the_page_shows_the_routers_lines(report: EvaluationReport, tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    page = tmp_path / "report.html"
+    write_html(report, page)
+    open_in_chromium(page, tmp_path / "profile", f"--screenshot={tmp_path / 'shot.png'}")
+    pixels = (imread(tmp_path / "shot.png")[:, :, :3] * 255).round().astype(int)
+    assert pixels.shape[1] == 1200
+    frontier = pixels[200:800]
+    for colour in ("#e69f00", "#7f6bb3", "#a6761d"):  # linear, avengers_pro, aios
+        wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+        assert (np.abs(frontier - wanted).max(axis=2) < 12).sum() > 100, colour
+
+
+def test_names_cannot_break_out_of_the_page(report: EvaluationReport) -> None:
+    page = html_page(report)
+    assert "</script><large>" not in page
+    assert "<i>history" not in page
+    assert "middle &lt;b&gt;" in page
+
+
+def test_the_page_refers_to_nothing_outside_itself(report: EvaluationReport) -> None:
+    page = html_page(report)
+    assert "<script src" not in page
+    assert "<link" not in page
+    assert "@import" not in page.split("<script", 1)[0]
+
+
+def test_the_picture_of_a_report_has_lines_dots_and_the_chosen_point(report: EvaluationReport, tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    path = report_picture(report, tmp_path / "frontier.png", routers=("knn", "linear"))
+    pixels = (imread(path)[:, :, :3] * 255).round().astype(int)
+    assert pixels.shape[0] > 700
+    for colour in ((213, 94, 0), (0, 114, 178), (31, 41, 51)):  # first router, second router, models
+        assert (np.abs(pixels - colour).max(axis=2) < 10).sum() > 100, colour
+
+
+def test_a_picture_works_with_one_free_model_and_nothing_else(tmp_path: Path) -> None:
+    path = frontier_picture(
+        tmp_path / "one.svg",
+        title="one free model",
+        singles=[Spot("free-model", 0.0, 0.5)],
+        frontiers={"eccos": [(0.0, 0.5)]},
+        random_mix=[(0.0, 0.5)],
+        chosen=Spot("chosen", 0.0, 0.5),
+    )
+    assert path.read_text().lstrip().startswith("<?xml")

@@ -1,0 +1,270 @@
+"""Replaying a small history whose answers follow a rule that a router can learn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eccos_core.domain import Float32Array, Forecast, OutcomeTable
+from eccos_core.errors import InputError
+from eccos_core.evaluation.baselines import BASELINES, contenders_named
+from eccos_core.evaluation.contenders import Answerer, Exam, Lesson, Prior, Reading, forecast_of
+from eccos_core.evaluation.neighbourhood import NearestNeighbours, learned_prices
+from eccos_core.evaluation.replay import Sample, evaluate
+from eccos_core.outcomes import split
+
+PRICES = {"small": (1e-6, 1e-6), "poet": (5e-6, 5e-6), "large": (20e-6, 20e-6)}
+
+
+@dataclass(frozen=True)
+class WordEncoder:
+    """Counts a few words: enough to tell the topics of these tests apart."""
+
+    name: str = "words"
+    dimensions: int = 4
+
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        counts = np.array([[1e-3 + text.count(word) for word in ("sum", "poem", "hard", "easy")] for text in texts])
+        vectors = counts.reshape(len(texts), 4).astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def history(rows: int = 400, start: int = 0) -> OutcomeTable:
+    """`small` adds easy sums, `poet` writes poems, `large` does everything, at twenty times the price."""
+    queries, quality = [], []
+    for number in range(start, start + rows):
+        topic, level = ("sum", "poem")[number % 2], ("easy", "hard")[number // 2 % 2]
+        queries.append(f"{level} {topic} {number}")
+        quality.append([float(topic == "sum" and level == "easy"), float(topic == "poem"), 1.0])
+    return OutcomeTable(
+        question_ids=tuple(f"q{number}" for number in range(start, start + rows)),
+        queries=tuple(queries),
+        models=("small", "poet", "large"),
+        quality=np.array(quality),
+        input_tokens=np.full((rows, 3), 10.0),
+        output_tokens=np.full((rows, 3), 20.0),
+    )
+
+
+def with_quality(table: OutcomeTable, quality: np.ndarray) -> OutcomeTable:
+    return OutcomeTable(
+        table.question_ids, table.queries, table.models, quality, table.input_tokens, table.output_tokens
+    )
+
+
+ENCODERS: dict[Reading, WordEncoder] = {"text": WordEncoder()}
+
+
+def test_a_router_that_reads_the_question_saves_what_the_prior_cannot() -> None:
+    report = evaluate(history(), PRICES, [Prior(), NearestNeighbours(neighbours=8)], ENCODERS, dataset="toy")
+    knn, oracle = report.results["knn"].score, report.results["oracle"].score
+    assert knn.cost_share[1.0] == pytest.approx(oracle.cost_share[1.0])
+    assert knn.area == pytest.approx(oracle.area)
+    prior = report.results["prior"].score
+    assert prior.cost_share[1.0] == pytest.approx(1.0)
+    assert prior.area < knn.area
+
+
+def test_every_baseline_beats_or_equals_tossing_a_coin_where_the_topic_decides() -> None:
+    report = evaluate(history(), PRICES, BASELINES, ENCODERS)
+    mix = report.results["random_mix"].score
+    for contender in BASELINES:
+        assert report.results[contender.name].score.area >= mix.area - 0.02, contender.name
+    learners = ("aios", "avengers_pro", "knn", "linear", "mlp")
+    assert all(report.results[name].score.area > mix.area + 0.05 for name in learners)
+
+
+def test_the_json_has_the_documented_shape(tmp_path: Path) -> None:
+    report = evaluate(history(), PRICES, [Prior(), NearestNeighbours()], ENCODERS, dataset="toy")
+    report.write_json(tmp_path / "out.json")
+    found = json.loads((tmp_path / "out.json").read_text())
+    train, test = split(history())
+    assert (found["dataset"], found["train"], found["test"]) == ("toy", len(train), len(test))
+    assert found["best_single"] == {"model": "large", "accuracy": 1.0, "usd_per_1k": pytest.approx(0.6)}
+    assert list(found["routers"]) == ["oracle", "random_mix", "prior", "knn", "large", "poet", "small"]
+    for router in found["routers"].values():
+        assert list(router["cost_share"]) == ["0.90", "0.95", "0.98", "1.00"]
+        assert isinstance(router["area"], float)
+        assert router["frontier"][-1][1] == router["best_accuracy"]
+    assert found["routers"]["small"]["cost_share"]["1.00"] is None
+    assert found["routers"]["large"]["frontier"] == [[pytest.approx(0.6), 1.0]]
+    assert 0 <= found["routers"]["knn"]["calibration"]["ece"] <= 1
+    assert found["routers"]["knn"]["length_error"]["mean_absolute"] == pytest.approx(0)
+    assert set(found["routers"]["knn"]["latency"]) == {"fit_s", "batch_ms", "single_ms"}
+
+
+def test_markdown_names_every_router_and_every_note() -> None:
+    table = history()
+    without = OutcomeTable(
+        table.question_ids, table.queries, table.models, table.quality, table.input_tokens, table.output_tokens * np.nan
+    )
+    text = evaluate(without, PRICES, [Prior()], {}, dataset="toy").as_markdown()
+    assert "| oracle |" in text
+    assert "| small | – | – | – | – |" in text
+    assert "No output tokens are recorded" in text
+
+
+def test_nothing_is_learned_from_the_test_rows() -> None:
+    """Turning every test outcome upside down changes no forecast."""
+    table = history()
+    _, test = split(table)
+    turned = table.quality.copy()
+    rows = [table.question_ids.index(question) for question in test.question_ids]
+    turned[rows] = 1 - turned[rows]
+    seen = []
+
+    @dataclass(frozen=True)
+    class Watched(NearestNeighbours):
+        def study(self, lesson: Lesson) -> Answerer:
+            answer = NearestNeighbours.study(self, lesson)
+
+            def watched(exam: Exam) -> Forecast:
+                forecast = answer(exam)
+                assert isinstance(forecast, Forecast)
+                seen.append(forecast.quality)
+                return forecast
+
+            return watched
+
+    evaluate(table, PRICES, [Watched()], ENCODERS)
+    first = seen[0]
+    seen.clear()
+    evaluate(with_quality(table, turned), PRICES, [Watched()], ENCODERS)
+    assert np.array_equal(first, seen[0])
+
+
+def test_a_sample_of_the_training_rows_is_part_of_a_larger_one() -> None:
+    sizes = []
+
+    @dataclass(frozen=True)
+    class Counting:
+        name: str = "counting"
+        reads: Reading = "none"
+
+        def study(self, lesson: Lesson) -> Answerer:
+            sizes.append(set(lesson.table.question_ids))
+            return lambda exam: forecast_of(lesson, lesson.mean_quality, np.zeros(3), len(exam))
+
+    for rows in (20, 50, 10_000):
+        report = evaluate(history(), PRICES, [Counting()], {}, sample=Sample(rows, seed=3))
+        assert report.train == len(sizes[-1])
+    assert [len(ids) for ids in sizes] == [20, 50, len(split(history())[0])]
+    assert sizes[0] < sizes[1] < sizes[2]
+    with pytest.raises(InputError, match="must be >= 1"):
+        evaluate(history(), PRICES, [Prior()], {}, sample=Sample(0))
+
+
+def test_training_data_of_its_own_makes_all_the_other_rows_test_rows() -> None:
+    report = evaluate(history(30, start=500), PRICES, [Prior()], {}, train=history(100))
+    assert (report.train, report.test) == (100, 30)
+
+
+def test_a_question_in_training_and_test_data_is_refused() -> None:
+    with pytest.raises(InputError, match="2 questions are in both the training and the test data, 'q8'"):
+        evaluate(history(10), PRICES, [Prior()], {}, train=history(10, start=8))
+
+
+def test_test_data_may_lack_a_model_but_not_bring_a_new_one() -> None:
+    table = history(10, start=200)
+    fewer = OutcomeTable(
+        table.question_ids,
+        table.queries,
+        ("large", "small"),
+        table.quality[:, [2, 0]],
+        table.input_tokens[:, :2],
+        table.output_tokens[:, :2],
+    )
+    report = evaluate(fewer, PRICES, [Prior()], {}, train=history(100))
+    assert report.best_single.model == "large"
+    assert list(report.results) == ["oracle", "random_mix", "prior", "large", "small"]
+    with pytest.raises(InputError, match="models that the training data lacks: poet"):
+        evaluate(history(100), PRICES, [Prior()], {}, train=fewer)
+
+
+def test_a_question_that_some_models_never_saw_is_routed_among_the_others() -> None:
+    table = history()
+    quality = table.quality.copy()
+    quality[::3, 2] = np.nan
+    quality[::7] = np.nan  # nobody answered: left out
+    gaps = with_quality(table, quality)
+    report = evaluate(gaps, PRICES, [Prior(), *BASELINES], ENCODERS)
+    assert report.test == int((~np.isnan(split(gaps)[1].quality)).any(axis=1).sum())
+    assert any("missing" in note for note in report.notes)
+    assert report.results["oracle"].score.best_accuracy <= 1
+
+
+def test_one_single_model_is_a_sensible_report() -> None:
+    table = history()
+    alone = OutcomeTable(
+        table.question_ids,
+        table.queries,
+        ("poet",),
+        table.quality[:, 1:2],
+        table.input_tokens[:, :1],
+        table.output_tokens[:, :1],
+    )
+    report = evaluate(alone, PRICES, [Prior(), *BASELINES], ENCODERS)
+    for result in report.results.values():
+        assert result.score.cost_share[1.0] == pytest.approx(1.0)
+        assert result.score.area == pytest.approx(report.best_single.accuracy)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_all_wrong_or_all_right_is_a_sensible_report(value: float) -> None:
+    table = history()
+    report = evaluate(with_quality(table, np.full_like(table.quality, value)), PRICES, [Prior(), *BASELINES], ENCODERS)
+    assert report.best_single.model == "small"  # equally good, the cheapest
+    for result in report.results.values():
+        if result.role != "single":
+            assert result.score.best_accuracy == value
+
+
+def test_too_few_questions_say_what_to_do() -> None:
+    with pytest.raises(InputError, match=r"no (training|test) questions .* files of their own"):
+        evaluate(history(1), PRICES, [Prior()], {})
+
+
+def test_an_unknown_router_is_named_with_the_nearest_one() -> None:
+    assert [contender.name for contender in contenders_named(["oracle", "prior", "knn", "prior"])] == ["prior", "knn"]
+    with pytest.raises(InputError, match="unknown router 'avenger_pro'; did you mean 'avengers_pro'"):
+        contenders_named(["avenger_pro"])
+
+
+def test_a_missing_encoder_is_named() -> None:
+    with pytest.raises(InputError, match="router 'knn' reads 'text' vectors"):
+        evaluate(history(), PRICES, [NearestNeighbours()], {})
+
+
+def test_a_model_called_like_a_router_keeps_both() -> None:
+    table = history()
+    named = OutcomeTable(
+        table.question_ids,
+        table.queries,
+        ("prior", "poet", "large"),
+        table.quality,
+        table.input_tokens,
+        table.output_tokens,
+    )
+    report = evaluate(named, {"prior": (1e-6, 1e-6), **PRICES}, [Prior()], {})
+    assert {"prior", "model:prior"} <= set(report.results)
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[str, int, int]] = []
+    evaluate(history(), PRICES, [NearestNeighbours()], ENCODERS, progress=lambda *each: told.append(each))
+    assert told[0] == ("encoding (text)", 0, 400)
+    assert told[-1] == ("done", 1, 1)
+
+
+def test_port_charges_a_scarce_budget_to_the_dear_model() -> None:
+    quality = np.array([[0.4, 0.9]] * 10)
+    cost = np.array([[0.001, 0.1]] * 10)
+    prices = learned_prices(quality, cost, budgets=5)
+    assert (prices >= 0).all()
+    assert prices[0, 1] * 0.1 >= 0.5 - 1e-6  # at the smallest budget the dear model's edge does not pay
+    assert prices[-1, 1] == pytest.approx(0, abs=1e-9)  # at the largest one it is free of charge
