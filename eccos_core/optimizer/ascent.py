@@ -162,7 +162,9 @@ def _climb(dual: _Dual, path: _Path, temperature: float) -> float:
         gradient = now.usage + temperature / path.y - dual.limits
         matrix = now.curvature + np.diag(path.s / path.y)
         diagonal = np.diag_indices_from(matrix)
-        matrix[diagonal] += 1e-12 * matrix[diagonal].max() + 1e-300  # (limits that say the same twice: still one answer)
+        matrix[diagonal] += (
+            1e-12 * matrix[diagonal].max() + 1e-300
+        )  # (limits that say the same twice: still one answer)
         change = np.linalg.solve(matrix, gradient)
         slack_change = temperature / path.y - path.s - path.s / path.y * change
         fall = float(np.maximum((-change / path.y).max(initial=0.0), (-slack_change / path.s).max(initial=0.0)))
@@ -199,7 +201,9 @@ def relax(program: Program, accuracy: float) -> Relaxation:
     stride = program.requests // _SAMPLE_REQUESTS
     if len(dual.limits) == 0:
         nothing = np.zeros(0)
-        return Relaxation(program.no_prices(), dual.shares(nothing, 1e-9 * scale), program.bound(program.no_prices()), 0)
+        return Relaxation(
+            program.no_prices(), dual.shares(nothing, 1e-9 * scale), program.bound(program.no_prices()), 0
+        )
     temperature = scale
     start = np.full(len(dual.limits), 0.1 * scale)
     if stride >= 2:

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eccos_core.domain import Assignment, Budget, IntArray, Priced, QualityFloor, RoutingProblem, Status
-from eccos_core.errors import InfeasibleError
-from eccos_core.optimizer.ascent import relax
+from eccos_core.domain import Assignment, FloatArray, IntArray, RoutingProblem
+from eccos_core.optimizer.ascent import Relaxation, relax
 from eccos_core.optimizer.exchange import Exchange
-from eccos_core.optimizer.feasibility import (
-    attainable_cost,
-    attainable_quality,
-    budget_error,
-    check_capacity,
-    exact_prices,
-    floor_error,
-    refuse_excess,
-)
+from eccos_core.optimizer.feasibility import check_capacity, refuse_excess, solve_or_nearest
 from eccos_core.optimizer.prepare import Prepared, prepare
 from eccos_core.optimizer.problem import allowed_models, check
 from eccos_core.optimizer.program import DualPrices, Program
-from eccos_core.optimizer.transport import ModelGraph, place, rounded_shares, transport
+from eccos_core.optimizer.transport import place, prove, rounded_shares, transport
 
 _BISECTIONS = 24
+_PROVABLE_PAIRS = 20_000  # (request, model) pairs up to which CP-SAT decides what group shares leave open
+_PROOF_TIME_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,90 +32,109 @@ class DualOptimizer:
     def solve(self, problem: RoutingProblem) -> Assignment:
         """See `Optimizer.solve`. Raises `InputError`, `NoEligibleModelError`, `InfeasibleError`."""
         check(problem)
+        return solve_or_nearest(problem, self._solve)
+
+    def _solve(self, problem: RoutingProblem) -> Assignment:
         prepared = prepare(problem, allowed_models(problem))
         check_capacity(prepared)
-        try:
-            return self._solve(prepared)
-        except InfeasibleError as error:
-            nearest = _nearest_policy(problem, error)
-            if nearest is None:
-                raise
-            answer = self._solve(replace(prepared, problem=replace(problem, policy=nearest)))
-            return replace(answer, status=Status.BEST_EFFORT, note=str(error))
-
-    def _solve(self, prepared: Prepared) -> Assignment:
         program = prepared.program()
-        if program.side is None:
-            return self._least_objective(prepared, program)
-        relaxation = relax(program, self._accuracy(prepared))
+        if program.side is None and not prepared.problem.groups:
+            choice, bound = transport(program)
+            refuse_excess(prepared, choice)
+            prices = prove(program, choice)
+            return prepared.assignment(choice, prices, max(bound, program.bound(prices)))
+        relaxation = relax(program, max(self.gap, min(1e-3, 0.3 / prepared.requests)))
         values = program.values(relaxation.prices)
         choice = place(program, program.values(relaxation.prices.side_only()), rounded_shares(relaxation.shares))
-        refuse_excess(prepared, choice)
+        if prepared.problem.groups:
+            choice = _within_counts(prepared, program, relaxation, choice)
+        else:
+            refuse_excess(prepared, choice)
+        enough = self.gap * max(abs(relaxation.bound), 1e-300)
         search = Exchange(program, values, relaxation.bound, choice)
-        if not search.run(self.gap * max(abs(relaxation.bound), 1e-300)):
-            start = self._within_side_limit(prepared, program, relaxation.prices)
+        if not search.run(enough):
+            start = _within_side_limit(prepared, program, relaxation.prices, choice)
             search = Exchange(program, values, relaxation.bound, start)
-            search.run(self.gap * max(abs(relaxation.bound), 1e-300))
-        return prepared.assignment(search.choice, relaxation.prices, relaxation.bound)
+            search.run(enough)
+        prices, bound = _tidied(program, relaxation, search.choice)
+        return prepared.assignment(search.choice, prices, bound)
 
-    def _accuracy(self, prepared: Prepared) -> float:
-        return max(self.gap, min(1e-3, 0.3 / prepared.requests))
 
-    def _least_objective(self, prepared: Prepared, program: Program) -> Assignment:
-        """Caps and eligibility only: exact, and proved by the prices that the exchange graph implies."""
-        choice, bound = transport(program)
-        refuse_excess(prepared, choice)
-        prices = program.no_prices()
-        if len(program.count_limits):
-            distance, _ = ModelGraph(program.values(prices), choice).shortest()
-            prices = DualPrices(0.0, exact_prices(program, choice, distance))
-        return prepared.assignment(choice, prices, max(bound, program.bound(prices)))
+def _tidied(program: Program, relaxation: Relaxation, choice: IntArray) -> tuple[DualPrices, float]:
+    """Prices without the dust that smoothing leaves on limits that are not used up, where that costs no bound."""
+    prices, bound = relaxation.prices, relaxation.bound
+    dust = 1e-3 * float(np.median(np.ptp(program.objective, axis=0)))
+    side = 0.0 if program.side_slack(choice) > 0 and prices.side <= dust else prices.side
+    counts = np.where((program.count_slack(choice) > 0) & (prices.counts <= dust), 0.0, prices.counts)
+    if side == prices.side and (counts == prices.counts).all():
+        return prices, bound
+    cleaner = DualPrices(side, counts)
+    cleaner_bound = program.bound(cleaner)
+    return (cleaner, cleaner_bound) if cleaner_bound >= bound - 1e-12 * abs(bound) else (prices, bound)
 
-    def _within_side_limit(self, prepared: Prepared, program: Program, prices: DualPrices) -> IntArray:
-        """An assignment that keeps the floor or budget, found by raising its price; exists whenever one is feasible.
 
-        Raises `InfeasibleError` with what is attainable when even the best assignment for the side constraint fails.
-        """
-        extreme = self._extreme(prepared, program)
-        low, high = prices.side, max(2 * prices.side, 1e-6)
-        best = extreme
-        for _ in range(_BISECTIONS):
-            middle = high if best is extreme else (low + high) / 2
-            assert program.side is not None
-            choice, _ = transport(program.without_side(program.objective + middle * program.side))
-            if program.feasible(choice):
-                best, high = choice, middle
-            elif best is extreme:
-                low, high = high, 8 * high
-            else:
-                low = middle
-            if high - low <= 1e-9 * high:
-                break
-        return best
+def _within_counts(prepared: Prepared, program: Program, relaxation: Relaxation, choice: IntArray) -> IntArray:
+    """An assignment that keeps group shares too, at the loads nearest to the relaxation's that do.
 
-    def _extreme(self, prepared: Prepared, program: Program) -> IntArray:
-        problem = prepared.problem
-        match problem.policy:
-            case QualityFloor(alpha=alpha):
-                quality, choice = attainable_quality(prepared)
-                error = floor_error(problem, alpha, quality)
-            case Budget(usd=usd):
-                cost, choice = attainable_cost(prepared)
-                error = budget_error(problem, usd, cost)
-            case Priced():
-                raise AssertionError("a priced problem has no side constraint")
-        refuse_excess(prepared, choice)
-        if program.side_slack(choice) < 0:
-            raise error
+    Raises `InfeasibleError` naming capacity or the group that cannot be kept.
+    """
+    if (program.count_slack(choice) >= 0).all():
         return choice
+    from eccos_core.optimizer.counts import counts_error, nearest_counts
+
+    loads = nearest_counts(prepared, program.count_rows, program.count_limits, relaxation.shares.sum(axis=1))
+    if loads is None:
+        error = counts_error(prepared)
+        assert error is not None, "loads that cannot be kept have a reason"
+        raise error
+    fixed = _with_loads(program, loads.astype(np.float64))
+    return place(fixed, program.values(relaxation.prices.side_only()), choice)
 
 
-def _nearest_policy(problem: RoutingProblem, error: InfeasibleError) -> QualityFloor | Budget | None:
-    """The same policy asking for what is attainable, where it allows that; None where the error must stand."""
-    match problem.policy:
-        case QualityFloor(on_infeasible="best_effort") if error.constraint == "quality floor":
-            return QualityFloor(min(max(error.attainable, 0.0), 1.0))
-        case Budget(on_infeasible="best_effort") if error.constraint == "budget" and math.isfinite(error.attainable):
-            return Budget(error.attainable)
-        case _:
-            return None
+def _with_loads(program: Program, loads: FloatArray) -> Program:
+    return replace(program, count_rows=np.eye(program.models), count_limits=loads)
+
+
+def _within_side_limit(prepared: Prepared, program: Program, prices: DualPrices, start: IntArray) -> IntArray:
+    """An assignment that keeps the floor or budget, found by raising its price; exists whenever one is feasible.
+
+    `start` (R,) keeps the counts. Raises `InfeasibleError` with what is attainable when even the assignment that is
+    best for the side constraint fails.
+    """
+    assert program.side is not None
+    best = extreme = _extreme(prepared, program, start)
+    low, high = prices.side, max(2 * prices.side, 1e-6)
+    for _ in range(_BISECTIONS):
+        middle = high if best is extreme else (low + high) / 2
+        choice, _ = transport(program.without_side(program.objective + middle * program.side))
+        if program.feasible(choice):
+            best, high = choice, middle
+        elif best is extreme:
+            low, high = high, 8 * high
+        else:
+            low = middle
+        if high - low <= 1e-9 * high:
+            break
+    return best
+
+
+def _extreme(prepared: Prepared, program: Program, start: IntArray) -> IntArray:
+    """The assignment with the most quality (for a floor) or the least cost (for a budget) within the counts."""
+    from eccos_core.optimizer.exact import least_objective, out_of_reach
+
+    assert program.side is not None
+    only_side = program.without_side(program.side)
+    choice, _ = transport(only_side)
+    if prepared.problem.groups and not program.feasible(choice):
+        loads = program.loads(start)
+        kept = place(_with_loads(only_side, loads), only_side.values(only_side.no_prices()), start)
+        if program.feasible(kept):
+            choice = kept
+        elif program.objective.size <= _PROVABLE_PAIRS:
+            found = least_objective(only_side, _PROOF_TIME_S)
+            choice = kept if found is None else found[0]
+        else:
+            choice = kept
+    if program.side_slack(choice) < 0:
+        raise out_of_reach(prepared, choice)
+    return choice

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eccos_core.domain import FloatArray, IntArray
+from eccos_core.domain import BoolArray, FloatArray, IntArray
 from eccos_core.optimizer.program import Program
 
 _MOVES = 600  # single moves looked at together: 180,000 pairs
@@ -62,7 +62,7 @@ class Exchange:
         return np.sort(np.argpartition(nearest, wanted)[:wanted])
 
     def run(self, good_enough: float) -> bool:
-        """Search until nothing is better or the gap is `good_enough` (objective units). True when feasible at the end."""
+        """Search until nothing is better or the gap is `good_enough` (objective units). True if feasible at the end."""
         for _ in range(_ROUNDS):
             if self.slack >= 0 and self.objective - self.bound <= good_enough:
                 return True
@@ -100,9 +100,9 @@ class Exchange:
         kinds, kind = np.unique(moves.origin * models + moves.target, return_inverse=True)
         unit = program.count_rows[:, kinds % models] - program.count_rows[:, kinds // models]  # (K, kinds)
         alone = (unit <= room[:, None]).all(axis=0)[kind]
-        together = np.ones((len(kinds), len(kinds)), dtype=np.bool_)
+        together: BoolArray = np.ones((len(kinds), len(kinds)), dtype=np.bool_)
         for row, left in zip(unit, room, strict=True):
-            together &= row[:, None] + row[None, :] <= left
+            together = together & (row[:, None] + row[None, :] <= left)
         best = self._best(moves, alone, together[kind][:, kind])
         if best is None:
             return False
@@ -112,7 +112,7 @@ class Exchange:
         self.slack = program.side_slack(self.choice)
         return True
 
-    def _best(self, moves: _Moves, alone: np.ndarray, together: np.ndarray) -> tuple[int, ...] | None:
+    def _best(self, moves: _Moves, alone: BoolArray, together: BoolArray) -> tuple[int, ...] | None:
         """The best single move or pair: one that keeps the side limit at the least objective; where none does, the one
         that comes nearest to keeping it."""
         together &= moves.request[:, None] != moves.request[None, :]
@@ -120,7 +120,9 @@ class Exchange:
         side = moves.side[:, None] + moves.side[None, :]
         repairing = self.slack < 0
         ceiling = math.inf if repairing else -1e-12 * max(abs(self.objective), 1e-300)
-        single_cost = np.where(alone & (moves.side <= self.slack) & (moves.objective < ceiling), moves.objective, np.inf)
+        single_cost = np.where(
+            alone & (moves.side <= self.slack) & (moves.objective < ceiling), moves.objective, np.inf
+        )
         pair_cost = np.where(together & (side <= self.slack) & (objective < ceiling), objective, np.inf)
         single, pair = int(single_cost.argmin()), int(pair_cost.argmin())
         if min(single_cost[single], pair_cost.flat[pair]) == np.inf:

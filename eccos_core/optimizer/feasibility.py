@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 
-from eccos_core.domain import FloatArray, IntArray, RoutingProblem
+from eccos_core.domain import Assignment, Budget, IntArray, Priced, QualityFloor, RoutingProblem, Status
 from eccos_core.errors import InfeasibleError
-from eccos_core.optimizer.prepare import Prepared
-from eccos_core.optimizer.problem import totals
-from eccos_core.optimizer.program import Program
+from eccos_core.optimizer.prepare import Prepared, prepare
 from eccos_core.optimizer.transport import transport
 
 
 def check_capacity(prepared: Prepared) -> None:
     """Raise `InfeasibleError` when fewer slots are free than requests wait; a first, cheap, necessary condition."""
     problem = prepared.problem
-    capacity = np.minimum(np.asarray(problem.capacity), problem.eligible.sum(axis=0))
+    usable = np.full(len(prepared.model_order), prepared.requests)
+    if prepared.allowed is not None:
+        usable[prepared.model_order] = prepared.allowed.sum(axis=1)
+    capacity = np.minimum(np.asarray(problem.capacity), usable)
     if capacity.sum() < prepared.requests:
         raise capacity_error(problem, int(capacity.sum()))
 
@@ -39,18 +43,6 @@ def refuse_excess(prepared: Prepared, choice: IntArray) -> None:
     excess = int(np.maximum(loads - caps, 0).sum())
     if excess:
         raise capacity_error(prepared.problem, prepared.requests - excess)
-
-
-def attainable_quality(prepared: Prepared) -> tuple[float, IntArray]:
-    """The best mean quality under caps and eligibility (exact without group shares), and its assignment (R,)."""
-    choice, _ = transport(prepared.best_quality())
-    return totals(prepared.problem, prepared.in_problem_order(choice))[1], choice
-
-
-def attainable_cost(prepared: Prepared) -> tuple[float, IntArray]:
-    """The least cost in USD under caps and eligibility (exact without group shares), and its assignment (R,)."""
-    choice, _ = transport(prepared.least_cost())
-    return totals(prepared.problem, prepared.in_problem_order(choice))[0], choice
 
 
 def floor_error(problem: RoutingProblem, wanted: float, attainable: float) -> InfeasibleError:
@@ -77,16 +69,50 @@ def budget_error(problem: RoutingProblem, wanted: float, attainable: float) -> I
     )
 
 
-def exact_prices(program: Program, choice: IntArray, distance: FloatArray) -> FloatArray:
-    """(K,): prices of caps that prove a least-objective assignment: the cost of the best way out of each full model.
+def solve_or_nearest(problem: RoutingProblem, attempt: Callable[[RoutingProblem], Assignment]) -> Assignment:
+    """Solve; where the policy says `best_effort` and the problem is infeasible, solve the nearest feasible one instead.
 
-    distance (M, M): least change of the objective when one unit moves from j to k. Where no way leads to a free slot
-    any large price proves as much. (Shortest distances to a node that all free slots reach are feasible potentials.)
+    Floor and budget are moved to what is attainable, least qualities per request by the least total. Capacity and
+    group shares are never relaxed. The answer then has `Status.BEST_EFFORT` and says in its note what was not met.
     """
-    caps = program.count_rows.argmax(axis=1)
-    free = np.ones(program.models, dtype=np.bool_)
-    free[caps] = program.count_slack(choice) > 0
-    large = (program.models + 1) * float(np.abs(distance[np.isfinite(distance)]).max(initial=0.0))
-    price: FloatArray = (distance + np.where(free, 0.0, large)[None, :]).min(axis=1)
-    price = np.maximum(price if free.any() else price - price.min(), 0.0)
-    return price[caps]
+    notes: list[str] = []
+    while True:
+        try:
+            answer = attempt(problem)
+        except InfeasibleError as error:
+            nearest = _nearest(problem, error) if problem.policy.on_infeasible == "best_effort" else None
+            if nearest is None or len(notes) > 2:
+                raise
+            notes.append(str(error))
+            problem = nearest
+        else:
+            return replace(answer, status=Status.BEST_EFFORT, note="; ".join(notes)) if notes else answer
+
+
+def _nearest(problem: RoutingProblem, error: InfeasibleError) -> RoutingProblem | None:
+    """The same problem asking for what is attainable in place of the constraint in the error; None if it must stand."""
+    match problem.policy:
+        case QualityFloor() as floor if error.constraint == "quality floor":
+            return replace(problem, policy=replace(floor, alpha=min(max(error.attainable, 0.0), 1.0)))
+        case Budget() as budget if error.constraint == "budget":
+            return replace(problem, policy=replace(budget, usd=error.attainable))
+    if problem.min_quality is None or not (
+        error.constraint.startswith("min_quality") or error.constraint == "capacity"
+    ):
+        return None
+    asked = problem.min_quality
+    short = replace(
+        problem,
+        cost_usd=np.maximum(asked[:, None] - problem.quality, 0.0),
+        min_quality=None,
+        groups=(),
+        policy=Priced(0.0),
+    )
+    prepared = prepare(short, short.eligible)
+    check_capacity(prepared)
+    choice, _ = transport(prepared.least_cost())
+    refuse_excess(prepared, choice)
+    reached = problem.quality[np.arange(len(asked)), prepared.in_problem_order(choice)]
+    if (reached >= asked).all():
+        return None
+    return replace(problem, min_quality=np.minimum(asked, reached))

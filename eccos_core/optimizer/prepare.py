@@ -1,4 +1,4 @@
-"""From a checked problem to the arrays that the methods work on, and back to an assignment in the problem's own order."""
+"""From a checked problem to the arrays that the methods work on, and back to an assignment in its own order."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Prepared:
         return original
 
     def assignment(self, choice: IntArray, prices: DualPrices, bound: float) -> Assignment:
-        """The answer with its certificate, from a choice (R,) in canonical order and the best bound on the objective."""
+        """The answer with its certificate, from a choice (R,) in canonical order and a bound on the objective."""
         model_index = self.in_problem_order(choice)
         cost, quality = totals(self.problem, model_index)
         count_price = np.zeros(len(self.model_order))
@@ -91,7 +91,11 @@ class Prepared:
                 slots = count_price * unit
             case Budget():
                 usd_per_quality = self._price_of_budget(choice, prices)
-                lower = ((bound + prices.side * self.program().side_limit + requests * quality) / prices.side * unit) if prices.side > 0 else 0.0
+                lower = (
+                    ((bound + prices.side * self.program().side_limit + requests * quality) / prices.side * unit)
+                    if prices.side > 0
+                    else 0.0
+                )
                 slots = count_price * usd_per_quality
                 upper = min(max(-bound / requests, quality), 1.0)
             case Priced() as priced:

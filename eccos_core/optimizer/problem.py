@@ -28,7 +28,9 @@ def check(problem: RoutingProblem) -> None:
     if requests == 0:
         raise InputError("the batch has no requests; an optimizer needs at least one")
     if models == 0 or len(problem.models) != models:
-        raise InputError(f"quality has {models} columns for {len(problem.models)} models; one column a model, at least one")
+        raise InputError(
+            f"quality has {models} columns for {len(problem.models)} models; one column a model, at least one"
+        )
     if len(set(problem.models)) != models:
         raise InputError(f"model names must differ, got {', '.join(problem.models)}")
     for label, array, wanted in (
@@ -71,7 +73,9 @@ def _check_numbers(problem: RoutingProblem) -> None:
 def _refuse(bad: BoolArray, array: npt.NDArray[Any], label: str, rule: str, models: tuple[str, ...]) -> None:
     if bad.any():
         row, column = (int(index) for index in np.argwhere(bad)[0])
-        raise InputError(f"{label} of request {row} and model {models[column]!r} is {array[row, column]}, must be {rule}")
+        raise InputError(
+            f"{label} of request {row} and model {models[column]!r} is {array[row, column]}, must be {rule}"
+        )
 
 
 def _check_policy(problem: RoutingProblem) -> None:
@@ -135,7 +139,7 @@ def allowed_models(problem: RoutingProblem) -> BoolArray:
 
 
 def totals(problem: RoutingProblem, choice: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Total cost in USD and mean quality of an assignment (R,), summed in an order that does not depend on the rows'."""
+    """Total cost in USD and mean quality of an assignment (R,): exact sums, whatever the order of the requests."""
     rows = np.arange(len(choice))
     cost = math.fsum(problem.cost_usd[rows, choice].tolist())
     quality = math.fsum(problem.quality[rows, choice].tolist()) / len(choice)

@@ -147,5 +147,5 @@ def canonical_order(*matrices: npt.NDArray[np.float64]) -> IntArray:
 def rounded(values: npt.NDArray[np.float64]) -> FloatArray:
     """Values kept to 40 bits (relative error below 1e-12): costs in USD and in cents then tie alike."""
     mantissa, exponent = np.frexp(values)
-    values = np.ldexp(np.rint(mantissa * 2.0**_MANTISSA_BITS), exponent - _MANTISSA_BITS)
-    return values
+    kept: FloatArray = np.ldexp(np.rint(mantissa * 2.0**_MANTISSA_BITS), exponent - _MANTISSA_BITS)
+    return kept

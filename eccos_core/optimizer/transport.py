@@ -15,7 +15,7 @@ import numpy as np
 
 from eccos_core.domain import FloatArray, IntArray
 from eccos_core.optimizer.ascent import relax
-from eccos_core.optimizer.program import Program
+from eccos_core.optimizer.program import DualPrices, Program
 
 _STEPS_PER_REQUEST = 4
 
@@ -47,7 +47,7 @@ class ModelGraph:
         self.weights[model, model] = 0.0
 
     def shortest(self) -> tuple[FloatArray, IntArray]:
-        """(M, M) least cost of moving one unit from j to k, and the first stop after j on that path (Floyd, Warshall)."""
+        """(M, M) least cost of moving one unit from j to k, and the first stop after j on that way (Floyd, Warshall)."""
         distance = self.weights.copy()
         models = len(distance)
         stop = np.tile(np.arange(models), (models, 1))
@@ -172,3 +172,21 @@ def transport(program: Program, accuracy: float = 1e-4) -> tuple[IntArray, float
     if not len(plain.count_limits):
         return values.argmin(axis=0), relaxation.bound
     return place(plain, values, rounded_shares(relaxation.shares)), relaxation.bound
+
+
+def prove(program: Program, choice: IntArray) -> DualPrices:
+    """Prices of caps that prove a least-objective assignment (R,): what the best way out of each full model costs.
+
+    Shortest distances to a node that all free slots reach are feasible potentials of the residual network; where no way
+    leads to a free slot any large price proves as much. Without group shares only.
+    """
+    if not len(program.count_limits):
+        return program.no_prices()
+    distance, _ = ModelGraph(program.values(program.no_prices()), choice).shortest()
+    caps = program.count_rows.argmax(axis=1)
+    free = np.ones(program.models, dtype=np.bool_)
+    free[caps] = program.count_slack(choice) > 0
+    large = (program.models + 1) * float(np.abs(distance[np.isfinite(distance)]).max(initial=0.0))
+    price: FloatArray = (distance + np.where(free, 0.0, large)[None, :]).min(axis=1)
+    price = np.maximum(price if free.any() else price - price.min(), 0.0)
+    return DualPrices(0.0, price[caps])
