@@ -18,7 +18,7 @@ import typer
 from eccos_core.errors import ConfigError, EccosError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, Group
 
 DONE, YOUR_INPUT, OUR_FAULT, INTERRUPTED = 0, 1, 2, 130
 DEBUG_VARIABLE = "ECCOS_DEBUG"
@@ -46,22 +46,28 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
-def print_table(
-    out: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[str] = ()
-) -> None:
-    """A table under its title; the columns named in `numbers` stand to the right. Cells are plain text, never markup."""
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[str] = ()) -> Group:
+    """A table under its title; columns named in `numbers` stand to the right. Cells are plain text, never markup."""
     from rich import box
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         number = column in numbers
-        table.add_column(Text(column), justify="right" if number else "left", overflow="fold", no_wrap=number)
+        made.add_column(Text(column), justify="right" if number else "left", overflow="fold", no_wrap=number)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    out.print(Text(title, style="bold"), soft_wrap=True)
-    out.print(table)
+        made.add_row(*(Text(cell) for cell in row))
+    # not Table(title=...): rich would fold it to the width of the columns
+    return Group(Text(title, style="bold"), made)
+
+
+def print_table(
+    out: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[str] = ()
+) -> None:
+    """Print a `table`."""
+    out.print(table(title, columns, rows, numbers=numbers))
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
