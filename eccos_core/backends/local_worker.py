@@ -158,8 +158,6 @@ class Worker:
 
     def _advance(self, loaded: LoadedModel) -> None:
         """One round: admit who waits, then one token for every row. A failure ends the rows that it concerns only."""
-        import torch
-
         from eccos_core.backends.local_batch import RunningBatch
 
         if self._batch is None:
@@ -176,18 +174,10 @@ class Worker:
                 self._take_tokens(loaded, self._rows, logits)
                 self._drop_finished(loaded)
             self._grow_again()
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            self._fail(joining, out_of_memory(self._name, f"{len(self._rows) + len(joining)} requests ran"), error)
-            self._batch_limit, self._quiet_steps = max(1, self._batch_limit // 2), 0
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything; its callers must hear of it
-            reason = BackendError(
-                self._name,
-                f"the local model failed: {type(error).__name__}: {error}",
-                retryable=False,
-                kind="unavailable",
-            )
+            reason = self._failure(error)
+            if reason.kind == "out_of_memory":
+                self._batch_limit, self._quiet_steps = max(1, self._batch_limit // 2), 0
             self._fail(joining, reason, error)
 
     def _admissible(self, loaded: LoadedModel) -> list[Row]:
@@ -252,14 +242,14 @@ class Worker:
             row.take(token, loaded.end_ids)
 
     def _drop_finished(self, loaded: LoadedModel) -> None:
-        kept = []
-        for place, row in enumerate(self._rows):
-            reason = row.finish_reason(loaded.end_ids)
-            if reason is None:
-                kept.append(place)
-            else:
+        reasons = [row.finish_reason(loaded.end_ids) for row in self._rows]
+        finished = [(row, reason) for row, reason in zip(self._rows, reasons, strict=True) if reason is not None]
+        self._keep([place for place, reason in enumerate(reasons) if reason is None])
+        for row, reason in finished:
+            try:
                 row.finish(loaded, reason)
-        self._keep(kept)
+            except Exception as error:  # noqa: BLE001 - a tokenizer's own code; the row must hear of it
+                row.deliver(self._failure(error))
 
     def _drop_cancelled(self) -> None:
         self._keep([place for place, row in enumerate(self._rows) if not row.cancelled.is_set()])
@@ -271,12 +261,26 @@ class Worker:
         with self._changed:
             self._rows = [self._rows[place] for place in places]
 
+    def _failure(self, error: Exception) -> BackendError:
+        """What a failed step means for its requests."""
+        import torch
+
+        # on the CPU PyTorch raises a plain RuntimeError
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+            return out_of_memory(self._name, f"{len(self._rows)} requests ran")
+        message = f"the local model failed: {type(error).__name__}: {error}"
+        return BackendError(self._name, message, retryable=False, kind="unavailable", status_code=500)
+
     def _fail(self, joining: list[Row], reason: BackendError, cause: BaseException) -> None:
         """The running and the joining rows fail with `reason`; the batch starts anew."""
+        import torch
+
         reason.__cause__ = cause.with_traceback(None)  # frames would keep the batch's tensors alive
         with self._changed:
             ended, self._rows = list(dict.fromkeys([*self._rows, *joining])), []
         self._batch = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         for row in ended:
             row.deliver(reason)
 

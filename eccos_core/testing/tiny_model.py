@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,?!:+-*/=\n'"
+SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}  # in order of their ids
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'system' %}{{ raise_exception('no system message, please') }}{% endif %}"
@@ -20,15 +21,13 @@ def build_tiny_model(
     `window`: context window in tokens. The chat template, if any, refuses system messages, as some do.
     """
     import torch
-    from tokenizers import Tokenizer, decoders, models
+    from tokenizers import Tokenizer, decoders, models  # type: ignore[import-untyped]
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    vocabulary = {token: place for place, token in enumerate(("<pad>", "<s>", "</s>", "<unk>", *CHARACTERS))}
-    characters = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    vocabulary = {token: place for place, token in enumerate((*SPECIAL.values(), *CHARACTERS))}
+    characters = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=SPECIAL["unk_token"]))
     characters.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=characters, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=characters, **SPECIAL)
     if chat_template:
         tokenizer.chat_template = CHAT_TEMPLATE
     with torch.random.fork_rng():

@@ -1,0 +1,331 @@
+"""The local engine over a real (tiny, random) Llama: batching, sampling, limits, faults."""
+
+from __future__ import annotations
+
+import gc
+import queue
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eccos_core.backends.local_engine import LocalEngine
+from eccos_core.backends.local_model import EngineOptions
+from eccos_core.backends.local_request import Delivery, Generated, Generation, Piece, Ticket
+from eccos_core.errors import BackendError
+from eccos_core.testing import build_tiny_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[LocalEngine]:
+    engine = LocalEngine("tiny", folder)
+    yield engine
+    engine.close()
+
+
+class Inbox:
+    def __init__(self) -> None:
+        self._arrived: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+        self.put = self._arrived.put
+
+    def all(self) -> list[Delivery]:
+        found = [self._arrived.get(timeout=120)]
+        while isinstance(found[-1], Piece):
+            found.append(self._arrived.get(timeout=120))
+        return found
+
+    def answer(self) -> Generated:
+        last = self.all()[-1]
+        if isinstance(last, BackendError):
+            raise last
+        assert isinstance(last, Generated)
+        return last
+
+
+def user(text: str) -> tuple[dict[str, str], ...]:
+    return ({"role": "user", "content": text},)
+
+
+def ask(engine: LocalEngine, text: str, **settings: Any) -> Generated:
+    inbox = Inbox()
+    engine.submit(Generation(user(text), **{"max_tokens": 12, **settings}), inbox.put)
+    return inbox.answer()
+
+
+QUESTIONS = ["What is 12 + 7?", "Hi", "Name the capital of France, please.", "a" * 60, "1", "why, though?"]
+
+
+def test_together_or_alone_the_greedy_answers_are_the_same(engine: LocalEngine) -> None:
+    alone = [ask(engine, question) for question in QUESTIONS]
+    inboxes = [Inbox() for _ in range(20 * len(QUESTIONS))]
+    for place, inbox in enumerate(inboxes):
+        limit = 12 if place % 3 else 5 + place % 7  # rows leave at different times
+        engine.submit(Generation(user(QUESTIONS[place % len(QUESTIONS)]), max_tokens=limit), inbox.put)
+    for place, inbox in enumerate(inboxes):
+        expected = alone[place % len(QUESTIONS)]
+        answer = inbox.answer()
+        assert expected.text.startswith(answer.text)
+        assert answer.input_tokens == expected.input_tokens
+        if place % 3:
+            assert answer == expected
+
+
+def test_the_answers_equal_those_of_transformers_own_generate(engine: LocalEngine, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    for question in QUESTIONS:
+        prompt = tokenizer.apply_chat_template(user(question), add_generation_prompt=True, tokenize=False)
+        ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
+        output = model.generate(**ids, max_new_tokens=12, do_sample=False)[0, ids["input_ids"].shape[1] :]
+        assert ask(engine, question).text == tokenizer.decode(output, skip_special_tokens=True)
+
+
+def test_a_late_request_joins_the_running_batch(folder: Path) -> None:
+    engine = LocalEngine("tiny", folder)
+    sizes: list[int] = []
+    engine.model.register_forward_pre_hook(
+        lambda _, arguments, keywords: sizes.append(keywords["input_ids"].shape[0]), with_kwargs=True
+    )
+    first, second = Inbox(), Inbox()
+    engine.submit(Generation(user("first"), max_tokens=60, stream=True), first.put)
+    assert isinstance(first._arrived.get(timeout=60), Piece)  # it is running
+    engine.submit(Generation(user("second"), max_tokens=3), second.put)
+    second.answer()
+    first.answer()
+    engine.close()
+    assert 2 in sizes
+
+
+def test_streamed_pieces_make_the_whole_answer(engine: LocalEngine) -> None:
+    inbox = Inbox()
+    engine.submit(Generation(user("tell me"), max_tokens=12, stream=True), inbox.put)
+    *pieces, last = inbox.all()
+    assert isinstance(last, Generated)
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == last.text
+    assert last == ask(engine, "tell me")
+    assert len(pieces) > 3
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(engine: LocalEngine) -> None:
+    whole = ask(engine, "tell me", max_tokens=20).text
+    stop = whole[5:7]
+    cut = ask(engine, "tell me", max_tokens=20, stop=(stop,))
+    assert cut.text == whole[: whole.index(stop)]
+    assert cut.finish_reason == "stop"
+
+
+def test_max_tokens_ends_the_answer(engine: LocalEngine) -> None:
+    answer = ask(engine, "tell me", max_tokens=3)
+    assert (answer.output_tokens, answer.finish_reason) == (3, "length")
+
+
+def test_without_max_tokens_an_answer_may_fill_the_context_window(engine: LocalEngine) -> None:
+    answer = ask(engine, "tell me", max_tokens=None)
+    if answer.finish_reason == "length":
+        assert answer.input_tokens + answer.output_tokens == 128
+
+
+def test_a_seed_gives_the_same_answer_in_any_company(engine: LocalEngine) -> None:
+    def sampled(seed: int | None) -> str:
+        return ask(engine, "tell me", temperature=1.5, seed=seed).text
+
+    alone = sampled(5)
+    inboxes = [Inbox() for _ in range(20)]
+    for seed, inbox in enumerate(inboxes):
+        engine.submit(Generation(user("tell me"), max_tokens=12, temperature=1.5, seed=seed), inbox.put)
+    answers = [inbox.answer().text for inbox in inboxes]
+    assert answers[5] == alone == sampled(5)
+    assert len(set(answers)) > 5
+
+
+def test_sampling_follows_the_probabilities() -> None:
+    import torch
+
+    from eccos_core.backends.local_batch import sample
+
+    draws = 20_000
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).repeat(draws, 1)
+    uniform = (torch.arange(draws) + 0.5) / draws
+    for top_p, expected in ((1.0, [0.5, 0.3, 0.15, 0.05]), (0.8, [0.625, 0.375, 0, 0]), (0.01, [1, 0, 0, 0])):
+        tokens = sample(logits, torch.ones(draws), torch.full((draws,), top_p), uniform)
+        shares = torch.bincount(tokens, minlength=4) / draws
+        assert shares.tolist() == pytest.approx(expected, abs=0.002)
+    greedy = sample(logits, torch.zeros(draws), torch.ones(draws), uniform)
+    assert greedy.tolist() == [0] * draws
+
+
+def test_a_prompt_past_the_context_window_is_refused(engine: LocalEngine) -> None:
+    with pytest.raises(BackendError, match="do not fit into the context window of 128 tokens") as caught:
+        ask(engine, "a" * 200)
+    assert (caught.value.kind, caught.value.retryable) == ("context_window", False)
+    with pytest.raises(BackendError, match="context window"):
+        ask(engine, "short", max_tokens=127)
+
+
+def test_messages_that_the_template_refuses_are_a_bad_request(engine: LocalEngine) -> None:
+    for messages in (
+        ({"role": "system", "content": "be kind"},),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},),
+        ({"role": "user", "content": 5},),
+    ):
+        inbox = Inbox()
+        engine.submit(Generation(messages, max_tokens=3), inbox.put)
+        with pytest.raises(BackendError, match="cannot be rendered") as caught:
+            inbox.answer()
+        assert (caught.value.kind, caught.value.retryable) == ("bad_request", False)
+
+
+def test_text_parts_are_read_as_text(engine: LocalEngine) -> None:
+    inbox = Inbox()
+    parts = [{"type": "text", "text": "tell "}, {"type": "text", "text": "me"}]
+    engine.submit(Generation(({"role": "user", "content": parts},), max_tokens=12), inbox.put)
+    assert inbox.answer() == ask(engine, "tell me")
+
+
+def test_without_a_chat_template_the_contents_are_put_one_under_the_other(tmp_path: Path) -> None:
+    engine = LocalEngine("plain", build_tiny_model(tmp_path, chat_template=False))
+    inbox = Inbox()
+    messages = ({"role": "system", "content": "ab"}, {"role": "user", "content": "cd"})
+    engine.submit(Generation(messages, max_tokens=2), inbox.put)
+    assert inbox.answer().input_tokens == len("ab\ncd")
+    engine.close()
+
+
+def test_a_cancelled_request_leaves_and_the_others_stay(engine: LocalEngine) -> None:
+    expected = ask(engine, "keep me", max_tokens=40)
+    inboxes = [Inbox() for _ in range(8)]
+    tickets: list[Ticket] = [
+        engine.submit(Generation(user("keep me"), max_tokens=40, stream=place % 2 == 0), inbox.put)
+        for place, inbox in enumerate(inboxes)
+    ]
+    for ticket in tickets[::2]:
+        ticket.cancel()
+    for inbox in inboxes[1::2]:
+        assert inbox.answer() == expected
+    ask(engine, "anything")
+    assert engine.statistics().running == 0
+    assert engine.statistics().waiting == 0
+
+
+def test_a_full_queue_refuses_and_says_that_trying_again_helps(folder: Path) -> None:
+    engine = LocalEngine("tiny", folder, EngineOptions(max_batch=1, max_queue=2))
+    entered, goes_on = threading.Event(), threading.Event()
+
+    def pause(*_: Any) -> None:
+        entered.set()
+        goes_on.wait(60)
+
+    hook = engine.model.register_forward_pre_hook(pause)
+    inboxes = [Inbox() for _ in range(3)]
+    engine.submit(Generation(user("one"), max_tokens=2), inboxes[0].put)
+    assert entered.wait(60)
+    for inbox in inboxes[1:]:
+        engine.submit(Generation(user("more"), max_tokens=2), inbox.put)
+    with pytest.raises(BackendError, match="queue of the local model is full") as caught:
+        engine.submit(Generation(user("too many"), max_tokens=2), Inbox().put)
+    assert (caught.value.kind, caught.value.retryable) == ("overloaded", True)
+    hook.remove()
+    goes_on.set()
+    for inbox in inboxes:
+        inbox.answer()
+    engine.close()
+
+
+def test_out_of_memory_is_retryable_and_halves_the_batch(folder: Path) -> None:
+    import torch
+
+    engine = LocalEngine("tiny", folder, EngineOptions(max_batch=16))
+
+    def small_memory(_: Any, __: Any, keywords: dict[str, Any]) -> None:
+        if keywords["input_ids"].shape[0] > 4:
+            raise torch.OutOfMemoryError("scripted: out of memory")
+
+    hook = engine.model.register_forward_pre_hook(small_memory, with_kwargs=True)
+    waiting = 16
+    rounds = 0
+    while waiting:
+        rounds += 1
+        inboxes = [Inbox() for _ in range(waiting)]
+        for inbox in inboxes:
+            engine.submit(Generation(user("question"), max_tokens=6), inbox.put)
+        results = [inbox.all()[-1] for inbox in inboxes]
+        failed = [result for result in results if isinstance(result, BackendError)]
+        assert all(error.kind == "out_of_memory" and error.retryable for error in failed)
+        waiting = len(failed)
+        assert rounds < 10
+    assert rounds > 1
+    assert engine.statistics().batch_limit == 4
+    hook.remove()
+    while engine.statistics().batch_limit < 16:  # it grows again when memory suffices
+        ask(engine, "tell me", max_tokens=100)
+    engine.close()
+
+
+def test_a_model_that_breaks_fails_its_requests_and_serves_the_next(folder: Path) -> None:
+    engine = LocalEngine("tiny", folder)
+
+    def broken(*_: Any) -> None:
+        raise ValueError("scripted: broken kernel")
+
+    hook = engine.model.register_forward_pre_hook(broken)
+    with pytest.raises(BackendError, match="ValueError: scripted: broken kernel"):
+        ask(engine, "question")
+    hook.remove()
+    assert ask(engine, "question").text
+    engine.close()
+
+
+def test_a_folder_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "no-such-architecture"}')
+    engine = LocalEngine("odd", tmp_path)
+    for _ in range(2):
+        with pytest.raises(BackendError, match="cannot be loaded on cpu") as caught:
+            ask(engine, "question")
+        assert not caught.value.retryable
+    engine.close()
+
+
+def test_closing_fails_what_waits_and_a_dropped_engine_stops_its_thread(folder: Path) -> None:
+    engine = LocalEngine("tiny", folder)
+    ask(engine, "question")
+    kept = weakref.ref(engine)
+    engine.close()
+    with pytest.raises(BackendError, match="closed"):
+        engine.submit(Generation(user("late")), Inbox().put)
+    del engine
+    gc.collect()
+    assert kept() is None
+    other = LocalEngine("other", folder)
+    thread = next(thread for thread in threading.enumerate() if thread.name == "eccos-local other")
+    del other
+    gc.collect()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+
+
+def test_tokens_per_second_are_measured(engine: LocalEngine) -> None:
+    ask(engine, "question")
+    statistics = engine.statistics()
+    assert statistics.device == "cpu"
+    assert statistics.tokens_per_second == pytest.approx(
+        (statistics.input_tokens + statistics.output_tokens) / statistics.busy_s
+    )
+
+
+def test_a_small_model_leaves_the_threads_of_others_alone(engine: LocalEngine) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    ask(engine, "question")
+    assert torch.get_num_threads() == before
