@@ -279,6 +279,28 @@ def table_of(outcomes: Iterable[Outcome], models: Sequence[str] | None = None) -
     )
 
 
+def with_models(table: OutcomeTable, models: Sequence[str]) -> OutcomeTable:
+    """The table with exactly these models as columns, in this order: others are dropped, unknown ones are missing."""
+    known = {model: column for column, model in enumerate(table.models)}
+
+    def spread(values: FloatArray) -> FloatArray:
+        wide = np.full((len(table), len(models)), np.nan)
+        for place, model in enumerate(models):
+            if model in known:
+                wide[:, place] = values[:, known[model]]
+        return wide
+
+    return OutcomeTable(
+        question_ids=table.question_ids,
+        queries=table.queries,
+        models=tuple(models),
+        quality=spread(table.quality),
+        input_tokens=spread(table.input_tokens),
+        output_tokens=spread(table.output_tokens),
+        labels=table.labels,
+    )
+
+
 def _count(value: float) -> int | None:
     return None if math.isnan(value) else round(float(value))
 

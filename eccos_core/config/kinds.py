@@ -138,13 +138,17 @@ def read_predictor(ours: Section, folder: Path) -> PredictorConfig:
 
 
 def read_history(ours: Section, around: Surroundings) -> HistoryConfig:
-    """`in_memory`, or a mapping with the `path` of a folder or the `url` of a Chroma server."""
+    """`in_memory`, or a mapping: the `path` of a folder, the `url` of a Chroma server, or an `outcomes` file."""
     default = ChromaPersistentConfig(resolved(DEFAULT_HISTORY, around.folder))
     if ours.raw("history") == "in_memory":
         return InMemoryConfig()
     section = ours.section("history", instead="in_memory, or a mapping with a path or a url")
     if section is None:
         return default
+    if "outcomes" in section.values:
+        outcomes = section.path("outcomes", around.folder, None)
+        section.close()
+        return InMemoryConfig(outcomes)
     url = section.text("url", None)
     path = section.path("path", around.folder, None)
     collection = section.text("collection", default.collection)

@@ -150,7 +150,9 @@ class ChromaServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class InMemoryConfig:
-    """A history that is gone when the process ends."""
+    """A history that is gone when the process ends; `outcomes`: the outcomes file that it begins with."""
+
+    outcomes: Path | None = None
 
 
 HistoryConfig: TypeAlias = ChromaPersistentConfig | ChromaServerConfig | InMemoryConfig

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eccos_core.domain import Float32Array, FloatArray, Forecast, OutcomeTable
+from eccos_core.domain import Float32Array, Forecast, OutcomeTable
 from eccos_core.encoders.cached import CachedEncoder
 from eccos_core.errors import InputError
 from eccos_core.evaluation.calibration import calibration, length_error
@@ -29,7 +29,7 @@ from eccos_core.evaluation.metrics import (
 )
 from eccos_core.evaluation.own import Eccos
 from eccos_core.evaluation.report import BestSingle, EncoderFacts, EvaluationReport, Latency, RouterResult, RouterRole
-from eccos_core.outcomes import split
+from eccos_core.outcomes import split, with_models
 from eccos_core.protocols import Encoder
 
 Progress = Callable[[str, int, int], None]  # what is going on, how much is done, of how much
@@ -135,22 +135,7 @@ def _with_columns(table: OutcomeTable, models: tuple[str, ...]) -> OutcomeTable:
     unknown = [model for model in table.models if model not in models]
     if unknown:
         raise InputError(f"the test data has models that the training data lacks: {', '.join(unknown)}")
-    place = [models.index(model) for model in table.models]
-
-    def spread(values: FloatArray) -> FloatArray:
-        wide = np.full((len(table), len(models)), np.nan)
-        wide[:, place] = values
-        return wide
-
-    return OutcomeTable(
-        question_ids=table.question_ids,
-        queries=table.queries,
-        models=models,
-        quality=spread(table.quality),
-        input_tokens=spread(table.input_tokens),
-        output_tokens=spread(table.output_tokens),
-        labels=table.labels,
-    )
+    return with_models(table, models)
 
 
 def _encoded(
