@@ -83,3 +83,10 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `ECCOS_CACHE_DIR`, else `eccos` in `XDG_CACHE_HOME` or `~/.cache`."""
+    if folder := os.environ.get("ECCOS_CACHE_DIR"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "eccos"

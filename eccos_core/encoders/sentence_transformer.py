@@ -1,0 +1,185 @@
+"""A sentence-transformers model as an encoder: MiniLM by default, bundled and offline; any other by folder or name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from eccos_core.domain import Float32Array
+from eccos_core.encoders.model_folder import (
+    declared_dimensions,
+    declared_max_tokens,
+    display_name,
+    fingerprint,
+    model_folder,
+)
+from eccos_core.errors import InputError, MissingDependencyError
+
+BATCH = 16  # texts of similar length; larger batches win nothing on a CPU
+BATCH_ON_A_GPU = 128
+MOST_CHARACTERS = 65_536  # read of one text before its word pieces are counted
+
+
+class SentenceTransformerEncoder:
+    """Sentence embeddings of unit length.
+
+    `model`: "minilm" (all-MiniLM-L6-v2, D = 384, bundled), a folder, or a Hugging Face name. `device`: "auto" (CUDA
+    where there is one), "cpu", "cuda", "cuda:1", "mps". `threads`: torch threads for one forward pass.
+
+    **Long texts are cut**: the first `max_tokens` word pieces are read (256 for MiniLM, about 190 English words), at
+    most as many as the model has positions; the rest of the text has no effect.
+
+    Threads: torch sets its thread count per calling thread, so a single request runs on `threads` and nobody else's
+    setting changes. A call with many texts is spread over as many Python threads as there are cores, `threads` torch
+    threads each: on busy cores two torch threads of one call spin and wait (84 ms of CPU a question instead of 43).
+
+    The model is loaded at the first text (10 s, most of it imports), or by `load()`; `name` and `dimensions` are known
+    before. Safe to call from several threads: tokenizing is serialised, the forward passes are not.
+    """
+
+    def __init__(
+        self, model: str = "minilm", *, device: str = "auto", threads: int = 1, max_tokens: int | None = None
+    ) -> None:
+        if threads < 1:
+            raise InputError(f"encoder {model!r}: threads is {threads}, must be >= 1")
+        if max_tokens is not None and max_tokens < 1:
+            raise InputError(f"encoder {model!r}: max_tokens is {max_tokens}, must be >= 1")
+        self._model_name = model
+        self._folder = model_folder(model)
+        self._device = device
+        self._threads = threads
+        self._max_tokens = max_tokens
+        cut = f"/{max_tokens}" if max_tokens else ""
+        self._name = f"sentence-transformer:{display_name(model)}{cut}@{fingerprint(self._folder)}"
+        self._model: Any = None
+        self._loading = threading.Lock()
+        self._tokenizing = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The model's name, what is cut, and a fingerprint of weights, tokenizer and configuration."""
+        return self._name
+
+    @property
+    def dimensions(self) -> int:
+        """D: 384 for MiniLM."""
+        return declared_dimensions(self._folder) or int(self.load().get_embedding_dimension())
+
+    @property
+    def max_tokens(self) -> int:
+        """How many word pieces of a text are read; what follows has no effect."""
+        return self._max_tokens or declared_max_tokens(self._folder) or int(self.load().max_seq_length)
+
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        """(len(texts), D) float32, unit length."""
+        vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        if not texts:
+            return vectors
+        model = self.load()
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        size, workers = self._plan(model.device.type)
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+
+        def fill(batch: list[int]) -> None:
+            vectors[batch] = self._forward(model, [texts[i] for i in batch])
+
+        if len(batches) == 1 or workers == 1:
+            for batch in batches:
+                fill(batch)
+        else:
+            with ThreadPoolExecutor(workers, thread_name_prefix="eccos-encoder") as pool:
+                for _ in pool.map(fill, reversed(batches)):  # the longest first, so that no worker is left waiting
+                    pass
+        return vectors
+
+    def load(self) -> Any:
+        """The sentence-transformers model, loaded once. Raises `InputError` when it cannot be."""
+        with self._loading:
+            if self._model is None:
+                self._model = self._loaded()
+            return self._model
+
+    def _plan(self, device: str) -> tuple[int, int]:
+        """(texts in a batch, Python threads) for many texts."""
+        if device != "cpu":
+            return BATCH_ON_A_GPU, 1
+        return BATCH, max(1, _cores() // self._threads)
+
+    def _forward(self, model: Any, texts: list[str]) -> Float32Array:
+        import torch
+
+        prompt = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
+        with self._tokenizing:
+            features = model.preprocess([text[:MOST_CHARACTERS] for text in texts], prompt=prompt)
+        features = {
+            key: value.to(model.device) if isinstance(value, torch.Tensor) else value for key, value in features.items()
+        }
+        with _torch_threads(self._threads), torch.inference_mode():
+            embedding = model(features)["sentence_embedding"].float()
+            unit: Float32Array = torch.nn.functional.normalize(embedding, dim=1).cpu().numpy()
+        return unit
+
+    def _loaded(self) -> Any:
+        try:
+            import torch
+            from sentence_transformers import SentenceTransformer
+            from transformers.utils import logging as transformers_logging
+        except ImportError as error:
+            raise MissingDependencyError(
+                error.name or "sentence-transformers",
+                f"the encoder {self._model_name!r}",
+                "pip install sentence-transformers",
+            ) from error
+        device = ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
+        before = transformers_logging.get_verbosity()
+        transformers_logging.set_verbosity_error()  # a report of unused weights is no news to anybody who routes
+        try:
+            model = SentenceTransformer(
+                str(self._folder),
+                device=device,
+                local_files_only=True,
+                model_kwargs={"use_safetensors": True},
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AssertionError) as error:
+            raise InputError(
+                f"encoder {self._model_name!r}: {self._folder} cannot be loaded on {device!r} ({error})"
+            ) from error
+        finally:
+            transformers_logging.set_verbosity(before)
+        return self._with_max_tokens(model.eval())
+
+    def _with_max_tokens(self, model: Any) -> Any:
+        if self._max_tokens:
+            positions = getattr(getattr(model[0], "config", None), "max_position_embeddings", None)
+            if isinstance(positions, int) and self._max_tokens > positions:
+                raise InputError(
+                    f"encoder {self._model_name!r}: max_tokens is {self._max_tokens}, the model has {positions}"
+                )
+            model.max_seq_length = self._max_tokens
+        return model
+
+
+@contextlib.contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    """Torch threads of the calling thread inside the block (OpenMP keeps the number per thread), and back again."""
+    import torch
+
+    before = torch.get_num_threads()
+    if before == threads:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
