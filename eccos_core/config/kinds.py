@@ -142,23 +142,23 @@ def read_history(ours: Section, around: Surroundings) -> HistoryConfig:
     default = ChromaPersistentConfig(resolved(DEFAULT_HISTORY, around.folder))
     if ours.raw("history") == "in_memory":
         return InMemoryConfig()
-    section = ours.section("history", instead="in_memory, or a mapping with a path or a url")
+    section = ours.section("history", instead="in_memory, or a mapping with a path, a url or outcomes")
     if section is None:
         return default
-    if "outcomes" in section.values:
-        outcomes = section.path("outcomes", around.folder, None)
-        section.close()
-        return InMemoryConfig(outcomes)
     url = section.text("url", None)
     path = section.path("path", around.folder, None)
+    outcomes = section.path("outcomes", around.folder, None)
     collection = section.text("collection", default.collection)
     if not _COLLECTION.fullmatch(collection):
         section.wrong("collection", "3 to 512 letters, digits, dots, dashes or underscores")
     headers = section.section("headers")
     section.close()
-    if (url is None) == (path is None):
-        told = "has a path and a url" if url is not None else "has neither a path nor a url"
-        section.problems.add(section.place, f"{told}; give exactly one of them")
+    given = [key for key in ("path", "url", "outcomes") if section.has(key)]
+    if len(given) != 1:
+        told = f"has {' and '.join(given)}" if given else "names no place"
+        section.problems.add(section.place, f"{told}; give exactly one of path, url, outcomes")
+    elif outcomes is not None:
+        return InMemoryConfig(outcomes)
     elif url is not None:
         return ChromaServerConfig(_server(section, url), collection, _headers(headers, around))
     elif headers is not None:

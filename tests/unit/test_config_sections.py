@@ -101,6 +101,8 @@ def test_relative_paths_are_seen_from_the_file(tmp_path: Path, monkeypatch: pyte
 
 def test_a_history_is_a_folder_a_server_or_memory(tmp_path: Path) -> None:
     assert load(tmp_path, "history: in_memory").history == configs.InMemoryConfig()
+    expected = configs.InMemoryConfig(tmp_path / "outcomes.jsonl")
+    assert load(tmp_path, "history: {outcomes: outcomes.jsonl}").history == expected
     server = load(tmp_path, "history: {url: 'https://h:8000', headers: {X-Token: os.environ/T}}", T="sesame").history
     assert isinstance(server, configs.ChromaServerConfig)
     assert (server.url, server.headers["X-Token"]) == ("https://h:8000", "sesame")
@@ -143,3 +145,5 @@ def test_the_sample_with_every_setting_has_every_setting(tmp_path: Path) -> None
         load(tmp_path, "x: 1")
     known = str(raised.value).partition("known here: ")[2].rstrip(")").split(", ")
     assert sorted(written) == known
+    page = (EXAMPLES.parents[1] / "docs" / "configuration.md").read_text()
+    assert [key for key in known if f"| `{key}` |" not in page] == []
