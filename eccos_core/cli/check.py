@@ -138,8 +138,8 @@ def _kind(config: object) -> str:
             return f"Chroma in {_seen_from_here(path)}"
         case configs.ChromaServerConfig(url=url):
             return f"Chroma at {url}"
-        case configs.InMemoryConfig():
-            return "in memory"
+        case configs.InMemoryConfig(outcomes=outcomes):
+            return f"in memory, from {_seen_from_here(outcomes)}" if outcomes else "in memory"
         case _:
             return type(config).__name__.removesuffix("Config").lower()
 
