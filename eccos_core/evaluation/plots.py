@@ -65,7 +65,7 @@ def frontier_picture(
         axes.scatter([oracle.usd_per_1k], [oracle.accuracy], marker="*", s=190, color="#e6b000", zorder=7)
         marked.append(oracle)
     if chosen is not None:
-        look = {"facecolor": "white", "edgecolor": OWN[0], "linewidth": 2.6, "zorder": 8}
+        look: dict[str, Any] = {"facecolor": "white", "edgecolor": OWN[0], "linewidth": 2.6, "zorder": 8}
         axes.scatter([chosen.usd_per_1k], [chosen.accuracy], s=150, **look)
         marked.append(chosen)
     columns = min(3, len(lines))

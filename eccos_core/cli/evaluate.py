@@ -1,0 +1,188 @@
+"""`eccos evaluate`: what would each router have bought, replayed over recorded outcomes?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eccos_core.cli.frame import console, print_json, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eccos_core.evaluation.contenders import Reading
+    from eccos_core.evaluation.report import EvaluationReport
+    from eccos_core.protocols import Encoder
+
+DataOption = Annotated[Path, typer.Option("--data", metavar="OUTCOMES", help="Outcomes file, .jsonl or .jsonl.gz.")]
+PricesOption = Annotated[Path, typer.Option("--prices", metavar="PRICES", help="JSON file with each model's prices.")]
+RoutersOption = Annotated[
+    list[str] | None,
+    typer.Option("--routers", metavar="NAMES", help="Only these routers, separated by commas, instead of the usual."),
+]
+BaselinesOption = Annotated[
+    bool, typer.Option("--baselines", help="Also what people would use instead: AIOS, RouteLLM, Avengers-Pro, ...")
+]
+JsonFileOption = Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write JSON ('-': print it).")]
+MarkdownOption = Annotated[Path | None, typer.Option("--markdown", metavar="OUT", help="Write tables as Markdown.")]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", metavar="OUT", help="Write one HTML page with interactive plots.")
+]
+PictureOption = Annotated[Path | None, typer.Option("--picture", metavar="OUT", help="Write the frontier as .png.")]
+TrainDataOption = Annotated[
+    Path | None,
+    typer.Option("--train-data", metavar="OUTCOMES", help="Learn from this file and test on all of --data."),
+]
+TrainRowsOption = Annotated[
+    int | None, typer.Option("--train-rows", min=1, metavar="N", help="Learn from N of the training questions only.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Which N questions --train-rows draws.")]
+EncoderOption = Annotated[
+    str,
+    typer.Option(
+        "--encoder", help="minilm, static, a sentence-transformers folder or name, or several joined with '+'."
+    ),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="Where the encoder runs: auto, cpu, cuda.")]
+
+_NUMBERS_FROM = 1  # the first column of every table is a name
+
+
+def evaluate(
+    data: DataOption,
+    prices: PricesOption,
+    routers: RoutersOption = None,
+    baselines: BaselinesOption = False,
+    json: JsonFileOption = None,
+    markdown: MarkdownOption = None,
+    html: HtmlOption = None,
+    picture: PictureOption = None,
+    train_data: TrainDataOption = None,
+    train_rows: TrainRowsOption = None,
+    seed: SeedOption = 0,
+    encoder: EncoderOption = "minilm+static",
+    device: DeviceOption = "auto",
+) -> None:
+    """Compare routers on recorded outcomes, without a single call.
+
+    Questions are split by the hash of their id: three in ten are tested on, the others are learned from. Every router
+    is charged what the models it chose really cost, and gets the quality they really had.
+    """
+    from eccos_core.evaluation.baselines import BASELINES, DEFAULT_ROUTERS, contenders_named
+    from eccos_core.evaluation.replay import Sample
+    from eccos_core.evaluation.replay import evaluate as replay
+    from eccos_core.outcomes import read_outcomes, read_prices
+
+    names = _names(routers) or [contender.name for contender in DEFAULT_ROUTERS]
+    contenders = contenders_named([*names, *([c.name for c in BASELINES] if baselines else [])])
+    outcomes = read_outcomes(data)
+    learned_from = read_outcomes(train_data) if train_data is not None else None
+    tariff = read_prices(prices, (learned_from or outcomes).models)
+    with console().status("Reading ...") as status:
+
+        def tell(stage: str, done: int, total: int) -> None:
+            status.update(f"{stage}: {done:,} of {total:,}")
+
+        report = replay(
+            outcomes,
+            tariff,
+            contenders,
+            _encoders(encoder, device, {contender.reads for contender in contenders}),
+            dataset=data.name.removesuffix(".gz").removesuffix(".jsonl"),
+            train=learned_from,
+            sample=None if train_rows is None else Sample(train_rows, seed),
+            progress=tell,
+        )
+    _write(report, json=json, markdown=markdown, html=html, picture=picture)
+    if json != Path("-"):
+        _print(report)
+
+
+def _names(routers: Sequence[str] | None) -> list[str]:
+    return [name.strip() for part in routers or () for name in part.split(",") if name.strip()]
+
+
+def _encoders(name: str, device: str, readings: set[Reading]) -> dict[Reading, Encoder]:
+    """The encoders that are read, each with its cache on disk; none is loaded that nobody reads."""
+    found: dict[Reading, Encoder] = {}
+    if "text" in readings:
+        found["text"] = _cached(name, device)
+    if "static" in readings:
+        found["static"] = _cached("static", device)
+    return found
+
+
+def _cached(name: str, device: str) -> Encoder:
+    import os
+
+    from eccos_core.build import build_encoder
+    from eccos_core.config import ConcatenatedConfig, SentenceTransformerConfig, StaticConfig
+    from eccos_core.encoders import CachedEncoder
+
+    threads = os.cpu_count() or 1  # thousands of texts at once, unlike a router's single requests
+    parts = tuple(
+        StaticConfig() if part == "static" else SentenceTransformerConfig(part, device=device, threads=threads)
+        for part in name.split("+")
+    )
+    return CachedEncoder(build_encoder(parts[0] if len(parts) == 1 else ConcatenatedConfig(parts)))
+
+
+def _write(
+    report: EvaluationReport, *, json: Path | None, markdown: Path | None, html: Path | None, picture: Path | None
+) -> None:
+    if json == Path("-"):
+        print_json(report.as_json())
+    elif json is not None:
+        report.write_json(json)
+    if markdown is not None:
+        report.write_markdown(markdown)
+    if html is not None:
+        from eccos_core.evaluation.html import write_html
+
+        write_html(report, html)
+    if picture is not None:
+        from eccos_core.evaluation.plots import report_picture
+
+        report_picture(report, picture)
+
+
+def _print(report: EvaluationReport) -> None:
+    from rich.text import Text
+
+    from eccos_core.evaluation.report import (
+        FORECAST_HEADER,
+        FRONTIER_HEADER,
+        LATENCY_HEADER,
+        forecast_row,
+        frontier_row,
+        latency_row,
+    )
+
+    out = console(sys.stdout)
+    results = list(report.results.values())
+    best = report.best_single
+    out.print(
+        Text.assemble(
+            (report.dataset, "bold"),
+            f": {report.train:,} training and {report.test:,} test questions, {len(report.models)} models. "
+            f"Best single model: {best.model}, accuracy {best.accuracy:.3f}, "
+            f"{1000 * best.usd_per_question:.4g} USD per 1,000 questions.",
+        ),
+        soft_wrap=True,
+    )
+    rows = [frontier_row(result) for result in results]
+    title = "Cost to reach a share of the best single model's accuracy, as a share of its cost"
+    out.print(table(title, FRONTIER_HEADER, rows, numbers=FRONTIER_HEADER[_NUMBERS_FROM:]))
+    rows = [forecast_row(result) for result in results if result.calibration is not None]
+    if rows:
+        out.print(table("Forecasts", FORECAST_HEADER, rows, numbers=FORECAST_HEADER[_NUMBERS_FROM:]))
+    rows = [latency_row(result) for result in results if result.latency is not None]
+    if rows:
+        out.print(table("Latency, without encoding", LATENCY_HEADER, rows, numbers=LATENCY_HEADER[_NUMBERS_FROM:]))
+    for role, facts in report.encoders.items():
+        out.print(f"Encoder '{role}' ({facts.name}): {facts.encode_ms:.2f} ms a question", soft_wrap=True)
+    for note in report.notes:
+        out.print(f"Note: {note}", soft_wrap=True)
