@@ -1,0 +1,76 @@
+"""No secret ever reaches a message."""
+
+from __future__ import annotations
+
+import json
+import string
+import traceback
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eccos_core.backends.secrets import HIDDEN, Scrubber
+from eccos_core.backends.translation import backend_error
+
+litellm = pytest.importorskip("litellm")
+KEYS = st.text(alphabet=string.ascii_letters + string.digits + "-_+/=.%&\"'\\ é", min_size=12, max_size=60).filter(
+    lambda key: len(key.strip()) >= 12
+)
+NAMES = st.sampled_from(["api_key", "azure_ad_token", "aws_secret_access_key", "vertex_credentials", "password"])
+
+
+@given(NAMES, KEYS, st.text(max_size=20), st.text(max_size=20))
+def test_a_key_appears_in_no_form(name: str, key: str, before: str, after: str) -> None:
+    scrubber = Scrubber.for_parameters([{name: key, "model": "x"}])
+    for form in (key, quote(key), quote(key, safe=""), json.dumps(key), repr(key), f"Bearer {key}", f"?key={key}&x=1"):
+        shown = scrubber.scrub(f"{before} {form} {after}")
+        assert key not in shown.replace(before, "").replace(after, "")
+        assert HIDDEN in shown
+
+
+@given(KEYS)
+def test_a_key_inside_nested_parameters_is_found(key: str) -> None:
+    scrubber = Scrubber.for_parameters(
+        [{"extra_headers": {"Authorization": f"Bearer {key}"}, "list": [{"token": key}]}]
+    )
+    assert key not in scrubber.scrub(f"x {key} y")
+
+
+@given(KEYS)
+def test_a_key_is_in_neither_the_error_nor_its_causes_nor_its_traceback(key: str) -> None:
+    scrubber = Scrubber.for_parameters([{"api_key": key}])
+    try:
+        try:
+            try:
+                raise ValueError(f"Incorrect API key provided: {key}.")
+            except ValueError as error:
+                raise litellm.AuthenticationError(f"no access with {key}", "openai", "gpt-4o") from error
+        except litellm.AuthenticationError as error:
+            raise backend_error("gpt-4o", error, scrubber) from error
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not show the key
+        shown = "".join(line for line in traceback.format_exception(error) if "raise " not in line)
+        assert key not in shown
+        assert HIDDEN in str(error)
+
+
+def test_what_looks_like_a_key_is_hidden_even_when_unknown() -> None:
+    scrubber = Scrubber([])
+    for text in ("sk-proj-abcdefghijkl", "Bearer abc.def", "https://me:secret@host/x", "hf_abcdefghijklmnop"):
+        shown = scrubber.scrub(f"call failed with {text} today")
+        assert HIDDEN in shown
+        assert "abcdef" not in shown
+        assert "secret" not in shown
+
+
+def test_ordinary_parameters_and_placeholders_are_no_secrets() -> None:
+    scrubber = Scrubber.for_parameters([{"api_key": "none", "max_tokens": "1234567", "api_base": "http://host/v1"}])
+    assert (
+        scrubber.scrub("none of the 1234567 tokens at http://host/v1") == "none of the 1234567 tokens at http://host/v1"
+    )
+
+
+def test_keys_of_the_environment_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_PROVIDER_API_KEY", "zq-environment-value-1")
+    assert Scrubber.for_parameters([]).scrub("got zq-environment-value-1") == f"got {HIDDEN}"

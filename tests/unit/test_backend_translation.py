@@ -1,0 +1,123 @@
+"""LiteLLM's exceptions become ours in one place."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+
+from eccos_core.backends.secrets import Scrubber
+from eccos_core.backends.translation import backend_error, retry_after_s
+from eccos_core.errors import BackendError
+
+litellm = pytest.importorskip("litellm")
+SCRUBBER = Scrubber([])
+
+
+def response(status: int, headers: dict[str, str] | None = None) -> httpx.Response:
+    return httpx.Response(status, headers=headers, request=httpx.Request("POST", "http://x"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "retryable"),
+    [
+        ("AuthenticationError", "authentication", False),
+        ("NotFoundError", "not_found", False),
+        ("BadRequestError", "bad_request", False),
+        ("UnsupportedParamsError", "bad_request", False),
+        ("ContextWindowExceededError", "context_window", False),
+        ("RateLimitError", "rate_limit", True),
+        ("Timeout", "timeout", True),
+        ("ServiceUnavailableError", "unavailable", True),
+        ("InternalServerError", "unavailable", True),
+        ("APIConnectionError", "connection", True),
+    ],
+)
+def test_each_exception_has_its_kind(name: str, kind: str, retryable: bool) -> None:
+    error = getattr(litellm, name)(message="it failed", model="m", llm_provider="openai")
+    translated = backend_error("mine", error, SCRUBBER)
+    assert (translated.model, translated.kind, translated.retryable) == ("mine", kind, retryable)
+    assert "it failed" in str(translated)
+
+
+def test_content_policy_is_not_retried() -> None:
+    error = litellm.ContentPolicyViolationError(message="no", model="m", llm_provider="openai")
+    assert backend_error("m", error, SCRUBBER).kind == "content_policy"
+    assert not backend_error("m", error, SCRUBBER).retryable
+
+
+def test_no_money_left_is_not_a_matter_of_waiting() -> None:
+    error = litellm.RateLimitError("You exceeded your current quota, insufficient_quota", "openai", "m")
+    translated = backend_error("m", error, SCRUBBER)
+    assert (translated.kind, translated.retryable) == ("authentication", False)
+
+
+def test_a_refused_connection_inside_a_500_is_a_connection_failure() -> None:
+    try:
+        try:
+            raise httpx.ConnectError("refused")
+        except httpx.ConnectError as error:
+            raise litellm.InternalServerError("Connection error.", "openai", "m") from error
+    except litellm.InternalServerError as error:
+        translated = backend_error("m", error, SCRUBBER, api_base="http://wrong/v1")
+    assert translated.kind == "connection"
+    assert "http://wrong/v1" in str(translated)
+
+
+def test_json_that_cannot_be_read_is_a_malformed_response() -> None:
+    try:
+        try:
+            json.loads("{")
+        except json.JSONDecodeError as error:
+            raise litellm.APIConnectionError("odd", "openai", "m") from error
+    except litellm.APIConnectionError as error:
+        assert backend_error("m", error, SCRUBBER).kind == "malformed_response"
+
+
+def test_an_earlier_failure_of_another_model_is_not_taken_for_this_one() -> None:
+    try:
+        try:
+            raise BackendError("other", "refused", retryable=True, kind="connection")
+        except BackendError:
+            raise litellm.InternalServerError("broken", "openai", "m")  # noqa: B904 - the context is the point
+    except litellm.InternalServerError as error:
+        assert backend_error("m", error, SCRUBBER).kind == "unavailable"
+
+
+def test_an_unknown_exception_is_not_retried() -> None:
+    translated = backend_error("m", RuntimeError("what?"), SCRUBBER)
+    assert (translated.kind, translated.retryable) == ("unknown", False)
+
+
+def test_retry_after_is_read_from_the_response() -> None:
+    error = litellm.RateLimitError("slow", "openai", "m", response=response(429, {"Retry-After": "2.5"}))
+    assert backend_error("m", error, SCRUBBER).retry_after_s == 2.5
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "3"}, 3.0),
+        ({"Retry-After-Ms": "250", "retry-after": "3"}, 0.25),
+        ({"llm_provider-retry-after": "4"}, 4.0),
+        ({"retry-after": "-5"}, 0.0),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_never_negative_and_never_nonsense(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_s(headers) == seconds
+
+
+def test_retry_after_may_be_a_date_and_a_clock_that_jumped_gives_zero() -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    past = format_datetime(datetime.now(UTC) - timedelta(days=400), usegmt=True)
+    waited = retry_after_s({"retry-after": soon})
+    assert waited is not None
+    assert 25 < waited <= 30
+    assert retry_after_s({"retry-after": past}) == 0.0
