@@ -55,36 +55,30 @@ def test_no_money_left_is_not_a_matter_of_waiting() -> None:
     assert (translated.kind, translated.retryable) == ("authentication", False)
 
 
+def caused(error: Exception, *, cause: BaseException | None = None, context: BaseException | None = None) -> Exception:
+    error.__cause__, error.__context__ = cause, context
+    return error
+
+
 def test_a_refused_connection_inside_a_500_is_a_connection_failure() -> None:
-    try:
-        try:
-            raise httpx.ConnectError("refused")
-        except httpx.ConnectError as error:
-            raise litellm.InternalServerError("Connection error.", "openai", "m") from error
-    except litellm.InternalServerError as error:
-        translated = backend_error("m", error, SCRUBBER, api_base="http://wrong/v1")
+    error = litellm.InternalServerError("Connection error.", "openai", "m")
+    error = caused(error, context=httpx.ConnectError("refused"))
+    translated = backend_error("m", error, SCRUBBER, api_base="http://wrong/v1")
     assert translated.kind == "connection"
     assert "http://wrong/v1" in str(translated)
 
 
 def test_json_that_cannot_be_read_is_a_malformed_response() -> None:
-    try:
-        try:
-            json.loads("{")
-        except json.JSONDecodeError as error:
-            raise litellm.APIConnectionError("odd", "openai", "m") from error
-    except litellm.APIConnectionError as error:
-        assert backend_error("m", error, SCRUBBER).kind == "malformed_response"
+    error = caused(litellm.APIConnectionError("odd", "openai", "m"), cause=json.JSONDecodeError("odd", "{", 1))
+    assert backend_error("m", error, SCRUBBER).kind == "malformed_response"
 
 
 def test_an_earlier_failure_of_another_model_is_not_taken_for_this_one() -> None:
-    try:
-        try:
-            raise BackendError("other", "refused", retryable=True, kind="connection")
-        except BackendError:
-            raise litellm.InternalServerError("broken", "openai", "m")  # noqa: B904 - the context is the point
-    except litellm.InternalServerError as error:
-        assert backend_error("m", error, SCRUBBER).kind == "unavailable"
+    earlier = caused(
+        BackendError("other", "refused", retryable=True, kind="connection"), cause=httpx.ConnectError("refused")
+    )
+    error = caused(litellm.InternalServerError("broken", "openai", "m"), context=earlier)
+    assert backend_error("m", error, SCRUBBER).kind == "unavailable"
 
 
 def test_an_unknown_exception_is_not_retried() -> None:
