@@ -60,6 +60,7 @@ def _distilled(model: str, source_folder: Path) -> tuple[FloatArray, str]:
     """(V, D) vectors on principal axes, and the tokenizer as JSON."""
     try:
         from model2vec.distill import distill
+        from safetensors import SafetensorError
         from transformers.utils import logging as transformers_logging
     except ImportError as error:
         raise MissingDependencyError(
@@ -69,7 +70,7 @@ def _distilled(model: str, source_folder: Path) -> tuple[FloatArray, str]:
     transformers_logging.set_verbosity_error()  # a report of unused weights is no news to anybody who routes
     try:
         distilled = distill(str(source_folder), pca_dims=None, sif_coefficient=None, quantize_to="float32")
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"encoder {model!r}: {source_folder} cannot be distilled ({error})") from error
     finally:
         transformers_logging.set_verbosity(before)

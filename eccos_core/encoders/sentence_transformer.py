@@ -128,6 +128,7 @@ class SentenceTransformerEncoder:
     def _loaded(self) -> Any:
         try:
             import torch
+            from safetensors import SafetensorError
             from sentence_transformers import SentenceTransformer
             from transformers.utils import logging as transformers_logging
         except ImportError as error:
@@ -146,7 +147,7 @@ class SentenceTransformerEncoder:
                 local_files_only=True,
                 model_kwargs={"use_safetensors": True},
             )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AssertionError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AssertionError, SafetensorError) as error:
             raise InputError(
                 f"encoder {self._model_name!r}: {self._folder} cannot be loaded on {device!r} ({error})"
             ) from error
