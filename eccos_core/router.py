@@ -6,7 +6,6 @@ A `Router` is given its parts and owns none of their logic. `Router.from_yaml` b
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,7 +14,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from eccos_core.attempts import Attempts
 from eccos_core.batching import MOST_THREADS, acall_all, call_all
 from eccos_core.decider import Decider, Prepared
 from eccos_core.domain import (
@@ -27,7 +25,8 @@ from eccos_core.domain import (
     Policy,
     Request,
 )
-from eccos_core.errors import BackendError, EccosError
+from eccos_core.errors import BackendError, Overloaded
+from eccos_core.journey import Journey
 from eccos_core.protocols import Backend, Workload
 from eccos_core.records import Records
 
@@ -106,15 +105,14 @@ class Router:
         """
         asked = _with_parameters(request, parameters)
         prepared = self.decider.prepare([asked])
-        decision, slot = self.workload.when_free(partial(self._choose_and_hold, prepared), self._patience(asked))
-        return self._call(asked, decision, slot)
+        return self._call(self.workload.when_free(partial(self._set_out, prepared), self._patience(asked)))
 
     async def acomplete(self, request: RequestLike, **parameters: Any) -> Completion:
         """The asynchronous twin of `complete`."""
         asked = _with_parameters(request, parameters)
         prepared = await asyncio.to_thread(self.decider.prepare, [asked])
-        decision, slot = await self.workload.awhen_free(partial(self._choose_and_hold, prepared), self._patience(asked))
-        return await self._acall(asked, decision, slot)
+        journey = await self.workload.awhen_free(partial(self._set_out, prepared), self._patience(asked))
+        return await self._acall(journey)
 
     def stream(self, request: RequestLike, **parameters: Any) -> Iterator[Chunk]:
         """Chunks as they come; the last one carries the completion with its decision.
@@ -124,37 +122,29 @@ class Router:
         """
         asked = _with_parameters(request, parameters)
         prepared = self.decider.prepare([asked], streaming=True)
-        decision, slot = self.workload.when_free(partial(self._choose_and_hold, prepared), self._patience(asked))
-        with slot:
-            attempts = Attempts(decision, self._max_attempts)
+        with self.workload.when_free(partial(self._set_out, prepared), self._patience(asked)) as journey:
             while True:
-                started = time.perf_counter()
                 try:
-                    for chunk in self.backend.stream(attempts.model, asked):
-                        yield self._finished_chunk(asked, decision, attempts, chunk)
+                    self.workload.when_free(journey.hold, self._patience(asked))
+                    for chunk in self.backend.stream(journey.model, asked):
+                        yield journey.passed_on(chunk)
                     return
-                except BackendError as error:
-                    slot.close()
-                    self._failed(decision, attempts, error, started)
-                self.workload.when_free(partial(self._hold, attempts.model, slot), self._patience(asked))
+                except (BackendError, Overloaded) as error:
+                    journey.failed(error)
 
     async def astream(self, request: RequestLike, **parameters: Any) -> AsyncIterator[Chunk]:
         """The asynchronous twin of `stream`."""
         asked = _with_parameters(request, parameters)
         prepared = await asyncio.to_thread(self.decider.prepare, [asked], streaming=True)
-        decision, slot = await self.workload.awhen_free(partial(self._choose_and_hold, prepared), self._patience(asked))
-        with slot:
-            attempts = Attempts(decision, self._max_attempts)
+        with await self.workload.awhen_free(partial(self._set_out, prepared), self._patience(asked)) as journey:
             while True:
-                started = time.perf_counter()
                 try:
-                    async for chunk in self.backend.astream(attempts.model, asked):
-                        yield self._finished_chunk(asked, decision, attempts, chunk)
+                    await self.workload.awhen_free(journey.hold, self._patience(asked))
+                    async for chunk in self.backend.astream(journey.model, asked):
+                        yield journey.passed_on(chunk)
                     return
-                except BackendError as error:
-                    slot.close()
-                    self._failed(decision, attempts, error, started)
-                await self.workload.awhen_free(partial(self._hold, attempts.model, slot), self._patience(asked))
+                except (BackendError, Overloaded) as error:
+                    journey.failed(error)
 
     def complete_batch(
         self, requests: Sequence[RequestLike], *, policy: Policy | None = None, return_exceptions: bool = False
@@ -169,7 +159,7 @@ class Router:
         results = call_all(
             [decision.model for decision in made],
             self._most_at_once,
-            lambda i: self._call_when_free(asked[i], made[i]),
+            lambda i: self._call(self._journey(asked[i], made[i])),
         )
         return _settled(results, return_exceptions=return_exceptions)
 
@@ -182,7 +172,7 @@ class Router:
         results = await acall_all(
             [decision.model for decision in made],
             self._most_at_once,
-            lambda i: self._acall_when_free(asked[i], made[i]),
+            lambda i: self._acall(self._journey(asked[i], made[i])),
         )
         return _settled(results, return_exceptions=return_exceptions)
 
@@ -195,75 +185,35 @@ class Router:
     def _patience(self, request: Request) -> float:
         return self._deadline_s if request.deadline_s is None else request.deadline_s
 
-    def _choose_and_hold(self, prepared: Prepared) -> tuple[Decision, ExitStack]:
+    def _set_out(self, prepared: Prepared) -> Journey:
         """Decides and holds in one critical section, so that two threads never take the same last slot."""
         slot = ExitStack()
         with self.workload.deciding() as free:
             decision = self.decider.choose(prepared, free)
-            self._hold(decision.model, slot)
+            slot.enter_context(self.workload.hold(decision.model))
         self.records.decided(prepared, [decision])
-        return decision, slot
+        return self._journey(prepared.requests[0], decision, slot)
 
-    def _hold(self, model: str, slot: ExitStack) -> None:
-        slot.enter_context(self.workload.hold(model))
+    def _journey(self, request: Request, decision: Decision, slot: ExitStack | None = None) -> Journey:
+        return Journey(request, decision, self.workload, self.records, most_attempts=self._max_attempts, slot=slot)
 
-    def _call_when_free(self, request: Request, decision: Decision) -> Completion:
-        slot = ExitStack()
-        self.workload.when_free(partial(self._hold, decision.model, slot), self._patience(request))
-        return self._call(request, decision, slot)
-
-    async def _acall_when_free(self, request: Request, decision: Decision) -> Completion:
-        slot = ExitStack()
-        await self.workload.awhen_free(partial(self._hold, decision.model, slot), self._patience(request))
-        return await self._acall(request, decision, slot)
-
-    def _call(self, request: Request, decision: Decision, slot: ExitStack) -> Completion:
-        """Calls the chosen model, then its fallbacks; the slot held in `slot` is given back whatever happens."""
-        with slot:
-            attempts = Attempts(decision, self._max_attempts)
+    def _call(self, journey: Journey) -> Completion:
+        with journey:
             while True:
-                started = time.perf_counter()
                 try:
-                    completion = self.backend.complete(attempts.model, request)
-                    return self._finished(request, decision, attempts, completion)
-                except BackendError as error:
-                    slot.close()
-                    self._failed(decision, attempts, error, started)
-                self.workload.when_free(partial(self._hold, attempts.model, slot), self._patience(request))
+                    self.workload.when_free(journey.hold, self._patience(journey.request))
+                    return journey.finished(self.backend.complete(journey.model, journey.request))
+                except (BackendError, Overloaded) as error:
+                    journey.failed(error)
 
-    async def _acall(self, request: Request, decision: Decision, slot: ExitStack) -> Completion:
-        """The asynchronous twin of `_call`."""
-        with slot:
-            attempts = Attempts(decision, self._max_attempts)
+    async def _acall(self, journey: Journey) -> Completion:
+        with journey:
             while True:
-                started = time.perf_counter()
                 try:
-                    completion = await self.backend.acomplete(attempts.model, request)
-                    return self._finished(request, decision, attempts, completion)
-                except BackendError as error:
-                    slot.close()
-                    self._failed(decision, attempts, error, started)
-                await self.workload.awhen_free(partial(self._hold, attempts.model, slot), self._patience(request))
-
-    def _failed(self, decision: Decision, attempts: Attempts, error: BackendError, started: float) -> None:
-        """Learns from a failed call and moves on to the next model, or raises."""
-        self.workload.observe(attempts.model, None, error)
-        try:
-            attempts.failed(error, time.perf_counter() - started)
-        except EccosError:
-            self.records.unanswered(decision, attempts)
-            raise
-
-    def _finished(self, request: Request, decision: Decision, attempts: Attempts, completion: Completion) -> Completion:
-        """Learns from an ended call and signs its completion with the decision."""
-        self.workload.observe(completion.model, completion)
-        self.records.answered(decision, request.session_id, completion, attempts)
-        return replace(completion, decision=decision, attempts=attempts.count)
-
-    def _finished_chunk(self, request: Request, decision: Decision, attempts: Attempts, chunk: Chunk) -> Chunk:
-        if chunk.completion is None:
-            return chunk
-        return replace(chunk, completion=self._finished(request, decision, attempts, chunk.completion))
+                    await self.workload.awhen_free(journey.hold, self._patience(journey.request))
+                    return journey.finished(await self.backend.acomplete(journey.model, journey.request))
+                except (BackendError, Overloaded) as error:
+                    journey.failed(error)
 
     # ---------------------------------------------------------------- record
 

@@ -1,0 +1,90 @@
+"""One request on its way: the model to call now, the slot that is held, and what became of each call."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from types import TracebackType
+
+from eccos_core.attempts import Attempts
+from eccos_core.domain import Chunk, Completion, Decision, Request
+from eccos_core.errors import BackendError, EccosError, Overloaded
+from eccos_core.protocols import Workload
+from eccos_core.records import Records
+
+
+class Journey:
+    """Walks a decided request through its models: `hold`, call, then `finished`, or `failed` and once more.
+
+    A `with` block around it gives the slot back whatever happens: return, error, cancellation, a stream dropped half
+    way. `slot` may already hold the decision's model.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        decision: Decision,
+        workload: Workload,
+        records: Records,
+        *,
+        most_attempts: int,
+        slot: ExitStack | None = None,
+    ) -> None:
+        self.request = request
+        self.decision = decision
+        self._workload = workload
+        self._records = records
+        self._attempts = Attempts(decision, most_attempts)
+        self._slot = slot or ExitStack()
+        self._held: str | None = decision.model if slot is not None else None
+        self._called_at = time.perf_counter()
+
+    def __enter__(self) -> Journey:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._slot.close()
+
+    @property
+    def model(self) -> str:
+        """The model to call now."""
+        return self._attempts.model
+
+    def hold(self) -> None:
+        """Holds a slot of the model to call now, unless it is held already. Raises `Overloaded`; never waits."""
+        if self._held != self.model:
+            self._slot.enter_context(self._workload.hold(self.model))
+            self._held = self.model
+        self._called_at = time.perf_counter()
+
+    def failed(self, error: BackendError | Overloaded) -> None:
+        """Learns from a failed call, gives its slot back and moves on to the next model, or raises.
+
+        Raises the error itself when no other model can help, `AttemptsExhausted` when none is left.
+        """
+        latency_s = time.perf_counter() - self._called_at
+        self._slot.close()
+        self._held = None
+        if isinstance(error, BackendError):
+            self._workload.observe(self.model, None, error)
+        else:
+            error = BackendError(self.model, str(error), retryable=True, kind="overloaded")
+        try:
+            self._attempts.failed(error, latency_s)
+        except EccosError:
+            self._records.unanswered(self.decision, self._attempts)
+            raise
+
+    def finished(self, completion: Completion) -> Completion:
+        """Learns from an ended call and signs its completion with the decision."""
+        self._workload.observe(completion.model, completion)
+        self._records.answered(self.decision, self.request.session_id, completion, self._attempts)
+        calls = len(self._attempts.failures) + completion.attempts
+        return replace(completion, decision=self.decision, attempts=calls)
+
+    def passed_on(self, chunk: Chunk) -> Chunk:
+        """A chunk as the caller gets it: the last one carries the finished completion."""
+        return chunk if chunk.completion is None else replace(chunk, completion=self.finished(chunk.completion))
