@@ -1,0 +1,119 @@
+"""`eccos route` decides for one question; `eccos ask` calls the model, too."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from eccos_core.cli.frame import JsonOption, console, print_json, table
+
+if TYPE_CHECKING:
+    from eccos_core.domain import Completion, Decision
+    from eccos_core.router import Router
+
+QuestionArgument = Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask, in quotes.")]
+PoolOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="CONFIG",
+        help="The YAML file; without it eccos.yaml here, else the bundled pocket pool.",
+        show_default=False,
+    ),
+]
+MaxTokensOption = Annotated[int | None, typer.Option("--max-tokens", help="Most tokens of the answer.")]
+TemperatureOption = Annotated[float | None, typer.Option("--temperature", help="0 takes the likeliest answer.")]
+
+
+def route(question: QuestionArgument, config: PoolOption = None, json: JsonOption = False) -> None:
+    """Decide which model should answer a question, and say why; nothing is called."""
+    router = _router(config)
+    prepared, decision = router.explain(question)
+    forecast = prepared.forecast
+    if json:
+        print_json(
+            {
+                **decision_as_json(decision),
+                "forecast": [
+                    {
+                        "model": name,
+                        "quality": forecast.quality[0, column],
+                        "quality_se": forecast.quality_se[0, column],
+                        "output_tokens": forecast.output_tokens[0, column],
+                        "output_tokens_high": forecast.output_tokens_high[0, column],
+                        "cost_usd": prepared.cost_usd[0, column],
+                        "eligible": bool(prepared.eligible[0, column]),
+                    }
+                    for column, name in enumerate(forecast.models)
+                ],
+            }
+        )
+        return
+    out = console(sys.stdout)
+    rows = [
+        (
+            ("> " if name == decision.model else "  ") + name,
+            f"{forecast.quality[0, column]:.3f} ± {forecast.quality_se[0, column]:.3f}",
+            f"{forecast.output_tokens[0, column]:.0f}",
+            f"{prepared.cost_usd[0, column] * 1e6:.3f}",
+            "" if prepared.eligible[0, column] else "may not answer this",
+        )
+        for column, name in enumerate(forecast.models)
+    ]
+    columns = ("model", "P(good answer)", "tokens out", "micro-USD", "")
+    out.print(table("Forecast", columns, rows, numbers=("P(good answer)", "tokens out", "micro-USD")))
+    out.print(decision.reason, soft_wrap=True)
+
+
+def ask(
+    question: QuestionArgument,
+    config: PoolOption = None,
+    max_tokens: MaxTokensOption = None,
+    temperature: TemperatureOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Answer a question with the cheapest model that is good enough."""
+    given = {"max_tokens": max_tokens, "temperature": temperature}
+    completion = _router(config).complete(question, **{key: value for key, value in given.items() if value is not None})
+    if json:
+        print_json(completion_as_json(completion))
+        return
+    from eccos_core.reasons import usd
+
+    assert completion.decision is not None
+    console(sys.stdout).print(completion.text, markup=False, soft_wrap=True)
+    tokens = f"{completion.input_tokens} tokens in, {completion.output_tokens} out"
+    console().print(
+        f"{completion.model}: {usd(completion.cost_usd)}, {tokens}, {completion.latency_s * 1000:.0f} ms\n"
+        f"{completion.decision.reason}",
+        style="dim",
+        soft_wrap=True,
+    )
+
+
+def decision_as_json(decision: Decision) -> dict[str, Any]:
+    """A decision as JSON values."""
+    return {**asdict(decision), "fallbacks": list(decision.fallbacks)}
+
+
+def completion_as_json(completion: Completion) -> dict[str, Any]:
+    """A completion as JSON values, its decision included."""
+    document = asdict(completion)
+    document["message"] = dict(completion.message)
+    document["decision"] = decision_as_json(completion.decision) if completion.decision is not None else None
+    return document
+
+
+def _router(config: Path | None) -> Router:
+    from eccos_core.build import build_router, usual_config
+
+    chosen = config or usual_config()
+    if config is None:
+        console().print(f"Using {chosen}", style="dim", soft_wrap=True)
+    with console().status("Loading models and history ..."):
+        return build_router(chosen)

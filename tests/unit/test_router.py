@@ -1,0 +1,366 @@
+"""The router over a scripted backend: deciding, holding, falling back, streaming, batches, labels."""
+
+import asyncio
+import gc
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eccos_core.domain import Capability, Model, Outcome, QualityFloor, Request
+from eccos_core.errors import (
+    AttemptsExhausted,
+    BackendError,
+    InfeasibleError,
+    InputError,
+    NoEligibleModelError,
+    Overloaded,
+    RequestError,
+    StreamInterrupted,
+    UnknownDecisionError,
+)
+from eccos_core.protocols import Neighbours
+from eccos_core.router import Router
+from eccos_core.testing import ScriptedBackend, scripted_router
+
+SMALL = Model("small", 1e-6, 1e-6, max_concurrency=4)
+LARGE = Model("large", 1e-5, 1e-5, max_concurrency=4)
+POOL = (SMALL, LARGE)
+QUALITY = {"easy": [0.9, 0.95], "hard": [0.1, 0.9], "": [0.6, 0.8]}
+PRICE = 1e-3  # USD per unit of quality: large is worth it for hard questions, not for easy ones
+
+
+def busy(model: str, kind: str = "rate_limit") -> BackendError:
+    return BackendError(model, "busy", retryable=True, kind=kind)
+
+
+def router_with(answers: dict[str, list[Any]] | None = None, **settings: Any) -> tuple[Router, ScriptedBackend]:
+    latency_s = settings.pop("latency_s", 0.0)
+    models = settings.pop("models", POOL)
+    backend = ScriptedBackend(
+        answers or {"small": ["from small"], "large": ["from large"]}, models, latency_s=latency_s
+    )
+    settings.setdefault("usd_per_quality", PRICE)
+    return scripted_router(backend, models, QUALITY, **settings), backend
+
+
+def nothing_held(router: Router) -> bool:
+    return list(router.workload.free_slots()) == [model.max_concurrency for model in router.models]
+
+
+# ------------------------------------------------------------------------------------------------ deciding
+
+
+def test_an_easy_question_goes_to_the_cheap_model_and_a_hard_one_to_the_good_one() -> None:
+    router, backend = router_with()
+    assert router.decide("an easy one").model == "small"
+    assert router.decide("a hard one").model == "large"
+    assert backend.calls == []
+    assert nothing_held(router)
+
+
+def test_a_batch_meets_its_floor_at_least_cost() -> None:
+    router, _ = router_with(policy=QualityFloor(0.7))
+    made = router.route(["easy 1", "easy 2", "hard 1", "hard 2"])
+    # both easy ones on small and one hard one on large: (0.9 + 0.9 + 0.1 + 0.9) / 4 = 0.7
+    assert Counter(decision.model for decision in made) == {"small": 3, "large": 1}
+    assert np.mean([decision.quality for decision in made]) >= 0.7
+
+
+def test_a_batch_keeps_to_the_caps() -> None:
+    router, _ = router_with(policy=QualityFloor(0.5))
+    made = router.route([f"easy {i}" for i in range(6)])
+    assert Counter(decision.model for decision in made)["small"] == 4
+
+
+def test_a_batch_larger_than_all_slots_runs_in_waves() -> None:
+    router, backend = router_with(policy=QualityFloor(0.5))
+    completions = router.complete_batch([f"easy {i}" for i in range(20)])
+    assert len(completions) == 20
+    # 8 slots, so 3 waves: at most 3 x 4 on each model
+    assert Counter(model for model, _ in backend.calls) == {"small": 12, "large": 8}
+    assert nothing_held(router)
+
+
+def test_a_floor_out_of_reach_says_what_is_attainable_and_best_effort_says_that_it_was_not_met() -> None:
+    router, _ = router_with()
+    with pytest.raises(InfeasibleError) as caught:
+        router.route(["a hard one"], policy=QualityFloor(0.99))
+    assert caught.value.attainable == pytest.approx(0.9)
+    decision = router.route(["a hard one"], policy=QualityFloor(0.99, on_infeasible="best_effort"))[0]
+    assert decision.model == "large"
+    assert not decision.floor_met
+
+
+def test_a_request_that_nobody_may_answer_says_why() -> None:
+    router, _ = router_with()
+    with pytest.raises(NoEligibleModelError, match="cannot do vision"):
+        router.route([Request.of("look", needs=frozenset({Capability.VISION}))])
+
+
+@pytest.mark.parametrize("nothing", ["", "   ", [], (), 7, [{"content": "no role"}]])
+def test_a_request_that_is_none_is_refused(nothing: Any) -> None:
+    router, _ = router_with()
+    with pytest.raises(RequestError):
+        router.route([nothing])
+
+
+def test_an_empty_batch_is_answered_with_nothing() -> None:
+    router, _ = router_with()
+    assert router.route([]) == []
+    assert router.complete_batch([]) == []
+
+
+def test_min_quality_of_one_request_is_respected() -> None:
+    router, _ = router_with()
+    assert router.decide(Request.of("easy", min_quality=0.92)).model == "large"
+
+
+# ------------------------------------------------------------------------------------------------ calling
+
+
+def test_a_completion_carries_its_decision_and_parameters_are_passed_on() -> None:
+    router, backend = router_with()
+    completion = router.complete("an easy one", temperature=0.5, max_tokens=9)
+    assert completion.text == "from small"
+    assert completion.decision is not None
+    assert completion.decision.model == "small"
+    assert backend.calls[0][1].parameters == {"temperature": 0.5, "max_tokens": 9}
+    assert nothing_held(router)
+
+
+def test_a_model_that_fails_is_followed_by_the_next_best() -> None:
+    router, backend = router_with({"small": [busy("small")], "large": ["from large"]})
+    completion = router.complete("an easy one")
+    assert (completion.model, completion.text, completion.attempts) == ("large", "from large", 2)
+    assert completion.decision is not None
+    assert completion.decision.model == "small"
+    assert [model for model, _ in backend.calls] == ["small", "large"]
+    assert nothing_held(router)
+
+
+def test_a_fallback_never_goes_where_the_request_may_not_go() -> None:
+    router, backend = router_with({"small": [busy("small")], "large": ["from large"]})
+    with pytest.raises(AttemptsExhausted) as caught:
+        router.complete(Request.of("an easy one", allow=frozenset({"small"})))
+    assert [attempt.model for attempt in caught.value.attempts] == ["small"]
+    assert [model for model, _ in backend.calls] == ["small"]
+    assert nothing_held(router)
+
+
+def test_when_all_fail_every_attempt_is_listed() -> None:
+    router, _ = router_with({"small": [busy("small")], "large": [busy("large", "timeout")]})
+    with pytest.raises(AttemptsExhausted, match=r"small .*large"):
+        router.complete("an easy one")
+    assert nothing_held(router)
+
+
+def test_a_bad_request_is_not_tried_elsewhere() -> None:
+    error = BackendError("small", "no such parameter", retryable=False, kind="bad_request")
+    router, backend = router_with({"small": [error], "large": ["from large"]})
+    with pytest.raises(BackendError, match="no such parameter"):
+        router.complete("an easy one")
+    assert len(backend.calls) == 1
+    assert nothing_held(router)
+
+
+def test_a_busy_model_is_passed_over() -> None:
+    router, _ = router_with()
+    with router.workload.hold("small"), router.workload.hold("small"):
+        with router.workload.hold("small"), router.workload.hold("small"):
+            assert router.complete("an easy one").model == "large"
+        assert router.complete("an easy one").model == "small"
+
+
+def test_when_every_model_stays_busy_the_deadline_ends_the_wait() -> None:
+    models = (Model("small", 1e-6, 1e-6, max_concurrency=1),)
+    backend = ScriptedBackend({"small": ["hi"]}, models)
+    router = scripted_router(backend, models, {"": [0.5]}, deadline_s=0.05)
+    with router.workload.hold("small"), pytest.raises(Overloaded):
+        router.complete("anything")
+    assert router.complete("anything").text == "hi"
+
+
+def test_who_waits_is_served_when_a_slot_is_free() -> None:
+    models = (Model("small", 1e-6, 1e-6, max_concurrency=1),)
+    backend = ScriptedBackend({"small": ["hi"]}, models)
+    router = scripted_router(backend, models, {"": [0.5]}, deadline_s=30)
+    answered: list[str] = []
+    with router.workload.hold("small"):
+        waiting = threading.Thread(target=lambda: answered.append(router.complete("anything").text))
+        waiting.start()
+        time.sleep(0.05)
+        assert answered == []
+    waiting.join(timeout=30)
+    assert answered == ["hi"]
+
+
+async def test_the_asynchronous_twins_do_the_same() -> None:
+    router, _ = router_with({"small": [busy("small"), "from small"], "large": ["from large"]})
+    assert (await router.acomplete("an easy one")).model == "large"
+    completions = await router.acomplete_batch(["easy", "easy"], policy=QualityFloor(0.0))
+    assert [completion.model for completion in completions] == ["small", "small"]  # type: ignore[union-attr]
+    assert nothing_held(router)
+
+
+async def test_a_cancelled_call_gives_its_slot_back() -> None:
+    router, backend = router_with(latency_s=30.0)
+    task = asyncio.create_task(router.acomplete("an easy one"))
+    while not backend.calls:  # noqa: ASYNC110  # the backend under test has no event to wait for
+        await asyncio.sleep(0.001)
+    assert not nothing_held(router)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert nothing_held(router)
+
+
+def test_a_batch_gives_errors_in_their_place_or_raises_the_first() -> None:
+    error = BackendError("small", "no such parameter", retryable=False, kind="bad_request")
+    for keep in (True, False):
+        router, _ = router_with({"small": [error], "large": ["from large"]}, policy=QualityFloor(0.9))
+        requests = ["easy", "hard"]
+        if keep:
+            first, second = router.complete_batch(requests, return_exceptions=True)
+            assert isinstance(first, BackendError)
+            assert getattr(second, "text", None) == "from large"
+        else:
+            with pytest.raises(BackendError):
+                router.complete_batch(requests)
+        assert nothing_held(router)
+
+
+def test_many_threads_never_pass_a_cap() -> None:
+    running: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def meter(name: str) -> Any:
+        def answer(_: Request) -> str:
+            with lock:
+                running[name] += 1
+                most[name] = max(most[name], running[name])
+            time.sleep(0.002)
+            with lock:
+                running[name] -= 1
+            return name
+
+        return answer
+
+    router, _ = router_with({"small": [meter("small")], "large": [meter("large")]}, deadline_s=60.0)
+    threads = [threading.Thread(target=lambda: [router.complete("easy") for _ in range(5)]) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most["small"] <= 4
+    assert most["large"] <= 4
+    assert nothing_held(router)
+
+
+# ------------------------------------------------------------------------------------------------ streams
+
+
+def test_a_stream_ends_with_its_completion() -> None:
+    router, _ = router_with()
+    chunks = list(router.stream("an easy one"))
+    assert "".join(chunk.text for chunk in chunks) == "from small"
+    completion = chunks[-1].completion
+    assert completion is not None
+    assert completion.decision is not None
+    assert completion.decision.model == "small"
+    assert nothing_held(router)
+
+
+def test_a_stream_that_fails_before_its_first_token_goes_elsewhere() -> None:
+    router, _ = router_with({"small": [busy("small")], "large": ["from large"]})
+    assert "".join(chunk.text for chunk in router.stream("an easy one")) == "from large"
+    assert nothing_held(router)
+
+
+def test_a_stream_that_breaks_half_way_is_not_restarted() -> None:
+    broken = StreamInterrupted("small", "reset by peer", received="half an")
+    router, backend = router_with({"small": [broken], "large": ["from large"]})
+    got: list[str] = []
+    with pytest.raises(StreamInterrupted, match="7 characters"):
+        got.extend(chunk.text for chunk in router.stream("an easy one"))
+    assert "".join(got).strip() == "half an"
+    assert len(backend.calls) == 1
+    assert nothing_held(router)
+
+
+def test_a_stream_dropped_half_way_gives_its_slot_back() -> None:
+    router, _ = router_with()
+    stream = router.stream("an easy one")
+    next(stream)
+    assert not nothing_held(router)
+    del stream
+    gc.collect()
+    assert nothing_held(router)
+
+
+async def test_an_asynchronous_stream_closed_early_gives_its_slot_back() -> None:
+    router, _ = router_with()
+    stream = router.astream("an easy one")
+    assert (await anext(stream)).text
+    assert not nothing_held(router)
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert nothing_held(router)
+
+
+# ------------------------------------------------------------------------------------------------ labels
+
+
+class NotingHistory:
+    """A history that notes what it is given."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def add(self, outcomes: Any, vectors: Any) -> int:
+        assert len(outcomes) == len(vectors)
+        self.outcomes.extend(outcomes)
+        return len(outcomes)
+
+    def nearest(self, vectors: Any, k: int) -> Neighbours:
+        raise AssertionError("not asked here")
+
+    def table(self) -> Any:
+        raise AssertionError("not asked here")
+
+
+def test_a_label_makes_an_outcome_of_the_model_that_answered() -> None:
+    history = NotingHistory()
+    router, _ = router_with({"small": [busy("small")], "large": ["from large"]}, history=history)
+    completion = router.complete("an easy one")
+    assert completion.decision is not None
+    router.record(completion.decision.id, 0.5)
+    outcome = history.outcomes[0]
+    assert (outcome.query, outcome.model, outcome.quality) == ("an easy one", "large", 0.5)
+    assert outcome.output_tokens == completion.output_tokens
+
+
+def test_a_label_needs_a_known_decision_and_a_quality_between_0_and_1() -> None:
+    router, _ = router_with()
+    decision = router.decide("an easy one")
+    for quality in (-0.1, 1.1, float("nan")):
+        with pytest.raises(InputError, match="must be in"):
+            router.record(decision.id, quality)
+    with pytest.raises(UnknownDecisionError, match="'nobody'"):
+        router.record("nobody", 1.0)
+    router.record(decision.id, 1)  # without a history there is nothing to add, and nothing to complain about
+
+
+def test_a_conversation_stays_while_leaving_costs_more_than_it_saves() -> None:
+    cheap = Model("small", 1e-6, 1e-6)
+    caching = Model("large", 1.05e-6, 1e-6, usd_per_cached_input_token=1e-7)
+    backend = ScriptedBackend({"small": ["a"], "large": ["b"]}, (cheap, caching))
+    router = scripted_router(backend, (cheap, caching), {"": [0.8, 0.8], "hard": [0.1, 0.9]}, usd_per_quality=1e-3)
+    long = "word " * 400
+    assert router.complete(Request.of(long)).model == "small"
+    assert router.complete(Request.of(f"hard {long}", session_id="s")).model == "large"
+    assert router.complete(Request.of(long, session_id="s")).model == "large"
+    assert router.complete(Request.of(long, session_id="t")).model == "small"
