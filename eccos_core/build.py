@@ -31,6 +31,7 @@ from eccos_core.domain import (
     Budget,
     Float32Array,
     FloatArray,
+    GroupShare,
     OutcomeTable,
     Policy,
     Priced,
@@ -192,6 +193,7 @@ def assemble(
     from eccos_core.records import Records
     from eccos_core.router import Router
     from eccos_core.sessions import Sessions
+    from eccos_core.tenants import Tenants
 
     sessions = Sessions(config.sessions.remembered, config.sessions.idle_s)
     log = config.decision_log
@@ -200,7 +202,21 @@ def assemble(
         encoder,
         predictor,
         build_optimizer(config.optimizer),
-        stream_price=stream_price(config, predictor, known),
+        stream_price=stream_price(config, config.policy, predictor, known),
+        stream_prices={
+            name: stream_price(config, tenant.policy, predictor, known)
+            for name, tenant in config.tenants.items()
+            if tenant.policy is not None
+        },
+        groups=[
+            GroupShare(
+                group.name,
+                np.array([model.name in group.models or bool(model.tags & group.tags) for model in config.models]),
+                group.at_least,
+                group.at_most,
+            )
+            for group in config.groups
+        ],
         conversation=config.conversation,
         sessions=sessions,
     )
@@ -212,6 +228,7 @@ def assemble(
         records=Records(
             history, DecisionLog(log.path, keep_text=log.keep_text) if log.path is not None else None, sessions
         ),
+        tenants=Tenants(config.tenants),
         max_attempts=1 + config.retries.fallbacks,
         deadline_s=config.workload.deadline_s,
     )
@@ -303,14 +320,14 @@ def fit_to_folder(
     return FitReport(folder, _kind(config), len(known.table), predictor.models, seconds)
 
 
-def stream_price(config: Config, predictor: Predictor, known: Known) -> float:
+def stream_price(config: Config, wanted: Policy, predictor: Predictor, known: Known) -> float:
     """Lambda, in USD per unit of quality, that meets the policy on known questions when there are no caps.
 
     Raises `InputError` for a budget: it is the budget of a batch, and says nothing of a stream's rate.
     """
     from eccos_core.optimizer import DualOptimizer
 
-    policy = _stream_policy(config)
+    policy = _stream_policy(config, wanted)
     if isinstance(policy, Priced):
         return policy.usd_per_quality
     some = np.linspace(0, len(known.vectors) - 1, min(PRICED_QUESTIONS, len(known.vectors))).astype(int)
@@ -328,9 +345,9 @@ def stream_price(config: Config, predictor: Predictor, known: Known) -> float:
     return DualOptimizer().solve(problem).prices.quality
 
 
-def _stream_policy(config: Config) -> Policy:
+def _stream_policy(config: Config, wanted: Policy) -> Policy:
     """What a stream is steered by: a budget here is USD per request."""
-    match config.policy:
+    match wanted:
         case QualityFloor(alpha=alpha):
             return QualityFloor(alpha, on_infeasible="best_effort")
         case Priced() as priced:

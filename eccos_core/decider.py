@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from eccos_core.domain import (
     Float32Array,
     FloatArray,
     Forecast,
+    GroupShare,
     IntArray,
     Model,
     Policy,
@@ -50,7 +51,8 @@ class Prepared:
 class Decider:
     """Predict and optimise: a function of requests and free slots.
 
-    `stream_price`, USD per unit of quality (lambda), is what one request of a stream is decided by.
+    `stream_price`, USD per unit of quality (lambda), is what one request of a stream is decided by; `stream_prices`
+    has those of tenants with a policy of their own. `groups` are shares of a batch that some models get.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class Decider:
         optimizer: Optimizer,
         *,
         stream_price: float = 0.0,
+        stream_prices: Mapping[str, float] | None = None,
+        groups: Sequence[GroupShare] = (),
         conversation: ConversationView = "last_user",
         batch_waves: int | None = None,
         sessions: Sessions | None = None,
@@ -75,7 +79,9 @@ class Decider:
         self.encoder = encoder
         self.predictor = predictor
         self.optimizer = optimizer
-        self._stream_policy = Priced(stream_price / 100)
+        self._stream_price = stream_price
+        self._stream_prices = dict(stream_prices or {})
+        self._groups = tuple(groups)
         self._conversation: ConversationView = conversation
         self._batch_waves = batch_waves
         self._sessions = sessions
@@ -107,6 +113,7 @@ class Decider:
             policy=policy,
             models=self.predictor.models,
             min_quality=np.array(asked) if any(asked) else None,
+            groups=self._groups,
         )
 
     def assign(self, prepared: Prepared, policy: Policy, free_slots: IntArray) -> list[Decision]:
@@ -118,8 +125,9 @@ class Decider:
         open_now = prepared.eligible & (free_slots > 0)
         if not open_now.any():
             raise Overloaded("every model that may answer this request is busy", retry_after_s=1.0)
-        problem = self.problem(prepared, self._stream_policy, free_slots)
-        return _decisions(prepared, self.optimizer.solve(replace(problem, eligible=open_now)))[0]
+        price = self._stream_prices.get(prepared.requests[0].tenant or "", self._stream_price)
+        problem = self.problem(prepared, Priced(price / 100), free_slots)
+        return _decisions(prepared, self.optimizer.solve(replace(problem, eligible=open_now, groups=())))[0]
 
     def _batch_capacity(self, requests: int, free_slots: IntArray) -> IntArray:
         """How many of the batch each model can take: its free slots, times the waves that the batch needs at least.

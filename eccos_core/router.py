@@ -29,6 +29,7 @@ from eccos_core.errors import BackendError, Overloaded
 from eccos_core.journey import Journey
 from eccos_core.protocols import Backend, Workload
 from eccos_core.records import Records
+from eccos_core.tenants import Tenants
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
 
@@ -48,6 +49,7 @@ class Router:
         policy: Policy,
         *,
         records: Records | None = None,
+        tenants: Tenants | None = None,
         max_attempts: int = 3,
         deadline_s: float = 60.0,
     ) -> None:
@@ -56,6 +58,7 @@ class Router:
         self.workload = workload
         self.policy = policy
         self.records = records or Records()
+        self._tenants = tenants or Tenants({})
         self._max_attempts = max_attempts
         self._deadline_s = deadline_s
 
@@ -75,14 +78,25 @@ class Router:
     def route(self, requests: Sequence[RequestLike], *, policy: Policy | None = None) -> list[Decision]:
         """Assigns a whole batch jointly (ECCOS, eq. 1). Nothing is called and no slot is held.
 
-        Raises `InfeasibleError` when the policy cannot be met, `NoEligibleModelError`, `RequestError`.
+        Requests of tenants with a policy of their own are assigned jointly among themselves. Raises `InfeasibleError`
+        when the policy cannot be met, `NoEligibleModelError`, `RequestError`.
         """
-        if not requests:
-            return []
-        prepared = self.decider.prepare([Request.of(each) for each in requests])
-        made = self.decider.assign(prepared, policy or self.policy, self.workload.free_slots())
-        self.records.decided(prepared, made)
-        return made
+        asked = [self._tenants.narrowed(Request.of(each)) for each in requests]
+        made: dict[int, Decision] = {}
+        free = self.workload.free_slots()
+        for part, rows in self._by_policy(asked, policy).items():
+            prepared = self.decider.prepare([asked[row] for row in rows])
+            decided = self.decider.assign(prepared, part, free)
+            self.records.decided(prepared, decided)
+            made.update(zip(rows, decided, strict=True))
+        return [made[row] for row in range(len(asked))]
+
+    def _by_policy(self, asked: Sequence[Request], policy: Policy | None) -> dict[Policy, list[int]]:
+        """Which rows are assigned together. A policy given with the call holds for all."""
+        parts: dict[Policy, list[int]] = {}
+        for row, request in enumerate(asked):
+            parts.setdefault(policy or self._tenants.policy_of(request) or self.policy, []).append(row)
+        return parts
 
     def decide(self, request: RequestLike) -> Decision:
         """One request of a stream, decided alone at the current price. Nothing is called and no slot is held."""
@@ -90,7 +104,7 @@ class Router:
 
     def explain(self, request: RequestLike) -> tuple[Prepared, Decision]:
         """`decide`, with all the numbers that it was decided by."""
-        prepared = self.decider.prepare([Request.of(request)])
+        prepared = self.decider.prepare([self._tenants.narrowed(Request.of(request))])
         decision = self.decider.choose(prepared, self.workload.free_slots())
         self.records.decided(prepared, [decision])
         return prepared, decision
@@ -103,13 +117,13 @@ class Router:
         `parameters` are OpenAI call parameters. Raises `Overloaded`, `NoEligibleModelError`, `AttemptsExhausted`,
         or the `BackendError` of a request that no model can take.
         """
-        asked = _with_parameters(request, parameters)
+        asked = self._tenants.narrowed(_with_parameters(request, parameters))
         prepared = self.decider.prepare([asked])
         return self._call(self.workload.when_free(partial(self._set_out, prepared), self._patience(asked)))
 
     async def acomplete(self, request: RequestLike, **parameters: Any) -> Completion:
         """The asynchronous twin of `complete`."""
-        asked = _with_parameters(request, parameters)
+        asked = self._tenants.narrowed(_with_parameters(request, parameters))
         prepared = await asyncio.to_thread(self.decider.prepare, [asked])
         journey = await self.workload.awhen_free(partial(self._set_out, prepared), self._patience(asked))
         return await self._acall(journey)
@@ -120,7 +134,7 @@ class Router:
         A model that fails before its first chunk is followed by the next best; a stream that breaks later raises
         `StreamInterrupted`. The slot is released when the iterator ends, is closed, or is garbage-collected.
         """
-        asked = _with_parameters(request, parameters)
+        asked = self._tenants.narrowed(_with_parameters(request, parameters))
         prepared = self.decider.prepare([asked], streaming=True)
         with self.workload.when_free(partial(self._set_out, prepared), self._patience(asked)) as journey:
             while True:
@@ -134,7 +148,7 @@ class Router:
 
     async def astream(self, request: RequestLike, **parameters: Any) -> AsyncIterator[Chunk]:
         """The asynchronous twin of `stream`."""
-        asked = _with_parameters(request, parameters)
+        asked = self._tenants.narrowed(_with_parameters(request, parameters))
         prepared = await asyncio.to_thread(self.decider.prepare, [asked], streaming=True)
         with await self.workload.awhen_free(partial(self._set_out, prepared), self._patience(asked)) as journey:
             while True:
@@ -154,7 +168,7 @@ class Router:
         With `return_exceptions` a request that failed has its error in its place; else the first error is raised
         after every call has ended. The assignment itself raises as `route` does.
         """
-        asked = [Request.of(each) for each in requests]
+        asked = [self._tenants.narrowed(Request.of(each)) for each in requests]
         made = self.route(asked, policy=policy)
         results = call_all(
             [decision.model for decision in made],
@@ -167,7 +181,7 @@ class Router:
         self, requests: Sequence[RequestLike], *, policy: Policy | None = None, return_exceptions: bool = False
     ) -> list[Completion] | list[Completion | BaseException]:
         """The asynchronous twin of `complete_batch`."""
-        asked = [Request.of(each) for each in requests]
+        asked = [self._tenants.narrowed(Request.of(each)) for each in requests]
         made = await asyncio.to_thread(self.route, asked, policy=policy)
         results = await acall_all(
             [decision.model for decision in made],

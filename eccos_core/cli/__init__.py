@@ -7,7 +7,12 @@ import sys
 import typer
 
 from eccos_core.cli.check import check
+from eccos_core.cli.collect import collect
+from eccos_core.cli.demo import demo
+from eccos_core.cli.evaluate import evaluate
 from eccos_core.cli.frame import run
+from eccos_core.cli.learn import fit, ingest
+from eccos_core.cli.route import ask, route
 from eccos_core.cli.version import show_version
 
 app = typer.Typer(
@@ -24,6 +29,13 @@ SET_UP, ROUTE, STUDY, OPERATE = "Set up", "Route", "Study", "Operate"
 
 # one line registers a command: name, function, and the panel of `eccos --help` that lists it
 app.command("check", rich_help_panel=SET_UP)(check)
+app.command("collect", rich_help_panel=SET_UP)(collect)
+app.command("ingest", rich_help_panel=SET_UP)(ingest)
+app.command("fit", rich_help_panel=SET_UP)(fit)
+app.command("ask", rich_help_panel=ROUTE)(ask)
+app.command("route", rich_help_panel=ROUTE)(route)
+app.command("demo", rich_help_panel=STUDY)(demo)
+app.command("evaluate", rich_help_panel=STUDY)(evaluate)
 app.command("version", rich_help_panel=OPERATE)(show_version)
 
 
