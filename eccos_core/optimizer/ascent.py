@@ -21,9 +21,10 @@ from eccos_core.domain import BoolArray, FloatArray
 from eccos_core.optimizer.program import DualPrices, Program
 
 _CHUNK_ENTRIES = 32_768  # numbers per temporary array: 256 KB, so that a chunk's few arrays stay in the cache
-_COOLING = 0.2
+_COOLING = 0.1
 _STEP_TO_BOUNDARY = 0.9
 _NEWTON_STEPS = 12  # at most, at one temperature
+_HALVINGS = 12  # of a step that does not climb
 _SAMPLE_REQUESTS = 2_000
 
 
@@ -147,6 +148,11 @@ class _Path:
     bound: float
     steps: int = 0
 
+    def keep(self, bound: float) -> None:
+        """Remember the prices where they stand if their bound is the best yet."""
+        if bound > self.bound:
+            self.best, self.bound = self.y.copy(), bound
+
 
 def _climb(dual: _Dual, path: _Path, temperature: float) -> float:
     """Newton steps at one temperature, until the coupling rows are met to within the smoothing. Moves `path`.
@@ -154,33 +160,40 @@ def _climb(dual: _Dual, path: _Path, temperature: float) -> float:
     Returns the objective of the soft choice where it ended: about the optimum of the relaxation.
     """
     tolerance = 1e-3 * np.maximum(1.0, 1e-3 * np.abs(dual.limits))
+    ceiling = np.maximum(dual.ceiling(path.y), 1.1 * path.y)
+
+    def merit(y: FloatArray, value: float) -> float:
+        return value + temperature * float(np.log(y).sum() + np.log1p(-y / ceiling).sum())
+
     now = dual.evaluate(path.y, temperature)
     for _ in range(_NEWTON_STEPS):
         path.steps += 1
-        if now.bound > path.bound:
-            path.best, path.bound = path.y.copy(), now.bound
-        gradient = now.usage + temperature / path.y - dual.limits
-        matrix = now.curvature + np.diag(path.s / path.y)
+        path.keep(now.bound)
+        room = ceiling - path.y
+        gradient = now.usage + temperature / path.y - temperature / room - dual.limits
+        matrix = now.curvature + np.diag(path.s / path.y + temperature / room**2)
         diagonal = np.diag_indices_from(matrix)
         matrix[diagonal] += (
             1e-12 * matrix[diagonal].max() + 1e-300
         )  # (limits that say the same twice: still one answer)
         change = np.linalg.solve(matrix, gradient)
         slack_change = temperature / path.y - path.s - path.s / path.y * change
-        fall = float(np.maximum((-change / path.y).max(initial=0.0), (-slack_change / path.s).max(initial=0.0)))
-        step = 1.0 if fall <= _STEP_TO_BOUNDARY else _STEP_TO_BOUNDARY / fall
-        merit, slope = now.value + temperature * float(np.log(path.y).sum()), float(gradient @ change)
-        for _ in range(20):
-            y = np.minimum(path.y + step * change, dual.ceiling(path.y))
+        fall = max(
+            float((-change / path.y).max()), float((change / room).max()), float((-slack_change / path.s).max()), 1e-12
+        )
+        step = min(1.0, _STEP_TO_BOUNDARY / fall)
+        before, slope = merit(path.y, now.value), float(gradient @ change)
+        for _ in range(_HALVINGS):
+            y = path.y + step * change
             later = dual.evaluate(y, temperature)
-            if later.value + temperature * float(np.log(y).sum()) >= merit + 1e-4 * step * slope - 1e-12 * abs(merit):
+            if merit(y, later.value) >= before + 1e-4 * step * slope - 1e-12 * abs(before):
                 break
             step *= 0.4
         path.y, path.s, now = y, np.maximum(path.s + step * slack_change, 1e-9 * temperature / y), later
-        if step == 1.0 and bool((np.abs(now.usage + path.s - dual.limits) <= tolerance).all()):
+        missed = np.abs(now.usage + path.s - dual.limits - temperature / (ceiling - y))
+        if step == 1.0 and bool((missed <= tolerance).all()):
             break
-    if now.bound > path.bound:
-        path.best, path.bound = path.y.copy(), now.bound
+    path.keep(now.bound)
     path.s = temperature / path.y
     return now.objective
 

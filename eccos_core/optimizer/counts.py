@@ -47,8 +47,12 @@ def counts_error(prepared: Prepared) -> InfeasibleError | None:
         kept.append(GroupShare(group.name, members, group.at_least, group.at_most))
         rows, limits = count_limits(requests, capacity, kept)
         if nearest_counts(prepared, rows, limits, np.zeros(len(capacity))) is None:
-            return _share_error(
-                group.name, "between at_least and at_most", group.at_least, most / requests, requests, beside
+            return InfeasibleError(
+                f"group {group.name!r}",
+                group.at_least,
+                most / requests,
+                f"group {group.name!r}: no whole number of the {requests} calls lies between the shares "
+                f"{group.at_least:.4g} and {group.at_most:.4g} and can be had{beside}",
             )
     return None
 

@@ -8,16 +8,18 @@ import numpy as np
 
 from eccos_core.domain import Assignment, FloatArray, IntArray, RoutingProblem
 from eccos_core.optimizer.ascent import Relaxation, relax
+from eccos_core.optimizer.counts import counts_error, nearest_counts
+from eccos_core.optimizer.exact import least_objective, out_of_reach
 from eccos_core.optimizer.exchange import Exchange
 from eccos_core.optimizer.feasibility import check_capacity, refuse_excess, solve_or_nearest
 from eccos_core.optimizer.prepare import Prepared, prepare
 from eccos_core.optimizer.problem import allowed_models, check
 from eccos_core.optimizer.program import DualPrices, Program
-from eccos_core.optimizer.transport import place, prove, rounded_shares, transport
+from eccos_core.optimizer.transport import place, prove, rounded_shares, settle, transport
 
 _BISECTIONS = 24
 _PROVABLE_PAIRS = 20_000  # (request, model) pairs up to which CP-SAT decides what group shares leave open
-_PROOF_TIME_S = 20.0
+_PROOF_TIME_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,9 @@ class DualOptimizer:
             refuse_excess(prepared, choice)
             prices = prove(program, choice)
             return prepared.assignment(choice, prices, max(bound, program.bound(prices)))
-        relaxation = relax(program, max(self.gap, min(1e-3, 0.3 / prepared.requests)))
+        relaxation = relax(program, max(self.gap, min(1e-3, 0.1 / prepared.requests)))
         values = program.values(relaxation.prices)
-        choice = place(program, program.values(relaxation.prices.side_only()), rounded_shares(relaxation.shares))
+        choice = settle(program, values, rounded_shares(relaxation.shares))
         if prepared.problem.groups:
             choice = _within_counts(prepared, program, relaxation, choice)
         else:
@@ -66,6 +68,8 @@ def _tidied(program: Program, relaxation: Relaxation, choice: IntArray) -> tuple
     dust = 1e-3 * float(np.median(np.ptp(program.objective, axis=0)))
     side = 0.0 if program.side_slack(choice) > 0 and prices.side <= dust else prices.side
     counts = np.where((program.count_slack(choice) > 0) & (prices.counts <= dust), 0.0, prices.counts)
+    if len(counts) == program.models and counts.min() > 0 and (program.count_rows == np.eye(program.models)).all():
+        counts = counts - counts.min()  # (every model is capped: only differences of prices matter)
     if side == prices.side and (counts == prices.counts).all():
         return prices, bound
     cleaner = DualPrices(side, counts)
@@ -80,15 +84,13 @@ def _within_counts(prepared: Prepared, program: Program, relaxation: Relaxation,
     """
     if (program.count_slack(choice) >= 0).all():
         return choice
-    from eccos_core.optimizer.counts import counts_error, nearest_counts
-
     loads = nearest_counts(prepared, program.count_rows, program.count_limits, relaxation.shares.sum(axis=1))
     if loads is None:
         error = counts_error(prepared)
         assert error is not None, "loads that cannot be kept have a reason"
         raise error
     fixed = _with_loads(program, loads.astype(np.float64))
-    return place(fixed, program.values(relaxation.prices.side_only()), choice)
+    return settle(fixed, program.values(relaxation.prices), choice)
 
 
 def _with_loads(program: Program, loads: FloatArray) -> Program:
@@ -119,22 +121,23 @@ def _within_side_limit(prepared: Prepared, program: Program, prices: DualPrices,
 
 
 def _extreme(prepared: Prepared, program: Program, start: IntArray) -> IntArray:
-    """The assignment with the most quality (for a floor) or the least cost (for a budget) within the counts."""
-    from eccos_core.optimizer.exact import least_objective, out_of_reach
+    """The assignment with the most quality (for a floor) or the least cost (for a budget) within the counts.
 
+    Exact without group shares; with them by CP-SAT for a short time, and the error says so if that proves nothing.
+    """
     assert program.side is not None
     only_side = program.without_side(program.side)
-    choice, _ = transport(only_side)
+    choice, bound = transport(only_side)
+    reached = only_side.objective_of(choice)
     if prepared.problem.groups and not program.feasible(choice):
-        loads = program.loads(start)
-        kept = place(_with_loads(only_side, loads), only_side.values(only_side.no_prices()), start)
-        if program.feasible(kept):
-            choice = kept
-        elif program.objective.size <= _PROVABLE_PAIRS:
+        choice = place(_with_loads(only_side, program.loads(start)), only_side.values(only_side.no_prices()), start)
+        if not program.feasible(choice) and only_side.objective.size <= _PROVABLE_PAIRS:
             found = least_objective(only_side, _PROOF_TIME_S)
-            choice = kept if found is None else found[0]
-        else:
-            choice = kept
+            if found is not None:
+                choice, bound = found
+        reached = only_side.objective_of(choice)
+    else:
+        bound = reached
     if program.side_slack(choice) < 0:
-        raise out_of_reach(prepared, choice)
+        raise out_of_reach(prepared, choice, proved=reached - bound <= 1e-6 * max(abs(bound), 1e-12))
     return choice

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from eccos_core.domain import Assignment, FloatArray, IntArray, RoutingProblem
+from eccos_core.domain import Assignment, Budget, FloatArray, IntArray, Priced, QualityFloor, RoutingProblem
 from eccos_core.errors import InfeasibleError, InputError
 from eccos_core.optimizer.counts import counts_error
 from eccos_core.optimizer.exchange import Exchange
@@ -21,7 +21,7 @@ from eccos_core.optimizer.feasibility import budget_error, check_capacity, floor
 from eccos_core.optimizer.prepare import Prepared, prepare
 from eccos_core.optimizer.problem import allowed_models, check, totals
 from eccos_core.optimizer.program import DualPrices, Program
-from eccos_core.optimizer.transport import place, prove
+from eccos_core.optimizer.transport import prove, rounded_shares, settle
 
 COST_UNIT = 2.0**-36  # of the dearest call: 1.5e-11
 QUALITY_UNIT = 2.0**-36  # of quality 1
@@ -74,7 +74,7 @@ class ExactOptimizer:
             prices, shares, bound = simplex(program)
         except InfeasibleError:
             raise self._out_of_reach(prepared, program) from None
-        choice = place(program, program.values(prices.side_only()), shares.argmax(axis=0))
+        choice = settle(program, program.values(prices), rounded_shares(shares))
         search = Exchange(program, program.values(prices), bound, choice)
         if not search.run(0.0) or (search.program.count_slack(search.choice) < 0).any():
             return self._with_cp_sat(prepared, program)
@@ -89,13 +89,24 @@ class ExactOptimizer:
         return out_of_reach(prepared, found[0])
 
 
-def out_of_reach(prepared: Prepared, best: IntArray) -> InfeasibleError:
+def out_of_reach(prepared: Prepared, best: IntArray, *, proved: bool = True) -> InfeasibleError:
     """The error for the policy's floor or budget; `best` (R,) comes nearest to it, in canonical order."""
     cost, quality = totals(prepared.problem, prepared.in_problem_order(best))
-    policy = prepared.problem.policy
-    if hasattr(policy, "alpha"):
-        return floor_error(prepared.problem, float(policy.alpha), quality)
-    return budget_error(prepared.problem, float(getattr(policy, "usd", 0.0)), cost)
+    match prepared.problem.policy:
+        case QualityFloor(alpha=alpha):
+            error = floor_error(prepared.problem, alpha, quality)
+        case Budget(usd=usd):
+            error = budget_error(prepared.problem, usd, cost)
+        case Priced():
+            raise AssertionError("a priced problem has neither floor nor budget")
+    if proved:
+        return error
+    return InfeasibleError(
+        error.constraint,
+        error.wanted,
+        error.attainable,
+        f"{error} (the nearest that was found in the time given; with group shares a little more may be attainable)",
+    )
 
 
 def least_objective(program: Program, time_limit_s: float, workers: int = 1) -> tuple[IntArray, float] | None:

@@ -18,8 +18,11 @@ _POINT = 0.01  # of quality
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """What one quality floor would cost on this batch; usd_per_quality_point as in `Priced`. `attained` is False where the floor is out of reach: the numbers
-    are then those of the nearest attainable answer and `note` says what is attainable."""
+    """What one quality floor would cost on this batch; usd_per_quality_point as in `Priced`.
+
+    `attained` is False where the floor is out of reach: the numbers are then those of the nearest attainable answer and
+    `note` says what is attainable.
+    """
 
     floor: float
     cost_usd: float
@@ -88,7 +91,8 @@ def _policy_sentence(problem: RoutingProblem, assignment: Assignment, solver: Op
             dearer = solver.solve(replace(problem, policy=Priced(2 * price if price > 0 else 1e-4)))
             return (
                 f"paying twice as much for a point of quality would give "
-                f"{100 * (dearer.quality - assignment.quality):.2f} points more for {_usd(dearer.cost_usd - assignment.cost_usd)} more on this batch"
+                f"{100 * (dearer.quality - assignment.quality):.2f} points more for "
+                f"{_usd(dearer.cost_usd - assignment.cost_usd)} more on this batch"
             )
 
 

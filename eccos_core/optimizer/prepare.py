@@ -20,7 +20,7 @@ from eccos_core.domain import (
     Status,
 )
 from eccos_core.optimizer.problem import BUDGET_TOLERANCE, FLOOR_TOLERANCE, GAP_TOLERANCE, totals
-from eccos_core.optimizer.program import DualPrices, Program, canonical_order, count_limits, rounded
+from eccos_core.optimizer.program import DualPrices, Program, canonical_order, count_limits, equal_neighbours, rounded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +39,7 @@ class Prepared:
     request_order: IntArray
     model_order: IntArray
     usd_unit: float
+    kinds: IntArray | None
 
     @property
     def requests(self) -> int:
@@ -57,7 +58,7 @@ class Prepared:
                 return self._program(self.cost - weight * self.quality, None, 0.0)
 
     def _program(self, objective: FloatArray, side: FloatArray | None, limit: float) -> Program:
-        return Program(objective, side, limit, self.allowed, self.count_rows, self.count_limits)
+        return Program(objective, side, limit, self.allowed, self.count_rows, self.count_limits, self.kinds)
 
     def best_quality(self) -> Program:
         """Most quality under counts and eligibility alone."""
@@ -150,15 +151,18 @@ def prepare(problem: RoutingProblem, allowed: BoolArray) -> Prepared:
         GroupShare(group.name, np.asarray(group.members)[model_order], group.at_least, group.at_most)
         for group in problem.groups
     ]
+    by_model = [np.ascontiguousarray(array[order].T) for array in (quality, scaled)]
+    eligible = None if everything else np.ascontiguousarray(allowed[order].T)
     rows, limits = count_limits(len(order), np.asarray(problem.capacity)[model_order], groups)
     return Prepared(
         problem=problem,
-        quality=np.ascontiguousarray(quality[order].T),
-        cost=np.ascontiguousarray(scaled[order].T),
-        allowed=None if everything else np.ascontiguousarray(allowed[order].T),
+        quality=by_model[0],
+        cost=by_model[1],
+        allowed=eligible,
         count_rows=rows,
         count_limits=limits,
         request_order=order,
         model_order=model_order,
         usd_unit=usd_unit,
+        kinds=equal_neighbours(*by_model, *([] if eligible is None else [eligible])),
     )

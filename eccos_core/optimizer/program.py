@@ -32,14 +32,13 @@ class DualPrices:
     side: float
     counts: FloatArray
 
-    def side_only(self) -> DualPrices:
-        """The same price of the side constraint, and no others."""
-        return DualPrices(self.side, np.zeros_like(self.counts))
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """objective, side (M, R); allowed (M, R) or None when all are; count_rows (K, M); count_limits (K,)."""
+    """objective, side (M, R); allowed (M, R) or None when all are; count_rows (K, M); count_limits (K,).
+
+    kinds (R,): equal for requests that are equal in all numbers; None when no two are.
+    """
 
     objective: FloatArray
     side: FloatArray | None
@@ -47,6 +46,7 @@ class Program:
     allowed: BoolArray | None
     count_rows: FloatArray
     count_limits: FloatArray
+    kinds: IntArray | None = None
 
     @property
     def models(self) -> int:
@@ -142,6 +142,16 @@ def canonical_order(*matrices: npt.NDArray[np.float64]) -> IntArray:
                 key = (key ^ np.ascontiguousarray(matrix[:, column]).view(np.uint64)) * multiplier
                 key ^= key >> np.uint64(29)
     return np.argsort(key, kind="stable").astype(np.int64)
+
+
+def equal_neighbours(*matrices: npt.NDArray[np.float64] | BoolArray) -> IntArray | None:
+    """(R,) numbers that are the same for equal columns of matrices (M, R) that stand together; None if no two do."""
+    same = np.ones(matrices[0].shape[1] - 1, dtype=np.bool_)
+    for matrix in matrices:
+        same &= (matrix[:, 1:] == matrix[:, :-1]).all(axis=0)
+    if not same.any():
+        return None
+    return np.concatenate([[0], np.cumsum(~same)]).astype(np.int64)
 
 
 def rounded(values: npt.NDArray[np.float64]) -> FloatArray:

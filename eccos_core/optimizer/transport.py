@@ -23,11 +23,13 @@ _STEPS_PER_REQUEST = 4
 class ModelGraph:
     """The cheapest single moves between models under an assignment that it changes.
 
-    values (M, R): what a request costs at a model, infinite where not allowed. choice (R,) is copied.
+    values (M, R): what a request costs at a model, infinite where not allowed. choice (R,) is copied. Weights below
+    `least_weight` count as that.
     """
 
-    def __init__(self, values: FloatArray, choice: IntArray) -> None:
+    def __init__(self, values: FloatArray, choice: IntArray, least_weight: float = -np.inf) -> None:
         self.values = values
+        self.least_weight = least_weight
         self.choice = choice.copy()
         models = len(values)
         self.weights = np.full((models, models), np.inf)
@@ -42,12 +44,12 @@ class ModelGraph:
         else:
             extra = self.values[:, rows] - self.values[model, rows]
             best = extra.argmin(axis=1)
-            self.weights[model] = extra[np.arange(len(extra)), best]
+            self.weights[model] = np.maximum(extra[np.arange(len(extra)), best], self.least_weight)
             self.movers[model] = rows[best]
         self.weights[model, model] = 0.0
 
     def shortest(self) -> tuple[FloatArray, IntArray]:
-        """(M, M) least cost of moving one unit from j to k, and the first stop after j on that way (Floyd, Warshall)."""
+        """(M, M) least cost of moving one unit from j to k, and the first stop after j on the way (Floyd, Warshall)."""
         distance = self.weights.copy()
         models = len(distance)
         stop = np.tile(np.arange(models), (models, 1))
@@ -115,39 +117,65 @@ def _walk(stop: IntArray, here: int, there: int) -> list[int]:
 
 
 def place(program: Program, values: FloatArray, choice: IntArray) -> IntArray:
-    """Bring an assignment within the count limits, each unit along the cheapest path; then take every cheaper path.
+    """The assignment of least total value within the count limits, starting from any (R,).
 
-    values (M, R): what each request costs at each model, infinite where not allowed. What remains over the limits
-    cannot be placed: without group shares the result passes them by the least possible number of requests, and is
-    otherwise the assignment of least total value.
+    values (M, R): what each request costs at each model, infinite where not allowed. A unit above a limit moves along
+    the cheapest path; then every path that saves anything is taken. What remains over the limits cannot be placed:
+    without group shares the result is exact, and passes them by the least possible number of requests.
     """
     graph = ModelGraph(values, choice)
     limit = _STEPS_PER_REQUEST * program.requests + 100
     graph.cancel_cycles(limit)
-    loads = program.loads(graph.choice)
-    # what one unit moved from j to k changes on the left side of every limit, (K, M from, M to)
-    unit = program.count_rows[:, None, :] - program.count_rows[:, :, None]
+    _push_excess(program, graph, limit)
     scale = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    loads = program.loads(graph.choice)
     for _ in range(limit):
         distance, stop = graph.shortest()
-        over = program.count_rows @ loads - program.count_limits
-        passed = np.maximum(over, 0.0).sum()
-        change = np.maximum(over[:, None, None] + unit, 0.0).sum(axis=0) - passed  # (M, M) change of the excess
-        possible = np.isfinite(distance) & (loads > 0)[:, None]
-        np.fill_diagonal(possible, False)
-        if passed > 0:
-            usable = possible & (change < 0)
-            cost = np.where(usable, distance / np.where(usable, -change, 1.0), np.inf)
-        else:
-            usable = possible & (change <= 0) & (distance < -1e-12 * scale)
-            cost = np.where(usable, distance, np.inf)
-        if not usable.any():
+        excess, change = _excess(program, loads)
+        saving = np.where((change <= 0) & (loads > 0)[:, None] & ~np.eye(len(loads), dtype=np.bool_), distance, np.inf)
+        here, there = (int(index) for index in np.unravel_index(int(saving.argmin()), saving.shape))
+        if excess > 0 or saving[here, there] >= -1e-12 * scale:
             break
-        here, there = (int(index) for index in np.unravel_index(int(cost.argmin()), cost.shape))
         graph.follow(_walk(stop, here, there))
         loads[here] -= 1
         loads[there] += 1
     return graph.choice
+
+
+def settle(program: Program, values: FloatArray, choice: IntArray) -> IntArray:
+    """The assignment brought within the count limits with the least regret, and otherwise left as it is.
+
+    values (M, R) at good prices: a mix of requests that cost the same (which a floor or a budget asked for) survives.
+    """
+    graph = ModelGraph(values, choice, least_weight=0.0)
+    _push_excess(program, graph, _STEPS_PER_REQUEST * program.requests + 100)
+    return graph.choice
+
+
+def _excess(program: Program, loads: FloatArray) -> tuple[float, FloatArray]:
+    """By how much the limits are passed, and (M, M) how one unit moved from j to k would change that."""
+    over = program.count_rows @ loads - program.count_limits
+    passed = float(np.maximum(over, 0.0).sum())
+    unit = program.count_rows[:, None, :] - program.count_rows[:, :, None]
+    return passed, np.maximum(over[:, None, None] + unit, 0.0).sum(axis=0) - passed
+
+
+def _push_excess(program: Program, graph: ModelGraph, limit: int) -> None:
+    """Move units above the limits along the cheapest paths while any path lessens the excess. Changes the graph."""
+    loads = program.loads(graph.choice)
+    for _ in range(limit):
+        excess, change = _excess(program, loads)
+        if excess <= 0:
+            return
+        distance, stop = graph.shortest()
+        usable = np.isfinite(distance) & (loads > 0)[:, None] & (change < 0)
+        cost = np.where(usable, distance / np.where(usable, -change, 1.0), np.inf)
+        if not usable.any():
+            return
+        here, there = (int(index) for index in np.unravel_index(int(cost.argmin()), cost.shape))
+        graph.follow(_walk(stop, here, there))
+        loads[here] -= 1
+        loads[there] += 1
 
 
 def rounded_shares(shares: FloatArray) -> IntArray:

@@ -1,0 +1,164 @@
+"""Time, gap and memory of the optimizers on problems drawn by a seeded generator: `python benchmarks/optimizer.py`.
+
+Half of the models (the busiest at the unconstrained optimum) are capped at 70 % of the load that they would get, and the
+floor lies half way between the cheapest and the best mean quality: floor and caps all bind. Beside `DualOptimizer` run, on
+the same problems, `ExactOptimizer` with GLOP and CP-SAT and the model that AIOS ships (PuLP and CBC).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from eccos_core.domain import Assignment, QualityFloor, RoutingProblem
+from eccos_core.errors import EccosError
+from eccos_core.optimizer import DualOptimizer, ExactOptimizer
+
+TARGETS = {(100, 5): (0.020, 0.5), (1_000, 10): (0.040, 0.05), (10_000, 10): (0.250, 0.005), (100_000, 20): (10, 0.001)}
+GLOP_LIMIT, CP_SAT_LIMIT, CBC_LIMIT = 100_000, 10_000, 10_000  # (request, model) pairs
+
+
+def draw_problem(requests: int, models: int, seed: int) -> RoutingProblem:
+    """A pool from cheap and weak to dear and strong, requests from easy to hard, token counts with heavy tails."""
+    generator = np.random.default_rng(seed)
+    price = np.sort(np.exp(generator.uniform(0, np.log(100), models))) * 1e-6
+    strength = 2.4 * np.log(price / price.min()) / np.log(100) + generator.normal(0, 0.5, models)
+    difficulty = generator.normal(1.2, 1.3, (requests, 1))
+    quality = 1 / (1 + np.exp(difficulty - strength + generator.normal(0, 0.7, (requests, models))))
+    read = np.exp(generator.normal(5, 0.7, (requests, 1)))
+    written = np.exp(
+        generator.normal(5.5, 0.6, (requests, 1))
+        + generator.normal(0, 0.3, (requests, models))
+        + generator.normal(0, 0.3, models)
+    )
+    return bound_tightly(quality, price * (read + 4 * written))
+
+
+def bound_tightly(quality: np.ndarray, cost: np.ndarray) -> RoutingProblem:
+    """Floor and half of the caps binding, for any quality (R, M) and cost (R, M)."""
+    requests, models = quality.shape
+    rows = np.arange(requests)
+    cheapest, best = quality[rows, cost.argmin(axis=1)].mean(), quality.max(axis=1).mean()
+    alpha = cheapest + 0.5 * (best - cheapest)
+    low, high = 1e-12, 1e6 * cost.max()
+    for _ in range(80):
+        middle = np.sqrt(low * high)
+        if quality[rows, (cost - middle * quality).argmin(axis=1)].mean() < alpha:
+            low = middle
+        else:
+            high = middle
+    load = np.bincount((cost - high * quality).argmin(axis=1), minlength=models)
+    capacity = np.full(models, requests, dtype=np.int64)
+    busiest = np.argsort(-load)[: (models + 1) // 2]
+    capacity[busiest] = np.maximum(1, 0.7 * load[busiest]).astype(np.int64)
+    return RoutingProblem(
+        quality,
+        cost,
+        np.ones((requests, models), dtype=bool),
+        capacity,
+        QualityFloor(float(alpha)),
+        tuple(f"model-{j:02d}" for j in range(models)),
+    )
+
+
+def solve_with_cbc(problem: RoutingProblem) -> tuple[float, float]:
+    """The integer program as AIOS ships it, with PuLP and CBC: cost in USD and mean quality."""
+    import pulp
+
+    requests, models = problem.quality.shape
+    program = pulp.LpProblem("routing", pulp.LpMinimize)
+    x = [[pulp.LpVariable(f"x_{i}_{j}", cat="Binary") for j in range(models)] for i in range(requests)]
+    program += pulp.lpSum(problem.cost_usd[i, j] * x[i][j] for i in range(requests) for j in range(models))
+    program += (
+        pulp.lpSum(problem.quality[i, j] * x[i][j] for i in range(requests) for j in range(models))
+        >= problem.policy.alpha * requests
+    )
+    for i in range(requests):
+        program += pulp.lpSum(x[i]) == 1
+    for j in range(models):
+        program += pulp.lpSum(x[i][j] for i in range(requests)) <= int(problem.capacity[j])
+    program.solve(pulp.PULP_CBC_CMD(msg=False, timeLimit=120))
+    choice = np.array([max(range(models), key=lambda j: x[i][j].value() or 0.0) for i in range(requests)])
+    rows = np.arange(requests)
+    return float(problem.cost_usd[rows, choice].sum()), float(problem.quality[rows, choice].mean())
+
+
+def timed(solve: Callable[[], Assignment], repeats: int) -> tuple[float, float, Assignment]:
+    """Median seconds on the wall and on the processor, and the answer."""
+    walls, cores = [], []
+    for _ in range(repeats):
+        wall, core = time.perf_counter(), time.process_time()
+        answer = solve()
+        walls.append(time.perf_counter() - wall)
+        cores.append(time.process_time() - core)
+    return statistics.median(walls), statistics.median(cores), answer
+
+
+def compare(problem: RoutingProblem, repeats: int, others: bool) -> dict[str, object]:
+    """One problem through every optimizer that can be expected to end."""
+    requests, models = problem.quality.shape
+    wall, core, answer = timed(lambda: DualOptimizer().solve(problem), repeats)
+    row: dict[str, object] = {
+        "size": f"{requests} x {models}",
+        "dual_s": round(wall, 4),
+        "dual_processor_s": round(core, 4),
+        "gap_percent": round(100 * answer.gap, 6),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+    if not others:
+        return row
+    for name, limit, optimizer in (
+        ("glop", GLOP_LIMIT, ExactOptimizer("glop")),
+        ("cp_sat", CP_SAT_LIMIT, ExactOptimizer("cp_sat", time_limit_s=30)),
+    ):
+        if requests * models <= limit:
+            try:
+                seconds, _, exact = timed(lambda optimizer=optimizer: optimizer.solve(problem), 1)
+            except EccosError as error:
+                row[name] = str(error)
+                continue
+            row[f"{name}_time_ratio"] = round(seconds / wall, 1)
+            row[f"{name}_cost_ratio"] = round(exact.cost_usd / answer.cost_usd, 6)
+    if requests * models <= CBC_LIMIT:
+        start = time.perf_counter()
+        cost, quality = solve_with_cbc(problem)
+        row["cbc_time_ratio"] = round((time.perf_counter() - start) / wall, 1)
+        row["cbc_cost_ratio"] = round(cost / answer.cost_usd, 6)
+        row["cbc_quality"] = round(quality, 6)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="problems per size")
+    parser.add_argument("--largest", type=int, default=100_000, help="most requests")
+    parser.add_argument("--only-dual", action="store_true", help="skip the other solvers")
+    parser.add_argument("--json", type=Path, help="write the rows here")
+    chosen = parser.parse_args()
+    rows = []
+    for (requests, models), (seconds, gap) in TARGETS.items():
+        if requests > chosen.largest:
+            continue
+        for seed in range(1, chosen.seeds + 1):
+            problem = draw_problem(requests, models, seed)
+            DualOptimizer().solve(replace(problem, policy=QualityFloor(0.0)))  # warm caches and imports
+            row = compare(problem, 1 if requests >= 100_000 else 7, others=not chosen.only_dual and seed == 1)
+            row |= {"seed": seed, "target_s": seconds, "target_gap_percent": gap}
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(rows, indent=2))
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
