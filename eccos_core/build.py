@@ -40,6 +40,7 @@ from eccos_core.domain import (
 )
 from eccos_core.errors import InputError
 from eccos_core.files import cache_folder
+from eccos_core.ingesting import ingest
 from eccos_core.outcomes import read_outcomes, with_models
 from eccos_core.pocket import pool_config_path
 from eccos_core.pricing import cost_usd
@@ -124,14 +125,16 @@ def build_history(config: HistoryConfig, encoder: Encoder) -> HistoryStore:
     """The history that `eccos.history` names; refused when it was made with another encoder."""
     from eccos_core import history
 
+    name, dimensions = encoder.name, encoder.dimensions
     match config:
-        case ChromaPersistentConfig() | ChromaServerConfig():
-            return history.ChromaHistory.open(config, encoder)
+        case ChromaPersistentConfig(path=path, collection=collection):
+            return history.ChromaHistory.persistent(path, name, dimensions, collection=collection)
+        case ChromaServerConfig(url=url, collection=collection):
+            return history.ChromaHistory.server(url, name, dimensions, collection=collection)
         case InMemoryConfig(outcomes=outcomes):
-            store = history.MemoryHistory(encoder.dimensions)
+            store = history.MemoryHistory(name, dimensions)
             if outcomes is not None:
-                table = read_outcomes(outcomes)
-                store.add_table(table, remembering(encoder).encode(table.queries))
+                ingest(outcomes, store, remembering(encoder))
             return store
 
 

@@ -22,7 +22,7 @@ from eccos_core.config import load_config
 from eccos_core.domain import Completion, FloatArray, IntArray, Model, OutcomeTable, QualityFloor, Request
 from eccos_core.evaluation.metrics import Recorded, Score, score_forecast, score_random_mix
 from eccos_core.files import read_json_lines
-from eccos_core.grading import Grader, grader_for
+from eccos_core.grading import grader_for
 from eccos_core.outcomes import read_outcomes, split, with_models
 from eccos_core.pocket import pool_config_path, pool_history_path
 from eccos_core.pricing import cost_usd
@@ -129,7 +129,7 @@ def _graded(test: OutcomeTable, completions: Sequence[Completion]) -> list[float
     grades = []
     for question_id, query, completion in zip(test.question_ids, test.queries, completions, strict=True):
         grader, reference = answer_key[question_id]
-        grades.append(cast(Grader, grader_for(grader)).grade(completion.text, reference, query))
+        grades.append(grader_for(grader).grade(completion.text, reference, query))
     return grades
 
 
