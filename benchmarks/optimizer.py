@@ -1,8 +1,8 @@
 """Time, gap and memory of the optimizers on problems drawn by a seeded generator: `python benchmarks/optimizer.py`.
 
-Half of the models (the busiest at the unconstrained optimum) are capped at 70 % of the load that they would get, and the
-floor lies half way between the cheapest and the best mean quality: floor and caps all bind. Beside `DualOptimizer` run, on
-the same problems, `ExactOptimizer` with GLOP and CP-SAT and the model that AIOS ships (PuLP and CBC).
+Half of the models (the busiest at the unconstrained optimum) are capped at 70 % of the load that they would get, and
+the floor lies half way between the cheapest and the best mean quality: floor and caps all bind. Beside `DualOptimizer`
+run, on the same problems, `ExactOptimizer` with GLOP and CP-SAT and the model that AIOS ships (PuLP and CBC).
 """
 
 from __future__ import annotations

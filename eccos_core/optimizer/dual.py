@@ -65,6 +65,10 @@ class DualOptimizer:
 def _tidied(program: Program, relaxation: Relaxation, choice: IntArray) -> tuple[DualPrices, float]:
     """Prices without the dust that smoothing leaves on limits that are not used up, where that costs no bound."""
     prices, bound = relaxation.prices, relaxation.bound
+    free = program.no_prices()
+    free_bound = program.bound(free)
+    if free_bound >= bound - 1e-12 * abs(bound):
+        return free, free_bound
     dust = 1e-3 * float(np.median(np.ptp(program.objective, axis=0)))
     side = 0.0 if program.side_slack(choice) > 0 and prices.side <= dust else prices.side
     counts = np.where((program.count_slack(choice) > 0) & (prices.counts <= dust), 0.0, prices.counts)
