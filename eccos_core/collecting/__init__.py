@@ -1,6 +1,5 @@
 """Collecting outcomes: every model answers every question, the answers are graded, nothing is asked twice."""
 
-from eccos_core.collecting.calls import Patience
 from eccos_core.collecting.collector import Collected, Event, Options, collect
 from eccos_core.collecting.estimate import Estimate, ModelEstimate, estimate
 from eccos_core.collecting.progress import ledger_path
@@ -12,7 +11,6 @@ __all__ = [
     "Event",
     "ModelEstimate",
     "Options",
-    "Patience",
     "Question",
     "collect",
     "estimate",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import TypeAlias
 
-from eccos_core.collecting.ledger import Asked, Attempted, Ledger, Role
+from eccos_core.backends.retrying import RetryPolicy
+from eccos_core.collecting.ledger import Asked, Attempted, Cell, Judged, Ledger, Role
 from eccos_core.collecting.purse import NOT_BILLED, Purse, dearest
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, InputError
@@ -16,25 +19,8 @@ STREAK_WITHOUT_RETRIES = 5
 """A model that failed on so many questions in a row is not tried twice on the next one: it is down, not unlucky."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How often a call is made before it counts as failed, and how long to wait in between (doubling, in seconds).
-
-    A provider that says when to come back is believed, up to the longest wait.
-    """
-
-    attempts: int = 3
-    first_wait_s: float = 1.0
-    longest_wait_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise InputError(f"attempts is {self.attempts}, must be >= 1")
-
-    def wait_s(self, attempt: int, error: BackendError) -> float:
-        """Seconds to wait after the failed attempt number `attempt` (from 1)."""
-        wait = self.first_wait_s * 2.0 ** (attempt - 1)
-        return min(max(wait, error.retry_after_s or 0.0), self.longest_wait_s)
+Keep: TypeAlias = Callable[[Completion], Awaitable[None]]
+"""Puts an answer on the disk; the call's slot is not free before."""
 
 
 class BudgetReachedError(Exception):
@@ -54,39 +40,41 @@ class PaidCalls:
         slots: Mapping[str, int],
         ledger: Ledger,
         purse: Purse,
-        patience: Patience,
+        retries: RetryPolicy,
     ) -> None:
         self._backend = backend
         self._models = models
         self._slots = {name: asyncio.Semaphore(count) for name, count in slots.items()}
         self._ledger = ledger
         self._purse = purse
-        self._patience = patience
+        self._retries = retries
         self._streak = dict.fromkeys(models, 0)
         self.made = 0
 
-    async def call(self, name: str, request: Request, cell: tuple[str, str], role: Role) -> Completion:
-        """The completion, after as many attempts as patience has.
+    async def call(self, name: str, request: Request, cell: Cell, role: Role, keep: Keep) -> None:
+        """Calls a model, as often as the retry policy allows, and gives what it answers to `keep`.
 
         The last failure is raised as `BackendError`; `BudgetReachedError` when no call is affordable any more.
         """
-        attempt = 1
+        attempt, started = 1, time.monotonic()
         while True:
             try:
-                completion = await self._attempt(name, request, cell, role)
+                await self._attempt(name, request, cell, role, keep)
             except BackendError as error:
-                tired = attempt >= self._patience.attempts or self._streak[name] >= STREAK_WITHOUT_RETRIES
-                if tired or not error.retryable:
+                wait_s = self._retries.wait_s(attempt, error, random.random())  # noqa: S311 - jitter is no secret
+                late = time.monotonic() - started + wait_s > self._retries.deadline_s
+                tired = attempt >= self._retries.attempts or self._streak[name] >= STREAK_WITHOUT_RETRIES
+                if not error.retryable or tired or late:
                     self._streak[name] += 1
                     raise
                 self._ledger.note(Attempted(*cell, role, usd_at_risk=self.at_risk(name, request, error)))
-                await asyncio.sleep(self._patience.wait_s(attempt, error))
+                await asyncio.sleep(wait_s)
                 attempt += 1
             else:
                 self._streak[name] = 0
-                return completion
+                return
 
-    async def _attempt(self, name: str, request: Request, cell: tuple[str, str], role: Role) -> Completion:
+    async def _attempt(self, name: str, request: Request, cell: Cell, role: Role, keep: Keep) -> None:
         async with self._slots[name]:
             price = self._dearest(name, request)
             if not await self._purse.reserve(price):
@@ -97,7 +85,7 @@ class PaidCalls:
                 self.made += 1
                 completion = await self._backend.acomplete(name, request)
                 spent, at_risk = completion.cost_usd, 0.0
-                return completion
+                await keep(completion)
             except BackendError as error:
                 at_risk = self.at_risk(name, request, error)
                 raise
@@ -118,25 +106,42 @@ class PaidCalls:
 
 
 class JudgesBackend:
-    """The backend that a judge is given: its calls are paid calls like any other. `spent_usd` adds them up."""
+    """The backend that a judge is given: its calls are paid calls like any other.
 
-    def __init__(self, calls: PaidCalls, ledger: Ledger, cell: tuple[str, str]) -> None:
+    `said`: what the judge said before a kill, which is taken instead of a call. `spent_usd`: what judging has cost.
+    """
+
+    def __init__(self, calls: PaidCalls, ledger: Ledger, cell: Cell, said: Judged | None) -> None:
         self._calls = calls
         self._ledger = ledger
         self._cell = cell
-        self.spent_usd = 0.0
+        self._said = said
+        self.spent_usd = said.cost_usd if said else 0.0
 
     async def acomplete(self, model: str, request: Request) -> Completion:
         """See `Backend`."""
-        try:
-            completion = await self._calls.call(model, request, self._cell, "grade")
-        except BackendError as error:
-            at_risk = self._calls.at_risk(model, request, error)
-            self._ledger.note(Attempted(*self._cell, "grade", usd_at_risk=at_risk))
-            raise
+        if self._said is None:
+            try:
+                await self._calls.call(model, request, self._cell, "grade", self._keep)
+            except BackendError as error:
+                at_risk = self._calls.at_risk(model, request, error)
+                self._ledger.note(Attempted(*self._cell, "grade", at_risk))
+                raise
+        said, self._said = self._said, None
+        assert said is not None
+        return Completion(said.text, model, said.input_tokens, said.output_tokens, said.cost_usd, said.latency_s)
+
+    async def _keep(self, completion: Completion) -> None:
+        self._said = Judged(
+            *self._cell,
+            text=completion.text,
+            input_tokens=completion.input_tokens,
+            output_tokens=completion.output_tokens,
+            cost_usd=completion.cost_usd,
+            latency_s=completion.latency_s,
+        )
         self.spent_usd += completion.cost_usd
-        self._ledger.note(Attempted(*self._cell, "grade", cost_usd=completion.cost_usd))
-        return completion
+        await self._ledger.append(self._said)
 
     def complete(self, model: str, request: Request) -> Completion:
         """A collection is asynchronous."""

@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from eccos_core.collecting.calls import BudgetReachedError, JudgesBackend, PaidCalls, Patience
+from eccos_core.backends.retrying import RetryPolicy
+from eccos_core.collecting.calls import BudgetReachedError, JudgesBackend, PaidCalls
 from eccos_core.collecting.graders import Graders
 from eccos_core.collecting.ledger import Answer, Failure, Grade, Ledger, read_ledger
 from eccos_core.collecting.outcomes_file import OutcomesFile
 from eccos_core.collecting.progress import Progress, ledger_path
 from eccos_core.collecting.purse import Purse
 from eccos_core.collecting.questions import Question
-from eccos_core.domain import Model
+from eccos_core.domain import Completion, Model
 from eccos_core.errors import BackendError, GradingError, InputError, UnknownModelError
 from eccos_core.protocols import Backend
 
@@ -49,7 +50,7 @@ class Options:
     retry_failed: bool = False
     keep_answers: bool = False
     models: Sequence[str] | None = None
-    patience: Patience = field(default_factory=Patience)
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
         if self.concurrency is not None and self.concurrency < 1:
@@ -170,7 +171,7 @@ class _Run:
         slots = {model.name: _slots(model, options.concurrency) for model in pool}
         self._window = asyncio.Semaphore(_WINDOWS_OF_SLOTS * max(slots.values()))
         by_name = {model.name: model for model in pool}
-        self._calls = PaidCalls(backend, by_name, slots, ledger, self._purse, options.patience)
+        self._calls = PaidCalls(backend, by_name, slots, ledger, self._purse, options.retries)
 
     async def all(self) -> None:
         """Every question, as far as the budget goes."""
@@ -215,35 +216,38 @@ class _Run:
         """Asks; the answer is in the ledger before this returns. None when the model failed, which is recorded."""
         cell, digest = (question.id, model), self._progress.digest(question)
         request = question.request(self._parameters)
+
+        async def keep(completion: Completion) -> None:
+            answer = Answer(
+                *cell,
+                digest,
+                text=completion.text,
+                input_tokens=completion.input_tokens,
+                output_tokens=completion.output_tokens,
+                cost_usd=completion.cost_usd,
+                latency_s=completion.latency_s,
+                finish_reason=completion.finish_reason,
+            )
+            await self._ledger.append(answer)
+            self._progress.answered(answer)
+
         try:
-            completion = await self._calls.call(model, request, cell, "answer")
+            await self._calls.call(model, request, cell, "answer", keep)
         except BackendError as error:
             failure = Failure(*cell, digest, error.kind, str(error), self._calls.at_risk(model, request, error))
             await self._ledger.append(failure)
             self._progress.failed(failure)
-            return None
-        answer = Answer(
-            *cell,
-            digest,
-            text=completion.text,
-            input_tokens=completion.input_tokens,
-            output_tokens=completion.output_tokens,
-            cost_usd=completion.cost_usd,
-            latency_s=completion.latency_s,
-            finish_reason=completion.finish_reason,
-        )
-        await self._ledger.append(answer)
-        self._progress.answered(answer)
-        return answer
+        return self._progress.answer(question, model)
 
     async def _grade(self, question: Question, answer: Answer) -> Grade:
         """Scores an answer; the score, or why there is none, is in the ledger before this returns."""
-        judge = JudgesBackend(self._calls, self._ledger, (question.id, answer.model))
+        cell = (question.id, answer.model)
+        judge = JudgesBackend(self._calls, self._ledger, cell, self._progress.verdict(question, answer.model))
         try:
             score = await self._graders.score(question, answer.text, judge)
-            grade = Grade(question.id, answer.model, score, judge.spent_usd)
+            grade = Grade(*cell, score, judge.spent_usd)
         except GradingError as error:
-            grade = Grade(question.id, answer.model, None, judge.spent_usd, str(error))
+            grade = Grade(*cell, None, judge.spent_usd, str(error))
         await self._ledger.append(grade)
         return grade
 

@@ -1,7 +1,8 @@
 """The ledger: everything that was asked and answered, on disk before it counts.
 
-A file of JSON lines beside the outcomes file. `asked` is written before a call begins, `answer`, `failure` and `grade`
-are forced to the disk (fsync) before anything else happens with them. So after a kill at any moment:
+A file of JSON lines beside the outcomes file. `asked` is written before a call begins; `answer`, `failure`,
+`judged` and `grade` are forced to the disk (fsync) before anything else happens with them, and before the call's slot
+is free for another one: no more answers can be lost than calls may be in flight. So after a kill at any moment:
 
 - an answer that had arrived and been written is there and is never asked for again;
 - an `asked` without a reply is a call that was in flight: it is made again, and counts against the budget as paid.
@@ -67,13 +68,25 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """A call that ended without what was wanted of it, and is tried again or was a judge's."""
+    """A call that failed and is tried again, or was a judge's."""
 
     id: str
     model: str
     role: Role
-    cost_usd: float = 0.0
     usd_at_risk: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a judge said about a model's answer."""
+
+    id: str
+    model: str
+    text: str
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    latency_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +100,13 @@ class Grade:
     error: str = ""
 
 
-Entry: TypeAlias = Asked | Answer | Failure | Attempted | Grade
-_KINDS: Mapping[str, type[Asked | Answer | Failure | Attempted | Grade]] = {
+Entry: TypeAlias = Asked | Answer | Failure | Attempted | Judged | Grade
+_KINDS: Mapping[str, type[Entry]] = {
     "asked": Asked,
     "answer": Answer,
     "failure": Failure,
     "attempted": Attempted,
+    "judged": Judged,
     "grade": Grade,
 }
 _NAMES = {entry_class: name for name, entry_class in _KINDS.items()}
@@ -101,11 +115,12 @@ _NAMES = {entry_class: name for name, entry_class in _KINDS.items()}
 @dataclass(slots=True)
 class Recollection:
     """What a ledger says. `in_flight`: calls without a reply, and what they cost at most; `usd_at_risk`: what calls
-    that failed, or were in flight, may have cost."""
+    that failed, or were in flight, may have cost; `judged`: verdicts that no grade was made of yet."""
 
     answers: dict[Cell, Answer] = field(default_factory=dict)
     failures: dict[Cell, Failure] = field(default_factory=dict)
     grades: dict[Cell, Grade] = field(default_factory=dict)
+    judged: dict[Cell, Judged] = field(default_factory=dict)
     in_flight: int = 0
     usd_at_risk: float = 0.0
     usd_of_graders: float = 0.0
@@ -123,6 +138,9 @@ def recollect(entries: Iterable[Entry]) -> Recollection:
             case Attempted(role=role):
                 _replied(waiting, (*cell, role))
                 memory.usd_at_risk += entry.usd_at_risk
+            case Judged():
+                _replied(waiting, (*cell, "grade"))
+                memory.judged[cell] = entry
                 memory.usd_of_graders += entry.cost_usd
             case Answer():
                 _replied(waiting, (*cell, "answer"))
@@ -135,6 +153,7 @@ def recollect(entries: Iterable[Entry]) -> Recollection:
                 memory.usd_at_risk += entry.usd_at_risk
             case Grade():
                 memory.grades[cell] = entry
+                memory.judged.pop(cell, None)
     memory.in_flight = sum(len(calls) for calls in waiting.values())
     memory.usd_at_risk += sum(sum(calls) for calls in waiting.values())
     return memory

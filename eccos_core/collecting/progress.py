@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eccos_core.collecting.ledger import Answer, Entry, Failure, Grade, recollect
+from eccos_core.collecting.ledger import Answer, Entry, Failure, Grade, Judged, recollect
 from eccos_core.collecting.outcomes_file import OutcomesFile, Output, answer_in, output_of, output_of_failure
 from eccos_core.collecting.questions import Question
 from eccos_core.errors import InputError
@@ -108,6 +108,10 @@ class Progress:
     def answer(self, question: Question, model: str) -> Answer | None:
         """The answer that is on file, graded or not."""
         return self._answers.get((question.id, model))
+
+    def verdict(self, question: Question, model: str) -> Judged | None:
+        """What a judge said about that answer, before a kill."""
+        return self._memory.judged.get((question.id, model))
 
     # --------------------------------------------------------------------------------------------------- changes
 
