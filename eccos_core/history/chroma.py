@@ -1,0 +1,258 @@
+"""A history in Chroma: a folder, a server, or memory.
+
+One record a question. Its id is the key of the query's text; its metadata holds the query, the question's id, one
+entry per model (`outcome:<model>` = `[quality, input tokens, output tokens]` as JSON) and per label. Chroma merges the
+metadata of an update entry by entry, so writers that add different models of one question never undo each other.
+
+A batch is written by one call, vector and outcomes together, into Chroma's write-ahead log; what `add` has returned
+survives kill -9, and adding the same again makes the store what an undisturbed run would have made it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eccos_core.domain import Float32Array, Outcome, OutcomeTable
+from eccos_core.errors import HistoryError, InputError
+from eccos_core.history.connection import (
+    FORMAT,
+    Answer,
+    client_in_folder,
+    client_in_memory,
+    client_of_server,
+    open_collection,
+    translated,
+)
+from eccos_core.history.rows import Row, check_vectors, rows_of, table_from
+from eccos_core.protocols import Neighbours
+
+MOST_PER_CALL = 1_000  # records of one call; Chroma takes 5,461 at most, and "too many SQL variables" comes sooner
+MOST_QUERIES = 200
+_OUTCOME = "outcome:"
+_LABEL = "label:"
+
+
+class ChromaHistory:
+    """Outcomes and vectors in one Chroma collection. Make it with `persistent`, `server` or `in_memory`.
+
+    `encoder` and `dimensions` are kept in the collection's metadata and checked when it is opened: a history made with
+    another encoder, or with vectors of another dimension, raises a `HistoryError` that names both.
+
+    **Rows.** This object numbers the questions as it meets them: first those in the store when it was opened, in the
+    order of their arrival, then every new one, its own or another process's. It keeps only their keys (about 150 bytes
+    a question), so that `nearest` asks Chroma for keys and distances and nothing else. Numbers are never given twice:
+    an index from `nearest` is valid in every later `table()`, and in an earlier one as far as that reaches. (A record
+    that somebody deletes from the collection by other means makes `table()` number afresh.)
+
+    Safe for several threads. Several processes share one *server*; a folder belongs to one process at a time.
+    """
+
+    def __init__(self, client: Any, encoder: str, dimensions: int, *, collection: str, place: str) -> None:
+        self.encoder = encoder
+        self.dimensions = dimensions
+        self._place = place
+        self._client = client
+        self._writing = threading.Lock()
+        self._numbering = threading.Lock()
+        self._numbers: dict[str, int] = {}
+        self._collection = self._asked(lambda: open_collection(client, collection, encoder, dimensions))
+        self._check_identity(self._collection.metadata or {}, collection)
+        self._number_new_records()
+
+    @classmethod
+    def persistent(cls, path: str | Path, encoder: str, dimensions: int, *, collection: str = "eccos") -> ChromaHistory:
+        """The history in a folder, made where there is none."""
+        client, place = client_in_folder(path)
+        return cls(client, encoder, dimensions, collection=collection, place=place)
+
+    @classmethod
+    def server(cls, url: str, encoder: str, dimensions: int, *, collection: str = "eccos") -> ChromaHistory:
+        """The history on a Chroma server. Raises `HistoryError` when it does not answer."""
+        client, place = client_of_server(url)
+        return cls(client, encoder, dimensions, collection=collection, place=place)
+
+    @classmethod
+    def in_memory(cls, encoder: str, dimensions: int) -> ChromaHistory:
+        """A history of its own that is gone when the process ends: Chroma all the same, for tests."""
+        client, place = client_in_memory()
+        # clients in memory share one store within a process, hence a collection that nobody else has
+        return cls(client, encoder, dimensions, collection=f"eccos-{uuid.uuid4().hex}", place=place)
+
+    # -------------------------------------------------------------------------------------------------- HistoryStore
+
+    def add(self, outcomes: Sequence[Outcome], vectors: Float32Array) -> int:
+        """Add outcomes; see `HistoryStore.add`. What is as it was is not written again."""
+        array = check_vectors(vectors, len(outcomes), self.dimensions)
+        arriving = rows_of(outcomes)
+        new = 0
+        with self._writing:
+            for keys in _chunks(list(arriving), MOST_PER_CALL):
+                new += self._add_chunk({key: arriving[key] for key in keys}, array)
+        return new
+
+    def nearest(self, vectors: Float32Array, k: int) -> Neighbours:
+        """The k most similar questions (HNSW: nearly always the true ones)."""
+        if k < 1:
+            raise InputError(f"k is {k}, must be >= 1")
+        queries = check_vectors(vectors, None, self.dimensions)
+        indices: list[list[int]] = []
+        similarity: list[list[float]] = []
+        for chunk in _chunks(queries, MOST_QUERIES):
+            answer = self._asked(
+                partial(self._collection.query, query_embeddings=chunk, n_results=k, include=["distances"])
+            )
+            for keys, distances in zip(answer["ids"], answer["distances"], strict=True):
+                ranked = sorted(zip((1 - d for d in distances), self._numbers_of(keys), strict=True), key=_best_first)
+                similarity.append([cosine for cosine, _ in ranked])
+                indices.append([number for _, number in ranked])
+        width = min(map(len, indices), default=0)
+        shape = (len(queries), width)
+        return Neighbours(
+            np.array([row[:width] for row in indices], dtype=np.int64).reshape(shape),
+            np.clip(np.array([row[:width] for row in similarity], dtype=np.float64).reshape(shape), -1, 1),
+        )
+
+    def table(self) -> tuple[OutcomeTable, Float32Array]:
+        """All outcomes and vectors, row by row, read in pages (about 0.2 ms a question)."""
+        found: dict[str, tuple[Row, Float32Array]] = {}
+        for page in self._pages(["metadatas", "embeddings"]):
+            self._collect(page, found)
+        with self._numbering:
+            for key in found:
+                self._numbers.setdefault(key, len(self._numbers))
+            added_meanwhile = [key for key in self._numbers if key not in found]
+        for keys in _chunks(added_meanwhile, MOST_PER_CALL):
+            self._collect(self._get(ids=keys, include=["metadatas", "embeddings"]), found)
+        with self._numbering:
+            if any(key not in found for key in added_meanwhile):  # deleted by somebody: number afresh
+                self._numbers = {key: i for i, key in enumerate(key for key in self._numbers if key in found)}
+            keys = [key for key in self._numbers if key in found]
+        vectors = np.array([found[key][1] for key in keys], dtype=np.float32).reshape(len(keys), self.dimensions)
+        return table_from([found[key][0] for key in keys]), vectors
+
+    def close(self) -> None:
+        """Give folder or connection back."""
+        self._asked(self._client.close)
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def _add_chunk(self, arriving: Mapping[str, tuple[Row, int]], vectors: Float32Array) -> int:
+        answer = self._get(ids=list(arriving), include=["metadatas"])
+        known = dict(zip(answer["ids"], answer["metadatas"], strict=True))
+        fresh = [key for key in arriving if key not in known]
+        changed: dict[str, dict[str, str]] = {}
+        new = sum(len(arriving[key][0].scores) for key in fresh)
+        for key, before in known.items():
+            after = _entries(arriving[key][0])
+            new += sum(name.startswith(_OUTCOME) and name not in before for name in after)
+            if different := {name: value for name, value in after.items() if before.get(name) != value}:
+                changed[key] = different
+        if changed:
+            self._asked(lambda: self._collection.update(ids=list(changed), metadatas=list(changed.values())))
+        if fresh:
+            places = [arriving[key][1] for key in fresh]
+            metadatas = [_metadata(arriving[key][0]) for key in fresh]
+            self._asked(lambda: self._collection.upsert(ids=fresh, embeddings=vectors[places], metadatas=metadatas))
+            with self._numbering:
+                for key in fresh:
+                    self._numbers.setdefault(key, len(self._numbers))
+        return new
+
+    # ----------------------------------------------------------------------------------------------------- numbering
+
+    def _numbers_of(self, keys: list[str]) -> list[int]:
+        try:
+            return [self._numbers[key] for key in keys]
+        except KeyError:  # written by another process since
+            self._number_new_records()
+        try:
+            return [self._numbers[key] for key in keys]
+        except KeyError as error:
+            raise HistoryError(f"{self._place}: a record was found by its vector and not by its key {error}") from error
+
+    def _number_new_records(self) -> None:
+        """Number what is not numbered yet: usually the end of the collection, else whatever a full reading finds."""
+        for start in (len(self._numbers), 0):
+            for page in self._pages([], start=start):
+                with self._numbering:
+                    for key in page["ids"]:
+                        self._numbers.setdefault(key, len(self._numbers))
+            if len(self._numbers) >= self._asked(self._collection.count):
+                return
+
+    def _pages(self, include: list[str], start: int = 0) -> Iterator[Any]:
+        while True:
+            page = self._get(limit=MOST_PER_CALL, offset=start, include=include)
+            if not page["ids"]:
+                return
+            yield page
+            start += len(page["ids"])
+
+    # ------------------------------------------------------------------------------------------------------- opening
+
+    def _check_identity(self, metadata: Mapping[str, Any], collection: str) -> None:
+        if metadata.get("eccos_format") != FORMAT:
+            raise HistoryError(
+                f"{self._place}: collection {collection!r} was not made by this version of eccos "
+                f"(format {metadata.get('eccos_format')}, wanted {FORMAT}); name another collection"
+            )
+        theirs = (metadata.get("encoder"), metadata.get("dimensions"))
+        if theirs != (self.encoder, self.dimensions):
+            raise HistoryError(
+                f"{self._place}: collection {collection!r} was made with the encoder {theirs[0]!r} ({theirs[1]} "
+                f"dimensions), and this one is {self.encoder!r} ({self.dimensions}); use that encoder, or ingest the "
+                "outcomes again into another collection"
+            )
+
+    def _row(self, key: str, metadata: Mapping[str, Any]) -> Row:
+        try:
+            row = Row(str(metadata["question_id"]), str(metadata["query"]))
+            for name, value in metadata.items():
+                if name.startswith(_OUTCOME):
+                    quality, input_tokens, output_tokens = json.loads(str(value))
+                    row.scores[name.removeprefix(_OUTCOME)] = (quality, input_tokens, output_tokens)
+                elif name.startswith(_LABEL):
+                    row.labels[name.removeprefix(_LABEL)] = str(value)
+        except (KeyError, TypeError, ValueError) as error:
+            raise HistoryError(f"{self._place}: record {key!r} is damaged ({error!r})") from error
+        if not row.scores:
+            raise HistoryError(f"{self._place}: record {key!r} is damaged (it has no outcome)")
+        return row
+
+    def _collect(self, page: Any, found: dict[str, tuple[Row, Float32Array]]) -> None:
+        for key, metadata, vector in zip(page["ids"], page["metadatas"], page["embeddings"], strict=True):
+            found[key] = (self._row(key, metadata), vector)
+
+    def _get(self, **wanted: Any) -> Any:
+        return self._asked(partial(self._collection.get, **wanted))
+
+    def _asked(self, question: Callable[[], Answer]) -> Answer:
+        return translated(self._place, question)
+
+
+def _entries(row: Row) -> dict[str, str]:
+    """What may change of a record: outcomes and labels."""
+    outcomes = {f"{_OUTCOME}{model}": json.dumps(score, separators=(",", ":")) for model, score in row.scores.items()}
+    return outcomes | {f"{_LABEL}{name}": value for name, value in row.labels.items()}
+
+
+def _metadata(row: Row) -> dict[str, str]:
+    return {"question_id": row.question_id, "query": row.query} | _entries(row)
+
+
+def _best_first(found: tuple[float, int]) -> tuple[float, int]:
+    cosine, number = found
+    return -cosine, number
+
+
+def _chunks(items: Any, size: int) -> Iterator[Any]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,87 @@
+"""Getting at Chroma: clients, collections, and its errors in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from eccos_core.errors import HistoryError, MissingDependencyError
+
+FORMAT = 1
+SEARCH_WIDTH = 256  # HNSW's ef_search: recall 0.997 of the 64 nearest among 5,000
+Answer = TypeVar("Answer")
+
+
+def client_in_folder(path: str | Path) -> tuple[Any, str]:
+    """A client of the store in a folder, and the place's name for messages."""
+    chromadb, settings = _chromadb()
+    place = f"history {path}"
+    return translated(place, lambda: chromadb.PersistentClient(str(path), settings=settings)), place
+
+
+def client_of_server(url: str) -> tuple[Any, str]:
+    """A client of a server, `http://host:port` or `https://...`, and its name for messages: never a password."""
+    chromadb, settings = _chromadb()
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise HistoryError(f"the address of the history server is damaged: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise HistoryError("the address of the history server is not one; write http://host:port or https://host")
+    secure = parts.scheme == "https"
+    port = port or (443 if secure else 8000)
+    place = f"history server {parts.scheme}://{parts.hostname}:{port}"
+    client = translated(
+        place, lambda: chromadb.HttpClient(host=parts.hostname, port=port, ssl=secure, settings=settings)
+    )
+    return client, place
+
+
+def client_in_memory() -> tuple[Any, str]:
+    """A client of the store that all clients in memory of this process share."""
+    chromadb, settings = _chromadb()
+    place = "history in memory"
+    return translated(place, lambda: chromadb.EphemeralClient(settings=settings)), place
+
+
+def open_collection(client: Any, name: str, encoder: str, dimensions: int) -> Any:
+    """The collection, made where there is none; two who make it at once get the same one."""
+    from chromadb.errors import NotFoundError
+
+    try:
+        return client.get_collection(name, embedding_function=None)
+    except NotFoundError:
+        return client.get_or_create_collection(
+            name,
+            embedding_function=None,  # Chroma's own would download a model
+            configuration={"hnsw": {"space": "cosine", "ef_search": SEARCH_WIDTH}},
+            metadata={"eccos_format": FORMAT, "encoder": encoder, "dimensions": dimensions},
+        )
+
+
+def _chromadb() -> tuple[Any, Any]:
+    """The package, imported late, and settings that tell nobody anything."""
+    try:
+        import chromadb
+        from chromadb.config import Settings
+    except ImportError as error:
+        raise MissingDependencyError("chromadb", "a history in Chroma", "pip install chromadb") from error
+    return chromadb, Settings(anonymized_telemetry=False)
+
+
+def translated(place: str, question: Callable[[], Answer]) -> Answer:
+    """The answer of Chroma, its errors as `HistoryError`."""
+    import httpx
+    from chromadb.errors import ChromaError
+
+    try:
+        return question()
+    except HistoryError:
+        raise
+    except httpx.HTTPError as error:
+        raise HistoryError(f"{place} does not answer ({type(error).__name__}: {error})") from error
+    except (ChromaError, ValueError, OSError, RuntimeError) as error:
+        raise HistoryError(f"{place}: {error}") from error

@@ -1,0 +1,82 @@
+"""A history in this process's memory: exact, and gone when the process ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from eccos_core.domain import Float32Array, Outcome, OutcomeTable
+from eccos_core.errors import InputError
+from eccos_core.history.rows import Row, check_vectors, rows_of, table_from
+from eccos_core.protocols import Neighbours
+
+_QUERIES_PER_CHUNK = 256  # so that similarities of many queries to many rows take little memory
+
+
+class MemoryHistory:
+    """Questions in the order of their arrival, vectors in one array; neighbours are found exactly.
+
+    `encoder` is the name of the encoder that makes the vectors, `dimensions` its D. Safe for several threads.
+    """
+
+    def __init__(self, encoder: str, dimensions: int) -> None:
+        self.encoder = encoder
+        self.dimensions = dimensions
+        self._lock = threading.Lock()
+        self._rows: list[Row] = []
+        self._places: dict[str, int] = {}
+        self._vectors = np.empty((0, dimensions), dtype=np.float32)  # its first len(self._rows) rows are filled
+
+    def add(self, outcomes: Sequence[Outcome], vectors: Float32Array) -> int:
+        """Add outcomes; see `HistoryStore.add`."""
+        array = check_vectors(vectors, len(outcomes), self.dimensions)
+        arriving = rows_of(outcomes)
+        new = 0
+        with self._lock:
+            for key, (row, place) in arriving.items():
+                known = self._places.get(key)
+                if known is None:
+                    self._append(key, row, array[place])
+                    new += len(row.scores)
+                else:
+                    new += len(row.scores.keys() - self._rows[known].scores.keys())
+                    self._rows[known].scores.update(row.scores)
+                    self._rows[known].labels.update(row.labels)
+        return new
+
+    def nearest(self, vectors: Float32Array, k: int) -> Neighbours:
+        """The k most similar questions, exactly; equal ones in the order of their arrival."""
+        if k < 1:
+            raise InputError(f"k is {k}, must be >= 1")
+        queries = check_vectors(vectors, None, self.dimensions)
+        with self._lock:
+            known = self._vectors[: len(self._rows)]
+        k = min(k, len(known))
+        indices = np.empty((len(queries), k), dtype=np.int64)
+        similarity = np.empty((len(queries), k))
+        for start in range(0, len(queries) if k else 0, _QUERIES_PER_CHUNK):
+            chunk = slice(start, start + _QUERIES_PER_CHUNK)
+            cosine = queries[chunk] @ known.T
+            best = np.sort(np.argpartition(-cosine, k - 1, axis=1)[:, :k], axis=1)
+            found = np.take_along_axis(cosine, best, axis=1)
+            order = np.argsort(-found, axis=1, kind="stable")
+            indices[chunk] = np.take_along_axis(best, order, axis=1)
+            similarity[chunk] = np.take_along_axis(found, order, axis=1)
+        return Neighbours(indices, np.clip(similarity, -1, 1))
+
+    def table(self) -> tuple[OutcomeTable, Float32Array]:
+        """All outcomes and vectors, row by row. Rows are only ever appended: a row's index never changes."""
+        with self._lock:
+            return table_from(self._rows), self._vectors[: len(self._rows)].copy()
+
+    def _append(self, key: str, row: Row, vector: Float32Array) -> None:
+        place = len(self._rows)
+        if place == len(self._vectors):
+            grown = np.empty((max(64, 2 * place), self.dimensions), dtype=np.float32)
+            grown[:place] = self._vectors
+            self._vectors = grown
+        self._vectors[place] = vector
+        self._places[key] = place
+        self._rows.append(row)

@@ -1,0 +1,291 @@
+"""What only a lasting history can do: open again, be shared, be killed. And ingestion into it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eccos_core.domain import Float32Array, Outcome, OutcomeTable
+from eccos_core.encoders import SurfaceEncoder
+from eccos_core.errors import DataError, HistoryError
+from eccos_core.history import ChromaHistory, MemoryHistory
+from eccos_core.ingesting import IngestReport, ingest
+from eccos_core.outcomes import read_outcomes, write_outcomes
+
+
+def questions(count: int, models: Sequence[str] = ("a", "b")) -> OutcomeTable:
+    rng = np.random.default_rng(count)
+    shape = (count, len(models))
+    return OutcomeTable(
+        question_ids=tuple(f"q{i}" for i in range(count)),
+        queries=tuple(f"What is {i} times {i * i}? {'x' * (i % 17)}" for i in range(count)),
+        models=tuple(models),
+        quality=rng.integers(0, 2, shape).astype(float),
+        input_tokens=rng.integers(1, 99, shape).astype(float),
+        output_tokens=rng.integers(1, 999, shape).astype(float),
+        labels={"dataset": ("times",) * count},
+    )
+
+
+def same(first: tuple[OutcomeTable, Float32Array], second: tuple[OutcomeTable, Float32Array]) -> None:
+    def by_query(table: OutcomeTable, vectors: Float32Array) -> tuple[OutcomeTable, Float32Array]:
+        order = np.argsort(np.array(table.queries))
+        return table.rows(order), vectors[order]
+
+    (one, vectors_one), (two, vectors_two) = by_query(*first), by_query(*second)
+    assert (one.queries, one.question_ids, dict(one.labels)) == (two.queries, two.question_ids, dict(two.labels))
+    columns = [two.models.index(model) for model in one.models]
+    for name in ("quality", "input_tokens", "output_tokens"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name)[:, columns])
+    np.testing.assert_allclose(vectors_one, vectors_two, atol=1e-6)
+
+
+def persistent(folder: Path, encoder: str = "surface:v1", dimensions: int = 18) -> ChromaHistory:
+    return ChromaHistory.persistent(folder / "history", encoder, dimensions)
+
+
+# ------------------------------------------------------------------------------------------------------ opening again
+
+
+def test_a_history_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
+    store = persistent(tmp_path)
+    ingest(questions(40), store, SurfaceEncoder())
+    before = store.table()
+    asked = SurfaceEncoder().encode(["What is 7 times 49?"])
+    neighbours = store.nearest(asked, 5)
+    store.close()
+    again = persistent(tmp_path)
+    same(again.table(), before)
+    assert again.table()[0].queries == before[0].queries, "and the rows keep their numbers"
+    np.testing.assert_array_equal(again.nearest(asked, 5).indices, neighbours.indices)
+
+
+def test_another_encoder_is_refused_and_both_are_named(tmp_path: Path) -> None:
+    persistent(tmp_path).close()
+    with pytest.raises(HistoryError, match=r"made with the encoder 'surface:v1' \(18 .* this one is 'other' \(18\)"):
+        persistent(tmp_path, "other")
+    with pytest.raises(HistoryError, match=r"'surface:v1' \(18 dimensions\), and this one is 'surface:v1' \(20\)"):
+        persistent(tmp_path, "surface:v1", 20)
+
+
+def test_a_collection_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    import chromadb
+    from chromadb.config import Settings
+
+    settings = Settings(anonymized_telemetry=False)
+    chromadb.PersistentClient(str(tmp_path / "history"), settings=settings).create_collection("eccos")
+    with pytest.raises(HistoryError, match="was not made by this version of eccos"):
+        persistent(tmp_path)
+
+
+def test_a_place_where_no_history_can_be_is_a_history_error(tmp_path: Path) -> None:
+    (tmp_path / "history").write_text("a file")
+    with pytest.raises(HistoryError, match="history"):
+        persistent(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:9", "http://127.0.0.1:9"),
+        ("127.0.0.1:8000", "write http://host:port"),
+        ("http://", "write http://host:port"),
+        ("http://host:port", "damaged"),
+    ],
+)
+def test_a_server_that_is_not_there_is_a_history_error(url: str, said: str) -> None:
+    with pytest.raises(HistoryError) as caught:
+        ChromaHistory.server(url, "e", 18)
+    assert said in str(caught.value)
+
+
+def test_a_password_in_the_address_is_never_shown() -> None:
+    with pytest.raises(HistoryError) as caught:
+        ChromaHistory.server("http://ann:hunter2@127.0.0.1:9", "e", 18)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_row_of_another_writer_is_found_and_numbered() -> None:
+    """Two objects on one collection, as two processes on one server."""
+    first = ChromaHistory.in_memory("surface:v1", 18)
+    second = ChromaHistory(first._client, "surface:v1", 18, collection=first._collection.name, place="the same")
+    ingest(questions(20), first, SurfaceEncoder())
+    ingest(questions(40), second, SurfaceEncoder())
+    asked = SurfaceEncoder().encode([questions(40).queries[33]])
+    for store in (first, second):
+        index = store.nearest(asked, 1).indices[0, 0]
+        assert store.table()[0].queries[index] == questions(40).queries[33]
+
+
+def test_two_writers_with_different_models_of_one_question_lose_nothing() -> None:
+    first = ChromaHistory.in_memory("surface:v1", 18)
+    second = ChromaHistory(first._client, "surface:v1", 18, collection=first._collection.name, place="the same")
+    vector = SurfaceEncoder().encode(["same?"])
+    # both have seen the row without the other's outcome before they write
+    first.add([Outcome("q", "same?", "a", 1.0)], vector)
+    known = second._get(ids=None, include=["metadatas"])
+    assert len(known["ids"]) == 1
+    second.add([Outcome("q", "same?", "b", 0.0)], vector)
+    first.add([Outcome("q", "same?", "c", 0.5)], vector)
+    table, _ = second.table()
+    assert dict(zip(table.models, table.quality[0], strict=True)) == {"a": 1.0, "b": 0.0, "c": 0.5}
+
+
+def test_a_record_deleted_by_hand_leaves_a_table_without_holes() -> None:
+    store = ChromaHistory.in_memory("surface:v1", 18)
+    ingest(questions(10), store, SurfaceEncoder())
+    gone = store._get(ids=None, include=[])["ids"][3]
+    store._collection.delete(ids=[gone])
+    table, vectors = store.table()
+    assert (len(table), len(vectors)) == (9, 9)
+    for i, query in enumerate(table.queries):
+        assert store.nearest(SurfaceEncoder().encode([query]), 1).indices[0, 0] == i
+
+
+def test_a_damaged_record_is_named() -> None:
+    store = ChromaHistory.in_memory("surface:v1", 18)
+    ingest(questions(1), store, SurfaceEncoder())
+    key = store._get(ids=None, include=[])["ids"][0]
+    store._collection.update(ids=[key], metadatas=[{"outcome:a": "not json"}])
+    with pytest.raises(HistoryError, match=f"record '{key}' is damaged"):
+        store.table()
+
+
+def test_what_is_known_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ChromaHistory.in_memory("surface:v1", 18)
+    ingest(questions(5), store, SurfaceEncoder())
+
+    def refuse(**_: object) -> None:
+        raise AssertionError("nothing had changed")
+
+    monkeypatch.setattr(store._collection, "upsert", refuse)
+    monkeypatch.setattr(store._collection, "update", refuse)
+    assert ingest(questions(5), store, SurfaceEncoder()).new == 0
+
+
+# ----------------------------------------------------------------------------------------------------------- ingestion
+
+
+class Counting(SurfaceEncoder):
+    """Counts what is encoded."""
+
+    encoded = 0
+
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        self.encoded += len(texts)
+        return super().encode(texts)
+
+
+@pytest.mark.parametrize("kind", ["memory", "chroma"])
+def test_ingestion_is_idempotent_and_says_what_was_new(kind: str, tmp_path: Path) -> None:
+    store = MemoryHistory("surface:v1", 18) if kind == "memory" else persistent(tmp_path)
+    path = tmp_path / "o.jsonl.gz"
+    write_outcomes(path, questions(30))
+    encoder = Counting()
+    steps: list[tuple[int, int]] = []
+    report = ingest(path, store, encoder, progress=lambda done, total: steps.append((done, total)))
+    assert report == IngestReport(questions=30, outcomes=60, new=60)
+    assert steps == [(30, 30)]
+    before = store.table()
+    assert ingest(path, store, encoder) == IngestReport(30, 60, 0)
+    assert encoder.encoded == 30, "known texts are not encoded again"
+    same(store.table(), before)
+    assert ingest(questions(30, ("b", "c")), store, encoder).new == 30
+
+
+def test_what_is_ingested_is_what_the_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "o.jsonl"
+    write_outcomes(path, questions(30))
+    store = persistent(tmp_path)
+    ingest(path, store, SurfaceEncoder())
+    table = read_outcomes(path)
+    same(store.table(), (table, SurfaceEncoder().encode(table.queries)))
+
+
+def test_a_bad_file_adds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "o.jsonl"
+    write_outcomes(path, questions(3))
+    path.write_text(path.read_text() + '{"id": "z"}\n')
+    store = MemoryHistory("surface:v1", 18)
+    with pytest.raises(DataError, match=":4:"):
+        ingest(path, store, SurfaceEncoder())
+    assert len(store.table()[0]) == 0
+
+
+def test_importing_histories_loads_no_chromadb() -> None:
+    code = "import sys, eccos_core.history, eccos_core.ingesting; assert 'chromadb' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ------------------------------------------------------------------------------------------------------------- kill -9
+
+_INGEST = """
+    import json, sys
+    from pathlib import Path
+    import eccos_core.ingesting as ingesting
+    from eccos_core.encoders import SurfaceEncoder
+    from eccos_core.history import ChromaHistory
+
+    ingesting.QUESTIONS_PER_STEP = 100
+    store = ChromaHistory.persistent(sys.argv[1], "surface:v1", 18)
+    report = ingesting.ingest(
+        sys.argv[2], store, SurfaceEncoder(), progress=lambda done, total: print(done, total, flush=True)
+    )
+    print(json.dumps([report.questions, report.outcomes, report.new]))
+"""
+
+
+def _ingesting(folder: Path, path: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(_INGEST), str(folder), str(path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+def test_kill_9_in_the_middle_of_ingestion_loses_nothing_acknowledged(tmp_path: Path, steps: int) -> None:
+    table = questions(2000)
+    path = tmp_path / "o.jsonl"
+    write_outcomes(path, table)
+    folder = tmp_path / "history"
+
+    process = _ingesting(folder, path)
+    assert process.stdout is not None
+    done = 0
+    for _ in range(steps):
+        done = int(process.stdout.readline().split()[0])
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL
+    assert 0 < done < len(table), "it was killed half way"
+
+    survivor = persistent(tmp_path)
+    found, _ = survivor.table()
+    assert set(table.queries[:done]) <= set(found.queries)
+    row = {query: i for i, query in enumerate(found.queries)}
+    for i in range(done):
+        for j, model in enumerate(table.models):
+            assert found.quality[row[table.queries[i]], found.models.index(model)] == table.quality[i, j]
+    known = int((~np.isnan(found.quality)).sum())
+    survivor.close()
+
+    again = _ingesting(folder, path)
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert json.loads(output.splitlines()[-1]) == [2000, 4000, 4000 - known]
+
+    whole = persistent(tmp_path)
+    undisturbed = MemoryHistory("surface:v1", 18)
+    ingest(table, undisturbed, SurfaceEncoder())
+    same(whole.table(), undisturbed.table())
+    asked = SurfaceEncoder().encode(table.queries[::97])
+    found_now, expected = whole.nearest(asked, 3), undisturbed.nearest(asked, 3)
+    agree = np.isclose(found_now.similarity, expected.similarity, atol=1e-5)
+    assert agree[:, 0].all()
+    assert agree.mean() > 0.95, "HNSW is approximate among the many texts here that look alike"
