@@ -157,9 +157,8 @@ class LiteLLMBackend:
         arguments = {name: value for name, value in deployment.parameters.items() if name not in NOT_FOR_THE_CALL}
         arguments |= {name: value for name, value in request.parameters.items() if name not in DECIDED_HERE}
         arguments.setdefault("timeout", self._timeout_s)
-        if "metadata" in request.parameters and self._speaks_openai(deployment):
-            # LiteLLM keeps `metadata` for its own logs; the provider gets it in the body
-            arguments["extra_body"] = {"metadata": arguments.pop("metadata"), **(arguments.get("extra_body") or {})}
+        if self._speaks_openai(deployment):
+            self._pass_everything_on(arguments, request)
         return {
             **arguments,
             "model": deployment.litellm_model,
@@ -167,6 +166,19 @@ class LiteLLMBackend:
             "max_retries": 0,
             "num_retries": 0,
         }
+
+    def _pass_everything_on(self, arguments: dict[str, Any], request: Request) -> None:
+        """What LiteLLM would keep for itself, drop, or refuse for a model name that it does not know.
+
+        `metadata` it keeps for its own logs, `user` it drops without a word; others (`reasoning_effort`) it refuses,
+        where only the server behind the name can know.
+        """
+        kept_back = {name: arguments.pop(name) for name in ("metadata", "user") if name in request.parameters}
+        if kept_back:
+            arguments["extra_body"] = {**kept_back, **(arguments.get("extra_body") or {})}
+        asked = set(request.parameters) & set(self._litellm.constants.DEFAULT_CHAT_COMPLETION_PARAM_VALUES)
+        if asked:
+            arguments["allowed_openai_params"] = sorted(asked | set(arguments.get("allowed_openai_params") or ()))
 
     def _speaks_openai(self, deployment: DeploymentLike) -> bool:
         provider = deployment.parameters.get("custom_llm_provider") or deployment.litellm_model.partition("/")[0]
