@@ -147,11 +147,19 @@ def _read_named(name: str, params: Section, info: Section, around: Surroundings)
         ),
         price=read_price(filled_params, info, known, around.prices),
         facts=_facts(model, info, known or {}),
-        tags=info.names("tags", frozenset()) | filled_params.names("tags", frozenset()),
+        tags=info.names("tags", frozenset()) | _tags(filled_params),
         max_concurrency=_cap(filled_params, info),
         assume_like=info.text("assume_like", None),
         assumed_quality=info.number("assumed_quality", None, high=1.0),
     )
+
+
+def _tags(params: Section) -> frozenset[str]:
+    """LiteLLM's tags; they are shown wherever a model is, so they must not come from the environment."""
+    if params.hidden("tags"):
+        params.wrong("tags", "written in the file, because tags are shown")
+        return frozenset()
+    return params.names("tags", frozenset())
 
 
 def _known(model: str, params: Mapping[str, Any], info: Section, prices: PriceMap) -> Mapping[str, Any] | None:
@@ -206,7 +214,7 @@ def _provider(
     model: str, params: Mapping[str, Any], known: Mapping[str, Any] | None, prices: PriceMap, section: Section
 ) -> str:
     named = params.get("custom_llm_provider")
-    if isinstance(named, str) and named:
+    if isinstance(named, str) and (section.hidden("custom_llm_provider") is None or named in prices.providers):
         return named
     prefix, slash, _ = model.partition("/")
     if slash and (prefix == LOCAL[:-1] or section.hidden("model") is None or prefix in prices.providers):

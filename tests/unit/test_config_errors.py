@@ -316,6 +316,7 @@ def test_models_that_are_assumed_like_each_other_in_a_circle_are_a_problem(tmp_p
         ("history: {}", "eccos.history", "names no place; give exactly one of path, url, outcomes"),
         ("history: {path: a, url: 'http://h'}", "eccos.history", "has path and url; give exactly one of"),
         ("history: {url: 'localhost:8000'}", "eccos.history.url", "is not the address of a server"),
+        ("history: {url: 'http://:secret@h'}", "eccos.history.url", "credentials belong under headers"),
         ("history: {url: 'http://me:secret@h'}", "eccos.history.url", "credentials belong under headers"),
         ("history: {path: a, headers: {x: y}}", "eccos.history.headers", "are sent to a server only"),
         ("history: {path: a, collection: x}", "eccos.history.collection", "3 to 512 letters"),

@@ -28,71 +28,85 @@ values = st.recursive(
     ),
     max_leaves=4,
 )
-wrong = st.sampled_from(
-    [
-        {},
-        {"rpm": "os.environ/SECRET"},
-        {"model": "os.environ/SECRET"},
-        {"input_cost_per_token": "os.environ/SECRET"},
-        {"tags": "os.environ/SECRET"},
-        {"weight": ["os.environ/SECRET"]},
-        {"max_parallel_requests": 0},
-        {"api_base": "os.environ/UNSET"},
-        {"extra_headers": {"key": ["os.environ/SECRET"]}},
-        {"custom_llm_provider": "os.environ/SECRET"},
-    ]
-)
-ours = st.sampled_from(
-    [
-        {},
-        {"polcy": MARK},
-        {"policy": MARK},
-        {"history": MARK},
-        {"history": {"url": f"https://me:{MARK}@host"}},
-        {"history": {"url": "https://host", "headers": {"token": "os.environ/SECRET"}}},
-        {"history": {"url": "https://host", "headers": {"token": MARK}}},
-        {"history": {"url": "https://host", "headers": {"token": [MARK]}}},
-        {"tenants": MARK},
-        {"groups": [MARK]},
-    ]
-)
+FROM_ENVIRONMENT = [
+    {"rpm": "os.environ/SECRET"},
+    {"model": "os.environ/SECRET"},
+    {"model": "os.environ/SECRET", "input_cost_per_token": 1e-6},
+    {"input_cost_per_token": "os.environ/SECRET"},
+    {"tags": "os.environ/SECRET"},
+    {"tags": ["os.environ/SECRET"]},
+    {"weight": ["os.environ/SECRET"]},
+    {"custom_llm_provider": "os.environ/SECRET"},
+    {"base_model": "os.environ/SECRET"},
+    {"max_parallel_requests": 0, "api_key": "os.environ/SECRET"},
+    {"api_base": "os.environ/UNSET", "api_key": MARK},
+    {"extra_headers": {"key": ["os.environ/SECRET"]}},
+]
+OURS = [
+    {"polcy": MARK},
+    {"policy": MARK},
+    {"history": MARK},
+    {"history": {"url": f"https://me:{MARK}@host"}},
+    {"history": {"url": f"https://host?token={MARK}"}},
+    {"history": {"url": "https://host", "headers": {"token": "os.environ/SECRET"}}},
+    {"history": {"url": "https://host", "headers": {"token": MARK}}},
+    {"history": {"url": "https://host", "headers": {"token": [MARK]}}},
+    {"tenants": MARK},
+    {"groups": [MARK]},
+]
+
+
+@pytest.fixture
+def told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """All that anybody can see of a file: repr, errors, and both outputs of `eccos check`."""
+
+    def told_of(document: dict[str, Any], secret: str = MARK) -> str:
+        monkeypatch.setenv("SECRET", secret)
+        monkeypatch.delenv("UNSET", raising=False)
+        file = tmp_path / "eccos.yaml"
+        file.write_text(json.dumps(document))
+        try:
+            config = load_config(file)
+            told = repr(config) + str(config) + repr(config.litellm_sections) + repr(config.pool[0].deployments)
+        except ConfigError as error:
+            told = str(error) + repr(error) + repr(error.problems)
+        for options in ([], ["--json"]):
+            run(app, ["check", str(file), *options])
+            captured = capsys.readouterr()
+            told += captured.out + captured.err
+        return told
+
+    return told_of
+
+
+def pool_of(parameters: dict[str, Any]) -> dict[str, Any]:
+    info = {"free": True, "note": MARK, "more": {"token": MARK}}
+    return {
+        "model_list": [{"model_name": "m", "litellm_params": {"model": "openai/x", **parameters}, "model_info": info}]
+    }
+
+
+@pytest.mark.parametrize("parameters", FROM_ENVIRONMENT, ids=str)
+def test_what_comes_from_the_environment_is_never_shown(told_of, parameters: dict[str, Any]) -> None:
+    assert MARK not in told_of(pool_of(parameters))
+
+
+@pytest.mark.parametrize("ours", OURS, ids=str)
+def test_a_secret_at_a_wrong_place_is_not_repeated(told_of, ours: dict[str, Any]) -> None:
+    assert MARK not in told_of({**pool_of({}), "eccos": ours})
 
 
 @given(
     parameters=st.dictionaries(secret_keys, values, max_size=3),
-    wrong=wrong,
-    ours=ours,
-    settings_of_litellm=st.dictionaries(st.sampled_from(["general_settings", "environment_variables"]), values),
-    from_environment=secrets,
+    litellm=st.dictionaries(st.sampled_from(["general_settings", "environment_variables"]), values),
+    wrong=st.sampled_from([{}, *FROM_ENVIRONMENT]),
+    secret=secrets,
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_secret_is_shown_by_repr_errors_or_check(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    parameters: dict[str, Any],
-    wrong: dict[str, Any],
-    ours: dict[str, Any],
-    settings_of_litellm: dict[str, Any],
-    from_environment: str,
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_secret_is_shown_whatever_its_form_and_place(
+    told_of, parameters: dict[str, Any], litellm: dict[str, Any], wrong: dict[str, Any], secret: str
 ) -> None:
-    file = tmp_path / "eccos.yaml"
-    entry = {"model_name": "m", "litellm_params": {"model": "openai/x", **parameters, **wrong}}
-    entry["model_info"] = {"free": True, "note": MARK, **({"tokens": parameters} if parameters else {})}
-    file.write_text(json.dumps({"model_list": [entry], "eccos": ours, **settings_of_litellm}))
-    monkeypatch.setenv("SECRET", from_environment)
-    monkeypatch.delenv("UNSET", raising=False)
-    try:
-        config = load_config(file)
-        told = repr(config) + str(config) + repr(config.litellm_sections) + repr(config.pool[0].deployments)
-        assert set(parameters) <= set(config.pool[0].deployments[0].parameters) | set(wrong)
-    except ConfigError as error:
-        told = str(error) + repr(error) + repr(error.problems)
-    for options in ([], ["--json"]):
-        run(app, ["check", str(file), *options])
-        captured = capsys.readouterr()
-        told += captured.out + captured.err
-    assert MARK not in told
+    assert MARK not in told_of({**pool_of({**parameters, **wrong}), **litellm}, secret)
 
 
 def test_what_yaml_complains_about_is_not_quoted(tmp_path: Path) -> None:
