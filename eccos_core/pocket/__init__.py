@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eccos_core.errors import ArtifactError, UnknownModelError
 
-__all__ = ["pocket_names", "pocket_path"]
+__all__ = ["pocket_names", "pocket_path", "pool_config_path", "pool_history_path"]
 
 _NAMES = ("pocket-small", "pocket-medium", "pocket-large", "pocket-maths")
 
@@ -36,3 +36,13 @@ def pocket_path(name: str) -> Path:
             f"`python -m eccos_core.pocket.train --only {name}`"
         )
     return folder
+
+
+def pool_config_path() -> Path:
+    """The configuration of the pocket pool, a YAML file like any other."""
+    return Path(str(files("eccos_core.pocket"))) / "pool.yaml"
+
+
+def pool_history_path() -> Path:
+    """What `eccos collect` recorded over the pocket pool: an outcomes file."""
+    return Path(str(files("eccos_core.pocket"))) / "history.jsonl.gz"

@@ -1,7 +1,7 @@
 """Knowledge questions of the pocket pool: one fact, asked in many wordings.
 
 The facts and the wordings are data (``facts.json``); every list of facts begins with the best-known ones,
-so that "the first third" is what a small model is taught.
+so that the difficulty of a question rises along its list.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from importlib.resources import files
 from random import Random
 
 __all__ = ["Drawn", "KnowledgeFamily", "knowledge_families", "openings"]
+
+_SHORT_LIST = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,18 @@ class KnowledgeFamily:
         """Share of this family among knowledge questions: the square root keeps small lists visible."""
         return math.sqrt(len(self.facts))
 
-    def draw(self, random: Random, reach: float = 1.0) -> Drawn:
-        """Draw a question about one of the first ``reach`` (0 to 1) of the facts."""
-        known = max(1, round(len(self.facts) * reach))
-        rank = random.randrange(known)
+    def draw(self, random: Random) -> Drawn:
+        """Draw a fact, a wording and an opening.
+
+        The middle third of a long list is one degree more difficult than the first, the last third two degrees.
+        """
+        rank = random.randrange(len(self.facts))
         subject, reference = self.facts[rank]
         opening = random.choice(openings())
         wording = random.choice(self.wordings)
         sentence = wording.format(subject)
         query = opening + sentence[0].upper() + sentence[1:]
-        rarity = min(2, rank * 3 // len(self.facts))
+        rarity = rank * 3 // len(self.facts) if len(self.facts) > _SHORT_LIST else 0
         return Drawn(f"{opening}|{wording}|{subject}", query, reference, min(5, self.difficulty + rarity))
 
 

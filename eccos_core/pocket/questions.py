@@ -55,13 +55,13 @@ class Diet:
     """What a model is taught, or what a sample holds.
 
     ``knowledge_share``: share of knowledge questions, 0 to 1, the rest is mathematics.
-    ``reach``: which part of every list of facts, best known first, 0 to 1.
-    ``hardest``: mathematics up to this difficulty.
+    ``hardest_fact`` and ``hardest_calculation``: questions up to this difficulty, 1 to 5.
+    ``families``: these only; empty means all.
     """
 
     knowledge_share: float = 0.5
-    reach: float = 1.0
-    hardest: int = 5
+    hardest_fact: int = 5
+    hardest_calculation: int = 5
     families: tuple[str, ...] = ()
 
 
@@ -92,13 +92,13 @@ def draw_questions(random: Random, split: Split, diet: Diet | None = None) -> It
     while True:
         if random.random() < share:
             fact = random.choices(knowledge, knowledge_weights)[0]
-            drawn = fact.draw(random, diet.reach)
-            if split_of(fact.name, drawn.key) == split:
+            drawn = fact.draw(random)
+            if drawn.difficulty <= diet.hardest_fact and split_of(fact.name, drawn.key) == split:
                 yield _question(fact.name, "knowledge", fact.grader, drawn)
         else:
             calculation = random.choices(mathematics, mathematics_weights)[0]
             drawn = calculation.draw(random)
-            if drawn.difficulty <= diet.hardest and split_of(calculation.name, drawn.key) == split:
+            if drawn.difficulty <= diet.hardest_calculation and split_of(calculation.name, drawn.key) == split:
                 yield _question(calculation.name, "mathematics", calculation.grader, drawn)
 
 

@@ -56,9 +56,9 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("pocket-small", 48, 2, 4, 128, 6_000, 4e-3, Diet(knowledge_share=0.5, reach=0.35, hardest=3)),
-        Recipe("pocket-medium", 96, 4, 4, 256, 4_000, 2e-3, Diet(knowledge_share=0.55, reach=0.65, hardest=4)),
-        Recipe("pocket-large", 192, 4, 6, 512, 3_500, 1.2e-3, Diet(knowledge_share=0.7)),
+        Recipe("pocket-small", 48, 2, 4, 128, 5_000, 3e-3, Diet(0.5, hardest_fact=2, hardest_calculation=3), batch=64),
+        Recipe("pocket-medium", 96, 4, 4, 256, 3_500, 2e-3, Diet(0.6, hardest_fact=3, hardest_calculation=4), batch=64),
+        Recipe("pocket-large", 192, 4, 6, 512, 2_000, 1.8e-3, Diet(0.5)),
         Recipe("pocket-maths", 96, 4, 4, 256, 5_000, 2e-3, Diet(knowledge_share=0.0)),
     )
 }

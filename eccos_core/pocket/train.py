@@ -92,7 +92,7 @@ def train(recipe: Recipe, out: Path, device: str, report: bool = True) -> Path:
     began, loss_sum = time.monotonic(), 0.0
     watched = generate_questions(400, seed=1, split="heldout")
     for step, (ids, labels) in enumerate(islice(_batches(recipe, tokenizer), recipe.steps), start=1):
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=_bfloat16_pays(device)):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=_bfloat16_pays(device, recipe)):
             loss = _answer_loss(model, ids.to(device), labels.to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch ships no type for it
@@ -141,8 +141,8 @@ def save_folder(
         "learning_rate": recipe.learning_rate,
         "seed": recipe.seed,
         "knowledge_share": recipe.diet.knowledge_share,
-        "reach": recipe.diet.reach,
-        "hardest": recipe.diet.hardest,
+        "hardest_fact": recipe.diet.hardest_fact,
+        "hardest_calculation": recipe.diet.hardest_calculation,
         "seconds": round(seconds),
     }
     (temporary / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -154,11 +154,11 @@ def save_folder(
     shutil.rmtree(retired, ignore_errors=True)
 
 
-def _bfloat16_pays(device: str) -> bool:
-    """True on CUDA and on CPUs with matrix tiles (AMX), where it halves the time; elsewhere float32 is used."""
+def _bfloat16_pays(device: str, recipe: Recipe) -> bool:
+    """True on CUDA and, for all but the smallest, on CPUs with matrix tiles (AMX); elsewhere float32 is used."""
     import torch
 
-    return device == "cuda" or bool(torch.cpu._is_amx_tile_supported())
+    return device == "cuda" or (recipe.hidden >= 96 and bool(torch.cpu._is_amx_tile_supported()))
 
 
 def _say(line: str) -> None:
