@@ -12,6 +12,7 @@ from eccos_core.cli.demo import demo
 from eccos_core.cli.evaluate import evaluate
 from eccos_core.cli.frame import run
 from eccos_core.cli.learn import fit, ingest
+from eccos_core.cli.plan import plan
 from eccos_core.cli.route import ask, route
 from eccos_core.cli.version import show_version
 
@@ -34,6 +35,7 @@ app.command("ingest", rich_help_panel=SET_UP)(ingest)
 app.command("fit", rich_help_panel=SET_UP)(fit)
 app.command("ask", rich_help_panel=ROUTE)(ask)
 app.command("route", rich_help_panel=ROUTE)(route)
+app.command("plan", rich_help_panel=ROUTE)(plan)
 app.command("demo", rich_help_panel=STUDY)(demo)
 app.command("evaluate", rich_help_panel=STUDY)(evaluate)
 app.command("version", rich_help_panel=OPERATE)(show_version)

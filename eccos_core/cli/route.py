@@ -32,7 +32,7 @@ TemperatureOption = Annotated[float | None, typer.Option("--temperature", help="
 
 def route(question: QuestionArgument, config: PoolOption = None, json: JsonOption = False) -> None:
     """Decide which model should answer a question, and say why; nothing is called."""
-    router = _router(config)
+    router = router_of(config)
     prepared, decision = router.explain(question)
     forecast = prepared.forecast
     if json:
@@ -79,7 +79,9 @@ def ask(
 ) -> None:
     """Answer a question with the cheapest model that is good enough."""
     given = {"max_tokens": max_tokens, "temperature": temperature}
-    completion = _router(config).complete(question, **{key: value for key, value in given.items() if value is not None})
+    completion = router_of(config).complete(
+        question, **{key: value for key, value in given.items() if value is not None}
+    )
     if json:
         print_json(completion_as_json(completion))
         return
@@ -109,7 +111,8 @@ def completion_as_json(completion: Completion) -> dict[str, Any]:
     return document
 
 
-def _router(config: Path | None) -> Router:
+def router_of(config: Path | None) -> Router:
+    """The router of a configuration file, or of the usual one, which is then named on standard error."""
     from eccos_core.build import build_router, usual_config
 
     chosen = config or usual_config()
