@@ -24,7 +24,6 @@ MOST_WORDS = 100_000  # remembered at once, about 15 MB; then it starts again
 LONGEST_WORD = 32  # bytes; longer ones are rarely words, and are not remembered
 
 _SPACES = b" \t\n\r"
-_CONTROL = bytes(code for code in (*range(32), 127) if code not in _SPACES)  # BERT's clean_text takes these out
 _MARKS = frozenset(string.punctuation.encode())
 _SPLIT = bytes(
     ord(" ") if code in _MARKS or code in _SPACES else ord(chr(code).lower()) if code < 128 else code
@@ -59,7 +58,7 @@ class DistinctTokens:
         raw = text.encode("ascii")
         ids: set[int] = set()
         known = self._words
-        for word in set(raw.translate(_SPLIT, _CONTROL).split(b" ")):
+        for word in set(raw.translate(_SPLIT).split(b" ")):
             ids.update(known[word] if word in known else self._learned(word))
         for mark in _MARKS.intersection(raw):
             ids.update(self._mark_ids[mark])
