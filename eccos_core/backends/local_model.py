@@ -5,6 +5,7 @@ Imports torch and transformers late; cheap to import.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +84,20 @@ def _plain_text(message: Message) -> str:
     return "".join(texts)
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def load_model(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
-    """Load a folder onto its device. Raises `BackendError` (unavailable) that says why it cannot be loaded."""
+    """Load a folder onto its device. Raises `BackendError` (unavailable) that says why it cannot be loaded.
+
+    Models are loaded one after the other: transformers fills its modules lazily, and two threads that do so at once
+    raise "cannot import name"; its progress bars are a global switch too.
+    """
+    with _ONE_AT_A_TIME:
+        return _load(name, folder, options)
+
+
+def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
