@@ -13,7 +13,6 @@ from eccos_core.cli.frame import console, print_json, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eccos_core.evaluation.contenders import Reading
     from eccos_core.evaluation.report import EvaluationReport
     from eccos_core.protocols import Encoder
 
@@ -43,11 +42,17 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Which N questions --tra
 EncoderOption = Annotated[
     str,
     typer.Option(
-        "--encoder", help="minilm, static, a sentence-transformers folder or name, or several joined with '+'."
+        "--encoder", help="minilm, static, surface, a sentence-transformers folder or name, or several joined with '+'."
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="Where the encoder runs: auto, cpu, cuda.")]
 
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="FILE", help="Where embeddings are kept; the user's cache unless given."),
+]
+
+TEXT, STATIC = "minilm+static+surface", "static+surface"
 _NUMBERS_FROM = 1  # the first column of every table is a name
 
 
@@ -63,8 +68,9 @@ def evaluate(
     train_data: TrainDataOption = None,
     train_rows: TrainRowsOption = None,
     seed: SeedOption = 0,
-    encoder: EncoderOption = "minilm+static",
+    encoder: EncoderOption = TEXT,
     device: DeviceOption = "auto",
+    cache: CacheOption = None,
 ) -> None:
     """Compare routers on recorded outcomes, without a single call.
 
@@ -74,6 +80,7 @@ def evaluate(
     from eccos_core.evaluation.baselines import BASELINES, DEFAULT_ROUTERS, contenders_named
     from eccos_core.evaluation.replay import Sample
     from eccos_core.evaluation.replay import evaluate as replay
+    from eccos_core.files import cache_folder
     from eccos_core.outcomes import read_outcomes, read_prices
 
     names = _names(routers) or [contender.name for contender in DEFAULT_ROUTERS]
@@ -81,6 +88,13 @@ def evaluate(
     outcomes = read_outcomes(data)
     learned_from = read_outcomes(train_data) if train_data is not None else None
     tariff = read_prices(prices, (learned_from or outcomes).models)
+    encoders = {
+        reading: _encoder(
+            encoder if reading == "text" else STATIC, device, cache or cache_folder() / "embeddings.sqlite"
+        )
+        for reading in dict.fromkeys(contender.reads for contender in contenders)
+        if reading != "none"
+    }
     with console().status("Reading ...") as status:
 
         def tell(stage: str, done: int, total: int) -> None:
@@ -90,7 +104,8 @@ def evaluate(
             outcomes,
             tariff,
             contenders,
-            _encoders(encoder, device, {contender.reads for contender in contenders}),
+            {reading: remembering for reading, (remembering, _) in encoders.items()},
+            timed={reading: bare for reading, (_, bare) in encoders.items()},
             dataset=data.name.removesuffix(".gz").removesuffix(".jsonl"),
             train=learned_from,
             sample=None if train_rows is None else Sample(train_rows, seed),
@@ -105,29 +120,32 @@ def _names(routers: Sequence[str] | None) -> list[str]:
     return [name.strip() for part in routers or () for name in part.split(",") if name.strip()]
 
 
-def _encoders(name: str, device: str, readings: set[Reading]) -> dict[Reading, Encoder]:
-    """The encoders that are read, each with its cache on disk; none is loaded that nobody reads."""
-    found: dict[Reading, Encoder] = {}
-    if "text" in readings:
-        found["text"] = _cached(name, device)
-    if "static" in readings:
-        found["static"] = _cached("static", device)
-    return found
-
-
-def _cached(name: str, device: str) -> Encoder:
-    import os
-
-    from eccos_core.build import build_encoder
-    from eccos_core.config import ConcatenatedConfig, SentenceTransformerConfig, StaticConfig
-    from eccos_core.encoders import CachedEncoder
-
-    threads = os.cpu_count() or 1  # thousands of texts at once, unlike a router's single requests
-    parts = tuple(
-        StaticConfig() if part == "static" else SentenceTransformerConfig(part, device=device, threads=threads)
-        for part in name.split("+")
+def _encoder(name: str, device: str, cache: Path) -> tuple[Encoder, Encoder]:
+    """An encoder that keeps on disk what is slow to encode, and the same one without that memory."""
+    from eccos_core.encoders import (
+        CachedEncoder,
+        ConcatenatedEncoder,
+        SentenceTransformerEncoder,
+        StaticEncoder,
+        SurfaceEncoder,
     )
-    return CachedEncoder(build_encoder(parts[0] if len(parts) == 1 else ConcatenatedConfig(parts)))
+
+    remembering: list[Encoder] = []
+    bare: list[Encoder] = []
+    for part in name.split("+"):
+        match part.strip():
+            case "static":
+                bare.append(StaticEncoder())
+            case "surface":
+                bare.append(SurfaceEncoder())
+            case other:
+                bare.append(SentenceTransformerEncoder(other, device=device))
+                remembering.append(CachedEncoder(bare[-1], cache))
+                continue
+        remembering.append(bare[-1])
+    if len(bare) == 1:
+        return remembering[0], bare[0]
+    return ConcatenatedEncoder(remembering), ConcatenatedEncoder(bare)
 
 
 def _write(

@@ -3,7 +3,7 @@
 The rules, in order, for the tokens of one recorded answer:
 
 1. Input tokens that are missing are those of the other models for the same question (their mean); where no model has
-   any, a quarter of the question's characters.
+   any, our own count of the question's tokens (cl100k).
 2. Output tokens that are missing are the mean of the same model's known ones, over the training rows.
 3. A model without a single known output token is charged for its input alone, and so are its forecasts: cost is what
    is known, and `notes` says for which models. Costs are then comparable only among such models.
@@ -18,8 +18,7 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, FloatArray, OutcomeTable
 from eccos_core.errors import InputError
-
-CHARACTERS_PER_TOKEN = 4
+from eccos_core.text import count_text_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,18 +71,10 @@ def filled_input_tokens(table: OutcomeTable) -> FloatArray:
     known = ~np.isnan(table.input_tokens)
     sums = np.where(known, table.input_tokens, 0.0).sum(axis=1)
     counts = known.sum(axis=1)
-    guesses = _guessed_tokens(table.queries)
-    rows = np.where(counts > 0, sums / np.maximum(counts, 1), guesses)
+    rows = sums / np.maximum(counts, 1)
+    for row in np.flatnonzero(counts == 0):
+        rows[row] = count_text_tokens(table.queries[row])
     return np.where(known, table.input_tokens, rows[:, None])
-
-
-def request_tokens(table: OutcomeTable) -> FloatArray:
-    """(R,) one input length per question, as a predictor gets it: the mean over the models."""
-    return np.asarray(filled_input_tokens(table).mean(axis=1), dtype=np.float64)
-
-
-def _guessed_tokens(queries: Sequence[str]) -> FloatArray:
-    return np.array([max(1.0, len(query) / CHARACTERS_PER_TOKEN) for query in queries], dtype=np.float64)
 
 
 def _notes(models: Sequence[str], known: BoolArray) -> tuple[str, ...]:

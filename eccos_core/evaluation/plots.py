@@ -81,8 +81,11 @@ def frontier_picture(
     return path
 
 
-def report_picture(report: EvaluationReport, path: str | Path, routers: Sequence[str] = ("hybrid",)) -> Path:
-    """`frontier_picture` of an evaluation report, with the frontiers of these routers."""
+def report_picture(report: EvaluationReport, path: str | Path, routers: Sequence[str] = ()) -> Path:
+    """`frontier_picture` of an evaluation report, with the frontiers of these routers: of eccos' best unless given."""
+    if not routers:
+        ranked = sorted(report.results.values(), key=lambda each: (each.role != "eccos", -each.score.area))
+        routers = [each.name for each in ranked if each.role in ("eccos", "baseline")][:1]
     singles = [
         Spot(result.name, *_thousand(result.score.frontier)[0])
         for result in report.results.values()

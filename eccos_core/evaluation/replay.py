@@ -9,12 +9,10 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from eccos_core.domain import Float32Array, Forecast, OutcomeTable
-from eccos_core.encoders.cached import CachedEncoder
 from eccos_core.errors import InputError
 from eccos_core.evaluation.calibration import calibration, length_error
 from eccos_core.evaluation.charging import Tariff, filled_input_tokens
@@ -54,15 +52,15 @@ def evaluate(
     dataset: str = "",
     train: OutcomeTable | None = None,
     sample: Sample | None = None,
-    cache: Path | None = None,
+    timed: Mapping[Reading, Encoder] | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Replay recorded outcomes through every contender, beside oracle, random mix and each single model.
 
     table: all outcomes, split by the hash of the id (`outcomes.split`); or, where `train` is given, the test rows
     alone, and its models must be among the table's. prices: (USD per input token, USD per output token) of every
-    model. encoders: one for every kind of vectors that a contender reads. cache: a file that keeps vectors by the
-    content of their texts (`CachedEncoder`). Rows without any outcome are left out.
+    model. encoders: one for every kind of vectors that a contender reads. timed: the same without a cache, whose time
+    for one question is measured (`encoders` unless given). Rows without any outcome are left out.
 
     Raises `InputError` when training or test rows are missing, for a missing price, and for a missing encoder.
     """
@@ -70,7 +68,7 @@ def evaluate(
     train, test = _split(table, train, sample)
     tariff = Tariff.of(prices, train)
     recorded = Recorded(test.models, test.quality, tariff.recorded_cost_usd(test), ~np.isnan(test.quality))
-    vectors, facts = _encoded(train, test, contenders, encoders, cache, report_progress)
+    vectors, facts = _encoded(train, test, contenders, encoders, timed or encoders, report_progress)
     results: dict[str, RouterResult] = {}
     for result in _references(recorded):
         results[result.name] = result
@@ -143,7 +141,7 @@ def _encoded(
     test: OutcomeTable,
     contenders: Sequence[Contender],
     encoders: Mapping[Reading, Encoder],
-    cache: Path | None,
+    timed: Mapping[Reading, Encoder],
     progress: Progress,
 ) -> tuple[dict[Reading, tuple[Float32Array, Float32Array]], dict[str, EncoderFacts]]:
     """(training vectors, test vectors) for every kind of vectors that is read; none are (rows, 0)."""
@@ -158,23 +156,18 @@ def _encoded(
         if reading not in encoders:
             raise InputError(f"router {contender.name!r} reads {reading!r} vectors, and no such encoder was given")
         encoder = encoders[reading]
-        encoded = _vectors(encoder, (*train.queries, *test.queries), cache, f"encoding ({reading})", progress)
+        encoded = _vectors(encoder, (*train.queries, *test.queries), f"encoding ({reading})", progress)
         vectors[reading] = (encoded[: len(train)], encoded[len(train) :])
-        facts[reading] = EncoderFacts(encoder.name, encoder.dimensions, _encode_ms(encoder, test.queries))
+        facts[reading] = EncoderFacts(encoder.name, encoder.dimensions, _encode_ms(timed[reading], test.queries))
     return vectors, facts
 
 
-def _vectors(
-    encoder: Encoder, texts: Sequence[str], cache: Path | None, stage: str, progress: Progress
-) -> Float32Array:
-    """(len(texts), D), in parts so that progress is seen; what the cache knows is not encoded again."""
-    remembering = CachedEncoder(encoder, cache) if cache is not None else None
+def _vectors(encoder: Encoder, texts: Sequence[str], stage: str, progress: Progress) -> Float32Array:
+    """(len(texts), D), in parts so that progress is seen."""
     parts = []
     for start in range(0, len(texts), _ENCODE_ROWS):
         progress(stage, start, len(texts))
-        parts.append((remembering or encoder).encode(texts[start : start + _ENCODE_ROWS]))
-    if remembering is not None:
-        remembering.close()
+        parts.append(encoder.encode(texts[start : start + _ENCODE_ROWS]))
     return np.concatenate(parts)
 
 

@@ -17,7 +17,7 @@ def table_of(input_tokens: list[list[float]], output_tokens: list[list[float]]) 
     rows = len(input_tokens)
     return OutcomeTable(
         question_ids=tuple(str(i) for i in range(rows)),
-        queries=tuple("x" * 40 for _ in range(rows)),
+        queries=tuple("one two three four five six seven" for _ in range(rows)),
         models=("a", "b"),
         quality=np.ones((rows, 2)),
         input_tokens=np.array(input_tokens, dtype=np.float64),
@@ -53,9 +53,9 @@ def test_one_model_without_output_tokens_is_named() -> None:
     assert tariff.output_known.tolist() == [True, False]
 
 
-def test_missing_input_tokens_are_those_of_the_other_models_or_a_quarter_of_the_characters() -> None:
+def test_missing_input_tokens_are_those_of_the_other_models_or_counted() -> None:
     filled = filled_input_tokens(table_of([[NAN, 30], [NAN, NAN]], [[1, 1], [1, 1]]))
-    assert filled.tolist() == [[30, 30], [10, 10]]
+    assert filled.tolist() == [[30, 30], [7, 7]]
 
 
 def test_a_missing_price_names_the_model_and_the_known_ones() -> None:

@@ -1,0 +1,106 @@
+"""`eccos evaluate` as people call it, on a small outcomes file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eccos_core.cli import app
+from eccos_core.cli.frame import run
+from eccos_core.domain import OutcomeTable
+from eccos_core.outcomes import write_outcomes
+
+MODELS = ("short", "long")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """300 questions: `short` answers those of one line, `long` answers all."""
+    queries = tuple(f"question {i}" + "\nwith\nmany\nlines" * (i % 2) for i in range(300))
+    table = OutcomeTable(
+        question_ids=tuple(f"q{i}" for i in range(300)),
+        queries=queries,
+        models=MODELS,
+        quality=np.array([[float(i % 2 == 0), 1.0] for i in range(300)]),
+        input_tokens=np.full((300, 2), 10.0),
+        output_tokens=np.full((300, 2), 10.0),
+    )
+    data, prices = tmp_path / "mine.jsonl.gz", tmp_path / "prices.json"
+    write_outcomes(data, table)
+    each = {"usd_per_million_input_tokens": 1, "usd_per_million_output_tokens": 1}
+    prices.write_text(json.dumps({"short": each, "long": {name: 50 * usd for name, usd in each.items()}}))
+    return data, prices
+
+
+def evaluate(files: tuple[Path, Path], *more: str) -> int:
+    return run(app, ["evaluate", "--data", str(files[0]), "--prices", str(files[1]), *more])
+
+
+def test_it_writes_every_kind_of_report(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = {kind: tmp_path / f"out.{kind}" for kind in ("json", "markdown", "html", "picture.png")}
+    options = [part for kind, path in outputs.items() for part in (f"--{kind.split('.')[0]}", str(path))]
+    assert evaluate(files, "--routers", "oracle,random_mix,prior,knn", "--encoder", "surface", *options) == 0
+    found = json.loads(outputs["json"].read_text())
+    assert found["dataset"] == "mine"
+    assert found["train"] + found["test"] == 300
+    assert list(found["routers"]) == ["oracle", "random_mix", "prior", "knn", "long", "short"]
+    oracle, knn = found["routers"]["oracle"], found["routers"]["knn"]
+    assert knn["cost_share"] == pytest.approx(oracle["cost_share"])  # the number of lines decides
+    assert found["encoders"]["text"]["name"] == "surface:v1"
+    assert "| knn |" in outputs["markdown"].read_text()
+    assert "plotly" in outputs["html"].read_text()
+    assert outputs["picture.png"].read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "best accuracy" in printed
+    assert "random_mix" in printed
+
+
+def test_json_to_a_dash_prints_json_and_nothing_else(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(files, "--routers", "prior", "--json", "-") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["best_single"] == {"model": "long", "accuracy": 1.0, "usd_per_1k": pytest.approx(1.0)}
+
+
+def test_fewer_training_rows_are_a_setting(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(files, "--routers", "prior", "--train-rows", "25", "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["train"] == 25
+
+
+def test_an_unknown_router_is_the_users_error(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(files, "--routers", "hybird") == 1
+    assert "did you mean 'hybrid'" in capsys.readouterr().err
+
+
+def test_a_missing_price_names_file_and_model(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    files[1].write_text('{"short": {"usd_per_million_input_tokens": 1, "usd_per_million_output_tokens": 1}}')
+    assert evaluate(files, "--routers", "prior") == 1
+    assert "no price for long" in capsys.readouterr().err
+
+
+def test_missing_data_names_the_file(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    files[0].unlink()
+    assert evaluate(files, "--routers", "prior") == 1
+    assert "mine.jsonl.gz: no such file" in capsys.readouterr().err
+
+
+def test_training_data_may_be_a_file_of_its_own(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = OutcomeTable(("t1",), ("another question",), MODELS, np.ones((1, 2)), np.ones((1, 2)), np.ones((1, 2)))
+    write_outcomes(tmp_path / "test.jsonl", table)
+    assert run(
+        app,
+        [
+            *("evaluate", "--data", str(tmp_path / "test.jsonl"), "--train-data", str(files[0])),
+            *("--prices", str(files[1]), "--routers", "prior", "--json", "-"),
+        ],
+    ) == 0  # fmt: skip
+    found = json.loads(capsys.readouterr().out)
+    assert (found["train"], found["test"]) == (300, 1)
