@@ -33,7 +33,7 @@ def load(name: str) -> tuple[Any, Any]:
 
 @cache
 def held_out() -> tuple[Question, ...]:
-    return tuple(generate_questions(200, seed=2_026, split="heldout"))
+    return tuple(generate_questions(500, seed=2_026, split="heldout"))
 
 
 @cache
@@ -124,8 +124,8 @@ def test_the_specialist_calculates() -> None:
 
 def test_more_parameters_are_right_more_often() -> None:
     small, medium, large = (Score.share(scores(f"pocket-{size}")) for size in ("small", "medium", "large"))
-    assert small + 0.08 < medium
-    assert medium + 0.04 < large
+    assert small + 0.06 < medium
+    assert medium + 0.02 < large
 
 
 def test_the_specialist_beats_the_largest_at_mathematics_and_knows_nothing_else() -> None:
