@@ -38,10 +38,12 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise InputError(f"retries: attempts is {self.attempts}, must be >= 1")
-        for name in ("first_wait_s", "longest_wait_s", "deadline_s"):
+        for name in ("first_wait_s", "longest_wait_s"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"retries: {name} is {value}, must be a finite number >= 0")
+        if not (math.isfinite(self.deadline_s) and self.deadline_s > 0):
+            raise InputError(f"retries: deadline_s is {self.deadline_s}, must be a finite number > 0")
 
     def wait_s(self, attempt: int, error: BackendError, draw: float) -> float:
         """Seconds to wait after the failed attempt number `attempt` (from 1). `draw` in [0, 1)."""
@@ -154,10 +156,18 @@ class _Course:
         }
 
     def bounded(self, request: Request) -> Request:
-        """The request with a timeout that ends at the deadline."""
-        left_s = max(0.001, self._ends - time.monotonic())
+        """The request with a timeout that ends before the deadline.
+
+        What is left is rounded down to the deadline itself, its half, its quarter and so on: HTTP clients are kept by
+        their timeout, and one with a new number for every call would open a connection for every call.
+        """
+        timeout_s = self._policy.deadline_s
+        if self.attempts > 1:
+            left_s = max(self._ends - time.monotonic(), 1e-3)
+            timeout_s *= 2.0 ** math.floor(math.log2(left_s / timeout_s))
         asked = request.parameters.get("timeout")
-        timeout_s = min(left_s, asked) if isinstance(asked, int | float) else left_s
+        if isinstance(asked, int | float) and asked <= timeout_s:
+            return request
         return replace(request, parameters={**request.parameters, "timeout": timeout_s})
 
     def counted(self, chunk: Chunk) -> Chunk:

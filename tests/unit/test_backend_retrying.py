@@ -92,12 +92,14 @@ def test_a_wait_that_would_pass_the_deadline_is_not_begun() -> None:
     assert (len(scripted.calls), waits.seconds) == (1, [])
 
 
-def test_each_call_gets_what_is_left_of_the_deadline() -> None:
-    retrying, scripted, _ = backend("because", policy=RetryPolicy(deadline_s=50))
+def test_each_call_gets_what_is_left_of_the_deadline_in_few_different_timeouts() -> None:
+    retrying, scripted, _ = backend(failure(), failure(), "because", policy=RetryPolicy(deadline_s=50))
     retrying.complete("m", REQUEST)
+    assert [request.parameters["timeout"] for _, request in scripted.calls] == [50, 25, 25]
     retrying.complete("m", Request.of("why?", parameters={"timeout": 3}))
-    assert 49 < scripted.calls[0][1].parameters["timeout"] <= 50
-    assert scripted.calls[1][1].parameters["timeout"] == 3
+    assert scripted.calls[-1][1].parameters["timeout"] == 3
+    retrying.complete("m", Request.of("why?", parameters={"timeout": 300}))
+    assert scripted.calls[-1][1].parameters["timeout"] == 50
 
 
 def test_a_stream_is_tried_again_only_before_its_first_piece() -> None:

@@ -1,0 +1,264 @@
+"""Serving under load and under faults, against our own OpenAI-compatible server: `python benchmarks/serving.py`.
+
+    overhead   eccos over plain `litellm.acompletion`, one call at a time and 64 at once, beside litellm.Router
+    load       2,000 concurrent requests over 4 models with caps of 8 to 64
+    faults     the same with 5 % of 429, 5 % of 500, 2 % resets, 2 % cut streams, 5 % random cancellations
+    soak       not run unless asked for (`soak --minutes 10`): memory after warm-up and at the end
+
+Encoder: the static one. Predictor: a fixed function of the vector, so that every model gets a share of the requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import random
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from eccos_core.backends import LiteLLMBackend, RetryingBackend, RetryPolicy
+from eccos_core.config.values import Deployment
+from eccos_core.decider import Decider
+from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, Priced, Request
+from eccos_core.encoders import StaticEncoder
+from eccos_core.errors import EccosError
+from eccos_core.optimizer import DualOptimizer
+from eccos_core.router import Router
+from eccos_core.testing import Faults, ModelServer
+from eccos_core.workload import WorkloadTracker
+
+CAPS = {"small": 64, "medium": 32, "large": 16, "huge": 8}
+REQUESTS = 2_000
+LATENCY_S = 0.05
+SEED = 11
+KEY = "sk-benchmark-0000"
+
+
+class FixedPredictor:
+    """Quality as a smooth function of the vector: which model is best depends on the question."""
+
+    models = tuple(CAPS)
+
+    def __init__(self, dimensions: int) -> None:
+        self._weights = np.random.default_rng(SEED).normal(size=(dimensions, len(CAPS)))
+
+    def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
+        quality = 1 / (1 + np.exp(-3 * (vectors @ self._weights)))
+        shape = quality.shape
+        return Forecast(
+            models=self.models,
+            quality=quality,
+            quality_se=np.full(shape, 0.05),
+            output_tokens=np.full(shape, 20.0),
+            output_tokens_high=np.full(shape, 40.0),
+            familiarity=np.ones(len(vectors)),
+        )
+
+
+def pool() -> list[Model]:
+    return [
+        Model(name, 1e-6 * 4**place, 4e-6 * 4**place, max_concurrency=cap)
+        for place, (name, cap) in enumerate(CAPS.items())
+    ]
+
+
+def make_router(server: ModelServer, encoder: StaticEncoder) -> Router:
+    models = pool()
+    ways = {m.name: [Deployment(f"openai/{m.name}", {"api_base": server.url, "api_key": KEY})] for m in models}
+    backend = RetryingBackend(LiteLLMBackend(ways, models), RetryPolicy(attempts=3, first_wait_s=0.05, deadline_s=60))
+    decider = Decider(models, encoder, FixedPredictor(encoder.dimensions), DualOptimizer(), stream_price=1e-3)
+    return Router(decider, backend, WorkloadTracker(models), Priced(1e-5), max_attempts=3, deadline_s=300)
+
+
+def question(number: int) -> str:
+    draw = random.Random(f"{SEED} {number}")
+    return f"Question {number}: " + " ".join(draw.choice(WORDS) for _ in range(12))
+
+
+WORDS = ("river", "market", "theorem", "copper", "season", "engine", "harvest", "planet", "letter", "bridge", "winter")
+
+
+async def timed(calls: Sequence[Callable[[], Awaitable[Any]]], concurrency: int) -> tuple[list[float], float]:
+    """Seconds of each call, and of all together."""
+    gate = asyncio.Semaphore(concurrency)
+    seconds: list[float] = []
+
+    async def one(call: Callable[[], Awaitable[Any]]) -> None:
+        async with gate:
+            started = time.perf_counter()
+            await call()
+            seconds.append(time.perf_counter() - started)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(one(call) for call in calls))
+    return seconds, time.perf_counter() - started
+
+
+async def overhead(encoder: StaticEncoder, calls: int = 300, rounds: int = 3) -> dict[str, Any]:
+    import litellm
+
+    with ModelServer() as server:
+        router = make_router(server, encoder)
+        plain = {"model": "openai/small", "api_base": server.url, "api_key": KEY, "max_retries": 0}
+        their_router = litellm.Router(
+            model_list=[{"model_name": "small", "litellm_params": {**plain}}], num_retries=0, set_verbose=False
+        )
+        backend = router.backend
+
+        def messages(i: int) -> list[dict[str, str]]:
+            return [{"role": "user", "content": question(i)}]
+
+        contenders: dict[str, Callable[[int], Awaitable[Any]]] = {
+            "plain litellm.acompletion": lambda i: litellm.acompletion(messages=messages(i), **plain),
+            "our backend alone": lambda i: backend.acomplete("small", Request.of(question(i))),
+            "eccos": lambda i: router.acomplete(question(i)),
+            "litellm.Router": lambda i: their_router.acompletion(model="small", messages=messages(i)),
+        }
+        found: dict[str, Any] = {name: {"median_ms": [], "per_second": []} for name in contenders}
+        for call in contenders.values():  # warm up connections and caches
+            await timed([lambda i=i, call=call: call(i) for i in range(20)], 4)
+        for _ in range(rounds):  # interleaved, so that a busy machine hits all of them
+            for name, call in contenders.items():
+                gc.collect()
+                seconds, _ = await timed([lambda i=i, call=call: call(i) for i in range(calls)], 1)
+                found[name]["median_ms"].append(1e3 * statistics.median(seconds))
+            for name, call in contenders.items():
+                gc.collect()
+                _, whole_s = await timed([lambda i=i, call=call: call(i) for i in range(2 * calls)], 64)
+                found[name]["per_second"].append(2 * calls / whole_s)
+    table = {
+        name: {"median_ms": statistics.median(each["median_ms"]), "per_second": statistics.median(each["per_second"])}
+        for name, each in found.items()
+    }
+    base = table["plain litellm.acompletion"]
+    for each in table.values():
+        each["added_ms"] = each["median_ms"] - base["median_ms"]
+        each["throughput_lost"] = 1 - each["per_second"] / base["per_second"]
+    return table
+
+
+async def under_load(
+    encoder: StaticEncoder, faults: Faults | None, cancelled: float, requests: int = REQUESTS
+) -> dict[str, Any]:
+    draw = random.Random(SEED)
+    with ModelServer(latency_s=LATENCY_S, faults=faults) as server:
+        router = make_router(server, encoder)
+        await router.acomplete("a first question, to open connections")
+        server.reset()
+        outcomes: Counter[str] = Counter()
+
+        async def one(number: int) -> None:
+            streaming = number % 4 == 0
+            try:
+                if streaming:
+                    async for chunk in router.astream(question(number)):
+                        done = chunk.completion is not None
+                    outcomes["answered" if done else "ended without a completion"] += 1
+                else:
+                    completion = await router.acomplete(question(number))
+                    outcomes["answered" if completion.text else "empty"] += 1
+            except EccosError as error:
+                outcomes[type(error).__name__] += 1
+
+        started = time.perf_counter()
+        tasks = [asyncio.create_task(one(number)) for number in range(requests)]
+        for task in tasks:
+            if draw.random() < cancelled:
+                asyncio.get_running_loop().call_later(draw.random() * 5, task.cancel)
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, asyncio.CancelledError):
+                outcomes["cancelled"] += 1
+            elif isinstance(result, BaseException):
+                outcomes[f"UNEXPECTED {type(result).__name__}: {result}"] += 1
+        seconds = time.perf_counter() - started
+        gc.collect()
+        await asyncio.sleep(0.1)
+        seen, status = server.statistics(), router.workload.status()
+    most = {name: seen.most_at_once.get(name, 0) for name in CAPS}
+    return {
+        "seconds": seconds,
+        "outcomes": dict(outcomes),
+        "unaccounted": requests - sum(outcomes.values()),
+        "caps": CAPS,
+        "most_at_once_seen_by_the_server": most,
+        "cap_passed": {name: most[name] - cap for name, cap in CAPS.items() if most[name] > cap},
+        "slots_held_after": status.in_flight,
+        "waiting_after": status.waiting,
+        "server": asdict(seen),
+    }
+
+
+async def soak(encoder: StaticEncoder, minutes: float) -> dict[str, Any]:
+    """Steady traffic; resident memory after a fifth of the time and at the end."""
+    process = psutil.Process()
+    faults = Faults(0.05, 0.05, 0.02, 0.02, seed=SEED)
+    readings: list[tuple[float, float]] = []
+    with ModelServer(latency_s=0.02, faults=faults) as server:
+        router = make_router(server, encoder)
+        started, number = time.monotonic(), 0
+        while time.monotonic() - started < 60 * minutes:
+            batch = range(number, number + 200)
+            number += 200
+            await asyncio.gather(*(router.acomplete(question(i)) for i in batch), return_exceptions=True)
+            gc.collect()
+            readings.append((time.monotonic() - started, process.memory_info().rss / 2**20))
+        status = router.workload.status()
+    warm = [mib for at, mib in readings if at >= 12 * minutes]
+    head, tail = warm[: max(1, len(warm) // 10)], warm[-max(1, len(warm) // 10) :]
+    return {
+        "minutes": minutes,
+        "requests": number,
+        "mib_after_warm_up": statistics.median(head),
+        "mib_at_the_end": statistics.median(tail),
+        "growth": statistics.median(tail) / statistics.median(head) - 1,
+        "slots_held_after": status.in_flight,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["overhead", "load", "faults"])
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    encoder = StaticEncoder()
+    chances = Faults(too_many=0.05, broken=0.05, reset=0.02, cut=0.02, seed=SEED)
+    found: dict[str, Any] = {}
+    for part in arguments.parts:
+        match part:
+            case "overhead":
+                found[part] = asyncio.run(overhead(encoder))
+            case "load":
+                found[part] = asyncio.run(under_load(encoder, None, cancelled=0.0))
+            case "faults":
+                found[part] = asyncio.run(under_load(encoder, chances, cancelled=0.05))
+            case "soak":
+                found[part] = asyncio.run(soak(encoder, arguments.minutes))
+            case _:
+                parser.error(f"unknown part {part!r}")
+        print(part, json.dumps(found[part], indent=2), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2))
+    broken = [
+        part
+        for part, result in found.items()
+        if result.get("cap_passed") or result.get("slots_held_after") or result.get("unaccounted")
+    ]
+    if broken:
+        print(f"NOT AS PROMISED: {', '.join(broken)}")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
