@@ -40,7 +40,8 @@ class SentenceTransformerEncoder:
     threads each: on busy cores two torch threads of one call spin and wait (84 ms of CPU a question instead of 43).
 
     The model is loaded at the first text (10 s, most of it imports), or by `load()`; `name` and `dimensions` are known
-    before. Safe to call from several threads: tokenizing is serialised, the forward passes are not.
+    before. Safe to call from several threads: tokenizing is serialised (a fast tokenizer fails when two threads set its
+    truncation at once), the forward passes are not.
     """
 
     def __init__(

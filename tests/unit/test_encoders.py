@@ -89,8 +89,13 @@ def test_the_callers_torch_threads_are_left_as_they_were(tiny: Path) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        SentenceTransformerEncoder(str(tiny), threads=1).encode(["what is the sum"] * 40)
-        assert torch.get_num_threads() == 2
+        encoder = SentenceTransformerEncoder(str(tiny), threads=1)
+        used: list[int] = []
+        encoder.load().register_forward_pre_hook(lambda *_: used.append(torch.get_num_threads()))
+        for texts in (["what is the sum"], ["what is the sum"] * 40):
+            encoder.encode(texts)
+            assert torch.get_num_threads() == 2
+        assert set(used) == {1}
     finally:
         torch.set_num_threads(before)
 
@@ -442,6 +447,18 @@ def test_processes_share_one_file(tmp_path: Path) -> None:
     vectors = CachedEncoder(inner, path).encode([f"text {i}" for i in range(500)])
     assert inner.texts == []
     np.testing.assert_array_equal(vectors, SurfaceEncoder().encode([f"text {i}" for i in range(500)]))
+
+
+def test_two_who_encode_the_same_text_at_once_both_have_it(tmp_path: Path) -> None:
+    class Slow(Counting):
+        def encode(self, texts: Sequence[str]) -> Float32Array:
+            CachedEncoder(Counting(), tmp_path / "c.sqlite").encode(texts)  # the other is faster
+            return super().encode(texts)
+
+    texts = ["one", "two"]
+    np.testing.assert_array_equal(
+        CachedEncoder(Slow(), tmp_path / "c.sqlite").encode(texts), SurfaceEncoder().encode(texts)
+    )
 
 
 def test_the_cache_holds_no_text(tmp_path: Path) -> None:
