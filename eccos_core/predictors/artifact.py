@@ -1,0 +1,225 @@
+"""A fitted predictor on disk: one folder with `manifest.json` and `weights.safetensors`.
+
+The folder is written beside its place and then renamed, so that a reader finds the old predictor or the new one, whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eccos_core.domain import Float32Array
+from eccos_core.errors import ArtifactError
+from eccos_core.predictors.calibration import Calibration
+from eccos_core.predictors.clusters import FittedClusters
+from eccos_core.predictors.familiarity import Familiarity
+from eccos_core.predictors.kernel import FittedKernelRidge
+from eccos_core.predictors.length import Lengths
+from eccos_core.predictors.linear import FittedLinear
+from eccos_core.predictors.retrieval import FittedRetrieval
+from eccos_core.predictors.space import space_arrays, space_of
+from eccos_core.predictors.stacked import Doubt, StackedPredictor
+from eccos_core.predictors.stacking import Stack
+from eccos_core.predictors.study import Arrays, Fitted
+from eccos_core.predictors.targets import Signals
+from eccos_core.predictors.trained import FittedHeads
+
+FORMAT = "eccos-predictor"
+VERSION = 1
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+
+
+def save_predictor(predictor: StackedPredictor, folder: str | Path, *, encoder: str) -> Path:
+    """Writes the predictor to a folder, in place of what was there; `encoder`: the name of the encoder it reads.
+
+    Raises `ArtifactError` when the place is taken by something that is no predictor of ours.
+    """
+    from safetensors.numpy import save_file
+
+    folder = Path(folder)
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArtifactError(f"{folder}: exists and is no predictor of eccos; name another folder")
+    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        beside.mkdir(parents=True)
+        arrays = {name: np.ascontiguousarray(array) for name, array in _arrays_of(predictor).items()}
+        save_file(arrays, str(beside / WEIGHTS))
+        text = json.dumps(_manifest_of(predictor, encoder), indent=1, ensure_ascii=False)
+        (beside / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        _put_in_place(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def _put_in_place(fresh: Path, folder: Path) -> None:
+    """Renames; a folder that is there is moved aside for the moment in between."""
+    if not folder.exists():
+        fresh.rename(folder)
+        return
+    old = folder.with_name(f".{folder.name}.old.{uuid.uuid4().hex}")
+    folder.rename(old)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)
+
+
+def load_predictor(
+    folder: str | Path, *, encoder: str | None = None, models: Sequence[str] | None = None
+) -> StackedPredictor:
+    """The predictor that `save_predictor` wrote.
+
+    `encoder`: name of the encoder that will feed it; `models`: names of the pool, in any order (the forecast's columns
+    follow it), some of the fitted ones perhaps removed. Raises `ArtifactError` for another encoder, a model that it was
+    not fitted for, and a folder that is damaged, of another format or of a later version.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    try:
+        _check(folder, manifest, encoder, models)
+        predictor = _predictor_of(manifest, _read_arrays(folder))
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise ArtifactError(f"{folder}: the predictor is damaged ({error}); run `eccos fit` again") from error
+    return predictor if models is None else predictor.for_pool(models)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtifactError(f"{folder}: no predictor here ({MANIFEST} is missing); `eccos fit` writes one") from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); run `eccos fit` again") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ArtifactError(f"{path}: not a predictor of eccos (format is not {FORMAT!r})")
+    if manifest.get("version") != VERSION:
+        raise ArtifactError(
+            f"{path}: format version {manifest.get('version')}, this eccos reads version {VERSION}; "
+            "run `eccos fit` again with this version"
+        )
+    return manifest
+
+
+def _read_arrays(folder: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(str(folder / WEIGHTS)))
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{folder / WEIGHTS}: cannot be read ({error}); run `eccos fit` again") from error
+
+
+def _check(folder: Path, manifest: Mapping[str, Any], encoder: str | None, models: Sequence[str] | None) -> None:
+    if encoder is not None and encoder != manifest["encoder"]:
+        raise ArtifactError(
+            f"{folder}: fitted on vectors of encoder {manifest['encoder']!r}, this router reads with {encoder!r}; "
+            "configure that encoder, or run `eccos fit` again"
+        )
+    fitted = manifest["models"]
+    missing = [name for name in models or () if name not in fitted]
+    if missing:
+        raise ArtifactError(
+            f"{folder}: fitted for another pool: it does not know {', '.join(missing)} "
+            f"(it knows {', '.join(fitted)}); run `eccos fit` again"
+        )
+
+
+def _manifest_of(predictor: StackedPredictor, encoder: str) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": predictor.kind,
+        "encoder": encoder,
+        "dimensions": predictor.space.dimensions,
+        "models": list(predictor.models),
+        "questions": len(predictor.points),
+        "learners": [name for name, _ in predictor.learners],
+        "familiarity": {
+            "usual": predictor.familiarity.usual if np.isfinite(predictor.familiarity.usual) else None,
+            "fade": predictor.familiarity.fade,
+            "beyond": predictor.familiarity.beyond,
+        },
+        "typical_squared_distance": predictor.doubt.typical,
+    }
+
+
+def _arrays_of(predictor: StackedPredictor) -> dict[str, Any]:
+    signals, calibration, lengths, doubt = (
+        predictor.signals,
+        predictor.calibration,
+        predictor.lengths,
+        predictor.doubt,
+    )
+    arrays: dict[str, Any] = {f"space.{name}": array for name, array in space_arrays(predictor.space).items()}
+    arrays |= {"points": predictor.points, "stack": predictor.stack.weights}
+    arrays |= {f"signals.{name}": getattr(signals, name) for name in _SIGNALS}
+    arrays |= {f"calibration.{name}": getattr(calibration, name) for name in _CALIBRATION}
+    arrays |= {f"lengths.{name}": getattr(lengths, name) for name in _LENGTHS}
+    arrays |= {f"doubt.{name}": getattr(doubt, name) for name in _DOUBT}
+    for at, (_, learner) in enumerate(predictor.learners):
+        arrays |= {f"learner{at}.{name}": array for name, array in learner.arrays().items()}
+    return arrays
+
+
+_SIGNALS = ("mean_quality", "axes", "mean_log_tokens")
+_CALIBRATION = ("slope", "shift")
+_LENGTHS = ("slope", "shift", "above")
+_DOUBT = ("noise", "spread", "counts")
+
+
+def _predictor_of(manifest: Mapping[str, Any], arrays: Arrays) -> StackedPredictor:
+    signals = Signals(*(np.asarray(arrays[f"signals.{name}"], dtype=np.float64) for name in _SIGNALS))
+    points: Float32Array = np.asarray(arrays["points"], dtype=np.float32)
+    familiarity = manifest["familiarity"]
+    usual = familiarity["usual"]
+    doubt = [np.asarray(arrays[f"doubt.{name}"], dtype=np.float64) for name in _DOUBT]
+    return StackedPredictor(
+        kind=str(manifest["kind"]),
+        models=tuple(manifest["models"]),
+        space=space_of(_part(arrays, "space")),
+        points=points,
+        squared_lengths=np.einsum("nf,nf->n", points, points),
+        signals=signals,
+        learners=tuple(
+            (name, _learner_of(name, _part(arrays, f"learner{at}"), signals))
+            for at, name in enumerate(manifest["learners"])
+        ),
+        stack=Stack(np.asarray(arrays["stack"], dtype=np.float32)),
+        calibration=Calibration(*(np.asarray(arrays[f"calibration.{name}"], dtype=float) for name in _CALIBRATION)),
+        lengths=Lengths(*(np.asarray(arrays[f"lengths.{name}"], dtype=np.float64) for name in _LENGTHS)),
+        familiarity=Familiarity(
+            float("inf") if usual is None else float(usual), float(familiarity["fade"]), float(familiarity["beyond"])
+        ),
+        doubt=Doubt(*doubt, typical=float(manifest["typical_squared_distance"])),
+    )
+
+
+def _part(arrays: Arrays, prefix: str) -> dict[str, Any]:
+    return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{prefix}.")}
+
+
+def _learner_of(name: str, arrays: Arrays, signals: Signals) -> Fitted:
+    match name:
+        case "retrieval":
+            return FittedRetrieval.of(arrays)
+        case "kernel":
+            return FittedKernelRidge.of(arrays)
+        case "linear":
+            return FittedLinear.of(arrays)
+        case "clusters":
+            return FittedClusters.of(arrays)
+        case "trained":
+            return FittedHeads.of(arrays, signals)
+    raise ValueError(f"unknown base learner {name!r}")

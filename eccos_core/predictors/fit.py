@@ -1,0 +1,221 @@
+"""Learning: a table of outcomes and its vectors become a predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from eccos_core.domain import Float32Array, FloatArray, IntArray, OutcomeTable
+from eccos_core.errors import InputError, did_you_mean
+from eccos_core.predictors.calibration import fit_calibration, identity
+from eccos_core.predictors.clusters import Clusters
+from eccos_core.predictors.familiarity import Familiarity, fit_familiarity
+from eccos_core.predictors.kernel import KernelRidge
+from eccos_core.predictors.length import fit_lengths
+from eccos_core.predictors.linear import Linear
+from eccos_core.predictors.prior import ModelPrior, check_priors
+from eccos_core.predictors.retrieval import TYPICAL_RANK, Retrieval
+from eccos_core.predictors.space import NEAREST, Neighbourhood, Space, nearest_others
+from eccos_core.predictors.stacked import Doubt, StackedPredictor
+from eccos_core.predictors.stacking import Stack, fit_stack
+from eccos_core.predictors.study import Fitted, Learner, Study, deal_folds
+from eccos_core.predictors.targets import Targets, find_targets
+from eccos_core.predictors.trained import Heads
+
+Progress = Callable[[str], None]
+
+LEARNERS: Mapping[str, tuple[Learner, ...]] = {
+    "prior": (),
+    "retrieval": (Retrieval(),),
+    "kernel": (KernelRidge(),),
+    "linear": (Linear(),),
+    "clusters": (Clusters(),),
+    "trained": (Heads(),),
+    "hybrid": (Retrieval(), KernelRidge(), Linear(), Clusters(), Heads()),
+}
+LEAST_ROWS = 10  # questions; with fewer, every kind of predictor is the prior
+IMPUTATION_ROUNDS = 3  # of forecasts from filled outcomes and filled outcomes from forecasts
+
+
+def fit_predictor(
+    kind: str,
+    table: OutcomeTable,
+    vectors: Float32Array,
+    *,
+    priors: Mapping[str, ModelPrior] | None = None,
+    learners: Sequence[Learner] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> StackedPredictor:
+    """The predictor of a kind ("prior", "retrieval", "kernel", "linear", "clusters", "trained", "hybrid").
+
+    table: N questions x M models, NaN where an outcome is missing; vectors (N, D), row by row. `priors`: what to assume
+    of models with few outcomes or none. `learners`: base learners of your own instead of the kind's. The same input
+    and seed give the same predictor. Everything that is tuned is tuned on folds of these rows.
+
+    Raises `InputError` for an unknown kind, shapes that do not fit, an empty table, or a model with neither outcomes
+    nor a prior.
+    """
+    say = progress or (lambda _: None)
+    chosen = _learners_of(kind) if learners is None else tuple(learners)
+    table, vectors = _usable(table, vectors)
+    declared = dict(priors or {})
+    check_priors(table, declared)
+    lengths = _input_tokens(table)
+    space = Space.fit(vectors, lengths)
+    whole = space.whole(vectors, lengths)
+    points = space.points(whole)
+    chosen = chosen if len(table) >= LEAST_ROWS else ()
+    study = Study(
+        whole=whole,
+        points=points,
+        targets=find_targets(table, declared),
+        fold=deal_folds(len(table), seed),
+        others=_others(points) if chosen else _nobody(len(table)),
+        quality=table.quality,
+        log_tokens=np.log1p(table.output_tokens),
+        labels=_label_groups(table),
+        seed=seed,
+    )
+    if chosen:
+        study = _without_gaps(study, table, declared, say)
+    fitted, held_out = _learn(chosen, study, say)
+    return _assemble(kind, table, space, study, fitted, held_out)
+
+
+def _learners_of(kind: str) -> tuple[Learner, ...]:
+    if kind == "finetuned":
+        raise InputError(
+            "a fine-tuned predictor reads text, not vectors: train its encoder first with "
+            "eccos_core.predictors.finetuned.fine_tune, then fit any kind on the vectors of that encoder"
+        )
+    if kind not in LEARNERS:
+        raise InputError(
+            f"unknown kind of predictor {kind!r}{did_you_mean(kind, LEARNERS)}; there are: {', '.join(LEARNERS)}"
+        )
+    return LEARNERS[kind]
+
+
+def _usable(table: OutcomeTable, vectors: Float32Array) -> tuple[OutcomeTable, Float32Array]:
+    """The rows with at least one outcome; everything checked once."""
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if vectors.ndim != 2 or len(vectors) != len(table):
+        raise InputError(f"vectors have shape {vectors.shape}, the table has {len(table)} questions: one row for each")
+    if not np.isfinite(vectors).all():
+        raise InputError("vectors hold NaN or infinity, must be finite numbers")
+    if not table.models:
+        raise InputError("the table has no models; outcomes of at least one are needed")
+    known = ~np.isnan(table.quality)
+    if (table.quality[known] < 0).any() or (table.quality[known] > 1).any():
+        raise InputError("the table holds a quality outside [0, 1]")
+    useful = known.any(axis=1)
+    if not useful.any() and len(table):
+        raise InputError("the table holds no outcome at all: every quality is missing")
+    if not len(table):
+        raise InputError("the table has no questions; a predictor needs outcomes to learn from")
+    return (table, vectors) if useful.all() else (table.rows(useful), vectors[useful])
+
+
+def _input_tokens(table: OutcomeTable) -> FloatArray:
+    """(N,) mean input tokens over the models that counted them, NaN where none did."""
+    counted = ~np.isnan(table.input_tokens)
+    total = np.where(counted, table.input_tokens, 0.0).sum(axis=1)
+    return np.where(counted.any(axis=1), total / np.maximum(counted.sum(axis=1), 1), np.nan)
+
+
+def _others(points: Float32Array) -> Neighbourhood:
+    return nearest_others(points, NEAREST)
+
+
+def _nobody(rows: int) -> Neighbourhood:
+    return Neighbourhood(np.empty((rows, 0), dtype=np.int64), np.empty((rows, 0), dtype=np.float32))
+
+
+def _label_groups(table: OutcomeTable) -> dict[str, IntArray]:
+    """Label name -> (N,) number of the row's group, -1 where it has none."""
+    groups = {}
+    for name, values in table.labels.items():
+        known = sorted({value for value in values if value is not None})
+        number = {value: index for index, value in enumerate(known)}
+        if len(known) > 1:
+            groups[name] = np.array([-1 if v is None else number[v] for v in values], dtype=np.int64)
+    return groups
+
+
+def _without_gaps(study: Study, table: OutcomeTable, priors: Mapping[str, ModelPrior], say: Progress) -> Study:
+    """The study with missing outcomes filled from what the text lets expect, in a few rounds of forecast and fill."""
+    gaps = np.isnan(table.quality).any() or (
+        np.isnan(table.output_tokens).any() and not np.isnan(table.output_tokens).all()
+    )
+    if not gaps:
+        return study
+    for done in range(IMPUTATION_ROUNDS):
+        say(f"filling missing outcomes, round {done + 1} of {IMPUTATION_ROUNDS}")
+        _, opinions = KernelRidge(widths=(2.5,)).learn(study)
+        expected = fit_stack(opinions, study.targets.values).combine(opinions).astype(np.float64)
+        signals = study.targets.signals
+        targets = find_targets(table, priors, signals.quality(expected), signals.log_tokens(expected))
+        study = replace(study, targets=targets)
+    return study
+
+
+def _learn(
+    learners: Sequence[Learner], study: Study, say: Progress
+) -> tuple[tuple[tuple[str, Fitted], ...], Float32Array]:
+    """(what each base learner learnt, all their held-out opinions (N, L, C))."""
+    fitted: list[tuple[str, Fitted]] = []
+    held_out = [np.empty((len(study), 0, study.targets.values.shape[1]), dtype=np.float32)]
+    for number, learner in enumerate(learners, start=1):
+        say(f"{learner.name}, {number} of {len(learners)}")
+        learnt, opinions = learner.learn(study)
+        fitted.append((learner.name, learnt))
+        held_out.append(opinions)
+    return tuple(fitted), np.concatenate(held_out, axis=1)
+
+
+def _assemble(
+    kind: str,
+    table: OutcomeTable,
+    space: Space,
+    study: Study,
+    fitted: tuple[tuple[str, Fitted], ...],
+    held_out: Float32Array,
+) -> StackedPredictor:
+    """Stacks, calibrates and measures what was learnt, all on held-out opinions."""
+    targets: Targets = study.targets
+    stack = fit_stack(held_out, targets.values) if fitted else Stack(np.zeros((0, targets.values.shape[1]), np.float32))
+    signals = stack.combine(held_out).astype(np.float64)
+    raw, logs = targets.signals.quality(signals), targets.signals.log_tokens(signals)
+    calibration = fit_calibration(raw, table.quality) if fitted else identity(len(table.models))
+    quality = calibration.apply(raw)
+    squared_lengths = np.einsum("nf,nf->n", study.points, study.points)
+    left_out = np.einsum("nd,nd->n", study.whole, study.whole).astype(np.float64) - squared_lengths
+    return StackedPredictor(
+        kind=kind,
+        models=table.models,
+        space=space,
+        points=study.points if fitted else study.points[:0],
+        squared_lengths=squared_lengths if fitted else squared_lengths[:0],
+        signals=targets.signals,
+        learners=fitted,
+        stack=stack,
+        calibration=calibration,
+        lengths=fit_lengths(logs, table.output_tokens),
+        familiarity=fit_familiarity(study.others, left_out) if fitted else Familiarity(np.inf, 1.0, 0.0),
+        doubt=_doubt(table, quality, study),
+    )
+
+
+def _doubt(table: OutcomeTable, quality: FloatArray, study: Study) -> Doubt:
+    """How far held-out forecasts (N, M) were off, per model; a model without outcomes is as noisy as a coin."""
+    known = ~np.isnan(table.quality)
+    counts = known.sum(axis=0).astype(np.float64)
+    off = np.where(known, table.quality - quality, 0.0)
+    noise = ((off**2).sum(axis=0) + 0.25) / (counts + 1)
+    found = study.others.squared_distance
+    rank = min(TYPICAL_RANK, found.shape[1])
+    typical = max(float(np.median(found[:, rank - 1])), 1e-9) if rank else 1.0
+    spread = quality.var(axis=0) + 0.25 / (counts + 1)
+    return Doubt(noise, spread, counts, typical)

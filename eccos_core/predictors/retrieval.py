@@ -1,0 +1,77 @@
+"""ECCOS-R: what the models made of the most similar questions (ECCOS, arXiv 2502.20576, section 4.1).
+
+The paper takes the plain mean over k neighbours. Here neighbours are weighted by a kernel, and several neighbourhoods
+(k and bandwidth) form opinions that leaving-one-out weighs against each other, signal by signal; what no neighbourhood
+can tell gets no weight, and the forecast stays at the model's mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eccos_core.domain import Float32Array
+from eccos_core.predictors.space import Look, Neighbourhood, blocks
+from eccos_core.predictors.study import Arrays, Study
+
+# (k, bandwidth): bandwidth in units of the typical squared distance of the 16th neighbour; None: the plain mean
+NEIGHBOURHOODS: tuple[tuple[int, float | None], ...] = ((16, 0.3), (64, 0.3), (64, 0.6), (128, 0.6), (128, 1.5))
+TYPICAL_RANK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Kernel-weighted neighbours: one opinion for each (k, bandwidth) of `neighbourhoods`."""
+
+    neighbourhoods: Sequence[tuple[int, float | None]] = NEIGHBOURHOODS
+    name: str = "retrieval"
+
+    def learn(self, study: Study) -> tuple[FittedRetrieval, Float32Array]:
+        """Nothing is fitted but the unit of distance; held out by leaving each row out of its own neighbourhood."""
+        rank = min(TYPICAL_RANK, study.others.rows.shape[1])
+        far = study.others.squared_distance[:, rank - 1] if rank else np.ones(1)
+        typical = max(float(np.median(far)), 1e-9)
+        settings = np.array([[k, np.inf if width is None else width * typical] for k, width in self.neighbourhoods])
+        fitted = FittedRetrieval(settings, study.targets.values.astype(np.float32))
+        return fitted, fitted.opinions(study.others)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedRetrieval:
+    """settings (L, 2): k and squared-distance bandwidth (inf: plain mean); values (N, C): signals of the history."""
+
+    settings: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    values: Float32Array
+
+    def predict(self, look: Look) -> Float32Array:
+        """(R, L, C) kernel-weighted means of the neighbours' signals."""
+        return self.opinions(look.neighbourhood)
+
+    def opinions(self, near: Neighbourhood) -> Float32Array:
+        """(R, L, C) for neighbourhoods that are given."""
+        result = np.zeros((len(near.rows), len(self.settings), self.values.shape[1]), dtype=np.float32)
+        if near.rows.shape[1] == 0:
+            return result
+        for rows in blocks(len(near.rows)):
+            found = near.squared_distance[rows]
+            weights = np.stack([kernel(found, int(k), width) for k, width in self.settings], axis=1)
+            result[rows] = weights @ self.values[near.rows[rows]]
+        return result
+
+    def arrays(self) -> Arrays:
+        """Settings and the history's signals."""
+        return {"settings": self.settings, "values": self.values}
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> FittedRetrieval:
+        """What `arrays` described."""
+        return cls(np.asarray(arrays["settings"], dtype=np.float64), np.asarray(arrays["values"], dtype=np.float32))
+
+
+def kernel(squared_distance: Float32Array, k: int, width: float) -> Float32Array:
+    """(R, K) weights that sum to one: exp(-squared distance beyond the nearest / width) for the k nearest, else 0."""
+    weights = np.exp((squared_distance[:, :1] - squared_distance) * np.float32(1.0 / width))
+    weights[:, k:] = 0.0
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
