@@ -18,7 +18,7 @@ from typing import cast
 import numpy as np
 
 from eccos_core.build import Known, assemble, build_encoder, learn, remembering
-from eccos_core.config import load_config
+from eccos_core.config import Config, load_config
 from eccos_core.domain import Completion, FloatArray, IntArray, Model, OutcomeTable, QualityFloor, Request
 from eccos_core.evaluation.metrics import Recorded, Score, score_forecast, score_random_mix
 from eccos_core.files import read_json_lines
@@ -29,7 +29,6 @@ from eccos_core.pricing import cost_usd
 from eccos_core.router import Router
 
 QUESTIONS = 200
-DEFAULT_FLOOR_SHARE = 0.98  # of the best single model's mean quality on the training questions
 MAX_TOKENS = 24
 TIMED_DECISIONS = 50
 
@@ -70,7 +69,7 @@ class DemoReport:
 
 
 def run_demo(floor: float | None = None, *, questions: int = QUESTIONS, progress: Progress | None = None) -> DemoReport:
-    """Routes `questions` held-out questions under a quality floor (None: nearly the best single model's quality).
+    """Routes `questions` held-out questions under a quality floor (None: that of the pool's configuration).
 
     Raises `InfeasibleError` when the floor is out of reach.
     """
@@ -86,9 +85,9 @@ def run_demo(floor: float | None = None, *, questions: int = QUESTIONS, progress
     known = Known(train, remembering(encoder).encode(train.queries))
     say(f"learning from {len(train)} questions")
     router = assemble(config, encoder, learn(config, known), known)
-    policy = QualityFloor(
-        DEFAULT_FLOOR_SHARE * float(np.nanmean(train.quality, axis=0).max()) if floor is None else floor
-    )
+    policy = _policy(config, floor)
+    say("loading the models")
+    _warm_up(router)
 
     say(f"routing {len(test)} questions jointly and calling the models")
     asked = [
@@ -116,6 +115,20 @@ def run_demo(floor: float | None = None, *, questions: int = QUESTIONS, progress
         random_mix=score_random_mix(recorded),
         seconds=time.perf_counter() - started,
     )
+
+
+def _policy(config: Config, floor: float | None) -> QualityFloor:
+    """The floor that was asked for, else the pool's own."""
+    if floor is not None:
+        return QualityFloor(floor)
+    assert isinstance(config.policy, QualityFloor)
+    return config.policy
+
+
+def _warm_up(router: Router) -> None:
+    """Loads every model, so that what is measured afterwards is answering."""
+    for model in router.models:
+        router.complete(Request.of("What is 1 + 1?", allow=frozenset({model.name}), parameters={"max_tokens": 1}))
 
 
 def _graded(test: OutcomeTable, completions: Sequence[Completion]) -> list[float]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FloorOption = Annotated[
     float | None,
-    typer.Option("--floor", min=0.0, max=1.0, help="Least mean quality; without it 98 % of the best single model's."),
+    typer.Option("--floor", min=0.0, max=1.0, help="Least mean quality; without it the pool's own, 0.8."),
 ]
 QuestionsOption = Annotated[int, typer.Option("--questions", min=10, help="How many held-out questions to route.")]
 PictureOption = Annotated[Path, typer.Option("--picture", metavar="PNG", help="Where to write the picture.")]
