@@ -105,7 +105,7 @@ async def timed(calls: Sequence[Callable[[], Awaitable[Any]]], concurrency: int)
     return seconds, time.perf_counter() - started
 
 
-async def overhead(encoder: StaticEncoder, calls: int = 300, rounds: int = 3) -> dict[str, Any]:
+async def overhead(encoder: StaticEncoder, calls: int, rounds: int = 3) -> dict[str, Any]:
     import litellm
 
     with ModelServer() as server:
@@ -125,25 +125,27 @@ async def overhead(encoder: StaticEncoder, calls: int = 300, rounds: int = 3) ->
             "eccos": lambda i: router.acomplete(question(i)),
             "litellm.Router": lambda i: their_router.acompletion(model="small", messages=messages(i)),
         }
-        found: dict[str, Any] = {name: {"median_ms": [], "per_second": []} for name in contenders}
+        found: dict[str, Any] = {name: {"median_ms": [], "cpu_ms": [], "per_second": []} for name in contenders}
         for call in contenders.values():  # warm up connections and caches
             await timed([lambda i=i, call=call: call(i) for i in range(20)], 4)
         for _ in range(rounds):  # interleaved, so that a busy machine hits all of them
             for name, call in contenders.items():
                 gc.collect()
+                busy_s = time.process_time()
                 seconds, _ = await timed([lambda i=i, call=call: call(i) for i in range(calls)], 1)
+                found[name]["cpu_ms"].append(1e3 * (time.process_time() - busy_s) / calls)
                 found[name]["median_ms"].append(1e3 * statistics.median(seconds))
             for name, call in contenders.items():
                 gc.collect()
                 _, whole_s = await timed([lambda i=i, call=call: call(i) for i in range(2 * calls)], 64)
                 found[name]["per_second"].append(2 * calls / whole_s)
     table = {
-        name: {"median_ms": statistics.median(each["median_ms"]), "per_second": statistics.median(each["per_second"])}
-        for name, each in found.items()
+        name: {measure: statistics.median(values) for measure, values in each.items()} for name, each in found.items()
     }
     base = table["plain litellm.acompletion"]
     for each in table.values():
         each["added_ms"] = each["median_ms"] - base["median_ms"]
+        each["added_cpu_ms"] = each["cpu_ms"] - base["cpu_ms"]
         each["throughput_lost"] = 1 - each["per_second"] / base["per_second"]
     return table
 
@@ -230,6 +232,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["overhead", "load", "faults"])
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--calls", type=int, default=300, help="of each contender, in each of 3 rounds of `overhead`")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     encoder = StaticEncoder()
@@ -238,7 +241,7 @@ def main() -> int:
     for part in arguments.parts:
         match part:
             case "overhead":
-                found[part] = asyncio.run(overhead(encoder))
+                found[part] = asyncio.run(overhead(encoder, arguments.calls))
             case "load":
                 found[part] = asyncio.run(under_load(encoder, None, cancelled=0.0))
             case "faults":
