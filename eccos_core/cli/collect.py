@@ -76,8 +76,7 @@ def collect(
 ) -> None:
     """Ask every model every question, grade the answers, and write an outcomes file.
 
-    Stopped at any moment, even killed, and started again with the same options, it asks nothing again that was
-    answered.
+    Killed at any moment and started again with the same options, it never asks again what was answered.
     """
     from eccos_core.build import build_backend
     from eccos_core.collecting import read_questions

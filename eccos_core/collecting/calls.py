@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from eccos_core.backends.retrying import RetryPolicy
@@ -51,15 +51,25 @@ class PaidCalls:
         self._streak = dict.fromkeys(models, 0)
         self.made = 0
 
-    async def call(self, name: str, request: Request, cell: Cell, role: Role, keep: Keep) -> None:
+    async def afford(self, names: Sequence[str], request: Request) -> bool:
+        """Holds back the price of asking these models once each; False when the budget is reached.
+
+        A question is paid for as a whole, so that a budget does not end with many questions half done.
+        """
+        return await self._purse.reserve(*(self._dearest(name, request) for name in names))
+
+    async def call(
+        self, name: str, request: Request, cell: Cell, role: Role, keep: Keep, *, afforded: bool = False
+    ) -> None:
         """Calls a model, as often as the retry policy allows, and gives what it answers to `keep`.
 
-        The last failure is raised as `BackendError`; `BudgetReachedError` when no call is affordable any more.
+        `afforded`: the price of the first attempt was held back before. The last failure is raised as `BackendError`;
+        `BudgetReachedError` when no call is affordable any more.
         """
         attempt, started = 1, time.monotonic()
         while True:
             try:
-                await self._attempt(name, request, cell, role, keep)
+                await self._attempt(name, request, cell, role, keep, afforded=afforded and attempt == 1)
             except BackendError as error:
                 wait_s = self._retries.wait_s(attempt, error, random.random())  # noqa: S311 - jitter is no secret
                 late = time.monotonic() - started + wait_s > self._retries.deadline_s
@@ -74,23 +84,27 @@ class PaidCalls:
                 self._streak[name] = 0
                 return
 
-    async def _attempt(self, name: str, request: Request, cell: Cell, role: Role, keep: Keep) -> None:
-        async with self._slots[name]:
-            price = self._dearest(name, request)
-            if not await self._purse.reserve(price):
-                raise BudgetReachedError
-            spent, at_risk = 0.0, price  # until we know better: cancelled half way, it may be billed
-            try:
+    async def _attempt(
+        self, name: str, request: Request, cell: Cell, role: Role, keep: Keep, *, afforded: bool
+    ) -> None:
+        # money before a slot: who waits for money must not hold a slot that those in flight need
+        price = self._dearest(name, request)
+        if not afforded and not await self._purse.reserve(price):
+            raise BudgetReachedError
+        spent, at_risk = 0.0, 0.0
+        try:
+            async with self._slots[name]:
+                at_risk = price  # until we know better: cancelled half way, it may be billed
                 self._ledger.note(Asked(*cell, role, price))
                 self.made += 1
                 completion = await self._backend.acomplete(name, request)
                 spent, at_risk = completion.cost_usd, 0.0
                 await keep(completion)
-            except BackendError as error:
-                at_risk = self.at_risk(name, request, error)
-                raise
-            finally:
-                await self._purse.settle(price, spent=spent, at_risk=at_risk)
+        except BackendError as error:
+            at_risk = self.at_risk(name, request, error)
+            raise
+        finally:
+            await self._purse.settle(price, spent=spent, at_risk=at_risk)
 
     def _dearest(self, name: str, request: Request) -> float:
         try:

@@ -179,7 +179,8 @@ class _Run:
             async with asyncio.TaskGroup() as tasks:
                 for question in self._questions:
                     await self._window.acquire()
-                    if self._purse.exhausted:
+                    unanswered = self._progress.unanswered(question)
+                    if not await self._calls.afford(unanswered, question.request(self._parameters)):
                         break
                     tasks.create_task(self._question(question))
         except BaseExceptionGroup as group:
@@ -232,7 +233,7 @@ class _Run:
             self._progress.answered(answer)
 
         try:
-            await self._calls.call(model, request, cell, "answer", keep)
+            await self._calls.call(model, request, cell, "answer", keep, afforded=True)
         except BackendError as error:
             failure = Failure(*cell, digest, error.kind, str(error), self._calls.at_risk(model, request, error))
             await self._ledger.append(failure)

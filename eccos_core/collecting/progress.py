@@ -101,6 +101,10 @@ class Progress:
         """The models whose outcome of a question is still wanted."""
         return [model for model in self._models if (question.id, model) not in self._outcomes.outputs]
 
+    def unanswered(self, question: Question) -> list[str]:
+        """The models that have to be asked a question: no answer is on file, graded or not."""
+        return [model for model in self.missing(question) if (question.id, model) not in self._answers]
+
     def is_complete(self, question: Question) -> bool:
         """Whether every model's outcome of a question is known, be it a failure."""
         return not self.missing(question)

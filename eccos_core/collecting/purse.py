@@ -38,11 +38,15 @@ class Purse:
         self._in_flight = 0
         self._change = asyncio.Condition()
 
-    async def reserve(self, usd: float) -> bool:
-        """Holds back the price of a call, waiting for calls in flight where it does not fit beside them.
+    async def reserve(self, *prices: float) -> bool:
+        """Holds back the prices of calls, all or none, waiting for calls in flight where they do not fit beside them.
 
-        False when it does not fit although nothing is in flight: then nothing more is affordable, for anybody.
+        False when they do not fit although nothing is in flight: then nothing more is affordable, for anybody. Every
+        price that was held back has to be settled.
         """
+        if not prices:
+            return True
+        usd = sum(prices)
         async with self._change:
             while not self.exhausted and not self._fits(usd):
                 if self._in_flight == 0:
@@ -53,11 +57,11 @@ class Purse:
             if self.exhausted:
                 return False
             self._held += usd
-            self._in_flight += 1
+            self._in_flight += len(prices)
             return True
 
     async def settle(self, reserved: float, *, spent: float = 0.0, at_risk: float = 0.0) -> None:
-        """Gives a reservation back, and books what the call cost or may have cost."""
+        """Gives the reservation of one call back, and books what it cost or may have cost."""
         self.spent += spent
         self.at_risk += at_risk
         self._in_flight -= 1

@@ -13,6 +13,7 @@ from collecting_world import (
     USD_PER_OUTPUT_TOKEN,
     World,
     failure,
+    lines_of,
     model,
     question,
     run,
@@ -33,6 +34,33 @@ async def test_the_budget_is_never_passed(tmp_path: Path, budget: float) -> None
     assert collected.spent_usd == pytest.approx(world.billed_usd)
     assert collected.budget_reached
     assert collected.complete < 10
+
+
+async def test_a_budget_ends_with_whole_questions(tmp_path: Path) -> None:
+    world, out = World(pause=lambda name, text: asyncio.sleep(0.001)), tmp_path / "o.jsonl"
+    collected = await run(out, world, budget_usd=0.0006)
+    assert 2 <= collected.complete < 10
+    assert [len(line["outputs"]) for line in lines_of(out)] == [2] * collected.complete
+    assert sum(world.calls.values()) == 2 * collected.complete
+
+
+async def test_retries_and_judges_within_a_tight_budget_do_not_wait_for_each_other_for_ever(tmp_path: Path) -> None:
+    def fails(name: str, text: str, attempt: int) -> Exception | None:
+        return failure(name, "connection", retryable=True) if attempt == 1 else None
+
+    def answers(name: str, text: str) -> str:
+        return "Score: 5" if "Rubric:" in text else "4"
+
+    pool = (
+        model("strong", max_concurrency=1, max_output_tokens=20),
+        model("weak", max_concurrency=1, max_output_tokens=20),
+    )
+    asked = [question(number, {"name": "judge", "model": "strong"}) for number in range(10)]
+    for budget in (0.0005, 0.002, 0.004, 0.008):
+        world = World(answers=answers, fails=fails, pause=lambda name, text: asyncio.sleep(0.001))
+        running = run(tmp_path / f"{budget}.jsonl", world, asked, pool, budget_usd=budget)
+        collected = await asyncio.wait_for(running, timeout=60)
+        assert collected.spent_usd + collected.at_risk_usd <= budget
 
 
 async def test_a_larger_budget_goes_on_where_the_smaller_one_ended(tmp_path: Path) -> None:
