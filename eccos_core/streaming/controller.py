@@ -1,0 +1,216 @@
+"""One request at a time: argmin over models of cost - lambda * quality + mu, with lambda steered and limits guarded.
+
+Two layers. *Steering* moves the prices: lambda rises while the quality of the last window is under the floor and comes
+back while it is over, or falls while spending runs ahead of the budget rate; mu rises with occupancy, so that load
+spreads before a cap is hit. *Guarding* (see `guards`) narrows the models that the prices may choose from whenever a
+choice would break the floor of a window or the budget. Steering makes guarding rare; guarding makes promises.
+
+Lambda starts at its offline price and is never steered far below it: quality above the floor now is what pays for
+harder requests later, and nobody knows the order in which they come.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from eccos_core.domain import BoolArray, FloatArray
+from eccos_core.errors import InfeasibleError, InputError, Overloaded
+from eccos_core.streaming.guards import FloorTarget, QualityAccount, RateTarget, SpendingAccount
+from eccos_core.streaming.prices import StreamPrices
+
+_GAIN = 1.0  # lambda is multiplied by e when the last window is `tolerance` under the floor
+_MOST_MOVED = 4.0  # log of the largest factor by which steering moves lambda
+_PATIENCE = 5_000  # requests over which a lasting surplus moves lambda by a factor e
+_SPREAD_FROM = 0.5  # occupancy from which a model's slots have a price
+_SPREAD_QUALITY = 0.05  # ... which rises to this much quality at full occupancy
+
+
+@dataclass(frozen=True, slots=True)
+class StreamChoice:
+    """The model chosen (its index), and why. usd_per_quality: lambda at that moment.
+
+    `guarded`: the prices alone would have chosen another. `floor_met` is False where the floor was not attainable; the
+    request then got its best open model, and `note` says so.
+    """
+
+    model: int
+    quality: float
+    cost_usd: float
+    usd_per_quality: float
+    guarded: bool
+    floor_met: bool = True
+    note: str = ""
+
+
+class StreamController:
+    """Decides the requests of a stream, in order. Safe to call from several threads.
+
+    `clock` gives monotonic seconds. A model that is not open (down, full, not eligible) is never chosen; arrays may
+    grow by further models at any time.
+    """
+
+    def __init__(
+        self,
+        target: FloorTarget | RateTarget,
+        prices: StreamPrices,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.target = target
+        self._start = prices
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._urgent = 0.0  # log of the factor on lambda: what the last requests ask for
+        self._lasting = 0.0  # ... and what a lasting surplus allows
+        self._slots = prices.slots
+        self.quality = QualityAccount(target) if isinstance(target, FloorTarget) else None
+        self.spending = SpendingAccount(target, clock()) if isinstance(target, RateTarget) else None
+
+    @property
+    def usd_per_quality(self) -> float:
+        """Lambda now: USD per unit of quality."""
+        return self._start.quality * math.exp(self._urgent + self._lasting)
+
+    def decide(
+        self,
+        quality: FloatArray,
+        cost_usd: FloatArray,
+        open_models: BoolArray,
+        occupancy: FloatArray | None = None,
+    ) -> StreamChoice:
+        """The model of one request. quality, cost_usd (M,), open_models (M,) bool, occupancy (M,) in [0, 1] or None.
+
+        Raises `Overloaded` when no model is open, or when the budget of an hour or a day must first be earned (with the
+        seconds until then); `InfeasibleError` when the cheapest model costs more than the budget per request has left.
+        """
+        with self._lock:
+            if not open_models.any():
+                raise Overloaded("no model that may answer this request is open", retry_after_s=1.0)
+            usd_per_quality = self.usd_per_quality
+            value = np.where(open_models, self._values(quality, cost_usd, usd_per_quality, occupancy), np.inf)
+            free_choice = int(value.argmin())
+            if self.quality is not None:
+                return self._with_floor(self.quality, quality, cost_usd, open_models, value, free_choice)
+            assert self.spending is not None
+            return self._with_budget(self.spending, quality, cost_usd, open_models, value, free_choice)
+
+    def correct_cost(self, difference_usd: float) -> None:
+        """An answer cost `difference_usd` more than was predicted (less, when negative): the budget is in real USD."""
+        with self._lock:
+            if self.spending is not None:
+                self.spending.correct(difference_usd)
+
+    def _values(
+        self, quality: FloatArray, cost_usd: FloatArray, usd_per_quality: float, occupancy: FloatArray | None
+    ) -> FloatArray:
+        value: FloatArray = cost_usd - usd_per_quality * quality
+        if self._slots is not None:
+            if len(self._slots) < len(quality):  # the pool has grown
+                self._slots = np.concatenate([self._slots, np.zeros(len(quality) - len(self._slots))])
+            if len(self._slots) > len(quality):
+                raise InputError(f"the prices are for {len(self._slots)} models, the request has {len(quality)}")
+            value = value + self._slots
+        if occupancy is not None:
+            busy = np.maximum(occupancy - _SPREAD_FROM, 0.0) / (1 - _SPREAD_FROM)
+            value = value + usd_per_quality * _SPREAD_QUALITY * busy * busy
+        return value
+
+    def _with_floor(
+        self,
+        account: QualityAccount,
+        quality: FloatArray,
+        cost_usd: FloatArray,
+        open_models: BoolArray,
+        value: FloatArray,
+        free_choice: int,
+    ) -> StreamChoice:
+        best = float(quality[open_models].max())
+        need = account.need(best)
+        model = free_choice
+        if quality[model] < need.quality:
+            model = int(np.where(quality >= need.quality, value, np.inf).argmin())
+        choice = StreamChoice(
+            model,
+            float(quality[model]),
+            float(cost_usd[model]),
+            self.usd_per_quality,
+            model != free_choice,
+            need.attainable,
+            "" if need.attainable else self._missed(account),
+        )
+        account.add(choice.quality, best)
+        self._steer_by_quality(account)
+        return choice
+
+    def _missed(self, account: QualityAccount) -> str:
+        return (
+            f"the floor {account.target.alpha:.4g} is not attainable here with the models that are open: this request "
+            f"gets its best; the mean is {account.running_mean:.4f} so far, {account.window_mean():.4f} over the last "
+            f"{account.target.window}"
+        )
+
+    def _steer_by_quality(self, account: QualityAccount) -> None:
+        target = account.target
+        if account.count < target.window // 10:
+            return
+        under = (target.alpha - account.window_mean()) / target.tolerance
+        self._urgent = min(max(_GAIN * under, 0.0), _MOST_MOVED)
+        surplus = account.running_mean - target.alpha - target.tolerance / 2
+        if under < 0 and surplus > 0:
+            self._lasting -= 1 / _PATIENCE
+        else:
+            self._lasting = min(0.0, self._lasting + 10 / _PATIENCE)
+
+    def _with_budget(
+        self,
+        account: SpendingAccount,
+        quality: FloatArray,
+        cost_usd: FloatArray,
+        open_models: BoolArray,
+        value: FloatArray,
+        free_choice: int,
+    ) -> StreamChoice:
+        now_s = self._clock()
+        left = account.left_usd(now_s)
+        model = free_choice
+        if cost_usd[model] > left:
+            affordable = open_models & (cost_usd <= left)
+            if not affordable.any():
+                raise self._unaffordable(account, float(cost_usd[open_models].min()), left, now_s)
+            model = int(np.where(affordable, value, np.inf).argmin())
+        choice = StreamChoice(
+            model, float(quality[model]), float(cost_usd[model]), self.usd_per_quality, model != free_choice
+        )
+        account.add(choice.cost_usd)
+        self._steer_by_spending(account, now_s)
+        return choice
+
+    def _unaffordable(
+        self, account: SpendingAccount, cheapest: float, left: float, now_s: float
+    ) -> Overloaded | InfeasibleError:
+        target = account.target
+        wait_s = account.wait_s(cheapest, now_s)
+        if wait_s is not None:
+            return Overloaded(
+                f"the budget of {target.usd:.6g} USD per {target.per} is spent; the cheapest open model costs "
+                f"{cheapest:.6g} USD, which is earned in {wait_s:.1f} s",
+                retry_after_s=wait_s,
+            )
+        return InfeasibleError(
+            "budget rate",
+            max(left, 0.0),
+            cheapest,
+            f"the budget of {target.usd:.6g} USD per request has {max(left, 0.0):.6g} USD left for this request; the "
+            f"cheapest open model costs {cheapest:.6g} USD",
+        )
+
+    def _steer_by_spending(self, account: SpendingAccount, now_s: float) -> None:
+        """Lambda falls at once when less than 1 % of what was earned is left, and rises slowly while much is left."""
+        share = account.left_usd(now_s) / max(account.earned_usd(now_s), 1e-300)
+        self._urgent = max(-_MOST_MOVED, min(0.0, _GAIN * (share - 0.01) / 0.01))
+        self._lasting = min(max(self._lasting + (1 if share > 0.02 else -1) / _PATIENCE, 0.0), _MOST_MOVED)
