@@ -9,7 +9,7 @@ Axes: S settings, R questions, M models.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -73,10 +73,8 @@ class Frontier:
     accuracy: FloatArray
 
     def accuracy_at(self, cost_usd: FloatArray) -> FloatArray:
-        """Best accuracy at no more than each cost; 0 where the router has no setting that cheap: it cannot answer."""
-        reached = np.interp(cost_usd, self.cost_usd, self.accuracy)
-        affordable = cost_usd >= self.cost_usd[0] * (1 - 1e-9)  # sums in another order differ in the last digit
-        return np.asarray(np.where(affordable, reached, 0.0), dtype=np.float64)
+        """Best accuracy at no more than each cost; that of the cheapest setting where a cost is below it."""
+        return np.asarray(np.interp(cost_usd, self.cost_usd, self.accuracy), dtype=np.float64)
 
     def cost_of(self, accuracy: float) -> float | None:
         """Least mean USD per question that buys this accuracy; None when no setting reaches it."""
@@ -168,15 +166,17 @@ def score_points(cost_usd: FloatArray, accuracy: FloatArray, recorded: Recorded)
     """Area and cost shares of a router's operating points.
 
     `area`: mean over 200 equally spaced costs, from the cheapest single model's mean cost to the best single model's,
-    of the frontier's accuracy at no more than that cost. When cheapest and best are one model the interval is a point
-    and the area is the accuracy there. `cost_share`: cost on the frontier at a share of the best single model's
+    of the frontier's accuracy at no more than that cost. A router's cheapest setting takes what it forecasts to be
+    cheapest; where that turns out dearer than the cheapest single model it counts from there on (so that the reference
+    numbers of mathematics.md come out). When cheapest and best are one model the interval is a point and the area is
+    the accuracy there. `cost_share`: cost on the frontier at a share of the best single model's
     accuracy, over that model's cost; None where the accuracy is out of reach, or where the best model is free of
     charge (a share of nothing).
     """
     frontier = upper_hull(cost_usd, accuracy)
     best = recorded.best_single
-    low, high = recorded.single_cost_usd[recorded.cheapest_single], recorded.single_cost_usd[best]
-    area = float(frontier.accuracy_at(np.linspace(low, high, AREA_POINTS)).mean())
+    high = recorded.single_cost_usd[best]
+    area = float(frontier.accuracy_at(_costs_of_the_area(recorded)).mean())
     shares: dict[float, float | None] = {}
     for target in TARGETS:
         cost = frontier.cost_of(target * float(recorded.single_accuracy[best]))
@@ -199,6 +199,21 @@ def score_random_mix(recorded: Recorded) -> Score:
     """Tossing a coin between single models: their convex hull, which every router has to beat."""
     known = ~np.isnan(recorded.single_accuracy)
     return score_points(recorded.single_cost_usd[known], recorded.single_accuracy[known], recorded)
+
+
+def score_single(recorded: Recorded, model: int) -> Score:
+    """The score of one model for everything. It has a single setting, and buys nothing for less: its area counts 0
+    below its cost."""
+    cost, accuracy = recorded.single_cost_usd[model : model + 1], recorded.single_accuracy[model : model + 1]
+    score = score_points(cost, accuracy, recorded)
+    affordable = _costs_of_the_area(recorded) >= cost * (1 - 1e-9)  # sums in another order differ in the last digit
+    return replace(score, area=float(accuracy[0] * affordable.mean()))
+
+
+def _costs_of_the_area(recorded: Recorded) -> FloatArray:
+    """(200,) equally spaced costs from the cheapest single model's to the best single model's."""
+    cost = recorded.single_cost_usd
+    return np.linspace(cost[recorded.cheapest_single], cost[recorded.best_single], AREA_POINTS)
 
 
 def _column_means(values: FloatArray, observed: BoolArray) -> FloatArray:

@@ -22,8 +22,8 @@ from eccos_core.evaluation.metrics import (
     Score,
     score_choices,
     score_forecast,
-    score_points,
     score_random_mix,
+    score_single,
 )
 from eccos_core.evaluation.own import Eccos
 from eccos_core.evaluation.report import BestSingle, EncoderFacts, EvaluationReport, Latency, RouterResult, RouterRole
@@ -194,13 +194,13 @@ def _references(recorded: Recorded) -> list[RouterResult]:
 
 def _singles(recorded: Recorded, taken: set[str]) -> list[RouterResult]:
     """Each single model by its name, dearest accuracy first; a name that a router has is written `model:NAME`."""
-    accuracy, cost = recorded.single_accuracy, recorded.single_cost_usd
+    accuracy = recorded.single_accuracy
     order = [model for model in np.argsort(-accuracy) if not np.isnan(accuracy[model])]
     results = []
     for model in order:
         name = recorded.models[model]
-        score = score_points(cost[model : model + 1], accuracy[model : model + 1], recorded)
-        results.append(RouterResult(f"model:{name}" if name in taken else name, "single", score))
+        shown = f"model:{name}" if name in taken else name
+        results.append(RouterResult(shown, "single", score_single(recorded, int(model))))
     return results
 
 

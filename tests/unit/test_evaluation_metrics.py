@@ -18,6 +18,7 @@ from eccos_core.evaluation.metrics import (
     score_forecast,
     score_points,
     score_random_mix,
+    score_single,
     sweep,
     upper_hull,
 )
@@ -52,12 +53,21 @@ def test_the_oracle_pays_the_dear_model_only_where_it_helps() -> None:
     assert score.cost_share[1.0] == pytest.approx(2 / 3)
 
 
-def test_a_frontier_answers_nothing_below_its_cheapest_setting() -> None:
+def test_a_routers_cheapest_setting_counts_from_the_cheapest_models_cost_on() -> None:
     recorded = two_models()
-    score = score_points(np.array([2.0]), np.array([0.8]), recorded)
-    assert score.frontier.accuracy_at(np.array([1.0, 2.0, 3.0])).tolist() == [0.0, 0.8, 0.8]
-    assert score.area == pytest.approx(0.4)  # half of the costs from 1 to 3 are below 2
-    assert score.cost_share[0.9] is None
+    score = score_points(np.array([2.0, 3.0]), np.array([0.8, 1.0]), recorded)
+    assert score.frontier.accuracy_at(np.array([1.0, 2.0, 2.5, 9.0])) == pytest.approx([0.8, 0.8, 0.9, 1.0])
+    assert score.area == pytest.approx((0.8 + 0.9) / 2, abs=1e-3)
+    assert score.cost_share[0.9] == pytest.approx(2.5 / 3)
+    assert score_points(np.array([2.0]), np.array([0.8]), recorded).cost_share[0.9] is None
+
+
+def test_a_single_model_buys_nothing_for_less_than_it_costs() -> None:
+    recorded = recorded_of([[1, 0, 1], [0, 1, 1]], [[1, 2, 3], [1, 2, 3]])
+    assert score_single(recorded, 0).area == pytest.approx(0.5)  # the cheapest: all 200 costs
+    assert score_single(recorded, 1).area == pytest.approx(0.25)  # half of the costs from 1 to 3 are below 2
+    assert score_single(recorded, 2).area == pytest.approx(1 / 200)
+    assert score_single(recorded, 2).cost_share[1.0] == 1.0
 
 
 def test_points_under_the_hull_do_not_count() -> None:
