@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
+import numpy as np
+
 from eccos_core.batching import MOST_THREADS, acall_all, call_all
 from eccos_core.decider import Decider, Prepared
 from eccos_core.domain import (
@@ -23,13 +25,24 @@ from eccos_core.domain import (
     Message,
     Model,
     Policy,
+    Priced,
     Request,
 )
-from eccos_core.errors import BackendError, Overloaded
+from eccos_core.eligibility import eligible
+from eccos_core.errors import (
+    BackendError,
+    EccosError,
+    InfeasibleError,
+    NoEligibleModelError,
+    Overloaded,
+    RequestError,
+    UnknownModelError,
+)
 from eccos_core.journey import Journey
 from eccos_core.protocols import Backend, Workload
 from eccos_core.records import Records
 from eccos_core.tenants import Tenants
+from eccos_core.text import count_tokens
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
 
@@ -91,6 +104,35 @@ class Router:
             made.update(zip(rows, decided, strict=True))
         return [made[row] for row in range(len(asked))]
 
+    def route_each(
+        self, requests: Sequence[RequestLike], *, policy: Policy | None = None
+    ) -> list[Decision | EccosError]:
+        """`route`, but a request that no model may be asked has its error in its place instead of failing the batch.
+
+        The others are assigned jointly without it. What concerns them all together (a floor or budget out of reach,
+        too few slots) is raised as `InfeasibleError`.
+        """
+        try:
+            return list(self.route(requests, policy=policy))
+        except (RequestError, UnknownModelError, NoEligibleModelError, InfeasibleError):
+            refused = {row: error for row, each in enumerate(requests) if (error := self._refusal(each)) is not None}
+            if not refused:
+                raise
+        sound = [each for row, each in enumerate(requests) if row not in refused]
+        made = iter(self.route(sound, policy=policy) if sound else ())
+        return [refused[row] if row in refused else next(made) for row in range(len(requests))]
+
+    def _refusal(self, request: RequestLike) -> EccosError | None:
+        """Why no model may be asked this very request; None when one may."""
+        try:
+            asked = self._tenants.narrowed(Request.of(request))
+            eligible([asked], self.models, [count_tokens(asked.messages)])
+            if asked.min_quality is not None:
+                self.decider.assign(self.decider.prepare([asked]), Priced(0.0), np.ones(len(self.models), np.int64))
+        except (RequestError, UnknownModelError, NoEligibleModelError, InfeasibleError) as error:
+            return error
+        return None
+
     def _by_policy(self, asked: Sequence[Request], policy: Policy | None) -> dict[Policy, list[int]]:
         """Which rows are assigned together. A policy given with the call holds for all."""
         parts: dict[Policy, list[int]] = {}
@@ -111,32 +153,31 @@ class Router:
 
     # ---------------------------------------------------------------- complete
 
-    def complete(self, request: RequestLike, **parameters: Any) -> Completion:
+    def complete(self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any) -> Completion:
         """Decides, holds a slot and calls; a model that fails is followed by the next best of the same decision.
 
-        `parameters` are OpenAI call parameters. Raises `Overloaded`, `NoEligibleModelError`, `AttemptsExhausted`,
-        or the `BackendError` of a request that no model can take.
+        `parameters` are OpenAI call parameters. With `decision`, made before by `route` for this request, nothing is
+        decided anew: so a batch that was assigned jointly can be called one by one. Raises `Overloaded`,
+        `NoEligibleModelError`, `AttemptsExhausted`, or the `BackendError` of a request that no model can take.
         """
         asked = self._tenants.narrowed(_with_parameters(request, parameters))
-        prepared = self.decider.prepare([asked])
-        return self._call(self.workload.when_free(partial(self._set_out, prepared), self._patience(asked)))
+        return self._call(self._begun(asked, decision))
 
-    async def acomplete(self, request: RequestLike, **parameters: Any) -> Completion:
+    async def acomplete(
+        self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any
+    ) -> Completion:
         """The asynchronous twin of `complete`."""
         asked = self._tenants.narrowed(_with_parameters(request, parameters))
-        prepared = await asyncio.to_thread(self.decider.prepare, [asked])
-        journey = await self.workload.awhen_free(partial(self._set_out, prepared), self._patience(asked))
-        return await self._acall(journey)
+        return await self._acall(await self._abegun(asked, decision))
 
-    def stream(self, request: RequestLike, **parameters: Any) -> Iterator[Chunk]:
+    def stream(self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any) -> Iterator[Chunk]:
         """Chunks as they come; the last one carries the completion with its decision.
 
         A model that fails before its first chunk is followed by the next best; a stream that breaks later raises
         `StreamInterrupted`. The slot is released when the iterator ends, is closed, or is garbage-collected.
         """
         asked = self._tenants.narrowed(_with_parameters(request, parameters))
-        prepared = self.decider.prepare([asked], streaming=True)
-        with self.workload.when_free(partial(self._set_out, prepared), self._patience(asked)) as journey:
+        with self._begun(asked, decision, streaming=True) as journey:
             while True:
                 try:
                     self.workload.when_free(journey.hold, self._patience(asked))
@@ -146,11 +187,12 @@ class Router:
                 except (BackendError, Overloaded) as error:
                     journey.failed(error)
 
-    async def astream(self, request: RequestLike, **parameters: Any) -> AsyncIterator[Chunk]:
+    async def astream(
+        self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any
+    ) -> AsyncIterator[Chunk]:
         """The asynchronous twin of `stream`."""
         asked = self._tenants.narrowed(_with_parameters(request, parameters))
-        prepared = await asyncio.to_thread(self.decider.prepare, [asked], streaming=True)
-        with await self.workload.awhen_free(partial(self._set_out, prepared), self._patience(asked)) as journey:
+        with await self._abegun(asked, decision, streaming=True) as journey:
             while True:
                 try:
                     await self.workload.awhen_free(journey.hold, self._patience(asked))
@@ -207,6 +249,20 @@ class Router:
             slot.enter_context(self.workload.hold(decision.model))
         self.records.decided(prepared, [decision])
         return self._journey(prepared.requests[0], decision, slot)
+
+    def _begun(self, asked: Request, decision: Decision | None, *, streaming: bool = False) -> Journey:
+        """The journey of a request, decided now unless it was before."""
+        if decision is not None:
+            return self._journey(asked, decision)
+        prepared = self.decider.prepare([asked], streaming=streaming)
+        return self.workload.when_free(partial(self._set_out, prepared), self._patience(asked))
+
+    async def _abegun(self, asked: Request, decision: Decision | None, *, streaming: bool = False) -> Journey:
+        """The asynchronous twin of `_begun`."""
+        if decision is not None:
+            return self._journey(asked, decision)
+        prepared = await asyncio.to_thread(self.decider.prepare, [asked], streaming=streaming)
+        return await self.workload.awhen_free(partial(self._set_out, prepared), self._patience(asked))
 
     def _journey(self, request: Request, decision: Decision, slot: ExitStack | None = None) -> Journey:
         return Journey(request, decision, self.workload, self.records, most_attempts=self._max_attempts, slot=slot)

@@ -364,3 +364,39 @@ def test_a_conversation_stays_while_leaving_costs_more_than_it_saves() -> None:
     assert router.complete(Request.of(f"hard {long}", session_id="s")).model == "large"
     assert router.complete(Request.of(long, session_id="s")).model == "large"
     assert router.complete(Request.of(long, session_id="t")).model == "small"
+
+
+# ------------------------------------------------------------------------------------------------ decided before
+
+
+def test_a_decision_made_before_is_called_as_it_is() -> None:
+    router, backend = router_with()
+    made = router.route(["a hard one"], policy=QualityFloor(0.85))[0]
+    assert made.model == "large"
+    request = Request.of("an easy one")  # would go to small if it were decided now
+    assert router.complete(request, decision=made).decision == made
+    assert asyncio.run(router.acomplete(request, decision=made)).model == "large"
+    assert list(router.stream(request, decision=made))[-1].completion is not None
+    assert [model for model, _ in backend.calls] == ["large"] * 3
+    assert nothing_held(router)
+
+
+def test_a_request_that_no_model_may_answer_is_refused_in_its_place() -> None:
+    router, _ = router_with(policy=QualityFloor(0.7))
+    requests = [
+        Request.of("easy 1"),
+        Request.of("hard 1", allow=frozenset({"small"}), min_quality=0.5),
+        Request.of("hard 2", needs=frozenset({Capability.VISION})),
+        Request.of("hard 3"),
+    ]
+    easy, too_good, blind, hard = router.route_each(requests)
+    assert isinstance(too_good, InfeasibleError)
+    assert isinstance(blind, NoEligibleModelError)
+    # the two that are left meet the floor between them: (0.9 + 0.9) / 2, or (0.9 + 0.1) / 2 which is too little
+    assert (easy.model, hard.model) == ("small", "large")  # type: ignore[union-attr]
+
+
+def test_a_floor_out_of_reach_for_all_is_raised_also_by_route_each() -> None:
+    router, _ = router_with()
+    with pytest.raises(InfeasibleError, match="out of reach"):
+        router.route_each(["easy 1", "hard 1"], policy=QualityFloor(0.99))
