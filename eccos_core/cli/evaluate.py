@@ -49,8 +49,9 @@ DeviceOption = Annotated[str, typer.Option("--device", help="Where the encoder r
 
 CacheOption = Annotated[
     Path | None,
-    typer.Option("--cache", metavar="FILE", help="Where embeddings are kept; the user's cache unless given."),
+    typer.Option("--cache", metavar="FOLDER", help="Keeps embeddings and answers; the user's cache unless given."),
 ]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Fit every router again, whatever is kept.")]
 
 TEXT, STATIC = "minilm+static+surface", "static+surface"
 _NUMBERS_FROM = 1  # the first column of every table is a name
@@ -71,6 +72,7 @@ def evaluate(
     encoder: EncoderOption = TEXT,
     device: DeviceOption = "auto",
     cache: CacheOption = None,
+    fresh: FreshOption = False,
 ) -> None:
     """Compare routers on recorded outcomes, without a single call.
 
@@ -78,6 +80,7 @@ def evaluate(
     is charged what the models it chose really cost, and gets the quality they really had.
     """
     from eccos_core.evaluation.baselines import BASELINES, DEFAULT_ROUTERS, contenders_named
+    from eccos_core.evaluation.memory import AnswerMemory
     from eccos_core.evaluation.replay import Sample
     from eccos_core.evaluation.replay import evaluate as replay
     from eccos_core.files import cache_folder
@@ -88,10 +91,9 @@ def evaluate(
     outcomes = read_outcomes(data)
     learned_from = read_outcomes(train_data) if train_data is not None else None
     tariff = read_prices(prices, (learned_from or outcomes).models)
+    folder = cache or cache_folder()
     encoders = {
-        reading: _encoder(
-            encoder if reading == "text" else STATIC, device, cache or cache_folder() / "embeddings.sqlite"
-        )
+        reading: _encoder(encoder if reading == "text" else STATIC, device, folder / "embeddings.sqlite")
         for reading in dict.fromkeys(contender.reads for contender in contenders)
         if reading != "none"
     }
@@ -109,6 +111,7 @@ def evaluate(
             dataset=data.name.removesuffix(".gz").removesuffix(".jsonl"),
             train=learned_from,
             sample=None if train_rows is None else Sample(train_rows, seed),
+            memory=None if fresh else AnswerMemory(folder / "answers"),
             progress=tell,
         )
     _write(report, json=json, markdown=markdown, html=html, picture=picture)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from eccos_core.errors import InputError
 from eccos_core.evaluation.calibration import calibration, length_error
 from eccos_core.evaluation.charging import Tariff, filled_input_tokens
 from eccos_core.evaluation.contenders import Answer, Answerer, Contender, Exam, Lesson, Reading
+from eccos_core.evaluation.memory import AnswerMemory, key_of
 from eccos_core.evaluation.metrics import (
     Recorded,
     Score,
@@ -26,7 +27,7 @@ from eccos_core.evaluation.metrics import (
     score_single,
 )
 from eccos_core.evaluation.own import Eccos
-from eccos_core.evaluation.report import BestSingle, EncoderFacts, EvaluationReport, Latency, RouterResult, RouterRole
+from eccos_core.evaluation.report import BestSingle, EncoderFacts, EvaluationReport, Latency, RouterResult
 from eccos_core.outcomes import split, with_models
 from eccos_core.protocols import Encoder
 
@@ -53,6 +54,7 @@ def evaluate(
     train: OutcomeTable | None = None,
     sample: Sample | None = None,
     timed: Mapping[Reading, Encoder] | None = None,
+    memory: AnswerMemory | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Replay recorded outcomes through every contender, beside oracle, random mix and each single model.
@@ -60,7 +62,8 @@ def evaluate(
     table: all outcomes, split by the hash of the id (`outcomes.split`); or, where `train` is given, the test rows
     alone, and its models must be among the table's. prices: (USD per input token, USD per output token) of every
     model. encoders: one for every kind of vectors that a contender reads. timed: the same without a cache, whose time
-    for one question is measured (`encoders` unless given). Rows without any outcome are left out.
+    for one question is measured (`encoders` unless given). memory: keeps answers; what it knows is not fitted again.
+    Rows without any outcome are left out.
 
     Raises `InputError` when training or test rows are missing, for a missing price, and for a missing encoder.
     """
@@ -77,7 +80,7 @@ def evaluate(
         train_vectors, test_vectors = vectors[contender.reads]
         lesson = Lesson(train, train_vectors, tariff.recorded_cost_usd(train), tariff)
         exam = Exam(test_vectors, filled_input_tokens(test), recorded.observed, tariff)
-        results[contender.name] = _result(contender, lesson, exam, recorded, test)
+        results[contender.name] = _result(contender, lesson, exam, recorded, test, memory)
     report_progress("done", len(contenders), len(contenders))
     for result in _singles(recorded, taken=set(results)):
         results[result.name] = result
@@ -92,7 +95,7 @@ def evaluate(
         ),
         results=results,
         encoders=facts,
-        notes=tariff.notes + _missing_cells_note(recorded),
+        notes=tariff.notes + _missing_cells_note(recorded) + _recalled_note(results),
     )
 
 
@@ -204,31 +207,53 @@ def _singles(recorded: Recorded, taken: set[str]) -> list[RouterResult]:
     return results
 
 
-def _result(contender: Contender, lesson: Lesson, exam: Exam, recorded: Recorded, test: OutcomeTable) -> RouterResult:
+def _result(
+    contender: Contender,
+    lesson: Lesson,
+    exam: Exam,
+    recorded: Recorded,
+    test: OutcomeTable,
+    memory: AnswerMemory | None,
+) -> RouterResult:
+    answered, latency, recalled = _answer(contender, lesson, exam, memory)
+    result = RouterResult(
+        name=contender.name,
+        role="eccos" if isinstance(contender, Eccos) else "baseline",
+        score=_score(answered, exam, recorded),
+        reads=contender.reads,
+        latency=latency,
+        recalled=recalled,
+    )
+    if isinstance(answered, Forecast):
+        trust = calibration(answered.quality, recorded.quality, recorded.observed)
+        return replace(result, calibration=trust, length=length_error(answered, test.output_tokens))
+    return result
+
+
+def _answer(
+    contender: Contender, lesson: Lesson, exam: Exam, memory: AnswerMemory | None
+) -> tuple[Answer, Latency, bool]:
+    """What the contender answers, how long it took, and whether both come from an earlier run."""
+    key = key_of(contender, lesson, exam) if memory is not None else None
+    if memory is not None and key is not None and (kept := memory.recall(key)) is not None:
+        return *kept, True
     started = time.perf_counter()
     answer = contender.study(lesson)
     fitted = time.perf_counter()
     answered = answer(exam)
     finished = time.perf_counter()
     latency = Latency(fitted - started, 1000 * (finished - fitted) / len(exam), _single_ms(answer, exam))
-    role: RouterRole = "eccos" if isinstance(contender, Eccos) else "baseline"
-    if isinstance(answered, Forecast):
-        return RouterResult(
-            contender.name,
-            role,
-            _forecast_score(answered, exam, recorded),
-            contender.reads,
-            calibration(answered.quality, recorded.quality, recorded.observed),
-            length_error(answered, test.output_tokens),
-            latency,
-        )
-    return RouterResult(contender.name, role, score_choices(answered, recorded), contender.reads, latency=latency)
+    if memory is not None and key is not None:
+        memory.keep(key, answered, latency)
+    return answered, latency, False
 
 
-def _forecast_score(forecast: Forecast, exam: Exam, recorded: Recorded) -> Score:
-    if forecast.models != recorded.models:
-        raise InputError(f"a forecast is for {forecast.models}, the outcomes are of {recorded.models}")
-    return score_forecast(forecast.quality, exam.cost_usd(forecast.output_tokens), recorded)
+def _score(answered: Answer, exam: Exam, recorded: Recorded) -> Score:
+    if not isinstance(answered, Forecast):
+        return score_choices(answered, recorded)
+    if answered.models != recorded.models:
+        raise InputError(f"a forecast is for {answered.models}, the outcomes are of {recorded.models}")
+    return score_forecast(answered.quality, exam.cost_usd(answered.output_tokens), recorded)
 
 
 def _single_ms(answer: Answerer, exam: Exam) -> float:
@@ -249,6 +274,16 @@ def _missing_cells_note(recorded: Recorded) -> tuple[str, ...]:
     return (
         f"{missing:.1%} of the test outcomes are missing: a router chooses among the models that answered a question, "
         "and a single model is judged on the questions that it answered.",
+    )
+
+
+def _recalled_note(results: Mapping[str, RouterResult]) -> tuple[str, ...]:
+    names = [name for name, result in results.items() if result.recalled]
+    if not names:
+        return ()
+    return (
+        f"Answers of {', '.join(names)} and their latency were kept from an earlier run with the same data, settings "
+        "and code; --fresh fits them again.",
     )
 
 

@@ -37,7 +37,8 @@ class EncoderFacts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RouterResult:
-    """One router's score, and what else was measured where it makes forecasts."""
+    """One router's score, and what else was measured where it makes forecasts. recalled: its answers and latency are
+    those of an earlier run with the same data, settings and code."""
 
     name: str
     role: RouterRole
@@ -46,6 +47,7 @@ class RouterResult:
     calibration: Calibration | None = None
     length: LengthError | None = None
     latency: Latency | None = None
+    recalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,7 @@ def _router_json(result: RouterResult) -> dict[str, Any]:
         entry["length_error"] = {name: getattr(result.length, name) for name in LengthError.__slots__}
     if result.latency is not None:
         entry["latency"] = {name: getattr(result.latency, name) for name in Latency.__slots__}
+        entry["recalled"] = result.recalled
     return entry
 
 

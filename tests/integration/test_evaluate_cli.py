@@ -17,8 +17,9 @@ MODELS = ("short", "long")
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> tuple[Path, Path]:
-    """300 questions: `short` answers those of one line, `long` answers all."""
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """300 questions: `short` answers those of one line, `long` answers all. The cache is a folder of the test's own."""
+    monkeypatch.setenv("ECCOS_CACHE_DIR", str(tmp_path / "cache"))
     queries = tuple(f"question {i}" + "\nwith\nmany\nlines" * (i % 2) for i in range(300))
     table = OutcomeTable(
         question_ids=tuple(f"q{i}" for i in range(300)),
@@ -71,6 +72,16 @@ def test_json_to_a_dash_prints_json_and_nothing_else(
 def test_fewer_training_rows_are_a_setting(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(files, "--routers", "prior", "--train-rows", "25", "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["train"] == 25
+
+
+def test_a_second_run_fits_nothing_again_unless_told_to(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recalled = []
+    for more in ([], [], ["--fresh"]):
+        assert evaluate(files, "--routers", "knn", "--encoder", "surface", "--json", "-", *more) == 0
+        recalled.append(json.loads(capsys.readouterr().out)["routers"]["knn"]["recalled"])
+    assert recalled == [False, True, False]
 
 
 def test_an_unknown_router_is_the_users_error(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,10 @@ from eccos_core.domain import Float32Array, Forecast, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.evaluation.baselines import BASELINES, contenders_named
 from eccos_core.evaluation.contenders import Answerer, Exam, Lesson, Prior, Reading, forecast_of
-from eccos_core.evaluation.neighbourhood import NearestNeighbours, learned_prices
+from eccos_core.evaluation.memory import AnswerMemory
+from eccos_core.evaluation.neighbourhood import Aios, NearestNeighbours, learned_prices
 from eccos_core.evaluation.replay import Sample, evaluate
-from eccos_core.outcomes import split
+from eccos_core.outcomes import is_test, split
 
 PRICES = {"small": (1e-6, 1e-6), "poet": (5e-6, 5e-6), "large": (20e-6, 20e-6)}
 
@@ -268,3 +269,49 @@ def test_port_charges_a_scarce_budget_to_the_dear_model() -> None:
     assert (prices >= 0).all()
     assert prices[0, 1] * 0.1 >= 0.5 - 1e-6  # at the smallest budget the dear model's edge does not pay
     assert prices[-1, 1] == pytest.approx(0, abs=1e-9)  # at the largest one it is free of charge
+
+
+def test_the_same_data_settings_and_code_are_not_fitted_twice(tmp_path: Path) -> None:
+    memory = AnswerMemory(tmp_path)
+    contenders = [NearestNeighbours(), Aios()]
+    first = evaluate(history(), PRICES, contenders, ENCODERS, memory=memory)
+    second = evaluate(history(), PRICES, contenders, ENCODERS, memory=memory)
+    assert [first.results[name].recalled for name in ("knn", "aios")] == [False, False]
+    assert [second.results[name].recalled for name in ("knn", "aios")] == [True, True]
+    one, other = first.as_json(), second.as_json()
+    assert "knn, aios" in other["notes"][-1]
+    for report in (one, other):
+        report.pop("notes")
+        report.pop("encoders")
+        for router in report["routers"].values():
+            router.pop("recalled", None)
+    assert one == other
+
+
+def test_whatever_an_answer_depends_on_makes_it_new(tmp_path: Path) -> None:
+    memory, table = AnswerMemory(tmp_path), history()
+    changed = table.quality.copy()
+    changed[[not is_test(question) for question in table.question_ids].index(True)] = 0.25
+    cases = [
+        (table, PRICES, NearestNeighbours()),
+        (with_quality(table, changed), PRICES, NearestNeighbours()),
+        (table, {**PRICES, "poet": (6e-6, 5e-6)}, NearestNeighbours()),
+        (table, PRICES, NearestNeighbours(neighbours=3)),
+    ]
+    for outcomes, prices, contender in cases:
+        report = evaluate(outcomes, prices, [contender], ENCODERS, memory=memory)
+        assert not report.results["knn"].recalled
+    assert len(list(tmp_path.glob("*.npz"))) == len(cases)
+
+
+def test_a_damaged_answer_is_made_again_and_a_contender_from_elsewhere_is_never_kept(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Elsewhere(NearestNeighbours):
+        name: str = "elsewhere"
+
+    memory = AnswerMemory(tmp_path)
+    evaluate(history(), PRICES, [NearestNeighbours(), Elsewhere()], ENCODERS, memory=memory)
+    (kept,) = tmp_path.glob("*.npz")
+    kept.write_bytes(b"not a zip file")
+    report = evaluate(history(), PRICES, [NearestNeighbours()], ENCODERS, memory=memory)
+    assert not report.results["knn"].recalled
