@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,43 +16,24 @@ from eccos_core.config import (
     Config,
     EncoderConfig,
     HistoryConfig,
-    HybridConfig,
     InMemoryConfig,
     OptimizerConfig,
-    PriorConfig,
-    RetrievalConfig,
     SentenceTransformerConfig,
     StaticConfig,
-    TrainedConfig,
     load_config,
 )
 from eccos_core.domain import (
-    Budget,
-    Float32Array,
-    FloatArray,
     GroupShare,
-    OutcomeTable,
-    Policy,
-    Priced,
-    QualityFloor,
-    RoutingProblem,
 )
 from eccos_core.errors import InputError
-from eccos_core.files import cache_folder
 from eccos_core.ingesting import ingest
-from eccos_core.outcomes import read_outcomes, with_models
+from eccos_core.learning import Known, Progress, kind_of, learn, load_or_learn, remembering, stream_price
+from eccos_core.outcomes import read_outcomes
 from eccos_core.pocket import pool_config_path
-from eccos_core.pricing import cost_usd
-from eccos_core.text import count_text_tokens
 
 if TYPE_CHECKING:
-    from eccos_core.predictors import ModelPrior
     from eccos_core.protocols import Backend, Encoder, HistoryStore, Optimizer, Predictor, Workload
     from eccos_core.router import Router
-
-Progress = Callable[[str], None]
-
-PRICED_QUESTIONS = 1000  # how many questions of the history the price of a stream is computed on
 
 
 def build_router(path: str | Path, progress: Progress | None = None) -> Router:
@@ -67,29 +47,6 @@ def build_router(path: str | Path, progress: Progress | None = None) -> Router:
     history = build_history(config.history, encoder)
     known = Known.of(history)
     return assemble(config, encoder, load_or_learn(config, encoder, known, progress), known, history)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Known:
-    """What the history knows: a table of N questions and their vectors (N, D)."""
-
-    table: OutcomeTable
-    vectors: Float32Array
-
-    @classmethod
-    def of(cls, history: HistoryStore) -> Known:
-        """All of a history."""
-        return cls(*history.table())
-
-    @property
-    def input_tokens(self) -> FloatArray:
-        """(N,) tokens of each question: the mean over the models that counted them, else our own count."""
-        counted = ~np.isnan(self.table.input_tokens)
-        calls = counted.sum(axis=1)
-        mean = np.where(counted, self.table.input_tokens, 0.0).sum(axis=1) / np.maximum(calls, 1)
-        for row in np.flatnonzero(calls == 0):
-            mean[row] = count_text_tokens(self.table.queries[row])
-        return np.asarray(mean, dtype=np.float64)
 
 
 def usual_config() -> Path:
@@ -112,13 +69,6 @@ def build_encoder(config: EncoderConfig) -> Encoder:
             return encoders.StaticEncoder(model, dimensions=dimensions)
         case ConcatenatedConfig(encoders=parts):
             return encoders.ConcatenatedEncoder([build_encoder(part) for part in parts])
-
-
-def remembering(encoder: Encoder) -> Encoder:
-    """The encoder with a memory on disk, for texts that come again: to learn, ingest and evaluate."""
-    from eccos_core.encoders import CachedEncoder
-
-    return CachedEncoder(encoder, cache_folder() / "embeddings.sqlite")
 
 
 def build_history(config: HistoryConfig, encoder: Encoder) -> HistoryStore:
@@ -251,51 +201,6 @@ class FitReport:
     seconds: float
 
 
-def load_or_learn(config: Config, encoder: Encoder, known: Known, progress: Progress | None = None) -> Predictor:
-    """The predictor from its folder where the configuration names one, else learnt from the history."""
-    from eccos_core import predictors
-
-    if config.predictor.artifact is not None:
-        return predictors.load_predictor(
-            config.predictor.artifact, encoder=encoder.name, models=tuple(model.name for model in config.models)
-        )
-    return learn(config, known, progress)
-
-
-def learn(config: Config, known: Known, progress: Progress | None = None) -> Predictor:
-    """The predictor that `eccos.predictor` names, learnt from what is known."""
-    from eccos_core import predictors
-
-    names = tuple(model.name for model in config.models)
-    return predictors.fit_predictor(
-        _kind(config), with_models(known.table, names), known.vectors, priors=_priors(config)
-    )
-
-
-def _kind(config: Config) -> str:
-    match config.predictor:
-        case PriorConfig():
-            return "prior"
-        case RetrievalConfig():
-            return "retrieval"
-        case TrainedConfig(method="fine_tuned"):
-            return "finetuned"
-        case TrainedConfig():
-            return "trained"
-        case HybridConfig():
-            return "hybrid"
-
-
-def _priors(config: Config) -> dict[str, ModelPrior]:
-    from eccos_core.predictors import ModelPrior
-
-    return {
-        entry.model.name: ModelPrior(assume_like=entry.assume_like, assumed_quality=entry.assumed_quality)
-        for entry in config.pool
-        if entry.assume_like is not None or entry.assumed_quality is not None
-    }
-
-
 def fit_to_folder(
     config: Config, data: Path | None = None, out: Path | None = None, progress: Progress | None = None
 ) -> FitReport:
@@ -320,45 +225,4 @@ def fit_to_folder(
     predictor = learn(config, known, progress)
     seconds = time.perf_counter() - started
     predictors.save_predictor(predictor, folder, encoder=encoder.name)
-    return FitReport(folder, _kind(config), len(known.table), predictor.models, seconds)
-
-
-def stream_price(config: Config, wanted: Policy, predictor: Predictor, known: Known) -> float:
-    """Lambda, in USD per unit of quality, that meets the policy on known questions when there are no caps.
-
-    Raises `InputError` for a budget: it is the budget of a batch, and says nothing of a stream's rate.
-    """
-    from eccos_core.optimizer import DualOptimizer
-
-    policy = _stream_policy(config, wanted)
-    if isinstance(policy, Priced):
-        return policy.usd_per_quality
-    some = np.linspace(0, len(known.vectors) - 1, min(PRICED_QUESTIONS, len(known.vectors))).astype(int)
-    forecast = predictor.predict(known.vectors[some], known.input_tokens[some])
-    if isinstance(policy, Budget):
-        policy = Budget(policy.usd * len(some), on_infeasible="best_effort")
-    problem = RoutingProblem(
-        quality=forecast.quality,
-        cost_usd=cost_usd(config.models, known.input_tokens[some], forecast.output_tokens),
-        eligible=np.ones(forecast.quality.shape, dtype=np.bool_),
-        capacity=np.full(len(config.models), len(some), dtype=np.int64),
-        policy=policy,
-        models=predictor.models,
-    )
-    return DualOptimizer().solve(problem).prices.quality
-
-
-def _stream_policy(config: Config, wanted: Policy) -> Policy:
-    """What a stream is steered by: a budget here is USD per request."""
-    match wanted:
-        case QualityFloor(alpha=alpha):
-            return QualityFloor(alpha, on_infeasible="best_effort")
-        case Priced() as priced:
-            return priced
-        case Budget():
-            if config.stream.usd_per_request is None:
-                raise InputError(
-                    f"{config.path}: eccos.policy is a budget, which is spent by a batch; say in "
-                    "eccos.stream.usd_per_request what one request of a stream may cost"
-                )
-            return Budget(config.stream.usd_per_request)
+    return FitReport(folder, kind_of(config), len(known.table), predictor.models, seconds)

@@ -17,12 +17,13 @@ from typing import cast
 
 import numpy as np
 
-from eccos_core.build import Known, assemble, build_encoder, learn, remembering
+from eccos_core.build import assemble, build_encoder
 from eccos_core.config import Config, load_config
 from eccos_core.domain import Completion, FloatArray, IntArray, Model, OutcomeTable, QualityFloor, Request
 from eccos_core.evaluation.metrics import Recorded, Score, score_forecast, score_random_mix
 from eccos_core.files import read_json_lines
 from eccos_core.grading import grader_for
+from eccos_core.learning import Known, learn, remembering
 from eccos_core.outcomes import read_outcomes, split, with_models
 from eccos_core.pocket import pool_config_path, pool_history_path
 from eccos_core.pricing import cost_usd

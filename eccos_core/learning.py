@@ -1,0 +1,186 @@
+"""Learning a predictor from what the history knows, once: the same history gives the same predictor from the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eccos_core import __version__
+from eccos_core.config import Config, HybridConfig, PriorConfig, RetrievalConfig, TrainedConfig
+from eccos_core.domain import (
+    Budget,
+    Float32Array,
+    FloatArray,
+    OutcomeTable,
+    Policy,
+    Priced,
+    QualityFloor,
+    RoutingProblem,
+)
+from eccos_core.errors import ArtifactError, InputError
+from eccos_core.files import cache_folder
+from eccos_core.outcomes import with_models
+from eccos_core.pricing import cost_usd
+from eccos_core.text import count_text_tokens
+
+if TYPE_CHECKING:
+    from eccos_core.predictors import ModelPrior, StackedPredictor
+    from eccos_core.protocols import Encoder, HistoryStore, Predictor
+
+Progress = Callable[[str], None]
+
+PRICED_QUESTIONS = 1000  # how many questions of the history the price of a stream is computed on
+_log = logging.getLogger("eccos.learning")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What the history knows: a table of N questions and their vectors (N, D)."""
+
+    table: OutcomeTable
+    vectors: Float32Array
+
+    @classmethod
+    def of(cls, history: HistoryStore) -> Known:
+        """All of a history."""
+        return cls(*history.table())
+
+    @property
+    def input_tokens(self) -> FloatArray:
+        """(N,) tokens of each question: the mean over the models that counted them, else our own count."""
+        counted = ~np.isnan(self.table.input_tokens)
+        calls = counted.sum(axis=1)
+        mean = np.where(counted, self.table.input_tokens, 0.0).sum(axis=1) / np.maximum(calls, 1)
+        for row in np.flatnonzero(calls == 0):
+            mean[row] = count_text_tokens(self.table.queries[row])
+        return np.asarray(mean, dtype=np.float64)
+
+
+def remembering(encoder: Encoder) -> Encoder:
+    """The encoder with a memory on disk, for texts that come again: to learn, ingest and evaluate."""
+    from eccos_core.encoders import CachedEncoder
+
+    return CachedEncoder(encoder, cache_folder() / "embeddings.sqlite")
+
+
+def load_or_learn(config: Config, encoder: Encoder, known: Known, progress: Progress | None = None) -> Predictor:
+    """The predictor from its folder where the configuration names one, else learnt from what is known.
+
+    What was learnt is kept in the cache folder under a digest of everything that it was learnt from. Raises
+    `ArtifactError` for a folder that does not fit, `InputError` where there is nothing to learn from.
+    """
+    from eccos_core import predictors
+
+    names = tuple(model.name for model in config.models)
+    if config.predictor.artifact is not None:
+        return predictors.load_predictor(config.predictor.artifact, encoder=encoder.name, models=names)
+    if not len(known.table) and not isinstance(config.predictor, PriorConfig):
+        raise InputError(
+            f"{config.path}: the history is empty, so nothing is known of the models; add outcomes with "
+            "`eccos ingest OUTCOMES`, or collect some with `eccos collect`"
+        )
+    folder = cache_folder() / "fitted" / _digest(config, encoder, known)
+    if folder.is_dir():
+        try:
+            return predictors.load_predictor(folder, encoder=encoder.name, models=names)
+        except ArtifactError as error:
+            _log.warning("a cached predictor is learnt again: %s", error)
+    predictor = learn(config, known, progress)
+    predictors.save_predictor(predictor, folder, encoder=encoder.name)
+    return predictor
+
+
+def learn(config: Config, known: Known, progress: Progress | None = None) -> StackedPredictor:
+    """The predictor that `eccos.predictor` names, learnt from what is known."""
+    from eccos_core import predictors
+
+    names = tuple(model.name for model in config.models)
+    return predictors.fit_predictor(
+        kind_of(config), with_models(known.table, names), known.vectors, priors=_priors(config), progress=progress
+    )
+
+
+def kind_of(config: Config) -> str:
+    """The kind of predictor that `eccos.predictor` names, as `fit_predictor` calls it."""
+    match config.predictor:
+        case PriorConfig():
+            return "prior"
+        case RetrievalConfig():
+            return "retrieval"
+        case TrainedConfig(method="fine_tuned"):
+            return "finetuned"
+        case TrainedConfig():
+            return "trained"
+        case HybridConfig():
+            return "hybrid"
+
+
+def _priors(config: Config) -> Mapping[str, ModelPrior]:
+    from eccos_core.predictors import ModelPrior
+
+    return {
+        entry.model.name: ModelPrior(assume_like=entry.assume_like, assumed_quality=entry.assumed_quality)
+        for entry in config.pool
+        if entry.assume_like is not None or entry.assumed_quality is not None
+    }
+
+
+def _digest(config: Config, encoder: Encoder, known: Known) -> str:
+    """32 hexadecimal digits of all that a predictor is learnt from."""
+    digest = hashlib.sha256()
+    names = [model.name for model in config.models]
+    priors = {name: asdict(prior) for name, prior in sorted(_priors(config).items())}
+    settings = (__version__, encoder.name, repr(config.predictor), names, priors, known.table.models)
+    digest.update(repr(settings).encode())
+    for text in known.table.queries:
+        digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
+    table = known.table
+    for array in (table.quality, table.input_tokens, table.output_tokens, known.vectors):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def stream_price(config: Config, wanted: Policy, predictor: Predictor, known: Known) -> float:
+    """Lambda, in USD per unit of quality, that meets the policy on known questions when there are no caps.
+
+    Raises `InputError` for a budget: it is the budget of a batch, and says nothing of a stream's rate.
+    """
+    from eccos_core.optimizer import DualOptimizer
+
+    policy = _stream_policy(config, wanted)
+    if isinstance(policy, Priced):
+        return policy.usd_per_quality
+    some = np.linspace(0, len(known.vectors) - 1, min(PRICED_QUESTIONS, len(known.vectors))).astype(int)
+    forecast = predictor.predict(known.vectors[some], known.input_tokens[some])
+    if isinstance(policy, Budget):
+        policy = Budget(policy.usd * len(some), on_infeasible="best_effort")
+    problem = RoutingProblem(
+        quality=forecast.quality,
+        cost_usd=cost_usd(config.models, known.input_tokens[some], forecast.output_tokens),
+        eligible=np.ones(forecast.quality.shape, dtype=np.bool_),
+        capacity=np.full(len(config.models), len(some), dtype=np.int64),
+        policy=policy,
+        models=predictor.models,
+    )
+    return DualOptimizer().solve(problem).prices.quality
+
+
+def _stream_policy(config: Config, wanted: Policy) -> Policy:
+    """What a stream is steered by: a budget here is USD per request."""
+    match wanted:
+        case QualityFloor(alpha=alpha):
+            return QualityFloor(alpha, on_infeasible="best_effort")
+        case Priced() as priced:
+            return priced
+        case Budget():
+            if config.stream.usd_per_request is None:
+                raise InputError(
+                    f"{config.path}: eccos.policy is a budget, which is spent by a batch; say in "
+                    "eccos.stream.usd_per_request what one request of a stream may cost"
+                )
+            return Budget(config.stream.usd_per_request)
