@@ -140,7 +140,9 @@ class SentenceTransformerEncoder:
             ) from error
         device = ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
         before = transformers_logging.get_verbosity()
+        bars = transformers_logging.is_progress_bar_enabled()
         transformers_logging.set_verbosity_error()  # a report of unused weights is no news to anybody who routes
+        transformers_logging.disable_progress_bar()
         try:
             model = SentenceTransformer(
                 str(self._folder),
@@ -154,6 +156,8 @@ class SentenceTransformerEncoder:
             ) from error
         finally:
             transformers_logging.set_verbosity(before)
+            if bars:
+                transformers_logging.enable_progress_bar()
         return self._with_max_tokens(model.eval())
 
     def _with_max_tokens(self, model: Any) -> Any:
