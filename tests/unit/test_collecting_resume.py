@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from collecting_world import (
     World,
+    lines_of,
     question,
     run,
     stopped_after,
@@ -48,6 +49,9 @@ async def test_a_torn_line_in_the_outcomes_is_written_again_from_the_ledger(tmp_
     await stopped_after(15, out, world, concurrency=1)
     assert out.read_bytes().count(b"\n") >= 2
     out.write_bytes(out.read_bytes()[:-30])
+    await stopped_after(3, out, world, concurrency=1)
+    ids = [line["id"] for line in lines_of(out)]
+    assert len(set(ids)) == len(ids)
     await run(out, world)
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 

@@ -48,6 +48,8 @@ GRADED = [
     ("A", 0.0),
     ("The answer is A.", 0.0),
     ("The answer is A or B", 0.0),
+    ("The answer is B or A", 0.0),
+    ("The answer is B/A", 0.0),
     ("The answer is (A) and (B)", 0.0),
     ("(A) or (B)", 0.0),
     ("Paris or London", 0.0),
