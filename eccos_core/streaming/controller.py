@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from eccos_core.domain import BoolArray, FloatArray
-from eccos_core.errors import InfeasibleError, InputError, Overloaded
+from eccos_core.domain import BoolArray, FloatArray, IntArray, Priced, RoutingProblem
+from eccos_core.errors import InfeasibleError, InputError, Overloaded, RoutingError
+from eccos_core.protocols import Optimizer
 from eccos_core.streaming.guards import FloorTarget, QualityAccount, RateTarget, SpendingAccount
 from eccos_core.streaming.prices import StreamPrices
 
@@ -89,15 +90,86 @@ class StreamController:
         seconds until then); `InfeasibleError` when the cheapest model costs more than the budget per request has left.
         """
         with self._lock:
-            if not open_models.any():
-                raise Overloaded("no model that may answer this request is open", retry_after_s=1.0)
-            usd_per_quality = self.usd_per_quality
-            value = np.where(open_models, self._values(quality, cost_usd, usd_per_quality, occupancy), np.inf)
-            free_choice = int(value.argmin())
-            if self.quality is not None:
-                return self._with_floor(self.quality, quality, cost_usd, open_models, value, free_choice)
-            assert self.spending is not None
-            return self._with_budget(self.spending, quality, cost_usd, open_models, value, free_choice)
+            return self._decide(quality, cost_usd, open_models, occupancy, None)
+
+    def decide_jointly(
+        self,
+        quality: FloatArray,
+        cost_usd: FloatArray,
+        open_models: BoolArray,
+        free_slots: IntArray,
+        optimizer: Optimizer,
+        models: Sequence[str],
+    ) -> list[StreamChoice | Overloaded]:
+        """What arrived together, (B, M) each, decided together: at most free_slots (M,) requests to each model.
+
+        Slots go to whom they serve most, at the prices of the moment; guards then hold as in `decide`, in order of
+        arrival. Where there are fewer slots than requests, the first come get them and the others an `Overloaded`.
+        """
+        with self._lock:
+            wanted = self._assign(quality, cost_usd, open_models, free_slots, optimizer, models)
+            left = np.asarray(free_slots).copy()
+            if wanted is not None:
+                left -= np.bincount(wanted, minlength=len(left))
+            choices: list[StreamChoice | Overloaded] = []
+            for row in range(len(quality)):
+                if wanted is not None:
+                    left[wanted[row]] += 1
+                try:
+                    choice = self._decide(
+                        quality[row],
+                        cost_usd[row],
+                        open_models[row] & (left > 0),
+                        None,
+                        None if wanted is None else int(wanted[row]),
+                    )
+                except Overloaded as error:
+                    choices.append(error)
+                else:
+                    left[choice.model] -= 1
+                    choices.append(choice)
+            return choices
+
+    def _assign(
+        self,
+        quality: FloatArray,
+        cost_usd: FloatArray,
+        open_models: BoolArray,
+        free_slots: IntArray,
+        optimizer: Optimizer,
+        models: Sequence[str],
+    ) -> IntArray | None:
+        """(B,): the cheapest assignment at the prices of the moment; None when not all requests find a slot."""
+        problem = RoutingProblem(
+            quality=quality,
+            cost_usd=np.maximum(self._values(np.zeros_like(quality), cost_usd, 0.0, None), 0.0),
+            eligible=open_models & (free_slots > 0),
+            capacity=free_slots,
+            policy=Priced(self.usd_per_quality / 100),
+            models=tuple(models),
+        )
+        try:
+            return optimizer.solve(problem).model_index
+        except RoutingError:
+            return None
+
+    def _decide(
+        self,
+        quality: FloatArray,
+        cost_usd: FloatArray,
+        open_models: BoolArray,
+        occupancy: FloatArray | None,
+        preferred: int | None,
+    ) -> StreamChoice:
+        if not open_models.any():
+            raise Overloaded("no model that may answer this request is open", retry_after_s=1.0)
+        value = self._values(quality, cost_usd, self.usd_per_quality, occupancy)
+        value = np.where(open_models, value, np.inf)
+        free_choice = int(value.argmin()) if preferred is None else preferred
+        if self.quality is not None:
+            return self._with_floor(self.quality, quality, cost_usd, open_models, value, free_choice)
+        assert self.spending is not None
+        return self._with_budget(self.spending, quality, cost_usd, open_models, value, free_choice)
 
     def correct_cost(self, difference_usd: float) -> None:
         """An answer cost `difference_usd` more than was predicted (less, when negative): the budget is in real USD."""
