@@ -150,6 +150,24 @@ async def overhead(encoder: StaticEncoder, calls: int, rounds: int = 3) -> dict[
     return table
 
 
+class Cancelling:
+    """Cancels `count` tasks over the whole run, in flight or waiting: each time some have ended, one of the 200 oldest."""
+
+    def __init__(self, tasks: Sequence[asyncio.Task[None]], count: int, draw: random.Random) -> None:
+        self._tasks, self._left, self._draw = tasks, count, draw
+        self._every, self._ended = max(1, len(tasks) // (count + 1)), 0
+        for task in tasks:
+            task.add_done_callback(self._one_ended)
+
+    def _one_ended(self, _: asyncio.Task[None]) -> None:
+        self._ended += 1
+        if self._ended % self._every == 0 and self._left:
+            self._left -= 1
+            running = [task for task in self._tasks if not task.done()][:200]
+            if running:
+                self._draw.choice(running).cancel()
+
+
 async def under_load(
     encoder: StaticEncoder, faults: Faults | None, cancelled: float, requests: int = REQUESTS
 ) -> dict[str, Any]:
@@ -175,9 +193,7 @@ async def under_load(
 
         started = time.perf_counter()
         tasks = [asyncio.create_task(one(number)) for number in range(requests)]
-        for task in tasks:
-            if draw.random() < cancelled:
-                asyncio.get_running_loop().call_later(draw.random() * 5, task.cancel)
+        Cancelling(tasks, round(cancelled * requests), draw)
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(result, asyncio.CancelledError):
                 outcomes["cancelled"] += 1
