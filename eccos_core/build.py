@@ -27,7 +27,7 @@ from eccos_core.domain import (
 )
 from eccos_core.errors import InputError
 from eccos_core.ingesting import ingest
-from eccos_core.learning import Known, Progress, kind_of, learn, load_or_learn, remembering, stream_price
+from eccos_core.learning import Known, Progress, kind_of, learn, load_or_learn, remembering, stream_controller
 from eccos_core.outcomes import read_outcomes
 from eccos_core.pocket import pool_config_path
 
@@ -150,17 +150,13 @@ def assemble(
 
     sessions = Sessions(config.sessions.remembered, config.sessions.idle_s)
     log = config.decision_log
+    policies = {"": config.policy} | {name: tenant.policy for name, tenant in config.tenants.items() if tenant.policy}
     decider = Decider(
         config.models,
         encoder,
         predictor,
         build_optimizer(config.optimizer),
-        stream_price=stream_price(config, config.policy, predictor, known),
-        stream_prices={
-            name: stream_price(config, tenant.policy, predictor, known)
-            for name, tenant in config.tenants.items()
-            if tenant.policy is not None
-        },
+        steering={name: stream_controller(config, policy, predictor, known) for name, policy in policies.items()},
         groups=[
             GroupShare(
                 group.name,

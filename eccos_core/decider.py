@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,17 +20,18 @@ from eccos_core.domain import (
     IntArray,
     Model,
     Policy,
-    Priced,
+    Prices,
     Request,
     RoutingProblem,
     Status,
 )
 from eccos_core.eligibility import eligible
-from eccos_core.errors import InputError, Overloaded
+from eccos_core.errors import InfeasibleError, InputError, Overloaded
 from eccos_core.pricing import cost_usd, output_limit
 from eccos_core.protocols import Encoder, Optimizer, Predictor
 from eccos_core.reasons import decisions
 from eccos_core.sessions import Sessions
+from eccos_core.streaming import StreamController
 from eccos_core.text import conversation_text, count_tokens
 
 
@@ -49,10 +50,10 @@ class Prepared:
 
 
 class Decider:
-    """Predict and optimise: a function of requests and free slots.
+    """Predict and optimise.
 
-    `stream_price`, USD per unit of quality (lambda), is what one request of a stream is decided by; `stream_prices`
-    has those of tenants with a policy of their own. `groups` are shares of a batch that some models get.
+    `steering` decides the requests of a stream, one by one: by tenant, and "" for all others, a controller or a fixed
+    price in USD per unit of quality (lambda). `groups` are shares of a batch that some models get.
     """
 
     def __init__(
@@ -62,8 +63,7 @@ class Decider:
         predictor: Predictor,
         optimizer: Optimizer,
         *,
-        stream_price: float = 0.0,
-        stream_prices: Mapping[str, float] | None = None,
+        steering: Mapping[str, StreamController | float] | None = None,
         groups: Sequence[GroupShare] = (),
         conversation: ConversationView = "last_user",
         batch_waves: int | None = None,
@@ -79,8 +79,8 @@ class Decider:
         self.encoder = encoder
         self.predictor = predictor
         self.optimizer = optimizer
-        self._stream_price = stream_price
-        self._stream_prices = dict(stream_prices or {})
+        self._steering = {"": 0.0, **(steering or {})}
+        self._caps = np.array([model.max_concurrency or np.inf for model in models])
         self._groups = tuple(groups)
         self._conversation: ConversationView = conversation
         self._batch_waves = batch_waves
@@ -121,13 +121,51 @@ class Decider:
         return _decisions(prepared, self.optimizer.solve(self.problem(prepared, policy, free_slots)))
 
     def choose(self, prepared: Prepared, free_slots: IntArray) -> Decision:
-        """One request, decided alone among the models with a free slot. Raises `Overloaded` when there is none."""
-        open_now = prepared.eligible & (free_slots > 0)
+        """One request, decided alone among the models with a free slot, in O(M).
+
+        Raises `Overloaded` when none has, `InfeasibleError` when no model reaches the request's `min_quality`.
+        """
+        request, quality, cost = prepared.requests[0], prepared.forecast.quality[0], prepared.cost_usd[0]
+        good = _good(prepared)[0]
+        if not good.any():
+            best = float(quality[prepared.eligible[0]].max())
+            raise InfeasibleError(
+                "min_quality",
+                request.min_quality or 0.0,
+                best,
+                f"request {request.id!r}: no model reaches min_quality {request.min_quality}; the best that may answer "
+                f"is expected to reach {best:.3f}",
+            )
+        open_now = good & (free_slots > 0)
         if not open_now.any():
             raise Overloaded("every model that may answer this request is busy", retry_after_s=1.0)
-        price = self._stream_prices.get(prepared.requests[0].tenant or "", self._stream_price)
-        problem = self.problem(prepared, Priced(price / 100), free_slots)
-        return _decisions(prepared, self.optimizer.solve(replace(problem, eligible=open_now, groups=())))[0]
+        steering = self._steering_of(request)
+        if isinstance(steering, float):
+            price, floor_met = steering, True
+            model = int(np.argmin(np.where(open_now, cost - price * quality, np.inf)))
+        else:
+            occupancy = np.where(np.isinf(self._caps), 0.0, np.clip(1 - free_slots / self._caps, 0.0, 1.0))
+            choice = steering.decide(quality, cost, open_now, occupancy)
+            model, price, floor_met = choice.model, choice.usd_per_quality, choice.floor_met
+        return decisions(
+            prepared.requests,
+            prepared.forecast,
+            prepared.cost_usd,
+            good[None, :],
+            np.array([model]),
+            Prices(price, np.zeros(len(self.models))),
+            floor_met=floor_met,
+            overhead_s=time.perf_counter() - prepared.started,
+        )[0]
+
+    def settle(self, request: Request, decision: Decision, cost_usd: float) -> None:
+        """What a streamed request really cost: a budget rate is kept in real USD, not in forecast USD."""
+        steering = self._steering_of(request)
+        if not isinstance(steering, float):
+            steering.correct_cost(cost_usd - decision.cost_usd)
+
+    def _steering_of(self, request: Request) -> StreamController | float:
+        return self._steering.get(request.tenant or "", self._steering[""])
 
     def _batch_capacity(self, requests: int, free_slots: IntArray) -> IntArray:
         """How many of the batch each model can take: its free slots, times the waves that the batch needs at least.
@@ -140,12 +178,20 @@ class Decider:
         return free * waves
 
 
+def _good(prepared: Prepared) -> BoolArray:
+    """(R, M) who may answer what and reaches the quality that the request itself asks for."""
+    if all(request.min_quality is None for request in prepared.requests):
+        return prepared.eligible
+    asked = np.array([request.min_quality or 0.0 for request in prepared.requests])
+    return prepared.eligible & (prepared.forecast.quality >= asked[:, None])
+
+
 def _decisions(prepared: Prepared, assignment: Assignment) -> list[Decision]:
     return decisions(
         prepared.requests,
         prepared.forecast,
         prepared.cost_usd,
-        prepared.eligible,
+        _good(prepared),
         assignment.model_index,
         assignment.prices,
         floor_met=assignment.status is not Status.BEST_EFFORT,

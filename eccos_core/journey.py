@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
+from typing import TypeAlias
 
 from eccos_core.attempts import Attempts
 from eccos_core.domain import Chunk, Completion, Decision, Request
@@ -13,12 +15,14 @@ from eccos_core.errors import BackendError, EccosError, Overloaded
 from eccos_core.protocols import Workload
 from eccos_core.records import Records
 
+Settle: TypeAlias = Callable[[Request, Decision, float], None]  # told what a request really cost, in USD
+
 
 class Journey:
     """Walks a decided request through its models: `hold`, call, then `finished`, or `failed` and once more.
 
     A `with` block around it gives the slot back whatever happens: return, error, cancellation, a stream dropped half
-    way. `slot` may already hold the decision's model.
+    way. `slot` may already hold the decision's model; `settle` hears what the answer cost.
     """
 
     def __init__(
@@ -30,11 +34,13 @@ class Journey:
         *,
         most_attempts: int,
         slot: ExitStack | None = None,
+        settle: Settle | None = None,
     ) -> None:
         self.request = request
         self.decision = decision
         self._workload = workload
         self._records = records
+        self._settle = settle
         self._attempts = Attempts(decision, most_attempts)
         self._slot = slot or ExitStack()
         self._held: str | None = decision.model if slot is not None else None
@@ -81,6 +87,8 @@ class Journey:
     def finished(self, completion: Completion) -> Completion:
         """Learns from an ended call and signs its completion with the decision."""
         self._workload.observe(completion.model, completion)
+        if self._settle is not None:
+            self._settle(self.request, self.decision, completion.cost_usd)
         self._records.answered(self.decision, self.request.session_id, completion, self._attempts)
         calls = len(self._attempts.failures) + completion.attempts
         return replace(completion, decision=self.decision, attempts=calls)

@@ -13,14 +13,12 @@ import numpy as np
 from eccos_core import __version__
 from eccos_core.config import Config, HybridConfig, PriorConfig, RetrievalConfig, TrainedConfig
 from eccos_core.domain import (
-    Budget,
     Float32Array,
     FloatArray,
     OutcomeTable,
     Policy,
     Priced,
     QualityFloor,
-    RoutingProblem,
 )
 from eccos_core.errors import ArtifactError, InputError
 from eccos_core.files import cache_folder
@@ -31,10 +29,12 @@ from eccos_core.text import count_text_tokens
 if TYPE_CHECKING:
     from eccos_core.predictors import ModelPrior, StackedPredictor
     from eccos_core.protocols import Encoder, HistoryStore, Predictor
+    from eccos_core.streaming import FloorTarget, RateTarget, StreamController
 
 Progress = Callable[[str], None]
 
 PRICED_QUESTIONS = 1000  # how many questions of the history the price of a stream is computed on
+ASSUMED_REQUESTS_PER_SECOND = 1.0  # what a rate in time starts from; it is steered by the requests that really come
 _log = logging.getLogger("eccos.learning")
 
 
@@ -145,42 +145,43 @@ def _digest(config: Config, encoder: Encoder, known: Known) -> str:
     return digest.hexdigest()[:32]
 
 
-def stream_price(config: Config, wanted: Policy, predictor: Predictor, known: Known) -> float:
-    """Lambda, in USD per unit of quality, that meets the policy on known questions when there are no caps.
+def stream_controller(config: Config, policy: Policy, predictor: Predictor, known: Known) -> StreamController | float:
+    """What decides one request of a stream under a policy, with prices that start from what is known.
 
-    Raises `InputError` for a budget: it is the budget of a batch, and says nothing of a stream's rate.
+    A budget rate of the configuration (`eccos.stream`) comes before the policy. `Priced` needs no controller: its
+    price is given back. Raises `InputError` for a budget without a rate: it is the budget of a batch.
     """
     from eccos_core.optimizer import DualOptimizer
+    from eccos_core.streaming import StreamController, StreamPrices, offline_prices
 
-    policy = _stream_policy(config, wanted)
     if isinstance(policy, Priced):
         return policy.usd_per_quality
+    target = _stream_target(config, policy)
+    if not len(known.vectors):
+        return StreamController(target, StreamPrices(0.0))
     some = np.linspace(0, len(known.vectors) - 1, min(PRICED_QUESTIONS, len(known.vectors))).astype(int)
     forecast = predictor.predict(known.vectors[some], known.input_tokens[some])
-    if isinstance(policy, Budget):
-        policy = Budget(policy.usd * len(some), on_infeasible="best_effort")
-    problem = RoutingProblem(
-        quality=forecast.quality,
-        cost_usd=cost_usd(config.models, known.input_tokens[some], forecast.output_tokens),
-        eligible=np.ones(forecast.quality.shape, dtype=np.bool_),
-        capacity=np.full(len(config.models), len(some), dtype=np.int64),
-        policy=policy,
-        models=predictor.models,
+    cost = cost_usd(config.models, known.input_tokens[some], forecast.output_tokens)
+    names = [model.name for model in config.models]
+    start = offline_prices(
+        forecast.quality, cost, target, DualOptimizer(), models=names, requests_per_second=ASSUMED_REQUESTS_PER_SECOND
     )
-    return DualOptimizer().solve(problem).prices.quality
+    return StreamController(target, start)
 
 
-def _stream_policy(config: Config, wanted: Policy) -> Policy:
-    """What a stream is steered by: a budget here is USD per request."""
-    match wanted:
-        case QualityFloor(alpha=alpha):
-            return QualityFloor(alpha, on_infeasible="best_effort")
-        case Priced() as priced:
-            return priced
-        case Budget():
-            if config.stream.usd_per_request is None:
-                raise InputError(
-                    f"{config.path}: eccos.policy is a budget, which is spent by a batch; say in "
-                    "eccos.stream.usd_per_request what one request of a stream may cost"
-                )
-            return Budget(config.stream.usd_per_request)
+def _stream_target(config: Config, policy: Policy) -> FloorTarget | RateTarget:
+    from eccos_core.streaming import FloorTarget, RateTarget
+
+    stream = config.stream
+    if stream.usd_per_request is not None:
+        return RateTarget(stream.usd_per_request, "request")
+    if stream.usd_per_hour is not None:
+        return RateTarget(stream.usd_per_hour, "hour")
+    if stream.usd_per_day is not None:
+        return RateTarget(stream.usd_per_day, "day")
+    if isinstance(policy, QualityFloor):
+        return FloorTarget(policy.alpha)
+    raise InputError(
+        f"{config.path}: the policy is a budget, which a batch spends; say in eccos.stream what a stream may spend: "
+        "usd_per_request, usd_per_hour or usd_per_day"
+    )

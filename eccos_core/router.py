@@ -38,7 +38,7 @@ from eccos_core.errors import (
     RequestError,
     UnknownModelError,
 )
-from eccos_core.journey import Journey
+from eccos_core.journey import Journey, Settle
 from eccos_core.protocols import Backend, Workload
 from eccos_core.records import Records
 from eccos_core.tenants import Tenants
@@ -102,6 +102,7 @@ class Router:
             decided = self.decider.assign(prepared, part, free)
             self.records.decided(prepared, decided)
             made.update(zip(rows, decided, strict=True))
+            free = free - np.array([sum(each.model == model.name for each in decided) for model in self.models])
         return [made[row] for row in range(len(asked))]
 
     def route_each(
@@ -248,7 +249,7 @@ class Router:
             decision = self.decider.choose(prepared, free)
             slot.enter_context(self.workload.hold(decision.model))
         self.records.decided(prepared, [decision])
-        return self._journey(prepared.requests[0], decision, slot)
+        return self._journey(prepared.requests[0], decision, slot, settle=self.decider.settle)
 
     def _begun(self, asked: Request, decision: Decision | None, *, streaming: bool = False) -> Journey:
         """The journey of a request, decided now unless it was before."""
@@ -264,8 +265,18 @@ class Router:
         prepared = await asyncio.to_thread(self.decider.prepare, [asked], streaming=streaming)
         return await self.workload.awhen_free(partial(self._set_out, prepared), self._patience(asked))
 
-    def _journey(self, request: Request, decision: Decision, slot: ExitStack | None = None) -> Journey:
-        return Journey(request, decision, self.workload, self.records, most_attempts=self._max_attempts, slot=slot)
+    def _journey(
+        self, request: Request, decision: Decision, slot: ExitStack | None = None, settle: Settle | None = None
+    ) -> Journey:
+        return Journey(
+            request,
+            decision,
+            self.workload,
+            self.records,
+            most_attempts=self._max_attempts,
+            slot=slot,
+            settle=settle,
+        )
 
     def _call(self, journey: Journey) -> Completion:
         with journey:

@@ -89,7 +89,7 @@ def scripted_router(
         WordEncoder(words),
         TablePredictor([model.name for model in models], np.array([*(quality[word] for word in words), otherwise])),
         DualOptimizer(),
-        stream_price=usd_per_quality,
+        steering={"": float(usd_per_quality)},
         sessions=sessions,
     )
     return Router(

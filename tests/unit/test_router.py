@@ -400,3 +400,50 @@ def test_a_floor_out_of_reach_for_all_is_raised_also_by_route_each() -> None:
     router, _ = router_with()
     with pytest.raises(InfeasibleError, match="out of reach"):
         router.route_each(["easy 1", "hard 1"], policy=QualityFloor(0.99))
+
+
+# ------------------------------------------------------------------------------------------------ steered streams
+
+
+def steered(target: Any, usd_per_quality: float = 0.0, **settings: Any) -> Router:
+    from eccos_core.decider import Decider
+    from eccos_core.optimizer import DualOptimizer
+    from eccos_core.streaming import StreamController, StreamPrices
+    from eccos_core.testing import TablePredictor, WordEncoder
+    from eccos_core.workload import WorkloadTracker
+
+    backend = ScriptedBackend({"small": ["s"], "large": ["l"]}, POOL)
+    decider = Decider(
+        POOL,
+        WordEncoder(["easy", "hard"]),
+        TablePredictor(["small", "large"], np.array([QUALITY["easy"], QUALITY["hard"], QUALITY[""]])),
+        DualOptimizer(),
+        steering={"": StreamController(target, StreamPrices(usd_per_quality)), **settings},
+    )
+    return Router(decider, backend, WorkloadTracker(POOL), QualityFloor(0.5))
+
+
+def test_a_stream_keeps_its_floor_in_the_worst_order() -> None:
+    from eccos_core.streaming import FloorTarget
+
+    router = steered(FloorTarget(0.8))
+    made = [router.decide("easy" if i < 600 else "hard") for i in range(1200)]
+    running = np.cumsum([decision.quality for decision in made]) / np.arange(1, 1201)
+    assert (running[500:] >= 0.79).all()
+
+
+def test_a_budget_rate_is_kept_in_real_usd() -> None:
+    from eccos_core.streaming import RateTarget
+
+    rate = 6e-5  # USD per request: between what small and large cost
+    router = steered(RateTarget(rate), usd_per_quality=1.0)
+    paid = [router.complete("a hard one").cost_usd for _ in range(400)]
+    assert sum(paid) <= 1.01 * rate * 400
+
+
+def test_a_tenant_may_have_a_price_of_its_own() -> None:
+    from eccos_core.streaming import FloorTarget
+
+    router = steered(FloorTarget(0.1), patron=1e3)
+    assert router.decide(Request.of("hard", tenant="patron")).model == "large"
+    assert router.decide(Request.of("hard", tenant="anybody else")).model == "small"
