@@ -13,6 +13,7 @@
     │   ├── NoEligibleModelError       every model was ruled out, and says by which filter
     │   ├── InfeasibleError            a constraint that cannot be met: wanted and attainable
     │   └── Overloaded                 no free slot before the deadline, or the queue is full
+    │       └── CircuitOpen            ... of a model that is left alone because it failed repeatedly
     ├── BackendError                   one call to one model failed
     │   └── StreamInterrupted          ... after some of its answer had arrived
     ├── AttemptsExhausted              every model that was tried failed; lists each attempt
@@ -143,6 +144,13 @@ class Overloaded(RoutingError):
         self.waited_s = waited_s
         self.retry_after_s = retry_after_s
         super().__init__(message)
+
+
+class CircuitOpen(Overloaded):
+    """A model that failed repeatedly and is left alone for `retry_after_s` seconds, or is being probed just now.
+
+    Not worth waiting for while another model may answer.
+    """
 
 
 class BackendError(EccosError):

@@ -45,6 +45,10 @@ class CircuitBreaker:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now < self._opened_until else BreakerState.HALF_OPEN
 
+    def opens_in_s(self, now: float) -> float | None:
+        """Seconds until a probe may pass; None while it is closed."""
+        return None if self._opened_until is None else max(0.0, self._opened_until - now)
+
     def allowed(self, now: float, slots: int) -> int:
         """Of a model's `slots`, how many may be used in all."""
         match self.state(now):

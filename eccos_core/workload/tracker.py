@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from eccos_core.domain import Completion, IntArray, Model
-from eccos_core.errors import BackendError, Overloaded, UnknownModelError
+from eccos_core.errors import BackendError, CircuitOpen, Overloaded, UnknownModelError
 from eccos_core.workload.breaker import BreakerSettings, BreakerState, CircuitBreaker
 from eccos_core.workload.rates import SlidingWindow
 from eccos_core.workload.waiting import SlotLine
@@ -122,7 +122,8 @@ class WorkloadTracker:
             yield self.free_slots()
 
     def hold(self, model: str) -> AbstractContextManager[None]:
-        """One slot for the length of a `with` block. Raises `Overloaded` on entry, `UnknownModelError` at once.
+        """One slot for the length of a `with` block. On entry raises `Overloaded`, or `CircuitOpen` for a model that is
+        left alone after failures; an unknown model raises `UnknownModelError` at once.
 
         Given back on leaving the block, or when the block's generator or the holder is garbage-collected.
         """
@@ -131,7 +132,7 @@ class WorkloadTracker:
     def when_free(self, take: Callable[[], Held], deadline_s: float) -> Held:
         """What `take` gives (decide and hold) as soon as it does not raise `Overloaded`, first come, first served.
 
-        After `deadline_s` seconds its `Overloaded` is raised.
+        After `deadline_s` seconds its `Overloaded` is raised; a `CircuitOpen` is raised at once.
         """
         return self._line.when_free(take, deadline_s)
 
@@ -166,7 +167,7 @@ class WorkloadTracker:
         with self._lock:
             now = self._clock()
             if load.free(now) < 1:
-                raise Overloaded(f"model {load.model.name!r} has no free slot: {load.why_busy(now)}")
+                raise load.refusal(now)
             return load.take(now)
 
     def _give_back(self, load: _Load, probe: bool) -> None:
@@ -223,9 +224,12 @@ class _Load:
         """How many more requests it can take."""
         return max(0, min(left for left, _ in self._limits(now)))
 
-    def why_busy(self, now: float) -> str:
-        """The limit that binds, in words."""
-        return min(self._limits(now), key=lambda limit: limit[0])[1]
+    def refusal(self, now: float) -> Overloaded:
+        """The limit that binds, in words; `CircuitOpen` when it is the breaker."""
+        reason = min(self._limits(now), key=lambda limit: limit[0])[1]
+        message = f"model {self.model.name!r} has no free slot: {reason}"
+        opens_in_s = self._breaker.opens_in_s(now)
+        return Overloaded(message) if opens_in_s is None else CircuitOpen(message, retry_after_s=opens_in_s)
 
     def _limits(self, now: float) -> Iterator[tuple[int, str]]:
         """(slots left, what the limit is), one for each limit."""

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from eccos_core.errors import Overloaded
+from eccos_core.errors import CircuitOpen, Overloaded
 
 WATCH_S = 0.05  # how often the first in the line looks for slots that come with time
 
@@ -96,7 +96,10 @@ class SlotLine:
                 self._next()
 
     def when_free(self, take: Callable[[], Held], deadline_s: float) -> Held:
-        """What `take` gives as soon as it does not raise `Overloaded`; after `deadline_s` seconds that is raised."""
+        """What `take` gives as soon as it does not raise `Overloaded`; after `deadline_s` seconds that is raised.
+
+        A `CircuitOpen` is raised at once: waiting for one certain model that is down helps nobody.
+        """
         ends = time.monotonic() + deadline_s
         waiter = _ThreadWaiter()
         held = self._arrive(waiter, take, deadline_s)
@@ -138,6 +141,8 @@ class SlotLine:
                     return None
             try:
                 return (take(),)
+            except CircuitOpen:
+                raise
             except Overloaded:
                 if deadline_s <= 0:
                     raise
@@ -163,6 +168,8 @@ class SlotLine:
                 return None
         try:
             held = (take(),)
+        except CircuitOpen:
+            raise  # leaving the line hands the turn on
         except Overloaded:
             if at_end:
                 raise

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from eccos_core.domain import Completion, Model
-from eccos_core.errors import BackendError, Overloaded, UnknownModelError
+from eccos_core.errors import BackendError, CircuitOpen, Overloaded, UnknownModelError
 from eccos_core.workload import UNCAPPED, BreakerSettings, BreakerState, WorkloadTracker
 
 
@@ -357,6 +357,27 @@ def test_an_open_breaker_waits_as_long_as_the_provider_asked() -> None:
     assert tracker.free_slots().tolist() == [0]
     clock.now += 1
     assert tracker.free_slots().tolist() == [1]
+
+
+async def test_nobody_waits_for_one_certain_model_that_is_left_alone() -> None:
+    clock = Clock()
+    tracker = WorkloadTracker([a_model("a", 1)], clock, breaker=BreakerSettings(failures=1, open_s=7))
+
+    def take() -> ExitStack:
+        slot = ExitStack()
+        slot.enter_context(tracker.hold("a"))
+        return slot
+
+    with tracker.hold("a"):
+        waiting = asyncio.create_task(tracker.awhen_free(take, 60))
+        await asyncio.sleep(0.01)
+        tracker.observe("a", None, a_failure())
+    with pytest.raises(CircuitOpen) as caught:
+        await asyncio.wait_for(waiting, 10)
+    assert caught.value.retry_after_s == 7
+    with pytest.raises(CircuitOpen):
+        tracker.when_free(take, 60)
+    assert tracker.status().waiting == 0
 
 
 def test_a_bad_request_does_not_speak_against_the_model() -> None:
