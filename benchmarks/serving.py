@@ -77,7 +77,7 @@ def make_router(server: ModelServer, encoder: StaticEncoder) -> Router:
     models = pool()
     ways = {m.name: [Deployment(f"openai/{m.name}", {"api_base": server.url, "api_key": KEY})] for m in models}
     backend = RetryingBackend(LiteLLMBackend(ways, models), RetryPolicy(attempts=3, first_wait_s=0.05, deadline_s=60))
-    decider = Decider(models, encoder, FixedPredictor(encoder.dimensions), DualOptimizer(), stream_price=1e-3)
+    decider = Decider(models, encoder, FixedPredictor(encoder.dimensions), DualOptimizer(), steering={"": 1e-3})
     return Router(decider, backend, WorkloadTracker(models), Priced(1e-5), max_attempts=3, deadline_s=300)
 
 
