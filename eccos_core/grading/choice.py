@@ -49,7 +49,7 @@ class ChoiceGrader:
     `options`: the options' texts in order; without it they are read from the question. What an answer chose, by the
     first rule that says something:
 
-    1. what follows "the answer is", `####` or `\\boxed{`: an option's text, or a letter;
+    1. what follows "the answer is", `####` or `\\boxed{`: a letter alone, an option's text, a letter and more;
     2. the whole answer is a letter: `B`, `(b)`, `**B.**`; or an option's text;
     3. its first line is a letter, or starts with one as options do: `B. because`, `(B) Paris`;
     4. it names one single letter in brackets, or after "option", "choose" and the like;
@@ -72,13 +72,12 @@ class ChoiceGrader:
         return float(chosen_letter(answer, options) in wanted)
 
     def _letter_of_reference(self, text: str, options: Mapping[str, str]) -> str:
-        by_text = _by_text(text, options)
-        if by_text is not None:
-            return by_text
-        first = _LETTER_ALONE.fullmatch(_MARKDOWN.sub("", text))
-        if first is None and re.match(r"\s*\(?[A-Z][).:]", text):
-            first = _LETTER_FIRST.match(text)
-        if first is not None and (letter := _first_group(first)) in (options or string.ascii_uppercase):
+        letters = tuple(options) or tuple(string.ascii_uppercase)
+        alone = _LETTER_ALONE.fullmatch(_MARKDOWN.sub("", text))
+        letter = (alone and _known(_first_group(alone), letters)) or _by_text(text, options)
+        if letter is None and re.match(r"\s*\(?[A-Z][).:]", text) and (first := _LETTER_FIRST.match(text)):
+            letter = _known(_first_group(first), letters)
+        if letter is not None:
             return letter
         listed = ", ".join(options) or "none could be read from the question"
         raise GradingError(
@@ -93,9 +92,11 @@ def chosen_letter(answer: str, options: Mapping[str, str]) -> str | None:
     plain = _MARKDOWN.sub("", answer).strip()
     if (announced := after_marker(answer)) is not None:
         announced = _MARKDOWN.sub("", announced).strip(" :")
+        if (found := _LETTER_ALONE.fullmatch(announced)) and (letter := _known(_first_group(found), letters)):
+            return letter
         if letter := _by_text(announced, options) or _by_text(first_sentence(announced), options):
             return letter
-        if found := _LETTER_ALONE.fullmatch(announced) or _LETTER_FIRST.match(announced):
+        if found := _LETTER_FIRST.match(announced):
             return _sole_letter(found, announced, letters)
     if found := _LETTER_ALONE.fullmatch(plain):
         return _known(_first_group(found), letters)
@@ -133,16 +134,25 @@ def _sole_letter(found: re.Match[str], text: str, letters: Sequence[str]) -> str
     return _known(letter, letters)
 
 
+def _comparable(text: str) -> str:
+    """Articles stay: "A and D" is not "D". Markup goes, on both sides alike."""
+    return normalise(_MARKDOWN.sub("", text), articles=True)
+
+
 def _by_text(text: str, options: Mapping[str, str]) -> str | None:
-    wanted = normalise(text)
-    matches = [letter for letter, option in options.items() if wanted and normalise(option) == wanted]
+    bare = text.strip().rstrip(".")
+    matches = [letter for letter, option in options.items() if bare and option.rstrip(".") == bare]
+    if len(matches) == 1:
+        return matches[0]  # "Bb BB" is not "bb Bb" where both are offered
+    wanted = _comparable(text)
+    matches = [letter for letter, option in options.items() if wanted and _comparable(option) == wanted]
     return matches[0] if len(matches) == 1 else None
 
 
 def _sole_text(answer: str, options: Mapping[str, str]) -> str | None:
     """The option whose text stands in the answer, if just one does; an option within a longer one does not count."""
-    text = f" {normalise(answer)} "
-    texts = {letter: normalise(option) for letter, option in options.items()}
+    text = f" {_comparable(answer)} "
+    texts = {letter: _comparable(option) for letter, option in options.items()}
     found = {letter: option for letter, option in texts.items() if f" {option} " in text}
     longest = [
         letter

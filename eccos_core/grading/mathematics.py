@@ -124,6 +124,7 @@ def _pass_on(lines: IO[str], replies: SimpleQueue[str]) -> None:
 
 def _readings(text: str) -> list[str]:
     """The ways to read a text as mathematics, surest first. `math-verify` wants LaTeX in delimiters."""
+    text = text.replace("\\$", "")  # dollars, not the end of a formula
     readings = [text]
     announced = after_marker(text)
     if announced is not None and not _DELIMITED.search(announced):

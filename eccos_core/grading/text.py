@@ -7,7 +7,7 @@ import unicodedata
 
 _DASHES = re.compile(r"[\u2010-\u2015\u2212\uFE58\uFE63\uFF0D]")
 _ARTICLES = frozenset({"a", "an", "the"})
-_THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3}(?:,\d{3})+)(?![\d,])")
+_THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3}(?:,\d{3})+)(?!\d|,\d)")
 _KEPT_BETWEEN_DIGITS = ".,:/-"
 _KEPT = "%#&@"
 _JOINED = "'\u2019\u2018`.\u00b4"
@@ -22,18 +22,18 @@ MARKER = re.compile(
 """What an answer writes in front of its answer: `####`, `\\boxed{`, "The answer is", "Final answer:"."""
 
 
-def normalise(text: str) -> str:
+def normalise(text: str, *, articles: bool = False) -> str:
     """`text` without what does not make another answer: Unicode form (NFKC), case, white space, punctuation, articles.
 
     Kept, because it does make another answer: signs of numbers and what stands between two digits (-5, 3.5, 1/2,
     1914-1918; thousands separators go), symbols (C++, C#, 50%), accents. Hyphens and slashes between words are spaces,
-    apostrophes and the dots of abbreviations vanish. An article stays when there is nothing else.
+    apostrophes and the dots of abbreviations vanish. An article stays when there is nothing else, and with `articles`.
     """
     flat = _DASHES.sub("-", unicodedata.normalize("NFKC", text)).casefold()
     flat = _THOUSANDS.sub(lambda found: found.group().replace(",", ""), flat)
     kept = "".join(_kept(flat, position) for position in range(len(flat)))
     words = kept.split()
-    without_articles = [word for word in words if word not in _ARTICLES]
+    without_articles = [word for word in words if articles or word not in _ARTICLES]
     return " ".join(without_articles or words) or " ".join(flat.split())
 
 
@@ -56,14 +56,16 @@ def _kept(text: str, position: int) -> str:
 
 
 def after_marker(answer: str) -> str | None:
-    """What follows the last "the answer is", `####` or `\\boxed{`: to the closing brace, or the end of the line.
+    """What follows the last `####` or `\\boxed{`, or else the last "the answer is": to the closing brace, or the end of
+    the line.
 
     None when there is no such marker, or nothing after the last one.
     """
     markers = list(MARKER.finditer(answer))
     if not markers:
         return None
-    found = markers[-1]
+    typographic = [marker for marker in markers if marker.group().startswith(("####", "\\boxed"))]
+    found = (typographic or markers)[-1]
     rest = answer[found.end() :]
     if found.group().startswith("\\boxed"):
         return _to_closing_brace(rest).strip() or None

@@ -101,6 +101,29 @@ def test_an_option_that_is_a_number_is_chosen_by_its_text() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "reference", "answer", "score"),
+    [
+        ("Al Tl C B", "B", "B", 1.0),  # a letter that is also the text of another option is the letter
+        ("Al Tl C B", "B", "The answer is D.", 0.0),
+        ("bb Bb BB bB", "B", "The answer is Bb", 1.0),  # options that differ in case only
+        ("bb Bb BB bB", "B", "BB", 0.0),
+        ("$50 $60 $.66 60%", "C", "$.66", 1.0),
+        ("$50 $60 $.66 60%", "B", "60", 1.0),
+        ("x_1*y x_2*y x y", "B", "**x_2*y**", 1.0),
+    ],
+)
+def test_options_that_look_alike_are_told_apart(options: str, reference: str, answer: str, score: float) -> None:
+    question = "Which?\n" + "\n".join(f"{a}. {text}" for a, text in zip("ABCD", options.split(), strict=True))
+    assert ChoiceGrader().grade(answer, reference, question) == score
+
+
+def test_an_article_may_be_an_option() -> None:
+    question = "Which mutations?\nA. B and D\nB. A and D\nC. the D"
+    assert ChoiceGrader().grade("B. A and D", "B", question) == 1.0
+    assert ChoiceGrader().grade("The answer is A and D", "B", question) == 1.0
+
+
+@pytest.mark.parametrize(
     ("question", "letters"),
     [
         (QUESTION, "ABCD"),

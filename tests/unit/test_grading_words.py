@@ -71,6 +71,7 @@ def test_these_are_different_answers(answer: str, reference: str) -> None:
         ("It has the Louvre. The correct answer is: Paris.", 1.0),
         ("So it must be \\boxed{Paris}.", 1.0),
         ("#### Paris", 1.0),
+        ("It is \\boxed{Paris}. The answer is in English.", 1.0),
         ("The answer is Paris. It is the seat of the government.", 1.0),
         ("Answer:\nParis", 1.0),
         ("The answer is London. No: the answer is Paris", 1.0),
