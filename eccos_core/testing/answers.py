@@ -11,6 +11,8 @@ The last user message may hold directives in double square brackets; all others 
     [[end 3]]                 end the stream early, politely   [[malformed]]      answer with broken JSON
     [[no-choices]]            an answer without choices        [[context]]        a context-window error
     [[policy]]                a content-policy error
+
+A server's `script` adds directives to messages that cannot hold any: text that the message contains -> directives.
 """
 
 from __future__ import annotations
@@ -44,10 +46,11 @@ class Plan:
     times: int | None = None  # how often the fault happens for this text; None: always
 
 
-def plan(body: Mapping[str, Any]) -> Plan:
-    """The plan for a chat completion request."""
+def plan(body: Mapping[str, Any], script: Mapping[str, str] | None = None) -> Plan:
+    """The plan for a chat completion request. `script`: text in the last user message -> directives that it implies."""
     messages = body.get("messages") or [{}]
     asked = text_of(next((m for m in reversed(messages) if m.get("role") == "user"), messages[-1]))
+    asked += "".join(directives for text, directives in (script or {}).items() if text in asked)
     directives = [(name, (argument or "").strip()) for name, argument in DIRECTIVE.findall(asked)]
     given = dict(directives)
     tools = () if messages[-1].get("role") == "tool" else _tool_calls(body, directives)

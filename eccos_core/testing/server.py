@@ -52,7 +52,7 @@ class ModelServer:
     """Starts the server on a free port; stop it with `close`, or use it as a context manager.
 
     `latency_s`: how long every answer takes; `chunk_s`: pause between the chunks of a stream; `api_key`: when given,
-    any other key is answered with 401.
+    any other key is answered with 401. `script` maps text that the last user message may contain to directives.
     """
 
     def __init__(
@@ -62,12 +62,14 @@ class ModelServer:
         chunk_s: float = 0.0,
         faults: Faults | None = None,
         api_key: str | None = None,
+        script: Mapping[str, str] | None = None,
     ) -> None:
         settings = {
             "latency_s": latency_s,
             "chunk_s": chunk_s,
             "faults": asdict(faults or Faults()),
             "api_key": api_key,
+            "script": dict(script or {}),
         }
         command = [sys.executable, "-m", "eccos_core.testing.serving"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603

@@ -25,6 +25,7 @@ class _Server:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._latency_s, self._chunk_s = settings["latency_s"], settings["chunk_s"]
         self._faults, self._api_key = Faults(**settings["faults"]), settings["api_key"]
+        self._script = settings["script"]
         self._counted: dict[str, Counter[str]] = {name: Counter() for name in ServerStatistics.__dataclass_fields__}
         self._seen: Counter[str] = Counter()
         self._number = 0
@@ -98,7 +99,7 @@ class _Server:
                 running[model] -= 1
 
     async def _answer(self, request: web.Request, body: Mapping[str, Any], end: Any) -> web.StreamResponse:
-        planned = self._by_chance(self._still_failing(body, plan(body)))
+        planned = self._by_chance(self._still_failing(body, plan(body, self._script)))
         await asyncio.sleep(self._latency_s + planned.latency_s)
         match planned.fault:
             case "status":
@@ -261,7 +262,7 @@ async def _serve(settings: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Serve until stdin is closed."""
-    settings = {"latency_s": 0.0, "chunk_s": 0.0, "api_key": None, "faults": asdict(Faults())}
+    settings = {"latency_s": 0.0, "chunk_s": 0.0, "api_key": None, "script": {}, "faults": asdict(Faults())}
     settings |= json.loads(sys.stdin.readline() or "{}")
     asyncio.run(_serve(settings))
 
