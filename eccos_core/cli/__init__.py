@@ -12,8 +12,10 @@ from eccos_core.cli.demo import demo
 from eccos_core.cli.evaluate import evaluate
 from eccos_core.cli.frame import run
 from eccos_core.cli.learn import fit, ingest
+from eccos_core.cli.log import log, record
 from eccos_core.cli.plan import plan
 from eccos_core.cli.route import ask, route
+from eccos_core.cli.status import status
 from eccos_core.cli.version import show_version
 
 app = typer.Typer(
@@ -38,6 +40,9 @@ app.command("route", rich_help_panel=ROUTE)(route)
 app.command("plan", rich_help_panel=ROUTE)(plan)
 app.command("demo", rich_help_panel=STUDY)(demo)
 app.command("evaluate", rich_help_panel=STUDY)(evaluate)
+app.command("log", rich_help_panel=OPERATE)(log)
+app.command("record", rich_help_panel=OPERATE)(record)
+app.command("status", rich_help_panel=OPERATE)(status)
 app.command("version", rich_help_panel=OPERATE)(show_version)
 
 

@@ -2,5 +2,6 @@
 
 from eccos_core.decision_log.entries import Answered, Decided, LoggedDecision
 from eccos_core.decision_log.log import DecisionLog
+from eccos_core.decision_log.usage import ModelUsage, model_usage
 
-__all__ = ["Answered", "Decided", "DecisionLog", "LoggedDecision"]
+__all__ = ["Answered", "Decided", "DecisionLog", "LoggedDecision", "ModelUsage", "model_usage"]

@@ -1,0 +1,206 @@
+"""`eccos log` shows what was decided and exports what was labelled; `eccos record` gives a label."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from eccos_core.cli.frame import JsonOption, console, print_json, table
+from eccos_core.cli.route import PoolOption
+from eccos_core.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from eccos_core.decision_log import DecisionLog, LoggedDecision
+
+SHOWN = 20
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_COLUMNS = ("decision", "when (UTC)", "model", "forecast", "paid", "ms", "failed", "label")
+
+DecisionArgument = Annotated[str, typer.Argument(metavar="DECISION_ID", help="The id that came with the answer.")]
+QualityArgument = Annotated[float, typer.Argument(metavar="QUALITY", help="How good the answer was, from 0 to 1.")]
+ModelOption = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Only decisions of this model.")]
+LabelledOption = Annotated[
+    bool | None, typer.Option("--labelled/--unlabelled", help="Only decisions with, or without, a label.")
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", metavar="WHEN", help="Only since then: 30m, 12h, 7d ago, or a date such as 2026-11-23."),
+]
+LastOption = Annotated[
+    int | None,
+    typer.Option("--last", min=1, help=f"At most so many, the newest first: {SHOWN}, or all with --export."),
+]
+ExportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--export", metavar="OUTCOMES", help="Write the labelled ones as an outcomes file for `eccos ingest`."
+    ),
+]
+
+
+def log(
+    config: PoolOption = None,
+    model: ModelOption = None,
+    labelled: LabelledOption = None,
+    since: SinceOption = None,
+    last: LastOption = None,
+    export: ExportOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the decisions of the decision log, the newest first, or export the labelled ones as outcomes."""
+    if export is not None and labelled is False:
+        raise InputError("--export writes what was labelled, so it cannot go with --unlabelled; leave one of them out")
+    after = _moment(since) if since is not None else None
+    with opened_log(config) as opened:
+        found = opened.entries(
+            model=model,
+            labelled=True if export is not None else labelled,
+            since=after,
+            last=last or (sys.maxsize if export is not None else SHOWN),
+        )
+    if export is not None:
+        _export(found, opened.path, export, as_json=json)
+    elif json:
+        print_json([_as_json(each) for each in found])
+    elif found:
+        _print(found, opened.path)
+    else:
+        console().print(f"No such decisions in {opened.path}.", soft_wrap=True)
+
+
+def record(
+    decision_id: DecisionArgument, quality: QualityArgument, config: PoolOption = None, json: JsonOption = False
+) -> None:
+    """Label the answer of a decision, now or later, once or again.
+
+    The label goes to the decision log. `eccos log --export OUTCOMES`, then `eccos ingest OUTCOMES`, make it history.
+    """
+    from eccos_core.records import Records
+
+    with opened_log(config) as opened:
+        Records(log=opened).label(decision_id, quality)
+    if opened.problem is not None:
+        raise InputError(f"the label was not kept: {opened.problem}")
+    if json:
+        print_json({"decision_id": decision_id, "quality": quality})
+    else:
+        console(sys.stdout).print(f"{decision_id}: {quality:g}", soft_wrap=True)
+
+
+@contextmanager
+def opened_log(config: Path | None) -> Iterator[DecisionLog]:
+    """The decision log of a configuration, or of the usual one; closed at the end.
+
+    Raises `InputError` where the configuration keeps none, `DataError` for a file that is no decision log.
+    """
+    from eccos_core.build import usual_config
+    from eccos_core.config import load_config
+    from eccos_core.decision_log import DecisionLog
+
+    loaded = load_config(config or usual_config())
+    path = loaded.decision_log.path
+    if path is None:
+        raise InputError(
+            f"{loaded.path}: eccos.decision_log is off, so no decision is kept; "
+            "remove that line, or give --config a file that keeps a log"
+        )
+    opened = DecisionLog(path, keep_text=loaded.decision_log.keep_text)
+    try:
+        yield opened
+    except sqlite3.Error as error:
+        raise DataError(str(path), f"cannot be read as a decision log ({error})") from error
+    finally:
+        opened.close()
+
+
+def _moment(text: str) -> float:
+    """Seconds since 1970 of `30m` (ago), `7d`, or an ISO date or time (UTC unless it names a zone)."""
+    ago = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip())
+    if ago:
+        return time.time() - float(ago[1]) * _SECONDS[ago[2]]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(
+            f"--since is {text!r}, must be a stretch of time such as 30m, 12h or 7d, or a date such as 2026-11-23"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _when(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+
+
+def _as_json(entry: LoggedDecision) -> dict[str, Any]:
+    values = {name: getattr(entry, name) for name in entry.__slots__ if name not in {"vector", "attempts", "forecast"}}
+    values["forecast"] = {
+        name: {"quality": quality, "cost_usd": cost_usd} for name, (quality, cost_usd) in entry.forecast.items()
+    }
+    values["attempts"] = [asdict(attempt) for attempt in entry.attempts]
+    return values
+
+
+def _print(found: Sequence[LoggedDecision], path: Path) -> None:
+    from eccos_core.reasons import usd
+
+    rows = [
+        (
+            each.id,
+            _when(each.at),
+            each.model or f"{each.decided_model} (no answer)",
+            f"{each.quality:.3f}",
+            usd(each.paid_usd) if each.paid_usd is not None else "",
+            f"{each.latency_s * 1000:.0f}" if each.latency_s is not None else "",
+            ", ".join(f"{attempt.model}: {attempt.kind}" for attempt in each.attempts),
+            f"{each.label:g}" if each.label is not None else "",
+        )
+        for each in found
+    ]
+    title = f"{path}: the newest {len(found)} decisions"
+    console(sys.stdout).print(table(title, _COLUMNS, rows, numbers=("forecast", "paid", "ms", "label")))
+
+
+def _export(found: Sequence[LoggedDecision], path: Path, target: Path, *, as_json: bool) -> None:
+    """Writes labelled decisions, oldest first, so that of two answers to one question the newest counts."""
+    from eccos_core.domain import Outcome
+    from eccos_core.outcomes import table_of, write_outcomes
+
+    outcomes = [
+        Outcome(
+            question_id=each.text_key,
+            query=each.text,
+            model=each.model or each.decided_model,
+            quality=each.label,
+            input_tokens=each.input_tokens,
+            output_tokens=each.output_tokens,
+        )
+        for each in reversed(found)
+        if each.text is not None and each.label is not None
+    ]
+    textless = len(found) - len(outcomes)
+    if not outcomes:
+        told = f"the {textless} labelled decisions have no text" if textless else "no decision has a label"
+        way_out = "; an outcome needs its question: set eccos.decision_log.keep_text" if textless else ""
+        raise DataError(str(path), f"nothing to export: {told}{way_out}")
+    exported = table_of(outcomes)
+    write_outcomes(target, exported)
+    if as_json:
+        print_json(
+            {"file": str(target), "questions": len(exported), "outcomes": len(outcomes), "without_text": textless}
+        )
+        return
+    left_out = f"; {textless} more have no text and were left out" if textless else ""
+    console(sys.stdout).print(
+        f"{len(outcomes)} labelled decisions on {len(exported)} questions written to {target}{left_out}",
+        soft_wrap=True,
+    )

@@ -1,0 +1,75 @@
+"""`eccos status`: what the decision log says about each model, in the last hour and day."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eccos_core.cli.frame import JsonOption, console, print_json, table
+from eccos_core.cli.log import opened_log
+from eccos_core.cli.route import PoolOption
+
+if TYPE_CHECKING:
+    from eccos_core.decision_log import ModelUsage
+
+WINDOWS_S = {"hour": 3600.0, "day": 86_400.0}
+_COLUMNS = ("model", "decisions", "calls", "paid", "median ms", "failed", "labelled", "mean label")
+
+
+def status(config: PoolOption = None, json: JsonOption = False) -> None:
+    """Show each model's calls, spend, speed, failures and labels, from the decision log.
+
+    What is in flight in a running process is `router.status()` there.
+    """
+    from eccos_core.decision_log import model_usage
+
+    now = time.time()
+    with opened_log(config) as opened:
+        windows = {name: model_usage(opened.path, now - seconds) for name, seconds in WINDOWS_S.items()}
+    if json:
+        print_json(
+            {
+                "log": str(opened.path),
+                "at": now,
+                **{name: [_as_json(each) for each in usage] for name, usage in windows.items()},
+            }
+        )
+    else:
+        _print(opened.path, windows)
+
+
+def _as_json(usage: ModelUsage) -> dict[str, Any]:
+    return {
+        **asdict(usage),
+        "calls": usage.calls,
+        "error_rate": usage.error_rate,
+        "labelled_share": usage.labelled_share,
+    }
+
+
+def _print(path: Path, windows: dict[str, tuple[ModelUsage, ...]]) -> None:
+    out = console(sys.stdout)
+    for name, usage in windows.items():
+        if not usage:
+            out.print(f"{path}: no decisions in the last {name}", soft_wrap=True)
+            continue
+        title = f"{path}: the last {name}"
+        out.print(table(title, _COLUMNS, [_row(each) for each in usage], numbers=_COLUMNS[1:]))
+
+
+def _row(usage: ModelUsage) -> tuple[str, ...]:
+    from eccos_core.reasons import usd
+
+    return (
+        usage.model,
+        str(usage.decisions),
+        str(usage.calls),
+        usd(usage.paid_usd),
+        f"{usage.median_latency_s * 1000:.0f}" if usage.median_latency_s is not None else "",
+        f"{usage.error_rate:.1%}" if usage.error_rate is not None else "",
+        f"{usage.labelled_share:.0%}" if usage.labelled_share is not None else "",
+        f"{usage.mean_label:.3f}" if usage.mean_label is not None else "",
+    )
