@@ -180,6 +180,7 @@ def assemble(
         tenants=Tenants(config.tenants),
         max_attempts=1 + config.retries.fallbacks,
         deadline_s=config.workload.deadline_s,
+        window_s=config.stream.window_ms / 1000,
     )
 
 

@@ -26,7 +26,7 @@ from eccos_core.domain import (
     Status,
 )
 from eccos_core.eligibility import eligible
-from eccos_core.errors import InfeasibleError, InputError, Overloaded
+from eccos_core.errors import InfeasibleError, InputError, Overloaded, RoutingError
 from eccos_core.pricing import cost_usd, output_limit
 from eccos_core.protocols import Encoder, Optimizer, Predictor
 from eccos_core.reasons import decisions
@@ -47,6 +47,27 @@ class Prepared:
     cost_usd: FloatArray
     eligible: BoolArray
     started: float
+
+    def row(self, i: int) -> Prepared:
+        """One of the requests alone."""
+        one, forecast = slice(i, i + 1), self.forecast
+        return Prepared(
+            self.requests[one],
+            self.texts[one],
+            self.vectors[one],
+            self.input_tokens[one],
+            Forecast(
+                forecast.models,
+                forecast.quality[one],
+                forecast.quality_se[one],
+                forecast.output_tokens[one],
+                forecast.output_tokens_high[one],
+                forecast.familiarity[one],
+            ),
+            self.cost_usd[one],
+            self.eligible[one],
+            self.started,
+        )
 
 
 class Decider:
@@ -86,12 +107,12 @@ class Decider:
         self._batch_waves = batch_waves
         self._sessions = sessions
 
-    def prepare(self, requests: Sequence[Request], *, streaming: bool = False) -> Prepared:
+    def prepare(self, requests: Sequence[Request]) -> Prepared:
         """Everything a decision needs. Raises `NoEligibleModelError` for a request that no model may answer."""
         started = time.perf_counter()
         texts = [conversation_text(request.messages, self._conversation) for request in requests]
         tokens = [count_tokens(request.messages) for request in requests]
-        mask = eligible(requests, self.models, tokens, streaming=streaming)
+        mask = eligible(requests, self.models, tokens)
         vectors = self.encoder.encode(texts)
         input_tokens = np.asarray(tokens, dtype=np.float64)
         forecast = self.predictor.predict(vectors, input_tokens)
@@ -125,38 +146,70 @@ class Decider:
 
         Raises `Overloaded` when none has, `InfeasibleError` when no model reaches the request's `min_quality`.
         """
-        request, quality, cost = prepared.requests[0], prepared.forecast.quality[0], prepared.cost_usd[0]
-        good = _good(prepared)[0]
-        if not good.any():
-            best = float(quality[prepared.eligible[0]].max())
-            raise InfeasibleError(
-                "min_quality",
-                request.min_quality or 0.0,
-                best,
-                f"request {request.id!r}: no model reaches min_quality {request.min_quality}; the best that may answer "
-                f"is expected to reach {best:.3f}",
-            )
-        open_now = good & (free_slots > 0)
+        quality, cost = prepared.forecast.quality[0], prepared.cost_usd[0]
+        open_now = _good(prepared)[0] & (free_slots > 0)
         if not open_now.any():
-            raise Overloaded("every model that may answer this request is busy", retry_after_s=1.0)
-        steering = self._steering_of(request)
+            raise _nobody_open(prepared)
+        steering = self._steering_of(prepared.requests[0])
         if isinstance(steering, float):
-            price, floor_met = steering, True
-            model = int(np.argmin(np.where(open_now, cost - price * quality, np.inf)))
-        else:
-            occupancy = np.where(np.isinf(self._caps), 0.0, np.clip(1 - free_slots / self._caps, 0.0, 1.0))
-            choice = steering.decide(quality, cost, open_now, occupancy)
-            model, price, floor_met = choice.model, choice.usd_per_quality, choice.floor_met
+            model = int(np.argmin(np.where(open_now, cost - steering * quality, np.inf)))
+            return self._decision(prepared, model, steering)
+        choice = steering.decide(quality, cost, open_now, self._occupancy(free_slots))
+        return self._decision(prepared, choice.model, choice.usd_per_quality, floor_met=choice.floor_met)
+
+    def choose_together(self, prepared: Prepared, free_slots: IntArray) -> list[Decision | RoutingError]:
+        """What arrived together, decided together: slots go to whom they serve most. An error in its request's place.
+
+        Requests under one controller are solved jointly; others one after the other, in the order of their arrival.
+        """
+        rows = [prepared.row(i) for i in range(len(prepared.requests))]
+        steering = {id(self._steering_of(request)): self._steering_of(request) for request in prepared.requests}
+        only = next(iter(steering.values()))
+        if len(steering) > 1 or isinstance(only, float) or not _good(prepared).any(axis=1).all():
+            return self._choose_in_order(rows, free_slots)
+        choices = only.decide_jointly(
+            prepared.forecast.quality,
+            prepared.cost_usd,
+            _good(prepared),
+            free_slots,
+            self.optimizer,
+            self.predictor.models,
+        )
+        return [
+            choice
+            if isinstance(choice, RoutingError)
+            else self._decision(row, choice.model, choice.usd_per_quality, floor_met=choice.floor_met)
+            for row, choice in zip(rows, choices, strict=True)
+        ]
+
+    def _choose_in_order(self, rows: Sequence[Prepared], free_slots: IntArray) -> list[Decision | RoutingError]:
+        left = free_slots.copy()
+        made: list[Decision | RoutingError] = []
+        for row in rows:
+            try:
+                decision = self.choose(row, left)
+            except RoutingError as error:
+                made.append(error)
+            else:
+                left[self.predictor.models.index(decision.model)] -= 1
+                made.append(decision)
+        return made
+
+    def _decision(self, prepared: Prepared, model: int, price: float, *, floor_met: bool = True) -> Decision:
         return decisions(
             prepared.requests,
             prepared.forecast,
             prepared.cost_usd,
-            good[None, :],
+            _good(prepared),
             np.array([model]),
             Prices(price, np.zeros(len(self.models))),
             floor_met=floor_met,
             overhead_s=time.perf_counter() - prepared.started,
         )[0]
+
+    def _occupancy(self, free_slots: IntArray) -> FloatArray:
+        """(M,) the share of each model's slots that is taken; 0 where there is no cap."""
+        return np.where(np.isinf(self._caps), 0.0, np.clip(1 - free_slots / self._caps, 0.0, 1.0))
 
     def settle(self, request: Request, decision: Decision, cost_usd: float) -> None:
         """What a streamed request really cost: a budget rate is kept in real USD, not in forecast USD."""
@@ -184,6 +237,21 @@ def _good(prepared: Prepared) -> BoolArray:
         return prepared.eligible
     asked = np.array([request.min_quality or 0.0 for request in prepared.requests])
     return prepared.eligible & (prepared.forecast.quality >= asked[:, None])
+
+
+def _nobody_open(prepared: Prepared) -> RoutingError:
+    """Why no model can take a request: none reaches the quality that it asks for, or all that do are busy."""
+    request = prepared.requests[0]
+    if _good(prepared)[0].any():
+        return Overloaded("every model that may answer this request is busy", retry_after_s=1.0)
+    best = float(prepared.forecast.quality[0, prepared.eligible[0]].max())
+    return InfeasibleError(
+        "min_quality",
+        request.min_quality or 0.0,
+        best,
+        f"request {request.id!r}: no model reaches min_quality {request.min_quality}; the best that may answer is "
+        f"expected to reach {best:.3f}",
+    )
 
 
 def _decisions(prepared: Prepared, assignment: Assignment) -> list[Decision]:

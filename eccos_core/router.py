@@ -19,6 +19,7 @@ import numpy as np
 from eccos_core.batching import MOST_THREADS, acall_all, call_all
 from eccos_core.decider import Decider, Prepared
 from eccos_core.domain import (
+    Capability,
     Chunk,
     Completion,
     Decision,
@@ -41,17 +42,20 @@ from eccos_core.errors import (
 from eccos_core.journey import Journey, Settle
 from eccos_core.protocols import Backend, Workload
 from eccos_core.records import Records
+from eccos_core.streaming import MicroBatch
 from eccos_core.tenants import Tenants
 from eccos_core.text import count_tokens
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
+_Arrival: TypeAlias = tuple[Prepared, Journey | None]  # decided, and held unless every slot was taken
 
 
 class Router:
     """Answers every request with the cheapest model that is good enough.
 
     `decider` predicts and optimises; `policy` is what a batch is solved under. `max_attempts`: most calls of one
-    request, fallbacks included; `deadline_s`: longest wait for a slot. Safe to use from several threads and tasks.
+    request, fallbacks included; `deadline_s`: longest wait for a slot; `window_s` (0 to 0.05): single requests that
+    arrive within it are decided together. Safe to use from several threads and tasks.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Router:
         tenants: Tenants | None = None,
         max_attempts: int = 3,
         deadline_s: float = 60.0,
+        window_s: float = 0.0,
     ) -> None:
         self.decider = decider
         self.backend = backend
@@ -74,6 +79,9 @@ class Router:
         self._tenants = tenants or Tenants({})
         self._max_attempts = max_attempts
         self._deadline_s = deadline_s
+        self._window: MicroBatch[Request, _Arrival] | None = (
+            MicroBatch(self._set_out_together, window_s) if window_s > 0 else None
+        )
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Router:
@@ -177,8 +185,8 @@ class Router:
         A model that fails before its first chunk is followed by the next best; a stream that breaks later raises
         `StreamInterrupted`. The slot is released when the iterator ends, is closed, or is garbage-collected.
         """
-        asked = self._tenants.narrowed(_with_parameters(request, parameters))
-        with self._begun(asked, decision, streaming=True) as journey:
+        asked = _streamed(self._tenants.narrowed(_with_parameters(request, parameters)))
+        with self._begun(asked, decision) as journey:
             while True:
                 try:
                     self.workload.when_free(journey.hold, self._patience(asked))
@@ -192,8 +200,8 @@ class Router:
         self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any
     ) -> AsyncIterator[Chunk]:
         """The asynchronous twin of `stream`."""
-        asked = self._tenants.narrowed(_with_parameters(request, parameters))
-        with await self._abegun(asked, decision, streaming=True) as journey:
+        asked = _streamed(self._tenants.narrowed(_with_parameters(request, parameters)))
+        with await self._abegun(asked, decision) as journey:
             while True:
                 try:
                     await self.workload.awhen_free(journey.hold, self._patience(asked))
@@ -251,19 +259,48 @@ class Router:
         self.records.decided(prepared, [decision])
         return self._journey(prepared.requests[0], decision, slot, settle=self.decider.settle)
 
-    def _begun(self, asked: Request, decision: Decision | None, *, streaming: bool = False) -> Journey:
+    def _set_out_together(self, asked: Sequence[Request]) -> list[_Arrival | EccosError]:
+        """What arrived in one window: prepared, decided and held together. Who finds no slot has no journey yet."""
+        try:
+            prepared = self.decider.prepare(asked)
+        except EccosError as error:
+            return [error] if len(asked) == 1 else [self._set_out_together([each])[0] for each in asked]
+        arrivals: list[_Arrival | EccosError] = []
+        with self.workload.deciding() as free:
+            for row, decision in enumerate(self.decider.choose_together(prepared, free)):
+                if isinstance(decision, Overloaded):
+                    arrivals.append((prepared.row(row), None))
+                elif isinstance(decision, EccosError):
+                    arrivals.append(decision)
+                else:
+                    slot = ExitStack()
+                    slot.enter_context(self.workload.hold(decision.model))
+                    self.records.decided(prepared.row(row), [decision])
+                    journey = self._journey(asked[row], decision, slot, settle=self.decider.settle)
+                    arrivals.append((prepared.row(row), journey))
+        return arrivals
+
+    def _begun(self, asked: Request, decision: Decision | None) -> Journey:
         """The journey of a request, decided now unless it was before."""
         if decision is not None:
             return self._journey(asked, decision)
-        prepared = self.decider.prepare([asked], streaming=streaming)
-        return self.workload.when_free(partial(self._set_out, prepared), self._patience(asked))
+        prepared, journey = self._window.submit(asked) if self._window else (self.decider.prepare([asked]), None)
+        if journey is None:
+            journey = self.workload.when_free(partial(self._set_out, prepared), self._patience(asked))
+        return journey
 
-    async def _abegun(self, asked: Request, decision: Decision | None, *, streaming: bool = False) -> Journey:
+    async def _abegun(self, asked: Request, decision: Decision | None) -> Journey:
         """The asynchronous twin of `_begun`."""
         if decision is not None:
             return self._journey(asked, decision)
-        prepared = await asyncio.to_thread(self.decider.prepare, [asked], streaming=streaming)
-        return await self.workload.awhen_free(partial(self._set_out, prepared), self._patience(asked))
+        journey: Journey | None = None
+        if self._window:
+            prepared, journey = await self._window.asubmit(asked)
+        else:
+            prepared = await asyncio.to_thread(self.decider.prepare, [asked])
+        if journey is None:
+            journey = await self.workload.awhen_free(partial(self._set_out, prepared), self._patience(asked))
+        return journey
 
     def _journey(
         self, request: Request, decision: Decision, slot: ExitStack | None = None, settle: Settle | None = None
@@ -304,6 +341,11 @@ class Router:
         Raises `UnknownDecisionError`, and `InputError` for a quality outside [0, 1].
         """
         self.records.label(decision_id, quality)
+
+
+def _streamed(request: Request) -> Request:
+    """The request, to be answered by models that can stream."""
+    return replace(request, needs=request.needs | {Capability.STREAMING})
 
 
 def _with_parameters(request: RequestLike, parameters: Mapping[str, Any]) -> Request:

@@ -447,3 +447,41 @@ def test_a_tenant_may_have_a_price_of_its_own() -> None:
     router = steered(FloorTarget(0.1), patron=1e3)
     assert router.decide(Request.of("hard", tenant="patron")).model == "large"
     assert router.decide(Request.of("hard", tenant="anybody else")).model == "small"
+
+
+# ------------------------------------------------------------------------------------------------ one window
+
+
+def windowed(pool: tuple[Model, ...], answers: dict[str, list[Any]], **settings: Any) -> tuple[Router, ScriptedBackend]:
+    backend = ScriptedBackend(answers, pool, latency_s=0.01)
+    alone = scripted_router(backend, pool, QUALITY, usd_per_quality=PRICE)
+    return Router(alone.decider, backend, alone.workload, alone.policy, window_s=0.05, **settings), backend
+
+
+async def test_what_arrives_in_one_window_is_decided_together_and_keeps_to_the_caps() -> None:
+    pool = (Model("small", 1e-6, 1e-6, max_concurrency=2), Model("large", 1e-5, 1e-5, max_concurrency=2))
+    router, backend = windowed(pool, {"small": ["s"], "large": ["l"]})
+    completions = await asyncio.gather(*(router.acomplete(f"easy {i}") for i in range(8)))
+    assert {completion.text for completion in completions} <= {"s", "l"}
+    assert len(backend.calls) == 8
+    assert nothing_held(router)
+
+
+async def test_one_bad_request_in_a_window_fails_alone() -> None:
+    router, _ = windowed(POOL, {"small": ["s"], "large": ["l"]})
+    wants_eyes = Request.of("easy", needs=frozenset({Capability.VISION}))
+    wants_much = Request.of("easy", min_quality=0.999)
+    results = await asyncio.gather(
+        *(router.acomplete(each) for each in ("easy", wants_eyes, wants_much)), return_exceptions=True
+    )
+    assert getattr(results[0], "text", None) == "s"
+    assert isinstance(results[1], NoEligibleModelError)
+    assert isinstance(results[2], InfeasibleError)
+    assert nothing_held(router)
+
+
+def test_a_window_serves_threads_and_streams_too() -> None:
+    router, _ = windowed(POOL, {"small": ["from small"], "large": ["from large"]})
+    assert router.complete("easy").text == "from small"
+    assert "".join(chunk.text for chunk in router.stream("hard")) == "from large"
+    assert nothing_held(router)
