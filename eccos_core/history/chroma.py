@@ -4,8 +4,9 @@ One record a question. Its id is the key of the query's text; its metadata holds
 entry per model (`outcome:<model>` = `[quality, input tokens, output tokens]` as JSON) and per label. Chroma merges the
 metadata of an update entry by entry, so writers that add different models of one question never undo each other.
 
-A batch is written by one call, vector and outcomes together, into Chroma's write-ahead log; what `add` has returned
-survives kill -9, and adding the same again makes the store what an undisturbed run would have made it.
+A batch is written by one call, vector and outcomes together, into Chroma's write-ahead log, and into nothing else: the
+index is built from the log when the store is opened (see `connection.NEVER`). What `add` has returned survives kill -9,
+and adding the same again makes the store what an undisturbed run would have made it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from eccos_core.history.connection import (
     client_in_memory,
     client_of_server,
     open_collection,
+    searched,
     translated,
 )
 from eccos_core.history.rows import Row, check_vectors, rows_of, table_from
@@ -106,8 +108,9 @@ class ChromaHistory:
         indices: list[list[int]] = []
         similarity: list[list[float]] = []
         for chunk in _chunks(queries, MOST_QUERIES):
-            answer = self._asked(
-                partial(self._collection.query, query_embeddings=chunk, n_results=k, include=["distances"])
+            answer = searched(
+                self._place,
+                partial(self._collection.query, query_embeddings=chunk, n_results=k, include=["distances"]),
             )
             for keys, distances in zip(answer["ids"], answer["distances"], strict=True):
                 ranked = sorted(zip((1 - d for d in distances), self._numbers_of(keys), strict=True), key=_best_first)

@@ -18,6 +18,7 @@ from eccos_core.domain import Float32Array, Outcome, OutcomeTable
 from eccos_core.encoders import SurfaceEncoder
 from eccos_core.errors import DataError, HistoryError
 from eccos_core.history import ChromaHistory, MemoryHistory
+from eccos_core.history.connection import searched
 from eccos_core.ingesting import IngestReport, ingest
 from eccos_core.outcomes import read_outcomes, write_outcomes
 
@@ -227,6 +228,38 @@ def test_importing_histories_loads_no_chromadb() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- kill -9
+
+
+def test_nothing_but_the_log_is_written_so_nothing_can_be_half_written(tmp_path: Path) -> None:
+    """Chroma rewrites its index files in place, by default every 1,000 rows: a kill in there destroys them for good."""
+    store = persistent(tmp_path)
+    vectors = np.random.default_rng(0).standard_normal((3000, 18)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    outcomes = [Outcome(f"q{i}", f"What is {i}?", "a", 1.0) for i in range(3000)]
+    index = tmp_path / "history"
+    sizes = []
+    for start in (0, 1500):
+        store.add(outcomes[start : start + 1500], vectors[start : start + 1500])
+        store.nearest(vectors[:1], 3)
+        sizes.append({path.name: path.stat().st_size for path in index.glob("*/*")})
+    assert sizes[0] == sizes[1]
+    assert "index_metadata.pickle" not in sizes[1]
+
+
+def test_a_query_that_meets_the_first_write_is_asked_again() -> None:
+    answers = iter([HistoryError("Nothing found on disk"), HistoryError("Nothing found on disk"), "found"])
+
+    def ask() -> str:
+        answer = next(answers)
+        if isinstance(answer, HistoryError):
+            raise answer
+        return answer
+
+    assert searched("here", ask) == "found"
+    answers = iter([HistoryError("unreachable"), "found"])
+    with pytest.raises(HistoryError, match="unreachable"):
+        searched("here", ask)
+
 
 _INGEST = """
     import json, sys
