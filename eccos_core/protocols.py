@@ -23,6 +23,7 @@ from eccos_core.domain import (
     Request,
     RoutingProblem,
 )
+from eccos_core.status import WorkloadStatus
 
 Held = TypeVar("Held")
 
@@ -138,6 +139,10 @@ class Workload(Protocol):
 
     def observe(self, model: str, completion: Completion | None, error: Exception | None = None) -> None:
         """Learn from one ended call: latency, tokens per second, failure."""
+        ...
+
+    def status(self) -> WorkloadStatus:
+        """A consistent snapshot of every model, in the pool's order, and of how many requests wait."""
         ...
 
 

@@ -42,6 +42,7 @@ from eccos_core.errors import (
 from eccos_core.journey import Journey, Settle
 from eccos_core.protocols import Backend, Workload
 from eccos_core.records import Records
+from eccos_core.status import RouterStatus
 from eccos_core.streaming import MicroBatch
 from eccos_core.tenants import Tenants
 from eccos_core.text import count_tokens
@@ -341,6 +342,17 @@ class Router:
         Raises `UnknownDecisionError`, and `InputError` for a quality outside [0, 1].
         """
         self.records.label(decision_id, quality)
+
+    # ---------------------------------------------------------------- status
+
+    def status(self) -> RouterStatus:
+        """A snapshot of every model's load and health, of who waits, and of the decision log."""
+        log = self.records.log
+        return RouterStatus(
+            self.workload.status(),
+            decision_log_problem=log.problem if log is not None else None,
+            decisions_dropped=log.dropped if log is not None else 0,
+        )
 
 
 def _streamed(request: Request) -> Request:

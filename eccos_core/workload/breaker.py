@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-
-class BreakerState(StrEnum):
-    """closed: requests pass; open: none passes; half_open: one passes, as a probe."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
+from eccos_core.status import BreakerState
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
@@ -19,7 +18,8 @@ import numpy as np
 
 from eccos_core.domain import Completion, IntArray, Model
 from eccos_core.errors import BackendError, CircuitOpen, Overloaded, UnknownModelError
-from eccos_core.workload.breaker import BreakerSettings, BreakerState, CircuitBreaker
+from eccos_core.status import BreakerState, ModelStatus, WorkloadStatus
+from eccos_core.workload.breaker import BreakerSettings, CircuitBreaker
 from eccos_core.workload.rates import SlidingWindow
 from eccos_core.workload.waiting import SlotLine
 
@@ -43,42 +43,6 @@ MODEL_AT_FAULT = frozenset(
 )
 
 Held = TypeVar("Held")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelStatus:
-    """How one model is doing.
-
-    `free_slots`: requests it can take now. `latency_s`, `output_tokens_per_second`: exponentially weighted means, None
-    before the first answer. `error_rate` in [0, 1], exponentially weighted. `requests_last_minute`,
-    `tokens_last_minute`: what counts against the limits per minute. `calls`, `failures`: since the start.
-    """
-
-    model: str
-    in_flight: int
-    max_concurrency: int | None
-    free_slots: int
-    breaker: BreakerState
-    error_rate: float
-    latency_s: float | None
-    output_tokens_per_second: float | None
-    requests_last_minute: int
-    tokens_last_minute: int
-    calls: int
-    failures: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadStatus:
-    """A snapshot of all models, in the pool's order, and how many requests wait for a slot."""
-
-    models: tuple[ModelStatus, ...]
-    waiting: int
-
-    @property
-    def in_flight(self) -> int:
-        """Requests in flight, all models together."""
-        return sum(model.in_flight for model in self.models)
 
 
 class WorkloadTracker:
