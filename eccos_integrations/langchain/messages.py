@@ -221,4 +221,9 @@ def _tool_call_chunk(place: int, call: Mapping[str, Any]) -> ToolCallChunk:
 
 
 def _beside(message: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: message[name] for name in names if message.get(name)}
+    return {name: message[name] for name in names if _says_something(message.get(name))}
+
+
+def _says_something(value: Any) -> bool:
+    """Not for `{"refusal": None}`, which LiteLLM puts beside every answer of some providers."""
+    return any(each is not None for each in value.values()) if isinstance(value, Mapping) else bool(value)
