@@ -32,6 +32,10 @@ class CircuitBreaker:
         self._opened_until: float | None = None
         self._closed_at: float | None = None  # of the last recovery, None before any
 
+    def retune(self, settings: BreakerSettings) -> None:
+        """Other settings from now on; where it stands stays as it is."""
+        self._settings = settings
+
     def state(self, now: float) -> BreakerState:
         """Where it stands."""
         if self._opened_until is None:

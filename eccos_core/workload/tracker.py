@@ -48,7 +48,9 @@ Held = TypeVar("Held")
 class WorkloadTracker:
     """The `Workload` of one process. Safe to use from threads, asyncio tasks and the garbage collector at once.
 
-    `requests_per_minute`, `tokens_per_minute`: limits by model name. `clock`: monotonic seconds.
+    `requests_per_minute`, `tokens_per_minute`: limits by model name. `clock`: monotonic seconds. `following`: the
+    tracker of the pool before. A model of the same name goes on with its slots, rates and health, under the limits
+    given now, whichever of the two trackers holds it; and all who wait are in one line.
     """
 
     def __init__(
@@ -59,18 +61,23 @@ class WorkloadTracker:
         requests_per_minute: Mapping[str, int] | None = None,
         tokens_per_minute: Mapping[str, int] | None = None,
         breaker: BreakerSettings | None = None,
+        following: WorkloadTracker | None = None,
     ) -> None:
-        self._clock = clock
-        self._lock = threading.RLock()
         settings = breaker or BreakerSettings()
         requests, tokens = requests_per_minute or {}, tokens_per_minute or {}
-        self._loads = {
-            model.name: _Load(model, CircuitBreaker(settings), requests.get(model.name), tokens.get(model.name))
-            for model in models
-        }
+        names = [model.name for model in models]
         for name in (*requests, *tokens):
-            self._load(name)
-        self._line = SlotLine(self._lock, self._count_free)
+            if name not in names:
+                raise UnknownModelError(name, names)
+        self._clock = clock if following is None else following._clock
+        self._lock = threading.RLock() if following is None else following._lock
+        self._everybody: dict[str, _Load] = {} if following is None else following._everybody  # the pool's, and before
+        self._line = SlotLine(self._lock, self._count_free) if following is None else following._line
+        with self._lock:
+            self._loads = {name: self._everybody.get(name) or _Load(CircuitBreaker(settings)) for name in names}
+            for model in models:
+                self._loads[model.name].limit(model, settings, requests.get(model.name), tokens.get(model.name))
+            self._everybody.update(self._loads)
 
     def free_slots(self) -> IntArray:
         """(M,) how many more requests each model can take now, in the pool's order."""
@@ -124,7 +131,7 @@ class WorkloadTracker:
 
     def _count_free(self) -> int:
         now = self._clock()
-        return sum(load.free(now) for load in self._loads.values())
+        return sum(load.free(now) for load in self._everybody.values())
 
     def _take(self, load: _Load) -> bool:
         """Takes one slot; True when it is the probe of a half-open breaker. Raises `Overloaded`."""
@@ -171,10 +178,12 @@ class _Hold(AbstractContextManager[None]):
 class _Load:
     """The state of one model. Not locked: the tracker is."""
 
-    def __init__(self, model: Model, breaker: CircuitBreaker, rpm: int | None, tpm: int | None) -> None:
-        self.model = model
+    model: Model
+    _rpm: int | None
+    _tpm: int | None
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
         self._breaker = breaker
-        self._rpm, self._tpm = rpm, tpm
         self._requests, self._tokens = SlidingWindow(), SlidingWindow()
         self._in_flight = 0
         self._probing = False
@@ -183,6 +192,11 @@ class _Load:
         self._tokens_per_call: float | None = None
         self._error_rate = 0.0
         self._calls = self._failures = 0
+
+    def limit(self, model: Model, settings: BreakerSettings, rpm: int | None, tpm: int | None) -> None:
+        """Its limits from now on. What is in flight beyond a lower cap goes on, and nothing new begins until then."""
+        self.model, self._rpm, self._tpm = model, rpm, tpm
+        self._breaker.retune(settings)
 
     def free(self, now: float) -> int:
         """How many more requests it can take."""

@@ -87,11 +87,11 @@ class SlotLine:
             waiting = sum(not one.gone for one in (*self._line, *self._passed, *self._newcomers))
             return waiting + (self._trying is not None)
 
-    def changed(self) -> None:
-        """A slot was given back: let the line try."""
+    def changed(self, slots: int = 1) -> None:
+        """So many slots were given back, or came with time: let the line try."""
         with self._lock:
             self._version += 1
-            self._changes += 1
+            self._changes += slots
             if self._trying is None:
                 self._next()
 
@@ -161,8 +161,9 @@ class SlotLine:
     def _attempt(self, waiter: _Waiter, take: Callable[[], Held], ends: float) -> tuple[Held] | None:
         """Tries when it is this one's turn, or for the last time at the deadline; raises then."""
         with self._lock:
-            if self._trying is None and self._watching is waiter and self._count_free() > self._known_free:
-                self.changed()
+            came = self._count_free() - self._known_free
+            if self._trying is None and self._watching is waiter and came > 0:
+                self.changed(came)
             at_end = time.monotonic() >= ends
             if self._trying is not waiter and not at_end:
                 return None
