@@ -151,21 +151,17 @@ def _manifest_of(predictor: StackedPredictor, encoder: str) -> dict[str, Any]:
             "fade": predictor.familiarity.fade,
             "beyond": predictor.familiarity.beyond,
         },
+        "calibration": {"slope": predictor.calibration.slope, "shift": predictor.calibration.shift},
+        "tokens_counted": predictor.signals.counted,
         "typical_squared_distance": predictor.doubt.typical,
     }
 
 
 def _arrays_of(predictor: StackedPredictor) -> dict[str, Any]:
-    signals, calibration, lengths, doubt = (
-        predictor.signals,
-        predictor.calibration,
-        predictor.lengths,
-        predictor.doubt,
-    )
+    signals, lengths, doubt = predictor.signals, predictor.lengths, predictor.doubt
     arrays: dict[str, Any] = {f"space.{name}": array for name, array in space_arrays(predictor.space).items()}
     arrays |= {"points": predictor.points, "stack": predictor.stack.weights}
     arrays |= {f"signals.{name}": getattr(signals, name) for name in _SIGNALS}
-    arrays |= {f"calibration.{name}": getattr(calibration, name) for name in _CALIBRATION}
     arrays |= {f"lengths.{name}": getattr(lengths, name) for name in _LENGTHS}
     arrays |= {f"doubt.{name}": getattr(doubt, name) for name in _DOUBT}
     for at, (_, learner) in enumerate(predictor.learners):
@@ -173,18 +169,18 @@ def _arrays_of(predictor: StackedPredictor) -> dict[str, Any]:
     return arrays
 
 
-_SIGNALS = ("mean_quality", "axes", "mean_log_tokens")
-_CALIBRATION = ("slope", "shift")
+_SIGNALS = ("mean_quality", "axes", "mean_log_tokens", "mean_tokens")
 _LENGTHS = ("slope", "shift", "above")
 _DOUBT = ("noise", "spread", "counts")
 
 
 def _predictor_of(manifest: Mapping[str, Any], arrays: Arrays) -> StackedPredictor:
-    signals = Signals(*(np.asarray(arrays[f"signals.{name}"], dtype=np.float64) for name in _SIGNALS))
+    quality, axes, logs, tokens = (np.asarray(arrays[f"signals.{name}"], dtype=np.float64) for name in _SIGNALS)
+    signals = Signals(quality, axes, logs, tokens, counted=bool(manifest["tokens_counted"]))
     points: Float32Array = np.asarray(arrays["points"], dtype=np.float32)
     familiarity = manifest["familiarity"]
     usual = familiarity["usual"]
-    doubt = [np.asarray(arrays[f"doubt.{name}"], dtype=np.float64) for name in _DOUBT]
+    noise, spread, counts = (np.asarray(arrays[f"doubt.{name}"], dtype=np.float64) for name in _DOUBT)
     return StackedPredictor(
         kind=str(manifest["kind"]),
         models=tuple(manifest["models"]),
@@ -197,12 +193,12 @@ def _predictor_of(manifest: Mapping[str, Any], arrays: Arrays) -> StackedPredict
             for at, name in enumerate(manifest["learners"])
         ),
         stack=Stack(np.asarray(arrays["stack"], dtype=np.float32)),
-        calibration=Calibration(*(np.asarray(arrays[f"calibration.{name}"], dtype=float) for name in _CALIBRATION)),
+        calibration=Calibration(float(manifest["calibration"]["slope"]), float(manifest["calibration"]["shift"])),
         lengths=Lengths(*(np.asarray(arrays[f"lengths.{name}"], dtype=np.float64) for name in _LENGTHS)),
         familiarity=Familiarity(
             float("inf") if usual is None else float(usual), float(familiarity["fade"]), float(familiarity["beyond"])
         ),
-        doubt=Doubt(*doubt, typical=float(manifest["typical_squared_distance"])),
+        doubt=Doubt(noise, spread, counts, float(manifest["typical_squared_distance"])),
     )
 
 

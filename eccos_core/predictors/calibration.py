@@ -1,7 +1,8 @@
 """Calibrated probabilities: of the answers forecast at 0.7, seven in ten are good.
 
-One straight line per model on the log-odds scale (Platt 1999), fitted on held-out forecasts and drawn towards "already
-calibrated" while outcomes are few.
+One straight line on the log-odds scale for the whole pool (Platt 1999), fitted on held-out forecasts and drawn towards
+"already calibrated" while outcomes are few. A line per model would follow the noise of each, and what routing lives on
+is the difference between models: measured, it calibrates no better and routes worse (docs/prediction.md).
 """
 
 from __future__ import annotations
@@ -17,43 +18,33 @@ PRIOR_STRENGTH = 10.0  # of the pull towards the identity, in units of informati
 ROUNDS = 25
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Calibration:
-    """slope (M,), shift (M,): calibrated log-odds = shift + slope x log-odds."""
+    """calibrated log-odds = shift + slope x log-odds."""
 
-    slope: FloatArray
-    shift: FloatArray
+    slope: float
+    shift: float
 
     def apply(self, quality: FloatArray) -> FloatArray:
-        """(R, M) probabilities of raw forecasts (R, M), which may leave [0, 1]."""
+        """Probabilities of raw forecasts, of any shape, which may leave [0, 1]."""
         odds = self.shift + self.slope * _log_odds(quality)
         return np.asarray(1 / (1 + np.exp(-odds)))
 
 
-def identity(models: int) -> Calibration:
-    """Changes nothing but keeps forecasts off 0 and 1."""
-    return Calibration(np.ones(models), np.zeros(models))
+def identity() -> Calibration:
+    """Changes nothing, but keeps forecasts off 0 and 1."""
+    return Calibration(1.0, 0.0)
 
 
 def fit_calibration(forecast: FloatArray, quality: FloatArray) -> Calibration:
-    """The lines for held-out raw forecasts (N, M) of observed quality (N, M), NaN where missing."""
-    slope, shift = np.ones(quality.shape[1]), np.zeros(quality.shape[1])
-    for model in range(quality.shape[1]):
-        known = ~np.isnan(quality[:, model])
-        if known.sum() >= 2:
-            slope[model], shift[model] = _line(_log_odds(forecast[known, model]), quality[known, model])
-    return Calibration(slope, shift)
+    """The line for held-out raw forecasts (N, M) of observed quality (N, M), NaN where missing.
 
-
-def _log_odds(quality: FloatArray) -> FloatArray:
-    kept = np.clip(quality, EDGE, 1 - EDGE)
-    return np.asarray(np.log(kept / (1 - kept)))
-
-
-def _line(odds: FloatArray, wanted: FloatArray) -> tuple[float, float]:
-    """(slope, shift) by Newton's method on the penalised likelihood; outcomes may be fractions."""
-    design = np.stack([odds, np.ones_like(odds)], axis=1)
-    found, prior = np.array([1.0, 0.0]), np.array([1.0, 0.0])
+    By Newton's method on the penalised likelihood; outcomes may be fractions.
+    """
+    known = ~np.isnan(quality)
+    design = np.stack([_log_odds(forecast[known]), np.ones(int(known.sum()))], axis=1)
+    wanted, prior = quality[known], np.array([1.0, 0.0])
+    found = prior.copy()
     for _ in range(ROUNDS):
         expected = 1 / (1 + np.exp(-design @ found))
         gradient = design.T @ (wanted - expected) - PRIOR_STRENGTH * (found - prior)
@@ -62,4 +53,9 @@ def _line(odds: FloatArray, wanted: FloatArray) -> tuple[float, float]:
         found = found + np.clip(step, -1.0, 1.0)
         if np.abs(step).max() < 1e-6:
             break
-    return float(max(found[0], 0.0)), float(found[1])
+    return Calibration(float(max(found[0], 0.0)), float(found[1]))
+
+
+def _log_odds(quality: FloatArray) -> FloatArray:
+    kept = np.clip(quality, EDGE, 1 - EDGE)
+    return np.asarray(np.log(kept / (1 - kept)))

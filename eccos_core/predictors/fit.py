@@ -21,7 +21,7 @@ from eccos_core.predictors.space import NEAREST, Neighbourhood, Space, nearest_o
 from eccos_core.predictors.stacked import Doubt, StackedPredictor
 from eccos_core.predictors.stacking import Stack, fit_stack
 from eccos_core.predictors.study import Fitted, Learner, Study, deal_folds
-from eccos_core.predictors.targets import Targets, find_targets
+from eccos_core.predictors.targets import Expected, Targets, find_targets
 from eccos_core.predictors.trained import Heads
 
 Progress = Callable[[str], None]
@@ -110,6 +110,8 @@ def _usable(table: OutcomeTable, vectors: Float32Array) -> tuple[OutcomeTable, F
     known = ~np.isnan(table.quality)
     if (table.quality[known] < 0).any() or (table.quality[known] > 1).any():
         raise InputError("the table holds a quality outside [0, 1]")
+    if (table.output_tokens[~np.isnan(table.output_tokens)] < 0).any():
+        raise InputError("the table holds negative output tokens")
     useful = known.any(axis=1)
     if not useful.any() and len(table):
         raise InputError("the table holds no outcome at all: every quality is missing")
@@ -156,7 +158,8 @@ def _without_gaps(study: Study, table: OutcomeTable, priors: Mapping[str, ModelP
         _, opinions = KernelRidge(widths=(2.5,)).learn(study)
         expected = fit_stack(opinions, study.targets.values).combine(opinions).astype(np.float64)
         signals = study.targets.signals
-        targets = find_targets(table, priors, signals.quality(expected), signals.log_tokens(expected))
+        forecasts = Expected(signals.quality(expected), signals.log_tokens(expected), signals.tokens(expected))
+        targets = find_targets(table, priors, forecasts)
         study = replace(study, targets=targets)
     return study
 
@@ -188,7 +191,7 @@ def _assemble(
     stack = fit_stack(held_out, targets.values) if fitted else Stack(np.zeros((0, targets.values.shape[1]), np.float32))
     signals = stack.combine(held_out).astype(np.float64)
     raw, logs = targets.signals.quality(signals), targets.signals.log_tokens(signals)
-    calibration = fit_calibration(raw, table.quality) if fitted else identity(len(table.models))
+    calibration = fit_calibration(raw, table.quality) if fitted else identity()
     quality = calibration.apply(raw)
     squared_lengths = np.einsum("nf,nf->n", study.points, study.points)
     left_out = np.einsum("nd,nd->n", study.whole, study.whole).astype(np.float64) - squared_lengths

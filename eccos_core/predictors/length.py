@@ -16,25 +16,30 @@ from eccos_core.predictors.prior import HIGH_OVER_TYPICAL, HIGH_QUANTILE, TYPICA
 
 PRIOR_OUTCOMES = 20.0  # outcomes that "the same as the pool" is worth, for one model
 MOST_LOG_TOKENS = 14.0
+LEAST_SHARE = 0.2  # of the smooth forecast: the direct one may not fall below
 ROUNDS = 25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lengths:
-    """slope, shift, above (M,): mean = exp(shift + slope x log forecast), high = mean x exp(above)... at least mean."""
+    """slope, shift, above (M,).
+
+    The mean is half exp(shift + slope x log forecast), half the direct forecast of tokens, which is better where the
+    spread of a model's answers depends on the question; high is exp(log forecast + above), never under the mean.
+    """
 
     slope: FloatArray
     shift: FloatArray
     above: FloatArray
 
-    def mean(self, log_tokens: FloatArray) -> FloatArray:
-        """(R, M) expected output tokens of forecasts of log(1 + tokens) (R, M)."""
-        return np.exp(np.minimum(self.shift + self.slope * log_tokens, MOST_LOG_TOKENS))
+    def mean(self, log_tokens: FloatArray, tokens: FloatArray) -> FloatArray:
+        """(R, M) expected output tokens from forecasts of log(1 + tokens) (R, M) and of tokens (R, M)."""
+        smooth = np.exp(np.minimum(self.shift + self.slope * log_tokens, MOST_LOG_TOKENS))
+        return np.asarray(0.5 * (smooth + np.maximum(tokens, LEAST_SHARE * smooth)))
 
-    def high(self, log_tokens: FloatArray) -> FloatArray:
-        """(R, M) the 0.9 quantile, never less than the mean."""
-        high = np.exp(np.minimum(log_tokens + self.above, MOST_LOG_TOKENS))
-        return np.asarray(np.maximum(high, self.mean(log_tokens)))
+    def high(self, log_tokens: FloatArray, mean: FloatArray) -> FloatArray:
+        """(R, M) the 0.9 quantile, never less than the mean (R, M)."""
+        return np.maximum(np.exp(np.minimum(log_tokens + self.above, MOST_LOG_TOKENS)), mean)
 
 
 def fit_lengths(log_forecast: FloatArray, output_tokens: FloatArray) -> Lengths:

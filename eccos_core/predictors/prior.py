@@ -112,5 +112,6 @@ def shrunk_means(
             prior, weight = float(means[likes[column]]), PRIOR_WEIGHT
         else:
             prior, weight = pool, pool_weight
-        means[column] = (sums[column] + weight * prior) / (counts[column] + weight)
+        total = counts[column] + weight
+        means[column] = (sums[column] + weight * prior) / total if total > 0 else prior
     return means

@@ -139,11 +139,12 @@ class StackedPredictor:
         opinions = np.concatenate([learner.predict(look) for _, learner in self.learners], axis=1)
         signals = self.stack.combine(opinions) * familiarity[:, None]
         logs = self.signals.log_tokens(signals)
+        tokens = self.lengths.mean(logs, self.signals.tokens(signals))
         return (
             self.calibration.apply(self.signals.quality(signals)),
             self.doubt.standard_error(look.neighbourhood, familiarity),
-            self.lengths.mean(logs),
-            self.lengths.high(logs),
+            tokens,
+            self.lengths.high(logs, tokens),
             familiarity,
         )
 
@@ -155,11 +156,12 @@ class StackedPredictor:
         """The same for everybody: each model's mean."""
         nobody = Neighbourhood(np.empty((1, 0), dtype=np.int64), np.empty((1, 0), dtype=np.float32))
         logs = self.signals.mean_log_tokens[None]
+        tokens = self.lengths.mean(logs, self.signals.mean_tokens[None])
         columns = (
             self.calibration.apply(self.signals.mean_quality[None]),
             self.doubt.standard_error(nobody, np.zeros(1)),
-            self.lengths.mean(logs),
-            self.lengths.high(logs),
+            tokens,
+            self.lengths.high(logs, tokens),
         )
         quality, error, tokens, high = (np.repeat(column, rows, axis=0) for column in columns)
         return quality, error, tokens, high, np.zeros(rows)

@@ -2,7 +2,8 @@
 
 quality = mean per model + scores @ axes. The axes are the principal directions of the centred outcomes across models:
 the first is a question's difficulty, the others carry far less signal, and shrinking each by what can be learnt of it
-is the cure for the winner's curse. Log output tokens of each model stand beside them.
+is the cure for the winner's curse. Beside them stand the output tokens of each model, twice: their logarithm, which is
+what can be predicted best, and their ratio to the model's mean, which is what a bill is made of.
 """
 
 from __future__ import annotations
@@ -14,30 +15,34 @@ import numpy as np
 
 from eccos_core.domain import FloatArray, OutcomeTable
 from eccos_core.predictors.imputation import covariance, expected_of_others, fill
-from eccos_core.predictors.prior import TYPICAL_OUTPUT_TOKENS, ModelPrior, role_models, shrunk_means
+from eccos_core.predictors.prior import POOL_WEIGHT, TYPICAL_OUTPUT_TOKENS, ModelPrior, role_models, shrunk_means
 
+MOST_RATIO = 10.0  # of a model's mean tokens: one answer that ran away counts as this long
 MEAN_ROUNDS = 3  # of means from residuals and residuals from means, where outcomes are missing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signals:
-    """mean_quality (M,); axes (M, M), one signal a row; mean_log_tokens (M,), of log(1 + output tokens).
+    """mean_quality (M,); axes (M, M), one signal a row; mean_log_tokens, mean_tokens (M,), of output tokens.
 
-    C = 2 M signals: M of quality, then M of length.
+    C = 3 M signals: quality, log(1 + tokens), tokens relative to the mean; C = M where nobody counted any tokens.
     """
 
     mean_quality: FloatArray
     axes: FloatArray
     mean_log_tokens: FloatArray
+    mean_tokens: FloatArray
+    counted: bool
 
     @property
     def models(self) -> int:
         """M."""
         return len(self.mean_quality)
 
-    def of(self, quality: FloatArray, log_tokens: FloatArray) -> FloatArray:
-        """(N, C) the signals of filled residuals of quality (N, M) and log tokens (N, M)."""
-        return np.concatenate([quality @ self.axes.T, log_tokens], axis=1)
+    @property
+    def count(self) -> int:
+        """C."""
+        return (3 if self.counted else 1) * self.models
 
     def quality(self, signals: FloatArray) -> FloatArray:
         """(R, M) quality that signals (R, C) stand for; not yet calibrated, may leave [0, 1]."""
@@ -45,7 +50,24 @@ class Signals:
 
     def log_tokens(self, signals: FloatArray) -> FloatArray:
         """(R, M) log(1 + output tokens) that signals (R, C) stand for."""
-        return np.asarray(self.mean_log_tokens + signals[:, self.models :])
+        if not self.counted:
+            return np.tile(self.mean_log_tokens, (len(signals), 1))
+        return np.asarray(self.mean_log_tokens + signals[:, self.models : 2 * self.models])
+
+    def tokens(self, signals: FloatArray) -> FloatArray:
+        """(R, M) output tokens that signals (R, C) stand for directly; may be small or negative."""
+        if not self.counted:
+            return np.tile(self.mean_tokens, (len(signals), 1))
+        return np.asarray(self.mean_tokens * (1.0 + signals[:, 2 * self.models :]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Expected:
+    """Held-out forecasts (N, M) of the history's own questions."""
+
+    quality: FloatArray
+    log_tokens: FloatArray
+    tokens: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,28 +78,35 @@ class Targets:
     values: FloatArray
 
 
-def find_targets(
-    table: OutcomeTable,
-    priors: Mapping[str, ModelPrior],
-    expected_quality: FloatArray | None = None,
-    expected_log_tokens: FloatArray | None = None,
-) -> Targets:
+def find_targets(table: OutcomeTable, priors: Mapping[str, ModelPrior], expected: Expected | None = None) -> Targets:
     """The signals of a table of outcomes.
 
-    `expected_*` (N, M): held-out forecasts from the text, where a first round made them; missing cells are then filled
-    from these and from how far the others were off, instead of from the models' means.
+    `expected`: held-out forecasts from the text, where a first round made them; missing cells are then filled from
+    these and from how far the others were off, instead of from the models' means.
     """
     likes = role_models(table, priors)
-    assumed = _assumed(table, priors)
-    logs = np.log1p(table.output_tokens)
-    quality, mean_quality = _filled(table.quality, likes, assumed, 0.5, expected_quality)
-    usual = float(np.log1p(TYPICAL_OUTPUT_TOKENS))
-    lengths, mean_log_tokens = _filled(logs, likes, {}, usual, expected_log_tokens)
-    _, directions = np.linalg.eigh(covariance(np.where(np.isnan(table.quality), np.nan, quality), likes))
+    quality, mean_quality = _filled(
+        table.quality, likes, _assumed(table, priors), 0.5, None if expected is None else expected.quality
+    )
+    known = np.where(np.isnan(table.quality), np.nan, quality)
+    _, directions = np.linalg.eigh(covariance(known, likes))
     axes = directions.T[::-1]
-    axes = axes * np.where(axes.sum(axis=1) < 0, -1.0, 1.0)[:, None]
-    signals = Signals(mean_quality, np.ascontiguousarray(axes), mean_log_tokens)
-    return Targets(signals, signals.of(quality, lengths))
+    axes = np.ascontiguousarray(axes * np.where(axes.sum(axis=1) < 0, -1.0, 1.0)[:, None])
+    logs, usual = np.log1p(table.output_tokens), float(np.log1p(TYPICAL_OUTPUT_TOKENS))
+    mean_tokens = shrunk_means(table.output_tokens, likes, {}, TYPICAL_OUTPUT_TOKENS, pool_weight=0.0)
+    mean_tokens = np.maximum(mean_tokens, 1.0)
+    counted = not np.isnan(logs).all()
+    if not counted:
+        mean_log_tokens = shrunk_means(logs, likes, {}, usual)
+        signals = Signals(mean_quality, axes, mean_log_tokens, mean_tokens, counted=False)
+        return Targets(signals, quality @ axes.T)
+    lengths, mean_log_tokens = _filled(logs, likes, {}, usual, None if expected is None else expected.log_tokens)
+    ratio = np.minimum(table.output_tokens / mean_tokens, MOST_RATIO)
+    ratios, mean_ratio = _filled(
+        ratio, likes, {}, 1.0, None if expected is None else expected.tokens / mean_tokens, pool_weight=0.0
+    )
+    signals = Signals(mean_quality, axes, mean_log_tokens, mean_tokens * mean_ratio, counted=True)
+    return Targets(signals, np.concatenate([quality @ axes.T, lengths, ratios / mean_ratio], axis=1))
 
 
 def _assumed(table: OutcomeTable, priors: Mapping[str, ModelPrior]) -> dict[int, float]:
@@ -91,20 +120,21 @@ def _filled(
     assumed: Mapping[int, float],
     fallback: float,
     expected: FloatArray | None,
+    pool_weight: float = POOL_WEIGHT,
 ) -> tuple[FloatArray, FloatArray]:
     """(residuals (N, M) without gaps, means (M,)) of values (N, M).
 
     A model seen on few questions is judged by how it did beyond what the others' answers to the same questions let
     expect, so that twenty easy questions do not make it look strong.
     """
-    means = shrunk_means(values, likes, assumed, fallback)
+    means = shrunk_means(values, likes, assumed, fallback, pool_weight)
     if not np.isnan(values).any():
         return values - means, means
     if not np.isnan(values).all():
         for _ in range(MEAN_ROUNDS):
             residuals = values - means
             others = expected_of_others(residuals, covariance(residuals, likes))
-            means = shrunk_means(values - others, likes, assumed, fallback)
+            means = shrunk_means(values - others, likes, assumed, fallback, pool_weight)
     if expected is None:
         residuals = values - means
         return fill(residuals, covariance(residuals, likes)), means

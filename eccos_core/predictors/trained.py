@@ -71,7 +71,7 @@ class FittedHeads:
     length_bias: Float32Array
 
     def each(self, whole: Float32Array) -> Float32Array:
-        """(K, R, C) what every network says."""
+        """(K, R, C) what every network says; nothing of tokens relative to the mean."""
         parts = []
         axes = self.signals.axes.T.astype(np.float32)
         mean = self.signals.mean_quality.astype(np.float32)
@@ -81,8 +81,12 @@ class FittedHeads:
             hidden = before / (1 + np.exp(-before))
             logits = hidden @ self.quality[k] @ self.models[k] + self.quality_bias[k]
             quality = (1 / (1 + np.exp(-logits)) - mean) @ axes
-            parts.append(np.concatenate([quality, hidden @ self.length[k] + self.length_bias[k]], axis=1))
-        return np.asarray(np.stack(parts), dtype=np.float32)
+            said = np.zeros((len(whole), self.signals.count), dtype=np.float32)
+            said[:, : quality.shape[1]] = quality
+            if self.signals.counted:
+                said[:, quality.shape[1] : 2 * quality.shape[1]] = hidden @ self.length[k] + self.length_bias[k]
+            parts.append(said)
+        return np.stack(parts)
 
     def predict(self, look: Look) -> Float32Array:
         """(R, 1, C) the mean of the networks."""
