@@ -107,6 +107,16 @@ class Decider:
         self._batch_waves = batch_waves
         self._sessions = sessions
 
+    @property
+    def steering(self) -> Mapping[str, StreamController | float]:
+        """What decides the requests of a stream, by tenant; "" for all others."""
+        return self._steering
+
+    @property
+    def sessions(self) -> Sessions | None:
+        """The conversations, and the models that they are on."""
+        return self._sessions
+
     def prepare(self, requests: Sequence[Request]) -> Prepared:
         """Everything a decision needs. Raises `NoEligibleModelError` for a request that no model may answer."""
         started = time.perf_counter()

@@ -72,6 +72,13 @@ class StreamController:
         self.quality = QualityAccount(target) if isinstance(target, FloorTarget) else None
         self.spending = SpendingAccount(target, clock()) if isinstance(target, RateTarget) else None
 
+    def follow(self, before: StreamController) -> None:
+        """Go on with the accounts of a controller with the same target: what was spent stays spent. Before first use.
+
+        The two share their lock from now on, so that both may be used while one takes over from the other.
+        """
+        self._lock, self.quality, self.spending = before._lock, before.quality, before.spending
+
     @property
     def usd_per_quality(self) -> float:
         """Lambda now: USD per unit of quality."""
