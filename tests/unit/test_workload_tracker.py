@@ -225,6 +225,33 @@ async def test_a_freed_slot_is_offered_along_the_line_to_who_can_use_it() -> Non
     assert served == ["b", "a", "a"]
 
 
+async def test_a_slot_freed_while_the_line_tries_is_offered_to_those_who_have_tried() -> None:
+    tracker = WorkloadTracker([a_model(name, 1) for name in "abc"])
+    slots = {name: ExitStack() for name in "abc"}
+    armed: list[bool] = []
+    for name, slot in slots.items():
+        slot.enter_context(tracker.hold(name))
+
+    def take(name: str) -> ExitStack:
+        if name == "b" and armed:
+            slots["a"].close()  # while the second in the line tries, what the first wants becomes free
+        stack = ExitStack()
+        stack.enter_context(tracker.hold(name))
+        return stack
+
+    first = asyncio.create_task(tracker.awhen_free(lambda: take("a"), 60))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(tracker.awhen_free(lambda: take("b"), 60))
+    await asyncio.sleep(0)
+    armed.append(True)
+    slots["c"].close()
+    with await asyncio.wait_for(first, 10):
+        pass
+    slots["b"].close()
+    with await asyncio.wait_for(second, 10):
+        pass
+
+
 async def test_nobody_is_forgotten_whatever_the_order_of_cancellations() -> None:
     tracker = WorkloadTracker([a_model("a", 2), a_model("b", 3)])
     random_numbers = random.Random(7)
