@@ -27,6 +27,8 @@ from eccos_core.streaming.prices import StreamPrices
 
 _GAIN = 1.0  # lambda is multiplied by e when the last window is `tolerance` under the floor
 _MOST_MOVED = 4.0  # log of the largest factor by which steering moves lambda
+_AIM = 0.5  # steering aims this share of the tolerance above the floor
+_LEARNING = 0.003  # per request: how fast a lasting shortfall (or its end) moves the log of lambda
 _PATIENCE = 5_000  # requests over which a lasting surplus moves lambda by a factor e
 _SPREAD_FROM = 0.5  # occupancy from which a model's slots have a price
 _SPREAD_QUALITY = 0.05  # ... which rises to this much quality at full occupancy
@@ -234,16 +236,20 @@ class StreamController:
         )
 
     def _steer_by_quality(self, account: QualityAccount) -> None:
+        """Proportional and integral: lambda settles where the windows' mean stays a little above the floor."""
         target = account.target
         if account.count < target.window // 10:
             return
-        under = (target.alpha - account.window_mean()) / target.tolerance
+        under = (target.alpha + _AIM * target.tolerance - account.window_mean()) / target.tolerance
         self._urgent = min(max(_GAIN * under, 0.0), _MOST_MOVED)
-        surplus = account.running_mean - target.alpha - target.tolerance / 2
-        if under < 0 and surplus > 0:
-            self._lasting -= 1 / _PATIENCE
-        else:
-            self._lasting = min(0.0, self._lasting + 10 / _PATIENCE)
+        if under > 0:
+            self._lasting = min(self._lasting + _LEARNING * min(under, 1.0), _MOST_MOVED)
+        elif self._lasting > 0:
+            self._lasting = max(self._lasting + _LEARNING * max(under, -1.0), 0.0)
+        elif account.falling:  # what is saved now will be missed soon
+            self._lasting = min(self._lasting + 10 / _PATIENCE, 0.0)
+        elif account.running_mean > target.alpha + target.tolerance / 2:
+            self._lasting = max(self._lasting - 1 / _PATIENCE, -_MOST_MOVED)
 
     def _with_budget(
         self,

@@ -15,11 +15,13 @@ from eccos_core.errors import InputError
 
 SECONDS = {"hour": 3600.0, "day": 86400.0}
 _HORIZONS = 10  # future windows that are looked at, evenly spaced over one window's length
+# Guarded is the floor less this share of the tolerance; the rest covers what the projection cannot know.
+_SPARE, _SPARE_FALLING = 0.5, 0.25
 # What the next requests can reach: the least of the means of the last n best qualities, each n with so many standard
 # errors to spare. The short ones see a sudden change at once, the long one a small change surely.
 _RECENT = ((10, 1.5), (20, 1.0), (50, 0.5), (100, 0.0))
 # How fast that falls: the steepest of the trends over these shares of a window, each less so many standard errors.
-_TRENDS = ((1.0, 1.5), (0.2, 2.5))
+_TRENDS = ((1.0, 1.5), (0.2, 2.5), (0.05, 3.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,12 @@ class QualityAccount:
 
     def __init__(self, target: FloorTarget) -> None:
         self.target = target
-        self._line = target.alpha - 0.5 * target.tolerance  # what is guarded; the rest covers what the future adds
         self._size = target.window + 1
         self._chosen = [0.0] * self._size  # totals after each of the last requests, in a ring
         self._best = [0.0] * self._size
         self._jumps = [0.0] * self._size  # (of the squares of the differences between neighbouring best qualities)
         self._newest = 0.0
+        self.falling = False  # whether the attainable quality is surely falling, as of the last `need`
         self._count = 0
 
     @property
@@ -96,13 +98,15 @@ class QualityAccount:
 
     def need(self, best: float) -> Need:
         """What the next answer must reach, when the best open model reaches `best`."""
-        window, line = self.target.window, self._line
+        window = self.target.window
+        level, slope = self._projection(best)
+        self.falling = slope < 0
+        line = self.target.alpha - (_SPARE_FALLING if self.falling else _SPARE) * self.target.tolerance
         attainable, needed = True, 0.0
         if self._count >= window // 10:
             needed = (self._count + 1) * line - self._chosen[self._count % self._size]
             if needed > best:
                 attainable = False
-        level, slope = self._projection(best)
         for step in range(_HORIZONS):
             ahead = step * window // _HORIZONS
             past = window - ahead - 1  # of the window that ends `ahead` requests from now, this many are decided

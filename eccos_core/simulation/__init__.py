@@ -1,0 +1,18 @@
+"""A discrete-event simulation of a stream: recorded outcomes arrive, wait, are served, and are counted."""
+
+from eccos_core.simulation.arrivals import bursty_arrivals, poisson_arrivals
+from eccos_core.simulation.engine import SimulationResult, simulate
+from eccos_core.simulation.routers import StreamRouter, routers_named
+from eccos_core.simulation.scenario import Scenario, Service, scenario_of
+
+__all__ = [
+    "Scenario",
+    "Service",
+    "SimulationResult",
+    "StreamRouter",
+    "bursty_arrivals",
+    "poisson_arrivals",
+    "routers_named",
+    "scenario_of",
+    "simulate",
+]

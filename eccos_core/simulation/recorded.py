@@ -1,0 +1,74 @@
+"""A scenario from an outcomes file: what is learned from the training questions forecasts the test questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from eccos_core.domain import FloatArray, OutcomeTable
+from eccos_core.errors import InputError
+from eccos_core.outcomes import split
+from eccos_core.protocols import Encoder, Predictor
+from eccos_core.simulation.scenario import Forecasts, Scenario, Service, scenario_of
+
+TOKENS_PER_CHARACTER = 0.25  # where input tokens were not recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Which of the test questions arrive, and in which order: all of them once, or `requests` drawn with repetition."""
+
+    requests: int | None = None
+    seed: int = 0
+
+
+def recorded_scenario(
+    outcomes: OutcomeTable,
+    usd_per_token: Mapping[str, tuple[float, float]],
+    encoder: Encoder,
+    kind: Literal["retrieval", "trained", "hybrid"],
+    service: Mapping[str, Service] | Service,
+    draw: Draw,
+) -> Scenario:
+    """Fit a predictor on the training split, and let questions of the test split arrive.
+
+    Raises `InputError` when a split is empty or output tokens were not recorded.
+    """
+    from eccos_core.predictors import fit_predictor
+
+    train, test = (table.rows(np.flatnonzero(np.isfinite(table.quality).any(axis=1))) for table in split(outcomes))
+    if not len(train) or not len(test):
+        raise InputError(f"{len(train)} questions to learn from and {len(test)} to replay: both are needed")
+    generator = np.random.default_rng(draw.seed)
+    order = (
+        generator.permutation(len(test)) if draw.requests is None else generator.integers(0, len(test), draw.requests)
+    )
+    vectors = encoder.encode(train.queries)
+    predictor: Predictor = fit_predictor(kind, train, vectors)
+    known = _forecasts(predictor, train, vectors, usd_per_token)
+    test_forecasts = _forecasts(predictor, test, encoder.encode(test.queries), usd_per_token)
+    arriving = Forecasts(test_forecasts.quality[order], test_forecasts.cost_usd[order])
+    return scenario_of(test.rows(order), usd_per_token, arriving, known, service)
+
+
+def _forecasts(
+    predictor: Predictor,
+    table: OutcomeTable,
+    vectors: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    usd_per_token: Mapping[str, tuple[float, float]],
+) -> Forecasts:
+    read = _input_tokens(table)
+    forecast = predictor.predict(vectors, read)
+    price = np.array([usd_per_token[name] for name in table.models])
+    return Forecasts(forecast.quality, read[:, None] * price[:, 0] + forecast.output_tokens * price[:, 1])
+
+
+def _input_tokens(table: OutcomeTable) -> FloatArray:
+    """(N,): mean over the models that counted; by length of the text where none did."""
+    known = np.isfinite(table.input_tokens)
+    counted = np.where(known, table.input_tokens, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    by_length = np.array([TOKENS_PER_CHARACTER * len(query) for query in table.queries])
+    return np.where(known.any(axis=1), counted, by_length)
