@@ -6,8 +6,8 @@ look at the truth it is judged by; `oracle` is no contender, it is computed from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -21,13 +21,14 @@ Reading: TypeAlias = Literal["text", "static", "none"]  # which encoder's vector
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
-    """Training rows: table of N questions, vectors (N, D), cost_usd (N, M) of the recorded answers, and prices."""
+    """Training rows: table of N questions, vectors (N, D) of the encoder of that name ("" where none is read), cost_usd
+    (N, M) of the recorded answers, and prices."""
 
     table: OutcomeTable
     vectors: Float32Array
     cost_usd: FloatArray
     tariff: Tariff
-    labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    encoder: str = ""
 
     @property
     def known(self) -> BoolArray:
@@ -52,8 +53,10 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exam:
-    """Test questions without their outcomes: vectors (R, D), input_tokens (R, M), eligible (R, M), and prices."""
+    """Test questions without their outcomes: queries (R), vectors (R, D), input_tokens (R, M), eligible (R, M), and
+    prices."""
 
+    queries: tuple[str, ...]
     vectors: Float32Array
     input_tokens: FloatArray
     eligible: BoolArray
@@ -65,7 +68,9 @@ class Exam:
     def rows(self, start: int, stop: int) -> Exam:
         """Some of the questions, in order."""
         chosen = slice(start, stop)
-        return Exam(self.vectors[chosen], self.input_tokens[chosen], self.eligible[chosen], self.tariff)
+        return Exam(
+            self.queries[chosen], self.vectors[chosen], self.input_tokens[chosen], self.eligible[chosen], self.tariff
+        )
 
     def cost_usd(self, output_tokens: FloatArray) -> FloatArray:
         """(R, M) USD forecast for these output tokens (R, M)."""

@@ -1,8 +1,9 @@
 """What a router answered is kept on disk: the same data, settings and code give the same answers, so why fit again?
 
-An answer is found by a digest of everything that it depends on: the training outcomes and vectors, the test questions'
-vectors and lengths, prices, the contender's settings, the source of eccos' predictors and evaluation, and the versions
-of the libraries that compute. Anything else changed means another digest, never a stale answer.
+An answer is found by a digest of everything that it depends on: the encoder's name (which stands for its weights), the
+training questions and their outcomes, the test questions and their lengths, prices, the contender's settings, the
+source of eccos' predictors and evaluation, and the versions of the libraries that compute. Anything else changed means
+another digest, never a stale answer.
 """
 
 from __future__ import annotations
@@ -77,14 +78,15 @@ def key_of(contender: Contender, lesson: Lesson, exam: Exam) -> str | None:
     total = hashlib.sha256(f"{settings!r}\0{_code_digest()}\0{lesson.table.models}".encode())
     table, tariff = lesson.table, exam.tariff
     arrays: tuple[np.ndarray[Any, Any], ...] = (
-        *(table.quality, table.input_tokens, table.output_tokens, lesson.vectors, lesson.cost_usd),
-        *(exam.vectors, exam.input_tokens, exam.eligible),
+        *(table.quality, table.input_tokens, table.output_tokens, lesson.cost_usd),
+        *(exam.input_tokens, exam.eligible),
         *(tariff.usd_per_input_token, tariff.usd_per_output_token, tariff.output_known),
     )
     for values in arrays:
         total.update(f"{values.dtype}{values.shape}".encode())
         total.update(np.ascontiguousarray(values).data)
-    total.update(json.dumps([sorted(table.labels), [table.labels[name] for name in sorted(table.labels)]]).encode())
+    labels = [[name, table.labels[name]] for name in sorted(table.labels)]
+    total.update(json.dumps([lesson.encoder, table.queries, labels, exam.queries]).encode())
     return total.hexdigest()
 
 

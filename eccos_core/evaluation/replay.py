@@ -78,8 +78,9 @@ def evaluate(
     for position, contender in enumerate(contenders):
         report_progress(contender.name, position, len(contenders))
         train_vectors, test_vectors = vectors[contender.reads]
-        lesson = Lesson(train, train_vectors, tariff.recorded_cost_usd(train), tariff)
-        exam = Exam(test_vectors, filled_input_tokens(test), recorded.observed, tariff)
+        encoder_name = facts[contender.reads].name if contender.reads in facts else ""
+        lesson = Lesson(train, train_vectors, tariff.recorded_cost_usd(train), tariff, encoder_name)
+        exam = Exam(test.queries, test_vectors, filled_input_tokens(test), recorded.observed, tariff)
         results[contender.name] = _result(contender, lesson, exam, recorded, test, memory)
     report_progress("done", len(contenders), len(contenders))
     for result in _singles(recorded, taken=set(results)):
