@@ -130,8 +130,12 @@ def _collect(
     from eccos_core.collecting import collect as run
 
     names = [model.name for model in config.models if options.models is None or model.name in options.models]
-    with _bars(names, len(questions)) as bars:
-        collected = asyncio.run(run(questions, config.models, backend, out, options, observe=bars, source=source))
+    try:
+        with _bars(names, len(questions)) as bars:
+            collected = asyncio.run(run(questions, config.models, backend, out, options, observe=bars, source=source))
+    except KeyboardInterrupt:
+        console().print("Stopped. What was answered is kept; start again with the same options to go on.")
+        raise
     if json:
         print_json(_collected_as_json(collected, out))
     else:
@@ -210,8 +214,8 @@ def _advice(collected: Collected) -> list[str]:
     advice = []
     if collected.in_flight_at_kill:
         advice.append(
-            f"An earlier run was killed with {collected.in_flight_at_kill} calls in flight: their answers never came, so "
-            "they were asked again."
+            f"An earlier run was killed with {collected.in_flight_at_kill} calls in flight: their answers never came, "
+            "so they were asked again."
         )
     if collected.budget_reached:
         missing = collected.questions - collected.complete
