@@ -91,20 +91,28 @@ def test_the_answers_equal_those_of_transformers_own_generate(engine: LocalEngin
         assert ask(engine, question).text == tokenizer.decode(output, skip_special_tokens=True)
 
 
-def test_a_late_request_joins_the_running_batch(folder: Path) -> None:
+@pytest.mark.parametrize(("early", "late"), [("hi", "a much longer question than the first one"), ("a" * 50, "hi")])
+def test_a_late_request_joins_the_running_batch_and_changes_nobodys_answer(folder: Path, early: str, late: str) -> None:
     engine = LocalEngine("tiny", folder)
+    alone = [ask(engine, early, max_tokens=40), ask(engine, late, max_tokens=20)]
     sizes: list[int] = []
-    engine.model.register_forward_pre_hook(
-        lambda _, arguments, keywords: sizes.append(keywords["input_ids"].shape[0]), with_kwargs=True
-    )
+    steps = threading.Semaphore(0)
+
+    def count(_: Any, __: Any, keywords: dict[str, Any]) -> None:
+        sizes.append(keywords["input_ids"].shape[0])
+        steps.acquire(timeout=60)
+
+    engine.model.register_forward_pre_hook(count, with_kwargs=True)
     first, second = Inbox(), Inbox()
-    engine.submit(Generation(user("first"), max_tokens=60, stream=True), first.put)
-    assert isinstance(first._arrived.get(timeout=60), Piece)  # it is running
-    engine.submit(Generation(user("second"), max_tokens=3), second.put)
-    second.answer()
-    first.answer()
-    engine.close()
+    engine.submit(Generation(user(early), max_tokens=40), first.put)
+    steps.release(3)
+    while len(sizes) < 4:  # the first is running, and waits for its fourth step
+        threading.Event().wait(0.005)
+    engine.submit(Generation(user(late), max_tokens=20), second.put)
+    steps.release(1000)
+    assert [first.answer(), second.answer()] == alone
     assert 2 in sizes
+    engine.close()
 
 
 def test_streamed_pieces_make_the_whole_answer(engine: LocalEngine) -> None:
