@@ -27,13 +27,35 @@ from eccos_core.domain import (
 )
 from eccos_core.errors import InputError
 from eccos_core.ingesting import ingest
-from eccos_core.learning import Known, Progress, kind_of, learn, load_or_learn, remembering, stream_controller
+from eccos_core.learning import (
+    Known,
+    Progress,
+    kind_of,
+    learn,
+    load_or_learn,
+    remembering,
+    same_lesson,
+    stream_controller,
+)
 from eccos_core.outcomes import read_outcomes
 from eccos_core.pocket import pool_config_path
 
 if TYPE_CHECKING:
     from eccos_core.protocols import Backend, Encoder, HistoryStore, Optimizer, Predictor, Workload
+    from eccos_core.records import Records
     from eccos_core.router import Router
+    from eccos_core.streaming import StreamController
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Built:
+    """A router, and what it was built of and from."""
+
+    config: Config
+    encoder: Encoder
+    history: HistoryStore
+    predictor: Predictor
+    router: Router
 
 
 def build_router(path: str | Path, progress: Progress | None = None) -> Router:
@@ -42,11 +64,27 @@ def build_router(path: str | Path, progress: Progress | None = None) -> Router:
     The predictor is loaded from its folder (`eccos fit`) where the file names one, else learnt from the history now.
     Raises `ConfigError`, `ArtifactError`, `HistoryError`, and `InputError` for a model without outcomes and prior.
     """
-    config = load_config(path)
-    encoder = build_encoder(config.encoder)
-    history = build_history(config.history, encoder)
+    return build(load_config(path), progress=progress).router
+
+
+def build(config: Config, before: Built | None = None, progress: Progress | None = None) -> Built:
+    """A router of its parts. Those parts of `before` that the configuration leaves as they were are used again, so
+    that slots, accounts and conversations go on, and nothing is loaded or learnt twice. Raises as `build_router`."""
+    if before is not None and before.config.encoder == config.encoder:
+        encoder = before.encoder
+    else:
+        encoder = build_encoder(config.encoder)
+    if before is not None and before.encoder is encoder and before.config.history == config.history:
+        history = before.history
+    else:
+        history = build_history(config.history, encoder)
     known = Known.of(history)
-    return assemble(config, encoder, load_or_learn(config, encoder, known, progress), known, history)
+    if before is not None and before.history is history and same_lesson(before.config, config):
+        predictor = before.predictor
+    else:
+        predictor = load_or_learn(config, encoder, known, progress)
+    router = assemble(config, encoder, predictor, known, history, before)
+    return Built(config, encoder, history, predictor, router)
 
 
 def usual_config() -> Path:
@@ -59,16 +97,26 @@ def usual_config() -> Path:
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
-    """The encoder that `eccos.encoder` names."""
+    """The encoder that `eccos.encoder` names, with the surface of the text beside it (lengths, digits, options, code).
+
+    The surface is 18 numbers that cost 0.1 ms and tell a predictor much that an embedding leaves out
+    (docs/encoders.md).
+    """
+    from eccos_core.encoders import ConcatenatedEncoder, SurfaceEncoder
+
+    return ConcatenatedEncoder([*_encoders_of(config), SurfaceEncoder()])
+
+
+def _encoders_of(config: EncoderConfig) -> list[Encoder]:
     from eccos_core import encoders
 
     match config:
         case SentenceTransformerConfig(model=model, device=device, threads=threads):
-            return encoders.SentenceTransformerEncoder(model, device=device, threads=threads)
+            return [encoders.SentenceTransformerEncoder(model, device=device, threads=threads)]
         case StaticConfig(model=model, dimensions=dimensions):
-            return encoders.StaticEncoder(model, dimensions=dimensions)
+            return [encoders.StaticEncoder(model, dimensions=dimensions)]
         case ConcatenatedConfig(encoders=parts):
-            return encoders.ConcatenatedEncoder([build_encoder(part) for part in parts])
+            return [encoder for part in parts for encoder in _encoders_of(part)]
 
 
 def build_history(config: HistoryConfig, encoder: Encoder) -> HistoryStore:
@@ -119,8 +167,8 @@ def build_backend(config: Config) -> Backend:
     )
 
 
-def build_workload(config: Config) -> Workload:
-    """The workload of the pool: caps, rates and circuit breakers."""
+def build_workload(config: Config, following: Workload | None = None) -> Workload:
+    """The workload of the pool: caps, rates and circuit breakers. Models that stay go on with the slots they hold."""
     from eccos_core.workload import BreakerSettings, WorkloadTracker
 
     requests = {entry.model.name: entry.requests_per_minute for entry in config.pool}
@@ -134,29 +182,69 @@ def build_workload(config: Config) -> Workload:
             open_s=config.workload.breaker_open_s,
             warm_up_s=config.workload.warm_up_s,
         ),
+        following=following if isinstance(following, WorkloadTracker) else None,
     )
 
 
-def assemble(
-    config: Config, encoder: Encoder, predictor: Predictor, known: Known, history: HistoryStore | None = None
-) -> Router:
-    """A router of these parts and of what else the configuration names; `history` is where labels go."""
-    from eccos_core.decider import Decider
+def build_records(config: Config, history: HistoryStore | None, before: Built | None = None) -> Records:
+    """What is remembered of decisions; that of `before` where history, log and sessions stay as they were."""
     from eccos_core.decision_log import DecisionLog
     from eccos_core.records import Records
-    from eccos_core.router import Router
     from eccos_core.sessions import Sessions
+
+    log, kept = config.decision_log, before.router.records if before is not None else None
+    same_sessions = before is not None and before.config.sessions == config.sessions
+    same_log = before is not None and before.config.decision_log == log
+    if kept is not None and same_sessions and same_log and kept.history is history:
+        return kept
+    sessions = kept.sessions if kept is not None and same_sessions else None
+    opened = kept.log if kept is not None and same_log else None
+    if opened is None and log.path is not None:
+        opened = DecisionLog(log.path, keep_text=log.keep_text)
+    return Records(history, opened, sessions or Sessions(config.sessions.remembered, config.sessions.idle_s))
+
+
+def build_steering(
+    config: Config, predictor: Predictor, known: Known, before: Built | None = None
+) -> dict[str, StreamController | float]:
+    """What decides the requests of a stream, by tenant. Where the target stays, its accounts go on."""
+    from eccos_core.streaming import StreamController
+
+    policies = {"": config.policy} | {name: tenant.policy for name, tenant in config.tenants.items() if tenant.policy}
+    steering = {name: stream_controller(config, policy, predictor, known) for name, policy in policies.items()}
+    for name, old in before.router.decider.steering.items() if before is not None else ():
+        new = steering.get(name)
+        if isinstance(new, StreamController) and isinstance(old, StreamController) and new.target == old.target:
+            new.follow(old)
+    return steering
+
+
+def assemble(
+    config: Config,
+    encoder: Encoder,
+    predictor: Predictor,
+    known: Known,
+    history: HistoryStore | None = None,
+    before: Built | None = None,
+) -> Router:
+    """A router of these parts and of what else the configuration names; `history` is where labels go.
+
+    The workload follows that of `before` last of all, when nothing can fail any more: new caps hold at once.
+    """
+    from eccos_core.decider import Decider
+    from eccos_core.router import Router
     from eccos_core.tenants import Tenants
 
-    sessions = Sessions(config.sessions.remembered, config.sessions.idle_s)
-    log = config.decision_log
-    policies = {"": config.policy} | {name: tenant.policy for name, tenant in config.tenants.items() if tenant.policy}
+    steering = build_steering(config, predictor, known, before)
+    same_calls = before is not None and (before.config.pool, before.config.retries) == (config.pool, config.retries)
+    backend = before.router.backend if before is not None and same_calls else build_backend(config)
+    records = build_records(config, history, before)
     decider = Decider(
         config.models,
         encoder,
         predictor,
         build_optimizer(config.optimizer),
-        steering={name: stream_controller(config, policy, predictor, known) for name, policy in policies.items()},
+        steering=steering,
         groups=[
             GroupShare(
                 group.name,
@@ -167,16 +255,14 @@ def assemble(
             for group in config.groups
         ],
         conversation=config.conversation,
-        sessions=sessions,
+        sessions=records.sessions,
     )
     return Router(
         decider,
-        build_backend(config),
-        build_workload(config),
+        backend,
+        build_workload(config, before.router.workload if before is not None else None),
         config.policy,
-        records=Records(
-            history, DecisionLog(log.path, keep_text=log.keep_text) if log.path is not None else None, sessions
-        ),
+        records=records,
         tenants=Tenants(config.tenants),
         max_attempts=1 + config.retries.fallbacks,
         deadline_s=config.workload.deadline_s,

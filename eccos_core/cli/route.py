@@ -78,10 +78,11 @@ def ask(
     json: JsonOption = False,
 ) -> None:
     """Answer a question with the cheapest model that is good enough."""
+    from eccos_core.domain import Request
+
     given = {"max_tokens": max_tokens, "temperature": temperature}
-    completion = router_of(config).complete(
-        question, **{key: value for key, value in given.items() if value is not None}
-    )
+    parameters = {key: value for key, value in given.items() if value is not None}
+    completion = router_of(config).complete(Request.of(question, parameters=parameters))
     if json:
         print_json(completion_as_json(completion))
         return

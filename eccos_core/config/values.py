@@ -80,7 +80,7 @@ class StaticConfig:
     """Static token embeddings, distilled once from a sentence-transformers model and kept on disk."""
 
     model: str = "minilm"
-    dimensions: int = 256
+    dimensions: int = 384
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def test_each_policy_has_its_key(tmp_path: Path, text: str, policy: Policy) -> N
     ("text", "expected"),
     [
         ("minilm", configs.SentenceTransformerConfig()),
-        ("static", configs.StaticConfig("minilm", 256)),
+        ("static", configs.StaticConfig("minilm", 384)),
         ("org/some-model", configs.SentenceTransformerConfig("org/some-model")),
         ("all-mpnet-base-v2", configs.SentenceTransformerConfig("all-mpnet-base-v2")),
         ("{kind: minilm, threads: 2, device: 'cuda:1'}", configs.SentenceTransformerConfig("minilm", "cuda:1", 2)),
