@@ -5,6 +5,7 @@ Imports torch and transformers late; cheap to import.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,6 +131,11 @@ def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        message = (
+            f"{type(model).__name__} keeps no key-value cache; serve it behind an OpenAI-compatible server instead"
+        )
+        raise BackendError(name, message, retryable=False, kind="unavailable", status_code=500)
     own = model.generation_config
     end_ids = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
     window = getattr(model.config.get_text_config(), "max_position_embeddings", None)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -69,10 +69,10 @@ class WorkloadTracker:
         for name in (*requests, *tokens):
             if name not in names:
                 raise UnknownModelError(name, names)
-        self._clock = clock if following is None else following._clock
-        self._lock = threading.RLock() if following is None else following._lock
+        self._clock: Callable[[], float] = clock if following is None else following._clock
+        self._lock: Any = threading.RLock() if following is None else following._lock
         self._everybody: dict[str, _Load] = {} if following is None else following._everybody  # the pool's, and before
-        self._line = SlotLine(self._lock, self._count_free) if following is None else following._line
+        self._line: SlotLine = SlotLine(self._lock, self._count_free) if following is None else following._line
         with self._lock:
             self._loads = {name: self._everybody.get(name) or _Load(CircuitBreaker(settings)) for name in names}
             for model in models:

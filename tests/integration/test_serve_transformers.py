@@ -13,16 +13,22 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eccos_core.backends import LiteLLMBackend
 from eccos_core.config.values import Deployment
-from eccos_core.domain import Model, Request
-from eccos_core.testing import build_tiny_model
+from eccos_core.decider import Decider
+from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, Priced, Request
+from eccos_core.encoders import SurfaceEncoder
+from eccos_core.optimizer import DualOptimizer
+from eccos_core.pocket import pocket_path
+from eccos_core.router import Router
+from eccos_core.workload import WorkloadTracker
 
-# What `transformers serve FOLDER --device cpu --host 127.0.0.1 --port PORT` runs. The command itself does not start with
-# transformers 5.3 (held there by model2vec) beside huggingface_hub 1.33, and its server hides the name `Request` from
-# FastAPI: both are mended in 5.23.
+# What `transformers serve FOLDER --device cpu --host 127.0.0.1 --port PORT` runs. The command itself does not start
+# with transformers 5.3 (held there by model2vec) beside huggingface_hub 1.33, and its server hides the name `Request`
+# from FastAPI: both are mended in 5.23.
 SERVE = """
 import sys, fastapi
 from transformers.cli import serve
@@ -36,11 +42,11 @@ pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     pytest.importorskip("fastapi", reason="`transformers serve` needs fastapi")
-    folder = build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    folder = pocket_path("pocket-small")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = folder.parent / "serve.log"
+    log = tmp_path_factory.mktemp("logs") / "serve.log"
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", SERVE, str(folder), str(port)],
@@ -68,18 +74,39 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -
     pytest.fail(f"`transformers serve` is not healthy:\n{log.read_text()[-2000:]}")
 
 
-def test_the_backend_calls_a_real_openai_compatible_server(served: tuple[str, Path]) -> None:
+class Even:
+    """Every model is as good as the other."""
+
+    def __init__(self, models: tuple[str, ...]) -> None:
+        self.models = models
+
+    def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
+        shape = (len(vectors), len(self.models))
+        half, few = np.full(shape, 0.5), np.full(shape, 5.0)
+        return Forecast(self.models, half, half / 10, few, few, np.ones(len(vectors)))
+
+
+def test_a_pocket_model_behind_a_real_openai_compatible_server_is_routed_to(served: tuple[str, Path]) -> None:
     url, folder = served
     ways = {
         "served": [Deployment(f"openai/{folder}", {"api_base": url, "api_key": "none"})],
-        "here": [Deployment(f"eccos-local/{folder}", {})],
+        "here": [Deployment("eccos-local/pocket-small", {})],
     }
-    backend = LiteLLMBackend(ways, [Model("served", 1e-6, 1e-6), Model("here", 1e-6, 1e-6)])
-    request = Request.of("What is 12 + 7?", parameters={"max_tokens": 8, "temperature": 0.0})
-    there, here = backend.complete("served", request), backend.complete("here", request)
+    models = [Model("served", 1e-6, 1e-6), Model("here", 2e-6, 2e-6)]
+    backend = LiteLLMBackend(ways, models)
+    encoder = SurfaceEncoder()
+    decider = Decider(models, encoder, Even(("served", "here")), DualOptimizer(), steering={"": 1e-3})
+    router = Router(decider, backend, WorkloadTracker(models), Priced(1e-5))
+    parameters = {"max_tokens": 8, "temperature": 0.0}
+
+    there = router.complete("What is the capital of France?", **parameters)
+    assert there.decision is not None
+    assert there.model == there.decision.model == "served", "both are as good, and this one costs less"
+    here = backend.complete("here", Request.of("What is the capital of France?", parameters=parameters))
     assert there.text == here.text, "the same weights say the same, in this process and behind a server"
     assert there.text
-    streamed = list(backend.stream("served", request))
+
+    streamed = list(router.stream("What is the capital of France?", **parameters))
     assert "".join(chunk.text for chunk in streamed) == there.text
     assert streamed[-1].completion is not None
     assert streamed[-1].completion.output_tokens > 0
