@@ -95,6 +95,19 @@ def load_or_learn(config: Config, encoder: Encoder, known: Known, progress: Prog
     return predictor
 
 
+def same_lesson(before: Config, config: Config) -> bool:
+    """Whether what was learnt from a history under one configuration is what another would learn from it.
+
+    A predictor that is loaded from a folder is not learnt, and is always loaded anew.
+    """
+    return (
+        config.predictor.artifact is None
+        and config.predictor == before.predictor
+        and [model.name for model in config.models] == [model.name for model in before.models]
+        and _priors(config) == _priors(before)
+    )
+
+
 def learn(config: Config, known: Known, progress: Progress | None = None) -> StackedPredictor:
     """The predictor that `eccos.predictor` names, learnt from what is known."""
     from eccos_core import predictors

@@ -1,0 +1,163 @@
+"""Hot reload: a real file, a real server, requests in flight."""
+
+import inspect
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from eccos_core.errors import ConfigError, UnknownDecisionError
+from eccos_core.reloading import ReloadingRouter
+from eccos_core.router import Router
+from eccos_core.testing import ModelServer
+
+pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
+
+MODEL = """
+- model_name: {name}
+  litellm_params: {{model: openai/{name}, api_base: {url}, api_key: none}}
+  model_info: {{input_cost_per_token: {usd}, output_cost_per_token: {usd}, max_concurrency: {cap}{prior}}}
+"""
+
+OURS = """
+eccos:
+  encoder: static
+  predictor: prior
+  history: {{outcomes: outcomes.jsonl}}
+  policy: {{usd_per_quality_point: {price}}}
+  {more}
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ModelServer]:
+    with ModelServer(latency_s=0.3) as server:
+        yield server
+
+
+def write(file: Path, url: str, *names: str, price: float = 0.0, more: str = "decision_log: off", cap: int = 2) -> None:
+    """The configuration, as an editor writes it: beside, then renamed. Outcomes say: small 0.5, large 1.0."""
+    usd = {"small": 1e-7, "large": 1e-5, "new": 1e-9}
+    pool = "".join(
+        MODEL.format(name=name, url=url, usd=usd[name], cap=cap, prior=", assumed_quality: 0.1" * (name == "new"))
+        for name in names
+    )
+    rows = [
+        {
+            "id": f"q{i}",
+            "query": f"question {i}",
+            "outputs": [
+                {"model": "small", "correct": i % 2, "output_tokens": 5},
+                {"model": "large", "correct": 1, "output_tokens": 5},
+            ],
+        }
+        for i in range(20)
+    ]
+    (file.parent / "outcomes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    beside = file.with_suffix(".new")
+    beside.write_text("model_list:" + pool + OURS.format(price=price, more=more))
+    beside.replace(file)
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    ends = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < ends, what
+        time.sleep(0.02)
+
+
+def test_a_change_reaches_new_requests_drops_none_and_keeps_the_caps(server: ModelServer, tmp_path: Path) -> None:
+    file = tmp_path / "eccos.yaml"
+    write(file, server.url, "small", "large")
+    server.reset()
+    with ReloadingRouter(file) as router, ThreadPoolExecutor(12) as threads:
+        stream = router.stream("a stream that is open during the change")
+        next(stream)
+        before = [threads.submit(router.complete, f"before {i}") for i in range(12)]
+        until(lambda: server.statistics().in_flight.get("small") == 1 or router.status().workload.waiting, "calls")
+        old = router.models
+        # the cheap model stays with its cap, the large one goes, and a new one comes that nobody chooses
+        write(file, server.url, "small", "new", price=1.0)
+        until(lambda: router.models != old, "the change is in use")
+        held = router.status().workload.models[0].in_flight
+        after = [threads.submit(router.complete, f"after {i}") for i in range(6)]
+        text = "".join(chunk.text for chunk in stream)
+        assert held >= 1  # the new pool knows what the old one has in flight
+        assert text
+        assert all(future.result(60).text for future in (*before, *after))
+        assert [model.name for model in router.models] == ["small", "new"]
+        assert router.status().workload.in_flight == 0
+        seen = server.statistics()
+        assert sum(seen.answered.values()) == 19
+        assert max(seen.most_at_once.values()) <= 2
+        assert router.problem is None
+
+
+def test_a_file_that_cannot_be_used_changes_nothing_and_is_reported(
+    server: ModelServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "eccos.yaml"
+    write(file, server.url, "small")
+    with caplog.at_level(logging.INFO, logger="eccos.reloading"), ReloadingRouter(file) as router:
+        pool = router.models
+        unheard = file.read_text().replace("model_name: small", "model_name: unheard")  # nothing is known of it
+        for broken, told in (("model_list: []", "at least one model"), ("eccos: [", "YAML"), (unheard, "outcome")):
+            reported = router.problem
+            file.write_text(broken)
+            until(lambda reported=reported: router.problem not in (None, reported), told)
+            assert told in (router.problem or "")
+            assert router.models is pool
+        assert router.complete("still here?").text
+        assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
+        assert "none" not in caplog.text.split()  # the key
+        write(file, server.url, "small", cap=5)
+        until(lambda: router.problem is None, "the file is usable again")
+        assert router.models[0].max_concurrency == 5
+
+
+def test_what_stays_the_same_is_used_again_and_earlier_decisions_can_be_labelled(
+    server: ModelServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "eccos.yaml"
+    write(file, server.url, "small", "large")
+    with ReloadingRouter(file) as router:
+        first = router.decide("a question")
+        parts = router.decider.encoder, router.decider.predictor, router.backend, router.records
+        assert first.model == "small"
+        write(file, server.url, "small", "large", price=1.0)
+        until(lambda: router.decide("a question").model == "large", "the other policy")
+        assert (router.decider.encoder, router.decider.predictor, router.backend, router.records) == parts
+        write(file, server.url, "small", "large", more="decision_log: {path: log.sqlite}")
+        until(lambda: router.records is not parts[3], "the decision log")
+        router.record(first.id, 1.0)
+        assert parts[3].history is not None
+        table, _ = parts[3].history.table()
+        assert table.quality[table.queries.index("a question"), table.models.index("small")] == 1.0
+        second = router.decide("another question")
+        router.record(second.id, 0.5)
+        assert router.records.log is not None
+        assert router.records.log.get(second.id).label == 0.5  # type: ignore[union-attr]
+        with pytest.raises(UnknownDecisionError):
+            router.record("never given out", 0.5)
+
+
+def test_after_close_the_file_is_followed_no_longer(server: ModelServer, tmp_path: Path) -> None:
+    file = tmp_path / "eccos.yaml"
+    write(file, server.url, "small")
+    router = ReloadingRouter.from_yaml(file)
+    router.close()
+    assert not any(thread.name == "eccos-reloading" for thread in threading.enumerate())
+    assert router.decide("a question").model == "small"
+    file.write_text("model_list: []")
+    with pytest.raises(ConfigError):
+        ReloadingRouter(file)
+
+
+def test_every_way_into_a_router_goes_to_the_newest_one() -> None:
+    public = {name for name, _ in inspect.getmembers(Router, inspect.isfunction) if not name.startswith("_")}
+    assert public - set(vars(ReloadingRouter)) == set()
