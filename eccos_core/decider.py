@@ -34,6 +34,8 @@ from eccos_core.sessions import Sessions
 from eccos_core.streaming import StreamController
 from eccos_core.text import conversation_text, count_tokens
 
+MOST_UNIONS = 1024  # sets of models that are looked at to tell how many waves a batch needs
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
@@ -140,7 +142,7 @@ class Decider:
             quality=prepared.forecast.quality,
             cost_usd=prepared.cost_usd,
             eligible=prepared.eligible,
-            capacity=self._batch_capacity(len(prepared.requests), free_slots),
+            capacity=self._batch_capacity(prepared, free_slots),
             policy=policy,
             models=self.predictor.models,
             min_quality=np.array(asked) if any(asked) else None,
@@ -230,15 +232,32 @@ class Decider:
     def _steering_of(self, request: Request) -> StreamController | float:
         return self._steering.get(request.tenant or "", self._steering[""])
 
-    def _batch_capacity(self, requests: int, free_slots: IntArray) -> IntArray:
+    def _batch_capacity(self, prepared: Prepared, free_slots: IntArray) -> IntArray:
         """How many of the batch each model can take: its free slots, times the waves that the batch needs at least.
 
         A batch that fits into the free slots runs in one wave, and then these are the caps of the paper. A larger
         one takes as many waves as it must (or as `batch_waves` allows), each model its share of every wave.
         """
-        free = np.minimum(free_slots, requests)
-        waves = self._batch_waves or max(1, -(-requests // max(1, int(free.sum()))))
-        return free * waves
+        free = np.minimum(free_slots, len(prepared.requests))
+        return free * (self._batch_waves or _waves(_good(prepared), free))
+
+
+def _waves(allowed: BoolArray, free: IntArray) -> int:
+    """Fewest waves of free slots (M,) in which every request finds a model that it may go to; allowed (R, M).
+
+    Hall's condition: for every set of models, the requests that may go nowhere else must fit into its slots, wave by
+    wave. The sets that matter are unions of what single requests may use.
+    """
+    kinds, counts = np.unique(allowed, axis=0, return_counts=True)
+    unions = np.zeros((1, allowed.shape[1]), dtype=np.bool_)
+    for kind in kinds:
+        unions = np.unique(np.vstack([unions, unions | kind]), axis=0)
+        if len(unions) > MOST_UNIONS:  # then the kinds alone and all models; a tighter union shows as a capacity error
+            unions = np.vstack([kinds, kinds.any(axis=0)])
+            break
+    inside = (~kinds[None, :, :] | unions[:, None, :]).all(axis=2)  # (unions, kinds)
+    demand, slots = inside @ counts, unions @ free
+    return max(1, int(np.max(-(-demand[slots > 0] // slots[slots > 0]), initial=1)))
 
 
 def _good(prepared: Prepared) -> BoolArray:

@@ -366,6 +366,15 @@ def test_a_conversation_stays_while_leaving_costs_more_than_it_saves() -> None:
     assert router.complete(Request.of(long, session_id="t")).model == "small"
 
 
+def test_a_batch_that_only_one_model_may_answer_runs_in_as_many_waves_as_that_model_needs() -> None:
+    router, _ = router_with(policy=QualityFloor(0.0))
+    alone = [Request.of(f"hard {i}", allow=frozenset({"large"})) for i in range(14)]
+    others = [Request.of(f"hard {i}") for i in range(6)]
+    # 20 requests on 8 slots would be 3 waves; 14 of them on the 4 slots of large are 4
+    made = router.route(alone + others)
+    assert Counter(decision.model for decision in made) == {"large": 14, "small": 6}
+
+
 # ------------------------------------------------------------------------------------------------ decided before
 
 
