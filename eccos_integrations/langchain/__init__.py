@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 from eccos_core.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from eccos_integrations.langchain.branching import RoutedRunnable
     from eccos_integrations.langchain.chat_model import ChatEccos
     from eccos_integrations.langchain.feedback import FeedbackRecorder
-    from eccos_integrations.langchain.routing import EccosRouter, RoutedRunnable
+    from eccos_integrations.langchain.routing import EccosRouter
 
 _HOMES = {
     "ChatEccos": "chat_model",
     "EccosRouter": "routing",
     "FeedbackRecorder": "feedback",
-    "RoutedRunnable": "routing",
+    "RoutedRunnable": "branching",
 }
 
 __all__ = ["ChatEccos", "EccosRouter", "FeedbackRecorder", "RoutedRunnable"]

@@ -47,7 +47,7 @@ class JointlyBatched(PoolSettings, BaseChatModel):
         results = self.batch_as_completed(inputs, config, return_exceptions=return_exceptions, **kwargs)
         return in_order(results, len(inputs))
 
-    def batch_as_completed(  # type: ignore[override]  # two overloads there, one answer here
+    def batch_as_completed(
         self,
         inputs: Sequence[LanguageModelInput],
         config: RunnableConfig | Sequence[RunnableConfig] | None = None,
@@ -82,7 +82,7 @@ class JointlyBatched(PoolSettings, BaseChatModel):
         async with aclosing(cast("Any", results)) as ends:
             return in_order(iter([end async for end in ends]), len(inputs))
 
-    async def abatch_as_completed(  # type: ignore[override]  # two overloads there, one answer here
+    async def abatch_as_completed(
         self,
         inputs: Sequence[LanguageModelInput],
         config: RunnableConfig | Sequence[RunnableConfig] | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +14,6 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.tools import BaseTool
 from pydantic import BaseModel, Field, field_validator
 
 from eccos_core.domain import Capability, Completion, Decision, Request
@@ -263,7 +262,7 @@ class ChatEccos(JointlyBatched):
 
     def bind_tools(
         self,
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        tools: Sequence[ToolLike],
         *,
         tool_choice: ToolChoice = None,
         strict: bool | None = None,
@@ -278,7 +277,7 @@ class ChatEccos(JointlyBatched):
         """
         from eccos_integrations.langchain.tools import openai_tool_choice, openai_tools
 
-        converted = openai_tools(cast("Sequence[ToolLike]", tools), strict=strict)
+        converted = openai_tools(tools, strict=strict)
         chosen = openai_tool_choice(tool_choice, converted)
         given = {"tools": converted or None, "tool_choice": chosen, "parallel_tool_calls": parallel_tool_calls}
         return self.bind(**{name: value for name, value in given.items() if value is not None}, **kwargs)

@@ -16,7 +16,7 @@ from langchain_core.runnables.configurable import RunnableConfigurableFields
 from langchain_core.runnables.utils import AnyConfigurableField
 
 
-class JointConfigurableFields(RunnableConfigurableFields):
+class JointConfigurableFields(RunnableConfigurableFields):  # type: ignore[type-arg]  # Pydantic cannot subscript it
     """`RunnableConfigurableFields`, one batch per distinct configuration."""
 
     def configurable_fields(self, **kwargs: AnyConfigurableField) -> RunnableSerializable[Any, Any]:
@@ -55,7 +55,7 @@ class JointConfigurableFields(RunnableConfigurableFields):
                 results[row] = answer
         return results
 
-    def batch_as_completed(  # type: ignore[override]  # two overloads there, one answer here
+    def batch_as_completed(
         self,
         inputs: Sequence[Any],
         config: RunnableConfig | Sequence[RunnableConfig] | None = None,
@@ -69,7 +69,7 @@ class JointConfigurableFields(RunnableConfigurableFields):
             for place, answer in model.batch_as_completed(part, configs, return_exceptions=return_exceptions, **kwargs):
                 yield rows[place], answer
 
-    async def abatch_as_completed(  # type: ignore[override]  # two overloads there, one answer here
+    async def abatch_as_completed(
         self,
         inputs: Sequence[Any],
         config: RunnableConfig | Sequence[RunnableConfig] | None = None,

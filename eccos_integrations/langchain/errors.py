@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from langchain_core import exceptions
 
@@ -53,8 +54,10 @@ def langchain_error(error: EccosError) -> EccosError:
     expected = _expected(error)
     if expected is None or isinstance(error, expected):
         return error
-    both = _both(type(error), expected)
-    known = both.__new__(both)
+    ours: Any = type(error)
+    theirs: Any = expected
+    both = _both(ours, theirs)
+    known: EccosError = both.__new__(both)
     known.args = error.args
     known.__dict__.update(error.__dict__)
     return known
@@ -67,7 +70,7 @@ def _expected(error: EccosError) -> type[Exception] | None:
         case AttemptsExhausted():  # several models were tried; what all of them said
             kinds = {attempt.kind for attempt in error.attempts}
             return _of_kind(kinds.pop()) if len(kinds) == 1 else None
-        case NoEligibleModelError() if all("context window" in reason for reason in error.reasons.values()):
+        case NoEligibleModelError() if any("context window" in reason for reason in error.reasons.values()):
             return _of_kind("context_window")
         case RequestError():
             return ValueError
@@ -81,6 +84,6 @@ def _of_kind(kind: str) -> type[Exception] | None:
 
 
 @functools.cache
-def _both(ours: type[EccosError], theirs: type[Exception]) -> type[EccosError]:
-    """A class that is both, named after ours."""
+def _both(ours: Any, theirs: Any) -> Any:
+    """A class that is both, named after ours. One class per pair, so that it can be caught again."""
     return type(ours.__name__, (ours, theirs), {"__doc__": ours.__doc__, "__module__": __name__})

@@ -64,10 +64,10 @@ def plan_all(
         if isinstance(decision, Decision):
             plans[row] = Planned(request, decision)
             continue
-        error = langchain_error(decision)
+        refusal = langchain_error(decision)
         if not return_exceptions:
-            raise error from (decision if error is not decision else None)
-        plans[row] = error
+            raise refusal from (decision if refusal is not decision else None)
+        plans[row] = refusal
     return [plan for plan in plans if not isinstance(plan, Request)]
 
 
@@ -127,7 +127,7 @@ def run_all(
                 future.cancel()
 
 
-def _outcome(future: Future[Answer], *, return_exceptions: bool) -> Answer | BaseException:
+def _outcome(future: Future[Any], *, return_exceptions: bool) -> Any:
     error = future.exception()
     if error is None:
         return future.result()

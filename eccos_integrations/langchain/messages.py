@@ -22,7 +22,8 @@ from langchain_core.messages import (
     convert_to_openai_messages,
 )
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
-from langchain_core.messages.tool import InvalidToolCall, ToolCall, ToolCallChunk, tool_call_chunk
+from langchain_core.messages.content import InvalidToolCall
+from langchain_core.messages.tool import ToolCall, ToolCallChunk, tool_call_chunk
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
 
 from eccos_core.domain import Chunk, Completion
@@ -76,12 +77,14 @@ def _converted(message: BaseMessage, answered: set[str]) -> list[dict[str, Any]]
     try:
         # one block style or the other: text alone is a string, unless a block of it must keep its cache mark
         found = convert_to_openai_messages([message], text_format="block" if cached else "string")
-    except ValueError as error:
-        raise InvalidRequestError(f"a {message.type} message cannot be translated: {error}") from error
+    except (KeyError, ValueError) as error:
+        what = f"a content block lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise InvalidRequestError(f"a {message.type} message cannot be translated: {what}") from error
     converted: list[dict[str, Any]] = list(found)
-    for block in converted[0]["content"] if cached and converted else ():
-        if isinstance(block, dict) and block.get("type") == "text" and block["text"] in cached:
-            block["cache_control"] = cached[block["text"]]
+    if cached:
+        for block in converted[0]["content"]:
+            if block.get("type") == "text" and block["text"] in cached:
+                block["cache_control"] = cached[block["text"]]
     if isinstance(message, AIMessage) and message.invalid_tool_calls:
         broken = [_as_it_was(call) for call in message.invalid_tool_calls if call["id"] in answered]
         if broken:

@@ -49,15 +49,15 @@ def openai_tool_choice(choice: ToolChoice, tools: Sequence[Mapping[str, Any]]) -
             return "required" if word == "any" else str(word)
         case {"function": {"name": str()}}:
             chosen = dict(choice)
-        case {"name": str(name)}:
-            chosen = {"type": "function", "function": {"name": name}}
+        case {"name": str(named)}:
+            chosen = {"type": "function", "function": {"name": named}}
         case dict():
             return dict(choice)
         case _:
             raise ValueError(
                 f"tool_choice is {choice!r}; give the name of a tool, 'auto', 'any', 'required', 'none' or a dictionary"
             )
-    wanted, names = chosen["function"]["name"], [name for tool in tools if (name := _name(tool))]
+    wanted, names = chosen["function"]["name"], [found for tool in tools if (found := _name(tool))]
     if wanted not in names:
         raise ValueError(
             f"tool_choice names {wanted!r}, which is not bound{did_you_mean(wanted, names) or '.'} "
@@ -106,10 +106,13 @@ def structured(
             parser = by_text
             asking = model.bind(response_format={"type": "json_object"}, **shown)
     if not include_raw:
-        return asking | parser
+        chain: Runnable[LanguageModelInput, Any] = asking | parser
+        return chain
     parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
     unparsed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=asking) | parsed.with_fallbacks([unparsed], exception_key="parsing_error")
+    or_none = parsed.with_fallbacks([unparsed], exception_key="parsing_error")
+    both: Runnable[LanguageModelInput, Any] = RunnableMap(raw=asking) | or_none
+    return both
 
 
 def json_schema_format(schema: Schema, *, strict: bool | None) -> dict[str, Any]:
