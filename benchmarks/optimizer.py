@@ -13,7 +13,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,14 +60,17 @@ def bound_tightly(quality: np.ndarray, cost: np.ndarray) -> RoutingProblem:
     capacity = np.full(models, requests, dtype=np.int64)
     busiest = np.argsort(-load)[: (models + 1) // 2]
     capacity[busiest] = np.maximum(1, 0.7 * load[busiest]).astype(np.int64)
-    return RoutingProblem(
+    problem = RoutingProblem(
         quality,
         cost,
         np.ones((requests, models), dtype=bool),
         capacity,
-        QualityFloor(float(alpha)),
+        QualityFloor(1.0, "best_effort"),
         tuple(f"model-{j:02d}" for j in range(models)),
     )
+    attainable = DualOptimizer().solve(problem).quality if requests <= 10_000 else best
+    floor = min(alpha, cheapest + 0.8 * (attainable - cheapest))
+    return replace(problem, policy=QualityFloor(float(floor)))
 
 
 def solve_with_cbc(problem: RoutingProblem) -> tuple[float, float]:
@@ -137,14 +140,43 @@ def compare(problem: RoutingProblem, repeats: int, others: bool) -> dict[str, ob
     return row
 
 
+def recorded_problems(data: Path, prices: Path) -> Iterator[tuple[RoutingProblem, float, float]]:
+    """The same sizes with real forecasts: models and questions of an outcomes file, targets by size."""
+    from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
+    from eccos_core.outcomes import read_outcomes, read_prices
+    from eccos_core.simulation.recorded import Draw, recorded_scenario
+    from eccos_core.simulation.scenario import Service
+
+    outcomes = read_outcomes(data)
+    encoder = ConcatenatedEncoder([StaticEncoder(), SurfaceEncoder()])
+    tariff = read_prices(prices, outcomes.models)
+    forecast = recorded_scenario(outcomes, tariff, encoder, "retrieval", Service(), Draw(10_000, 1)).forecast
+    for (requests, models), (seconds, gap) in TARGETS.items():
+        if requests <= len(forecast.quality):
+            columns = slice(0, min(models, len(outcomes.models)))
+            yield (
+                bound_tightly(forecast.quality[:requests, columns], forecast.cost_usd[:requests, columns]),
+                seconds,
+                gap,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="problems per size")
     parser.add_argument("--largest", type=int, default=100_000, help="most requests")
     parser.add_argument("--only-dual", action="store_true", help="skip the other solvers")
     parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--data", type=Path, help="also with forecasts of this outcomes file")
+    parser.add_argument("--prices", type=Path, help="... and these prices")
     chosen = parser.parse_args()
     rows = []
+    if chosen.data:
+        for problem, seconds, gap in recorded_problems(chosen.data, chosen.prices):
+            row = compare(problem, 7, others=not chosen.only_dual)
+            row |= {"problem": chosen.data.name, "target_s": seconds, "target_gap_percent": gap}
+            rows.append(row)
+            print(json.dumps(row), flush=True)
     for (requests, models), (seconds, gap) in TARGETS.items():
         if requests > chosen.largest:
             continue
