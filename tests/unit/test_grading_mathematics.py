@@ -53,9 +53,9 @@ def test_what_is_equal_in_mathematics_is_right(
 
 
 def test_algebra_that_does_not_end_is_stopped_and_the_next_answer_is_graded() -> None:
-    grader = MathematicsGrader(timeout_s=1)
+    grader = MathematicsGrader(timeout_s=5)
     try:
-        with pytest.raises(GradingError, match="no verdict within 1 s"):
+        with pytest.raises(GradingError, match="no verdict within 5 s"):
             grader.grade("$9^{9^{9^9}}$", "3", "?")
         assert grader.grade("3", "3", "?") == 1.0
     finally:
