@@ -1,0 +1,114 @@
+"""How good the answers are: gaps that were promised, and the same optimum by two methods."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from eccos_core.domain import Budget, Policy, Priced, QualityFloor, RoutingProblem, Status
+from eccos_core.optimizer import DualOptimizer, ExactOptimizer, GreedyOptimizer
+from eccos_core.optimizer.program import Program, count_limits
+from eccos_core.optimizer.transport import place
+
+
+def draw(requests: int, models: int, seed: int, ties: bool = False) -> RoutingProblem:
+    """Dearer is better on the whole; the two models that would be busiest are capped below what they would get."""
+    generator = np.random.default_rng(seed)
+    usd = np.sort(np.exp(generator.uniform(0, 4, models))) * 1e-4
+    skill = 0.5 * np.log(usd / usd[0]) + generator.normal(0, 0.3, models)
+    quality = 1 / (
+        1 + np.exp(generator.normal(1, 1.2, (requests, 1)) - skill + generator.normal(0, 0.6, (requests, models)))
+    )
+    cost = usd * np.exp(generator.normal(0, 0.5, (requests, models)))
+    if ties:
+        quality, cost = np.round(quality * 8) / 8, np.round(cost * 2e3) / 2e3
+    capacity = np.full(models, requests, dtype=np.int64)
+    capacity[:2] = requests // 4
+    floor = float(quality[:, 0].mean() + 0.5 * (quality.max(axis=1).mean() - quality[:, 0].mean()))
+    names = tuple(f"m{j}" for j in range(models))
+    return RoutingProblem(quality, cost, np.ones((requests, models), bool), capacity, QualityFloor(floor), names)
+
+
+@pytest.mark.parametrize(("requests", "models", "percent"), [(100, 5, 0.5), (1_000, 10, 0.05), (10_000, 10, 0.005)])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_gap_is_as_small_as_was_promised(requests: int, models: int, percent: float, seed: int) -> None:
+    problem = draw(requests, models, seed)
+    answer = DualOptimizer().solve(problem)
+    assert 100 * answer.gap <= percent
+    budget = replace(problem, policy=Budget(answer.cost_usd))
+    assert 100 * DualOptimizer().solve(budget).gap <= percent
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("ties", [False, True])
+def test_caps_alone_are_solved_to_the_optimum_that_or_tools_proves(seed: int, ties: bool) -> None:
+    problem = replace(draw(60, 5, seed, ties), policy=Priced(0.0001 * (1 + seed % 4)))
+    mine, proved = DualOptimizer().solve(problem), ExactOptimizer().solve(problem)
+    assert net(problem, mine.model_index) == pytest.approx(net(problem, proved.model_index), abs=1e-8)
+    assert mine.status is Status.OPTIMAL
+
+
+def net(problem: RoutingProblem, choice: np.ndarray) -> float:
+    rows = np.arange(len(choice))
+    assert isinstance(problem.policy, Priced)
+    worth = problem.policy.usd_per_quality * problem.quality[rows, choice]
+    return float((problem.cost_usd[rows, choice] - worth).sum())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_placing_finds_the_least_total_from_any_start(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    values = np.round(generator.random((4, 30)) * 10)
+    capacity = np.array([10, 9, 8, 5], dtype=np.int64)
+    program = Program(values, None, 0.0, None, *count_limits(30, capacity, ()))
+    start = generator.integers(0, 4, 30)
+    ends = [place(program, values, start), place(program, values, values.argmax(axis=0))]
+    problem = RoutingProblem(
+        np.full((30, 4), 0.5), values.T, np.ones((30, 4), bool), capacity, Priced(0.0), ("a", "b", "c", "d")
+    )
+    proved = ExactOptimizer().solve(problem).cost_usd
+    assert [program.objective_of(end) for end in ends] == pytest.approx([proved, proved])
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kind", ["floor", "budget"])
+def test_small_answers_are_within_two_per_cent_of_the_proved_optimum(seed: int, kind: str) -> None:
+    problem = draw(40, 4, seed)
+    if kind == "budget":
+        problem = replace(problem, policy=Budget(DualOptimizer().solve(problem).cost_usd * 1.05))
+    mine, proved = DualOptimizer().solve(problem), ExactOptimizer(time_limit_s=20).solve(problem)
+    if kind == "floor":
+        assert proved.cost_usd - 1e-9 <= mine.cost_usd <= 1.02 * proved.cost_usd
+        assert mine.lower_bound_usd <= proved.cost_usd + 1e-9
+    else:
+        assert proved.quality + 1e-9 >= mine.quality >= 0.98 * proved.quality
+
+
+@pytest.mark.parametrize("share", [0.97, 0.995, 1.0])
+def test_a_floor_close_to_what_is_attainable_is_kept_without_waste(share: float) -> None:
+    problem = draw(200, 6, 3)
+    most = DualOptimizer().solve(replace(problem, policy=QualityFloor(1.0, "best_effort"))).quality
+    answer = DualOptimizer().solve(replace(problem, policy=QualityFloor(share * most)))
+    assert answer.quality >= share * most - 1e-9
+    assert answer.gap <= 0.02
+
+
+@pytest.mark.parametrize("policy", [QualityFloor(0.6), Budget(0.5)])
+def test_deciding_jointly_is_never_worse_than_one_by_one(policy: Policy) -> None:
+    problem = replace(draw(300, 5, 4), policy=policy)
+    mine, theirs = DualOptimizer().solve(problem), GreedyOptimizer().solve(problem)
+    if isinstance(policy, QualityFloor):
+        assert mine.cost_usd < 0.95 * theirs.cost_usd
+    else:
+        assert mine.quality > theirs.quality
+
+
+def test_the_price_of_a_budget_that_does_not_bind_supports_the_best_choice() -> None:
+    problem = replace(draw(50, 4, 1), capacity=np.full(4, 50, dtype=np.int64), policy=Budget(1e6))
+    answer = DualOptimizer().solve(problem)
+    assert answer.quality == pytest.approx(problem.quality.max(axis=1).mean())
+    assert np.isfinite(answer.prices.quality)
+    alone = (problem.cost_usd - (answer.prices.quality * 1.000001) * problem.quality).argmin(axis=1)
+    assert (alone == answer.model_index).all()
