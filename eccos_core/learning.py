@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str], None]
 
 PRICED_QUESTIONS = 1000  # how many questions of the history the price of a stream is computed on
+USUAL_NEIGHBOURS = 16  # where a configuration gives a bandwidth alone; the paper's number
 ASSUMED_REQUESTS_PER_SECOND = 1.0  # what a rate in time starts from; it is steered by the requests that really come
 _log = logging.getLogger("eccos.learning")
 
@@ -112,9 +113,18 @@ def learn(config: Config, known: Known, progress: Progress | None = None) -> Sta
     """The predictor that `eccos.predictor` names, learnt from what is known."""
     from eccos_core import predictors
 
-    names = tuple(model.name for model in config.models)
+    learners = None
+    if isinstance(config.predictor, RetrievalConfig):
+        neighbours, bandwidth = config.predictor.neighbours, config.predictor.bandwidth
+        if neighbours is not None or bandwidth is not None:
+            learners = [predictors.Retrieval(((neighbours or USUAL_NEIGHBOURS, bandwidth),))]
     return predictors.fit_predictor(
-        kind_of(config), with_models(known.table, names), known.vectors, priors=_priors(config), progress=progress
+        kind_of(config),
+        with_models(known.table, tuple(model.name for model in config.models)),
+        known.vectors,
+        priors=_priors(config),
+        learners=learners,
+        progress=progress,
     )
 
 

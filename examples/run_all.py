@@ -32,9 +32,12 @@ def commands() -> list[tuple[str, list[str]]]:
         if block["language"] == "python":
             found.append((f"README: {block['body'].splitlines()[0]}", [sys.executable, "-c", block["body"]]))
             continue
-        for line in block["body"].replace("\\\n", " ").splitlines():
-            if line.startswith("eccos "):
-                found.append((f"README: {line}", [eccos, *shlex.split(line, comments=True)[1:]]))
+        lines = block["body"].replace("\\\n", " ").splitlines()
+        found += [
+            (f"README: {line}", [eccos, *shlex.split(line, comments=True)[1:]])
+            for line in lines
+            if line.startswith("eccos ")
+        ]
     return found
 
 
