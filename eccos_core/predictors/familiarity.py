@@ -31,7 +31,7 @@ class Familiarity:
         if not np.isfinite(self.usual):
             return np.ones(len(near.rows))
         distance = _distance(near, np.maximum(left_out - self.beyond, 0.0))
-        return np.exp(-(np.maximum((distance - self.usual) / self.fade, 0.0) ** 2))
+        return np.asarray(np.exp(-(np.maximum((distance - self.usual) / self.fade, 0.0) ** 2)))
 
 
 def _distance(near: Neighbourhood, extra: FloatArray) -> FloatArray:

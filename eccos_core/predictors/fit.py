@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from eccos_core.domain import Float32Array, FloatArray, IntArray, OutcomeTable
+from eccos_core.domain import BoolArray, Float32Array, FloatArray, IntArray, OutcomeTable
 from eccos_core.errors import InputError, did_you_mean
 from eccos_core.predictors.calibration import fit_calibration, identity
 from eccos_core.predictors.clusters import Clusters
@@ -112,7 +112,7 @@ def _usable(table: OutcomeTable, vectors: Float32Array) -> tuple[OutcomeTable, F
         raise InputError("the table holds a quality outside [0, 1]")
     if (table.output_tokens[~np.isnan(table.output_tokens)] < 0).any():
         raise InputError("the table holds negative output tokens")
-    useful = known.any(axis=1)
+    useful: BoolArray = np.asarray(known.any(axis=1), dtype=np.bool_)
     if not useful.any() and len(table):
         raise InputError("the table holds no outcome at all: every quality is missing")
     if not len(table):

@@ -18,7 +18,7 @@ from eccos_core.predictors.study import Arrays, Study
 
 LANDMARKS = 1000
 WIDTHS = (1.0, 2.5, 6.0)  # exponent at the typical squared distance of two questions
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _JITTER = 1e-4
 
 
@@ -46,7 +46,7 @@ class KernelRidge:
             features = np.exp(np.float32(-rate) * squared) @ whitening
             middle = features.mean(axis=0)
             features -= middle
-            learnt, opinions = ridge_held_out(features, values, study.fold, STRENGTHS)
+            learnt, opinions = ridge_held_out(features, values, study.fold, STRENGTHS, study.targets.signals.group)
             weights.append(whitening @ learnt)
             offsets.append(middle @ learnt)
             held_out.append(opinions)

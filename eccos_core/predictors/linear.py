@@ -11,7 +11,7 @@ from eccos_core.predictors.ridge import ridge_held_out
 from eccos_core.predictors.space import Look
 from eccos_core.predictors.study import Arrays, Study
 
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Linear:
     def learn(self, study: Study) -> tuple[FittedLinear, Float32Array]:
         """Fits on all features; the ridge is chosen per signal on held-out folds."""
         values = study.targets.values.astype(np.float32)
-        weights, held_out = ridge_held_out(study.whole, values, study.fold, STRENGTHS)
+        weights, held_out = ridge_held_out(study.whole, values, study.fold, STRENGTHS, study.targets.signals.group)
         return FittedLinear(weights), held_out[:, None, :]
 
 

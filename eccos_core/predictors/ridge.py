@@ -12,12 +12,13 @@ JITTER = 1e-6
 
 
 def ridge_held_out(
-    features: Float32Array, values: Float32Array, fold: IntArray, strengths: Sequence[float]
+    features: Float32Array, values: Float32Array, fold: IntArray, strengths: Sequence[float], group: IntArray
 ) -> tuple[Float32Array, Float32Array]:
     """(weights (P, C) from all rows, held-out predictions (N, C)) of values (N, C) from features (N, P).
 
     No intercept: both sides are centred. Fold k is predicted with the Gram matrix of all rows minus its own
-    (G - X_k' X_k), and each column of `values` takes the strength that predicts it best held out.
+    (G - X_k' X_k). group (C,): columns of one group share the strength that predicts them best held out, together;
+    one each would follow the noise of every weak signal.
     """
     from scipy.linalg import cho_factor, cho_solve
 
@@ -36,7 +37,9 @@ def ridge_held_out(
         without, right = gram - mine.T @ mine, moments - mine.T @ values[own]
         for at, strength in enumerate(strengths):
             held_out[at, own] = mine @ solve(without, right, strength).astype(np.float32)
-    best = ((held_out - values) ** 2).mean(axis=1).argmin(axis=0)
+    lost = ((held_out - values) ** 2).sum(axis=1, dtype=np.float64)  # (strengths, C)
+    together = np.stack([lost[:, group == g].sum(axis=1) for g in range(int(group.max()) + 1)], axis=1)
+    best = together.argmin(axis=0)[group]
     weights = np.empty((features.shape[1], values.shape[1]), dtype=np.float32)
     for at in np.unique(best):
         weights[:, best == at] = solve(gram, moments[:, best == at], strengths[at])

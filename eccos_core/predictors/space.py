@@ -11,7 +11,7 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray, IntArray
 
 LENGTH_SCALE = 0.2  # what one standard deviation of log input tokens adds to a unit vector
-AXES = 64  # principal axes kept: distances along them predict better than all of D, and cost a sixth
+MOST_AXES, LEAST_AXES = 64, 8  # principal axes kept; distances along few predict better than along all of D
 ROWS_AT_ONCE = 1024  # rows of one block of distances
 NEAREST = 128  # neighbours looked up for each row
 
@@ -29,8 +29,8 @@ class Space:
     log_length: FloatArray
 
     @classmethod
-    def fit(cls, vectors: Float32Array, input_tokens: FloatArray, axes: int = AXES) -> Space:
-        """The principal axes of vectors (N, D) and input_tokens (N,), NaN where unknown."""
+    def fit(cls, vectors: Float32Array, input_tokens: FloatArray, axes: int | None = None) -> Space:
+        """The principal axes of vectors (N, D) and input_tokens (N,), NaN where unknown; sqrt(N) of them, 8 to 64."""
         logs = np.log1p(input_tokens[~np.isnan(input_tokens)])
         mean, deviation = (float(logs.mean()), float(logs.std())) if len(logs) else (0.0, 1.0)
         log_length = np.array([mean, deviation if deviation > 1e-6 else 1.0])
@@ -38,7 +38,8 @@ class Space:
         center = raw.mean(axis=0)
         centred = (raw - center).astype(np.float64)
         _, directions = np.linalg.eigh(centred.T @ centred)
-        kept = min(axes, directions.shape[1])
+        wanted = axes if axes is not None else int(np.clip(round(len(raw) ** 0.5), LEAST_AXES, MOST_AXES))
+        kept = min(wanted, directions.shape[1])
         return cls(center, np.ascontiguousarray(directions[:, ::-1][:, :kept], dtype=np.float32), log_length)
 
     @property

@@ -1,9 +1,10 @@
 """How much to believe whom: opinions of base learners become one forecast, signal by signal.
 
-Held-out opinions are regressed on the signal with weights >= 0 and a ridge (Breiman 1996, "Stacked regressions"). A
-learner that cannot tell gets a weight near zero, and that *is* the shrinkage that the winner's curse demands. What is
-left is drawn towards the prior once more by how sure it is that the opinions help at all (James and Stein): with few
-outcomes a lucky correlation is common, and the forecast stays at the models' means.
+Held-out opinions are regressed on the signal with weights >= 0 (Breiman 1996, "Stacked regressions"), drawn towards one
+common weight for all, which a scarce history can support when it cannot tell learners apart. Where the common weight is
+small - a signal that nobody can predict - it *is* the shrinkage that the winner's curse demands. What is left is drawn
+towards the prior once more by how sure it is that the opinions help at all (James and Stein): with few outcomes a lucky
+correlation is common, and the forecast stays at the models' means.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray
 
-RIDGE = 3.0  # rows of pure doubt, in units of the signal's variance
-DOUBT = 1.0  # squared t-value below which the opinions on a signal are dropped
+COMMON_RIDGE = 3.0  # rows of doubt in the common weight, in units of the signal's variance
+RIDGE = 100.0  # rows of doubt in any difference between learners, likewise
+DOUBT = 1.5  # squared t-value below which the opinions on a signal are dropped
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,16 +42,22 @@ def fit_stack(held_out: Float32Array, values: FloatArray) -> Stack:
     for signal in range(signals):
         wanted = values[:, signal]
         opinions = held_out[:, :, signal].astype(np.float64)
-        doubt = np.sqrt(RIDGE * wanted.var()) * np.eye(learners)
-        found, _ = nnls(np.concatenate([opinions, doubt]), np.concatenate([wanted, np.zeros(learners)]))
+        variance = max(float(wanted.var()), 1e-12)
+        together = opinions.mean(axis=1)
+        common = max(0.0, float(together @ wanted) / (float(together @ together) + COMMON_RIDGE * variance)) / learners
+        doubt = np.sqrt(RIDGE * variance)
+        found, _ = nnls(
+            np.concatenate([opinions, doubt * np.eye(learners)]),
+            np.concatenate([wanted, np.full(learners, doubt * common)]),
+        )
         weights[:, signal] = found * _belief(opinions @ found, wanted)
     return Stack(weights)
 
 
 def _belief(forecast: FloatArray, wanted: FloatArray) -> float:
     """max(0, 1 - DOUBT / t^2), t the t-value of the forecast's covariance with what came."""
-    gain = forecast @ wanted
+    gain = float(forecast @ wanted)
     if gain <= 0:
         return 0.0
     noise = float(((forecast * (wanted - forecast)) ** 2).sum())
-    return float(max(0.0, 1.0 - DOUBT * noise / gain**2))
+    return max(0.0, 1.0 - DOUBT * noise / gain**2)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eccos_core.domain import FloatArray, OutcomeTable
+from eccos_core.domain import FloatArray, IntArray, OutcomeTable
 from eccos_core.predictors.imputation import covariance, expected_of_others, fill
 from eccos_core.predictors.prior import POOL_WEIGHT, TYPICAL_OUTPUT_TOKENS, ModelPrior, role_models, shrunk_means
 
@@ -43,6 +43,13 @@ class Signals:
     def count(self) -> int:
         """C."""
         return (3 if self.counted else 1) * self.models
+
+    @property
+    def group(self) -> IntArray:
+        """(C,) signals of one kind: difficulty, the other signals of quality, log tokens, relative tokens."""
+        kinds = np.repeat([1, 2, 3] if self.counted else [1], self.models)
+        kinds[0] = 0
+        return kinds - kinds.min() if self.models > 1 else np.unique(kinds, return_inverse=True)[1]
 
     def quality(self, signals: FloatArray) -> FloatArray:
         """(R, M) quality that signals (R, C) stand for; not yet calibrated, may leave [0, 1]."""
