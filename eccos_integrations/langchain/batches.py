@@ -20,6 +20,7 @@ from langchain_core.runnables.config import get_config_list
 from langchain_core.runnables.utils import AnyConfigurableField
 
 from eccos_core.domain import Request
+from eccos_integrations.langchain.errors import as_langchain_expects
 from eccos_integrations.langchain.joint import Gates, Plan, Planned, arun_all, in_order, plan_all, run_all
 from eccos_integrations.langchain.settings import PoolSettings
 
@@ -130,7 +131,8 @@ class JointlyBatched(PoolSettings, BaseChatModel):
         messages = self._convert_input(each).to_messages()
         stop = given.get("stop")
         settings = {name: value for name, value in given.items() if name != "stop"}
-        asking = self._asking(messages, stop, settings)
+        with as_langchain_expects():
+            asking = self._asking(messages, stop, settings)
         if isinstance(asking, Planned):
             return asking
         return None if self._is_cached(messages, stop, settings) else asking

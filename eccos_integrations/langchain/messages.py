@@ -125,14 +125,15 @@ def _as_it_was(call: InvalidToolCall) -> dict[str, Any]:
 def to_message(completion: Completion) -> AIMessage:
     """The answer, with usage, cost and decision."""
     calls, broken = _tool_calls(completion.message.get("tool_calls") or ())
-    return AIMessage(
+    message = AIMessage(
         content=completion.message.get("content") or completion.text,
         additional_kwargs=_beside(completion.message, IN_PIECES + WHOLE),
         tool_calls=calls,
         invalid_tool_calls=broken,
-        usage_metadata=usage_of(completion),
-        response_metadata=metadata_of(completion),
     )
+    message.usage_metadata = usage_of(completion)  # of our own making: set, not validated
+    message.response_metadata = metadata_of(completion)
+    return message
 
 
 def to_message_chunk(chunk: Chunk) -> AIMessageChunk:
@@ -224,7 +225,7 @@ def _tool_call_chunk(place: int, call: Mapping[str, Any]) -> ToolCallChunk:
 
 
 def _beside(message: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: message[name] for name in names if _says_something(message.get(name))}
+    return {name: message[name] for name in names if name in message and _says_something(message[name])}
 
 
 def _says_something(value: Any) -> bool:

@@ -169,7 +169,9 @@ class PoolSettings(BaseModel):
             parameters=parameters,
             allow=None if allow is None else _names(allow),
             deny=_names(self._asked(given, "deny")),
-            required_tags=_names(self._asked(given, "required_tags")),
+            required_tags=_names(given["required_tags"])
+            if given.get("required_tags") is not None
+            else self.required_tags,
             min_quality=self._asked(given, "min_quality"),
             session_id=self._asked(given, "session_id") or conversation_of(messages, parameters),
             tenant=self._asked(given, "tenant"),
@@ -214,6 +216,8 @@ class PoolSettings(BaseModel):
 
 
 def _names(given: Any) -> frozenset[str]:
+    if isinstance(given, frozenset):
+        return given
     return frozenset([given] if isinstance(given, str) else given)
 
 
