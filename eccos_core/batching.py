@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from contextvars import copy_context
 from typing import TypeVar
 
 MOST_THREADS = 64  # per model; more calls than this at once belong on an event loop (`acomplete_batch`)
@@ -19,7 +20,7 @@ def call_all(
 ) -> list[Result | BaseException]:
     """`call(i)` for every job i, whose model is `models[i]`; at most `at_once(model)` calls of one model at a time.
 
-    Every job ends, with its result or its exception in its place.
+    Every job ends, with its result or its exception in its place. Each runs in a copy of the caller's context.
     """
     jobs = Counter(models)
     with ExitStack() as pools:
@@ -29,7 +30,9 @@ def call_all(
             )
             for model, count in jobs.items()
         }
-        futures: list[Future[Result]] = [pool[model].submit(call, i) for i, model in enumerate(models)]
+        futures: list[Future[Result]] = [
+            pool[model].submit(copy_context().run, call, i) for i, model in enumerate(models)
+        ]
     return [future.exception() or future.result() for future in futures]
 
 
@@ -44,3 +47,17 @@ async def acall_all(
             return await call(i)
 
     return list(await asyncio.gather(*(one(i) for i in range(len(models))), return_exceptions=True))
+
+
+def settled(
+    results: list[Result | BaseException], *, return_exceptions: bool
+) -> list[Result] | list[Result | BaseException]:
+    """The results as they are, or the first error raised."""
+    if return_exceptions:
+        return results
+    good: list[Result] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        good.append(result)
+    return good

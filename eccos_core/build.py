@@ -39,6 +39,7 @@ from eccos_core.learning import (
 )
 from eccos_core.outcomes import read_outcomes
 from eccos_core.pocket import pool_config_path
+from eccos_core.telemetry.base import SILENT, Telemetry
 
 if TYPE_CHECKING:
     from eccos_core.protocols import Backend, Encoder, HistoryStore, Optimizer, Predictor, Workload
@@ -149,18 +150,32 @@ def build_optimizer(config: OptimizerConfig) -> Optimizer:
             return optimizer.GreedyOptimizer()
 
 
-def build_backend(config: Config) -> Backend:
-    """The backend that calls every model of the pool."""
+def build_telemetry(config: Config, before: Built | None = None) -> Telemetry:
+    """Where `eccos.telemetry` sends spans and metrics; nowhere unless it is enabled."""
+    from eccos_core.telemetry import SILENT, OpenTelemetry
+
+    if not config.telemetry.enabled:
+        return SILENT
+    known = before.router.telemetry if before is not None else None
+    following = known if isinstance(known, OpenTelemetry) else None
+    return OpenTelemetry(config.models, keep_text=config.telemetry.keep_text, following=following)
+
+
+def build_backend(config: Config, telemetry: Telemetry = SILENT) -> Backend:
+    """The backend that calls every model of the pool; every call, retries included, is told to `telemetry`."""
     from eccos_core.backends.litellm_backend import LiteLLMBackend
     from eccos_core.backends.retrying import RetryingBackend, RetryPolicy
+    from eccos_core.telemetry import OpenTelemetry, TracedBackend
 
-    backend = LiteLLMBackend(
+    backend: Backend = LiteLLMBackend(
         {entry.model.name: entry.deployments for entry in config.pool},
         config.models,
         usd_per_gpu_hour={
             entry.model.name: entry.usd_per_gpu_hour for entry in config.pool if entry.usd_per_gpu_hour is not None
         },
     )
+    if isinstance(telemetry, OpenTelemetry):
+        backend = TracedBackend(backend, telemetry)
     retries = config.retries
     return RetryingBackend(
         backend, RetryPolicy(retries.attempts, retries.first_wait_s, retries.longest_wait_s, retries.deadline_s)
@@ -236,8 +251,11 @@ def assemble(
     from eccos_core.tenants import Tenants
 
     steering = build_steering(config, predictor, known, before)
-    same_calls = before is not None and (before.config.pool, before.config.retries) == (config.pool, config.retries)
-    backend = before.router.backend if before is not None and same_calls else build_backend(config)
+    telemetry = build_telemetry(config, before)
+    if before is not None and _calls(before.config) == _calls(config):
+        backend = before.router.backend
+    else:
+        backend = build_backend(config, telemetry)
     records = build_records(config, history, before)
     decider = Decider(
         config.models,
@@ -256,6 +274,7 @@ def assemble(
         ],
         conversation=config.conversation,
         sessions=records.sessions,
+        telemetry=telemetry,
     )
     return Router(
         decider,
@@ -267,7 +286,13 @@ def assemble(
         max_attempts=1 + config.retries.fallbacks,
         deadline_s=config.workload.deadline_s,
         window_s=config.stream.window_ms / 1000,
+        telemetry=telemetry,
     )
+
+
+def _calls(config: Config) -> tuple[object, ...]:
+    """All that a backend is made of."""
+    return config.pool, config.retries, config.telemetry
 
 
 # ----------------------------------------------------------------------------- learning

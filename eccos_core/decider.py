@@ -32,6 +32,7 @@ from eccos_core.protocols import Encoder, Optimizer, Predictor
 from eccos_core.reasons import decisions
 from eccos_core.sessions import Sessions
 from eccos_core.streaming import StreamController
+from eccos_core.telemetry.base import SILENT, Telemetry
 from eccos_core.text import conversation_text, count_tokens
 
 MOST_UNIONS = 1024  # sets of models that are looked at to tell how many waves a batch needs
@@ -91,6 +92,7 @@ class Decider:
         conversation: ConversationView = "last_user",
         batch_waves: int | None = None,
         sessions: Sessions | None = None,
+        telemetry: Telemetry = SILENT,
     ) -> None:
         names = tuple(model.name for model in models)
         if predictor.models != names:
@@ -108,6 +110,7 @@ class Decider:
         self._conversation: ConversationView = conversation
         self._batch_waves = batch_waves
         self._sessions = sessions
+        self._telemetry = telemetry
 
     @property
     def steering(self) -> Mapping[str, StreamController | float]:
@@ -125,9 +128,10 @@ class Decider:
         texts = [conversation_text(request.messages, self._conversation) for request in requests]
         tokens = [count_tokens(request.messages) for request in requests]
         mask = eligible(requests, self.models, tokens)
-        vectors = self.encoder.encode(texts)
         input_tokens = np.asarray(tokens, dtype=np.float64)
-        forecast = self.predictor.predict(vectors, input_tokens)
+        with self._telemetry.step("predict", requests):
+            vectors = self.encoder.encode(texts)
+            forecast = self.predictor.predict(vectors, input_tokens)
         output_tokens = np.minimum(
             forecast.output_tokens, output_limit(self.models, [request.parameters for request in requests])
         )
@@ -151,7 +155,8 @@ class Decider:
 
     def assign(self, prepared: Prepared, policy: Policy, free_slots: IntArray) -> list[Decision]:
         """The batch, jointly. Raises `InfeasibleError` when the policy cannot be met and does not say what then."""
-        return _decisions(prepared, self.optimizer.solve(self.problem(prepared, policy, free_slots)))
+        with self._telemetry.step("optimise", prepared.requests):
+            return _decisions(prepared, self.optimizer.solve(self.problem(prepared, policy, free_slots)))
 
     def choose(self, prepared: Prepared, free_slots: IntArray) -> Decision:
         """One request, decided alone among the models with a free slot, in O(M).
@@ -163,10 +168,11 @@ class Decider:
         if not open_now.any():
             raise _nobody_open(prepared)
         steering = self._steering_of(prepared.requests[0])
-        if isinstance(steering, float):
-            model = int(np.argmin(np.where(open_now, cost - steering * quality, np.inf)))
-            return self._decision(prepared, model, steering)
-        choice = steering.decide(quality, cost, open_now, self._occupancy(free_slots))
+        with self._telemetry.step("optimise", prepared.requests):
+            if isinstance(steering, float):
+                model = int(np.argmin(np.where(open_now, cost - steering * quality, np.inf)))
+                return self._decision(prepared, model, steering)
+            choice = steering.decide(quality, cost, open_now, self._occupancy(free_slots))
         return self._decision(prepared, choice.model, choice.usd_per_quality, floor_met=choice.floor_met)
 
     def choose_together(self, prepared: Prepared, free_slots: IntArray) -> list[Decision | RoutingError]:
@@ -179,14 +185,15 @@ class Decider:
         only = next(iter(steering.values()))
         if len(steering) > 1 or isinstance(only, float) or not _good(prepared).any(axis=1).all():
             return self._choose_in_order(rows, free_slots)
-        choices = only.decide_jointly(
-            prepared.forecast.quality,
-            prepared.cost_usd,
-            _good(prepared),
-            free_slots,
-            self.optimizer,
-            self.predictor.models,
-        )
+        with self._telemetry.step("optimise", prepared.requests):
+            choices = only.decide_jointly(
+                prepared.forecast.quality,
+                prepared.cost_usd,
+                _good(prepared),
+                free_slots,
+                self.optimizer,
+                self.predictor.models,
+            )
         return [
             choice
             if isinstance(choice, RoutingError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from eccos_core.errors import BackendError, EccosError, Overloaded
 from eccos_core.protocols import Workload
 from eccos_core.records import Records
 
+_log = logging.getLogger("eccos.journey")
 Settle: TypeAlias = Callable[[Request, Decision, float], None]  # told what a request really cost, in USD
 
 
@@ -78,6 +80,7 @@ class Journey:
             self._workload.observe(self.model, None, error)
         else:
             error = BackendError(self.model, str(error), retryable=True, kind="overloaded")
+        self._tell("call_failed", model=error.model, kind=error.kind, latency_s=latency_s)
         try:
             self._attempts.failed(error, latency_s)
         except EccosError:
@@ -90,8 +93,22 @@ class Journey:
         if self._settle is not None:
             self._settle(self.request, self.decision, completion.cost_usd)
         self._records.answered(self.decision, self.request.session_id, completion, self._attempts)
+        self._tell(
+            "answered",
+            model=completion.model,
+            latency_s=completion.latency_s,
+            cost_usd=completion.cost_usd,
+            input_tokens=completion.input_tokens,
+            output_tokens=completion.output_tokens,
+        )
         calls = len(self._attempts.failures) + completion.attempts
         return replace(completion, decision=self.decision, attempts=calls)
+
+    def _tell(self, event: str, **fields: object) -> None:
+        """A line of the log, as fields; the message of an error may quote the request, so it is none of them."""
+        if _log.isEnabledFor(logging.INFO):
+            ids = {"request_id": self.request.id, "decision_id": self.decision.id}
+            _log.info("%s: %s", event, fields["model"], extra={"eccos": {"event": event, **fields, **ids}})
 
     def passed_on(self, chunk: Chunk) -> Chunk:
         """A chunk as the caller gets it: the last one carries the finished completion."""

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from eccos_core.batching import MOST_THREADS, acall_all, call_all
+from eccos_core.batching import MOST_THREADS, acall_all, call_all, settled
 from eccos_core.decider import Decider, Prepared
 from eccos_core.domain import (
     Capability,
@@ -44,6 +44,7 @@ from eccos_core.protocols import Backend, Workload
 from eccos_core.records import Records
 from eccos_core.status import RouterStatus
 from eccos_core.streaming import MicroBatch
+from eccos_core.telemetry.base import SILENT, Telemetry
 from eccos_core.tenants import Tenants
 from eccos_core.text import count_tokens
 
@@ -71,12 +72,14 @@ class Router:
         max_attempts: int = 3,
         deadline_s: float = 60.0,
         window_s: float = 0.0,
+        telemetry: Telemetry = SILENT,
     ) -> None:
         self.decider = decider
         self.backend = backend
         self.workload = workload
         self.policy = policy
         self.records = records or Records()
+        self.telemetry = telemetry
         self._tenants = tenants or Tenants({})
         self._max_attempts = max_attempts
         self._deadline_s = deadline_s
@@ -89,6 +92,23 @@ class Router:
         """The router that a configuration file describes. Raises `ConfigError` with every problem of the file."""
         # found by name: the one module that knows every concrete class stands above this one
         return cast(Router, import_module("eccos_core.build").build_router(path))
+
+    def with_window(self, window_s: float) -> Router:
+        """A router of the same parts, slots and memory that decides together what arrives within `window_s` seconds.
+
+        Raises `InputError` for a window that is not between 0 and 0.05.
+        """
+        return Router(
+            self.decider,
+            self.backend,
+            self.workload,
+            self.policy,
+            records=self.records,
+            tenants=self._tenants,
+            max_attempts=self._max_attempts,
+            deadline_s=self._deadline_s,
+            window_s=window_s,
+        )
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -107,9 +127,10 @@ class Router:
         made: dict[int, Decision] = {}
         free = self.workload.free_slots()
         for part, rows in self._by_policy(asked, policy).items():
-            prepared = self.decider.prepare([asked[row] for row in rows])
-            decided = self.decider.assign(prepared, part, free)
-            self.records.decided(prepared, decided)
+            with self.telemetry.step("route", [asked[row] for row in rows]):
+                prepared = self.decider.prepare([asked[row] for row in rows])
+                decided = self.decider.assign(prepared, part, free)
+            self._noted(prepared, decided)
             made.update(zip(rows, decided, strict=True))
             free = free - np.array([sum(each.model == model.name for each in decided) for model in self.models])
         return [made[row] for row in range(len(asked))]
@@ -158,7 +179,7 @@ class Router:
         """`decide`, with all the numbers that it was decided by."""
         prepared = self.decider.prepare([self._tenants.narrowed(Request.of(request))])
         decision = self.decider.choose(prepared, self.workload.free_slots())
-        self.records.decided(prepared, [decision])
+        self._noted(prepared, [decision])
         return prepared, decision
 
     # ---------------------------------------------------------------- complete
@@ -171,14 +192,16 @@ class Router:
         `NoEligibleModelError`, `AttemptsExhausted`, or the `BackendError` of a request that no model can take.
         """
         asked = self._tenants.narrowed(_with_parameters(request, parameters))
-        return self._call(self._begun(asked, decision))
+        with self.telemetry.step("complete", [asked]):
+            return self._call(self._begun(asked, decision))
 
     async def acomplete(
         self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any
     ) -> Completion:
         """The asynchronous twin of `complete`."""
         asked = self._tenants.narrowed(_with_parameters(request, parameters))
-        return await self._acall(await self._abegun(asked, decision))
+        with self.telemetry.step("complete", [asked]):
+            return await self._acall(await self._abegun(asked, decision))
 
     def stream(self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any) -> Iterator[Chunk]:
         """Chunks as they come; the last one carries the completion with its decision.
@@ -227,7 +250,7 @@ class Router:
             self._most_at_once,
             lambda i: self._call(self._journey(asked[i], made[i])),
         )
-        return _settled(results, return_exceptions=return_exceptions)
+        return settled(results, return_exceptions=return_exceptions)
 
     async def acomplete_batch(
         self, requests: Sequence[RequestLike], *, policy: Policy | None = None, return_exceptions: bool = False
@@ -240,7 +263,7 @@ class Router:
             self._most_at_once,
             lambda i: self._acall(self._journey(asked[i], made[i])),
         )
-        return _settled(results, return_exceptions=return_exceptions)
+        return settled(results, return_exceptions=return_exceptions)
 
     # ---------------------------------------------------------------- calls and slots
 
@@ -257,7 +280,7 @@ class Router:
         with self.workload.deciding() as free:
             decision = self.decider.choose(prepared, free)
             slot.enter_context(self.workload.hold(decision.model))
-        self.records.decided(prepared, [decision])
+        self._noted(prepared, [decision])
         return self._journey(prepared.requests[0], decision, slot, settle=self.decider.settle)
 
     def _set_out_together(self, asked: Sequence[Request]) -> list[_Arrival | EccosError]:
@@ -276,7 +299,7 @@ class Router:
                 else:
                     slot = ExitStack()
                     slot.enter_context(self.workload.hold(decision.model))
-                    self.records.decided(prepared.row(row), [decision])
+                    self._noted(prepared.row(row), [decision])
                     journey = self._journey(asked[row], decision, slot, settle=self.decider.settle)
                     arrivals.append((prepared.row(row), journey))
         return arrivals
@@ -285,9 +308,10 @@ class Router:
         """The journey of a request, decided now unless it was before."""
         if decision is not None:
             return self._journey(asked, decision)
-        prepared, journey = self._window.submit(asked) if self._window else (self.decider.prepare([asked]), None)
-        if journey is None:
-            journey = self.workload.when_free(partial(self._set_out, prepared), self._patience(asked))
+        with self.telemetry.step("route", [asked]):
+            prepared, journey = self._window.submit(asked) if self._window else (self.decider.prepare([asked]), None)
+            if journey is None:
+                journey = self.workload.when_free(partial(self._set_out, prepared), self._patience(asked))
         return journey
 
     async def _abegun(self, asked: Request, decision: Decision | None) -> Journey:
@@ -295,13 +319,18 @@ class Router:
         if decision is not None:
             return self._journey(asked, decision)
         journey: Journey | None = None
-        if self._window:
-            prepared, journey = await self._window.asubmit(asked)
-        else:
-            prepared = await asyncio.to_thread(self.decider.prepare, [asked])
-        if journey is None:
-            journey = await self.workload.awhen_free(partial(self._set_out, prepared), self._patience(asked))
+        with self.telemetry.step("route", [asked]):
+            if self._window:
+                prepared, journey = await self._window.asubmit(asked)
+            else:
+                prepared = await asyncio.to_thread(self.decider.prepare, [asked])
+            if journey is None:
+                journey = await self.workload.awhen_free(partial(self._set_out, prepared), self._patience(asked))
         return journey
+
+    def _noted(self, prepared: Prepared, made: Sequence[Decision]) -> None:
+        self.records.decided(prepared, made)
+        self.telemetry.decided(made)
 
     def _journey(
         self, request: Request, decision: Decision, slot: ExitStack | None = None, settle: Settle | None = None
@@ -364,17 +393,3 @@ def _with_parameters(request: RequestLike, parameters: Mapping[str, Any]) -> Req
     """The request, with these call parameters over its own."""
     asked = Request.of(request)
     return replace(asked, parameters={**asked.parameters, **parameters}) if parameters else asked
-
-
-def _settled(
-    results: list[Completion | BaseException], *, return_exceptions: bool
-) -> list[Completion] | list[Completion | BaseException]:
-    """The results as they are, or the first error raised."""
-    if return_exceptions:
-        return results
-    completions = []
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-        completions.append(result)
-    return completions
