@@ -176,13 +176,13 @@ class LiteLLMBackend:
         kept_back = {name: arguments.pop(name) for name in ("metadata", "user") if name in request.parameters}
         if kept_back:
             arguments["extra_body"] = {**kept_back, **(arguments.get("extra_body") or {})}
-        asked = set(request.parameters) & set(self._litellm.constants.DEFAULT_CHAT_COMPLETION_PARAM_VALUES)
+        asked = self._litellm.constants.DEFAULT_CHAT_COMPLETION_PARAM_VALUES.keys() & request.parameters.keys()
         if asked:
             arguments["allowed_openai_params"] = sorted(asked | set(arguments.get("allowed_openai_params") or ()))
 
     def _speaks_openai(self, deployment: DeploymentLike) -> bool:
         provider = deployment.parameters.get("custom_llm_provider") or deployment.litellm_model.partition("/")[0]
-        return provider in {"openai", "azure", *self._litellm.openai_compatible_providers}
+        return provider in ("openai", "azure") or provider in self._litellm.openai_compatible_providers
 
 
 class _Closing:
