@@ -198,6 +198,7 @@ def build_workload(config: Config, following: Workload | None = None) -> Workloa
             warm_up_s=config.workload.warm_up_s,
         ),
         following=following if isinstance(following, WorkloadTracker) else None,
+        queue_length=config.workload.queue_length,
     )
 
 

@@ -15,6 +15,7 @@ from eccos_core.cli.learn import fit, ingest
 from eccos_core.cli.log import log, record
 from eccos_core.cli.plan import plan
 from eccos_core.cli.route import ask, route
+from eccos_core.cli.simulate import simulate
 from eccos_core.cli.status import status
 from eccos_core.cli.version import show_version
 
@@ -40,6 +41,7 @@ app.command("route", rich_help_panel=ROUTE)(route)
 app.command("plan", rich_help_panel=ROUTE)(plan)
 app.command("demo", rich_help_panel=STUDY)(demo)
 app.command("evaluate", rich_help_panel=STUDY)(evaluate)
+app.command("simulate", rich_help_panel=STUDY)(simulate)
 app.command("log", rich_help_panel=OPERATE)(log)
 app.command("record", rich_help_panel=OPERATE)(record)
 app.command("status", rich_help_panel=OPERATE)(status)

@@ -189,7 +189,7 @@ class WorkloadConfig:
     """
 
     default_max_concurrency: int | None = None
-    queue_length: int = 1000
+    queue_length: int = 10_000
     deadline_s: float = 60.0
     breaker_failures: int = 5
     breaker_open_s: float = 30.0

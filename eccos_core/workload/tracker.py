@@ -21,7 +21,7 @@ from eccos_core.errors import BackendError, CircuitOpen, Overloaded, UnknownMode
 from eccos_core.status import BreakerState, ModelStatus, WorkloadStatus
 from eccos_core.workload.breaker import BreakerSettings, CircuitBreaker
 from eccos_core.workload.rates import SlidingWindow
-from eccos_core.workload.waiting import SlotLine
+from eccos_core.workload.waiting import LONGEST_LINE, SlotLine
 
 UNCAPPED = 1_000_000  # slots of a model without a cap: more than any batch has requests
 WARM_UP_SLOTS = 100  # what an uncapped model is warmed up to before its cap is lifted
@@ -62,6 +62,7 @@ class WorkloadTracker:
         tokens_per_minute: Mapping[str, int] | None = None,
         breaker: BreakerSettings | None = None,
         following: WorkloadTracker | None = None,
+        queue_length: int = LONGEST_LINE,
     ) -> None:
         settings = breaker or BreakerSettings()
         requests, tokens = requests_per_minute or {}, tokens_per_minute or {}
@@ -73,6 +74,7 @@ class WorkloadTracker:
         self._lock: Any = threading.RLock() if following is None else following._lock
         self._everybody: dict[str, _Load] = {} if following is None else following._everybody  # the pool's, and before
         self._line: SlotLine = SlotLine(self._lock, self._count_free) if following is None else following._line
+        self._line.longest = queue_length
         with self._lock:
             self._loads = {name: self._everybody.get(name) or _Load(CircuitBreaker(settings)) for name in names}
             for model in models:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from eccos_core.errors import CircuitOpen, Overloaded
 
 WATCH_S = 0.05  # how often the first in the line looks for slots that come with time
+LONGEST_LINE = 10_000  # requests that may wait for a slot
 
 Held = TypeVar("Held")
 
@@ -66,11 +67,18 @@ class SlotLine:
     `lock` guards the slots, and the line too: a slot may be given back by the garbage collector in the middle of
     anything, so it is reentrant and there is only one. `count_free` says how many slots are free, all models together:
     the first in the line looks now and then whether some came with time (a rate limit's minute, a breaker).
+    `longest`: how many may wait; the next one is refused at once.
     """
 
-    def __init__(self, lock: threading.RLock, count_free: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        lock: threading.RLock,
+        count_free: Callable[[], int],
+        longest: int = LONGEST_LINE,
+    ) -> None:
         self._lock: Any = lock
         self._count_free = count_free
+        self.longest = longest
         self._line: deque[_Waiter] = deque()  # in order of arrival; all have tried since the last change
         self._passed: deque[_Waiter] = deque()  # the head of the line, that has tried in this pass
         self._newcomers: deque[_Waiter] = deque()  # came while somebody was trying, have not tried themselves
@@ -136,6 +144,7 @@ class SlotLine:
             with self._lock:
                 version = self._version
                 if self._trying is not None and deadline_s > 0:
+                    self._refuse_when_full()
                     waiter.newcomer = True
                     self._newcomers.append(waiter)
                     return None
@@ -148,9 +157,18 @@ class SlotLine:
                     raise
             with self._lock:
                 if version == self._version:  # else a slot was given back meanwhile, which nobody in the line may see
+                    self._refuse_when_full()
                     self._line.append(waiter)
                     self._rest()
                     return None
+
+    def _refuse_when_full(self) -> None:
+        if len(self) >= self.longest:
+            raise Overloaded(
+                f"every slot is taken and {self.longest} requests are waiting, as many as may (workload.queue_length); "
+                "send fewer at once, raise max_concurrency, or come back later",
+                retry_after_s=1.0,
+            )
 
     def _pause_s(self, waiter: _Waiter, ends: float) -> float:
         """How long to sleep: until the deadline, unless this one watches for slots that come with time."""

@@ -494,3 +494,21 @@ def test_a_window_serves_threads_and_streams_too() -> None:
     assert router.complete("easy").text == "from small"
     assert "".join(chunk.text for chunk in router.stream("hard")) == "from large"
     assert nothing_held(router)
+
+
+def test_when_the_line_is_full_a_request_is_refused_at_once() -> None:
+    from eccos_core.workload import WorkloadTracker
+
+    models = (Model("small", 1e-6, 1e-6, max_concurrency=1),)
+    backend = ScriptedBackend({"small": ["hi"]}, models)
+    router = scripted_router(backend, models, {"": [0.5]}, deadline_s=30)
+    router.workload = WorkloadTracker(models, queue_length=1)
+    with router.workload.hold("small"):
+        waiting = threading.Thread(target=lambda: router.complete("first in line"))
+        waiting.start()
+        while router.workload.status().waiting < 1:
+            time.sleep(0.001)
+        with pytest.raises(Overloaded, match="queue_length"):
+            router.complete("one too many")
+    waiting.join(timeout=30)
+    assert [request.messages[0]["content"] for _, request in backend.calls] == ["first in line"]
