@@ -129,7 +129,7 @@ def _configuration(folder: Path, url: str) -> Path:
     eccos = {
         "policy": {"quality_floor": 0.7},
         "predictor": "prior",
-        "decision_log": "off",
+        "decision_log": False,
         "history": {"outcomes": "outcomes.jsonl"},
     }
     path = folder / "eccos.yaml"
