@@ -191,10 +191,11 @@ class StreamController:
     ) -> FloatArray:
         value: FloatArray = cost_usd - usd_per_quality * quality
         if self._slots is not None:
-            if len(self._slots) < len(quality):  # the pool has grown
-                self._slots = np.concatenate([self._slots, np.zeros(len(quality) - len(self._slots))])
-            if len(self._slots) > len(quality):
-                raise InputError(f"the prices are for {len(self._slots)} models, the request has {len(quality)}")
+            models = quality.shape[-1]  # of one request (M,) or of several (B, M)
+            if len(self._slots) < models:  # the pool has grown
+                self._slots = np.concatenate([self._slots, np.zeros(models - len(self._slots))])
+            if len(self._slots) > models:
+                raise InputError(f"the prices are for {len(self._slots)} models, the request has {models}")
             value = value + self._slots
         if occupancy is not None:
             busy = np.maximum(occupancy - _SPREAD_FROM, 0.0) / (1 - _SPREAD_FROM)
