@@ -95,6 +95,11 @@ class Records:
         if self.log is not None:
             self.log.answered(Answered(decision.id, None, attempts.failures))
 
+    def flush(self) -> None:
+        """Waits until the decision log, where there is one, has written what it was given so far."""
+        if self.log is not None:
+            self.log.flush()
+
     def label(self, decision_id: str, quality: float) -> None:
         """Attaches a label, in [0, 1], and adds the outcome to the history.
 

@@ -34,6 +34,7 @@ def route(question: QuestionArgument, config: PoolOption = None, json: JsonOptio
     """Decide which model should answer a question, and say why; nothing is called."""
     router = router_of(config)
     prepared, decision = router.explain(question)
+    router.records.flush()
     forecast = prepared.forecast
     if json:
         print_json(
@@ -82,7 +83,9 @@ def ask(
 
     given = {"max_tokens": max_tokens, "temperature": temperature}
     parameters = {key: value for key, value in given.items() if value is not None}
-    completion = router_of(config).complete(Request.of(question, parameters=parameters))
+    router = router_of(config)
+    completion = router.complete(Request.of(question, parameters=parameters))
+    router.records.flush()
     if json:
         print_json(completion_as_json(completion))
         return
@@ -93,7 +96,8 @@ def ask(
     tokens = f"{completion.input_tokens} tokens in, {completion.output_tokens} out"
     console().print(
         f"{completion.model}: {usd(completion.cost_usd)}, {tokens}, {completion.latency_s * 1000:.0f} ms\n"
-        f"{completion.decision.reason}",
+        f"{completion.decision.reason}\n"
+        f"decision {completion.decision.id}",
         style="dim",
         soft_wrap=True,
     )

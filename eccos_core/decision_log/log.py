@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
@@ -64,6 +65,7 @@ class DecisionLog:
         self._waiting: queue.Queue[_Entry | threading.Event | None] = queue.Queue(MOST_WAITING)
         self._writer = threading.Thread(target=self._write_all, name="eccos-decision-log", daemon=True)
         self._writer.start()
+        atexit.register(self.close)  # the writer is a daemon, so that it never keeps a process alive; nor loses its end
 
     # ---------------------------------------------------------------- write
 
@@ -92,7 +94,8 @@ class DecisionLog:
         return done.wait(timeout_s)
 
     def close(self) -> None:
-        """Writes what is left and ends the writer."""
+        """Writes what is left and ends the writer. A process that ends does so by itself."""
+        atexit.unregister(self.close)
         if self._writer.is_alive():
             self._waiting.put(None)
             self._writer.join()

@@ -173,3 +173,16 @@ for i in range(10**6):
         kept = {row[0] for row in connection.execute("SELECT id FROM decisions")}
     assert acknowledged >= 500
     assert {f"d{i}" for i in range(acknowledged + 1)} <= kept
+
+
+def test_a_process_that_ends_by_itself_has_written_everything(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.sqlite"
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_decision_log import decided
+from eccos_core.decision_log import DecisionLog
+DecisionLog({str(path)!r}).decided(decided("last words"))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert DecisionLog(path).get("last words") is not None

@@ -1,0 +1,75 @@
+"""`eccos ingest` and `eccos fit` over a part of the bundled history."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pocket_pool import QUESTIONS, write_outcomes_part, write_pool_config
+
+from eccos_core.cli import app
+from eccos_core.cli.frame import DONE, YOUR_INPUT, run
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_outcomes_are_ingested_once_and_learnt_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = str(write_outcomes_part(tmp_path))
+    config = str(write_pool_config(tmp_path, "{path: history}"))
+    assert run(app, ["route", "Is 7 larger than 3?", "-c", config, "--json"]) == YOUR_INPUT
+    assert "eccos ingest" in told(capsys)["error"]["message"]  # the history is empty, and this is the way out
+
+    everything = {"questions": QUESTIONS, "outcomes": 4 * QUESTIONS}
+    for new in (4 * QUESTIONS, 0):
+        assert run(app, ["ingest", outcomes, "-c", config, "--json"]) == DONE
+        assert told(capsys) == everything | {"new": new}
+    assert run(app, ["ingest", outcomes, "-c", config]) == DONE
+    assert capsys.readouterr().out == f"{QUESTIONS} questions, {4 * QUESTIONS} outcomes, 0 of them new\n"
+
+    assert run(app, ["fit", "-c", config, "--json"]) == YOUR_INPUT
+    assert "nowhere to write the predictor" in told(capsys)["error"]["message"]
+    folder = tmp_path / "predictor"
+    assert run(app, ["fit", "-c", config, "--out", str(folder), "--json"]) == DONE
+    report = told(capsys)
+    assert (report["predictor"], report["questions"], report["folder"]) == ("retrieval", QUESTIONS, str(folder))
+    assert report["models"] == ["pocket-small", "pocket-medium", "pocket-maths", "pocket-large"]
+    assert any(folder.iterdir())
+
+    # a router of that folder decides without learning
+    file = Path(config)
+    file.write_text(
+        file.read_text().replace("predictor: retrieval", "predictor: {kind: retrieval, artifact: predictor}")
+    )
+    assert run(app, ["route", "Is 7 larger than 3?", "-c", config, "--json"]) == DONE
+    assert told(capsys)["model"] in report["models"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "outcomes.jsonl:1: not JSON"),
+        ('{"id": "a", "query": "q", "outputs": [{"model": "pocket-small", "correct": 7}]}', "outcomes.jsonl:1: "),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
+    outcomes = tmp_path / "outcomes.jsonl"
+    outcomes.write_text(line + "\n")
+    config = write_pool_config(tmp_path, "in_memory")
+    assert run(app, ["ingest", str(outcomes), "-c", str(config)]) == YOUR_INPUT
+    assert message in capsys.readouterr().err
+
+
+def test_files_that_are_not_there_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(write_pool_config(tmp_path, "in_memory"))
+    missing = str(tmp_path / "missing")
+    for arguments in (
+        ["ingest", missing, "-c", config],
+        ["fit", "-c", missing],
+        ["fit", "-c", config, "--data", missing, "--out", missing],
+    ):
+        assert run(app, arguments) == YOUR_INPUT
+        assert "missing" in capsys.readouterr().err
