@@ -28,12 +28,14 @@ import numpy as np
 import psutil
 
 from eccos_core.backends import LiteLLMBackend, RetryingBackend, RetryPolicy
+from eccos_core.backends.litellm_import import litellm_module
 from eccos_core.config.values import Deployment
 from eccos_core.decider import Decider
 from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, Priced, Request
 from eccos_core.encoders import StaticEncoder
 from eccos_core.errors import EccosError
 from eccos_core.optimizer import DualOptimizer
+from eccos_core.records import Records
 from eccos_core.router import Router
 from eccos_core.testing import Faults, ModelServer
 from eccos_core.workload import WorkloadTracker
@@ -73,12 +75,15 @@ def pool() -> list[Model]:
     ]
 
 
-def make_router(server: ModelServer, encoder: StaticEncoder) -> Router:
+def make_router(server: ModelServer, encoder: StaticEncoder, remembered: int = 100_000) -> Router:
     models = pool()
     ways = {m.name: [Deployment(f"openai/{m.name}", {"api_base": server.url, "api_key": KEY})] for m in models}
     backend = RetryingBackend(LiteLLMBackend(ways, models), RetryPolicy(attempts=3, first_wait_s=0.05, deadline_s=60))
     decider = Decider(models, encoder, FixedPredictor(encoder.dimensions), DualOptimizer(), steering={"": 1e-3})
-    return Router(decider, backend, WorkloadTracker(models), Priced(1e-5), max_attempts=3, deadline_s=300)
+    records = Records(remembered=remembered)
+    return Router(
+        decider, backend, WorkloadTracker(models), Priced(1e-5), records=records, max_attempts=3, deadline_s=300
+    )
 
 
 def question(number: int) -> str:
@@ -106,8 +111,7 @@ async def timed(calls: Sequence[Callable[[], Awaitable[Any]]], concurrency: int)
 
 
 async def overhead(encoder: StaticEncoder, calls: int, rounds: int = 3) -> dict[str, Any]:
-    import litellm
-
+    litellm = litellm_module()
     with ModelServer() as server:
         router = make_router(server, encoder)
         plain = {"model": "openai/small", "api_base": server.url, "api_key": KEY, "max_retries": 0}
@@ -151,7 +155,7 @@ async def overhead(encoder: StaticEncoder, calls: int, rounds: int = 3) -> dict[
 
 
 class Cancelling:
-    """Cancels `count` tasks over the whole run, in flight or waiting: each time some have ended, one of the 200 oldest."""
+    """Cancels `count` tasks over the run, in flight or waiting: each time some have ended, one of the 200 oldest."""
 
     def __init__(self, tasks: Sequence[asyncio.Task[None]], count: int, draw: random.Random) -> None:
         self._tasks, self._left, self._draw = tasks, count, draw
@@ -218,12 +222,13 @@ async def under_load(
 
 
 async def soak(encoder: StaticEncoder, minutes: float) -> dict[str, Any]:
-    """Steady traffic; resident memory after a fifth of the time and at the end."""
+    """Steady traffic; resident memory after a fifth of the time and at the end. The decisions that are remembered for
+    their labels (100,000 at most) are held to 2,000, so that they are all there when warm-up ends."""
     process = psutil.Process()
     faults = Faults(0.05, 0.05, 0.02, 0.02, seed=SEED)
     readings: list[tuple[float, float]] = []
     with ModelServer(latency_s=0.02, faults=faults) as server:
-        router = make_router(server, encoder)
+        router = make_router(server, encoder, remembered=2_000)
         started, number = time.monotonic(), 0
         while time.monotonic() - started < 60 * minutes:
             batch = range(number, number + 200)
