@@ -163,6 +163,11 @@ class ReloadingRouter(Router):
         """See `Router.acomplete_batch`."""
         return await self._now.acomplete_batch(requests, policy=policy, return_exceptions=return_exceptions)
 
+    def with_window(self, window_s: float) -> Router:
+        """See `Router.with_window`. It is made of the parts as they are now, and follows the file no longer: for both,
+        set `eccos.stream.window_ms` there."""
+        return self._now.with_window(window_s)
+
     def record(self, decision_id: str, quality: float) -> None:
         """See `Router.record`. Decisions made before a change can be labelled, too."""
         for records in (self.records, *reversed(self._earlier)):

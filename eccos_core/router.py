@@ -108,6 +108,7 @@ class Router:
             max_attempts=self._max_attempts,
             deadline_s=self._deadline_s,
             window_s=window_s,
+            telemetry=self.telemetry,
         )
 
     @property

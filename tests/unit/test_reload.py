@@ -14,6 +14,8 @@ import pytest
 from eccos_core.errors import ConfigError, UnknownDecisionError
 from eccos_core.reloading import ReloadingRouter
 from eccos_core.router import Router
+from eccos_core.streaming import StreamController
+from eccos_core.telemetry import SILENT, OpenTelemetry
 from eccos_core.testing import ModelServer
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
@@ -29,7 +31,7 @@ eccos:
   encoder: static
   predictor: prior
   history: {{outcomes: outcomes.jsonl}}
-  policy: {{usd_per_quality_point: {price}}}
+  policy: {{{policy}}}
   {more}
 """
 
@@ -40,8 +42,13 @@ def server() -> Iterator[ModelServer]:
         yield server
 
 
-def write(file: Path, url: str, *names: str, price: float = 0.0, more: str = "decision_log: off", cap: int = 2) -> None:
-    """The configuration, as an editor writes it: beside, then renamed. Outcomes say: small 0.5, large 1.0."""
+CHEAPEST, BEST, FLOOR = "usd_per_quality_point: 0", "usd_per_quality_point: 1", "quality_floor: 0.5"
+
+
+def write(
+    file: Path, url: str, *names: str, policy: str = CHEAPEST, more: str = "decision_log: off", cap: int = 2
+) -> None:
+    """The configuration, and its outcomes, which say: small 0.5, large 1.0."""
     usd = {"small": 1e-7, "large": 1e-5, "new": 1e-9}
     pool = "".join(
         MODEL.format(name=name, url=url, usd=usd[name], cap=cap, prior=", assumed_quality: 0.1" * (name == "new"))
@@ -59,8 +66,13 @@ def write(file: Path, url: str, *names: str, price: float = 0.0, more: str = "de
         for i in range(20)
     ]
     (file.parent / "outcomes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    replace(file, "model_list:" + pool + OURS.format(policy=policy, more=more))
+
+
+def replace(file: Path, text: str) -> None:
+    """As an editor writes: beside, then renamed; nobody sees half a file."""
     beside = file.with_suffix(".new")
-    beside.write_text("model_list:" + pool + OURS.format(price=price, more=more))
+    beside.write_text(text)
     beside.replace(file)
 
 
@@ -82,7 +94,7 @@ def test_a_change_reaches_new_requests_drops_none_and_keeps_the_caps(server: Mod
         until(lambda: server.statistics().in_flight.get("small") == 1 or router.status().workload.waiting, "calls")
         old = router.models
         # the cheap model stays with its cap, the large one goes, and a new one comes that nobody chooses
-        write(file, server.url, "small", "new", price=1.0)
+        write(file, server.url, "small", "new", policy=BEST)
         until(lambda: router.models != old, "the change is in use")
         held = router.status().workload.models[0].in_flight
         after = [threads.submit(router.complete, f"after {i}") for i in range(6)]
@@ -107,10 +119,8 @@ def test_a_file_that_cannot_be_used_changes_nothing_and_is_reported(
         pool = router.models
         unheard = file.read_text().replace("model_name: small", "model_name: unheard")  # nothing is known of it
         for broken, told in (("model_list: []", "at least one model"), ("eccos: [", "YAML"), (unheard, "outcome")):
-            reported = router.problem
-            file.write_text(broken)
-            until(lambda reported=reported: router.problem not in (None, reported), told)
-            assert told in (router.problem or "")
+            replace(file, broken)
+            until(lambda told=told: told in (router.problem or ""), told)
             assert router.models is pool
         assert router.complete("still here?").text
         assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
@@ -129,7 +139,7 @@ def test_what_stays_the_same_is_used_again_and_earlier_decisions_can_be_labelled
         first = router.decide("a question")
         parts = router.decider.encoder, router.decider.predictor, router.backend, router.records
         assert first.model == "small"
-        write(file, server.url, "small", "large", price=1.0)
+        write(file, server.url, "small", "large", policy=BEST)
         until(lambda: router.decide("a question").model == "large", "the other policy")
         assert (router.decider.encoder, router.decider.predictor, router.backend, router.records) == parts
         write(file, server.url, "small", "large", more="decision_log: {path: log.sqlite}")
@@ -144,6 +154,35 @@ def test_what_stays_the_same_is_used_again_and_earlier_decisions_can_be_labelled
         assert router.records.log.get(second.id).label == 0.5  # type: ignore[union-attr]
         with pytest.raises(UnknownDecisionError):
             router.record("never given out", 0.5)
+
+
+def test_what_was_spent_stays_spent_and_telemetry_can_be_turned_on(server: ModelServer, tmp_path: Path) -> None:
+    file = tmp_path / "eccos.yaml"
+    budget = "stream: {usd_per_hour: 1}"
+    write(file, server.url, "small", "large", more=budget, policy=FLOOR)
+    with ReloadingRouter(file) as router:
+        assert router.telemetry is SILENT
+        before = router.decider.steering[""]
+        assert isinstance(before, StreamController)
+        router.complete("a question")
+        write(file, server.url, "small", "large", cap=3, more=f"{budget}\n  telemetry: on", policy=FLOOR)
+        until(lambda: router.telemetry is not SILENT, "telemetry")
+        after = router.decider.steering[""]
+        assert isinstance(after, StreamController)
+        assert after is not before
+        assert after.spending is before.spending
+        assert isinstance(router.telemetry, OpenTelemetry)
+        assert router.complete("another").text
+        told = router.telemetry
+        write(
+            file, server.url, "small", "large", cap=4, more=f"{budget}\n  telemetry: {{keep_text: true}}", policy=FLOOR
+        )
+        until(lambda: router.telemetry is not told, "telemetry with text")
+        write(file, server.url, "small", "large", cap=4, more="stream: {usd_per_hour: 2}", policy=FLOOR)
+        until(lambda: router.telemetry is SILENT, "telemetry off again")
+        latest = router.decider.steering[""]
+        assert isinstance(latest, StreamController)
+        assert latest.spending is not before.spending
 
 
 def test_after_close_the_file_is_followed_no_longer(server: ModelServer, tmp_path: Path) -> None:
