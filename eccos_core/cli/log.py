@@ -201,6 +201,6 @@ def _export(found: Sequence[LoggedDecision], path: Path, target: Path, *, as_jso
         return
     left_out = f"; {textless} more have no text and were left out" if textless else ""
     console(sys.stdout).print(
-        f"{len(outcomes)} labelled decisions on {len(exported)} questions written to {target}{left_out}",
+        f"labelled decisions: {len(outcomes)}, questions: {len(exported)}, written to {target}{left_out}",
         soft_wrap=True,
     )

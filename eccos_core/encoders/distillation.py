@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer  # type: ignore[import-untyped, unused-ignore]
 
 FORMAT = 1
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("eccos.encoders")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

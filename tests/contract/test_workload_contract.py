@@ -108,3 +108,13 @@ def test_it_learns_from_good_and_bad_calls(workload: Workload) -> None:
     workload.observe("capped", Completion("yes", "capped", 1, 1, 0.0, 0.5))
     workload.observe("capped", None, BackendError("capped", "no", retryable=True))
     assert workload.free_slots()[0] == 2
+
+
+def test_a_snapshot_shows_every_model_in_the_pools_order(workload: Workload) -> None:
+    with workload.hold("capped"):
+        capped, free = workload.status().models
+        assert (capped.model, capped.in_flight, capped.free_slots, capped.max_concurrency) == ("capped", 1, 1, 2)
+        assert (free.model, free.in_flight, free.max_concurrency) == ("free", 0, None)
+    workload.observe("capped", None, BackendError("capped", "no", retryable=True, kind="unavailable"))
+    status = workload.status()
+    assert (status.in_flight, status.waiting, status.models[0].calls, status.models[0].failures) == (0, 0, 1, 1)
