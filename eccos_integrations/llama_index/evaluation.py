@@ -10,10 +10,10 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 from llama_index.core.evaluation import BaseEvaluator, CorrectnessEvaluator, EvaluationResult
-from llama_index_instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMCompletionEndEvent
 from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
+from llama_index_instrumentation import get_dispatcher
 
 from eccos_core.errors import InputError
 from eccos_core.router import Router

@@ -95,8 +95,8 @@ class EccosLLM(PoolSettings, FunctionCallingLLM):
         )
 
     def only(self, model: str) -> EccosLLM:
-        """The same LLM, answering with this model of the pool only."""
-        return self.model_copy(update={"model": model})
+        """The same LLM, answering with this model of the pool only, however good it is expected to be."""
+        return self.model_copy(update={"model": model, "min_quality": None})
 
     # --------------------------------------------------------------------------------------------------------- one call
 

@@ -158,8 +158,8 @@ def bindings(
             )
         if model in bound:
             raise ValueError(
-                f"choices[{bound.index(model)}] and choices[{place}] are both bound to {model!r}, whose outcomes cannot "
-                "tell them apart; give each pipeline an entry of its own in the pool, with its own recorded outcomes"
+                f"choices[{bound.index(model)}] and choices[{place}] are both bound to {model!r}, whose outcomes cannot"
+                " tell them apart; give each pipeline an entry of its own in the pool, with its own recorded outcomes"
             )
         bound.append(model)
     return bound
