@@ -1,5 +1,6 @@
 """Hot reload: a real file, a real server, requests in flight."""
 
+import asyncio
 import inspect
 import json
 import logging
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from eccos_core.domain import Completion
 from eccos_core.errors import ConfigError, UnknownDecisionError
 from eccos_core.reloading import ReloadingRouter
 from eccos_core.router import Router
@@ -83,15 +85,20 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.02)
 
 
+async def together(router: Router) -> list[Completion]:
+    return await asyncio.gather(*(router.acomplete(f"task {i}") for i in range(6)))
+
+
 def test_a_change_reaches_new_requests_drops_none_and_keeps_the_caps(server: ModelServer, tmp_path: Path) -> None:
     file = tmp_path / "eccos.yaml"
     write(file, server.url, "small", "large")
     server.reset()
-    with ReloadingRouter(file) as router, ThreadPoolExecutor(12) as threads:
+    with ReloadingRouter(file) as router, ThreadPoolExecutor(14) as threads:
         stream = router.stream("a stream that is open during the change")
         next(stream)
         before = [threads.submit(router.complete, f"before {i}") for i in range(12)]
         until(lambda: server.statistics().in_flight.get("small") == 1 or router.status().workload.waiting, "calls")
+        tasks = threads.submit(asyncio.run, together(router))
         old = router.models
         # the cheap model stays with its cap, the large one goes, and a new one comes that nobody chooses
         write(file, server.url, "small", "new", policy=BEST)
@@ -102,10 +109,11 @@ def test_a_change_reaches_new_requests_drops_none_and_keeps_the_caps(server: Mod
         assert held >= 1  # the new pool knows what the old one has in flight
         assert text
         assert all(future.result(60).text for future in (*before, *after))
+        assert all(completion.text for completion in tasks.result(60))
         assert [model.name for model in router.models] == ["small", "new"]
         assert router.status().workload.in_flight == 0
         seen = server.statistics()
-        assert sum(seen.answered.values()) == 19
+        assert sum(seen.answered.values()) == 25
         assert max(seen.most_at_once.values()) <= 2
         assert router.problem is None
 
