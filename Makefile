@@ -51,8 +51,8 @@ examples: $(STAMP)  ## run every example and the commands of the README
 docs: $(STAMP)  ## check that every link of the documentation leads somewhere
 	$(BIN)/python docs/check_links.py
 
-bench: $(STAMP)  ## every number that README and docs claim (see benchmarks/README.md)
-	$(BIN)/python benchmarks/run_all.py
+bench: $(STAMP)  ## every number that README and docs claim; `make bench ONLY="decision serving"` for some
+	$(BIN)/python benchmarks/run_all.py $(ONLY)
 
 format: $(STAMP)  ## let ruff tidy the code
 	$(BIN)/ruff check --fix .
