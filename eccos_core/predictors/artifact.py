@@ -29,6 +29,7 @@ from eccos_core.predictors.stacking import Stack
 from eccos_core.predictors.study import Arrays, Fitted
 from eccos_core.predictors.targets import Signals
 from eccos_core.predictors.trained import FittedHeads
+from eccos_core.predictors.view import View
 
 FORMAT = "eccos-predictor"
 VERSION = 1
@@ -142,30 +143,42 @@ def _manifest_of(predictor: StackedPredictor, encoder: str) -> dict[str, Any]:
         "version": VERSION,
         "kind": predictor.kind,
         "encoder": encoder,
-        "dimensions": predictor.space.dimensions,
+        "dimensions": predictor.dimensions,
         "models": list(predictor.models),
-        "questions": len(predictor.points),
-        "learners": [name for name, _ in predictor.learners],
-        "familiarity": {
-            "usual": predictor.familiarity.usual if np.isfinite(predictor.familiarity.usual) else None,
-            "fade": predictor.familiarity.fade,
-            "beyond": predictor.familiarity.beyond,
-        },
-        "calibration": {"slope": predictor.calibration.slope, "shift": predictor.calibration.shift},
         "tokens_counted": predictor.signals.counted,
-        "typical_squared_distance": predictor.doubt.typical,
+        "calibration": {"slope": predictor.calibration.slope, "shift": predictor.calibration.shift},
+        "views": [
+            {
+                "questions": len(view.points),
+                "learners": [name for name, _ in view.learners],
+                "stretch": view.stretch,
+                "typical_squared_distance": view.typical,
+                "familiarity": {
+                    "usual": view.familiarity.usual if np.isfinite(view.familiarity.usual) else None,
+                    "fade": view.familiarity.fade,
+                    "beyond": view.familiarity.beyond,
+                },
+            }
+            for view in predictor.views
+        ],
     }
 
 
 def _arrays_of(predictor: StackedPredictor) -> dict[str, Any]:
-    signals, lengths, doubt = predictor.signals, predictor.lengths, predictor.doubt
-    arrays: dict[str, Any] = {f"space.{name}": array for name, array in space_arrays(predictor.space).items()}
-    arrays |= {"points": predictor.points, "stack": predictor.stack.weights}
-    arrays |= {f"signals.{name}": getattr(signals, name) for name in _SIGNALS}
-    arrays |= {f"lengths.{name}": getattr(lengths, name) for name in _LENGTHS}
-    arrays |= {f"doubt.{name}": getattr(doubt, name) for name in _DOUBT}
-    for at, (_, learner) in enumerate(predictor.learners):
-        arrays |= {f"learner{at}.{name}": array for name, array in learner.arrays().items()}
+    arrays: dict[str, Any] = {"stack": predictor.stack.weights}
+    if predictor.columns is not None:
+        arrays["columns"] = predictor.columns
+    for name, part, fields in (
+        ("signals", predictor.signals, _SIGNALS),
+        ("lengths", predictor.lengths, _LENGTHS),
+        ("doubt", predictor.doubt, _DOUBT),
+    ):
+        arrays |= {f"{name}.{field}": getattr(part, field) for field in fields}
+    for at, view in enumerate(predictor.views):
+        arrays |= {f"view{at}.columns": view.columns, f"view{at}.points": view.points}
+        arrays |= {f"view{at}.space.{name}": array for name, array in space_arrays(view.space).items()}
+        for number, (_, learner) in enumerate(view.learners):
+            arrays |= {f"view{at}.learner{number}.{name}": array for name, array in learner.arrays().items()}
     return arrays
 
 
@@ -177,28 +190,41 @@ _DOUBT = ("noise", "spread", "counts")
 def _predictor_of(manifest: Mapping[str, Any], arrays: Arrays) -> StackedPredictor:
     quality, axes, logs, tokens = (np.asarray(arrays[f"signals.{name}"], dtype=np.float64) for name in _SIGNALS)
     signals = Signals(quality, axes, logs, tokens, counted=bool(manifest["tokens_counted"]))
-    points: Float32Array = np.asarray(arrays["points"], dtype=np.float32)
-    familiarity = manifest["familiarity"]
-    usual = familiarity["usual"]
-    noise, spread, counts = (np.asarray(arrays[f"doubt.{name}"], dtype=np.float64) for name in _DOUBT)
+    calibration = manifest["calibration"]
     return StackedPredictor(
         kind=str(manifest["kind"]),
         models=tuple(manifest["models"]),
+        dimensions=int(manifest["dimensions"]),
+        views=tuple(
+            _view_of(described, _part(arrays, f"view{at}"), signals) for at, described in enumerate(manifest["views"])
+        ),
+        signals=signals,
+        stack=Stack(np.asarray(arrays["stack"], dtype=np.float32)),
+        calibration=Calibration(float(calibration["slope"]), float(calibration["shift"])),
+        lengths=Lengths(*(np.asarray(arrays[f"lengths.{name}"], dtype=np.float64) for name in _LENGTHS)),
+        doubt=Doubt(*(np.asarray(arrays[f"doubt.{name}"], dtype=np.float64) for name in _DOUBT)),
+        columns=np.asarray(arrays["columns"], dtype=np.int64) if "columns" in arrays else None,
+    )
+
+
+def _view_of(described: Mapping[str, Any], arrays: Arrays, signals: Signals) -> View:
+    points: Float32Array = np.asarray(arrays["points"], dtype=np.float32)
+    familiarity = described["familiarity"]
+    usual = familiarity["usual"]
+    return View(
+        columns=np.asarray(arrays["columns"], dtype=np.int64),
+        stretch=float(described["stretch"]),
         space=space_of(_part(arrays, "space")),
         points=points,
         squared_lengths=np.einsum("nf,nf->n", points, points),
-        signals=signals,
         learners=tuple(
-            (name, _learner_of(name, _part(arrays, f"learner{at}"), signals))
-            for at, name in enumerate(manifest["learners"])
+            (name, _learner_of(name, _part(arrays, f"learner{number}"), signals))
+            for number, name in enumerate(described["learners"])
         ),
-        stack=Stack(np.asarray(arrays["stack"], dtype=np.float32)),
-        calibration=Calibration(float(manifest["calibration"]["slope"]), float(manifest["calibration"]["shift"])),
-        lengths=Lengths(*(np.asarray(arrays[f"lengths.{name}"], dtype=np.float64) for name in _LENGTHS)),
         familiarity=Familiarity(
             float("inf") if usual is None else float(usual), float(familiarity["fade"]), float(familiarity["beyond"])
         ),
-        doubt=Doubt(noise, spread, counts, float(manifest["typical_squared_distance"])),
+        typical=float(described["typical_squared_distance"]),
     )
 
 

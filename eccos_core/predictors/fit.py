@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,18 +11,19 @@ from eccos_core.domain import BoolArray, Float32Array, FloatArray, IntArray, Out
 from eccos_core.errors import InputError, did_you_mean
 from eccos_core.predictors.calibration import fit_calibration, identity
 from eccos_core.predictors.clusters import Clusters
-from eccos_core.predictors.familiarity import Familiarity, fit_familiarity
+from eccos_core.predictors.familiarity import fit_familiarity
 from eccos_core.predictors.kernel import KernelRidge
 from eccos_core.predictors.length import fit_lengths
 from eccos_core.predictors.linear import Linear
 from eccos_core.predictors.prior import ModelPrior, check_priors
 from eccos_core.predictors.retrieval import TYPICAL_RANK, Retrieval
-from eccos_core.predictors.space import NEAREST, Neighbourhood, Space, nearest_others
+from eccos_core.predictors.space import NEAREST, Space, nearest_others
 from eccos_core.predictors.stacked import Doubt, StackedPredictor
-from eccos_core.predictors.stacking import Stack, fit_stack
+from eccos_core.predictors.stacking import fit_stack
 from eccos_core.predictors.study import Fitted, Learner, Study, deal_folds
 from eccos_core.predictors.targets import Expected, Targets, find_targets
 from eccos_core.predictors.trained import Heads
+from eccos_core.predictors.view import View, find_views, left_out, read_columns, stretch_of
 
 Progress = Callable[[str], None]
 
@@ -64,25 +65,33 @@ def fit_predictor(
     declared = dict(priors or {})
     check_priors(table, declared)
     lengths = _input_tokens(table)
-    space = Space.fit(vectors, lengths)
-    whole = space.whole(vectors, lengths)
-    points = space.points(whole)
     chosen = chosen if len(table) >= LEAST_ROWS else ()
-    study = Study(
-        whole=whole,
-        points=points,
-        targets=find_targets(table, declared),
-        fold=deal_folds(len(table), seed),
-        others=_others(points) if chosen else _nobody(len(table)),
-        quality=table.quality,
-        log_tokens=np.log1p(table.output_tokens),
-        labels=_label_groups(table),
-        seed=seed,
+    targets = find_targets(table, declared)
+    sights = [_Sight.of(vectors, columns, lengths) for columns in find_views(vectors)] if chosen else []
+    studies = [_study(sight, table, targets, seed) for sight in sights]
+    if studies and _has_gaps(table):
+        targets = _without_gaps(studies[0], table, declared, say)
+        studies = [replace(study, targets=targets) for study in studies]
+    learnt = [_learn(chosen, study, say) for study in studies]
+    nothing = np.empty((len(table), 0, targets.signals.count), dtype=np.float32)
+    held_out = np.concatenate([nothing, *(opinions for _, opinions in learnt)], axis=1)
+    stack = fit_stack(held_out, targets.values)
+    combined = stack.combine(held_out).astype(np.float64)
+    raw = targets.signals.quality(combined)
+    calibration = fit_calibration(raw, table.quality) if learnt else identity()
+    return StackedPredictor(
+        kind=kind,
+        models=table.models,
+        dimensions=vectors.shape[1],
+        views=tuple(
+            sight.view(study, fitted) for sight, study, (fitted, _) in zip(sights, studies, learnt, strict=True)
+        ),
+        signals=targets.signals,
+        stack=stack,
+        calibration=calibration,
+        lengths=fit_lengths(targets.signals.log_tokens(combined), table.output_tokens),
+        doubt=_doubt(table, calibration.apply(raw)),
     )
-    if chosen:
-        study = _without_gaps(study, table, declared, say)
-    fitted, held_out = _learn(chosen, study, say)
-    return _assemble(kind, table, space, study, fitted, held_out)
 
 
 def _learners_of(kind: str) -> tuple[Learner, ...]:
@@ -127,12 +136,51 @@ def _input_tokens(table: OutcomeTable) -> FloatArray:
     return np.where(counted.any(axis=1), total / np.maximum(counted.sum(axis=1), 1), np.nan)
 
 
-def _others(points: Float32Array) -> Neighbourhood:
-    return nearest_others(points, NEAREST)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sight:
+    """The history through one view, before anything is learnt from it."""
+
+    columns: IntArray
+    stretch: float
+    space: Space
+    whole: Float32Array
+    points: Float32Array
+
+    @classmethod
+    def of(cls, vectors: Float32Array, columns: IntArray, input_tokens: FloatArray) -> _Sight:
+        stretch = stretch_of(vectors, columns)
+        read = read_columns(vectors, columns, stretch)
+        space = Space.fit(read, input_tokens)
+        whole = space.whole(read, input_tokens)
+        return cls(columns, stretch, space, whole, space.points(whole))
+
+    def view(self, study: Study, learners: tuple[tuple[str, Fitted], ...]) -> View:
+        """The view that decides, with what was learnt."""
+        found = study.others.squared_distance
+        return View(
+            columns=self.columns,
+            stretch=self.stretch,
+            space=self.space,
+            points=self.points,
+            squared_lengths=np.einsum("nf,nf->n", self.points, self.points),
+            learners=learners,
+            familiarity=fit_familiarity(study.others, left_out(self.whole, self.points)),
+            typical=max(float(np.median(found[:, min(TYPICAL_RANK, found.shape[1]) - 1])), 1e-9),
+        )
 
 
-def _nobody(rows: int) -> Neighbourhood:
-    return Neighbourhood(np.empty((rows, 0), dtype=np.int64), np.empty((rows, 0), dtype=np.float32))
+def _study(sight: _Sight, table: OutcomeTable, targets: Targets, seed: int) -> Study:
+    return Study(
+        whole=sight.whole,
+        points=sight.points,
+        targets=targets,
+        fold=deal_folds(len(table), seed),
+        others=nearest_others(sight.points, NEAREST),
+        quality=table.quality,
+        log_tokens=np.log1p(table.output_tokens),
+        labels=_label_groups(table),
+        seed=seed,
+    )
 
 
 def _label_groups(table: OutcomeTable) -> dict[str, IntArray]:
@@ -146,22 +194,22 @@ def _label_groups(table: OutcomeTable) -> dict[str, IntArray]:
     return groups
 
 
-def _without_gaps(study: Study, table: OutcomeTable, priors: Mapping[str, ModelPrior], say: Progress) -> Study:
-    """The study with missing outcomes filled from what the text lets expect, in a few rounds of forecast and fill."""
-    gaps = np.isnan(table.quality).any() or (
-        np.isnan(table.output_tokens).any() and not np.isnan(table.output_tokens).all()
-    )
-    if not gaps:
-        return study
+def _has_gaps(table: OutcomeTable) -> bool:
+    """Whether outcomes, or some but not all token counts, are missing."""
+    uncounted = np.isnan(table.output_tokens)
+    return bool(np.isnan(table.quality).any() or (uncounted.any() and not uncounted.all()))
+
+
+def _without_gaps(study: Study, table: OutcomeTable, priors: Mapping[str, ModelPrior], say: Progress) -> Targets:
+    """Targets with missing outcomes filled from what the text lets expect, in a few rounds of forecast and fill."""
     for done in range(IMPUTATION_ROUNDS):
         say(f"filling missing outcomes, round {done + 1} of {IMPUTATION_ROUNDS}")
         _, opinions = KernelRidge(widths=(2.5,)).learn(study)
         expected = fit_stack(opinions, study.targets.values).combine(opinions).astype(np.float64)
         signals = study.targets.signals
         forecasts = Expected(signals.quality(expected), signals.log_tokens(expected), signals.tokens(expected))
-        targets = find_targets(table, priors, forecasts)
-        study = replace(study, targets=targets)
-    return study
+        study = replace(study, targets=find_targets(table, priors, forecasts))
+    return study.targets
 
 
 def _learn(
@@ -178,47 +226,11 @@ def _learn(
     return tuple(fitted), np.concatenate(held_out, axis=1)
 
 
-def _assemble(
-    kind: str,
-    table: OutcomeTable,
-    space: Space,
-    study: Study,
-    fitted: tuple[tuple[str, Fitted], ...],
-    held_out: Float32Array,
-) -> StackedPredictor:
-    """Stacks, calibrates and measures what was learnt, all on held-out opinions."""
-    targets: Targets = study.targets
-    stack = fit_stack(held_out, targets.values) if fitted else Stack(np.zeros((0, targets.values.shape[1]), np.float32))
-    signals = stack.combine(held_out).astype(np.float64)
-    raw, logs = targets.signals.quality(signals), targets.signals.log_tokens(signals)
-    calibration = fit_calibration(raw, table.quality) if fitted else identity()
-    quality = calibration.apply(raw)
-    squared_lengths = np.einsum("nf,nf->n", study.points, study.points)
-    left_out = np.einsum("nd,nd->n", study.whole, study.whole).astype(np.float64) - squared_lengths
-    return StackedPredictor(
-        kind=kind,
-        models=table.models,
-        space=space,
-        points=study.points if fitted else study.points[:0],
-        squared_lengths=squared_lengths if fitted else squared_lengths[:0],
-        signals=targets.signals,
-        learners=fitted,
-        stack=stack,
-        calibration=calibration,
-        lengths=fit_lengths(logs, table.output_tokens),
-        familiarity=fit_familiarity(study.others, left_out) if fitted else Familiarity(np.inf, 1.0, 0.0),
-        doubt=_doubt(table, quality, study),
-    )
-
-
-def _doubt(table: OutcomeTable, quality: FloatArray, study: Study) -> Doubt:
+def _doubt(table: OutcomeTable, quality: FloatArray) -> Doubt:
     """How far held-out forecasts (N, M) were off, per model; a model without outcomes is as noisy as a coin."""
     known = ~np.isnan(table.quality)
     counts = known.sum(axis=0).astype(np.float64)
     off = np.where(known, table.quality - quality, 0.0)
     noise = ((off**2).sum(axis=0) + 0.25) / (counts + 1)
-    found = study.others.squared_distance
-    rank = min(TYPICAL_RANK, found.shape[1])
-    typical = max(float(np.median(found[:, rank - 1])), 1e-9) if rank else 1.0
     spread = quality.var(axis=0) + 0.25 / (counts + 1)
-    return Doubt(noise, spread, counts, typical)
+    return Doubt(noise, spread, counts)

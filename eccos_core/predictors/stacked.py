@@ -1,7 +1,7 @@
 """One predictor of all kinds: base learners, stacked, calibrated, and honest about what it does not know.
 
-    vectors ─Space─▶ features ─base learners─▶ opinions ─Stack─▶ signals ─Signals─▶ quality, log tokens
-                                                                   × familiarity      ─Calibration, Lengths─▶ Forecast
+    vectors ─View, Space─▶ features ─base learners─▶ opinions ─Stack─▶ signals ─Signals─▶ quality, log tokens, tokens
+                                                                     × familiarity      ─Calibration, Lengths─▶ Forecast
 
 `retrieval`, `kernel`, `linear`, `clusters` and `trained` have one base learner, `hybrid` has all, `prior` has none.
 """
@@ -10,23 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray
 from eccos_core.errors import InputError, UnknownModelError
 from eccos_core.predictors.calibration import Calibration
-from eccos_core.predictors.familiarity import Familiarity
 from eccos_core.predictors.length import Lengths
-from eccos_core.predictors.retrieval import kernel
-from eccos_core.predictors.space import Look, Neighbourhood, Space, blocks
+from eccos_core.predictors.space import blocks
 from eccos_core.predictors.stacking import Stack
-from eccos_core.predictors.study import Fitted
 from eccos_core.predictors.targets import Signals
+from eccos_core.predictors.view import View
 
-SUPPORT_NEIGHBOURS = 64
-SUPPORT_WIDTH = 0.6  # bandwidth, in typical squared distances, of the neighbours that stand behind a forecast
 OWN_SUPPORT = 10.0  # outcomes that the regression over the whole history is worth, beside the neighbours
+
+# quality, standard error, output tokens, high output tokens (all R, M), familiarity (R,)
+Columns: TypeAlias = tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,47 +34,37 @@ class Doubt:
     """How far a forecast may be off.
 
     noise (M,): variance of outcomes about their forecasts; spread (M,): variance of the forecasts themselves, which is
-    what the prior does not know; counts (M,): outcomes of each model; typical: squared distance of near questions.
+    what the prior does not know; counts (M,): outcomes of each model.
     """
 
     noise: FloatArray
     spread: FloatArray
     counts: FloatArray
-    typical: float
 
-    def standard_error(self, near: Neighbourhood, familiarity: FloatArray) -> FloatArray:
-        """(R, M) from the number of neighbours that stand behind each forecast, and from how familiar it is."""
-        mean = self.noise / (self.counts + 1)
-        if near.rows.shape[1] == 0:
-            return np.tile(np.sqrt(mean + self.spread), (len(near.rows), 1))
-        weights = kernel(
-            near.squared_distance[:, :SUPPORT_NEIGHBOURS], SUPPORT_NEIGHBOURS, SUPPORT_WIDTH * self.typical
-        )
-        support = 1.0 / np.einsum("rk,rk->r", weights, weights).astype(np.float64)
+    def standard_error(self, support: FloatArray, familiarity: FloatArray) -> FloatArray:
+        """(R, M) from the number of neighbours (R,) behind each forecast, and from how familiar (R,) it is."""
         share = familiarity[:, None] ** 2
         local = self.noise / (np.minimum(support[:, None], self.counts) + OWN_SUPPORT)
-        return np.asarray(np.sqrt(mean + share * np.minimum(local, self.noise) + (1 - share) * self.spread))
+        mean = self.noise / (self.counts + 1)
+        return np.asarray(np.sqrt(mean + share * np.minimum(local, self.spread) + (1 - share) * self.spread))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StackedPredictor:
     """A fitted predictor (implements `Predictor`). Immutable; safe to call from several threads.
 
-    points (N, F): the history's questions. learners: (name, what it learnt), in the order of the stack's opinions.
-    columns (M,): which of the fitted models stands where in the forecast; None: as they were fitted.
+    dimensions: D of the vectors it reads. views: none for the prior. columns (M,): which of the fitted models stands
+    where in the forecast; None: as they were fitted.
     """
 
     kind: str
     models: tuple[str, ...]
-    space: Space
-    points: Float32Array
-    squared_lengths: Float32Array
+    dimensions: int
+    views: tuple[View, ...]
     signals: Signals
-    learners: tuple[tuple[str, Fitted], ...]
     stack: Stack
     calibration: Calibration
     lengths: Lengths
-    familiarity: Familiarity
     doubt: Doubt
     columns: IntArray | None = None
 
@@ -108,9 +98,9 @@ class StackedPredictor:
         return replace(self, models=tuple(models), columns=columns)
 
     def _check(self, vectors: Float32Array, input_tokens: FloatArray) -> None:
-        if vectors.ndim != 2 or vectors.shape[1] != self.space.dimensions:
+        if vectors.ndim != 2 or vectors.shape[1] != self.dimensions:
             raise InputError(
-                f"vectors have shape {vectors.shape}, this predictor was fitted on (R, {self.space.dimensions}): "
+                f"vectors have shape {vectors.shape}, this predictor was fitted on (R, {self.dimensions}): "
                 "use the encoder that it was fitted with, or fit again"
             )
         if input_tokens.shape != (len(vectors),):
@@ -118,50 +108,34 @@ class StackedPredictor:
         if not np.isfinite(vectors).all():
             raise InputError("vectors hold NaN or infinity, must be finite numbers")
 
-    def _block(
-        self, vectors: Float32Array, input_tokens: FloatArray
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-        """(quality, standard error, output tokens, high output tokens (all R, M), familiarity (R,))."""
-        found = self._learnt(vectors, input_tokens) if self.learners else self._prior(len(vectors))
+    def _block(self, vectors: Float32Array, input_tokens: FloatArray) -> Columns:
+        """The forecast of one block of rows."""
+        found = self._learnt(vectors, input_tokens) if self.views else self._prior(len(vectors))
         if self.columns is None:
             return found
         quality, error, tokens, high, familiarity = found
         chosen = self.columns
         return quality[:, chosen], error[:, chosen], tokens[:, chosen], high[:, chosen], familiarity
 
-    def _learnt(
-        self, vectors: Float32Array, input_tokens: FloatArray
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-        """What the base learners make of it."""
-        look = self._look(vectors, input_tokens)
-        left_out = np.einsum("rd,rd->r", look.whole, look.whole) - np.einsum("rf,rf->r", look.points, look.points)
-        familiarity = self.familiarity.of(look.neighbourhood, left_out.astype(np.float64))
-        opinions = np.concatenate([learner.predict(look) for _, learner in self.learners], axis=1)
+    def _learnt(self, vectors: Float32Array, input_tokens: FloatArray) -> Columns:
+        """What the base learners make of it, drawn towards the prior as far as the questions are unfamiliar."""
+        looks = [(view, view.look(vectors, input_tokens)) for view in self.views]
+        familiarity = sum((view.familiar(look) for view, look in looks), np.zeros(len(vectors))) / len(looks)
+        support = sum((view.support(look.neighbourhood) for view, look in looks), np.zeros(len(vectors))) / len(looks)
+        opinions = np.concatenate([view.opinions(look) for view, look in looks], axis=1)
         signals = self.stack.combine(opinions) * familiarity[:, None]
+        error = self.doubt.standard_error(support, familiarity)
+        return self._columns(signals, error, familiarity)
+
+    def _prior(self, rows: int) -> Columns:
+        """The same for everybody: each model's mean."""
+        nothing = np.zeros((1, self.signals.count))
+        one = self._columns(nothing, self.doubt.standard_error(np.zeros(1), np.zeros(1)), np.zeros(1))
+        quality, error, tokens, high, familiarity = (np.repeat(column, rows, axis=0) for column in one)
+        return quality, error, tokens, high, familiarity
+
+    def _columns(self, signals: FloatArray, error: FloatArray, familiarity: FloatArray) -> Columns:
         logs = self.signals.log_tokens(signals)
         tokens = self.lengths.mean(logs, self.signals.tokens(signals))
-        return (
-            self.calibration.apply(self.signals.quality(signals)),
-            self.doubt.standard_error(look.neighbourhood, familiarity),
-            tokens,
-            self.lengths.high(logs, tokens),
-            familiarity,
-        )
-
-    def _look(self, vectors: Float32Array, input_tokens: FloatArray) -> Look:
-        whole = self.space.whole(vectors, input_tokens)
-        return Look(whole, self.space.points(whole), self.points, self.squared_lengths)
-
-    def _prior(self, rows: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-        """The same for everybody: each model's mean."""
-        nobody = Neighbourhood(np.empty((1, 0), dtype=np.int64), np.empty((1, 0), dtype=np.float32))
-        logs = self.signals.mean_log_tokens[None]
-        tokens = self.lengths.mean(logs, self.signals.mean_tokens[None])
-        columns = (
-            self.calibration.apply(self.signals.mean_quality[None]),
-            self.doubt.standard_error(nobody, np.zeros(1)),
-            tokens,
-            self.lengths.high(logs, tokens),
-        )
-        quality, error, tokens, high = (np.repeat(column, rows, axis=0) for column in columns)
-        return quality, error, tokens, high, np.zeros(rows)
+        quality = self.calibration.apply(self.signals.quality(signals))
+        return quality, error, tokens, self.lengths.high(logs, tokens), familiarity

@@ -37,7 +37,7 @@ def fit_stack(held_out: Float32Array, values: FloatArray) -> Stack:
 
     rows, learners, signals = held_out.shape
     weights = np.zeros((learners, signals), dtype=np.float32)
-    if rows < 2:
+    if rows < 2 or learners == 0:
         return Stack(weights)
     for signal in range(signals):
         wanted = values[:, signal]
