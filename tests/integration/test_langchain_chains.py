@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -205,6 +206,19 @@ def test_feedback_on_an_agents_run_labels_its_turns(model: ChatEccos, router: Ro
     assert len(table) == before + 1
     assert table.queries[-1] == "feedback?"
     assert message.content == "You said: feedback?"
+
+
+def test_a_model_with_a_configuration_pickles_its_path_and_no_key(
+    server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVED_KEY", KEY)
+    model = ChatEccos(config=served_pool(tmp_path, server.url), temperature=0.5)
+    pickled = pickle.dumps(model)
+    assert KEY.encode() not in pickled
+    again = pickle.loads(pickled)
+    assert again.temperature == 0.5
+    assert again.router is not model.router
+    assert again.invoke("hello").content == "You said: hello"
 
 
 def test_no_key_is_in_an_error_of_the_provider(server: ModelServer, tmp_path: Path) -> None:
