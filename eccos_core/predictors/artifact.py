@@ -18,13 +18,14 @@ from eccos_core.domain import Float32Array
 from eccos_core.errors import ArtifactError
 from eccos_core.predictors.calibration import Calibration
 from eccos_core.predictors.clusters import FittedClusters
+from eccos_core.predictors.doubt import Doubt
 from eccos_core.predictors.familiarity import Familiarity
 from eccos_core.predictors.kernel import FittedKernelRidge
 from eccos_core.predictors.length import Lengths
 from eccos_core.predictors.linear import FittedLinear
 from eccos_core.predictors.retrieval import FittedRetrieval
 from eccos_core.predictors.space import space_arrays, space_of
-from eccos_core.predictors.stacked import Doubt, StackedPredictor
+from eccos_core.predictors.stacked import StackedPredictor
 from eccos_core.predictors.stacking import Stack
 from eccos_core.predictors.study import Arrays, Fitted
 from eccos_core.predictors.targets import Signals

@@ -11,14 +11,15 @@ from eccos_core.domain import BoolArray, Float32Array, FloatArray, IntArray, Out
 from eccos_core.errors import InputError, did_you_mean
 from eccos_core.predictors.calibration import fit_calibration, identity
 from eccos_core.predictors.clusters import Clusters
+from eccos_core.predictors.doubt import Doubt
 from eccos_core.predictors.familiarity import fit_familiarity
 from eccos_core.predictors.kernel import KernelRidge
 from eccos_core.predictors.length import fit_lengths
 from eccos_core.predictors.linear import Linear
 from eccos_core.predictors.prior import ModelPrior, check_priors
-from eccos_core.predictors.retrieval import TYPICAL_RANK, Retrieval
+from eccos_core.predictors.retrieval import Retrieval, typical_distance
 from eccos_core.predictors.space import NEAREST, Space, nearest_others
-from eccos_core.predictors.stacked import Doubt, StackedPredictor
+from eccos_core.predictors.stacked import StackedPredictor
 from eccos_core.predictors.stacking import fit_stack
 from eccos_core.predictors.study import Fitted, Learner, Study, deal_folds
 from eccos_core.predictors.targets import Expected, Targets, find_targets
@@ -90,7 +91,7 @@ def fit_predictor(
         stack=stack,
         calibration=calibration,
         lengths=fit_lengths(targets.signals.log_tokens(combined), table.output_tokens),
-        doubt=_doubt(table, calibration.apply(raw)),
+        doubt=Doubt.of(table, calibration.apply(raw)),
     )
 
 
@@ -156,7 +157,6 @@ class _Sight:
 
     def view(self, study: Study, learners: tuple[tuple[str, Fitted], ...]) -> View:
         """The view that decides, with what was learnt."""
-        found = study.others.squared_distance
         return View(
             columns=self.columns,
             stretch=self.stretch,
@@ -165,7 +165,7 @@ class _Sight:
             squared_lengths=np.einsum("nf,nf->n", self.points, self.points),
             learners=learners,
             familiarity=fit_familiarity(study.others, left_out(self.whole, self.points)),
-            typical=max(float(np.median(found[:, min(TYPICAL_RANK, found.shape[1]) - 1])), 1e-9),
+            typical=typical_distance(study.others),
         )
 
 
@@ -224,13 +224,3 @@ def _learn(
         fitted.append((learner.name, learnt))
         held_out.append(opinions)
     return tuple(fitted), np.concatenate(held_out, axis=1)
-
-
-def _doubt(table: OutcomeTable, quality: FloatArray) -> Doubt:
-    """How far held-out forecasts (N, M) were off, per model; a model without outcomes is as noisy as a coin."""
-    known = ~np.isnan(table.quality)
-    counts = known.sum(axis=0).astype(np.float64)
-    off = np.where(known, table.quality - quality, 0.0)
-    noise = ((off**2).sum(axis=0) + 0.25) / (counts + 1)
-    spread = quality.var(axis=0) + 0.25 / (counts + 1)
-    return Doubt(noise, spread, counts)

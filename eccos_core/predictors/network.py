@@ -89,7 +89,8 @@ class _Networks:
             wanted = group[chosen].expand(self.folds, -1).flatten()
             surprise = functional.cross_entropy(scores.flatten(0, 1), wanted, ignore_index=-1, reduction="none")
             loss = loss + LABEL_WEIGHT * surprise.view(self.folds, -1)
-        return ((loss * seen).sum(dim=1) / seen.sum(dim=1).clamp(min=1.0)).sum()
+        mean: torch.Tensor = (loss * seen).sum(dim=1) / seen.sum(dim=1).clamp(min=1.0)
+        return mean.sum()
 
     @torch.no_grad()
     def held_out_loss(self) -> float:
@@ -144,7 +145,8 @@ class _Networks:
         return {name: torch.nn.Parameter(value) for name, value in start.items()}
 
     def _small(self, scale: float, *shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=self.generator) * (scale / shape[-2] ** 0.5)
+        values: torch.Tensor = torch.randn(shape, generator=self.generator)
+        return values.mul_(scale / shape[-2] ** 0.5)
 
 
 def _masked(values: FloatArray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eccos_core.domain import Float32Array
+from eccos_core.domain import Float32Array, FloatArray
 from eccos_core.predictors.space import Look, Neighbourhood, blocks
 from eccos_core.predictors.study import Arrays, Study
 
 # (k, bandwidth): bandwidth in units of the typical squared distance of the 16th neighbour; None: the plain mean
 NEIGHBOURHOODS: tuple[tuple[int, float | None], ...] = ((16, 0.3), (64, 0.3), (64, 0.6), (128, 0.6), (128, 1.5))
 TYPICAL_RANK = 16
+SUPPORT_NEIGHBOURS = 64
+SUPPORT_WIDTH = 0.6  # bandwidth, in typical squared distances, of the neighbours that stand behind a forecast
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,7 @@ class Retrieval:
 
     def learn(self, study: Study) -> tuple[FittedRetrieval, Float32Array]:
         """Nothing is fitted but the unit of distance; held out by leaving each row out of its own neighbourhood."""
-        rank = min(TYPICAL_RANK, study.others.rows.shape[1])
-        far = study.others.squared_distance[:, rank - 1] if rank else np.ones(1)
-        typical = max(float(np.median(far)), 1e-9)
-        settings = np.array([[k, np.inf if width is None else width * typical] for k, width in self.neighbourhoods])
+        settings, _ = scaled_neighbourhoods(study.others, self.neighbourhoods)
         fitted = FittedRetrieval(settings, study.targets.values.astype(np.float32))
         return fitted, fitted.opinions(study.others)
 
@@ -42,7 +41,7 @@ class Retrieval:
 class FittedRetrieval:
     """settings (L, 2): k and squared-distance bandwidth (inf: plain mean); values (N, C): signals of the history."""
 
-    settings: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    settings: FloatArray
     values: Float32Array
 
     def predict(self, look: Look) -> Float32Array:
@@ -68,6 +67,28 @@ class FittedRetrieval:
     def of(cls, arrays: Arrays) -> FittedRetrieval:
         """What `arrays` described."""
         return cls(np.asarray(arrays["settings"], dtype=np.float64), np.asarray(arrays["values"], dtype=np.float32))
+
+
+def typical_distance(others: Neighbourhood) -> float:
+    """The median squared distance of the 16th neighbour: the unit of bandwidths."""
+    rank = min(TYPICAL_RANK, others.rows.shape[1])
+    return max(float(np.median(others.squared_distance[:, rank - 1])), 1e-9) if rank else 1.0
+
+
+def scaled_neighbourhoods(
+    others: Neighbourhood, neighbourhoods: Sequence[tuple[int, float | None]]
+) -> tuple[FloatArray, float]:
+    """((L, 2) k and squared-distance bandwidth, the unit of distance) on a history."""
+    typical = typical_distance(others)
+    return np.array([[k, np.inf if width is None else width * typical] for k, width in neighbourhoods]), typical
+
+
+def support(near: Neighbourhood, typical: float) -> FloatArray:
+    """(R,) how many neighbours stand behind a forecast: 1 / sum of squared kernel weights."""
+    if near.rows.shape[1] == 0:
+        return np.zeros(len(near.rows))
+    weights = kernel(near.squared_distance[:, :SUPPORT_NEIGHBOURS], SUPPORT_NEIGHBOURS, SUPPORT_WIDTH * typical)
+    return np.asarray(1.0 / np.einsum("rk,rk->r", weights, weights), dtype=np.float64)
 
 
 def kernel(squared_distance: Float32Array, k: int, width: float) -> Float32Array:

@@ -17,36 +17,15 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray
 from eccos_core.errors import InputError, UnknownModelError
 from eccos_core.predictors.calibration import Calibration
+from eccos_core.predictors.doubt import Doubt
 from eccos_core.predictors.length import Lengths
 from eccos_core.predictors.space import blocks
 from eccos_core.predictors.stacking import Stack
 from eccos_core.predictors.targets import Signals
 from eccos_core.predictors.view import View
 
-OWN_SUPPORT = 10.0  # outcomes that the regression over the whole history is worth, beside the neighbours
-
 # quality, standard error, output tokens, high output tokens (all R, M), familiarity (R,)
 Columns: TypeAlias = tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Doubt:
-    """How far a forecast may be off.
-
-    noise (M,): variance of outcomes about their forecasts; spread (M,): variance of the forecasts themselves, which is
-    what the prior does not know; counts (M,): outcomes of each model.
-    """
-
-    noise: FloatArray
-    spread: FloatArray
-    counts: FloatArray
-
-    def standard_error(self, support: FloatArray, familiarity: FloatArray) -> FloatArray:
-        """(R, M) from the number of neighbours (R,) behind each forecast, and from how familiar (R,) it is."""
-        share = familiarity[:, None] ** 2
-        local = self.noise / (np.minimum(support[:, None], self.counts) + OWN_SUPPORT)
-        mean = self.noise / (self.counts + 1)
-        return np.asarray(np.sqrt(mean + share * np.minimum(local, self.spread) + (1 - share) * self.spread))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -116,6 +116,20 @@ def find_targets(table: OutcomeTable, priors: Mapping[str, ModelPrior], expected
     return Targets(signals, np.concatenate([quality @ axes.T, lengths, ratios / mean_ratio], axis=1))
 
 
+def values_under(signals: Signals, table: OutcomeTable) -> FloatArray:
+    """(N, C) values of known signals on a table of the same models, which may have grown; missing outcomes filled."""
+
+    def gapless(residuals: FloatArray) -> FloatArray:
+        return fill(residuals, covariance(residuals, {}))
+
+    quality = gapless(table.quality - signals.mean_quality) @ signals.axes.T
+    if not signals.counted:
+        return quality
+    logs = gapless(np.log1p(table.output_tokens) - signals.mean_log_tokens)
+    ratio = gapless(np.minimum(table.output_tokens / signals.mean_tokens, MOST_RATIO) - 1.0)
+    return np.concatenate([quality, logs, ratio], axis=1)
+
+
 def _assumed(table: OutcomeTable, priors: Mapping[str, ModelPrior]) -> dict[int, float]:
     column = {name: index for index, name in enumerate(table.models)}
     return {column[n]: p.assumed_quality for n, p in priors.items() if p.assumed_quality is not None}

@@ -14,15 +14,13 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, IntArray
 from eccos_core.predictors.familiarity import Familiarity
-from eccos_core.predictors.retrieval import kernel
+from eccos_core.predictors.retrieval import support
 from eccos_core.predictors.space import Look, Neighbourhood, Space
 from eccos_core.predictors.study import Fitted
 
 WIDE = 192  # numbers in a part that can stand alone; narrower ones (which words, how a text looks) join every view
 LEAST_ROWS = 10  # rows needed to tell a part's end from chance
 SAME_LENGTH = 1e-4  # deviation of a cumulative squared length that is constant
-SUPPORT_NEIGHBOURS = 64
-SUPPORT_WIDTH = 0.6  # bandwidth, in typical squared distances, of the neighbours that stand behind a forecast
 
 
 def find_parts(vectors: Float32Array) -> list[slice]:
@@ -87,12 +85,8 @@ class View:
         return self.familiarity.of(look.neighbourhood, left_out(look.whole, look.points))
 
     def support(self, near: Neighbourhood) -> FloatArray:
-        """(R,) how many neighbours stand behind a forecast: 1 / sum of squared kernel weights."""
-        if near.rows.shape[1] == 0:
-            return np.zeros(len(near.rows))
-        width = SUPPORT_WIDTH * self.typical
-        weights = kernel(near.squared_distance[:, :SUPPORT_NEIGHBOURS], SUPPORT_NEIGHBOURS, width)
-        return np.asarray(1.0 / np.einsum("rk,rk->r", weights, weights), dtype=np.float64)
+        """(R,) how many neighbours stand behind a forecast."""
+        return support(near, self.typical)
 
 
 def read_columns(vectors: Float32Array, columns: IntArray, stretch: float) -> Float32Array:
