@@ -37,6 +37,9 @@ from eccos_core.text import conversation_text, count_tokens
 
 MOST_UNIONS = 1024  # sets of models that are looked at to tell how many waves a batch needs
 
+QUICK_S = 0.003  # handing work to a thread and back costs about as much on a busy machine
+SMOOTHING = 0.3
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
@@ -110,6 +113,7 @@ class Decider:
         self._conversation: ConversationView = conversation
         self._batch_waves = batch_waves
         self._sessions = sessions
+        self._prepare_s = 1.0  # a running mean; slow until seen otherwise
         self._telemetry = telemetry
 
     @property
@@ -121,6 +125,11 @@ class Decider:
     def sessions(self) -> Sessions | None:
         """The conversations, and the models that they are on."""
         return self._sessions
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether preparing one request has lately taken so little that an event loop may do it in between."""
+        return self._prepare_s < QUICK_S
 
     def prepare(self, requests: Sequence[Request]) -> Prepared:
         """Everything a decision needs. Raises `NoEligibleModelError` for a request that no model may answer."""
@@ -137,6 +146,8 @@ class Decider:
         )
         cached = self._sessions.cached_tokens(requests, self.models, input_tokens) if self._sessions else None
         cost = cost_usd(self.models, input_tokens, output_tokens, cached)
+        if len(requests) == 1:
+            self._prepare_s += SMOOTHING * (time.perf_counter() - started - self._prepare_s)
         return Prepared(requests, texts, vectors, input_tokens, forecast, cost, mask, started)
 
     def problem(self, prepared: Prepared, policy: Policy, free_slots: IntArray) -> RoutingProblem:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
@@ -119,6 +119,14 @@ class Request:
         if isinstance(source, list | tuple):
             return cls(messages=tuple(source), **fields)
         raise RequestError(f"a request is a string or a list of chat messages, got {type(source).__name__}")
+
+    def with_parameters(self, parameters: Mapping[str, Any]) -> Request:
+        """The request, with these call parameters over its own."""
+        return replace(self, parameters={**self.parameters, **parameters}) if parameters else self
+
+    def streamed(self) -> Request:
+        """The request, to be answered by models that can stream."""
+        return replace(self, needs=self.needs | {Capability.STREAMING})
 
 
 @dataclass(frozen=True, slots=True)

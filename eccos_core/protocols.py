@@ -5,7 +5,7 @@ The contract of each is documented here, once, and checked by one test file per 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
@@ -158,10 +158,10 @@ class Backend(Protocol):
         """The same, without blocking the event loop."""
         ...
 
-    def stream(self, model: str, request: Request) -> Iterator[Chunk]:
+    def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
         """Chunks as they come; the last one carries the completion."""
         ...
 
-    def astream(self, model: str, request: Request) -> AsyncIterator[Chunk]:
+    def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
         """The same, without blocking the event loop."""
         ...

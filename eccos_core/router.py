@@ -6,9 +6,8 @@ A `Router` is given its parts and owns none of their logic. `Router.from_yaml` b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, aclosing, closing
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +18,6 @@ import numpy as np
 from eccos_core.batching import MOST_THREADS, acall_all, call_all, settled
 from eccos_core.decider import Decider, Prepared
 from eccos_core.domain import (
-    Capability,
     Chunk,
     Completion,
     Decision,
@@ -192,7 +190,7 @@ class Router:
         decided anew: so a batch that was assigned jointly can be called one by one. Raises `Overloaded`,
         `NoEligibleModelError`, `AttemptsExhausted`, or the `BackendError` of a request that no model can take.
         """
-        asked = self._tenants.narrowed(_with_parameters(request, parameters))
+        asked = self._tenants.narrowed(Request.of(request).with_parameters(parameters))
         with self.telemetry.step("complete", [asked]):
             return self._call(self._begun(asked, decision))
 
@@ -200,7 +198,7 @@ class Router:
         self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any
     ) -> Completion:
         """The asynchronous twin of `complete`."""
-        asked = self._tenants.narrowed(_with_parameters(request, parameters))
+        asked = self._tenants.narrowed(Request.of(request).with_parameters(parameters))
         with self.telemetry.step("complete", [asked]):
             return await self._acall(await self._abegun(asked, decision))
 
@@ -210,13 +208,14 @@ class Router:
         A model that fails before its first chunk is followed by the next best; a stream that breaks later raises
         `StreamInterrupted`. The slot is released when the iterator ends, is closed, or is garbage-collected.
         """
-        asked = _streamed(self._tenants.narrowed(_with_parameters(request, parameters)))
+        asked = self._tenants.narrowed(Request.of(request).with_parameters(parameters)).streamed()
         with self._begun(asked, decision) as journey:
             while True:
                 try:
                     self.workload.when_free(journey.hold, self._patience(asked))
-                    for chunk in self.backend.stream(journey.model, asked):
-                        yield journey.passed_on(chunk)
+                    with closing(self.backend.stream(journey.model, asked)) as chunks:
+                        for chunk in chunks:
+                            yield journey.passed_on(chunk)
                     return
                 except (BackendError, Overloaded) as error:
                     journey.failed(error)
@@ -225,13 +224,14 @@ class Router:
         self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any
     ) -> AsyncIterator[Chunk]:
         """The asynchronous twin of `stream`."""
-        asked = _streamed(self._tenants.narrowed(_with_parameters(request, parameters)))
+        asked = self._tenants.narrowed(Request.of(request).with_parameters(parameters)).streamed()
         with await self._abegun(asked, decision) as journey:
             while True:
                 try:
                     await self.workload.awhen_free(journey.hold, self._patience(asked))
-                    async for chunk in self.backend.astream(journey.model, asked):
-                        yield journey.passed_on(chunk)
+                    async with aclosing(self.backend.astream(journey.model, asked)) as chunks:
+                        async for chunk in chunks:
+                            yield journey.passed_on(chunk)
                     return
                 except (BackendError, Overloaded) as error:
                     journey.failed(error)
@@ -323,6 +323,8 @@ class Router:
         with self.telemetry.step("route", [asked]):
             if self._window:
                 prepared, journey = await self._window.asubmit(asked)
+            elif self.decider.is_quick:
+                prepared = self.decider.prepare([asked])
             else:
                 prepared = await asyncio.to_thread(self.decider.prepare, [asked])
             if journey is None:
@@ -383,14 +385,3 @@ class Router:
             decision_log_problem=log.problem if log is not None else None,
             decisions_dropped=log.dropped if log is not None else 0,
         )
-
-
-def _streamed(request: Request) -> Request:
-    """The request, to be answered by models that can stream."""
-    return replace(request, needs=request.needs | {Capability.STREAMING})
-
-
-def _with_parameters(request: RequestLike, parameters: Mapping[str, Any]) -> Request:
-    """The request, with these call parameters over its own."""
-    asked = Request.of(request)
-    return replace(asked, parameters={**asked.parameters, **parameters}) if parameters else asked

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager, suppress
 from typing import Any
 
@@ -73,7 +73,7 @@ class LiteLLMBackend:
         with self._call(model) as call:
             return call.completion(await litellm.acompletion(**self._arguments(call, request)))
 
-    def stream(self, model: str, request: Request) -> Iterator[Chunk]:
+    def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
         """See `Backend`. Closing the iterator, or dropping it, closes the connection."""
         litellm = self._ready()
         with self._call(model) as call:
@@ -87,7 +87,7 @@ class LiteLLMBackend:
                 completion = assembly.finished(response.received_finish_reason)
         yield Chunk(text="", completion=completion)
 
-    async def astream(self, model: str, request: Request) -> AsyncIterator[Chunk]:
+    async def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
         """See `Backend`. Closing the iterator, or cancelling its task, closes the connection."""
         litellm = self._litellm or await asyncio.to_thread(self._ready)
         with self._call(model) as call:

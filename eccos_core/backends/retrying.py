@@ -9,7 +9,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
@@ -85,7 +85,7 @@ class RetryingBackend:
         completion = await self._aretry(course, lambda: self.backend.acomplete(model, course.bounded(request)))
         return replace(completion, attempts=course.attempts)
 
-    def stream(self, model: str, request: Request) -> Iterator[Chunk]:
+    def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
         """See `Backend`. Once a piece has arrived, a failure is raised as it is."""
         course = self._course()
 
@@ -99,7 +99,7 @@ class RetryingBackend:
             for chunk in rest:
                 yield course.counted(chunk)
 
-    async def astream(self, model: str, request: Request) -> AsyncIterator[Chunk]:
+    async def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
         """See `Backend`. Once a piece has arrived, a failure is raised as it is."""
         course = self._course()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TypeAlias
 
 from eccos_core.backends.retrying import RetryPolicy
@@ -161,10 +161,10 @@ class JudgesBackend:
         """A collection is asynchronous."""
         raise RuntimeError("a judge of a collection is asked with acomplete")
 
-    def stream(self, model: str, request: Request) -> Iterator[Chunk]:
+    def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
         """A judge is not streamed."""
         raise RuntimeError("a judge of a collection is asked with acomplete")
 
-    def astream(self, model: str, request: Request) -> AsyncIterator[Chunk]:
+    def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
         """A judge is not streamed."""
         raise RuntimeError("a judge of a collection is asked with acomplete")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from types import TracebackType
@@ -134,13 +134,13 @@ class TracedBackend:
         with self._telemetry.call(model, request) as call, call.current():
             return call.answered(await self._backend.acomplete(model, request))
 
-    def stream(self, model: str, request: Request) -> Iterator[Chunk]:
+    def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
         """See `Backend`. The span is not the current one while the caller has the chunk."""
         with self._telemetry.call(model, request, streamed=True) as call:
             for chunk in self._backend.stream(model, request):
                 yield call.arrived(chunk)
 
-    async def astream(self, model: str, request: Request) -> AsyncIterator[Chunk]:
+    async def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
         """See `Backend`."""
         with self._telemetry.call(model, request, streamed=True) as call:
             async for chunk in self._backend.astream(model, request):

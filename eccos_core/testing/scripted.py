@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from eccos_core.domain import Chunk, Completion, Model, Request
@@ -45,12 +45,12 @@ class ScriptedBackend:
             await asyncio.sleep(self._latency_s)
         return self._completion(model, request, answer)
 
-    def stream(self, model: str, request: Request) -> Iterator[Chunk]:
+    def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
         """See `Backend`: one chunk a word."""
         answer = self._next(model, request)
         yield from self._chunks(model, request, answer)
 
-    async def astream(self, model: str, request: Request) -> AsyncIterator[Chunk]:
+    async def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
         """See `Backend`: one chunk a word."""
         answer = self._next(model, request)
         for chunk in self._chunks(model, request, answer):

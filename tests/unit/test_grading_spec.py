@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Any
 
@@ -166,10 +166,10 @@ class Oracle:
     async def acomplete(self, model: str, request: Request) -> Completion:
         return self.complete(model, request)
 
-    def stream(self, model: str, request: Request) -> Iterator[Chunk]:
+    def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
         yield Chunk("", completion=self.complete(model, request))
 
-    async def astream(self, model: str, request: Request) -> AsyncIterator[Chunk]:
+    async def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
         yield Chunk("", completion=self.complete(model, request))
 
 
