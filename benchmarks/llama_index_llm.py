@@ -46,10 +46,8 @@ def imports() -> None:
     )
     pairs = [(seconds_of(plain), seconds_of(ours)) for _ in range(5)]
     added = statistics.median(with_ours - without for without, with_ours in pairs)
-    print(
     least = min(without for without, _ in pairs)
     print(f"import       llama_index.core {least:.2f} s at best; EccosLLM adds {added:.2f} s (median of 5)")
-    )
 
 
 async def overhead() -> None:
@@ -99,9 +97,7 @@ async def concurrency() -> None:
         taken = {name: min([await together(call) for _ in range(3)]) for name, call in ways.items()}
         most = max(server.statistics().most_at_once.values())
     told = ", ".join(f"{CALLS} {name} {seconds:.2f} s" for name, seconds in taken.items())
-    print(
     print(f"concurrency  {told}; one call takes {LATENCY_S} s, the server had {most} at once")
-    )
 
 
 def main() -> None:
