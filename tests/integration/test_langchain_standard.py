@@ -20,6 +20,7 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 from served_pool import KEY, served_pool
 
+import eccos_core.pocket
 from eccos_core.router import Router
 from eccos_core.testing import ModelServer
 from eccos_integrations.langchain import ChatEccos
@@ -190,3 +191,52 @@ class TestServedPoolUnit(ChatModelUnitTests):
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
         path = os.fspath(self.path)
         return {"SERVED_KEY": KEY}, {"config": path}, {"config": path}
+
+
+@pytest.fixture(scope="module")
+def pocket() -> Router:
+    return Router.from_yaml(Path(eccos_core.pocket.__file__).with_name("pool.yaml"))
+
+
+class TestPocketPool(ChatModelIntegrationTests):
+    """Real models in this process: four tiny ones, of at most two million parameters, that know capitals and sums.
+
+    They were trained on questions and short answers alone: they cannot write JSON, and so neither call tools nor keep
+    to a schema. What they cannot do stands in the profile of the model, and these two properties say the same.
+    """
+
+    router: Router
+
+    @pytest.fixture(autouse=True)
+    def _with_the_pocket_pool(self, pocket: Router) -> None:
+        type(self).router = pocket
+
+    @pytest.fixture
+    def model(self, request: Any, pocket: Router) -> BaseChatModel:
+        return ChatEccos(router=pocket, **getattr(request, "param", {}))
+
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return ChatEccos
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {"router": self.router}
+
+    @property
+    def has_tool_calling(self) -> bool:
+        profile = ChatEccos(router=self.router).profile
+        return bool(profile and profile["tool_calling"])
+
+    @property
+    def has_structured_output(self) -> bool:
+        profile = ChatEccos(router=self.router).profile
+        return bool(profile and profile["structured_output"])
+
+    @property
+    def supports_model_override(self) -> bool:
+        return True
+
+    @property
+    def model_override_value(self) -> str:
+        return "pocket-large"

@@ -251,14 +251,15 @@ def test_max_concurrency_holds_over_all_models_and_slots_per_model() -> None:
 
 
 async def test_cancelling_a_batch_gives_every_slot_back() -> None:
-    router, _ = two_models(latency_s=10.0)
+    router, _ = two_models(latency_s=1000.0)
     task = asyncio.create_task(ChatEccos(router=router).abatch(["easy"] * 4))
     async with asyncio.timeout(30):
         while list(router.workload.free_slots()) == [8, 8]:  # noqa: ASYNC110 - the workload tells nobody
             await asyncio.sleep(0.01)
     task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    ended, _ = await asyncio.wait([task], timeout=20)
+    assert ended  # not after the thousand seconds that the calls would take
+    assert task.cancelled()
     assert list(router.workload.free_slots()) == [8, 8]
 
 
@@ -305,12 +306,12 @@ def test_callbacks_of_a_batch_hear_every_call_without_the_decision_in_its_parame
 
 def test_a_cached_answer_costs_nothing_and_takes_no_part_in_the_assignment() -> None:
     router, backend = two_models()
-    model = ChatEccos(router=router, cache=InMemoryCache(), quality_floor=0.85)
+    model = ChatEccos(router=router, cache=InMemoryCache(), quality_floor=0.6)
     model.invoke("easy")
     assert len(backend.calls) == 1
-    answers = model.batch(["easy", "easy", "hard"])
-    assert [len(backend.calls), models_of(answers)] == [2, ["small", "small", "large"]]
-    # with the two cached answers in the assignment, a mean of 0.85 would have been met without large on "hard"
+    # with the two cached answers in the assignment, small would do for "hard": (0.9 + 0.9 + 0.1) / 3 >= 0.6
+    assert models_of(model.batch(["easy", "easy", "hard"])) == ["small", "small", "large"]
+    assert len(backend.calls) == 2
     assert models_of(model.batch(["easy"], temperature=0.9)) == ["small"]
     assert len(backend.calls) == 3  # another temperature is another question
 
