@@ -20,17 +20,20 @@ QUESTIONS = [{"question": f"What is {a} + {b}?"} for a, b in zip(range(3, 43), r
 def main() -> None:
     model = ChatEccos(config=pool_config_path()).configurable_fields(budget_usd=ConfigurableField(id="budget"))
     chain = ChatPromptTemplate.from_template("{question}") | model
-    for budget in (5e-5, 1.5e-4, 1e-3):
+
+    least = 0.0
+    try:
+        chain.batch(QUESTIONS, config={"configurable": {"budget": 1e-9}})
+    except InfeasibleError as error:  # nothing was called; it says what is possible
+        print(error)
+        least = error.attainable
+
+    for budget in (1.1 * least, 2.5 * least, 6 * least):
         answers = chain.batch(QUESTIONS, config={"configurable": {"budget": budget}})
         asked = Counter(answer.response_metadata["model_name"] for answer in answers)
         quality = sum(answer.response_metadata["predicted_quality"] for answer in answers) / len(answers)
         spent = sum(answer.response_metadata["cost_usd"] for answer in answers)
         print(f"budget {budget:.6f} USD: spent {spent:.6f}, predicted quality {quality:.2f}, {dict(asked)}")
-
-    try:
-        chain.batch(QUESTIONS, config={"configurable": {"budget": 1e-9}})
-    except InfeasibleError as error:
-        print(error)
 
 
 if __name__ == "__main__":
