@@ -5,18 +5,20 @@ Only training rows are ever fitted; the test rows' outcomes are used to charge w
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eccos_core.domain import Float32Array, Forecast, OutcomeTable
+from eccos_core.domain import Forecast, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.evaluation.calibration import calibration, length_error
 from eccos_core.evaluation.charging import Tariff, filled_input_tokens
 from eccos_core.evaluation.contenders import Answer, Answerer, Contender, Exam, Lesson, Reading
+from eccos_core.evaluation.encoding import Progress, encoded
 from eccos_core.evaluation.memory import AnswerMemory, key_of
 from eccos_core.evaluation.metrics import (
     Recorded,
@@ -27,12 +29,10 @@ from eccos_core.evaluation.metrics import (
     score_single,
 )
 from eccos_core.evaluation.own import Eccos
-from eccos_core.evaluation.report import BestSingle, EncoderFacts, EvaluationReport, Latency, RouterResult
+from eccos_core.evaluation.report import BestSingle, EvaluationReport, Latency, RouterResult
 from eccos_core.outcomes import split, with_models
 from eccos_core.protocols import Encoder
 
-Progress = Callable[[str, int, int], None]  # what is going on, how much is done, of how much
-_ENCODE_ROWS = 512
 _TIMED_REQUESTS = 25
 
 
@@ -71,7 +71,7 @@ def evaluate(
     train, test = _split(table, train, sample)
     tariff = Tariff.of(prices, train)
     recorded = Recorded(test.models, test.quality, tariff.recorded_cost_usd(test), ~np.isnan(test.quality))
-    vectors, facts = _encoded(train, test, contenders, encoders, timed or encoders, report_progress)
+    vectors, facts = encoded(train, test, contenders, encoders, timed or encoders, report_progress)
     results: dict[str, RouterResult] = {}
     for result in _references(recorded):
         results[result.name] = result
@@ -140,52 +140,6 @@ def _with_columns(table: OutcomeTable, models: tuple[str, ...]) -> OutcomeTable:
     return with_models(table, models)
 
 
-def _encoded(
-    train: OutcomeTable,
-    test: OutcomeTable,
-    contenders: Sequence[Contender],
-    encoders: Mapping[Reading, Encoder],
-    timed: Mapping[Reading, Encoder],
-    progress: Progress,
-) -> tuple[dict[Reading, tuple[Float32Array, Float32Array]], dict[str, EncoderFacts]]:
-    """(training vectors, test vectors) for every kind of vectors that is read; none are (rows, 0)."""
-    vectors: dict[Reading, tuple[Float32Array, Float32Array]] = {
-        "none": (np.empty((len(train), 0), np.float32), np.empty((len(test), 0), np.float32))
-    }
-    facts: dict[str, EncoderFacts] = {}
-    for contender in contenders:
-        reading = contender.reads
-        if reading in vectors:
-            continue
-        if reading not in encoders:
-            raise InputError(f"router {contender.name!r} reads {reading!r} vectors, and no such encoder was given")
-        encoder = encoders[reading]
-        encoded = _vectors(encoder, (*train.queries, *test.queries), f"encoding ({reading})", progress)
-        vectors[reading] = (encoded[: len(train)], encoded[len(train) :])
-        facts[reading] = EncoderFacts(encoder.name, encoder.dimensions, _encode_ms(timed[reading], test.queries))
-    return vectors, facts
-
-
-def _vectors(encoder: Encoder, texts: Sequence[str], stage: str, progress: Progress) -> Float32Array:
-    """(len(texts), D), in parts so that progress is seen."""
-    parts = []
-    for start in range(0, len(texts), _ENCODE_ROWS):
-        progress(stage, start, len(texts))
-        parts.append(encoder.encode(texts[start : start + _ENCODE_ROWS]))
-    return np.concatenate(parts)
-
-
-def _encode_ms(encoder: Encoder, queries: Sequence[str]) -> float:
-    """Median milliseconds for one question, after one to warm up."""
-    encoder.encode(queries[:1])
-    taken = []
-    for query in queries[:_TIMED_REQUESTS]:
-        started = time.perf_counter()
-        encoder.encode([query])
-        taken.append(time.perf_counter() - started)
-    return 1000 * statistics.median(taken)
-
-
 def _references(recorded: Recorded) -> list[RouterResult]:
     """The two ends of the scale: knowing everything, and tossing a coin."""
     quality = np.where(recorded.observed, recorded.quality, 0.0)
@@ -238,15 +192,32 @@ def _answer(
     key = key_of(contender, lesson, exam) if memory is not None else None
     if memory is not None and key is not None and (kept := memory.recall(key)) is not None:
         return *kept, True
-    started = time.perf_counter()
-    answer = contender.study(lesson)
-    fitted = time.perf_counter()
-    answered = answer(exam)
-    finished = time.perf_counter()
-    latency = Latency(fitted - started, 1000 * (finished - fitted) / len(exam), _single_ms(answer, exam))
+    with _one_thread() if lesson.vectors.shape[1] else contextlib.nullcontext():
+        started = time.perf_counter()
+        answer = contender.study(lesson)
+        fitted = time.perf_counter()
+        answered = answer(exam)
+        finished = time.perf_counter()
+        latency = Latency(fitted - started, 1000 * (finished - fitted) / len(exam), _single_ms(answer, exam))
     if memory is not None and key is not None:
         memory.keep(key, answered, latency)
     return answered, latency, False
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for linear algebra, as a router that serves has. A second one gains little on matrices this small, and
+    on cores that others use the two spin and wait (a fit of 20 s took 365)."""
+    import torch
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _score(answered: Answer, exam: Exam, recorded: Recorded) -> Score:
