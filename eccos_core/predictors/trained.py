@@ -8,7 +8,7 @@ the network that never saw it, and new questions get the mean of all (bagging).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from eccos_core.predictors.study import Arrays, Study
 from eccos_core.predictors.targets import Signals
 
 MOST_DEVIATIONS = 5.0
+MOST_LOG_RATIO = 4.0  # of an answer's length to the typical one
 WEIGHTS = ("first", "bias", "quality", "models", "quality_bias", "length", "length_bias")
 
 
@@ -34,8 +35,8 @@ class Heads:
     batch: int = 256
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
-    input_dropout: float = 0.3
-    dropout: float = 0.5
+    input_dropout: float = 0.5
+    dropout: float = 0.3
     patience: int = 4
     name: str = "trained"
 
@@ -46,7 +47,10 @@ class Heads:
         from eccos_core.predictors.network import train
 
         weights = train(self, study, _scaled(study.whole, scale))
-        fitted = FittedHeads(study.targets.signals, scale, **weights)
+        models = study.quality.shape[1]
+        fitted = FittedHeads(study.targets.signals, scale, np.ones(models, np.float32), **weights)
+        if study.targets.signals.counted:
+            fitted = replace(fitted, typical=1.0 + fitted.each(study.whole)[:, :, 2 * models :].mean(axis=(0, 1)))
         signals = fitted.each(study.whole)
         return fitted, np.ascontiguousarray(signals[study.fold, np.arange(len(study))][:, None, :])
 
@@ -55,11 +59,13 @@ class Heads:
 class FittedHeads:
     """K networks. scale (D + 1,); first (K, D + 1, H), bias (K, H); quality (K, H, r) @ models (K, r, M) + ...
 
-    quality_bias (K, M); length (K, H, M), length_bias (K, M): residual log tokens.
+    quality_bias (K, M); length (K, H, M), length_bias (K, M): residual log tokens, whose exponential is `typical` (M,)
+    on average.
     """
 
     signals: Signals
     scale: Float32Array
+    typical: Float32Array
     first: Float32Array
     bias: Float32Array
     quality: Float32Array
@@ -69,7 +75,7 @@ class FittedHeads:
     length_bias: Float32Array
 
     def each(self, whole: Float32Array) -> Float32Array:
-        """(K, R, C) what every network says; nothing of tokens relative to the mean."""
+        """(K, R, C) what every network says."""
         parts = []
         axes = self.signals.axes.T.astype(np.float32)
         mean = self.signals.mean_quality.astype(np.float32)
@@ -79,12 +85,12 @@ class FittedHeads:
             hidden = before / (1 + np.exp(-np.maximum(before, -60.0)))
             logits = hidden @ self.quality[k] @ self.models[k] + self.quality_bias[k]
             quality = (1 / (1 + np.exp(-logits)) - mean) @ axes
-            said = np.zeros((len(whole), self.signals.count), dtype=np.float32)
-            said[:, : quality.shape[1]] = quality
+            said = [quality]
             if self.signals.counted:
-                said[:, quality.shape[1] : 2 * quality.shape[1]] = hidden @ self.length[k] + self.length_bias[k]
-            parts.append(said)
-        return np.stack(parts)
+                logs = np.clip(hidden @ self.length[k] + self.length_bias[k], -MOST_LOG_RATIO, MOST_LOG_RATIO)
+                said += [logs, np.exp(logs) / self.typical - 1]
+            parts.append(np.concatenate(said, axis=1))
+        return np.asarray(np.stack(parts), dtype=np.float32)
 
     def predict(self, look: Look) -> Float32Array:
         """(R, 1, C) the mean of the networks."""
@@ -92,12 +98,12 @@ class FittedHeads:
 
     def arrays(self) -> Arrays:
         """The weights of all networks."""
-        return {name: getattr(self, name) for name in WEIGHTS} | {"scale": self.scale}
+        return {name: getattr(self, name) for name in WEIGHTS} | {"scale": self.scale, "typical": self.typical}
 
     @classmethod
     def of(cls, arrays: Arrays, signals: Signals) -> FittedHeads:
         """What `arrays` described."""
-        read = {name: np.asarray(arrays[name], dtype=np.float32) for name in (*WEIGHTS, "scale")}
+        read = {name: np.asarray(arrays[name], dtype=np.float32) for name in (*WEIGHTS, "scale", "typical")}
         return cls(signals, **read)
 
 

@@ -1,0 +1,238 @@
+"""What fitted predictors know: topics, lengths, gaps, new models, strange questions, and how sure they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic_outcomes import CHANCE, DIMENSIONS, TYPICAL_TOKENS, World, make_world
+
+from eccos_core.domain import Float32Array
+from eccos_core.errors import InputError, UnknownModelError
+from eccos_core.history import MemoryHistory
+from eccos_core.outcomes import outcomes_of
+from eccos_core.predictors import HistoryRetrieval, KernelRidge, ModelPrior, Retrieval, fit_predictor
+
+LEARNING = ("retrieval", "kernel", "linear", "clusters", "trained", "hybrid")
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(800)
+
+
+@pytest.fixture(scope="module")
+def asked() -> World:
+    return make_world(300, seed=99)
+
+
+@pytest.mark.parametrize("kind", LEARNING)
+def test_it_learns_which_model_is_good_at_which_topic(kind: str, world: World, asked: World) -> None:
+    forecast = fit_predictor(kind, world.table, world.vectors).predict(asked.vectors, asked.input_tokens)
+    assert np.abs(forecast.quality - asked.chance).mean() < 0.06
+    prior = world.table.quality.mean(axis=0)
+    assert np.abs(prior - asked.chance).mean() > 0.2
+
+
+@pytest.mark.parametrize("kind", LEARNING)
+def test_it_learns_how_long_answers_are(kind: str, world: World, asked: World) -> None:
+    forecast = fit_predictor(kind, world.table, world.vectors).predict(asked.vectors, asked.input_tokens)
+    expected = TYPICAL_TOKENS[asked.topic] * np.exp(0.4**2 / 2)
+    assert np.abs(forecast.output_tokens / expected - 1).mean() < 0.15
+    within = asked.table.output_tokens <= forecast.output_tokens_high
+    assert 0.85 < within.mean() < 0.95
+
+
+def test_the_forecast_total_of_tokens_is_the_bill(world: World, asked: World) -> None:
+    forecast = fit_predictor("hybrid", world.table, world.vectors).predict(asked.vectors, asked.input_tokens)
+    ratio = forecast.output_tokens.sum(axis=0) / asked.table.output_tokens.sum(axis=0)
+    assert np.abs(ratio - 1).max() < 0.1
+
+
+def test_outcomes_without_any_signal_leave_the_forecast_at_the_prior() -> None:
+    noise = np.random.default_rng(5)
+    for rows in (30, 100, 400):
+        world = make_world(rows)
+        table = replace(world.table, quality=noise.integers(2, size=(rows, 3)).astype(float))
+        asked = make_world(200, seed=4)
+        for kind in ("retrieval", "hybrid"):
+            forecast = fit_predictor(kind, table, world.vectors).predict(asked.vectors, asked.input_tokens)
+            spread = forecast.quality.std(axis=0).max()
+            assert spread < 0.6 / rows**0.5, (kind, rows, spread)
+
+
+def test_missing_outcomes_cost_little(asked: World) -> None:
+    world = make_world(800, missing=0.6)
+    forecast = fit_predictor("hybrid", world.table, world.vectors).predict(asked.vectors, asked.input_tokens)
+    assert np.abs(forecast.quality - asked.chance).mean() < 0.08
+
+
+def test_rows_without_any_outcome_are_left_out(world: World, asked: World) -> None:
+    quality = world.table.quality.copy()
+    quality[::2] = np.nan
+    half = fit_predictor("kernel", replace(world.table, quality=quality), world.vectors)
+    kept = np.arange(1, len(quality), 2)
+    same = fit_predictor("kernel", world.table.rows(kept), world.vectors[kept])
+    np.testing.assert_allclose(
+        half.predict(asked.vectors, asked.input_tokens).quality, same.predict(asked.vectors, asked.input_tokens).quality
+    )
+
+
+@pytest.mark.parametrize(("outcomes", "bound"), [(20, 0.26), (200, 0.08)])
+def test_a_new_model_is_judged_by_few_outcomes_beside_what_the_others_did(
+    outcomes: int, bound: float, world: World, asked: World
+) -> None:
+    easy_first = np.argsort(world.topic, kind="stable") if outcomes == 20 else np.arange(800)
+    quality, tokens = world.table.quality.copy(), world.table.output_tokens.copy()
+    unseen = easy_first[outcomes:]
+    quality[unseen, 1], tokens[unseen, 1] = np.nan, np.nan
+    table = replace(world.table, quality=quality, output_tokens=tokens)
+    forecast = fit_predictor("hybrid", table, world.vectors).predict(asked.vectors, asked.input_tokens)
+    naive = np.nanmean(quality[:, 1])
+    error = abs(forecast.quality[:, 1].mean() - asked.chance[:, 1].mean())
+    assert error < bound
+    if outcomes == 20:  # all of them easy questions: the others' answers to these tell that they were
+        assert error < 0.75 * abs(naive - asked.chance[:, 1].mean())
+    assert (np.median(forecast.quality_se, axis=0)[1] > np.median(forecast.quality_se, axis=0)[[0, 2]]).all()
+
+
+def test_priors_are_checked(world: World) -> None:
+    quality = world.table.quality.copy()
+    quality[:, :2] = np.nan
+    table = replace(world.table, quality=quality)
+    circle = {"small": ModelPrior(assume_like="medium"), "medium": ModelPrior(assume_like="small")}
+    with pytest.raises(InputError, match="circle: small -> medium -> small"):
+        fit_predictor("prior", table, world.vectors, priors=circle)
+    with pytest.raises(UnknownModelError, match="did you mean 'large'"):
+        fit_predictor("prior", table, world.vectors, priors={"small": ModelPrior(assume_like="larg")})
+    with pytest.raises(UnknownModelError, match="tiny"):
+        fit_predictor("prior", table, world.vectors, priors={"tiny": ModelPrior(assumed_quality=0.5)})
+    with pytest.raises(InputError, match="exactly one"):
+        ModelPrior()
+    with pytest.raises(InputError, match="must be in"):
+        ModelPrior(assumed_quality=1.5)
+    chain = {"small": ModelPrior(assume_like="medium"), "medium": ModelPrior(assume_like="large")}
+    assert fit_predictor("prior", table, world.vectors, priors=chain).models == world.table.models
+
+
+@pytest.mark.parametrize("kind", ["retrieval", "hybrid"])
+def test_a_question_unlike_the_history_gets_the_prior_and_says_so(kind: str, world: World, asked: World) -> None:
+    predictor = fit_predictor(kind, world.table, world.vectors)
+    known = predictor.predict(asked.vectors, asked.input_tokens)
+    assert np.median(known.familiarity) > 0.99
+    strange = predictor.predict(_strangers(20), np.full(20, 55.0))
+    assert strange.familiarity.max() < 0.1
+    prior = fit_predictor("prior", world.table, world.vectors).predict(_strangers(20), np.full(20, 55.0))
+    np.testing.assert_allclose(strange.quality, prior.quality, atol=0.05)
+    assert (strange.quality_se.mean(axis=0) > 1.5 * known.quality_se.mean(axis=0)).all()
+    assert (prior.familiarity == 0).all()
+
+
+def _strangers(rows: int) -> Float32Array:
+    vectors = np.random.default_rng(3).normal(size=(rows, DIMENSIONS)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+@pytest.mark.parametrize("rows", [60, 200, 800])
+def test_the_truth_lies_within_two_standard_errors_as_a_rule(rows: int) -> None:
+    world, asked = make_world(rows, seed=21), make_world(400, seed=22)
+    forecast = fit_predictor("hybrid", world.table, world.vectors).predict(asked.vectors, asked.input_tokens)
+    within = np.abs(forecast.quality - asked.chance) <= 2 * forecast.quality_se
+    assert within.mean() > 0.85
+
+
+def test_labels_teach_but_are_not_read(world: World, asked: World) -> None:
+    unlabelled = replace(world.table, labels={})
+    forecasts = [
+        fit_predictor("trained", table, world.vectors).predict(asked.vectors, asked.input_tokens)
+        for table in (world.table, unlabelled)
+    ]
+    assert np.abs(forecasts[0].quality - forecasts[1].quality).max() > 1e-4  # they were used to learn
+
+
+def test_a_useless_opinion_does_no_harm(world: World, asked: World) -> None:
+    plain = fit_predictor("mine", world.table, world.vectors, learners=[KernelRidge()])
+    wild = Retrieval(neighbourhoods=((1, None),))
+    both = fit_predictor("mine", world.table, world.vectors, learners=[KernelRidge(), wild])
+    errors = [np.abs(p.predict(asked.vectors, asked.input_tokens).quality - asked.chance).mean() for p in (plain, both)]
+    assert errors[1] < errors[0] + 0.02
+
+
+def test_the_papers_plain_mean_over_neighbours_is_an_option(world: World, asked: World) -> None:
+    paper = fit_predictor("paper", world.table, world.vectors, learners=[Retrieval(neighbourhoods=((16, None),))])
+    assert np.abs(paper.predict(asked.vectors, asked.input_tokens).quality - asked.chance).mean() < 0.1
+
+
+def test_a_concatenated_vector_is_learnt_from_part_by_part(world: World) -> None:
+    draw = np.random.default_rng(0)
+    wide = np.linalg.qr(draw.normal(size=(200, DIMENSIONS)))[0].T.astype(np.float32)
+    look = np.linalg.qr(draw.normal(size=(12, 12)))[0][:, :2].T.astype(np.float32)
+    first, narrow = world.vectors @ wide, np.eye(2, dtype=np.float32)[world.topic % 2] @ look
+    noise = draw.normal(size=(800, 200)).astype(np.float32)
+    second = noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    vectors = np.concatenate([first, second, narrow], axis=1) / np.float32(3**0.5)
+    predictor = fit_predictor("hybrid", world.table, vectors)
+    assert [len(view.columns) for view in predictor.views] == [212, 212]
+    assert len(fit_predictor("hybrid", world.table, first).views) == 1
+    forecast = predictor.predict(vectors, world.input_tokens)
+    assert np.abs(forecast.quality - world.chance).mean() < 0.1
+
+
+def test_a_history_of_fewer_than_ten_questions_is_the_prior() -> None:
+    world = make_world(9)
+    forecast = fit_predictor("hybrid", world.table, world.vectors).predict(world.vectors, world.input_tokens)
+    assert (forecast.quality == forecast.quality[0]).all()
+    assert (forecast.familiarity == 0).all()
+
+
+def test_progress_is_told(world: World) -> None:
+    told: list[str] = []
+    small = world.rows(np.arange(60))
+    fit_predictor("hybrid", small.table, small.vectors, progress=told.append)
+    assert [line.split(",")[0] for line in told] == ["retrieval", "kernel", "linear", "clusters", "trained"]
+
+
+def test_what_cannot_be_learnt_from_is_refused(world: World) -> None:
+    table, vectors = world.table, world.vectors
+    with pytest.raises(InputError, match="did you mean 'hybrid'"):
+        fit_predictor("hybird", table, vectors)
+    with pytest.raises(InputError, match="fine_tune"):
+        fit_predictor("finetuned", table, vectors)
+    with pytest.raises(InputError, match="one row for each"):
+        fit_predictor("prior", table, vectors[:-1])
+    with pytest.raises(InputError, match="NaN or infinity"):
+        fit_predictor("prior", table, np.full_like(vectors, np.inf))
+    with pytest.raises(InputError, match="no questions"):
+        fit_predictor("prior", table.rows(np.empty(0, dtype=int)), vectors[:0])
+    with pytest.raises(InputError, match="no outcome at all"):
+        fit_predictor("prior", replace(table, quality=np.full(table.quality.shape, np.nan)), vectors)
+    with pytest.raises(InputError, match="outside"):
+        fit_predictor("prior", replace(table, quality=table.quality + 0.5), vectors)
+    with pytest.raises(InputError, match="negative output tokens"):
+        fit_predictor("prior", replace(table, output_tokens=-table.output_tokens), vectors)
+
+
+def test_a_living_history_counts_new_outcomes_at_once(world: World) -> None:
+    history = MemoryHistory("test", DIMENSIONS)
+    kept = world.rows(np.arange(200))
+    outcomes = list(outcomes_of(kept.table))
+    row = {query: number for number, query in enumerate(kept.table.queries)}
+    history.add(outcomes, kept.vectors[[row[outcome.query] for outcome in outcomes]])
+    predictor = HistoryRetrieval(history, kept.table.models)
+    question = kept.vectors[kept.topic == 1][:1]
+    before = predictor.predict(question, np.array([50.0])).quality[0, 0]
+    near = make_world(120, seed=77)
+    good = near.table.rows(near.topic == 1)
+    good = replace(good, quality=np.ones_like(good.quality), queries=tuple(f"new {q}" for q in good.queries))
+    fresh = list(outcomes_of(replace(good, question_ids=tuple(f"new {i}" for i in good.question_ids))))
+    place = {query: number for number, query in enumerate(good.queries)}
+    history.add(fresh, near.vectors[near.topic == 1][[place[outcome.query] for outcome in fresh]])
+    after = predictor.predict(question, np.array([50.0])).quality[0, 0]
+    assert before < CHANCE[1, 0] + 0.15
+    assert after > before + 0.1
+
+
+def test_a_living_history_needs_two_questions() -> None:
+    with pytest.raises(InputError, match="at least 2"):
+        HistoryRetrieval(MemoryHistory("test", DIMENSIONS), ("small",))
