@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from llama_index.core.base.response.schema import Response
 from llama_index.core.evaluation import BaseEvaluator, BatchEvalRunner, EvaluationResult
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import CustomQueryEngine, RouterQueryEngine
-from llama_index.core.tools import QueryEngineTool, ToolMetadata
+from llama_index.core.tools import FunctionTool, QueryEngineTool, ToolMetadata
 
 from eccos_core.domain import Capability, Chunk, Completion, Model
 from eccos_core.errors import (
@@ -155,6 +157,17 @@ def test_a_selector_waits_for_a_slot_as_long_as_it_is_told(router: Router) -> No
     assert selector.select(choices("small"), "an easy question").ind == 0
 
 
+def test_a_selector_gets_the_slot_that_becomes_free(router: Router) -> None:
+    selector = EccosSelector(router=router, wait_s=10)
+    slots = ExitStack()
+    for _ in range(2):
+        slots.enter_context(router.workload.hold("small"))
+    timer = threading.Timer(0.05, slots.close)
+    timer.start()
+    assert selector.select(choices("small"), "an easy question").ind == 0
+    timer.join()
+
+
 # ----------------------------------------------------------------------------------------------------------- recording
 
 
@@ -275,6 +288,8 @@ def test_a_setting_of_a_call_holds_for_that_call(router: Router) -> None:
     assert llm.complete("an easy one", deny=["small"]).text == "medium says so"
     assert llm.complete("an easy one", min_quality=0.94).text == "large says so"
     assert llm.complete("an easy one").text == "small says so"
+    asked = [request for _, request in router.backend.calls]  # type: ignore[attr-defined]
+    assert all(not request.parameters for request in asked)
     with pytest.raises(ValueError, match="n is 2"):
         llm.complete("an easy one", n=2)
 
@@ -298,6 +313,8 @@ def test_turns_of_one_conversation_share_a_session(router: Router) -> None:
     first, second, alone = (request for _, request in router.backend.calls)  # type: ignore[attr-defined]
     assert first.session_id == second.session_id is not None
     assert alone.session_id is None
+    llm.chat_with_tools([FunctionTool.from_defaults(fn=choices)], "an easy one")
+    assert router.backend.calls[-1][1].session_id is not None  # type: ignore[attr-defined]
 
 
 def test_thoughts_are_shown_and_not_sent_back() -> None:
