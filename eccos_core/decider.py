@@ -254,10 +254,21 @@ class Decider:
         """How many of the batch each model can take: its free slots, times the waves that the batch needs at least.
 
         A batch that fits into the free slots runs in one wave, and then these are the caps of the paper. A larger
-        one takes as many waves as it must (or as `batch_waves` allows), each model its share of every wave.
+        one takes as many waves as it must (or as `batch_waves` allows), each model its share of every wave. While
+        others hold slots, what does not fit now is planned on the full caps: its calls wait in the line anyway.
         """
-        free = np.minimum(free_slots, len(prepared.requests))
-        return free * (self._batch_waves or _waves(_good(prepared), free))
+        rows, good = len(prepared.requests), _good(prepared)
+        free = np.minimum(free_slots, rows)
+        if self._batch_waves is None and not _fits(good, free):
+            caps = np.minimum(self._caps, rows).astype(np.int64)
+            open_now = np.where(free_slots > 0, caps, 0)  # a model whose breaker is open has none, and gets none
+            free = open_now if (good & (open_now > 0)).any(axis=1).all() else caps
+        return free * (self._batch_waves or _waves(good, free))
+
+
+def _fits(good: BoolArray, free: IntArray) -> bool:
+    """Whether the free slots can take the batch in one wave."""
+    return bool((good & (free > 0)).any(axis=1).all()) and _waves(good, free) == 1
 
 
 def _waves(allowed: BoolArray, free: IntArray) -> int:

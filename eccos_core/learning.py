@@ -25,6 +25,7 @@ from eccos_core.files import cache_folder
 from eccos_core.outcomes import with_models
 from eccos_core.pricing import cost_usd
 from eccos_core.text import count_text_tokens
+from eccos_core.threads import one_thread
 
 if TYPE_CHECKING:
     from eccos_core.predictors import ModelPrior, StackedPredictor
@@ -118,14 +119,15 @@ def learn(config: Config, known: Known, progress: Progress | None = None) -> Sta
         neighbours, bandwidth = config.predictor.neighbours, config.predictor.bandwidth
         if neighbours is not None or bandwidth is not None:
             learners = [predictors.Retrieval(((neighbours or USUAL_NEIGHBOURS, bandwidth),))]
-    return predictors.fit_predictor(
-        kind_of(config),
-        with_models(known.table, tuple(model.name for model in config.models)),
-        known.vectors,
-        priors=_priors(config),
-        learners=learners,
-        progress=progress,
-    )
+    with one_thread():
+        return predictors.fit_predictor(
+            kind_of(config),
+            with_models(known.table, tuple(model.name for model in config.models)),
+            known.vectors,
+            priors=_priors(config),
+            learners=learners,
+            progress=progress,
+        )
 
 
 def kind_of(config: Config) -> str:

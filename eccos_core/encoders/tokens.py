@@ -51,7 +51,7 @@ class DistinctTokens:
         if rest:
             encodings = self._tokenizer.encode_batch_fast([texts[i] for i in rest], add_special_tokens=False)
             for i, encoding in zip(rest, encodings, strict=True):
-                found[i] = _array(set(encoding.ids) - self._without)
+                found[i] = _array(sorted(set(encoding.ids) - self._without))
         return [ids for ids in found if ids is not None]
 
     def _of_ascii(self, text: str) -> IntArray:
@@ -62,7 +62,7 @@ class DistinctTokens:
             ids.update(known[word] if word in known else self._learned(word))
         for mark in _MARKS.intersection(raw):
             ids.update(self._mark_ids[mark])
-        return _array(ids)
+        return _array(sorted(ids))
 
     def _learned(self, word: bytes) -> tuple[int, ...]:
         ids = self._ids_of(word.decode("ascii"))
@@ -76,7 +76,7 @@ class DistinctTokens:
         if not word:
             return ()
         ids: list[int] = self._tokenizer.encode(word, add_special_tokens=False).ids
-        return tuple(set(ids) - self._without)
+        return tuple(sorted(set(ids) - self._without))
 
 
 def splits_ascii_like_bert(description: dict[str, Any]) -> bool:
@@ -92,5 +92,5 @@ def splits_ascii_like_bert(description: dict[str, Any]) -> bool:
     )
 
 
-def _array(ids: set[int]) -> IntArray:
+def _array(ids: list[int]) -> IntArray:
     return np.fromiter(ids, dtype=np.int64, count=len(ids))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +32,7 @@ from eccos_core.evaluation.own import Eccos
 from eccos_core.evaluation.report import BestSingle, EvaluationReport, Latency, RouterResult
 from eccos_core.outcomes import split, with_models
 from eccos_core.protocols import Encoder
+from eccos_core.threads import one_thread
 
 _TIMED_REQUESTS = 25
 
@@ -192,7 +193,7 @@ def _answer(
     key = key_of(contender, lesson, exam) if memory is not None else None
     if memory is not None and key is not None and (kept := memory.recall(key)) is not None:
         return *kept, True
-    with _one_thread() if lesson.vectors.shape[1] else contextlib.nullcontext():
+    with one_thread() if lesson.vectors.shape[1] else contextlib.nullcontext():
         started = time.perf_counter()
         answer = contender.study(lesson)
         fitted = time.perf_counter()
@@ -202,22 +203,6 @@ def _answer(
     if memory is not None and key is not None:
         memory.keep(key, answered, latency)
     return answered, latency, False
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for linear algebra, as a router that serves has. A second one gains little on matrices this small, and
-    on cores that others use the two spin and wait (a fit of 20 s took 365)."""
-    import torch
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _score(answered: Answer, exam: Exam, recorded: Recorded) -> Score:

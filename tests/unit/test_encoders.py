@@ -178,7 +178,7 @@ def test_importing_encoders_and_known_names_load_no_torch(tiny: Path) -> None:
 def test_static_vectors_are_distilled_once_and_kept_whole(
     tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="eccos_core")
+    caplog.set_level(logging.INFO, logger="eccos")
     first = StaticEncoder(str(tiny), dimensions=12, cache_dir=tmp_path)
     second = StaticEncoder(str(tiny), dimensions=10, cache_dir=tmp_path)
     assert caplog.text.count("distilling") == 1

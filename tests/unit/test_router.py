@@ -1,6 +1,7 @@
 """The router over a scripted backend: deciding, holding, falling back, streaming, batches, labels."""
 
 import asyncio
+import contextlib
 import gc
 import threading
 import time
@@ -82,6 +83,19 @@ def test_a_batch_larger_than_all_slots_runs_in_waves() -> None:
     assert len(completions) == 20
     # 8 slots, so 3 waves: at most 3 x 4 on each model
     assert Counter(model for model, _ in backend.calls) == {"small": 12, "large": 8}
+    assert nothing_held(router)
+
+
+def test_a_batch_on_a_busy_pool_is_planned_on_the_full_caps_and_waits() -> None:
+    router, backend = router_with(policy=QualityFloor(0.5), deadline_s=30)
+    with contextlib.ExitStack() as others:
+        for name in ("small", "large"):
+            for _ in range(4):
+                others.enter_context(router.workload.hold(name))
+        assert Counter(decision.model for decision in router.route(["easy 1", "easy 2"])) == {"small": 2}
+        threading.Timer(0.05, others.pop_all().close).start()
+        assert len(router.complete_batch(["easy 1", "easy 2"])) == 2
+    assert [model for model, _ in backend.calls] == ["small", "small"]
     assert nothing_held(router)
 
 
