@@ -76,21 +76,21 @@ class FittedHeads:
 
     def each(self, whole: Float32Array) -> Float32Array:
         """(K, R, C) what every network says."""
-        parts = []
-        axes = self.signals.axes.T.astype(np.float32)
-        mean = self.signals.mean_quality.astype(np.float32)
-        scaled = _scaled(whole, self.scale)
-        for k in range(len(self.first)):
-            before = scaled @ self.first[k] + self.bias[k]
-            hidden = before / (1 + np.exp(-np.maximum(before, -60.0)))
-            logits = hidden @ self.quality[k] @ self.models[k] + self.quality_bias[k]
-            quality = (1 / (1 + np.exp(-logits)) - mean) @ axes
-            said = [quality]
-            if self.signals.counted:
-                logs = np.clip(hidden @ self.length[k] + self.length_bias[k], -MOST_LOG_RATIO, MOST_LOG_RATIO)
-                said += [logs, np.exp(logs) / self.typical - 1]
-            parts.append(np.concatenate(said, axis=1))
-        return np.asarray(np.stack(parts), dtype=np.float32)
+        before = np.matmul(_scaled(whole, self.scale), self.first) + self.bias[:, None]
+        hidden = before / (1 + np.exp(-np.maximum(before, -60.0)))
+        logits = np.matmul(np.matmul(hidden, self.quality), self.models) + self.quality_bias[:, None]
+        chances = 1 / (1 + np.exp(-np.maximum(logits, -60.0)))
+        quality = np.matmul(chances - self.signals.mean_quality.astype(np.float32), self._axes)
+        if not self.signals.counted:
+            return np.asarray(quality, dtype=np.float32)
+        logs = np.matmul(hidden, self.length) + self.length_bias[:, None]
+        logs = np.clip(logs, -MOST_LOG_RATIO, MOST_LOG_RATIO)
+        return np.concatenate([quality, logs, np.exp(logs) / self.typical - 1], axis=2, dtype=np.float32)
+
+    @property
+    def _axes(self) -> Float32Array:
+        """(M, M) from quality to its signals."""
+        return self.signals.axes.T.astype(np.float32)
 
     def predict(self, look: Look) -> Float32Array:
         """(R, 1, C) the mean of the networks."""
