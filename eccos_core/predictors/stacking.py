@@ -15,7 +15,7 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray
 
-COMMON_RIDGE = 3.0  # rows of doubt in the common weight, in units of the signal's variance
+COMMON_RIDGE = 20.0  # rows of doubt in the common weight, in units of the signal's variance
 RIDGE = 100.0  # rows of doubt in any difference between learners, likewise
 DOUBT = 1.5  # squared t-value below which the opinions on a signal are dropped
 

@@ -1,0 +1,139 @@
+"""How good routing is with 100, 300, 1000, 3000 and 9000 outcomes a model: `python benchmarks/learning_curve.py`.
+
+Training rows of `../shared/data` are drawn at random (the same for every predictor and encoder), a predictor is fitted
+on them, and its frontier is measured on all test rows. Numbers are means over `--draws` draws. Area and cost shares as
+in `eccos evaluate`; "worst" is the least difference of the area to that of `prior` on the same draw, in thousandths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from eccos_core.domain import Float32Array, OutcomeTable
+from eccos_core.encoders import (
+    CachedEncoder,
+    ConcatenatedEncoder,
+    SentenceTransformerEncoder,
+    StaticEncoder,
+    SurfaceEncoder,
+)
+from eccos_core.evaluation.calibration import calibration
+from eccos_core.evaluation.charging import Tariff, filled_input_tokens
+from eccos_core.evaluation.metrics import Recorded, score_forecast
+from eccos_core.files import cache_folder
+from eccos_core.outcomes import read_outcomes, read_prices, split
+from eccos_core.predictors import fit_predictor
+from eccos_core.protocols import Encoder
+
+DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+SETS = ("qa_math_mix9", "llmrouter_dcrouter")
+SIZES = (100, 300, 1000, 3000, 9000)
+KINDS = ("prior", "retrieval", "trained", "hybrid")
+
+
+def encoders() -> dict[str, Encoder]:
+    """The two that eccos recommends; MiniLM's vectors are kept on disk."""
+    minilm = CachedEncoder(
+        SentenceTransformerEncoder(threads=os.cpu_count() or 1), cache_folder() / "embeddings.sqlite"
+    )
+    static, surface = StaticEncoder(), SurfaceEncoder()
+    return {
+        "static": ConcatenatedEncoder([static, surface]),
+        "minilm+static": ConcatenatedEncoder([minilm, static, surface]),
+    }
+
+
+def measure(
+    kind: str,
+    train: OutcomeTable,
+    vectors: Float32Array,
+    test: OutcomeTable,
+    test_vectors: Float32Array,
+    tariff: Tariff,
+) -> dict[str, float | list[float | None]]:
+    """One predictor fitted on some rows, on the test rows."""
+    started = time.perf_counter()
+    predictor = fit_predictor(kind, train, vectors)
+    fitted = time.perf_counter() - started
+    read = filled_input_tokens(test)
+    forecast = predictor.predict(test_vectors, read.mean(axis=1))
+    recorded = Recorded(test.models, test.quality, tariff.recorded_cost_usd(test), ~np.isnan(test.quality))
+    score = score_forecast(forecast.quality, tariff.cost_usd(read, forecast.output_tokens), recorded)
+    trust = calibration(forecast.quality, test.quality, recorded.observed)
+    return {
+        "area": score.area,
+        "cost_share": list(score.cost_share.values()),
+        "brier": trust.brier,
+        "ece": trust.ece,
+        "fit_s": fitted,
+    }
+
+
+def main() -> int:
+    """Prints the tables; writes them as JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
+    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
+    parser.add_argument("--kinds", nargs="+", default=KINDS)
+    parser.add_argument("--draws", type=int, default=10, help="of the rows, for sizes up to 1000; 3 for 3000, 1 beyond")
+    parser.add_argument("--json", type=Path, help="where to write all numbers")
+    wanted = parser.parse_args()
+    if not DATA.is_dir():
+        print(f"skipped: needs {DATA}, which is not here")
+        return 0
+    known = encoders()
+    results = []
+    for name in wanted.sets:
+        train, test = split(read_outcomes(DATA / f"{name}.jsonl.gz"))
+        tariff = Tariff.of(read_prices(DATA / f"{name}.prices.json", train.models), train)
+        print(f"\n{name}: {len(test)} test questions, {len(train.models)} models")
+        print("| encoder | predictor | outcomes | area | worst | 0.90 | 0.95 | 0.98 | 1.00 | Brier | ECE | fit s |")
+        print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+        for encoder_name, encoder in known.items():
+            vectors, test_vectors = encoder.encode(train.queries), encoder.encode(test.queries)
+            for size in sorted({min(size, len(train)) for size in wanted.sizes}):
+                found = defaultdict(list)
+                for draw in range(draws(size, wanted.draws)):
+                    chosen = np.random.default_rng(draw).choice(len(train), size, replace=False)
+                    for kind in wanted.kinds:
+                        found[kind].append(
+                            measure(kind, train.rows(chosen), vectors[chosen], test, test_vectors, tariff)
+                        )
+                for kind, runs in found.items():
+                    row = {"set": name, "encoder": encoder_name, "predictor": kind, "outcomes": size, "runs": runs}
+                    results.append(row)
+                    print(line(row, found.get("prior", runs)), flush=True)
+    if wanted.json:
+        wanted.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def draws(size: int, wanted: int) -> int:
+    """How many draws of this many rows are measured: large ones hardly differ, and take longer."""
+    return wanted if size <= 1000 else min(wanted, 3) if size <= 3000 else 1
+
+
+def line(row: dict, prior: list[dict]) -> str:
+    """One row of the table."""
+    runs = row["runs"]
+    mean = {key: float(np.mean([run[key] for run in runs])) for key in ("area", "brier", "ece", "fit_s")}
+    worst = min(run["area"] - before["area"] for run, before in zip(runs, prior, strict=True))
+    shares = [[run["cost_share"][at] for run in runs] for at in range(4)]
+    told = [f"{np.mean(s):.3f}" if all(v is not None for v in s) else f"never in {s.count(None)}" for s in shares]
+    return (
+        f"| {row['encoder']} | {row['predictor']} | {row['outcomes']} | {mean['area']:.4f} | {1000 * worst:+.1f} | "
+        + " | ".join(told)
+        + f" | {mean['brier']:.4f} | {mean['ece']:.3f} | {mean['fit_s']:.1f} |"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
