@@ -58,7 +58,10 @@ def told(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def test_log_shows_the_newest_first_and_filters(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_shows_the_newest_first_and_filters(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     asked = {
         (): ["d5", "d4", "d3", "d2", "d1"],
         ("--last", "2"): ["d5", "d4"],
