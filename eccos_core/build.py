@@ -128,8 +128,8 @@ def build_history(config: HistoryConfig, encoder: Encoder) -> HistoryStore:
     match config:
         case ChromaPersistentConfig(path=path, collection=collection):
             return history.ChromaHistory.persistent(path, name, dimensions, collection=collection)
-        case ChromaServerConfig(url=url, collection=collection):
-            return history.ChromaHistory.server(url, name, dimensions, collection=collection)
+        case ChromaServerConfig(url=url, collection=collection, headers=headers):
+            return history.ChromaHistory.server(url, name, dimensions, collection=collection, headers=headers)
         case InMemoryConfig(outcomes=outcomes):
             store = history.MemoryHistory(name, dimensions)
             if outcomes is not None:

@@ -76,9 +76,17 @@ class ChromaHistory:
         return cls(client, encoder, dimensions, collection=collection, place=place)
 
     @classmethod
-    def server(cls, url: str, encoder: str, dimensions: int, *, collection: str = "eccos") -> ChromaHistory:
-        """The history on a Chroma server. Raises `HistoryError` when it does not answer."""
-        client, place = client_of_server(url)
+    def server(
+        cls,
+        url: str,
+        encoder: str,
+        dimensions: int,
+        *,
+        collection: str = "eccos",
+        headers: Mapping[str, str] | None = None,
+    ) -> ChromaHistory:
+        """The history on a Chroma server, `headers` sent with every call. Raises `HistoryError` without an answer."""
+        client, place = client_of_server(url, headers)
         return cls(client, encoder, dimensions, collection=collection, place=place)
 
     @classmethod

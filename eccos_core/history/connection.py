@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -27,8 +27,11 @@ def client_in_folder(path: str | Path) -> tuple[Any, str]:
     return translated(place, lambda: chromadb.PersistentClient(str(path), settings=settings)), place
 
 
-def client_of_server(url: str) -> tuple[Any, str]:
-    """A client of a server, `http://host:port` or `https://...`, and its name for messages: never a password."""
+def client_of_server(url: str, headers: Mapping[str, str] | None = None) -> tuple[Any, str]:
+    """A client of a server, `http://host:port` or `https://...`, and its name for messages: never a password.
+
+    `headers` are sent with every call (a token, say) and never stand in a message.
+    """
     chromadb, settings = _chromadb()
     try:
         parts = urlsplit(url)
@@ -41,7 +44,10 @@ def client_of_server(url: str) -> tuple[Any, str]:
     port = port or (443 if secure else 8000)
     place = f"history server {parts.scheme}://{parts.hostname}:{port}"
     client = translated(
-        place, lambda: chromadb.HttpClient(host=parts.hostname, port=port, ssl=secure, settings=settings)
+        place,
+        lambda: chromadb.HttpClient(
+            host=parts.hostname, port=port, ssl=secure, headers=dict(headers or {}), settings=settings
+        ),
     )
     return client, place
 

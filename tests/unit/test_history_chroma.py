@@ -322,3 +322,30 @@ def test_kill_9_in_the_middle_of_ingestion_loses_nothing_acknowledged(tmp_path: 
     agree = np.isclose(found_now.similarity, expected.similarity, atol=1e-5)
     assert agree[:, 0].all()
     assert agree.mean() > 0.95, "HNSW is approximate among the many texts here that look alike"
+
+
+def test_headers_of_a_server_are_sent_with_every_call() -> None:
+    import http.server
+    import threading
+
+    from eccos_core.errors import HistoryError
+    from eccos_core.history import ChromaHistory
+
+    seen: list[str | None] = []
+
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("X-Chroma-Token"))
+            self.send_error(401)
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        with pytest.raises(HistoryError) as caught:
+            ChromaHistory.server(url, "encoder", 2, headers={"X-Chroma-Token": "s3cret"})
+        server.shutdown()
+    assert set(seen) == {"s3cret"}
+    assert "s3cret" not in str(caught.value)
