@@ -30,7 +30,7 @@ install: $(STAMP)  ## create .venv with everything in it (once; a second run doe
 demo: $(STAMP)  ## route real questions over four tiny local models, and show what it saved
 	@$(BIN)/eccos demo
 
-test: lint types layers unit examples  ## everything that CI checks
+test: lint types layers docs unit examples  ## everything that CI checks
 
 lint: $(STAMP)  ## ruff: style and formatting
 	$(BIN)/ruff check .
