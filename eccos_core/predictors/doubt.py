@@ -28,7 +28,8 @@ class Doubt:
         counts = known.sum(axis=0).astype(np.float64)
         off = np.where(known, table.quality - quality, 0.0)
         noise = ((off**2).sum(axis=0) + 0.25) / (counts + 1)
-        return cls(noise, quality.var(axis=0) + 0.25 / (counts + 1), counts)
+        spread = quality.var(axis=0) if len(quality) else np.zeros_like(noise)
+        return cls(noise, spread + 0.25 / (counts + 1), counts)
 
     def standard_error(self, support: FloatArray, familiarity: FloatArray) -> FloatArray:
         """(R, M) from the number of neighbours (R,) behind each forecast, and from how familiar (R,) it is.

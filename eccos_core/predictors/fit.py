@@ -57,8 +57,8 @@ def fit_predictor(
     of models with few outcomes or none. `learners`: base learners of your own instead of the kind's. The same input
     and seed give the same predictor. Everything that is tuned is tuned on folds of these rows.
 
-    Raises `InputError` for an unknown kind, shapes that do not fit, an empty table, or a model with neither outcomes
-    nor a prior.
+    An empty table, (0, D) vectors with it, gives the priors alone. Raises `InputError` for an unknown kind, shapes that
+    do not fit, or a model with neither outcomes nor a prior.
     """
     say = progress or (lambda _: None)
     chosen = _learners_of(kind) if learners is None else tuple(learners)
@@ -123,10 +123,6 @@ def _usable(table: OutcomeTable, vectors: Float32Array) -> tuple[OutcomeTable, F
     if (table.output_tokens[~np.isnan(table.output_tokens)] < 0).any():
         raise InputError("the table holds negative output tokens")
     useful: BoolArray = np.asarray(known.any(axis=1), dtype=np.bool_)
-    if not useful.any() and len(table):
-        raise InputError("the table holds no outcome at all: every quality is missing")
-    if not len(table):
-        raise InputError("the table has no questions; a predictor needs outcomes to learn from")
     return (table, vectors) if useful.all() else (table.rows(useful), vectors[useful])
 
 

@@ -12,7 +12,7 @@ from eccos_core.domain import Float32Array
 from eccos_core.errors import InputError, UnknownModelError
 from eccos_core.history import MemoryHistory
 from eccos_core.outcomes import outcomes_of
-from eccos_core.predictors import HistoryRetrieval, KernelRidge, ModelPrior, Retrieval, fit_predictor
+from eccos_core.predictors import LEARNERS, HistoryRetrieval, KernelRidge, ModelPrior, Retrieval, fit_predictor
 
 LEARNING = ("retrieval", "kernel", "linear", "clusters", "trained", "hybrid")
 
@@ -193,6 +193,19 @@ def test_progress_is_told(world: World) -> None:
     assert [line.split(",")[0] for line in told] == ["retrieval", "kernel", "linear", "clusters", "trained"]
 
 
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_without_any_outcome_the_priors_speak_alone(kind: str, world: World) -> None:
+    first, *others = world.table.models
+    priors = {first: ModelPrior(assumed_quality=0.6)} | {name: ModelPrior(assume_like=first) for name in others}
+    unknown = replace(world.table, quality=np.full(world.table.quality.shape, np.nan))
+    for table, vectors in ((world.table.rows(np.arange(0)), world.vectors[:0]), (unknown, world.vectors)):
+        forecast = fit_predictor(kind, table, vectors, priors=priors).predict(world.vectors[:3], np.full(3, 50.0))
+        np.testing.assert_allclose(forecast.quality, 0.6)
+        assert (forecast.quality_se > 0.3).all()
+        assert (forecast.familiarity == 0).all()
+        assert (forecast.output_tokens > 0).all()
+
+
 def test_what_cannot_be_learnt_from_is_refused(world: World) -> None:
     table, vectors = world.table, world.vectors
     with pytest.raises(InputError, match="did you mean 'hybrid'"):
@@ -203,9 +216,9 @@ def test_what_cannot_be_learnt_from_is_refused(world: World) -> None:
         fit_predictor("prior", table, vectors[:-1])
     with pytest.raises(InputError, match="NaN or infinity"):
         fit_predictor("prior", table, np.full_like(vectors, np.inf))
-    with pytest.raises(InputError, match="no questions"):
+    with pytest.raises(InputError, match="model 'small' has no outcome"):
         fit_predictor("prior", table.rows(np.empty(0, dtype=int)), vectors[:0])
-    with pytest.raises(InputError, match="no outcome at all"):
+    with pytest.raises(InputError, match="model 'small' has no outcome"):
         fit_predictor("prior", replace(table, quality=np.full(table.quality.shape, np.nan)), vectors)
     with pytest.raises(InputError, match="outside"):
         fit_predictor("prior", replace(table, quality=table.quality + 0.5), vectors)
