@@ -79,6 +79,21 @@ class HistoryStore(Protocol):
         ...
 
 
+class LivingHistory(HistoryStore, Protocol):
+    """A history that tells what came since, so that a predictor which looks into it need not read all of it again."""
+
+    def changes(self, since: int) -> tuple[int, IntArray]:
+        """(a number for now, the rows that this object wrote since `since`, an earlier such number or 0 for ever).
+
+        New rows are among them; rows written by another process are not. O(1) when nothing changed.
+        """
+        ...
+
+    def outcomes(self, rows: IntArray) -> OutcomeTable:
+        """The outcomes of the chosen rows of `table()`, in this order."""
+        ...
+
+
 @runtime_checkable
 class Predictor(Protocol):
     """Forecasts quality and tokens for every model of `models`."""

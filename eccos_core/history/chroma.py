@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from eccos_core.domain import Float32Array, Outcome, OutcomeTable
+from eccos_core.domain import Float32Array, IntArray, Outcome, OutcomeTable
 from eccos_core.errors import HistoryError, InputError
 from eccos_core.history.connection import (
     FORMAT,
@@ -65,6 +66,7 @@ class ChromaHistory:
         self._writing = threading.Lock()
         self._numbering = threading.Lock()
         self._numbers: dict[str, int] = {}
+        self._written = array("q")  # the row of every writing
         self._collection = self._asked(lambda: open_collection(client, collection, encoder, dimensions))
         self._check_identity(self._collection.metadata or {}, collection)
         self._number_new_records()
@@ -100,12 +102,12 @@ class ChromaHistory:
 
     def add(self, outcomes: Sequence[Outcome], vectors: Float32Array) -> int:
         """Add outcomes; see `HistoryStore.add`. What is as it was is not written again."""
-        array = check_vectors(vectors, len(outcomes), self.dimensions)
+        checked = check_vectors(vectors, len(outcomes), self.dimensions)
         arriving = rows_of(outcomes)
         new = 0
         with self._writing:
             for keys in _chunks(list(arriving), MOST_PER_CALL):
-                new += self._add_chunk({key: arriving[key] for key in keys}, array)
+                new += self._add_chunk({key: arriving[key] for key in keys}, checked)
         return new
 
     def nearest(self, vectors: Float32Array, k: int) -> Neighbours:
@@ -145,9 +147,28 @@ class ChromaHistory:
         with self._numbering:
             if any(key not in found for key in added_meanwhile):  # deleted by somebody: number afresh
                 self._numbers = {key: i for i, key in enumerate(key for key in self._numbers if key in found)}
+                self._written.extend(range(len(self._numbers)))
             keys = [key for key in self._numbers if key in found]
         vectors = np.array([found[key][1] for key in keys], dtype=np.float32).reshape(len(keys), self.dimensions)
         return table_from([found[key][0] for key in keys]), vectors
+
+    def changes(self, since: int) -> tuple[int, IntArray]:
+        """(a number for now, the rows that this object wrote since `since`); see `LivingHistory.changes`."""
+        with self._numbering:
+            return len(self._written), np.unique(np.array(self._written[since:], dtype=np.int64))
+
+    def outcomes(self, rows: IntArray) -> OutcomeTable:
+        """The outcomes of the chosen rows, in this order (0.3 ms for one, 0.07 ms a row for many)."""
+        with self._numbering:
+            keys = list(self._numbers)
+        wanted = [keys[row] for row in rows.tolist()]
+        found: dict[str, Row] = {}
+        for some in _chunks(wanted, MOST_PER_CALL):
+            page = self._get(ids=some, include=["metadatas"])
+            found |= {key: self._row(key, each) for key, each in zip(page["ids"], page["metadatas"], strict=True)}
+        if lost := [key for key in wanted if key not in found]:
+            raise HistoryError(f"{self._place}: record {lost[0]!r} was deleted by somebody; open the history again")
+        return table_from([found[key] for key in wanted])
 
     def close(self) -> None:
         """Give folder or connection back."""
@@ -175,6 +196,9 @@ class ChromaHistory:
             with self._numbering:
                 for key in fresh:
                     self._numbers.setdefault(key, len(self._numbers))
+        written = self._numbers_of([*changed, *fresh])
+        with self._numbering:
+            self._written.extend(written)
         return new
 
     # ----------------------------------------------------------------------------------------------------- numbering

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
 
-from eccos_core.domain import Float32Array, Outcome, OutcomeTable
+from eccos_core.domain import Float32Array, IntArray, Outcome, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.history.rows import Row, check_vectors, rows_of, table_from
 from eccos_core.protocols import Neighbours
@@ -27,23 +28,25 @@ class MemoryHistory:
         self._lock = threading.Lock()
         self._rows: list[Row] = []
         self._places: dict[str, int] = {}
+        self._written = array("q")  # the row of every writing
         self._vectors = np.empty((0, dimensions), dtype=np.float32)  # its first len(self._rows) rows are filled
 
     def add(self, outcomes: Sequence[Outcome], vectors: Float32Array) -> int:
         """Add outcomes; see `HistoryStore.add`."""
-        array = check_vectors(vectors, len(outcomes), self.dimensions)
+        checked = check_vectors(vectors, len(outcomes), self.dimensions)
         arriving = rows_of(outcomes)
         new = 0
         with self._lock:
             for key, (row, place) in arriving.items():
                 known = self._places.get(key)
                 if known is None:
-                    self._append(key, row, array[place])
+                    self._append(key, row, checked[place])
                     new += len(row.scores)
                 else:
                     new += len(row.scores.keys() - self._rows[known].scores.keys())
                     self._rows[known].scores.update(row.scores)
                     self._rows[known].labels.update(row.labels)
+                self._written.append(self._places[key])
         return new
 
     def nearest(self, vectors: Float32Array, k: int) -> Neighbours:
@@ -70,6 +73,16 @@ class MemoryHistory:
         """All outcomes and vectors, row by row. Rows are only ever appended: a row's index never changes."""
         with self._lock:
             return table_from(self._rows), self._vectors[: len(self._rows)].copy()
+
+    def changes(self, since: int) -> tuple[int, IntArray]:
+        """(a number for now, the rows written since `since`); see `LivingHistory.changes`."""
+        with self._lock:
+            return len(self._written), np.unique(np.array(self._written[since:], dtype=np.int64))
+
+    def outcomes(self, rows: IntArray) -> OutcomeTable:
+        """The outcomes of the chosen rows, in this order."""
+        with self._lock:
+            return table_from([self._rows[row] for row in rows.tolist()])
 
     def _append(self, key: str, row: Row, vector: Float32Array) -> None:
         place = len(self._rows)

@@ -1,43 +1,55 @@
-"""ECCOS-R over a living history: neighbours come from a `HistoryStore` (Chroma), so that new outcomes count at once.
+"""ECCOS-R over a living history: neighbours come from a history (Chroma), so that new outcomes count at once.
 
 What is tuned (how much to trust neighbours of which width, signal by signal) is tuned when it is made; which questions
-are the neighbours, and what models made of them, is asked of the store at every decision. `retrieval` and `hybrid` of
-`fit_predictor` keep a copy of the history instead: faster, and fixed until `eccos fit` runs again.
+are the neighbours is asked of the history at every decision, and what models made of them is kept and brought up to
+date, row by row, whenever the history changed. `retrieval` and `hybrid` of `fit_predictor` keep a copy of the history
+instead: faster, and fixed until `eccos fit` runs again.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eccos_core.domain import Float32Array, FloatArray, Forecast, OutcomeTable
+from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray, OutcomeTable
 from eccos_core.errors import InputError
-from eccos_core.predictors.calibration import fit_calibration
+from eccos_core.outcomes import with_models
+from eccos_core.predictors.calibration import Calibration, fit_calibration
 from eccos_core.predictors.doubt import Doubt
-from eccos_core.predictors.familiarity import fit_familiarity
-from eccos_core.predictors.length import fit_lengths
-from eccos_core.predictors.prior import ModelPrior, check_priors
+from eccos_core.predictors.familiarity import Familiarity, fit_familiarity
+from eccos_core.predictors.fit import LEAST_ROWS, fit_predictor
+from eccos_core.predictors.length import Lengths, fit_lengths
+from eccos_core.predictors.prior import ModelPrior
 from eccos_core.predictors.retrieval import NEIGHBOURHOODS, FittedRetrieval, scaled_neighbourhoods, support
-from eccos_core.predictors.space import NEAREST, Neighbourhood, blocks
-from eccos_core.predictors.stacking import fit_stack
+from eccos_core.predictors.space import NEAREST, Neighbourhood, blocks, nearest, squared_distances
+from eccos_core.predictors.stacked import StackedPredictor
+from eccos_core.predictors.stacking import Stack, fit_stack
 from eccos_core.predictors.targets import Signals, find_targets, values_under
-from eccos_core.protocols import HistoryStore
+from eccos_core.protocols import LivingHistory
+
+TUNED_ON = 4_000  # questions at most: more change nothing that is tuned
+TUNED_AGAIN_UNTIL = 1_000  # questions: a smaller history is tuned again whenever it has doubled (0.5 s at most)
+ROWS_AT_ONCE = 256
 
 
 class HistoryRetrieval:
     """A predictor (implements `Predictor`) that asks a history for neighbours by cosine similarity.
 
-    `models`: the pool, in the order of the forecast. `neighbourhoods`: (k, bandwidth) as in `Retrieval`. The history
-    must hold at least 2 questions of these models. Safe for several threads as far as the store is.
+    `models`: the pool, in the order of the forecast. `neighbourhoods`: (k, bandwidth) as in `Retrieval`. With fewer
+    than 10 questions that models of the pool answered, every forecast is the prior. Safe for several threads as far as
+    the history is.
 
-    Raises `InputError` for a history that is too small, or a model with neither outcomes nor a prior.
+    What this process adds counts for the next forecast, and so does every new question of other processes; another
+    process's new outcome of a known question counts after `refresh`. A history that has doubled is tuned again, until
+    it holds 1,000 questions. Raises `InputError` for a model with neither outcomes nor a prior.
     """
 
     def __init__(
         self,
-        history: HistoryStore,
+        history: LivingHistory,
         models: Sequence[str],
         *,
         priors: Mapping[str, ModelPrior] | None = None,
@@ -45,30 +57,10 @@ class HistoryRetrieval:
     ) -> None:
         self._history = history
         self._models = tuple(models)
+        self._priors = dict(priors or {})
+        self._neighbourhoods = tuple(neighbourhoods)
         self._lock = threading.Lock()
-        table, vectors = self._table()
-        known = ~np.isnan(table.quality).all(axis=1)
-        if int(known.sum()) < 2:
-            raise InputError(
-                f"the history holds {int(known.sum())} questions that models of this pool answered, at least 2 are "
-                "needed: collect some (`eccos collect`), or use the prior"
-            )
-        declared = dict(priors or {})
-        check_priors(table, declared)
-        targets = find_targets(table, declared)
-        self._signals: Signals = targets.signals
-        others = self._others(vectors)
-        settings, typical = scaled_neighbourhoods(others, neighbourhoods)
-        self._typical = typical
-        self._learnt = FittedRetrieval(settings, targets.values.astype(np.float32))
-        opinions = self._learnt.opinions(others)
-        self._stack = fit_stack(opinions[known], targets.values[known])
-        combined = self._stack.combine(opinions).astype(np.float64)
-        raw = self._signals.quality(combined)
-        self._calibration = fit_calibration(raw, table.quality)
-        self._lengths = fit_lengths(self._signals.log_tokens(combined), table.output_tokens)
-        self._doubt = Doubt.of(table, self._calibration.apply(raw))
-        self._familiarity = fit_familiarity(others, np.zeros(len(vectors)))
+        self._known = self._read()
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -76,71 +68,144 @@ class HistoryRetrieval:
         return self._models
 
     def refresh(self) -> None:
-        """Reads all outcomes again. New questions are noticed by themselves; new outcomes of known ones are not."""
-        table, _ = self._table()
-        values = values_under(self._signals, table).astype(np.float32)
+        """Reads the whole history again, and tunes again."""
         with self._lock:
-            self._learnt = FittedRetrieval(self._learnt.settings, values)
+            self._known = self._read()
 
     def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
         """vectors (R, D), input_tokens (R,), which neighbours know nothing of -> Forecast with R rows."""
         if np.shape(input_tokens) != (len(vectors),):
             raise InputError(f"input_tokens have shape {np.shape(input_tokens)}, must be ({len(vectors)},)")
-        near = self._near(vectors, NEAREST)
-        if near.rows.size and int(near.rows.max()) >= len(self._learnt.values):
-            self.refresh()
-        familiarity = self._familiarity.of(near, np.zeros(len(vectors)))
-        opinions = self._learnt.opinions(near)
-        signals = self._stack.combine(opinions).astype(np.float64) * familiarity[:, None]
-        logs = self._signals.log_tokens(signals)
-        tokens = self._lengths.mean(logs, self._signals.tokens(signals))
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        found = self._history.nearest(vectors, NEAREST)
+        squared = np.maximum(2.0 - 2.0 * found.similarity, 0.0).astype(np.float32)
+        near = Neighbourhood(np.asarray(found.indices, dtype=np.int64), squared)
+        known = self._up_to_date(int(near.rows.max(initial=-1)) + 1)
+        if known.tuned is None:
+            return known.prior.predict(vectors, np.asarray(input_tokens, dtype=np.float64))
+        return known.tuned.forecast(self._models, near, known.values)
+
+    def _up_to_date(self, rows: int) -> _Known:
+        """What is known, with everything written since, and at least this many rows of the history."""
+        with self._lock:
+            known = self._known
+            version, written = self._history.changes(known.version)
+            rows = max(rows, int(written.max(initial=-1)) + 1)
+            stale: IntArray = np.union1d(written, np.arange(len(known.values), rows))
+            if len(stale):
+                if known.tuned is None or known.tuned.rows * 2 <= rows <= 2 * TUNED_AGAIN_UNTIL:
+                    self._known = self._read()
+                else:
+                    fresh = with_models(self._history.outcomes(stale), self._models)
+                    self._known = replace(
+                        known, version=version, values=known.tuned.replaced(known.values, stale, fresh)
+                    )
+            return self._known
+
+    def _read(self) -> _Known:
+        """Everything, from the beginning."""
+        version, _ = self._history.changes(0)
+        table, vectors = self._history.table()
+        table = with_models(table, self._models)
+        prior = fit_predictor("prior", table, vectors, priors=self._priors)
+        answered = np.flatnonzero(~np.isnan(table.quality).all(axis=1))
+        if len(answered) < LEAST_ROWS:
+            return _Known(version, np.empty((len(table), 0), dtype=np.float32), prior, None)
+        targets = find_targets(table, self._priors)
+        values = targets.values.astype(np.float32)
+        rows = np.sort(np.random.default_rng(0).permutation(answered)[:TUNED_ON])
+        tuned = _Tuned.on(table, _others(vectors, rows), targets.signals, values, rows, self._neighbourhoods)
+        return _Known(version, values, prior, tuned)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """The history as of `version`: values (N, C), signals of its rows. `tuned` is None while it is too small."""
+
+    version: int
+    values: Float32Array
+    prior: StackedPredictor
+    tuned: _Tuned | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tuned:
+    """What neighbours are worth. `usual`: outcomes that say how models go together; rows: N when it was tuned."""
+
+    rows: int
+    usual: OutcomeTable
+    settings: FloatArray
+    typical: float
+    signals: Signals
+    stack: Stack
+    calibration: Calibration
+    lengths: Lengths
+    doubt: Doubt
+    familiarity: Familiarity
+
+    @classmethod
+    def on(
+        cls,
+        table: OutcomeTable,
+        others: Neighbourhood,
+        signals: Signals,
+        values: Float32Array,
+        rows: IntArray,
+        neighbourhoods: Sequence[tuple[int, float | None]],
+    ) -> _Tuned:
+        """From a table and its values (N, C); others: the neighbours of the chosen rows (K,)."""
+        settings, typical = scaled_neighbourhoods(others, neighbourhoods)
+        opinions = FittedRetrieval(settings, values).opinions(others)
+        usual = table.rows(rows)
+        stack = fit_stack(opinions, values[rows].astype(np.float64))
+        combined = stack.combine(opinions).astype(np.float64)
+        raw = signals.quality(combined)
+        calibration = fit_calibration(raw, usual.quality)
+        doubt = Doubt.of(usual, calibration.apply(raw))
+        return cls(
+            rows=len(table),
+            usual=usual,
+            settings=settings,
+            typical=typical,
+            signals=signals,
+            stack=stack,
+            calibration=calibration,
+            lengths=fit_lengths(signals.log_tokens(combined), usual.output_tokens),
+            doubt=replace(doubt, counts=(~np.isnan(table.quality)).sum(axis=0).astype(np.float64)),
+            familiarity=fit_familiarity(others, np.zeros(len(rows))),
+        )
+
+    def replaced(self, values: Float32Array, rows: IntArray, fresh: OutcomeTable) -> Float32Array:
+        """Values (N, C) with those of the given rows (K,), which may lie beyond N, taken from their outcomes."""
+        grown = np.zeros((max(len(values), int(rows.max()) + 1), values.shape[1]), dtype=np.float32)
+        grown[: len(values)] = values
+        grown[rows] = values_under(self.signals, fresh, self.usual)
+        return grown
+
+    def forecast(self, models: tuple[str, ...], near: Neighbourhood, values: Float32Array) -> Forecast:
+        """From the neighbours of R questions, and the values (N, C) of the history's rows."""
+        familiarity = self.familiarity.of(near, np.zeros(len(near.rows)))
+        opinions = FittedRetrieval(self.settings, values).opinions(near)
+        signals = self.stack.combine(opinions).astype(np.float64) * familiarity[:, None]
+        logs = self.signals.log_tokens(signals)
+        tokens = self.lengths.mean(logs, self.signals.tokens(signals))
         return Forecast(
-            models=self._models,
-            quality=self._calibration.apply(self._signals.quality(signals)),
-            quality_se=self._doubt.standard_error(support(near, self._typical), familiarity),
+            models=models,
+            quality=self.calibration.apply(self.signals.quality(signals)),
+            quality_se=self.doubt.standard_error(support(near, self.typical), familiarity),
             output_tokens=tokens,
-            output_tokens_high=self._lengths.high(logs, tokens),
+            output_tokens_high=self.lengths.high(logs, tokens),
             familiarity=familiarity,
         )
 
-    def _table(self) -> tuple[OutcomeTable, Float32Array]:
-        """All rows of the history, with the pool's columns: row i is what the store calls i."""
-        table, vectors = self._history.table()
-        place = {name: index for index, name in enumerate(table.models)}
 
-        def spread(values: FloatArray) -> FloatArray:
-            columns = [values[:, place[m]] if m in place else np.full(len(table), np.nan) for m in self._models]
-            return np.stack(columns, axis=1)
-
-        return (
-            OutcomeTable(
-                question_ids=table.question_ids,
-                queries=table.queries,
-                models=self._models,
-                quality=spread(table.quality),
-                input_tokens=spread(table.input_tokens),
-                output_tokens=spread(table.output_tokens),
-                labels=table.labels,
-            ),
-            vectors,
-        )
-
-    def _near(self, vectors: Float32Array, k: int) -> Neighbourhood:
-        found = self._history.nearest(np.ascontiguousarray(vectors, dtype=np.float32), k)
-        squared = np.maximum(2.0 - 2.0 * found.similarity, 0.0).astype(np.float32)
-        return Neighbourhood(np.asarray(found.indices, dtype=np.int64), squared)
-
-    def _others(self, vectors: Float32Array) -> Neighbourhood:
-        """The nearest other rows of each row of the history, as the store finds them."""
-        kept = min(NEAREST, len(vectors) - 1)
-        parts = []
-        for rows in blocks(len(vectors)):
-            near = self._near(vectors[rows], kept + 1)
-            own = near.rows == np.arange(rows.start, rows.stop)[:, None]
-            own[~own.any(axis=1), -1] = True  # an equal question may stand in a row's own place: drop the farthest
-            shape = (len(near.rows), near.rows.shape[1] - 1)
-            parts.append(Neighbourhood(near.rows[~own].reshape(shape), near.squared_distance[~own].reshape(shape)))
-        return Neighbourhood(
-            np.concatenate([part.rows for part in parts]),
-            np.concatenate([part.squared_distance for part in parts]),
-        )
+def _others(vectors: Float32Array, rows: IntArray) -> Neighbourhood:
+    """The nearest other rows of the chosen rows (K,) of vectors (N, D), exactly."""
+    parts = []
+    for some in blocks(len(rows), ROWS_AT_ONCE):
+        squared = squared_distances(vectors[rows[some]], vectors)
+        squared[np.arange(len(squared)), rows[some]] = np.inf
+        parts.append(nearest(squared, min(NEAREST, len(vectors) - 1)))
+    return Neighbourhood(
+        np.concatenate([part.rows for part in parts]), np.concatenate([part.squared_distance for part in parts])
+    )

@@ -116,18 +116,29 @@ def find_targets(table: OutcomeTable, priors: Mapping[str, ModelPrior], expected
     return Targets(signals, np.concatenate([quality @ axes.T, lengths, ratios / mean_ratio], axis=1))
 
 
-def values_under(signals: Signals, table: OutcomeTable) -> FloatArray:
-    """(N, C) values of known signals on a table of the same models, which may have grown; missing outcomes filled."""
+def values_under(signals: Signals, table: OutcomeTable, usual: OutcomeTable) -> FloatArray:
+    """(N, C) values of known signals on other outcomes of the same models; missing ones filled.
 
-    def gapless(residuals: FloatArray) -> FloatArray:
-        return fill(residuals, covariance(residuals, {}))
+    `usual`: outcomes that say how the models go together, where the table itself is too small to.
+    """
 
-    quality = gapless(table.quality - signals.mean_quality) @ signals.axes.T
+    def gapless(of_table: FloatArray, of_usual: FloatArray) -> FloatArray:
+        return fill(of_table, covariance(of_usual, {})) if np.isnan(of_table).any() else of_table
+
+    def quality(of: OutcomeTable) -> FloatArray:
+        return of.quality - signals.mean_quality
+
+    def logs(of: OutcomeTable) -> FloatArray:
+        return np.asarray(np.log1p(of.output_tokens) - signals.mean_log_tokens)
+
+    def ratio(of: OutcomeTable) -> FloatArray:
+        return np.minimum(of.output_tokens / signals.mean_tokens, MOST_RATIO) - 1.0
+
+    of_quality = gapless(quality(table), quality(usual)) @ signals.axes.T
     if not signals.counted:
-        return quality
-    logs = gapless(np.log1p(table.output_tokens) - signals.mean_log_tokens)
-    ratio = gapless(np.minimum(table.output_tokens / signals.mean_tokens, MOST_RATIO) - 1.0)
-    return np.concatenate([quality, logs, ratio], axis=1)
+        return of_quality
+    lengths = [gapless(of(table), of(usual)) for of in (logs, ratio)]
+    return np.concatenate([of_quality, *lengths], axis=1)
 
 
 def _assumed(table: OutcomeTable, priors: Mapping[str, ModelPrior]) -> dict[int, float]:

@@ -20,7 +20,7 @@ import pytest
 from eccos_core.domain import Float32Array, Outcome
 from eccos_core.errors import HistoryError, InputError
 from eccos_core.history import ChromaHistory, MemoryHistory
-from eccos_core.protocols import HistoryStore
+from eccos_core.protocols import HistoryStore, LivingHistory
 
 D = 8
 ENCODER = "test-encoder@1"
@@ -53,7 +53,7 @@ def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait(30)
 
 
-Maker = Callable[[], HistoryStore]
+Maker = Callable[[], LivingHistory]
 
 
 @pytest.fixture(
@@ -81,7 +81,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
 
 
 @pytest.fixture
-def store(make: Maker) -> HistoryStore:
+def store(make: Maker) -> LivingHistory:
     return make()
 
 
@@ -284,3 +284,28 @@ def test_stores_are_separate(make: Maker) -> None:
     first, second = make(), make()
     filled(first, 3)
     assert len(second.table()[0]) == 0
+
+
+def test_it_tells_which_rows_were_written_since(store: LivingHistory) -> None:
+    begin, nothing = store.changes(0)
+    assert nothing.tolist() == []
+    vectors = filled(store, 6)
+    now, rows = store.changes(begin)
+    assert rows.tolist() == [0, 1, 2, 3, 4, 5]
+    assert store.changes(now)[1].tolist() == []
+    store.add([outcome(2, "b", 0.5), outcome(4), outcome(7)], np.concatenate([vectors[[2, 4]], unit(1, seed=9)]))
+    rows = store.changes(now)[1]
+    assert {2, 6} <= set(rows.tolist()) <= {2, 4, 6}  # an outcome that was there may count as written
+    table, _ = store.table()
+    assert table.queries[6] == "What is 7?"
+
+
+def test_the_outcomes_of_some_rows_are_those_of_the_table(store: LivingHistory) -> None:
+    vectors = filled(store, 8)
+    store.add([outcome(3, "b", 0.25, output_tokens=7)], vectors[3:4])
+    some = store.outcomes(np.array([5, 3]))
+    assert some.queries == ("What is 5?", "What is 3?")
+    both = some.models.index("b")
+    assert (some.quality[1, both], some.output_tokens[1, both]) == (0.25, 7)
+    assert np.isnan(some.quality[0, both])
+    assert len(store.outcomes(np.empty(0, dtype=np.int64))) == 0

@@ -226,26 +226,54 @@ def test_what_cannot_be_learnt_from_is_refused(world: World) -> None:
         fit_predictor("prior", replace(table, output_tokens=-table.output_tokens), vectors)
 
 
+def add_all(history: MemoryHistory, world: World) -> None:
+    """All of a world's outcomes."""
+    place = {query: number for number, query in enumerate(world.table.queries)}
+    outcomes = list(outcomes_of(world.table))
+    history.add(outcomes, world.vectors[[place[outcome.query] for outcome in outcomes]])
+
+
 def test_a_living_history_counts_new_outcomes_at_once(world: World) -> None:
     history = MemoryHistory("test", DIMENSIONS)
     kept = world.rows(np.arange(200))
-    outcomes = list(outcomes_of(kept.table))
-    row = {query: number for number, query in enumerate(kept.table.queries)}
-    history.add(outcomes, kept.vectors[[row[outcome.query] for outcome in outcomes]])
+    add_all(history, kept)
     predictor = HistoryRetrieval(history, kept.table.models)
     question = kept.vectors[kept.topic == 1][:1]
     before = predictor.predict(question, np.array([50.0])).quality[0, 0]
     near = make_world(120, seed=77)
     good = near.table.rows(near.topic == 1)
     good = replace(good, quality=np.ones_like(good.quality), queries=tuple(f"new {q}" for q in good.queries))
-    fresh = list(outcomes_of(replace(good, question_ids=tuple(f"new {i}" for i in good.question_ids))))
-    place = {query: number for number, query in enumerate(good.queries)}
-    history.add(fresh, near.vectors[near.topic == 1][[place[outcome.query] for outcome in fresh]])
+    ids = tuple(f"new {i}" for i in good.question_ids)
+    add_all(history, replace(near.rows(np.flatnonzero(near.topic == 1)), table=replace(good, question_ids=ids)))
     after = predictor.predict(question, np.array([50.0])).quality[0, 0]
     assert before < CHANCE[1, 0] + 0.15
     assert after > before + 0.1
 
 
-def test_a_living_history_needs_two_questions() -> None:
-    with pytest.raises(InputError, match="at least 2"):
-        HistoryRetrieval(MemoryHistory("test", DIMENSIONS), ("small",))
+def test_another_outcome_of_a_known_question_counts_at_once(world: World) -> None:
+    history = MemoryHistory("test", DIMENSIONS)
+    kept = world.rows(np.arange(200))
+    add_all(history, kept)
+    predictor = HistoryRetrieval(history, kept.table.models)
+    question = kept.vectors[kept.topic == 1][:1]
+    before = predictor.predict(question, np.array([50.0])).quality[0, 0]
+    known = kept.rows(np.flatnonzero(kept.topic == 1))
+    add_all(history, replace(known, table=replace(known.table, quality=np.ones_like(known.table.quality))))
+    assert predictor.predict(question, np.array([50.0])).quality[0, 0] > before + 0.1
+
+
+def test_a_living_history_that_begins_empty_grows_from_its_priors(world: World) -> None:
+    history = MemoryHistory("test", DIMENSIONS)
+    names = world.table.models
+    with pytest.raises(InputError, match="model 'small' has no outcome"):
+        HistoryRetrieval(history, names)
+    predictor = HistoryRetrieval(history, names, priors={name: ModelPrior(assumed_quality=0.6) for name in names})
+    asked = world.vectors[:40]
+    first = predictor.predict(asked, np.full(40, 50.0))
+    np.testing.assert_allclose(first.quality, 0.6)
+    assert (first.familiarity == 0).all()
+    for start in range(0, 240, 3):
+        add_all(history, world.rows(np.arange(start, start + 3)))
+        forecast = predictor.predict(asked, np.full(40, 50.0))
+    assert forecast.familiarity.mean() > 0.8
+    assert np.abs(forecast.quality - world.chance[:40]).mean() < np.abs(first.quality - world.chance[:40]).mean() - 0.1
