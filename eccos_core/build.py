@@ -30,8 +30,10 @@ from eccos_core.ingesting import ingest
 from eccos_core.learning import (
     Known,
     Progress,
+    is_living,
     kind_of,
     learn,
+    living_retrieval,
     load_or_learn,
     remembering,
     same_lesson,
@@ -42,7 +44,7 @@ from eccos_core.pocket import pool_config_path
 from eccos_core.telemetry.base import SILENT, Telemetry
 
 if TYPE_CHECKING:
-    from eccos_core.protocols import Backend, Encoder, HistoryStore, Optimizer, Predictor, Workload
+    from eccos_core.protocols import Backend, Encoder, HistoryStore, LivingHistory, Optimizer, Predictor, Workload
     from eccos_core.records import Records
     from eccos_core.router import Router
     from eccos_core.streaming import StreamController
@@ -54,7 +56,7 @@ class Built:
 
     config: Config
     encoder: Encoder
-    history: HistoryStore
+    history: LivingHistory
     predictor: Predictor
     router: Router
 
@@ -82,6 +84,8 @@ def build(config: Config, before: Built | None = None, progress: Progress | None
     known = Known.of(history)
     if before is not None and before.history is history and same_lesson(before.config, config):
         predictor = before.predictor
+    elif is_living(config):
+        predictor = living_retrieval(config, history)
     else:
         predictor = load_or_learn(config, encoder, known, progress)
     router = assemble(config, encoder, predictor, known, history, before)
@@ -120,7 +124,7 @@ def _encoders_of(config: EncoderConfig) -> list[Encoder]:
             return [encoder for part in parts for encoder in _encoders_of(part)]
 
 
-def build_history(config: HistoryConfig, encoder: Encoder) -> HistoryStore:
+def build_history(config: HistoryConfig, encoder: Encoder) -> LivingHistory:
     """The history that `eccos.history` names; refused when it was made with another encoder."""
     from eccos_core import history
 
@@ -317,6 +321,11 @@ def fit_to_folder(
     from eccos_core import predictors
 
     say = progress or (lambda _: None)
+    if is_living(config):
+        raise InputError(
+            f"{config.path}: eccos.predictor is a living retrieval, which asks the history at every decision: there is "
+            "nothing to fit and nothing to write; route with it as it is, or leave out living: true"
+        )
     folder = out or config.predictor.artifact
     if folder is None:
         raise InputError(

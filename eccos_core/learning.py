@@ -29,7 +29,7 @@ from eccos_core.threads import one_thread
 
 if TYPE_CHECKING:
     from eccos_core.predictors import ModelPrior, StackedPredictor
-    from eccos_core.protocols import Encoder, HistoryStore, Predictor
+    from eccos_core.protocols import Encoder, HistoryStore, LivingHistory, Predictor
     from eccos_core.streaming import FloorTarget, RateTarget, StreamController
 
 Progress = Callable[[str], None]
@@ -81,11 +81,7 @@ def load_or_learn(config: Config, encoder: Encoder, known: Known, progress: Prog
     names = tuple(model.name for model in config.models)
     if config.predictor.artifact is not None:
         return predictors.load_predictor(config.predictor.artifact, encoder=encoder.name, models=names)
-    if not len(known.table) and not isinstance(config.predictor, PriorConfig):
-        raise InputError(
-            f"{config.path}: the history is empty, so nothing is known of the models; add outcomes with "
-            "`eccos ingest OUTCOMES`, or collect some with `eccos collect`"
-        )
+    _check_priors(config, known)
     folder = cache_folder() / "fitted" / _digest(config, encoder, known)
     if folder.is_dir():
         try:
@@ -95,6 +91,22 @@ def load_or_learn(config: Config, encoder: Encoder, known: Known, progress: Prog
     predictor = learn(config, known, progress)
     predictors.save_predictor(predictor, folder, encoder=encoder.name)
     return predictor
+
+
+def living_retrieval(config: Config, history: LivingHistory) -> Predictor:
+    """Retrieval that asks the history at every decision. Raises `InputError` for a model without outcomes and prior."""
+    from eccos_core.predictors import HistoryRetrieval
+
+    assert isinstance(config.predictor, RetrievalConfig)
+    names, given = tuple(model.name for model in config.models), _neighbourhood(config.predictor)
+    settings = {} if given is None else {"neighbourhoods": (given,)}
+    with one_thread():
+        return HistoryRetrieval(history, names, priors=_priors(config), **settings)
+
+
+def is_living(config: Config) -> bool:
+    """Whether the predictor is a retrieval that asks the history at every decision: nothing is learnt beforehand."""
+    return isinstance(config.predictor, RetrievalConfig) and config.predictor.living
 
 
 def same_lesson(before: Config, config: Config) -> bool:
@@ -115,10 +127,8 @@ def learn(config: Config, known: Known, progress: Progress | None = None) -> Sta
     from eccos_core import predictors
 
     learners = None
-    if isinstance(config.predictor, RetrievalConfig):
-        neighbours, bandwidth = config.predictor.neighbours, config.predictor.bandwidth
-        if neighbours is not None or bandwidth is not None:
-            learners = [predictors.Retrieval(((neighbours or USUAL_NEIGHBOURS, bandwidth),))]
+    if isinstance(config.predictor, RetrievalConfig) and (given := _neighbourhood(config.predictor)) is not None:
+        learners = [predictors.Retrieval((given,))]
     with one_thread():
         return predictors.fit_predictor(
             kind_of(config),
@@ -143,6 +153,24 @@ def kind_of(config: Config) -> str:
             return "trained"
         case HybridConfig():
             return "hybrid"
+
+
+def _neighbourhood(predictor: RetrievalConfig) -> tuple[int, float | None] | None:
+    """(k, bandwidth) where the configuration gives any of them."""
+    if predictor.neighbours is None and predictor.bandwidth is None:
+        return None
+    return predictor.neighbours or USUAL_NEIGHBOURS, predictor.bandwidth
+
+
+def _check_priors(config: Config, known: Known) -> None:
+    """Raises `InputError` where the history is empty, and some model has no prior that could stand alone."""
+    unknown = sorted({model.name for model in config.models} - set(_priors(config)))
+    if unknown and not len(known.table):
+        raise InputError(
+            f"{config.path}: the history is empty, so nothing is known of {', '.join(unknown)}; add outcomes with "
+            "`eccos ingest OUTCOMES`, collect some with `eccos collect`, or say what to expect in model_info, with "
+            "assume_like: OTHER-MODEL or assumed_quality: 0.0 to 1.0"
+        )
 
 
 def _priors(config: Config) -> Mapping[str, ModelPrior]:

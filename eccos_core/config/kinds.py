@@ -126,8 +126,12 @@ def read_predictor(ours: Section, folder: Path) -> PredictorConfig:
         case "prior":
             config = PriorConfig(artifact)
         case "retrieval":
-            neighbours = section.integer("neighbours", None)
-            config = RetrievalConfig(artifact, neighbours, section.number("bandwidth", None, above=True))
+            neighbours, bandwidth = section.integer("neighbours", None), section.number("bandwidth", None, above=True)
+            living = section.boolean("living", False)
+            if living and artifact is not None:
+                rule = "has no place beside living: true: a living retrieval reads the history itself; leave one out"
+                section.problems.add(section.at("artifact"), rule)
+            config = RetrievalConfig(artifact, neighbours, bandwidth, living)
         case "trained":
             method = section.choice("method", ("heads", "fine_tuned"), "heads")
             config = TrainedConfig(artifact, cast(Any, method))

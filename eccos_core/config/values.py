@@ -104,11 +104,15 @@ class PriorConfig:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalConfig:
-    """Kernel-weighted neighbours (ECCOS-R). What is None is chosen on held-out training folds."""
+    """Kernel-weighted neighbours (ECCOS-R). What is None is chosen on held-out training folds.
+
+    `living`: neighbours are asked of the history at every decision, so that a new outcome counts at once.
+    """
 
     artifact: Path | None = None
     neighbours: int | None = None
     bandwidth: float | None = None
+    living: bool = False
 
 
 @dataclass(frozen=True, slots=True)

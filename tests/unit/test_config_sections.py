@@ -83,6 +83,7 @@ def test_an_encoder_folder_is_seen_from_the_file(tmp_path: Path, monkeypatch: py
     [
         ("prior", configs.PriorConfig()),
         ("{kind: retrieval, neighbours: 16, bandwidth: 0.1}", configs.RetrievalConfig(None, 16, 0.1)),
+        ("{kind: retrieval, living: true}", configs.RetrievalConfig(living=True)),
         ("{kind: trained, method: fine_tuned}", configs.TrainedConfig(None, "fine_tuned")),
         ("{kind: hybrid}", configs.HybridConfig()),
     ],

@@ -1,0 +1,100 @@
+"""A pool without any outcome routes on what it was told to expect, and learns from its first labels."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eccos_core import Router
+from eccos_core.cli import app
+from eccos_core.cli.frame import DONE, YOUR_INPUT, run
+from eccos_core.config import load_config
+from eccos_core.errors import InputError
+from eccos_core.reloading import ReloadingRouter
+
+pytestmark = pytest.mark.timeout(300)
+
+MODEL = """
+- model_name: {name}
+  litellm_params: {{model: eccos-local/pocket-{name}}}
+  model_info: {{input_cost_per_token: {usd}, output_cost_per_token: {usd}{prior}}}
+"""
+KINDS = ("prior", "retrieval", "{kind: retrieval, living: true}", "trained", "hybrid")
+QUESTIONS = [f"What is {number} + {number}?" for number in range(30)]
+
+
+def write(folder: Path, predictor: str, small: str = ", assumed_quality: 0.5") -> Path:
+    """Two models; large is expected to be right in 9 of 10 questions, and medium is like it."""
+    pool = [("small", 1e-7, small), ("medium", 1e-6, ", assume_like: large"), ("large", 1e-5, ", assumed_quality: 0.9")]
+    file = folder / "eccos.yaml"
+    file.write_text(
+        "model_list:"
+        + "".join(MODEL.format(name=name, usd=usd, prior=prior) for name, usd, prior in pool)
+        + f"eccos:\n  encoder: static\n  predictor: {predictor}\n  history: {{path: history}}\n"
+        "  decision_log: off\n  policy: {usd_per_quality_point: 0.01}\n"
+    )
+    return file
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_history_routes_on_the_priors(kind: str, tmp_path: Path) -> None:
+    router = Router.from_yaml(write(tmp_path, kind))
+    prepared, decision = router.explain(QUESTIONS[0])
+    assert prepared.forecast.quality[0] == pytest.approx([0.5, 0.9, 0.9])
+    assert (prepared.forecast.quality_se > 0.3).all()
+    assert decision.model == "medium"  # as good as large, and cheaper
+    assert decision.familiarity == 0
+    assert "nothing in the history is like this request" in decision.reason
+    assert len(router.route(QUESTIONS)) == len(QUESTIONS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_of_which_nothing_is_known_is_named(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"small.*assumed_quality"):
+        Router.from_yaml(write(tmp_path, kind, small=""))
+
+
+def test_the_commands_work_on_the_first_day_and_fit_learns_when_labels_came(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(write(tmp_path, "hybrid"))
+    assert run(app, ["route", QUESTIONS[0], "-c", config, "--json"]) == DONE
+    assert told(capsys)["model"] == "medium"
+    assert run(app, ["ask", QUESTIONS[0], "-c", config, "--max-tokens", "4", "--json"]) == DONE
+    assert told(capsys)["model"] == "medium"
+    fit = ["fit", "-c", config, "--out", str(tmp_path / "fitted"), "--json"]
+    assert run(app, fit) == DONE
+    assert told(capsys)["questions"] == 0
+
+    file = write(tmp_path, "{kind: hybrid, artifact: fitted}")
+    router = Router.from_yaml(file)
+    for decision in router.route(QUESTIONS):
+        assert decision.model == "medium"
+        router.record(decision.id, 0.0)  # medium is not like large after all
+    router.records.history.close()  # type: ignore[union-attr]
+    assert run(app, fit) == DONE
+    assert told(capsys)["questions"] == len(QUESTIONS)
+    taught = Router.from_yaml(file)
+    forecast = taught.explain("What is 40 + 40?")[0].forecast
+    assert forecast.quality[0, 1] < 0.5 < 0.8 < forecast.quality[0, 2]
+    assert taught.decide("What is 41 + 41?").model == "large"
+
+    write(tmp_path, "hybrid", small="")
+    assert run(app, ["fit", "-c", config, "--out", str(tmp_path / "other"), "--json"]) == YOUR_INPUT
+    assert "'small' has no outcome" in told(capsys)["error"]["message"]
+
+
+def test_another_prior_is_in_use_after_a_hot_reload(tmp_path: Path) -> None:
+    file = write(tmp_path, "prior")
+    with ReloadingRouter(file) as router:
+        assert router.explain(QUESTIONS[0])[0].forecast.quality[0, 0] == pytest.approx(0.5)
+        write(tmp_path, "prior", small=", assumed_quality: 0.95")
+        assert router.reload(load_config(file))
+        prepared, decision = router.explain(QUESTIONS[0])
+        assert prepared.forecast.quality[0, 0] == pytest.approx(0.95)
+        assert decision.model == "small"
