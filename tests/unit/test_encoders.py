@@ -27,7 +27,7 @@ from eccos_core.encoders import (
 )
 from eccos_core.encoders.distillation import principal_axes, token_vectors
 from eccos_core.encoders.surface import FEATURES, surface_features
-from eccos_core.encoders.tokens import DistinctTokens, splits_ascii_like_bert
+from eccos_core.encoders.tokens import DistinctTokens, cuts_like_bert
 from eccos_core.errors import InputError
 
 
@@ -262,13 +262,18 @@ def test_principal_axes_keep_distances_and_put_the_widest_first() -> None:
 
 
 ascii_texts = st.text(st.sampled_from(string.printable + "\x00\x01\x1c\x7f"), max_size=60)
+# accents that combine with what stands before them, capitals with two lower cases, spaces that are none in ASCII, signs
+# without spaces around them
+foreign_texts = st.text(
+    st.sampled_from("aZ9 .-([\n\x1c\u0301\u0345ΣσςİıÅßжЖ中日\u200b\xa0\u2028\u3000、…€😀"), max_size=40
+)
 questions = st.lists(
     st.sampled_from(["What", "France", "paris", "3.14", "don't", "x_1", "[PAD]", "[UNK]", "ü", "##er"])
 )
 
 
 @settings(deadline=None, max_examples=300)
-@given(text=st.one_of(ascii_texts, st.text(max_size=30), questions.map(" ".join)))
+@given(text=st.one_of(ascii_texts, foreign_texts, st.text(max_size=30), questions.map(" ".join)))
 def test_remembered_words_give_the_tokens_that_the_tokenizer_gives(text: str) -> None:
     fast, tokenizer = _tokens()
     [found] = fast.of([text])
@@ -320,12 +325,12 @@ def test_only_a_lower_casing_bert_tokenizer_is_split_by_hand() -> None:
         "model": {"type": "WordPiece"},
         "added_tokens": [{"special": True}],
     }
-    assert splits_ascii_like_bert(bert)
-    assert not splits_ascii_like_bert(bert | {"normalizer": None})
-    assert not splits_ascii_like_bert(bert | {"normalizer": bert["normalizer"] | {"lowercase": False}})  # type: ignore[operator]
-    assert not splits_ascii_like_bert(bert | {"pre_tokenizer": {"type": "Metaspace"}})
-    assert not splits_ascii_like_bert(bert | {"model": {"type": "Unigram"}})
-    assert not splits_ascii_like_bert(bert | {"added_tokens": [{"special": False}]})
+    assert cuts_like_bert(bert)
+    assert not cuts_like_bert(bert | {"normalizer": None})
+    assert not cuts_like_bert(bert | {"normalizer": bert["normalizer"] | {"lowercase": False}})  # type: ignore[operator]
+    assert not cuts_like_bert(bert | {"pre_tokenizer": {"type": "Metaspace"}})
+    assert not cuts_like_bert(bert | {"model": {"type": "Unigram"}})
+    assert not cuts_like_bert(bert | {"added_tokens": [{"special": False}]})
 
 
 def test_another_kind_of_tokenizer_is_used_as_it_is() -> None:
