@@ -7,7 +7,8 @@ Values are checked once, where they are made, and trusted from there on.
 from __future__ import annotations
 
 import math
-import uuid
+import os
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -27,9 +28,16 @@ ConversationView: TypeAlias = Literal["last_user", "all_user", "everything"]
 OnInfeasible: TypeAlias = Literal["error", "best_effort"]
 
 
+# Seeded once by the operating system: asking it for every id gives up the interpreter's lock each time, and a busy
+# event loop waits to get it back. A generator of its own, so that `random.seed` repeats no id; a fork draws others.
+_ids = random.Random()  # noqa: S311 - ids are no secrets
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.seed)
+
+
 def new_id() -> str:
     """A fresh random identifier (32 hexadecimal digits)."""
-    return uuid.uuid4().hex
+    return f"{_ids.getrandbits(128):032x}"
 
 
 class Capability(StrEnum):
