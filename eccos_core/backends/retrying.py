@@ -77,13 +77,13 @@ class RetryingBackend:
         """See `Backend`. `Completion.attempts` counts the calls."""
         course = self._course()
         completion = self._retry(course, lambda: self.backend.complete(model, course.bounded(request)))
-        return replace(completion, attempts=course.attempts)
+        return course.signed(completion)
 
     async def acomplete(self, model: str, request: Request) -> Completion:
         """See `Backend`. `Completion.attempts` counts the calls."""
         course = self._course()
         completion = await self._aretry(course, lambda: self.backend.acomplete(model, course.bounded(request)))
-        return replace(completion, attempts=course.attempts)
+        return course.signed(completion)
 
     def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
         """See `Backend`. Once a piece has arrived, a failure is raised as it is."""
@@ -117,22 +117,38 @@ class RetryingBackend:
         return _Course(self._policy, self._draw)
 
     def _retry(self, course: _Course, call: Callable[[], Result]) -> Result:
+        """The first call, which nearly always is the only one, is made plainly; tenacity hears of it if it failed."""
+        try:
+            return course.begin(call)
+        except BackendError as error:
+            if not error.retryable:
+                raise
+            failed = [error]
         from tenacity import Retrying
 
-        def counted() -> Result:
-            course.attempts += 1
-            return call()
+        def again() -> Result:
+            if failed:
+                raise failed.pop()
+            return course.begin(call)
 
-        return Retrying(sleep=self._sleep, **course.rules())(counted)
+        return Retrying(sleep=self._sleep, **course.rules())(again)
 
     async def _aretry(self, course: _Course, call: Callable[[], Awaitable[Result]]) -> Result:
+        """The asynchronous twin of `_retry`."""
+        try:
+            return await course.begin(call)
+        except BackendError as error:
+            if not error.retryable:
+                raise
+            failed = [error]
         from tenacity import AsyncRetrying
 
-        async def counted() -> Result:
-            course.attempts += 1
-            return await call()
+        async def again() -> Result:
+            if failed:
+                raise failed.pop()
+            return await course.begin(call)
 
-        result: Result = await AsyncRetrying(sleep=self._asleep, **course.rules())(counted)
+        result: Result = await AsyncRetrying(sleep=self._asleep, **course.rules())(again)
         return result
 
 
@@ -143,6 +159,11 @@ class _Course:
         self._policy, self._draw = policy, draw
         self._ends = time.monotonic() + policy.deadline_s
         self.attempts = 0
+
+    def begin(self, call: Callable[[], Result]) -> Result:
+        """One more call."""
+        self.attempts += 1
+        return call()
 
     def rules(self) -> dict[str, Any]:
         """Arguments of tenacity's controllers."""
@@ -170,11 +191,15 @@ class _Course:
             return request
         return replace(request, parameters={**request.parameters, "timeout": timeout_s})
 
+    def signed(self, completion: Completion) -> Completion:
+        """The completion, with the number of calls."""
+        return completion if self.attempts == 1 else replace(completion, attempts=self.attempts)
+
     def counted(self, chunk: Chunk) -> Chunk:
         """The chunk, its completion with the number of calls."""
         if chunk.completion is None or self.attempts == 1:
             return chunk
-        return replace(chunk, completion=replace(chunk.completion, attempts=self.attempts))
+        return replace(chunk, completion=self.signed(chunk.completion))
 
     def _is_over(self, state: Any) -> bool:
         """Whether all attempts are used up, or the next one would begin after the deadline."""
