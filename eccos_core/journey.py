@@ -61,11 +61,15 @@ class Journey:
         """The model to call now."""
         return self._attempts.model
 
+    @property
+    def has_slot(self) -> bool:
+        """Whether a slot of the model to call now is held: then there is nothing to wait for."""
+        return self._held == self.model
+
     def hold(self) -> None:
-        """Holds a slot of the model to call now, unless it is held already. Raises `Overloaded`; never waits."""
-        if self._held != self.model:
-            self._slot.enter_context(self._workload.hold(self.model))
-            self._held = self.model
+        """Holds a slot of the model to call now. Raises `Overloaded`; never waits."""
+        self._slot.enter_context(self._workload.hold(self.model))
+        self._held = self.model
         self._called_at = time.perf_counter()
 
     def failed(self, error: BackendError | Overloaded) -> None:

@@ -212,7 +212,8 @@ class Router:
         with self._begun(asked, decision) as journey:
             while True:
                 try:
-                    self.workload.when_free(journey.hold, self._patience(asked))
+                    if not journey.has_slot:
+                        self.workload.when_free(journey.hold, self._patience(asked))
                     with closing(self.backend.stream(journey.model, asked)) as chunks:
                         for chunk in chunks:
                             yield journey.passed_on(chunk)
@@ -228,7 +229,8 @@ class Router:
         with await self._abegun(asked, decision) as journey:
             while True:
                 try:
-                    await self.workload.awhen_free(journey.hold, self._patience(asked))
+                    if not journey.has_slot:
+                        await self.workload.awhen_free(journey.hold, self._patience(asked))
                     async with aclosing(self.backend.astream(journey.model, asked)) as chunks:
                         async for chunk in chunks:
                             yield journey.passed_on(chunk)
@@ -352,7 +354,8 @@ class Router:
         with journey:
             while True:
                 try:
-                    self.workload.when_free(journey.hold, self._patience(journey.request))
+                    if not journey.has_slot:
+                        self.workload.when_free(journey.hold, self._patience(journey.request))
                     return journey.finished(self.backend.complete(journey.model, journey.request))
                 except (BackendError, Overloaded) as error:
                     journey.failed(error)
@@ -361,7 +364,8 @@ class Router:
         with journey:
             while True:
                 try:
-                    await self.workload.awhen_free(journey.hold, self._patience(journey.request))
+                    if not journey.has_slot:
+                        await self.workload.awhen_free(journey.hold, self._patience(journey.request))
                     return journey.finished(await self.backend.acomplete(journey.model, journey.request))
                 except (BackendError, Overloaded) as error:
                     journey.failed(error)

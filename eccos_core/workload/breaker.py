@@ -36,6 +36,11 @@ class CircuitBreaker:
         """Other settings from now on; where it stands stays as it is."""
         self._settings = settings
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether it is closed and the model is warm: it limits nothing."""
+        return self._opened_until is None and self._closed_at is None
+
     def state(self, now: float) -> BreakerState:
         """Where it stands."""
         if self._opened_until is None:

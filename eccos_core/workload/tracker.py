@@ -202,6 +202,8 @@ class _Load:
 
     def free(self, now: float) -> int:
         """How many more requests it can take."""
+        if self._rpm is None and self._tpm is None and self._breaker.is_calm:  # nearly always: only the cap can bind
+            return max(0, (self.model.max_concurrency or UNCAPPED) - self._in_flight)
         return max(0, min(left for left, _ in self._limits(now)))
 
     def refusal(self, now: float) -> Overloaded:

@@ -21,6 +21,7 @@ WATCH_S = 0.05  # how often the first in the line looks for slots that come with
 LONGEST_LINE = 10_000  # requests that may wait for a slot
 
 Held = TypeVar("Held")
+AnyWaiter = TypeVar("AnyWaiter", bound="_Waiter")
 
 
 class _Waiter:
@@ -109,10 +110,9 @@ class SlotLine:
         A `CircuitOpen` is raised at once: waiting for one certain model that is down helps nobody.
         """
         ends = time.monotonic() + deadline_s
-        waiter = _ThreadWaiter()
-        held = self._arrive(waiter, take, deadline_s)
-        if held is not None:
-            return held[0]
+        waiter = self._arrive(_ThreadWaiter, take, deadline_s)
+        if not isinstance(waiter, _Waiter):
+            return waiter[0]
         try:
             while True:
                 waiter.wait(self._pause_s(waiter, ends))
@@ -125,10 +125,9 @@ class SlotLine:
     async def awhen_free(self, take: Callable[[], Held], deadline_s: float) -> Held:
         """The asynchronous twin of `when_free`. `take` never awaits: choosing and holding stay one step."""
         ends = time.monotonic() + deadline_s
-        waiter = _TaskWaiter()
-        held = self._arrive(waiter, take, deadline_s)
-        if held is not None:
-            return held[0]
+        waiter = self._arrive(_TaskWaiter, take, deadline_s)
+        if not isinstance(waiter, _Waiter):
+            return waiter[0]
         try:
             while True:
                 await waiter.wait(self._pause_s(waiter, ends))
@@ -138,16 +137,19 @@ class SlotLine:
         finally:
             self._leave(waiter)
 
-    def _arrive(self, waiter: _Waiter, take: Callable[[], Held], deadline_s: float) -> tuple[Held] | None:
+    def _arrive(
+        self, new: Callable[[], AnyWaiter], take: Callable[[], Held], deadline_s: float
+    ) -> tuple[Held] | AnyWaiter:
         """Tries at once unless others are just being served; who got nothing is put into the line."""
         while True:
             with self._lock:
                 version = self._version
                 if self._trying is not None and deadline_s > 0:
                     self._refuse_when_full()
+                    waiter = new()
                     waiter.newcomer = True
                     self._newcomers.append(waiter)
-                    return None
+                    return waiter
             try:
                 return (take(),)
             except CircuitOpen:
@@ -158,9 +160,10 @@ class SlotLine:
             with self._lock:
                 if version == self._version:  # else a slot was given back meanwhile, which nobody in the line may see
                     self._refuse_when_full()
+                    waiter = new()
                     self._line.append(waiter)
                     self._rest()
-                    return None
+                    return waiter
 
     def _refuse_when_full(self) -> None:
         if len(self) >= self.longest:
@@ -252,8 +255,9 @@ class SlotLine:
         """Nobody can use what is free now. The first in the line watches."""
         while self._line and self._line[0].gone:
             self._line.popleft()
-        self._known_free = self._count_free()
         first = self._line[0] if self._line else None
+        if first is not None:
+            self._known_free = self._count_free()
         if first is not self._watching:
             self._watching = first
             if first is not None:
