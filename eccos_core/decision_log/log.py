@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import json
 import logging
-import queue
 import sqlite3
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import TypeAlias
 import numpy as np
 
 from eccos_core.decision_log.entries import Answered, Decided, LoggedDecision
+from eccos_core.decision_log.handover import Handover
 from eccos_core.errors import Attempt, UnknownDecisionError
 from eccos_core.text import text_key
 
@@ -62,7 +62,7 @@ class DecisionLog:
         self.keep_text = keep_text
         self.problem: str | None = None
         self.dropped = 0
-        self._waiting: queue.Queue[_Entry | threading.Event | None] = queue.Queue(MOST_WAITING)
+        self._handover: Handover[_Entry] = Handover(GROUP_S, GROUP_ROWS, MOST_WAITING)
         self._writer = threading.Thread(target=self._write_all, name="eccos-decision-log", daemon=True)
         self._writer.start()
         atexit.register(self.close)  # the writer is a daemon, so that it never keeps a process alive; nor loses its end
@@ -89,23 +89,18 @@ class DecisionLog:
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Waits until all that was handed over so far is on disk (or given up); False when that took too long."""
-        done = threading.Event()
-        self._waiting.put(done)
-        return done.wait(timeout_s)
+        return self._handover.wait_until_written(timeout_s)
 
     def close(self) -> None:
         """Writes what is left and ends the writer. A process that ends does so by itself."""
         atexit.unregister(self.close)
-        if self._writer.is_alive():
-            self._waiting.put(None)
-            self._writer.join()
+        self._handover.close()
+        self._writer.join()
 
     def _hand_over(self, entry: _Entry) -> None:
-        try:
-            self._waiting.put_nowait(entry)
-        except queue.Full:
+        if not self._handover.put(entry):
             self.dropped += 1
-            self._report("the disk does not keep up; decisions are being dropped")
+            self._report("decisions are being dropped: the disk does not keep up, or the log was closed")
 
     # ---------------------------------------------------------------- read
 
@@ -142,16 +137,15 @@ class DecisionLog:
 
     def _write_all(self) -> None:
         connection: sqlite3.Connection | None = None
-        ending = False
-        while not ending:
-            group, barriers, ending = self._next_group()
+        for group in self._handover.groups():
             try:
-                if group and connection is None:
-                    connection = self._connect()
-                if group and connection is not None:
-                    with connection:
-                        for entry in group:
-                            self._write(connection, entry)
+                connection = connection or self._connect()
+                with connection:
+                    odd = [error for entry in group if (error := self._written(connection, entry)) is not None]
+                if odd:
+                    self.dropped += len(odd)
+                    self._report(f"{self.path}: an entry that cannot be kept ({odd[0]}) was left out")
+                else:
                     self.problem = None
             except (sqlite3.Error, OSError) as error:
                 self.dropped += len(group)
@@ -159,31 +153,17 @@ class DecisionLog:
                 if connection is not None:
                     connection.close()
                     connection = None
-            for barrier in barriers:
-                barrier.set()
         if connection is not None:
             connection.close()
 
-    def _next_group(self) -> tuple[list[_Entry], list[threading.Event], bool]:
-        """What to commit next: all that arrives within GROUP_S, or until somebody waits for it."""
-        group: list[_Entry] = []
-        barriers: list[threading.Event] = []
-        item = self._waiting.get()
-        ends = time.monotonic() + GROUP_S
-        while True:
-            if item is None:
-                return group, barriers, True
-            if isinstance(item, threading.Event):
-                barriers.append(item)
-                ends = time.monotonic()
-            else:
-                group.append(item)
-            if len(group) >= GROUP_ROWS:
-                return group, barriers, False
-            try:
-                item = self._waiting.get(timeout=max(0.0, ends - time.monotonic()))
-            except queue.Empty:
-                return group, barriers, False
+    def _written(self, connection: sqlite3.Connection, entry: _Entry) -> Exception | None:
+        """Writes one entry; gives what is wrong with it when it is not the disk (a number too large, half a character),
+        which must not cost the others."""
+        try:
+            self._write(connection, entry)
+        except (ValueError, OverflowError, sqlite3.ProgrammingError, sqlite3.IntegrityError) as error:
+            return error
+        return None
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -241,7 +221,7 @@ def _decision_row(entry: Decided, *, keep_text: bool) -> tuple[object, ...]:
 
 
 def _attempts_json(attempts: tuple[Attempt, ...]) -> str:
-    return json.dumps([asdict(attempt) for attempt in attempts])
+    return json.dumps([asdict(attempt) for attempt in attempts]) if attempts else "[]"
 
 
 def _logged(row: sqlite3.Row) -> LoggedDecision:

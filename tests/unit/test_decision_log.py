@@ -131,6 +131,55 @@ def test_a_damaged_file_is_reported_and_writing_goes_on_once_it_is_mended(tmp_pa
     log.close()
 
 
+FULL_DISK = """
+import logging, resource, signal, sys
+sys.path.insert(0, {tests!r})
+from test_decision_log import answered, decided
+from eccos_core.decision_log import DecisionLog
+logging.basicConfig()
+log = DecisionLog({path!r})
+log.decided(decided("before"))
+assert log.flush()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))  # the disk is full
+for group in range(3):
+    log.decided(decided(f"lost {{group}}"))
+    assert log.flush()
+assert log.problem is not None and log.dropped == 3, (log.problem, log.dropped)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # there is room again
+log.decided(decided("after"))
+assert log.flush() and log.problem is None, log.problem
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
+def test_a_full_disk_is_reported_once_and_writing_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.sqlite"
+    script = FULL_DISK.format(tests=str(Path(__file__).parent), path=str(path))
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("decision log:") == 1
+    assert {entry.id for entry in DecisionLog(path).entries()} == {"before", "after"}
+
+
+def test_an_entry_that_cannot_be_kept_costs_no_other(log: DecisionLog) -> None:
+    log.decided(decided("d1"))
+    log.decided(decided("\ud800"))
+    log.answered(Answered("d1", Completion("yes", "small", 2**70, 3, 0.002, 0.5)))
+    log.decided(decided("d3"))
+    log.flush()
+    assert {entry.id for entry in log.entries()} == {"d1", "d3"}
+    assert log.dropped == 2
+    assert log.problem is not None
+
+
+def test_what_comes_after_the_end_is_counted_as_dropped(log: DecisionLog) -> None:
+    log.close()
+    log.decided(decided("too late"))
+    assert log.flush()
+    assert (log.dropped, log.get("too late")) == (1, None)
+
+
 def test_many_threads_lose_nothing(log: DecisionLog) -> None:
     def write(thread: int) -> None:
         for i in range(100):
