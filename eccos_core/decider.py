@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -27,13 +28,14 @@ from eccos_core.domain import (
 )
 from eccos_core.eligibility import eligible
 from eccos_core.errors import InfeasibleError, InputError, Overloaded, RoutingError
+from eccos_core.forecasting import encoded_beside, forecast
 from eccos_core.pricing import cost_usd, output_limit
 from eccos_core.protocols import Encoder, Optimizer, Predictor
 from eccos_core.reasons import decisions
 from eccos_core.sessions import Sessions
 from eccos_core.streaming import StreamController
 from eccos_core.telemetry.base import SILENT, Telemetry
-from eccos_core.text import conversation_text, count_tokens
+from eccos_core.text import conversation_text, count_tokens_each
 
 MOST_UNIONS = 1024  # sets of models that are looked at to tell how many waves a batch needs
 
@@ -135,20 +137,22 @@ class Decider:
         """Everything a decision needs. Raises `NoEligibleModelError` for a request that no model may answer."""
         started = time.perf_counter()
         texts = [conversation_text(request.messages, self._conversation) for request in requests]
-        tokens = [count_tokens(request.messages) for request in requests]
-        mask = eligible(requests, self.models, tokens)
-        input_tokens = np.asarray(tokens, dtype=np.float64)
         with self._telemetry.step("predict", requests):
-            vectors = self.encoder.encode(texts)
-            forecast = self.predictor.predict(vectors, input_tokens)
+            vectors, (input_tokens, mask) = encoded_beside(self.encoder, texts, partial(self._counted, requests))
+            expected = forecast(self.predictor, vectors, input_tokens)
         output_tokens = np.minimum(
-            forecast.output_tokens, output_limit(self.models, [request.parameters for request in requests])
+            expected.output_tokens, output_limit(self.models, [request.parameters for request in requests])
         )
         cached = self._sessions.cached_tokens(requests, self.models, input_tokens) if self._sessions else None
         cost = cost_usd(self.models, input_tokens, output_tokens, cached)
         if len(requests) == 1:
             self._prepare_s += SMOOTHING * (time.perf_counter() - started - self._prepare_s)
-        return Prepared(requests, texts, vectors, input_tokens, forecast, cost, mask, started)
+        return Prepared(requests, texts, vectors, input_tokens, expected, cost, mask, started)
+
+    def _counted(self, requests: Sequence[Request]) -> tuple[FloatArray, BoolArray]:
+        """((R,) input tokens, (R, M) who may answer what)."""
+        tokens = count_tokens_each([request.messages for request in requests])
+        return np.asarray(tokens, dtype=np.float64), eligible(requests, self.models, tokens)
 
     def problem(self, prepared: Prepared, policy: Policy, free_slots: IntArray) -> RoutingProblem:
         """The numbers that the optimizer sees."""
@@ -277,7 +281,8 @@ def _waves(allowed: BoolArray, free: IntArray) -> int:
     Hall's condition: for every set of models, the requests that may go nowhere else must fit into its slots, wave by
     wave. The sets that matter are unions of what single requests may use.
     """
-    kinds, counts = np.unique(allowed, axis=0, return_counts=True)
+    _, first, counts = np.unique(np.packbits(allowed, axis=1), axis=0, return_index=True, return_counts=True)
+    kinds = allowed[first]
     unions = np.zeros((1, allowed.shape[1]), dtype=np.bool_)
     for kind in kinds:
         unions = np.unique(np.vstack([unions, unions | kind]), axis=0)

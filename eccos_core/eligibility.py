@@ -78,19 +78,33 @@ def eligible(
     Raises `NoEligibleModelError`, with the reason per model, for a request that no model may answer, and
     `UnknownModelError` for an allow or deny list that names a model outside the pool.
     """
-    names = [model.name for model in models]
-    mask = np.ones((len(requests), len(models)), dtype=np.bool_)
-    for row, (request, tokens) in enumerate(zip(requests, input_tokens, strict=True)):
-        for name in (request.allow or frozenset()) | request.deny:
-            if name not in names:
-                raise UnknownModelError(name, names)
-        needs = needs_of(request, streaming=streaming)
-        reasons = {}
-        for column, model in enumerate(models):
-            reason = ruled_out(request, model, tokens, needs)
-            if reason is not None:
-                mask[row, column] = False
-                reasons[model.name] = reason
-        if not mask[row].any():
-            raise NoEligibleModelError(request.id, reasons)
+    windows = np.array([np.inf if model.context_window is None else model.context_window for model in models])
+    mask: BoolArray = np.asarray(input_tokens)[:, None] + 1 <= windows  # all that a plain request depends on
+    demanding = [row for row, request in enumerate(requests) if streaming or not _is_plain(request)]
+    for row in sorted({*demanding, *np.flatnonzero(~mask.any(axis=1)).tolist()}):
+        mask[row] = _row(requests[row], models, int(input_tokens[row]), streaming=streaming)
     return mask
+
+
+def _is_plain(request: Request) -> bool:
+    """Whether a request needs nothing of a model but room for its text."""
+    return not (
+        request.parameters
+        or request.needs
+        or request.deny
+        or request.required_tags
+        or request.allow is not None
+        or any(not isinstance(message.get("content"), str) for message in request.messages)
+    )
+
+
+def _row(request: Request, models: Sequence[Model], input_tokens: int, *, streaming: bool) -> list[bool]:
+    names = [model.name for model in models]
+    for name in (request.allow or frozenset()) | request.deny:
+        if name not in names:
+            raise UnknownModelError(name, names)
+    needs = needs_of(request, streaming=streaming)
+    reasons = {model.name: ruled_out(request, model, input_tokens, needs) for model in models}
+    if all(reason is not None for reason in reasons.values()):
+        raise NoEligibleModelError(request.id, {name: reason for name, reason in reasons.items() if reason is not None})
+    return [reasons[name] is None for name in names]

@@ -33,27 +33,26 @@ def decisions(
     Fallbacks are the other eligible models in the order of the same row's scores, so that a failure goes to the
     next best under the same policy.
     """
-    order = np.argsort(scores(forecast.quality, cost_usd, eligible, prices), axis=1, kind="stable")
-    candidates = eligible.sum(axis=1)
+    order = np.argsort(scores(forecast.quality, cost_usd, eligible, prices), axis=1, kind="stable").tolist()
+    candidates = eligible.sum(axis=1).tolist()
     # plain Python numbers: indexing arrays one element at a time is what would take the time here
     quality, errors, costs = forecast.quality.tolist(), forecast.quality_se.tolist(), cost_usd.tolist()
-    familiarity = forecast.familiarity.tolist()
+    familiarity, models = forecast.familiarity.tolist(), forecast.models
     made = []
-    for row, request in enumerate(requests):
-        best = int(chosen[row])
-        others = [int(column) for column in order[row, : candidates[row]] if column != best]
+    for row, (request, best) in enumerate(zip(requests, chosen.tolist(), strict=True)):
+        others = [column for column in order[row][: candidates[row]] if column != best]
         runner_up = others[0] if others else None
         made.append(
             Decision(
                 id=new_id(),
                 request_id=request.id,
-                model=forecast.models[best],
+                model=models[best],
                 quality=quality[row][best],
                 quality_se=errors[row][best],
                 cost_usd=costs[row][best],
-                runner_up=None if runner_up is None else forecast.models[runner_up],
-                reason=_reason(forecast.models, quality[row], costs[row], best, runner_up, familiarity[row]),
-                fallbacks=tuple(forecast.models[column] for column in others),
+                runner_up=None if runner_up is None else models[runner_up],
+                reason=_reason(models, quality[row], costs[row], best, runner_up, familiarity[row]),
+                fallbacks=tuple([models[column] for column in others]),
                 familiarity=familiarity[row],
                 floor_met=floor_met,
                 usd_per_quality=prices.quality,

@@ -1,9 +1,15 @@
-"""How many threads linear algebra gets."""
+"""How many threads work gets."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from eccos_core.encoders.model_folder import (
     model_folder,
 )
 from eccos_core.errors import InputError, MissingDependencyError
+from eccos_core.threads import cores
 
 BATCH = 16  # texts of similar length; larger batches win nothing on a CPU
 BATCH_ON_A_GPU = 128
@@ -110,7 +110,7 @@ class SentenceTransformerEncoder:
         """(texts in a batch, Python threads) for many texts."""
         if device != "cpu":
             return BATCH_ON_A_GPU, 1
-        return BATCH, max(1, _cores() // self._threads)
+        return BATCH, max(1, cores() // self._threads)
 
     def _forward(self, model: Any, texts: list[str]) -> Float32Array:
         import torch
@@ -185,7 +185,3 @@ def _torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -78,3 +78,25 @@ def test_when_nothing_is_left_every_model_says_why() -> None:
 def test_a_misspelt_model_in_an_allow_list_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(UnknownModelError, match="did you mean 'small'"):
         allowed(Request.of("hi", allow=frozenset({"smal"})))
+
+
+def test_among_many_each_request_has_the_models_that_it_has_alone() -> None:
+    asked = [
+        Request.of("plain"),
+        Request.of([PICTURE]),
+        Request.of("plain, too long for small"),
+        Request.of("hi", required_tags=frozenset({"eu"})),
+        Request.of("hi", parameters={"max_tokens": 500}),
+    ]
+    tokens = [10, 10, 100, 10, 10]
+    mask = eligible(asked, POOL, tokens)
+    for row, (request, count) in enumerate(zip(asked, tokens, strict=True)):
+        assert mask[row].tolist() == eligible([request], POOL, [count])[0].tolist()
+    assert mask[2].tolist() == [False, True, True]
+
+
+def test_a_plain_request_that_fits_nowhere_says_so_for_every_model() -> None:
+    with pytest.raises(NoEligibleModelError) as caught:
+        eligible([Request.of("short"), Request.of("long", id="r2")], (SMALL, TOOLS), [10, 5000])
+    assert "'r2'" in str(caught.value)
+    assert "context window of 100 tokens" in caught.value.reasons["small"]

@@ -6,9 +6,18 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eccos_core.domain import ConversationView
-from eccos_core.text import conversation_text, count_text_tokens, count_tokens, message_text, text_key
+from eccos_core.text import (
+    conversation_text,
+    count_text_tokens,
+    count_tokens,
+    count_tokens_each,
+    message_text,
+    text_key,
+)
 
 TALK = [
     {"role": "system", "content": "Be brief."},
@@ -95,6 +104,23 @@ def test_a_conversation_counts_its_messages_names_calls_tools_and_pictures() -> 
 def test_a_huge_text_is_counted_in_part_and_scaled() -> None:
     whole = "The quick brown fox jumps over the lazy dog. " * 20_000
     assert count_text_tokens(whole) == pytest.approx(20_000 * 10, rel=0.01)
+
+
+pieces = st.sampled_from(
+    [" ", "\n", "\n\n", "word", "don't", "123456", "\u0301", "ü中", "<|", "|>", "<|eccos: the next text|>", "\ud83d"]
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(pieces, max_size=6).map("".join), max_size=5))
+def test_many_conversations_are_counted_as_each_alone(texts: list[str]) -> None:
+    conversations = [[{"role": "user", "content": text}, *TALK[:2]] for text in texts]
+    assert count_tokens_each(conversations) == [count_tokens(messages) for messages in conversations]
+
+
+def test_a_huge_text_among_others_is_counted_as_it_is_alone() -> None:
+    talks = [[{"role": "user", "content": text}] for text in ("short", "long " * 50_000, "", "short again")]
+    assert count_tokens_each(talks) == [count_tokens(messages) for messages in talks]
 
 
 def test_counting_loads_neither_litellm_nor_the_network() -> None:

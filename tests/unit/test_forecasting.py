@@ -1,0 +1,68 @@
+"""Many requests at once: on all cores, and with the numbers that each has alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from eccos_core import forecasting
+from eccos_core.domain import Float32Array, FloatArray, Forecast
+from eccos_core.forecasting import MANY, ROWS_AT_ONCE, encoded_beside, forecast
+
+
+class Numbers:
+    """Encodes a text, which is a number, as it is; forecasts it as its vector and its tokens."""
+
+    name, dimensions, models = "numbers", 2, ("a", "b")
+
+    def __init__(self) -> None:
+        self.threads: set[str] = set()
+        self.encoded = 0
+
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        self.encoded += len(texts)
+        return np.array([[float(text), 1.0] for text in texts], dtype=np.float32)
+
+    def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
+        self.threads.add(threading.current_thread().name)
+        two = np.stack([vectors[:, 0].astype(float), input_tokens], axis=1)
+        return Forecast(self.models, two, two + 1, two + 2, two + 3, input_tokens)
+
+
+@pytest.fixture(params=[1, 2])
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(forecasting, "cores", lambda: request.param)
+    return int(request.param)
+
+
+@pytest.mark.parametrize("rows", [0, 1, MANY, 2 * ROWS_AT_ONCE + 3])
+def test_vectors_and_forecasts_stay_in_order(cores: int, rows: int) -> None:
+    parts = Numbers()
+    vectors, done = encoded_beside(parts, [str(row) for row in range(rows)], lambda: "done")
+    assert done == "done"
+    vectors = vectors.reshape(rows, 2)
+    assert vectors[:, 0].tolist() == list(range(rows))
+    found = forecast(parts, vectors, np.arange(rows) * 2.0)
+    assert found.models == ("a", "b")
+    assert found.quality[:, 0].tolist() == list(range(rows))
+    assert found.output_tokens_high[:, 1].tolist() == [2.0 * row + 3 for row in range(rows)]
+    assert found.familiarity.tolist() == [2.0 * row for row in range(rows)]
+    assert any("eccos-forecasting" in name for name in parts.threads) == (cores == 2 and rows > ROWS_AT_ONCE)
+
+
+@pytest.mark.usefixtures("cores")
+def test_what_cannot_be_routed_is_not_encoded_first() -> None:
+    parts = Numbers()
+
+    def refuse() -> None:
+        raise LookupError("no model may answer")
+
+    with pytest.raises(LookupError):
+        encoded_beside(parts, ["1"], refuse)
+    assert parts.encoded == 0
+    with pytest.raises(LookupError):
+        encoded_beside(parts, ["1"] * 20 * ROWS_AT_ONCE, refuse)
+    assert parts.encoded < 20 * ROWS_AT_ONCE
