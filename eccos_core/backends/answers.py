@@ -47,12 +47,14 @@ class Call:
     """One call that is under way: which model, by which deployment, since when (perf_counter seconds).
 
     `measured_usd_per_token`: what a token costs on a local model that is priced by the GPU-hour; None for others.
+    `litellm_knows_price`: whether LiteLLM's own sum counts; False where it knows the price from us alone.
     """
 
     model: Model
     deployment: DeploymentLike
     started: float
     measured_usd_per_token: Callable[[], float | None]
+    litellm_knows_price: bool = True
 
     def cost_usd(self, usage: Usage, litellm_cost_usd: float | None) -> float:
         """USD of the call: measured GPU time, else the price that the configuration gives, else LiteLLM's own sum
@@ -60,7 +62,7 @@ class Call:
         per_token = self.measured_usd_per_token()
         if per_token is not None:
             return (usage.input_tokens + usage.output_tokens) * per_token
-        if litellm_cost_usd and not self.priced_by_configuration():
+        if litellm_cost_usd and self.priced_by_litellm():
             return litellm_cost_usd
         model = self.model
         cached_price = _first(model.usd_per_cached_input_token, model.usd_per_input_token)
@@ -74,11 +76,12 @@ class Call:
             + usage.reasoning_tokens * reasoning_price
         )
 
-    def priced_by_configuration(self) -> bool:
-        """Whether the configuration gives this model's price, free of charge included."""
+    def priced_by_litellm(self) -> bool:
+        """Whether LiteLLM's sum is the price: not where the configuration gives one, free of charge included."""
         free = self.model.usd_per_input_token == 0 and self.model.usd_per_output_token == 0
         told = (self.deployment.parameters, self.deployment.model_info)
-        return free or any(mapping.get(key) is not None for mapping in told for key in PRICE_KEYS)
+        configured = any(mapping.get(key) is not None for mapping in told for key in PRICE_KEYS)
+        return self.litellm_knows_price and not free and not configured
 
     def malformed(self, what: str) -> BackendError:
         """The error of an answer that is not one."""
@@ -187,7 +190,7 @@ class StreamAssembly:
 
     def _litellm_cost(self) -> float | None:
         """LiteLLM's own sum for the assembled usage; None where its price map does not know the model."""
-        if self._call.priced_by_configuration() or self._usage is None:
+        if not self._call.priced_by_litellm() or self._usage is None:
             return None
         usage = Usage.of(self._usage)
         litellm = litellm_module()

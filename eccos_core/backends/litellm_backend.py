@@ -10,11 +10,13 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from eccos_core.backends.answers import PRICE_KEYS, Call, StreamAssembly
 from eccos_core.backends.deployments import DeploymentBalancer, DeploymentLike
 from eccos_core.backends.litellm_import import litellm_module
+from eccos_core.backends.price_map import tell_prices
 from eccos_core.backends.secrets import Scrubber
 from eccos_core.backends.translation import backend_error
 from eccos_core.domain import Chunk, Completion, Model, Request
@@ -59,6 +61,8 @@ class LiteLLMBackend:
         self._usd_per_gpu_hour = dict(usd_per_gpu_hour or {})
         self._timeout_s = timeout_s
         self._scrubber = Scrubber.for_parameters(way.parameters for ways in deployments.values() for way in ways)
+        self._deployments = [(way, self._models[name]) for name, ways in deployments.items() for way in ways]
+        self._priced_by_us: frozenset[str] = frozenset()  # LiteLLM's names of models that it knows from us
         self._litellm: Any = None
 
     def complete(self, model: str, request: Request) -> Completion:
@@ -121,6 +125,8 @@ class LiteLLMBackend:
                 from eccos_core.backends.local_provider import register_local_provider
 
                 register_local_provider()
+            ours = [(way.litellm_model, model) for way, model in self._deployments if _speaks_openai(litellm, way)]
+            self._priced_by_us = tell_prices(litellm, ours)
             self._litellm = litellm
         return self._litellm
 
@@ -132,7 +138,9 @@ class LiteLLMBackend:
             raise UnknownModelError(model, self._balancers)
         with balancer.choose() as deployment:
             try:
-                yield Call(self._models[model], deployment, time.perf_counter(), lambda: self.usd_per_token(model))
+                known = deployment.litellm_model not in self._priced_by_us
+                measured = partial(self.usd_per_token, model)
+                yield Call(self._models[model], deployment, time.perf_counter(), measured, litellm_knows_price=known)
             except BackendError:
                 raise
             except Exception as error:
@@ -157,7 +165,7 @@ class LiteLLMBackend:
         arguments = {name: value for name, value in deployment.parameters.items() if name not in NOT_FOR_THE_CALL}
         arguments |= {name: value for name, value in request.parameters.items() if name not in DECIDED_HERE}
         arguments.setdefault("timeout", self._timeout_s)
-        if self._speaks_openai(deployment):
+        if _speaks_openai(self._litellm, deployment):
             self._pass_everything_on(arguments, request)
         return {
             **arguments,
@@ -180,10 +188,6 @@ class LiteLLMBackend:
         if asked:
             arguments["allowed_openai_params"] = sorted(asked | set(arguments.get("allowed_openai_params") or ()))
 
-    def _speaks_openai(self, deployment: DeploymentLike) -> bool:
-        provider = deployment.parameters.get("custom_llm_provider") or deployment.litellm_model.partition("/")[0]
-        return provider in ("openai", "azure") or provider in self._litellm.openai_compatible_providers
-
 
 class _Closing:
     """Gives LiteLLM's synchronous stream the `close` that it lacks: its connection is closed with it."""
@@ -196,6 +200,11 @@ class _Closing:
         if stream is not None and hasattr(stream, "close"):
             with suppress(OSError, RuntimeError, ValueError):  # closed already, or by the other side
                 stream.close()
+
+
+def _speaks_openai(litellm: Any, deployment: DeploymentLike) -> bool:
+    provider = deployment.parameters.get("custom_llm_provider") or deployment.litellm_model.partition("/")[0]
+    return provider in ("openai", "azure") or provider in litellm.openai_compatible_providers
 
 
 def _streamed(request: Request) -> dict[str, Any]:

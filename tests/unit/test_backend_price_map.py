@@ -1,0 +1,58 @@
+"""LiteLLM is told the prices that it does not know, and its sum is never taken for them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from eccos_core.backends.answers import Call, Usage
+from eccos_core.backends.litellm_backend import LiteLLMBackend
+from eccos_core.backends.price_map import tell_prices
+from eccos_core.config.values import Deployment
+from eccos_core.domain import Model, Request
+
+litellm = pytest.importorskip("litellm")
+
+
+@pytest.fixture
+def name() -> str:
+    """A model that LiteLLM has never heard of."""
+    return f"openai/own-{uuid.uuid4().hex}"
+
+
+def test_an_unknown_model_gets_the_price_of_the_pool(name: str) -> None:
+    with pytest.raises(Exception, match="mapped"):
+        litellm.get_model_info(name)
+    assert tell_prices(litellm, [(name, Model("own", 1e-6, 4e-6))]) == {name}
+    known = litellm.get_model_info(name)
+    assert (known["input_cost_per_token"], known["output_cost_per_token"]) == (1e-6, 4e-6)
+
+
+def test_a_known_model_keeps_its_price() -> None:
+    before = dict(litellm.get_model_info("openai/gpt-4o-mini"))
+    assert tell_prices(litellm, [("openai/gpt-4o-mini", Model("mini", 1.0, 4.0))]) == frozenset()
+    assert dict(litellm.get_model_info("openai/gpt-4o-mini")) == before
+
+
+def test_each_pool_goes_by_its_own_price_whoever_told_litellm_last(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(**call: Any) -> Any:
+        return litellm.mock_completion(call["model"], call["messages"], mock_response="yes")
+
+    monkeypatch.setattr(litellm, "completion", answer)
+    costs = []
+    for price in (1e-6, 5e-6):
+        backend = LiteLLMBackend({"own": [Deployment(name, {"api_key": "none"})]}, [Model("own", price, price)])
+        completion = backend.complete("own", Request.of("is it so?"))
+        costs.append(completion.cost_usd / (completion.input_tokens + completion.output_tokens))
+    assert costs == pytest.approx([1e-6, 5e-6])
+
+
+def test_litellms_sum_counts_only_where_the_price_is_its_own(name: str) -> None:
+    def cost_usd(known: bool) -> float:
+        call = Call(Model("m", 1e-6, 1e-6), Deployment(name, {}), 0.0, lambda: None, litellm_knows_price=known)
+        return call.cost_usd(Usage(1, 1), litellm_cost_usd=0.5)
+
+    assert cost_usd(True) == 0.5
+    assert cost_usd(False) == pytest.approx(2e-6)
