@@ -1,15 +1,18 @@
-"""Streams: time of one decision, and whether floor and windows are kept in adversarial orders.
+"""Streams: time of one decision, and whether floor and windows are kept in adversarial orders, and at what cost.
 
 `python benchmarks/streaming.py` draws requests; `--data OUTCOMES --prices PRICES` replays real forecasts instead.
+`--levels seen 0 trend` compares what the floor is insured against (`FloorTarget.worst_ahead`).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ import numpy as np
 from eccos_core.domain import QualityFloor, RoutingProblem
 from eccos_core.optimizer import DualOptimizer
 from eccos_core.simulation.scenario import Forecasts
-from eccos_core.streaming import FloorTarget, StreamController, StreamPrices, offline_prices
+from eccos_core.streaming import FloorTarget, StreamController, offline_prices
 
 TARGET_MICROSECONDS = 50
 WINDOW = 500
@@ -52,9 +55,11 @@ def orders(quality: np.ndarray) -> dict[str, np.ndarray]:
     """Adversarial orders of the requests, by the best forecast quality."""
     generator = np.random.default_rng(0)
     easy_first = np.argsort(-quality.max(axis=1))
-    half = len(easy_first) // 2
+    half, eighth = len(easy_first) // 2, len(easy_first) // 8
     blocks = np.concatenate([generator.permutation(easy_first[:half]), generator.permutation(easy_first[half:])])
     eighths = [generator.permutation(part) for part in np.array_split(easy_first, 8)]
+    others = generator.permutation(easy_first[:-eighth])
+    bursts = np.array_split(generator.permutation(easy_first[-eighth:]), 4)
     return {
         "shuffled": generator.permutation(len(quality)),
         "easy to hard": easy_first,
@@ -62,61 +67,74 @@ def orders(quality: np.ndarray) -> dict[str, np.ndarray]:
         "easy block, hard block": blocks,
         "hard block, easy block": np.concatenate([blocks[half:], blocks[:half]]),
         "bursts of eighths": np.concatenate([eighths[i] for i in (0, 7, 1, 6, 2, 5, 3, 4)]),
+        "bursts of the hardest": np.concatenate(
+            [part for pair in zip(np.array_split(others, 4), bursts, strict=True) for part in pair]
+        ),
     }
 
 
-def without_strongest_from(quality: np.ndarray, from_request: int) -> Callable[[int], np.ndarray]:
-    """The model that is best on average goes down half way."""
-    everybody = np.ones(quality.shape[1], dtype=bool)
-    others = np.arange(quality.shape[1]) != quality.mean(axis=0).argmax()
-    return lambda request: others if request >= from_request else everybody
+def scenes(stream: Forecasts) -> Iterator[tuple[str, Forecasts, Callable[[int], np.ndarray]]]:
+    """(name, requests in order, which models are open at each of them): every order, and a pool that changes."""
+    everybody = np.ones(stream.quality.shape[1], dtype=bool)
+    strongest = stream.quality.mean(axis=0).argmax()
+    others = np.arange(len(everybody)) != strongest
+    by_order = {
+        name: Forecasts(stream.quality[rows], stream.cost_usd[rows]) for name, rows in orders(stream.quality).items()
+    }
+    for name, requests in by_order.items():
+        yield name, requests, lambda _: everybody
+    shuffled, half = by_order["shuffled"], len(stream.quality) // 2
+    yield "strongest model down half way", shuffled, lambda request: others if request >= half else everybody
+    yield "strongest model joins half way", shuffled, lambda request: everybody if request >= half else others
 
 
 def run(
-    floor: float, training: Forecasts, stream: Forecasts, open_models: Callable[[int], np.ndarray]
+    target: FloorTarget, training: Forecasts, stream: Forecasts, open_models: Callable[[int], np.ndarray]
 ) -> dict[str, float | int]:
     """One stream: cost, quality, windows under the floor less one point though the floor was attainable in them."""
     names = [str(j) for j in range(stream.quality.shape[1])]
-    target = FloorTarget(floor, window=WINDOW)
     prices = offline_prices(training.quality, training.cost_usd, target, DualOptimizer(), models=names)
-    controller = StreamController(target, StreamPrices(prices.quality))
-    chosen, best, cost, seconds, guarded = [], [], [], [], 0
-    for i, (quality, usd) in enumerate(zip(stream.quality, stream.cost_usd, strict=True)):
-        mask = open_models(i)
+    controller = StreamController(target, replace(prices, slots=None))  # (a pool without caps)
+    choices, seconds = [], []
+    masks = np.array([open_models(i) for i in range(len(stream.quality))])
+    for quality, usd, mask in zip(stream.quality, stream.cost_usd, masks, strict=True):
         start = time.perf_counter()
-        choice = controller.decide(quality, usd, mask)
+        choices.append(controller.decide(quality, usd, mask))
         seconds.append(time.perf_counter() - start)
-        chosen.append(choice.quality)
-        cost.append(choice.cost_usd)
-        best.append(quality[mask].max())
-        guarded += choice.guarded
+    cost = sum(choice.cost_usd for choice in choices)
+    chosen = np.array([choice.quality for choice in choices])
+    best = np.where(masks, stream.quality, 0.0).max(axis=1)
+    best_usd = stream.cost_usd[np.arange(len(best)), np.where(masks, stream.quality, -1.0).argmax(axis=1)].sum()
     flat = np.ones(WINDOW) / WINDOW
     window, reachable = np.convolve(chosen, flat, "valid"), np.convolve(best, flat, "valid")
-    attainable = reachable >= floor
-    short = np.where(attainable, floor - 0.01 - window, -1.0)
+    attainable = reachable >= target.alpha
+    short = np.where(attainable, target.alpha - 0.01 - window, -1.0)
     count = np.arange(1, len(chosen) + 1)
-    running = np.cumsum(chosen) / count
-    running_short = (running < floor - 0.01) & (np.cumsum(best) / count >= floor)
+    running, running_best = np.cumsum(chosen) / count, np.cumsum(best) / count
+    running_short = (running < target.alpha - 0.01) & (running_best >= target.alpha)
+    said = np.array([not choice.floor_met for choice in choices])[WINDOW - 1 :]
     batch = DualOptimizer().solve(
         RoutingProblem(
             stream.quality,
             stream.cost_usd,
-            np.ones(stream.quality.shape, dtype=bool),
+            masks,
             np.full(len(names), len(chosen), dtype=np.int64),
-            QualityFloor(floor, "best_effort"),
+            QualityFloor(target.alpha, "best_effort"),
             tuple(names),
         )
     )
     return {
         "decision_us": round(1e6 * statistics.median(seconds), 1),
-        "quality": round(float(np.mean(chosen)), 4),
-        "cost_over_batch": round(sum(cost) / batch.cost_usd, 2),
+        "quality": round(float(chosen.mean()), 4),
+        "cost_over_batch": round(cost / batch.cost_usd, 2),
+        "cost_over_best": round(cost / best_usd, 3),
         "attainable_windows": int(attainable.sum()),
         "windows_under": int((short > 0).sum()),
         "worst_under": round(max(float(short.max()), 0.0), 4),
         "running_under": int(running_short[WINDOW - 1 :].sum()),
         "most_regret_where_unattainable": round(float(np.where(attainable, 0.0, reachable - window).max()), 4),
-        "guarded_share": round(guarded / len(chosen), 3),
+        "unattainable_and_not_said": int((~attainable & ~said).sum()),
+        "guarded_share": round(sum(choice.guarded for choice in choices) / len(choices), 3),
     }
 
 
@@ -125,18 +143,14 @@ def main() -> None:
     parser.add_argument("--floors", type=float, nargs="*", default=[0.65, 0.7, 0.74])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--prices", type=Path)
+    parser.add_argument("--levels", nargs="*", default=["seen"], help="seen, trend, or a quality such as 0")
     chosen = parser.parse_args()
     training, stream = recorded(chosen.data, chosen.prices) if chosen.data else (drawn(4000, 1), drawn(4000, 2))
-    models = stream.quality.shape[1]
-    for floor in chosen.floors:
-        for name, rows in orders(stream.quality).items():
-            ordered = Forecasts(stream.quality[rows], stream.cost_usd[rows])
-            found = run(floor, training, ordered, lambda _: np.ones(models, dtype=bool))
-            print(json.dumps({"floor": floor, "order": name, **found}), flush=True)
-        rows = orders(stream.quality)["shuffled"]
-        ordered = Forecasts(stream.quality[rows], stream.cost_usd[rows])
-        found = run(floor, training, ordered, without_strongest_from(stream.quality, len(rows) // 2))
-        print(json.dumps({"floor": floor, "order": "strongest model down half way", **found}), flush=True)
+    for floor, level in itertools.product(chosen.floors, chosen.levels):
+        target = FloorTarget(floor, WINDOW, worst_ahead=level if level in ("seen", "trend") else float(level))
+        for name, requests, open_models in scenes(stream):
+            found = run(target, training, requests, open_models)
+            print(json.dumps({"floor": floor, "worst_ahead": level, "order": name, **found}), flush=True)
 
 
 if __name__ == "__main__":

@@ -233,7 +233,7 @@ def _stream_target(config: Config, policy: Policy) -> FloorTarget | RateTarget:
     if stream.usd_per_day is not None:
         return RateTarget(stream.usd_per_day, "day")
     if isinstance(policy, QualityFloor):
-        return FloorTarget(policy.alpha)
+        return FloorTarget(policy.alpha, worst_ahead=stream.worst_ahead)
     raise InputError(
         f"{config.path}: the policy is a budget, which a batch spends; say in eccos.stream what a stream may spend: "
         "usd_per_request, usd_per_hour or usd_per_day"

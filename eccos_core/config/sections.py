@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from eccos_core.config.entry import Surroundings
 from eccos_core.config.kinds import read_encoder, read_history, read_predictor
@@ -138,9 +138,23 @@ def _stream(ours: Section) -> StreamConfig:
         usd_per_request=section.number("usd_per_request", None, above=True),
         usd_per_hour=section.number("usd_per_hour", None, above=True),
         usd_per_day=section.number("usd_per_day", None, above=True),
+        worst_ahead=_worst_ahead(section),
     )
     section.close()
     return stream
+
+
+def _worst_ahead(section: Section) -> float | Literal["seen", "trend"]:
+    match section.raw("worst_ahead"):
+        case None:
+            return StreamConfig().worst_ahead
+        case "seen" | "trend" as known:
+            return cast(Literal["seen", "trend"], known)
+        case int() | float() as quality if not isinstance(quality, bool) and 0 <= quality <= 1:
+            return float(quality)
+        case _:
+            section.wrong("worst_ahead", "seen, trend or a quality between 0 and 1")
+            return StreamConfig().worst_ahead
 
 
 def _retries(ours: Section) -> RetryConfig:

@@ -1,12 +1,13 @@
 """One request at a time: argmin over models of cost - lambda * quality + mu, with lambda steered and limits guarded.
 
-Two layers. *Steering* moves the prices: lambda rises while the quality of the last window is under the floor and comes
-back while it is over, or falls while spending runs ahead of the budget rate; mu rises with occupancy, so that load
-spreads before a cap is hit. *Guarding* (see `guards`) narrows the models that the prices may choose from whenever a
-choice would break the floor of a window or the budget. Steering makes guarding rare; guarding makes promises.
+Two layers. *Steering* moves the prices: lambda rises while the last window, or what may still be lost against the best
+models (see `floor`), runs short, and comes back while there is plenty; or falls while spending runs ahead of the budget
+rate; mu rises with occupancy, so that load spreads before a cap is hit. *Guarding* narrows the models that the prices
+may choose from whenever a choice would break the floor of a window or the budget. Steering makes guarding rare;
+guarding makes promises.
 
-Lambda starts at its offline price and is never steered far below it: quality above the floor now is what pays for
-harder requests later, and nobody knows the order in which they come.
+Without insurance (`worst_ahead="trend"`) lambda is lowered only slowly: quality above the floor now is then all that
+pays for harder requests later.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ import numpy as np
 from eccos_core.domain import BoolArray, FloatArray, IntArray, Priced, RoutingProblem
 from eccos_core.errors import InfeasibleError, InputError, Overloaded, RoutingError
 from eccos_core.protocols import Optimizer
-from eccos_core.streaming.guards import FloorTarget, QualityAccount, RateTarget, SpendingAccount
+from eccos_core.streaming.floor import QualityAccount
+from eccos_core.streaming.guards import FloorTarget, RateTarget, SpendingAccount
 from eccos_core.streaming.prices import StreamPrices
 
-_GAIN = 1.0  # lambda is multiplied by e when the last window is `tolerance` under the floor
+_GAIN = 1.0  # lambda is multiplied by e when nothing more may be lost against the best
 _MOST_MOVED = 4.0  # log of the largest factor by which steering moves lambda
-_AIM = 0.5  # steering aims this share of the tolerance above the floor
-_LEARNING = 0.003  # per request: how fast a lasting shortfall (or its end) moves the log of lambda
+_AIM = 0.1  # steering keeps this share of what may be lost against the best in hand
+_AIM_MEAN = 0.5  # ... and aims this share of the tolerance above the floor
+_LEARNING = 0.001  # per request: how fast too little of it (or too much) moves the log of lambda for good
 _PATIENCE = 5_000  # requests over which a lasting surplus moves lambda by a factor e
 _SPREAD_FROM = 0.5  # occupancy from which a model's slots have a price
 _SPREAD_QUALITY = 0.05  # ... which rises to this much quality at full occupancy
@@ -38,8 +41,8 @@ _SPREAD_QUALITY = 0.05  # ... which rises to this much quality at full occupancy
 class StreamChoice:
     """The model chosen (its index), and why. usd_per_quality: lambda at that moment.
 
-    `guarded`: the prices alone would have chosen another. `floor_met` is False where the floor was not attainable; the
-    request then got its best open model, and `note` says so.
+    `guarded`: the prices alone would have chosen another. `floor_met` is False where the last window or the run so
+    far could not reach the floor, or fell under it by more than its tolerance; `note` says which, and by how much.
     """
 
     model: int
@@ -71,7 +74,7 @@ class StreamController:
         self._urgent = 0.0  # log of the factor on lambda: what the last requests ask for
         self._lasting = 0.0  # ... and what a lasting surplus allows
         self._slots = prices.slots
-        self.quality = QualityAccount(target) if isinstance(target, FloorTarget) else None
+        self.quality = QualityAccount(target, prices.best_quality) if isinstance(target, FloorTarget) else None
         self.spending = SpendingAccount(target, clock()) if isinstance(target, RateTarget) else None
 
     def follow(self, before: StreamController) -> None:
@@ -80,6 +83,9 @@ class StreamController:
         The two share their lock from now on, so that both may be used while one takes over from the other.
         """
         self._lock, self.quality, self.spending = before._lock, before.quality, before.spending
+        if self.quality is not None:
+            with self._lock:
+                self.quality.assume(self._start.best_quality)
 
     @property
     def usd_per_quality(self) -> float:
@@ -216,35 +222,26 @@ class StreamController:
         model = free_choice
         if quality[model] < need.quality:
             model = int(np.where(quality >= need.quality, value, np.inf).argmin())
-        choice = StreamChoice(
-            model,
-            float(quality[model]),
-            float(cost_usd[model]),
-            self.usd_per_quality,
-            model != free_choice,
-            need.attainable,
-            "" if need.attainable else self._missed(account),
-        )
-        account.add(choice.quality, best)
-        self._steer_by_quality(account)
-        return choice
+        usd_per_quality, reached = self.usd_per_quality, float(quality[model])
+        account.add(reached, best)
+        self._steer_by_quality(account, need.room)
+        unmet = account.unmet()
+        guarded = model != free_choice
+        return StreamChoice(model, reached, float(cost_usd[model]), usd_per_quality, guarded, not unmet, unmet)
 
-    def _missed(self, account: QualityAccount) -> str:
-        return (
-            f"the floor {account.target.alpha:.4g} is not attainable here with the models that are open: this request "
-            f"gets its best; the mean is {account.running_mean:.4f} so far, {account.window_mean():.4f} over the last "
-            f"{account.target.window}"
-        )
-
-    def _steer_by_quality(self, account: QualityAccount) -> None:
-        """Proportional and integral: lambda settles where the windows' mean stays a little above the floor."""
+    def _steer_by_quality(self, account: QualityAccount, room: float) -> None:
+        """Proportional and integral: lambda settles where the windows' mean stays a little above the floor, and some of
+        what may be lost against the best is kept in hand."""
         target = account.target
         if account.count < target.window // 10:
             return
-        under = (target.alpha + _AIM * target.tolerance - account.window_mean()) / target.tolerance
+        mean = account.window_mean()
+        under = max((_AIM - room) / _AIM, (target.alpha + _AIM_MEAN * target.tolerance - mean) / target.tolerance)
         self._urgent = min(max(_GAIN * under, 0.0), _MOST_MOVED)
         if under > 0:
             self._lasting = min(self._lasting + _LEARNING * min(under, 1.0), _MOST_MOVED)
+        elif target.worst_ahead != "trend":
+            self._lasting = max(self._lasting + _LEARNING * max(under, -1.0), -_MOST_MOVED)
         elif self._lasting > 0:
             self._lasting = max(self._lasting + _LEARNING * max(under, -1.0), 0.0)
         elif account.falling:  # what is saved now will be missed soon

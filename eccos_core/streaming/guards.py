@@ -1,8 +1,7 @@
-"""What a stream has promised, and the accounts that keep the promise whatever comes.
+"""What a stream may promise, and the account that keeps a budget rate whatever comes.
 
-Steering a price keeps a promise on average; an account keeps it request by request. A `QualityAccount` knows the least
-quality that the next answer must have so that neither the running mean nor any window falls under the floor; a
-`SpendingAccount` knows the most that it may cost. Both are O(1) per request.
+Steering a price keeps a promise on average; an account keeps it request by request. A `SpendingAccount` knows the most
+that the next answer may cost, in O(1); the account of a floor is in `floor`.
 """
 
 from __future__ import annotations
@@ -14,23 +13,21 @@ from typing import Literal
 from eccos_core.errors import InputError
 
 SECONDS = {"hour": 3600.0, "day": 86400.0}
-_HORIZONS = 10  # future windows that are looked at, evenly spaced over one window's length
-# Guarded is the floor less this share of the tolerance; the rest covers what the projection cannot know.
-_SPARE, _SPARE_FALLING = 0.5, 0.25
-# What the next requests can reach: the least of the means of the last n best qualities, each n with so many standard
-# errors to spare. The short ones see a sudden change at once, the long one a small change surely.
-_RECENT = ((10, 1.5), (20, 1.0), (50, 0.5), (100, 0.0))
-# How fast that falls: the steepest of the trends over these shares of a window, each less so many standard errors.
-_TRENDS = ((1.0, 1.5), (0.2, 2.5), (0.05, 3.0))
 
 
 @dataclass(frozen=True, slots=True)
 class FloorTarget:
-    """Mean predicted quality of `alpha` less at most `tolerance`: over the run, and over every `window` of requests."""
+    """Mean predicted quality of `alpha` less at most `tolerance`: over the run, and over every `window` of requests.
+
+    worst_ahead: against what this is insured, see `floor`. "seen": at any moment a stretch may begin that is as hard as
+    the hardest eighth of the history. A number: requests may come whose best models reach no more than that on average;
+    0 insures against everything. "trend": no insurance; what comes is projected from what came last.
+    """
 
     alpha: float
     window: int = 500
     tolerance: float = 0.01
+    worst_ahead: float | Literal["seen", "trend"] = "seen"
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
@@ -39,6 +36,9 @@ class FloorTarget:
             raise InputError(f"window is {self.window} requests, must be >= 2")
         if not 0 < self.tolerance < 1:
             raise InputError(f"tolerance is {self.tolerance}, must be between 0 and 1")
+        worst = self.worst_ahead
+        if worst not in ("seen", "trend") and not (isinstance(worst, (int, float)) and 0 <= worst <= 1):
+            raise InputError(f"worst_ahead is {worst!r}, must be seen, trend or a quality in [0, 1]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,109 +53,6 @@ class RateTarget:
             raise InputError(f"budget rate is {self.usd} USD per {self.per}, must be a finite number > 0")
         if self.per not in ("request", "hour", "day"):
             raise InputError(f"budget rate is per {self.per!r}, must be per request, hour or day")
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """The least quality that the next answer must have. `attainable` is False where even the best is not enough: the
-    best is what it gets then."""
-
-    quality: float
-    attainable: bool
-
-
-class QualityAccount:
-    """The floor, guarded. Looks one window ahead: what the next requests can reach is projected from the last ones.
-
-    Windows that will end later contain today's answer too. If the best attainable quality is falling, the last easy
-    requests must be answered better than the floor asks, or the windows that follow cannot be saved.
-    """
-
-    def __init__(self, target: FloorTarget) -> None:
-        self.target = target
-        self._size = target.window + 1
-        self._chosen = [0.0] * self._size  # totals after each of the last requests, in a ring
-        self._best = [0.0] * self._size
-        self._jumps = [0.0] * self._size  # (of the squares of the differences between neighbouring best qualities)
-        self._newest = 0.0
-        self.falling = False  # whether the attainable quality is surely falling, as of the last `need`
-        self._count = 0
-
-    @property
-    def count(self) -> int:
-        """Requests so far."""
-        return self._count
-
-    @property
-    def running_mean(self) -> float:
-        """Mean predicted quality since the start."""
-        return self._chosen[self._count % self._size] / max(self._count, 1)
-
-    def window_mean(self) -> float:
-        """Mean predicted quality of the last window (or of all, when there are fewer)."""
-        length = min(self._count, self.target.window)
-        return self._last(self._chosen, length) / max(length, 1)
-
-    def need(self, best: float) -> Need:
-        """What the next answer must reach, when the best open model reaches `best`."""
-        window = self.target.window
-        level, slope = self._projection(best)
-        self.falling = slope < 0
-        line = self.target.alpha - (_SPARE_FALLING if self.falling else _SPARE) * self.target.tolerance
-        attainable, needed = True, 0.0
-        if self._count >= window // 10:
-            needed = (self._count + 1) * line - self._chosen[self._count % self._size]
-            if needed > best:
-                attainable = False
-        for step in range(_HORIZONS):
-            ahead = step * window // _HORIZONS
-            past = window - ahead - 1  # of the window that ends `ahead` requests from now, this many are decided
-            if past > self._count:
-                continue
-            future = ahead * max(0.0, level + slope * (ahead + 1) / 2)
-            missing = window * line - self._last(self._chosen, past) - future
-            if missing > needed:
-                needed = missing
-                if missing > best and ahead == 0:
-                    attainable = False
-        return Need(min(needed, best), attainable)
-
-    def add(self, quality: float, best: float) -> None:
-        """Enter an answer of predicted `quality`; the best open model would have reached `best`."""
-        now = self._count % self._size
-        after = (now + 1) % self._size
-        jump = best - self._newest if self._count else 0.0
-        self._newest = best
-        self._chosen[after] = self._chosen[now] + quality
-        self._best[after] = self._best[now] + best
-        self._jumps[after] = self._jumps[now] + jump * jump
-        self._count += 1
-
-    def _last(self, totals: list[float], length: int) -> float:
-        return totals[self._count % self._size] - totals[(self._count - length) % self._size]
-
-    def _projection(self, best: float) -> tuple[float, float]:
-        """What the best quality of the next requests is likely to be: its level now, and how it falls per request.
-
-        The noise is taken from the jumps between neighbours, so that a trend is not mistaken for it.
-        """
-        length = min(self._count, self.target.window)
-        if length < _RECENT[0][0]:
-            return best, 0.0
-        noise = math.sqrt(self._last(self._jumps, length) / (2 * length))
-        level = min(
-            self._last(self._best, many) / many + spare * noise / math.sqrt(many)
-            for many, spare in _RECENT
-            if many <= length
-        )
-        slope = 0.0
-        for share, sure in _TRENDS:
-            half = int(share * self.target.window) // 2
-            if 2 <= half <= length // 2:
-                late, both = self._last(self._best, half), self._last(self._best, 2 * half)
-                fall = (2 * late - both) / half**2
-                slope = min(slope, fall + sure * noise * math.sqrt(2 / half) / half)
-        return level, slope
 
 
 class SpendingAccount:

@@ -326,6 +326,7 @@ def test_models_that_are_assumed_like_each_other_in_a_circle_are_a_problem(tmp_p
         ("workload: {queue_length: x}", "eccos.workload.queue_length", "is 'x', must be a whole number >= 0"),
         ("workload: {deadline_s: '5'}", "eccos.workload.deadline_s", "is '5', must be a number > 0"),
         ("stream: {window_ms: 51}", "eccos.stream.window_ms", "is 51, must be a number between 0 and 50"),
+        ("stream: {worst_ahead: best}", "eccos.stream.worst_ahead", "is 'best', must be seen, trend or a quality"),
         ("stream: {usd_per_hour: 1, usd_per_day: 2}", "eccos.stream", "give at most one budget rate"),
         ("retries: {attempts: 0}", "eccos.retries.attempts", "is 0, must be a whole number >= 1"),
         ("retries: {first_wait_s: 30}", "eccos.retries.first_wait_s", "must not be longer than longest_wait_s"),

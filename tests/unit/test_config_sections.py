@@ -148,3 +148,11 @@ def test_the_sample_with_every_setting_has_every_setting(tmp_path: Path) -> None
     assert sorted(written) == known
     page = (EXAMPLES.parents[1] / "docs" / "configuration.md").read_text()
     assert [key for key in known if f"| `{key}` |" not in page] == []
+
+
+@pytest.mark.parametrize(("written", "read"), [("trend", "trend"), ("seen", "seen"), ("0", 0.0), ("0.4", 0.4)])
+def test_how_hard_requests_a_stream_is_insured_against_is_a_word_or_a_quality(
+    tmp_path: Path, written: str, read: object
+) -> None:
+    assert load(tmp_path, f"stream: {{worst_ahead: {written}}}").stream.worst_ahead == read
+    assert load(tmp_path).stream.worst_ahead == "seen"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -37,12 +38,34 @@ def blocks(quality: np.ndarray) -> np.ndarray:
     return np.concatenate([generator.permutation(order[:half]), generator.permutation(order[half:])])
 
 
+def eighths(quality: np.ndarray) -> np.ndarray:
+    """Eighths from easiest to hardest in turn: the easiest, the hardest, the second easiest, ..."""
+    generator, parts = np.random.default_rng(1), np.array_split(by_difficulty(quality), 8)
+    return np.concatenate([generator.permutation(parts[i]) for i in (0, 7, 1, 6, 2, 5, 3, 4)])
+
+
+def hard_bursts(quality: np.ndarray) -> np.ndarray:
+    """Ordinary requests, and four times among them 125 of the hardest eighth."""
+    generator, order = np.random.default_rng(1), by_difficulty(quality)
+    eighth = len(order) // 8
+    ordinary = np.array_split(generator.permutation(order[:-eighth]), 4)
+    hardest = np.array_split(generator.permutation(order[-eighth:]), 4)
+    return np.concatenate([part for pair in zip(ordinary, hardest, strict=True) for part in pair])
+
+
 ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "as they come": lambda quality: np.arange(len(quality)),
     "easy to hard": by_difficulty,
     "hard to easy": lambda quality: by_difficulty(quality)[::-1],
     "an easy block, then a hard one": blocks,
     "a hard block, then an easy one": lambda quality: blocks(quality)[::-1],
+    "eighths in turn": eighths,
+    "bursts of hard ones": hard_bursts,
+}
+OPEN: dict[str, Callable[[int], np.ndarray]] = {
+    "the best model goes down half way": lambda i: np.array([True, True, True, i < 2000]),
+    "the pool grows half way": lambda i: np.ones(3 if i < 2000 else 4, dtype=bool),
+    "all but one go down for a while": lambda i: np.array([True] + [not 1500 <= i < 1800] * 3),
 }
 
 
@@ -52,6 +75,7 @@ class Run:
     best: np.ndarray
     cost: np.ndarray
     met: np.ndarray
+    notes: Sequence[str] = ()
 
     def windows(self, values: np.ndarray) -> np.ndarray:
         return np.convolve(values, np.ones(WINDOW) / WINDOW, "valid")
@@ -62,11 +86,12 @@ def run_floor(
     quality: np.ndarray,
     cost: np.ndarray,
     open_models: Callable[[int], np.ndarray] = lambda _: np.ones(4, dtype=bool),
+    worst_ahead: float | Literal["seen", "trend"] = "seen",
 ) -> Run:
-    target = FloorTarget(alpha, window=WINDOW)
+    target = FloorTarget(alpha, window=WINDOW, worst_ahead=worst_ahead)
     train = draw(4000, 99)
     prices = offline_prices(*train, target, DualOptimizer(), models=MODELS)
-    controller = StreamController(target, StreamPrices(prices.quality))  # (a pool without caps)
+    controller = StreamController(target, replace(prices, slots=None))  # (a pool without caps)
     rows, bests = [], []
     for i in range(len(quality)):
         mask = open_models(i)
@@ -79,49 +104,61 @@ def run_floor(
         np.array(bests),
         np.array([row.cost_usd for row in rows]),
         np.array([row.floor_met for row in rows]),
+        [row.note for row in rows],
     )
 
 
-def assert_floor_kept(run: Run, alpha: float, slack: float = 0.0) -> None:
-    """The issue's promise, in hindsight: wherever the best choices would have reached the floor, it is kept."""
+def assert_floor_kept(run: Run, alpha: float) -> None:
+    """The issue's promise, in hindsight: wherever the best choices would have reached the floor, it is kept; elsewhere
+    the best is, less a point, and it is said."""
     count = np.arange(1, len(run.chosen) + 1)
-    running, attainable = np.cumsum(run.chosen) / count, np.cumsum(run.best) / count >= alpha
-    assert (running[WINDOW:] >= alpha - 0.01 - slack)[attainable[WINDOW:]].all()
+    running, best = np.cumsum(run.chosen) / count, np.cumsum(run.best) / count
+    assert (running >= np.minimum(alpha, best) - 0.01)[WINDOW - 1 :].all()
     window, best = run.windows(run.chosen), run.windows(run.best)
-    assert (window >= alpha - 0.01 - slack)[best >= alpha].all()
-    far = best < alpha - 0.02  # where it is out of reach the window gets (almost) its best
-    assert (best - window)[far].max(initial=0.0) < 0.025
+    assert (window >= np.minimum(alpha, best) - 0.01).all()
+    assert not run.met[WINDOW - 1 :][best < alpha - 1e-6].any()
 
 
-@pytest.mark.parametrize("order", ["as they come", "easy to hard", "hard to easy"])
-@pytest.mark.parametrize("alpha", [0.65, 0.75, 0.8])
-def test_every_window_and_the_running_mean_keep_the_floor(alpha: float, order: str) -> None:
+@pytest.mark.parametrize("order", list(ORDERS))
+@pytest.mark.parametrize("alpha", [0.65, 0.7, 0.75, 0.8])
+def test_every_window_and_the_running_mean_keep_the_floor_in_any_order(alpha: float, order: str) -> None:
     quality, cost = draw(4000, 5)
     rows = ORDERS[order](quality)
     assert_floor_kept(run_floor(alpha, quality[rows], cost[rows]), alpha)
 
 
-@pytest.mark.parametrize("order", ["an easy block, then a hard one", "a hard block, then an easy one"])
-def test_a_sudden_change_costs_less_than_half_a_point_more(order: str) -> None:
-    """Nobody can know beforehand that a change comes: what was decided before it cannot be undone."""
-    quality, cost = draw(4000, 5)
+@pytest.mark.parametrize("change", list(OPEN))
+@pytest.mark.parametrize("alpha", [0.65, 0.75])
+def test_every_window_keeps_what_is_attainable_while_the_pool_changes(alpha: float, change: str) -> None:
+    assert_floor_kept(run_floor(alpha, *draw(4000, 5), OPEN[change]), alpha)
+
+
+@pytest.mark.parametrize("order", list(ORDERS))
+def test_nothing_known_of_the_requests_is_taken_for_the_worst(order: str) -> None:
+    quality, cost = draw(3000, 5)
     rows = ORDERS[order](quality)
-    assert_floor_kept(run_floor(0.7, quality[rows], cost[rows]), 0.7, slack=0.005)
+    assert_floor_kept(run_floor(0.7, quality[rows], cost[rows], worst_ahead=0.0), 0.7)
+    controller = StreamController(FloorTarget(0.7), StreamPrices(0.02))
+    chosen = [controller.decide(quality[i], cost[i], np.ones(4, dtype=bool)).quality for i in rows]
+    best = quality[rows].max(axis=1)
+    assert_floor_kept(Run(np.array(chosen), best, np.zeros(0), np.zeros(3000, dtype=bool)), 0.7)
+
+
+def test_insurance_costs_and_who_wants_none_pays_about_what_a_batch_costs() -> None:
+    quality, cost = draw(6000, 5)
+    usd = [run_floor(0.7, quality, cost, worst_ahead=level).cost.sum() for level in (0.0, "seen", 0.6, "trend")]
+    assert usd == sorted(usd, reverse=True)
+    assert usd[-1] < 0.5 * usd[1]
+    assert usd[0] < 0.8 * cost[np.arange(6000), quality.argmax(axis=1)].sum()
 
 
 def test_an_unhurried_stream_costs_about_as_much_as_a_batch_and_far_less_than_the_best_model() -> None:
     quality, cost = draw(6000, 5)
-    run = run_floor(0.75, quality, cost)
-    offline = offline_prices(quality, cost, FloorTarget(0.75), DualOptimizer(), models=MODELS)
+    run = run_floor(0.75, quality, cost, worst_ahead="trend")
+    offline = offline_prices(quality, cost, FloorTarget(0.75, worst_ahead="trend"), DualOptimizer(), models=MODELS)
     batch = (cost - offline.quality * quality).argmin(axis=1)
     assert run.cost.sum() < 1.3 * cost[np.arange(6000), batch].sum()
     assert run.cost.sum() < 0.4 * cost[:, 3].sum()
-
-
-def test_the_best_model_goes_down_half_way_and_what_is_attainable_is_kept() -> None:
-    quality, cost = draw(4000, 5)
-    run = run_floor(0.75, quality, cost, lambda i: np.array([True, True, True, i < 2000]))
-    assert_floor_kept(run, 0.75)
 
 
 def test_a_floor_that_is_lost_is_said_to_be_lost() -> None:
@@ -129,6 +166,7 @@ def test_a_floor_that_is_lost_is_said_to_be_lost() -> None:
     run = run_floor(0.8, quality, cost, lambda i: np.array([True, True, i < 1000, i < 1000]))
     assert run.met[600:1000].all()
     assert not run.met[2000:].any()
+    assert "not attainable" in run.notes[2000]
     assert (run.chosen == run.best)[2000:].all()
 
 
@@ -141,7 +179,7 @@ def test_a_pool_that_grows_uses_the_new_model() -> None:
 
 
 def test_an_easier_stream_than_the_training_set_lowers_the_price_in_time() -> None:
-    target = FloorTarget(0.7)
+    target = FloorTarget(0.7, worst_ahead="trend")
     start = offline_prices(*draw(4000, 99), target, DualOptimizer(), models=MODELS)
     controller = StreamController(target, start)
     quality, cost = draw(6000, 7, easier=1.0)
@@ -241,6 +279,7 @@ def test_a_busy_model_is_left_before_it_is_full() -> None:
         (lambda: FloorTarget(1.5), r"quality floor is 1\.5"),
         (lambda: FloorTarget(float("nan")), "quality floor is nan"),
         (lambda: FloorTarget(0.5, window=1), "window is 1"),
+        (lambda: FloorTarget(0.5, worst_ahead=1.5), r"worst_ahead is 1\.5, must be seen, trend or a quality in"),
         (lambda: RateTarget(0.0), r"budget rate is 0\.0 USD per request, must be a finite number > 0"),
         (lambda: RateTarget(float("inf")), "budget rate is inf"),
         (lambda: RateTarget(1.0, "week"), "per 'week'"),
