@@ -17,12 +17,15 @@ import json
 import random
 import statistics
 import sys
+import tempfile
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -31,6 +34,7 @@ from eccos_core.backends import LiteLLMBackend, RetryingBackend, RetryPolicy
 from eccos_core.backends.litellm_import import litellm_module
 from eccos_core.config.values import Deployment
 from eccos_core.decider import Decider
+from eccos_core.decision_log import DecisionLog
 from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, Priced, Request
 from eccos_core.encoders import StaticEncoder
 from eccos_core.errors import EccosError
@@ -41,6 +45,13 @@ from eccos_core.testing import Faults, ModelServer
 from eccos_core.workload import WorkloadTracker
 
 CAPS = {"small": 64, "medium": 32, "large": 16, "huge": 8}
+KNOWN = {  # models that LiteLLM has prices for
+    "small": "openai/gpt-4o-mini",
+    "medium": "openai/gpt-4.1-mini",
+    "large": "openai/gpt-4.1",
+    "huge": "openai/gpt-4o",
+}
+PLAIN, PLAIN_OWN = "plain litellm.acompletion", "plain, own model name"
 REQUESTS = 2_000
 LATENCY_S = 0.05
 SEED = 11
@@ -75,15 +86,13 @@ def pool() -> list[Model]:
     ]
 
 
-def make_router(server: ModelServer, encoder: StaticEncoder, remembered: int = 100_000) -> Router:
-    models = pool()
-    ways = {m.name: [Deployment(f"openai/{m.name}", {"api_base": server.url, "api_key": KEY})] for m in models}
+def make_router(server: ModelServer, encoder: StaticEncoder, names: Mapping[str, str] | None = None) -> Router:
+    """A router over four models of the server; `names`: what LiteLLM calls them, else names of their own."""
+    models, way = pool(), {"api_base": server.url, "api_key": KEY}
+    ways = {m.name: [Deployment((names or {}).get(m.name, f"openai/{m.name}"), way)] for m in models}
     backend = RetryingBackend(LiteLLMBackend(ways, models), RetryPolicy(attempts=3, first_wait_s=0.05, deadline_s=60))
     decider = Decider(models, encoder, FixedPredictor(encoder.dimensions), DualOptimizer(), steering={"": 1e-3})
-    records = Records(remembered=remembered)
-    return Router(
-        decider, backend, WorkloadTracker(models), Priced(1e-5), records=records, max_attempts=3, deadline_s=300
-    )
+    return Router(decider, backend, WorkloadTracker(models), Priced(1e-5), max_attempts=3, deadline_s=300)
 
 
 def question(number: int) -> str:
@@ -110,48 +119,62 @@ async def timed(calls: Sequence[Callable[[], Awaitable[Any]]], concurrency: int)
     return seconds, time.perf_counter() - started
 
 
-async def overhead(encoder: StaticEncoder, calls: int, rounds: int = 3) -> dict[str, Any]:
+async def overhead(encoder: StaticEncoder, calls: int, rounds: int, folder: Path) -> dict[str, Any]:
+    """Each contender calls one server through one LiteLLM, with one and the same client session, in turns. Models of
+    both kinds: those that LiteLLM has prices for (stricter), and a name of one's own, as a self-hosted model has."""
     litellm = litellm_module()
     with ModelServer() as server:
-        router = make_router(server, encoder)
-        plain = {"model": "openai/small", "api_base": server.url, "api_key": KEY, "max_retries": 0}
-        their_router = litellm.Router(
-            model_list=[{"model_name": "small", "litellm_params": {**plain}}], num_retries=0, set_verbose=False
-        )
-        backend = router.backend
+        router, logging_router = make_router(server, encoder, KNOWN), make_router(server, encoder, KNOWN)
+        logging_router.records = Records(log=DecisionLog(folder / "decisions.sqlite"))
+        own_router = make_router(server, encoder)
+        plain = {"api_base": server.url, "api_key": KEY, "max_retries": 0}
+        entry = {"model_name": "small", "litellm_params": {"model": KNOWN["small"], **plain}}
+        their_router = litellm.Router(model_list=[entry], num_retries=0, set_verbose=False)
 
-        def messages(i: int) -> list[dict[str, str]]:
-            return [{"role": "user", "content": question(i)}]
+        def plainly(model: str, number: int) -> Awaitable[Any]:
+            return litellm.acompletion(model=model, messages=[{"role": "user", "content": question(number)}], **plain)
+
+        def theirs(number: int) -> Awaitable[Any]:
+            return their_router.acompletion(model="small", messages=[{"role": "user", "content": question(number)}])
 
         contenders: dict[str, Callable[[int], Awaitable[Any]]] = {
-            "plain litellm.acompletion": lambda i: litellm.acompletion(messages=messages(i), **plain),
-            "our backend alone": lambda i: backend.acomplete("small", Request.of(question(i))),
+            PLAIN: lambda i: plainly(KNOWN["small"], i),
+            "our backend alone": lambda i: router.backend.acomplete("small", Request.of(question(i))),
             "eccos": lambda i: router.acomplete(question(i)),
-            "litellm.Router": lambda i: their_router.acompletion(model="small", messages=messages(i)),
+            "eccos with its decision log": lambda i: logging_router.acomplete(question(i)),
+            "litellm.Router": theirs,
+            PLAIN_OWN: lambda i: plainly("openai/never-heard-of", i),
+            "eccos, own model names": lambda i: own_router.acomplete(question(i)),
         }
-        found: dict[str, Any] = {name: {"median_ms": [], "cpu_ms": [], "per_second": []} for name in contenders}
+        found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in contenders}
         for call in contenders.values():  # warm up connections and caches
-            await timed([lambda i=i, call=call: call(i) for i in range(20)], 4)
-        for _ in range(rounds):  # interleaved, so that a busy machine hits all of them
+            await timed([partial(call, i) for i in range(60)], 4)
+        for _ in range(rounds):  # in turns, so that a busy machine hits all of them
             for name, call in contenders.items():
-                gc.collect()
-                busy_s = time.process_time()
-                seconds, _ = await timed([lambda i=i, call=call: call(i) for i in range(calls)], 1)
-                found[name]["cpu_ms"].append(1e3 * (time.process_time() - busy_s) / calls)
-                found[name]["median_ms"].append(1e3 * statistics.median(seconds))
-            for name, call in contenders.items():
-                gc.collect()
-                _, whole_s = await timed([lambda i=i, call=call: call(i) for i in range(2 * calls)], 64)
-                found[name]["per_second"].append(2 * calls / whole_s)
-    table = {
-        name: {measure: statistics.median(values) for measure, values in each.items()} for name, each in found.items()
+                for concurrency, count, kind in ((1, calls, "alone"), (64, 5 * calls, "of 64")):
+                    # many calls: a full garbage collection takes 0.2 s, and must not hit one contender by chance
+                    busy_s = time.process_time()
+                    seconds, whole_s = await timed([partial(call, i) for i in range(count)], concurrency)
+                    found[name][f"cpu_ms_{kind}"].append(1e3 * (time.process_time() - busy_s) / count)
+                    found[name][f"median_ms_{kind}"].append(1e3 * statistics.median(seconds))
+                    found[name][f"per_second_{kind}"].append(count / whole_s)
+    return {name: _against(each, found[PLAIN_OWN if "own" in name else PLAIN]) for name, each in found.items()}
+
+
+def _against(measured: dict[str, list[float]], plain: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians over the rounds; what was added and lost against the plain calls of the same round, with its range."""
+    added = [ours - base for ours, base in zip(measured["median_ms_alone"], plain["median_ms_alone"], strict=True)]
+    lost = [1 - ours / base for ours, base in zip(measured["per_second_of 64"], plain["per_second_of 64"], strict=True)]
+    return {
+        **{name: statistics.median(values) for name, values in measured.items()},
+        "added_ms": _spread(added),
+        "throughput_lost_of_64": _spread(lost),
     }
-    base = table["plain litellm.acompletion"]
-    for each in table.values():
-        each["added_ms"] = each["median_ms"] - base["median_ms"]
-        each["added_cpu_ms"] = each["cpu_ms"] - base["cpu_ms"]
-        each["throughput_lost"] = 1 - each["per_second"] / base["per_second"]
-    return table
+
+
+def _spread(values: Sequence[float]) -> list[float]:
+    """[median, least, most]"""
+    return [statistics.median(values), min(values), max(values)]
 
 
 class Cancelling:
@@ -221,22 +244,35 @@ async def under_load(
     }
 
 
-async def soak(encoder: StaticEncoder, minutes: float) -> dict[str, Any]:
-    """Steady traffic; resident memory after a fifth of the time and at the end. The decisions that are remembered for
-    their labels (100,000 at most) are held to 2,000, so that they are all there when warm-up ends."""
+async def soak(encoder: StaticEncoder, minutes: float, per_second: float, folder: Path) -> dict[str, Any]:
+    """Steady traffic with faults, a quarter of it streamed and half of that left half way, and a decision log; resident
+    memory after a fifth of the time and at the end. The decisions that are remembered for their labels (100,000 at
+    most) are held to 2,000, so that they are all there when warm-up ends."""
     process = psutil.Process()
     faults = Faults(0.05, 0.05, 0.02, 0.02, seed=SEED)
     readings: list[tuple[float, float]] = []
     with ModelServer(latency_s=0.02, faults=faults) as server:
-        router = make_router(server, encoder, remembered=2_000)
+        router = make_router(server, encoder)
+        router.records = Records(log=DecisionLog(folder / "decisions.sqlite"), remembered=2_000)
+
+        async def one(number: int) -> None:
+            if number % 4:
+                await router.acomplete(question(number))
+                return
+            async with aclosing(cast(Any, router.astream(question(number)))) as chunks:
+                async for _ in chunks:
+                    if number % 8:
+                        break
+
         started, number = time.monotonic(), 0
-        while time.monotonic() - started < 60 * minutes:
-            batch = range(number, number + 200)
-            number += 200
-            await asyncio.gather(*(router.acomplete(question(i)) for i in batch), return_exceptions=True)
-            gc.collect()
-            readings.append((time.monotonic() - started, process.memory_info().rss / 2**20))
-        status = router.workload.status()
+        while (now := time.monotonic() - started) < 60 * minutes:
+            batch = range(number, number + 100)
+            number += len(batch)
+            await asyncio.gather(*(one(i) for i in batch), return_exceptions=True)
+            readings.append((now, process.memory_info().rss / 2**20))
+            await asyncio.sleep(max(0.0, number / per_second - (time.monotonic() - started)))
+        gc.collect()
+        status, log_problem = router.workload.status(), router.status().decision_log_problem
     warm = [mib for at, mib in readings if at >= 12 * minutes]
     head, tail = warm[: max(1, len(warm) // 10)], warm[-max(1, len(warm) // 10) :]
     return {
@@ -246,14 +282,19 @@ async def soak(encoder: StaticEncoder, minutes: float) -> dict[str, Any]:
         "mib_at_the_end": statistics.median(tail),
         "growth": statistics.median(tail) / statistics.median(head) - 1,
         "slots_held_after": status.in_flight,
+        "decision_log_problem": log_problem,
     }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["overhead", "load", "faults"])
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--calls", type=int, default=300, help="of each contender, in each of 3 rounds of `overhead`")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of `soak`")
+    parser.add_argument("--per-second", type=float, default=50.0, help="requests of `soak`")
+    parser.add_argument(
+        "--calls", type=int, default=200, help="of each contender alone, in each round; 5 times as many at 64"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="of `overhead`")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     encoder = StaticEncoder()
@@ -262,13 +303,15 @@ def main() -> int:
     for part in arguments.parts:
         match part:
             case "overhead":
-                found[part] = asyncio.run(overhead(encoder, arguments.calls))
+                with tempfile.TemporaryDirectory() as folder:
+                    found[part] = asyncio.run(overhead(encoder, arguments.calls, arguments.rounds, Path(folder)))
             case "load":
                 found[part] = asyncio.run(under_load(encoder, None, cancelled=0.0))
             case "faults":
                 found[part] = asyncio.run(under_load(encoder, chances, cancelled=0.05))
             case "soak":
-                found[part] = asyncio.run(soak(encoder, arguments.minutes))
+                with tempfile.TemporaryDirectory() as folder:
+                    found[part] = asyncio.run(soak(encoder, arguments.minutes, arguments.per_second, Path(folder)))
             case _:
                 parser.error(f"unknown part {part!r}")
         print(part, json.dumps(found[part], indent=2), flush=True)
