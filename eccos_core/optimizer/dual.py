@@ -12,6 +12,7 @@ from eccos_core.optimizer.counts import counts_error, nearest_counts
 from eccos_core.optimizer.exact import least_objective, out_of_reach
 from eccos_core.optimizer.exchange import Exchange
 from eccos_core.optimizer.feasibility import check_capacity, refuse_excess, solve_or_nearest
+from eccos_core.optimizer.knapsack import improve, worth_it
 from eccos_core.optimizer.prepare import Prepared, prepare
 from eccos_core.optimizer.problem import allowed_models, check
 from eccos_core.optimizer.program import DualPrices, Program
@@ -58,8 +59,11 @@ class DualOptimizer:
             start = _within_side_limit(prepared, program, relaxation.prices, choice)
             search = Exchange(program, values, relaxation.bound, start)
             search.run(enough)
-        prices, bound = _tidied(program, relaxation, search.choice)
-        return prepared.assignment(search.choice, prices, bound)
+        choice, sharper = search.choice, relaxation.bound
+        if worth_it(program) and search.objective - relaxation.bound > enough:
+            choice, sharper = improve(program, relaxation.prices, choice)
+        prices, bound = _tidied(program, relaxation, choice)
+        return prepared.assignment(choice, prices, bound, sharper)
 
 
 def _tidied(program: Program, relaxation: Relaxation, choice: IntArray) -> tuple[DualPrices, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,8 +75,11 @@ class Prepared:
         original[self.request_order] = self.model_order[choice]
         return original
 
-    def assignment(self, choice: IntArray, prices: DualPrices, bound: float) -> Assignment:
-        """The answer with its certificate, from a choice (R,) in canonical order and a bound on the objective."""
+    def assignment(self, choice: IntArray, prices: DualPrices, bound: float, sharper: float = -math.inf) -> Assignment:
+        """The answer with its certificate, from a choice (R,) in canonical order and a bound on the objective.
+
+        bound: what the prices prove; sharper: what else proves, of the objective of this policy alone.
+        """
         model_index = self.in_problem_order(choice)
         cost, quality = totals(self.problem, model_index)
         count_price = np.zeros(len(self.model_order))
@@ -88,7 +92,7 @@ class Prepared:
         match self.problem.policy:
             case QualityFloor():
                 usd_per_quality = prices.side * unit
-                lower = bound * unit
+                lower = max(bound, sharper) * unit
                 slots = count_price * unit
             case Budget():
                 usd_per_quality = self._price_of_budget(choice, prices)
@@ -98,7 +102,7 @@ class Prepared:
                     else 0.0
                 )
                 slots = count_price * usd_per_quality
-                upper = min(max(-bound / requests, quality), 1.0)
+                upper = min(max(-max(bound, sharper) / requests, quality), 1.0)
             case Priced() as priced:
                 usd_per_quality = priced.usd_per_quality
                 lower = bound * unit + usd_per_quality * requests * quality

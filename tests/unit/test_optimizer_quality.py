@@ -112,3 +112,24 @@ def test_the_price_of_a_budget_that_does_not_bind_supports_the_best_choice() -> 
     assert np.isfinite(answer.prices.quality)
     alone = (problem.cost_usd - (answer.prices.quality * 1.000001) * problem.quality).argmin(axis=1)
     assert (alone == answer.model_index).all()
+
+
+def draw_clustered(seed: int) -> RoutingProblem:
+    """100 x 5 like forecasts of real questions: models nearly alike on most of them, prices a hundredfold apart."""
+    generator = np.random.default_rng(seed)
+    usd = np.array([1e-5, 5e-5, 1.5e-4, 1e-3, 3e-3])
+    common = generator.choice([-1.0, 0.5, 2.0], (100, 1)) + generator.normal(0, 0.5, (100, 1))
+    quality = 1 / (1 + np.exp(-common - np.array([0.0, 0.3, 0.5, 0.9, 1.2]) - generator.normal(0, 0.3, (100, 5))))
+    cost = usd * np.exp(generator.normal(0, 0.6, (100, 1)))
+    capacity = np.array([100, 30, 100, 20, 10], dtype=np.int64)
+    floor = float(quality[:, 0].mean() + 0.5 * (quality[:, 4].mean() - quality[:, 0].mean()))
+    return RoutingProblem(quality, cost, np.ones((100, 5), bool), capacity, QualityFloor(floor), tuple("abcde"))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_hundred_requests_are_solved_within_half_a_per_cent_and_the_bound_is_true(seed: int) -> None:
+    problem = draw_clustered(seed)
+    mine, proved = DualOptimizer().solve(problem), ExactOptimizer(time_limit_s=20).solve(problem)
+    assert 100 * mine.gap <= 0.5
+    assert mine.lower_bound_usd <= proved.cost_usd * (1 + 1e-9)
+    assert mine.cost_usd >= proved.lower_bound_usd * (1 - 1e-9)
