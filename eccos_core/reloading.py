@@ -7,6 +7,7 @@ A file that cannot be used changes nothing and is reported.
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections import deque
@@ -32,8 +33,10 @@ class ReloadingRouter(Router):
     """A `Router` that follows its YAML file from the moment it is made until `close`.
 
     Parts that a change leaves as they were (encoder, predictor, history, decision log, conversations, connections)
-    are used again. What changed is loaded, and learnt where it must be, in the watching thread, before the change takes
-    effect. Environment variables and outcomes files that the YAML names are read when it changes, not watched.
+    are used again, local models too; one that is no longer in the file is closed, and its memory freed, when the last
+    request that may call it has ended. What changed is loaded, and learnt where it must be, in the watching thread,
+    before the change takes effect. Environment variables and outcomes files that the YAML names are read when it
+    changes, not watched.
     `problem`: why the newest version of the file is not in use, None while it is. The logger `eccos.reloading` tells.
     """
 
@@ -86,6 +89,8 @@ class ReloadingRouter(Router):
                 self._earlier.append(self.records)
             self._adopt(built)
             self.problem = None
+        # failed calls of LiteLLM lie in reference cycles, and keep in memory what nobody needs any more: local models
+        gc.collect()
         models = [model.name for model in change.models]
         _log.info("%s: in use", change.path, extra={"eccos": {"event": "reloaded", "models": models}})
         return True

@@ -6,12 +6,13 @@ A `Router` is given its parts and owns none of their logic. `Router.from_yaml` b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, aclosing, closing
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias, cast
+from weakref import WeakMethod
 
 import numpy as np
 
@@ -48,6 +49,7 @@ from eccos_core.text import count_tokens
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
 _Arrival: TypeAlias = tuple[Prepared, Journey | None]  # decided, and held unless every slot was taken
+_Together: TypeAlias = Callable[[Sequence[Request]], list[_Arrival | EccosError]]
 
 
 class Router:
@@ -82,7 +84,7 @@ class Router:
         self._max_attempts = max_attempts
         self._deadline_s = deadline_s
         self._window: MicroBatch[Request, _Arrival] | None = (
-            MicroBatch(self._set_out_together, window_s) if window_s > 0 else None
+            MicroBatch(partial(_together, WeakMethod(self._set_out_together)), window_s) if window_s > 0 else None
         )
 
     @classmethod
@@ -389,3 +391,11 @@ class Router:
             decision_log_problem=log.problem if log is not None else None,
             decisions_dropped=log.dropped if log is not None else 0,
         )
+
+
+def _together(set_out: WeakMethod[_Together], asked: Sequence[Request]) -> list[_Arrival | EccosError]:
+    """A window knows its router weakly: without a cycle a router, and the models that it alone needs, are freed at once
+    when nobody uses it any more. Whoever waits in the window uses it."""
+    method = set_out()
+    assert method is not None
+    return method(asked)

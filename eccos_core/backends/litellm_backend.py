@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from eccos_core.backends.answers import PRICE_KEYS, Call, StreamAssembly
 from eccos_core.backends.deployments import DeploymentBalancer, DeploymentLike
 from eccos_core.backends.litellm_import import litellm_module
+from eccos_core.backends.local_models import Claim, engine_options, local_models
 from eccos_core.backends.price_map import tell_prices
 from eccos_core.backends.secrets import Scrubber
 from eccos_core.backends.translation import backend_error
@@ -34,7 +35,8 @@ class LiteLLMBackend:
     `deployments`: model name -> the ways to reach it, balanced by weight, load and failures. `models`: the pool, for
     names and prices. `usd_per_gpu_hour`: model name -> price of the hour, for `eccos-local/` models that are priced by
     measured tokens per second. `timeout_s`: longest wait for an answer where neither deployment nor request says.
-    Safe to use from several threads and event loops; LiteLLM is imported at the first call.
+    Safe to use from several threads and event loops; LiteLLM is imported at the first call. Local models stay loaded
+    for as long as a backend that has them can be called (`local_models`).
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class LiteLLMBackend:
             for way in ways
             if way.litellm_model.startswith(LOCAL_PREFIX)
         }
+        if self._local_names:
+            local_models().claim(self, _claims(way for ways in deployments.values() for way in ways))
         self._usd_per_gpu_hour = dict(usd_per_gpu_hour or {})
         self._timeout_s = timeout_s
         self._scrubber = Scrubber.for_parameters(way.parameters for ways in deployments.values() for way in ways)
@@ -111,9 +115,7 @@ class LiteLLMBackend:
         price, local = self._usd_per_gpu_hour.get(model), self._local_names.get(model)
         if price is None or local is None or self._litellm is None:
             return None
-        from eccos_core.backends.local_provider import register_local_provider
-
-        statistics = register_local_provider().models.statistics(local)
+        statistics = local_models().statistics(local)
         speed = statistics.tokens_per_second if statistics is not None else None
         return price / 3600 / speed if speed else None
 
@@ -200,6 +202,17 @@ class _Closing:
         if stream is not None and hasattr(stream, "close"):
             with suppress(OSError, RuntimeError, ValueError):  # closed already, or by the other side
                 stream.close()
+
+
+def _claims(deployments: Iterable[DeploymentLike]) -> list[Claim]:
+    """The local models among the deployments; one that cannot run as it is told to is refused when it is called."""
+    claims = []
+    for way in deployments:
+        if way.litellm_model.startswith(LOCAL_PREFIX):
+            name = way.litellm_model.removeprefix(LOCAL_PREFIX)
+            with suppress(BackendError):
+                claims.append((name, engine_options(name, way.parameters)))
+    return claims
 
 
 def _speaks_openai(litellm: Any, deployment: DeploymentLike) -> bool:

@@ -9,22 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import httpx
 
 from eccos_core.backends.litellm_import import litellm_module
-from eccos_core.backends.local_engine import LocalEngine
-from eccos_core.backends.local_model import EngineOptions
-from eccos_core.backends.local_request import Delivery, EngineStatistics, Generated, Generation, Piece
-from eccos_core.errors import BackendError, EccosError, did_you_mean
+from eccos_core.backends.local_models import ENGINE_OPTIONS, LocalModels, engine_options, local_models
+from eccos_core.backends.local_request import Delivery, Generated, Generation, Piece
+from eccos_core.errors import BackendError, did_you_mean
 
 PROVIDER = "eccos-local"
-ENGINE_OPTIONS = frozenset(f.name for f in fields(EngineOptions))
 GENERATION_PARAMETERS = frozenset(
     {"max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed", "stream", "stream_options", "user"}
 )
@@ -32,65 +27,12 @@ ABOUT_THE_TRANSPORT = frozenset({"max_retries"})  # set by callers for every pro
 litellm = litellm_module()
 
 
-def model_folder(name: str) -> Path:
-    """The folder of a pocket model's name or of a path. Raises `BackendError` (not_found) when there is none."""
-    folder = Path(name).expanduser()
-    if "/" not in name:
-        from eccos_core.pocket import pocket_path
-
-        with contextlib.suppress(EccosError, KeyError, FileNotFoundError):
-            folder = Path(pocket_path(name))
-    if not (folder / "config.json").is_file():
-        raise BackendError(
-            name,
-            f"there is no pocket model and no Hugging Face model folder {name!r} (a folder has a config.json)",
-            retryable=False,
-            kind="not_found",
-            status_code=404,
-        )
-    return folder.resolve()
-
-
-class LocalModels:
-    """The engines of this process: one for each folder and set of options, started at its first use."""
-
-    def __init__(self) -> None:
-        self._engines: dict[tuple[Path, EngineOptions], LocalEngine] = {}
-        self._folders: dict[str, Path] = {}
-        self._lock = threading.Lock()
-
-    def engine(self, name: str, options: EngineOptions | None = None) -> LocalEngine:
-        """The engine of a model. Raises `BackendError` (not_found)."""
-        options = options or EngineOptions()
-        with self._lock:
-            folder = self._folders.get(name) or self._folders.setdefault(name, model_folder(name))
-            found = self._engines.get((folder, options))
-            if found is None:
-                found = self._engines[folder, options] = LocalEngine(name, folder, options)
-            return found
-
-    def statistics(self, name: str) -> EngineStatistics | None:
-        """What the model's busiest engine has done; None when it was never asked."""
-        with self._lock:
-            folder = self._folders.get(name)
-            found = [engine.statistics() for (path, _), engine in self._engines.items() if path == folder]
-        return max(found, key=lambda statistics: statistics.output_tokens, default=None)
-
-    def close(self) -> None:
-        """Stop every engine and free its memory; a later call starts it again."""
-        with self._lock:
-            engines = list(self._engines.values())
-            self._engines.clear()
-        for engine in engines:
-            engine.close()
-
-
 class LocalProvider(litellm.CustomLLM):  # type: ignore[misc,name-defined]  # litellm has no type information
     """Translates between LiteLLM's calls and `LocalModels`."""
 
     def __init__(self, models: LocalModels | None = None) -> None:
         super().__init__()
-        self.models = models or LocalModels()
+        self.models = models or local_models()
 
     def completion(self, *_: Any, **call: Any) -> Any:
         """See `litellm.CustomLLM`."""
@@ -196,10 +138,11 @@ class _AsyncCall:
 
 
 def _submit(models: LocalModels, call: Mapping[str, Any], stream: bool, deliver: Callable[[Delivery], None]) -> Any:
-    parameters = dict(call.get("optional_params") or {})
-    options = {name: parameters.pop(name) for name in ENGINE_OPTIONS & parameters.keys()}
-    generation = _generation(call["model"], call["messages"], parameters, stream)
-    return models.engine(call["model"], EngineOptions(**options)).submit(generation, deliver)
+    parameters = call.get("optional_params") or {}
+    options = engine_options(call["model"], parameters)
+    asked = {name: value for name, value in parameters.items() if name not in ENGINE_OPTIONS}
+    generation = _generation(call["model"], call["messages"], asked, stream)
+    return models.engine(call["model"], options).submit(generation, deliver)
 
 
 def _generation(model: str, messages: Sequence[Any], parameters: Mapping[str, Any], stream: bool) -> Generation:

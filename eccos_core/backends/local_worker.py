@@ -9,6 +9,7 @@ Imports torch late, on the worker thread.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
@@ -68,9 +69,10 @@ class Worker:
         with self._changed:
             self._changed.notify()
         self._load_ended.wait()
-        if isinstance(self._loaded, LoadedModel):
-            return self._loaded
-        raise self._loaded or unavailable(self._name)
+        loaded = self._loaded
+        if isinstance(loaded, LoadedModel):
+            return loaded
+        raise loaded or unavailable(self._name)
 
     def statistics(self) -> EngineStatistics:
         """A snapshot."""
@@ -106,7 +108,9 @@ class Worker:
                 left = [*self._rows, *self._waiting]
                 self._rows, self._batch = [], None
                 self._waiting.clear()
+            self._loaded = None
             self._load_ended.set()
+            _give_memory_back()
             for row in left:
                 row.deliver(unavailable(self._name))
 
@@ -273,14 +277,11 @@ class Worker:
 
     def _fail(self, joining: list[Row], reason: BackendError, cause: BaseException) -> None:
         """The running and the joining rows fail with `reason`; the batch starts anew."""
-        import torch
-
         reason.__cause__ = cause.with_traceback(None)  # frames would keep the batch's tensors alive
         with self._changed:
             ended, self._rows = list(dict.fromkeys([*self._rows, *joining])), []
         self._batch = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _give_memory_back()
         for row in ended:
             row.deliver(reason)
 
@@ -289,3 +290,10 @@ class Worker:
             self._quiet_steps += 1
             if self._quiet_steps >= STEPS_BEFORE_GROWING:
                 self._batch_limit, self._quiet_steps = min(self._options.max_batch, self._batch_limit * 2), 0
+
+
+def _give_memory_back() -> None:
+    """What PyTorch keeps of a GPU's memory for later goes back to the GPU, where other models can have it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
