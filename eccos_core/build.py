@@ -34,6 +34,7 @@ from eccos_core.learning import (
     kind_of,
     learn,
     living_retrieval,
+    load,
     load_or_learn,
     remembering,
     same_lesson,
@@ -81,12 +82,14 @@ def build(config: Config, before: Built | None = None, progress: Progress | None
         history = before.history
     else:
         history = build_history(config.history, encoder)
-    known = Known.of(history)
     if before is not None and before.history is history and same_lesson(before.config, config):
-        predictor = before.predictor
+        known, predictor = Known.part_of(history), before.predictor
     elif is_living(config):
-        predictor = living_retrieval(config, history)
+        known, predictor = Known.part_of(history), living_retrieval(config, history)
+    elif config.predictor.artifact is not None:
+        known, predictor = Known.part_of(history), load(config, encoder)
     else:
+        known = Known.of(history)
         predictor = load_or_learn(config, encoder, known, progress)
     router = assemble(config, encoder, predictor, known, history, before)
     return Built(config, encoder, history, predictor, router)

@@ -15,6 +15,7 @@ from eccos_core.config import Config, HybridConfig, PriorConfig, RetrievalConfig
 from eccos_core.domain import (
     Float32Array,
     FloatArray,
+    IntArray,
     OutcomeTable,
     Policy,
     Priced,
@@ -25,7 +26,7 @@ from eccos_core.files import cache_folder
 from eccos_core.outcomes import with_models
 from eccos_core.pricing import cost_usd
 from eccos_core.text import count_text_tokens
-from eccos_core.threads import one_thread
+from eccos_core.threads import one_thread, one_thread_without_torch
 
 if TYPE_CHECKING:
     from eccos_core.predictors import ModelPrior, StackedPredictor
@@ -52,6 +53,11 @@ class Known:
         """All of a history."""
         return cls(*history.table())
 
+    @classmethod
+    def part_of(cls, history: LivingHistory) -> Known:
+        """As many questions of a history as a stream is priced on, evenly spread; the others are not read."""
+        return cls(*history.some(_spread(len(history))))
+
     @property
     def input_tokens(self) -> FloatArray:
         """(N,) tokens of each question: the mean over the models that counted them, else our own count."""
@@ -70,17 +76,24 @@ def remembering(encoder: Encoder) -> Encoder:
     return CachedEncoder(encoder, cache_folder() / "embeddings.sqlite")
 
 
+def load(config: Config, encoder: Encoder) -> Predictor:
+    """The predictor from the folder that the configuration names. Raises `ArtifactError` for one that does not fit."""
+    from eccos_core import predictors
+
+    assert config.predictor.artifact is not None
+    names = [model.name for model in config.models]
+    return predictors.load_predictor(config.predictor.artifact, encoder=encoder.name, models=names)
+
+
 def load_or_learn(config: Config, encoder: Encoder, known: Known, progress: Progress | None = None) -> Predictor:
-    """The predictor from its folder where the configuration names one, else learnt from what is known.
+    """The predictor that is learnt from what is known.
 
     What was learnt is kept in the cache folder under a digest of everything that it was learnt from. Raises
-    `ArtifactError` for a folder that does not fit, `InputError` where there is nothing to learn from.
+    `InputError` where there is nothing to learn from.
     """
     from eccos_core import predictors
 
     names = tuple(model.name for model in config.models)
-    if config.predictor.artifact is not None:
-        return predictors.load_predictor(config.predictor.artifact, encoder=encoder.name, models=names)
     _check_priors(config, known)
     folder = cache_folder() / "fitted" / _digest(config, encoder, known)
     if folder.is_dir():
@@ -100,7 +113,7 @@ def living_retrieval(config: Config, history: LivingHistory) -> Predictor:
     assert isinstance(config.predictor, RetrievalConfig)
     names, given = tuple(model.name for model in config.models), _neighbourhood(config.predictor)
     settings = {} if given is None else {"neighbourhoods": (given,)}
-    with one_thread():
+    with one_thread_without_torch():
         return HistoryRetrieval(history, names, priors=_priors(config), **settings)
 
 
@@ -212,7 +225,7 @@ def stream_controller(config: Config, policy: Policy, predictor: Predictor, know
     target = _stream_target(config, policy)
     if not len(known.vectors):
         return StreamController(target, StreamPrices(0.0))
-    some = np.linspace(0, len(known.vectors) - 1, min(PRICED_QUESTIONS, len(known.vectors))).astype(int)
+    some = _spread(len(known.vectors))
     forecast = predictor.predict(known.vectors[some], known.input_tokens[some])
     cost = cost_usd(config.models, known.input_tokens[some], forecast.output_tokens)
     names = [model.name for model in config.models]
@@ -220,6 +233,11 @@ def stream_controller(config: Config, policy: Policy, predictor: Predictor, know
         forecast.quality, cost, target, DualOptimizer(), models=names, requests_per_second=ASSUMED_REQUESTS_PER_SECOND
     )
     return StreamController(target, start)
+
+
+def _spread(questions: int) -> IntArray:
+    """At most 1,000 row numbers, evenly spread over all of them."""
+    return np.linspace(0, max(0, questions - 1), min(PRICED_QUESTIONS, questions)).astype(np.int64)
 
 
 def _stream_target(config: Config, policy: Policy) -> FloorTarget | RateTarget:

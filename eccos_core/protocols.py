@@ -89,8 +89,12 @@ class LivingHistory(HistoryStore, Protocol):
         """
         ...
 
-    def outcomes(self, rows: IntArray) -> OutcomeTable:
-        """The outcomes of the chosen rows of `table()`, in this order."""
+    def some(self, rows: IntArray) -> tuple[OutcomeTable, Float32Array]:
+        """The chosen rows of `table()`, in this order, without reading the others."""
+        ...
+
+    def __len__(self) -> int:
+        """N: how many rows this object knows of."""
         ...
 
 

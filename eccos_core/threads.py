@@ -17,12 +17,20 @@ def one_thread() -> Iterator[None]:
     """One thread for linear algebra, as a router that serves has. A second one gains little on matrices this small, and
     on cores that others use the two spin and wait (a fit of 20 s took 365)."""
     import torch
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(1):
+        with one_thread_without_torch():
             yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def one_thread_without_torch() -> Iterator[None]:
+    """The same for what does not use torch, which is then not imported (2 s, 200 MB)."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
+
+    with threadpool_limits(1):
+        yield

@@ -149,26 +149,28 @@ class ChromaHistory:
                 self._numbers = {key: i for i, key in enumerate(key for key in self._numbers if key in found)}
                 self._written.extend(range(len(self._numbers)))
             keys = [key for key in self._numbers if key in found]
-        vectors = np.array([found[key][1] for key in keys], dtype=np.float32).reshape(len(keys), self.dimensions)
-        return table_from([found[key][0] for key in keys]), vectors
+        return self._side_by_side(keys, found)
 
     def changes(self, since: int) -> tuple[int, IntArray]:
         """(a number for now, the rows that this object wrote since `since`); see `LivingHistory.changes`."""
         with self._numbering:
             return len(self._written), np.unique(np.array(self._written[since:], dtype=np.int64))
 
-    def outcomes(self, rows: IntArray) -> OutcomeTable:
-        """The outcomes of the chosen rows, in this order (0.3 ms for one, 0.07 ms a row for many)."""
+    def some(self, rows: IntArray) -> tuple[OutcomeTable, Float32Array]:
+        """The chosen rows, in this order (0.3 ms for one, 0.1 ms a row for many)."""
         with self._numbering:
             keys = list(self._numbers)
         wanted = [keys[row] for row in rows.tolist()]
-        found: dict[str, Row] = {}
+        found: dict[str, tuple[Row, Float32Array]] = {}
         for some in _chunks(wanted, MOST_PER_CALL):
-            page = self._get(ids=some, include=["metadatas"])
-            found |= {key: self._row(key, each) for key, each in zip(page["ids"], page["metadatas"], strict=True)}
+            self._collect(self._get(ids=some, include=["metadatas", "embeddings"]), found)
         if lost := [key for key in wanted if key not in found]:
             raise HistoryError(f"{self._place}: record {lost[0]!r} was deleted by somebody; open the history again")
-        return table_from([found[key] for key in wanted])
+        return self._side_by_side(wanted, found)
+
+    def __len__(self) -> int:
+        """N, the number of questions that this object knows of."""
+        return len(self._numbers)
 
     def close(self) -> None:
         """Give folder or connection back."""
@@ -265,6 +267,12 @@ class ChromaHistory:
     def _collect(self, page: Any, found: dict[str, tuple[Row, Float32Array]]) -> None:
         for key, metadata, vector in zip(page["ids"], page["metadatas"], page["embeddings"], strict=True):
             found[key] = (self._row(key, metadata), vector)
+
+    def _side_by_side(
+        self, keys: Sequence[str], found: Mapping[str, tuple[Row, Float32Array]]
+    ) -> tuple[OutcomeTable, Float32Array]:
+        vectors = np.array([found[key][1] for key in keys], dtype=np.float32).reshape(len(keys), self.dimensions)
+        return table_from([found[key][0] for key in keys]), vectors
 
     def _get(self, **wanted: Any) -> Any:
         return self._asked(partial(self._collection.get, **wanted))

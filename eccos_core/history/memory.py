@@ -79,10 +79,14 @@ class MemoryHistory:
         with self._lock:
             return len(self._written), np.unique(np.array(self._written[since:], dtype=np.int64))
 
-    def outcomes(self, rows: IntArray) -> OutcomeTable:
-        """The outcomes of the chosen rows, in this order."""
+    def some(self, rows: IntArray) -> tuple[OutcomeTable, Float32Array]:
+        """The chosen rows, in this order."""
         with self._lock:
-            return table_from([self._rows[row] for row in rows.tolist()])
+            return table_from([self._rows[row] for row in rows.tolist()]), self._vectors[rows]
+
+    def __len__(self) -> int:
+        """N, the number of questions."""
+        return len(self._rows)
 
     def _append(self, key: str, row: Row, vector: Float32Array) -> None:
         place = len(self._rows)

@@ -96,7 +96,7 @@ class HistoryRetrieval:
                 if known.tuned is None or known.tuned.rows * 2 <= rows <= 2 * TUNED_AGAIN_UNTIL:
                     self._known = self._read()
                 else:
-                    fresh = with_models(self._history.outcomes(stale), self._models)
+                    fresh = with_models(self._history.some(stale)[0], self._models)
                     self._known = replace(
                         known, version=version, values=known.tuned.replaced(known.values, stale, fresh)
                     )

@@ -300,12 +300,15 @@ def test_it_tells_which_rows_were_written_since(store: LivingHistory) -> None:
     assert table.queries[6] == "What is 7?"
 
 
-def test_the_outcomes_of_some_rows_are_those_of_the_table(store: LivingHistory) -> None:
+def test_some_rows_are_those_of_the_table(store: LivingHistory) -> None:
     vectors = filled(store, 8)
     store.add([outcome(3, "b", 0.25, output_tokens=7)], vectors[3:4])
-    some = store.outcomes(np.array([5, 3]))
+    assert len(store) == 8
+    some, their_vectors = store.some(np.array([5, 3]))
+    np.testing.assert_allclose(their_vectors, vectors[[5, 3]], atol=1e-6)
     assert some.queries == ("What is 5?", "What is 3?")
     both = some.models.index("b")
     assert (some.quality[1, both], some.output_tokens[1, both]) == (0.25, 7)
     assert np.isnan(some.quality[0, both])
-    assert len(store.outcomes(np.empty(0, dtype=np.int64))) == 0
+    none, no_vectors = store.some(np.empty(0, dtype=np.int64))
+    assert (len(none), no_vectors.shape) == (0, (0, D))
