@@ -1,111 +1,159 @@
-"""How long a decision takes: text in, `Decision` out, floor policy, 9 models, 9,200 questions in the history.
+"""How long a decision takes, how many a second a batch makes, and how much memory a warm router holds.
 
-Real questions of `../shared/data/qa_math_mix9`, one warm process, one thread. Medians; the encoder's own time is
-measured in the same run, so that the share of the rest can be seen. Says so and does nothing where the data is absent.
+Text in, `Decision` out, floor policy, 9 models, 9,192 questions in the history: real questions of
+`../shared/data/qa_math_mix9`. First `eccos fit` writes the predictor in a process of its own (its seconds and peak
+memory are told; questions are embedded before, from the cache where they are known). Then a fresh process builds the
+router from YAML over a folder of Chroma, decides, and tells its memory and times. Medians; the encoder's own time is
+measured in the same run, so that the share of the rest can be seen. Does nothing where the data is absent.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import numpy as np
-
-from eccos_core.decider import Decider
-from eccos_core.domain import Model, OutcomeTable, QualityFloor, Request
-from eccos_core.encoders import ConcatenatedEncoder, SentenceTransformerEncoder, StaticEncoder, SurfaceEncoder
-from eccos_core.learning import remembering
-from eccos_core.optimizer import DualOptimizer
-from eccos_core.outcomes import read_outcomes, read_prices, split
-from eccos_core.predictors import fit_predictor
-from eccos_core.protocols import Encoder
-from eccos_core.router import Router
-from eccos_core.streaming import FloorTarget, StreamController, StreamPrices
-from eccos_core.testing import ScriptedBackend
-from eccos_core.workload import WorkloadTracker
+from typing import Any
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-SINGLES, BATCH = 300, 10_000
+DECIDED, SINGLES, BATCH = 50, 300, {"static": 10_000, "minilm": 500}
+ROUNDS = 3
+
+MODEL = """- model_name: {name}
+  litellm_params: {{model: openai/{name}, api_key: none}}
+  model_info: {{input_cost_per_token: {prices[0]}, output_cost_per_token: {prices[1]}}}
+"""
+OURS = """
+eccos:
+  encoder: {encoder}
+  predictor: {{kind: hybrid, artifact: fitted}}
+  history: {{path: history}}
+  decision_log: off
+  policy: {{quality_floor: 0.7}}
+"""
 
 
-def router_over(encoder: Encoder, table: OutcomeTable, models: list[Model]) -> Router:
-    vectors = remembering(encoder).encode(table.queries)
-    predictor = fit_predictor("hybrid", table, vectors)
-    controller = StreamController(FloorTarget(0.7), StreamPrices(0.01))
-    decider = Decider(models, encoder, predictor, DualOptimizer(), steering={"": controller})
-    backend = ScriptedBackend({model.name: ["x"] for model in models}, models)
-    return Router(decider, backend, WorkloadTracker(models), QualityFloor(0.7))
+def prepare(folder: Path, encoder: str) -> None:
+    """The configuration, the questions that are asked, and the history, in a folder."""
+    from eccos_core.build import build_encoder, build_history
+    from eccos_core.config import load_config
+    from eccos_core.ingesting import ingest
+    from eccos_core.learning import remembering
+    from eccos_core.outcomes import read_outcomes, read_prices, split, write_outcomes
+
+    table = read_outcomes(DATA / "qa_math_mix9.jsonl.gz")
+    prices = read_prices(DATA / "qa_math_mix9.prices.json", table.models)
+    train, test = split(table)
+    pool = "".join(MODEL.format(name=name, prices=prices[name]) for name in table.models)
+    (folder / "eccos.yaml").write_text(f"model_list:\n{pool}{OURS.format(encoder=encoder)}")
+    (folder / "questions.json").write_text(json.dumps(test.queries))
+    write_outcomes(folder / "train.jsonl.gz", train)
+    config = load_config(folder / "eccos.yaml")
+    made = build_encoder(config.encoder)
+    ingest(folder / "train.jsonl.gz", build_history(config.history, made), remembering(made))
 
 
-def milliseconds(work: list[float]) -> float:
-    return 1000 * statistics.median(work)
+def fit(folder: Path) -> dict[str, float]:
+    """`eccos fit` in a process of its own."""
+    command = [sys.executable, "-m", "eccos_core.cli", "fit", "-c", str(folder / "eccos.yaml"), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
+        assert running.stdout is not None
+        told = json.loads(running.stdout.read())
+        _, _, used = os.wait4(running.pid, 0)
+    return {"fit_s": told["seconds"], "fit_peak_mb": used.ru_maxrss / 1024}
 
 
-def timed(call: object, items: list[str]) -> list[float]:
+def serve(folder: Path, encoder: str) -> dict[str, Any]:
+    """What a router built from YAML in this process takes: memory, and time."""
+    import psutil
+
+    from eccos_core import Router
+    from eccos_core.domain import Request
+    from eccos_core.predictors import load_predictor
+
+    questions: list[str] = json.loads((folder / "questions.json").read_text())
+    started = time.perf_counter()
+    load_predictor(folder / "fitted")
+    load_s = time.perf_counter() - started
+    started = time.perf_counter()
+    router = Router.from_yaml(folder / "eccos.yaml")
+    build_s = time.perf_counter() - started
+    for question in questions[-DECIDED:]:
+        router.decide(question)
+    memory = psutil.Process().memory_info().rss / 2**20
+    own = router.decider.encoder
+    singles = questions[:SINGLES]
+    encoding = [taken for text in singles for taken in timed(own.encode, [[text]])]
+    deciding = timed(router.decide, singles)
+    rates = []
+    for _ in range(ROUNDS):
+        batch = [Request.of(questions[i % len(questions)]) for i in range(BATCH[encoder])]
+        started = time.perf_counter()
+        router.route(batch)
+        rates.append(len(batch) / (time.perf_counter() - started))
+    return {
+        "encoder": encoder,
+        "decision_ms": 1000 * statistics.median(deciding),
+        "encoder_ms": 1000 * statistics.median(encoding),
+        "ratio": statistics.median(deciding) / statistics.median(encoding),
+        "batch": BATCH[encoder],
+        "requests_per_second": statistics.median(rates),
+        "artifact_load_s": load_s,
+        "router_from_yaml_s": build_s,
+        "warm_memory_mb": memory,
+    }
+
+
+def timed(call: Callable[[Any], object], items: Sequence[Any]) -> list[float]:
+    """Seconds of each call."""
     taken = []
     for item in items:
         started = time.perf_counter()
-        call(item)  # type: ignore[operator]
+        call(item)
         taken.append(time.perf_counter() - started)
     return taken
 
 
-def measure(
-    name: str, encoder: Encoder, train: OutcomeTable, test: OutcomeTable, models: list[Model]
-) -> dict[str, object]:
-    router = router_over(encoder, train, models)
-    questions = list(test.queries)
-    singles = questions[:SINGLES]
-    timed(router.decide, questions[SINGLES : SINGLES + 30])  # warm
-    encoding = timed(lambda text: encoder.encode([text]), singles)
-    deciding = timed(router.decide, singles)
-    batch = [Request.of(questions[i % len(questions)]) for i in range(BATCH if name == "static" else 500)]
-    started = time.perf_counter()
-    router.route(batch)
-    whole = time.perf_counter() - started
-    return {
-        "encoder": name,
-        "decision_ms": milliseconds(deciding),
-        "encoder_ms": milliseconds(encoding),
-        "ratio": statistics.median(deciding) / statistics.median(encoding),
-        "batch": len(batch),
-        "requests_per_second": len(batch) / whole,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+def measure(encoder: str) -> dict[str, Any]:
+    """One encoder, from its outcomes to its numbers, each part in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="eccos-decision-") as name:
+        folder = Path(name)
+        again = [sys.executable, __file__, "--encoder", encoder, "--in", name]
+        subprocess.run([*again, "--part", "prepare"], check=True)
+        fitted = fit(folder)
+        done = subprocess.run([*again, "--part", "serve"], check=True, stdout=subprocess.PIPE, text=True)
+        return {**json.loads(done.stdout.splitlines()[-1]), **fitted}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", choices=("static", "minilm", "both"), default="both")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--part", choices=("prepare", "serve"), help=argparse.SUPPRESS)
+    parser.add_argument("--in", dest="folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.part == "prepare":
+        prepare(given.folder, given.encoder)
+        return 0
+    if given.part == "serve":
+        print(json.dumps(serve(given.folder, given.encoder)))
+        return 0
     if not DATA.is_dir():
         print(f"needs {DATA}, which is not here")
         return 0
-    table = read_outcomes(DATA / "qa_math_mix9.jsonl.gz")
-    prices = read_prices(DATA / "qa_math_mix9.prices.json", table.models)
-    models = [Model(name, *prices[name]) for name in table.models]
-    train, test = split(table)
-    encoders: dict[str, Encoder] = {
-        "static": ConcatenatedEncoder([StaticEncoder(), SurfaceEncoder()]),
-        "minilm": ConcatenatedEncoder([SentenceTransformerEncoder(), SurfaceEncoder()]),
-    }
     rows = []
-    for name, encoder in encoders.items():
-        if given.encoder in (name, "both"):
-            rows.append(measure(name, encoder, train, test, models))
-            print(
-                json.dumps({key: round(each, 3) if isinstance(each, float) else each for key, each in rows[-1].items()})
-            )
+    for name in ("static", "minilm") if given.encoder == "both" else (given.encoder,):
+        rows.append(measure(name))
+        print(json.dumps({k: round(each, 3) if isinstance(each, float) else each for k, each in rows[-1].items()}))
     if given.json:
         given.json.write_text(json.dumps(rows, indent=2))
-    length = int(np.median([len(text) for text in test.queries]))
-    print(f"questions of median {length} characters, {len(train)} in the history")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     return 0
 
 
