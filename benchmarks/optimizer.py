@@ -19,11 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from eccos_core.domain import Assignment, QualityFloor, RoutingProblem
+from eccos_core.domain import Assignment, QualityFloor, RoutingProblem, Status
 from eccos_core.errors import EccosError
 from eccos_core.optimizer import DualOptimizer, ExactOptimizer
+from eccos_core.simulation.scenario import Forecasts
 
 TARGETS = {(100, 5): (0.020, 0.5), (1_000, 10): (0.040, 0.05), (10_000, 10): (0.250, 0.005), (100_000, 20): (10, 0.001)}
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 GLOP_LIMIT, CP_SAT_LIMIT, CBC_LIMIT = 100_000, 10_000, 10_000  # (request, model) pairs
 
 
@@ -140,8 +142,8 @@ def compare(problem: RoutingProblem, repeats: int, others: bool) -> dict[str, ob
     return row
 
 
-def recorded_problems(data: Path, prices: Path) -> Iterator[tuple[RoutingProblem, float, float]]:
-    """The same sizes with real forecasts: models and questions of an outcomes file, targets by size."""
+def recorded_forecasts(data: Path, prices: Path) -> Forecasts:
+    """Real forecasts: 10,000 draws of the test questions of an outcomes file."""
     from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
     from eccos_core.outcomes import read_outcomes, read_prices
     from eccos_core.simulation.recorded import Draw, recorded_scenario
@@ -150,15 +152,39 @@ def recorded_problems(data: Path, prices: Path) -> Iterator[tuple[RoutingProblem
     outcomes = read_outcomes(data)
     encoder = ConcatenatedEncoder([StaticEncoder(), SurfaceEncoder()])
     tariff = read_prices(prices, outcomes.models)
-    forecast = recorded_scenario(outcomes, tariff, encoder, "retrieval", Service(), Draw(10_000, 1)).forecast
+    return recorded_scenario(outcomes, tariff, encoder, "retrieval", Service(), Draw(10_000, 1)).forecast
+
+
+def recorded_problems(forecast: Forecasts) -> Iterator[tuple[RoutingProblem, float, float]]:
+    """The same sizes with real forecasts, targets by size."""
     for (requests, models), (seconds, gap) in TARGETS.items():
         if requests <= len(forecast.quality):
-            columns = slice(0, min(models, len(outcomes.models)))
+            columns = slice(0, models)
             yield (
                 bound_tightly(forecast.quality[:requests, columns], forecast.cost_usd[:requests, columns]),
                 seconds,
                 gap,
             )
+
+
+def many_small(forecast: Forecasts) -> dict[str, object]:
+    """Every hundred requests of real forecasts a problem of its own, 100 x 5: gaps and times of all of them."""
+    requests, models = next(iter(TARGETS))
+    gaps, seconds, optimal = [], [], 0
+    for start in range(0, len(forecast.quality) - requests + 1, requests):
+        part = slice(start, start + requests), slice(0, models)
+        problem = bound_tightly(forecast.quality[part], forecast.cost_usd[part])
+        wall, _, answer = timed(lambda problem=problem: DualOptimizer().solve(problem), 3)
+        gaps.append(100 * answer.gap)
+        seconds.append(wall)
+        optimal += answer.status is Status.OPTIMAL
+    return {
+        "problems": len(gaps),
+        "size": f"{requests} x {models}",
+        "gap_percent": {str(share): round(float(np.quantile(gaps, share)), 4) for share in (0.5, 0.9, 1.0)},
+        "dual_s": {str(share): round(float(np.quantile(seconds, share)), 4) for share in (0.5, 0.9, 1.0)},
+        "proved_optimal": optimal,
+    }
 
 
 def main() -> None:
@@ -167,12 +193,15 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=100_000, help="most requests")
     parser.add_argument("--only-dual", action="store_true", help="skip the other solvers")
     parser.add_argument("--json", type=Path, help="write the rows here")
-    parser.add_argument("--data", type=Path, help="also with forecasts of this outcomes file")
-    parser.add_argument("--prices", type=Path, help="... and these prices")
+    parser.add_argument("--data", type=Path, default=SHARED / "qa_math_mix9.jsonl.gz", help="forecasts too")
+    parser.add_argument("--prices", type=Path, default=SHARED / "qa_math_mix9.prices.json", help="... at these prices")
     chosen = parser.parse_args()
     rows = []
-    if chosen.data:
-        for problem, seconds, gap in recorded_problems(chosen.data, chosen.prices):
+    if chosen.data.exists():
+        forecast = recorded_forecasts(chosen.data, chosen.prices)
+        rows.append(many_small(forecast) | {"problem": chosen.data.name})
+        print(json.dumps(rows[-1]), flush=True)
+        for problem, seconds, gap in recorded_problems(forecast):
             row = compare(problem, 7, others=not chosen.only_dual)
             row |= {"problem": chosen.data.name, "target_s": seconds, "target_gap_percent": gap}
             rows.append(row)

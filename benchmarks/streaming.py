@@ -1,7 +1,7 @@
 """Streams: time of one decision, and whether floor and windows are kept in adversarial orders, and at what cost.
 
-`python benchmarks/streaming.py` draws requests; `--data OUTCOMES --prices PRICES` replays real forecasts instead.
-`--levels seen 0 trend` compares what the floor is insured against (`FloorTarget.worst_ahead`).
+Requests are drawn, and real forecasts replayed: those of an outcomes file (`--data OUTCOMES --prices PRICES`; without
+them of `../shared/data`, where that exists). Levels are what the floor is insured against (`FloorTarget.worst_ahead`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from eccos_core.optimizer import DualOptimizer
 from eccos_core.simulation.scenario import Forecasts
 from eccos_core.streaming import FloorTarget, StreamController, offline_prices
 
-TARGET_MICROSECONDS = 50
 WINDOW = 500
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def drawn(requests: int, seed: int, models: int = 9) -> Forecasts:
@@ -141,16 +141,22 @@ def run(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--floors", type=float, nargs="*", default=[0.65, 0.7, 0.74])
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--prices", type=Path)
-    parser.add_argument("--levels", nargs="*", default=["seen"], help="seen, trend, or a quality such as 0")
+    parser.add_argument("--levels", nargs="*", default=["0", "seen", "0.6", "trend"], help="seen, trend, or a quality")
+    parser.add_argument("--data", type=Path, default=SHARED / "qa_math_mix9.jsonl.gz")
+    parser.add_argument("--prices", type=Path, default=SHARED / "qa_math_mix9.prices.json")
     chosen = parser.parse_args()
-    training, stream = recorded(chosen.data, chosen.prices) if chosen.data else (drawn(4000, 1), drawn(4000, 2))
-    for floor, level in itertools.product(chosen.floors, chosen.levels):
+    sources = {"drawn": (drawn(4000, 1), drawn(4000, 2))}
+    if chosen.data.exists():
+        sources[chosen.data.name] = recorded(chosen.data, chosen.prices)
+    else:
+        print(f"no real forecasts: {chosen.data} does not exist")
+    for source, floor, level in itertools.product(sources, chosen.floors, chosen.levels):
+        training, stream = sources[source]
         target = FloorTarget(floor, WINDOW, worst_ahead=level if level in ("seen", "trend") else float(level))
         for name, requests, open_models in scenes(stream):
             found = run(target, training, requests, open_models)
-            print(json.dumps({"floor": floor, "worst_ahead": level, "order": name, **found}), flush=True)
+            row = {"forecasts": source, "floor": floor, "worst_ahead": level, "order": name, **found}
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":
