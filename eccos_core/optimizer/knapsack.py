@@ -99,6 +99,8 @@ class _Search:
         limits = len(self.count_room)
         side_low, side_high = (_to_come([getattr(x, kind)() for x in self.side]) for kind in ("min", "max"))
         low, high = (_to_come([getattr(x, kind)(axis=0) for x in self.counts], (limits,)) for kind in ("min", "max"))
+        if side_low[0] > self.side_room or (low[0] > self.count_room).any():
+            return None, self.ceiling
         radix = (2 * len(self.side) + 3) ** np.arange(limits, dtype=np.int64)
         side, regret, counts = np.zeros(1), np.zeros(1), np.zeros((1, limits))
         proved, steps = self.ceiling, []
