@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,14 +24,11 @@ from eccos_core.config import (
 from eccos_core.domain import (
     GroupShare,
 )
-from eccos_core.errors import InputError
 from eccos_core.ingesting import ingest
 from eccos_core.learning import (
     Known,
     Progress,
     is_living,
-    kind_of,
-    learn,
     living_retrieval,
     load,
     load_or_learn,
@@ -40,9 +36,9 @@ from eccos_core.learning import (
     same_lesson,
     stream_controller,
 )
-from eccos_core.outcomes import read_outcomes
 from eccos_core.pocket import pool_config_path
 from eccos_core.telemetry.base import SILENT, Telemetry
+from eccos_core.tuning import ReadAgain, is_fine_tuned, load_tuned, read_again
 
 if TYPE_CHECKING:
     from eccos_core.protocols import Backend, Encoder, HistoryStore, LivingHistory, Optimizer, Predictor, Workload
@@ -82,16 +78,22 @@ def build(config: Config, before: Built | None = None, progress: Progress | None
         history = before.history
     else:
         history = build_history(config.history, encoder)
+    reader: Encoder = encoder
+    kept: LivingHistory = history
     if before is not None and before.history is history and same_lesson(before.config, config):
         known, predictor = Known.part_of(history), before.predictor
     elif is_living(config):
         known, predictor = Known.part_of(history), living_retrieval(config, history)
+    elif is_fine_tuned(config):
+        reader, predictor = load_tuned(config)
+        known = read_again(Known.part_of(history), reader)
+        kept = ReadAgain.of(history, encoder, before.router.records.history if before is not None else None)
     elif config.predictor.artifact is not None:
         known, predictor = Known.part_of(history), load(config, encoder)
     else:
         known = Known.of(history)
         predictor = load_or_learn(config, encoder, known, progress)
-    router = assemble(config, encoder, predictor, known, history, before)
+    router = assemble(config, reader, predictor, known, kept, before)
     return Built(config, encoder, history, predictor, router)
 
 
@@ -301,49 +303,3 @@ def assemble(
 def _calls(config: Config) -> tuple[object, ...]:
     """All that a backend is made of."""
     return config.pool, config.retries, config.telemetry
-
-
-# ----------------------------------------------------------------------------- learning
-
-
-@dataclass(frozen=True, slots=True)
-class FitReport:
-    """What `eccos fit` wrote, and from what."""
-
-    folder: Path
-    kind: str
-    questions: int
-    models: tuple[str, ...]
-    seconds: float
-
-
-def fit_to_folder(
-    config: Config, data: Path | None = None, out: Path | None = None, progress: Progress | None = None
-) -> FitReport:
-    """Learns from the history (or an outcomes file) and writes the predictor to a folder."""
-    from eccos_core import predictors
-
-    say = progress or (lambda _: None)
-    if is_living(config):
-        raise InputError(
-            f"{config.path}: eccos.predictor is a living retrieval, which asks the history at every decision: there is "
-            "nothing to fit and nothing to write; route with it as it is, or leave out living: true"
-        )
-    folder = out or config.predictor.artifact
-    if folder is None:
-        raise InputError(
-            f"{config.path}: nowhere to write the predictor; give --out FOLDER, or set eccos.predictor.artifact"
-        )
-    encoder = build_encoder(config.encoder)
-    if data is None:
-        known = Known.of(build_history(config.history, encoder))
-    else:
-        table = read_outcomes(data)
-        say(f"embedding {len(table)} questions")
-        known = Known(table, remembering(encoder).encode(table.queries))
-    started = time.perf_counter()
-    say(f"learning from {len(known.table)} questions")
-    predictor = learn(config, known, progress)
-    seconds = time.perf_counter() - started
-    predictors.save_predictor(predictor, folder, encoder=encoder.name)
-    return FitReport(folder, kind_of(config), len(known.table), predictor.models, seconds)

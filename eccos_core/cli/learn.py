@@ -51,8 +51,8 @@ def fit(
     json: JsonOption = False,
 ) -> None:
     """Learn a predictor from the history and write it to a folder."""
-    from eccos_core.build import fit_to_folder
     from eccos_core.config import load_config
+    from eccos_core.fitting import fit_to_folder
 
     loaded = load_config(config)
     with console().status("Fitting ...") as status:

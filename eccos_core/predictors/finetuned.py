@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, OutcomeTable
-from eccos_core.errors import ArtifactError, InputError
+from eccos_core.errors import ArtifactError, InputError, UnknownModelError
 from eccos_core.predictors.doubt import Doubt
 from eccos_core.predictors.prior import HIGH_QUANTILE, TYPICAL_OUTPUT_TOKENS
 
 Progress = Callable[[int, int, float], None]  # steps done, steps in all, loss of the last step
 LEAST_ROWS = 8
+FORMAT, VERSION = "eccos-fine-tuned", 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,23 @@ class FineTunedPredictor:
             output_tokens_high=np.maximum(high, mean).astype(np.float64),
             familiarity=familiarity,
         )
+
+    def for_pool(self, models: Sequence[str]) -> FineTunedPredictor:
+        """The same predictor with its columns in this order; models may be left out. Raises `UnknownModelError`."""
+        for name in models:
+            if name not in self.models:
+                raise UnknownModelError(name, self.models)
+        heads, doubt, at = self.heads, self.doubt, [self.models.index(name) for name in models]
+        (count, buckets), width = heads.tokens.shape, len(heads.quality)
+        chosen = Heads(
+            quality=heads.quality,
+            models=heads.models[:, at],
+            quality_bias=heads.quality_bias[at],
+            length=heads.length.reshape(width, count, buckets)[:, at].reshape(width, -1),
+            length_bias=heads.length_bias.reshape(count, buckets)[at].ravel(),
+            tokens=heads.tokens[at],
+        )
+        return FineTunedPredictor(tuple(models), chosen, Doubt(doubt.noise[at], doubt.spread[at], doubt.counts[at]))
 
 
 def _softmax(scores: Float32Array) -> Float32Array:
@@ -165,13 +183,24 @@ def load_fine_tuned(folder: str | Path, *, device: str = "auto") -> tuple[FineTu
     folder = Path(folder)
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):
+            raise ArtifactError(
+                f"{folder}: no fine-tuned predictor of this version of eccos (format {manifest.get('format')!r}, "
+                f"version {manifest.get('version')}); run `eccos fit` with {{kind: trained, method: fine_tuned}}"
+            )
         arrays = load_file(str(folder / "heads.safetensors"))
         heads = Heads(**{name: arrays[name] for name in Heads.__dataclass_fields__})
         doubt = Doubt(*(arrays[name].astype(np.float64) for name in ("noise", "spread", "counts")))
         models = tuple(manifest["models"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        weights = str(manifest["weights"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ArtifactError(f"{folder}: no fine-tuned predictor here, or not a whole one ({error})") from error
-    return FineTunedEncoder(folder / "encoder", device=device), FineTunedPredictor(models, heads, doubt)
+    encoder = FineTunedEncoder(folder / "encoder", device=device)
+    if weights not in encoder.name:
+        raise ArtifactError(
+            f"{folder}: encoder and heads are of different epochs: a run was killed between them; `eccos fit` goes on"
+        )
+    return encoder, FineTunedPredictor(models, heads, doubt)
 
 
 def bucket_edges(output_tokens: FloatArray, buckets: int) -> FloatArray:

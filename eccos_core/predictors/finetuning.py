@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import uuid
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from eccos_core.domain import Float32Array, IntArray, OutcomeTable
-from eccos_core.errors import ArtifactError
+from eccos_core.errors import ArtifactError, InputError
 from eccos_core.predictors.doubt import Doubt
-from eccos_core.predictors.finetuned import FineTuning, Progress, bucket_edges, bucket_tokens
+from eccos_core.predictors.finetuned import FORMAT, VERSION, FineTuning, Progress, bucket_edges, bucket_tokens
+from eccos_core.predictors.run_folder import CHECKPOINT, beside, in_order, swap, write_json
 
-CHECKPOINT = "checkpoint"
 TEXTS_AT_ONCE = 32
 
 
@@ -36,6 +36,7 @@ class TextEncoder:
         self.device = device
         self.max_tokens = min(max_tokens, int(getattr(self.model.config, "max_position_embeddings", max_tokens)))
         self.name = ""
+        self._tokenizing = threading.Lock()  # a fast tokenizer fails when two threads set its truncation at once
 
     @property
     def dimensions(self) -> int:
@@ -44,9 +45,10 @@ class TextEncoder:
 
     def forward(self, texts: Sequence[str]) -> torch.Tensor:
         """(B, D) unit vectors, with gradients."""
-        tokens = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
-        ).to(self.device)
+        with self._tokenizing:
+            tokens = self.tokenizer(
+                list(texts), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+            ).to(self.device)
         with torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.device.startswith("cuda")):
             states = self.model(**tokens).last_hidden_state
         mask = tokens["attention_mask"][..., None].float()
@@ -68,11 +70,16 @@ def load_encoder(folder: Path, device: str) -> TextEncoder:
     try:
         told = json.loads((folder / "eccos.json").read_text(encoding="utf-8"))
         encoder = TextEncoder(folder, device_of(device), int(told["max_tokens"]))
-        digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
+        digest = _weights_of(folder)
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(f"{folder}: no fine-tuned encoder here ({error})") from error
     encoder.name = f"finetuned:{digest}/{told['max_tokens']}"
     return encoder
+
+
+def _weights_of(folder: Path) -> str:
+    """12 hexadecimal digits of an encoder's weights."""
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
 
 
 def device_of(device: str) -> str:
@@ -82,6 +89,7 @@ def device_of(device: str) -> str:
 
 def train(table: OutcomeTable, encoder: Path, folder: Path, settings: FineTuning, progress: Progress) -> None:
     """Trains, and leaves `encoder/`, `heads.safetensors` and `manifest.json` in the folder."""
+    in_order(folder)
     torch.manual_seed(settings.seed)
     run = _Run(table, encoder, settings)
     done, best, waited = run.resume(folder)
@@ -100,6 +108,10 @@ def train(table: OutcomeTable, encoder: Path, folder: Path, settings: FineTuning
         if better:
             run.keep(folder)
         run.checkpoint(folder, epoch + 1, best, waited)
+    if best == float("inf"):
+        raise InputError(
+            f"fine-tuning never had a finite loss on {len(run.held_out)} held-out questions; lower its rates"
+        )
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
 
 
@@ -202,18 +214,25 @@ class _Run:
         logits = torch.from_numpy(vectors) @ heads["quality"] @ heads["models"] + heads["quality_bias"]
         doubt = Doubt.of(held_out, torch.sigmoid(logits).numpy().astype(np.float64))
         extra = {"tokens": self.tokens, "noise": doubt.noise, "spread": doubt.spread, "counts": doubt.counts}
-        fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+        fresh = beside(folder)
         try:
             (fresh / "encoder").mkdir(parents=True)
             self.text.model.save_pretrained(str(fresh / "encoder"), safe_serialization=True)
             self.text.tokenizer.save_pretrained(str(fresh / "encoder"))
-            _write_json(fresh / "encoder" / "eccos.json", {"max_tokens": self.text.max_tokens})
+            write_json(fresh / "encoder" / "eccos.json", {"max_tokens": self.text.max_tokens})
             tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in extra.items()}
             save_file(heads | tensors, str(fresh / "heads.safetensors"))
-            _write_json(fresh / "manifest.json", {"models": list(self.table.models), "settings": asdict(self.settings)})
+            manifest = {
+                "format": FORMAT,
+                "version": VERSION,
+                "models": list(self.table.models),
+                "weights": _weights_of(fresh / "encoder"),
+                "settings": asdict(self.settings),
+            }
+            write_json(fresh / "manifest.json", manifest)
             folder.mkdir(parents=True, exist_ok=True)
             for part in ("encoder", "heads.safetensors", "manifest.json"):
-                _swap(fresh / part, folder / part)
+                swap(fresh / part, folder / part)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
@@ -226,7 +245,7 @@ class _Run:
 
     def checkpoint(self, folder: Path, epochs: int, best: float, waited: int) -> None:
         """Writes everything needed to go on after this epoch."""
-        fresh = folder / f".{CHECKPOINT}.{uuid.uuid4().hex}"
+        fresh = beside(folder / CHECKPOINT)
         fresh.mkdir(parents=True)
         state: dict[str, torch.Tensor] = {f"model.{n}": v for n, v in self.text.model.state_dict().items()}
         state |= {f"heads.{name}": value.detach() for name, value in self.heads.items()}
@@ -236,8 +255,8 @@ class _Run:
             {name: v.detach().cpu().clone().contiguous() for name, v in state.items()}, str(fresh / "state.safetensors")
         )
         told = {"epochs": epochs, "best": best, "waited": waited, "fingerprint": self.fingerprint()}
-        _write_json(fresh / "progress.json", told)
-        _swap(fresh, folder / CHECKPOINT)
+        write_json(fresh / "progress.json", told)
+        swap(fresh, folder / CHECKPOINT)
 
     def resume(self, folder: Path) -> tuple[int, float, int]:
         """(whole epochs done, best held-out loss, epochs since) of a checkpoint that fits; else a fresh start."""
@@ -266,18 +285,3 @@ class _Run:
 
 def _part(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
-def _swap(fresh: Path, place: Path) -> None:
-    """Puts a file or folder in place of what was there."""
-    if place.is_dir():
-        old = place.with_name(f".{place.name}.old.{uuid.uuid4().hex}")
-        place.rename(old)
-        fresh.rename(place)
-        shutil.rmtree(old)
-    else:
-        fresh.replace(place)
