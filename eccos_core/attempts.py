@@ -37,12 +37,12 @@ class Attempts:
         """The calls that failed so far, in order."""
         return tuple(self._failed)
 
-    def failed(self, error: BackendError, latency_s: float) -> None:
+    def failed(self, error: BackendError, latency_s: float, *, in_time: bool = True) -> None:
         """Moves on to the next model, or raises: the error itself when another model cannot help, else
-        `AttemptsExhausted` with every attempt, when none is left."""
+        `AttemptsExhausted` with every attempt, when none is left or no time for one (`in_time` is False)."""
         self._failed.append(Attempt(error.model, error.kind, str(error), latency_s))
         if isinstance(error, StreamInterrupted) or error.kind in FATAL_KINDS:
             raise error
         self._waiting = self._waiting[1:]
-        if not self._waiting:
+        if not self._waiting or not in_time:
             raise AttemptsExhausted(self._decision.request_id, self._failed) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,7 +25,8 @@ class Journey:
     """Walks a decided request through its models: `hold`, call, then `finished`, or `failed` and once more.
 
     A `with` block around it gives the slot back whatever happens: return, error, cancellation, a stream dropped half
-    way. `slot` may already hold the decision's model; `settle` hears what the answer cost.
+    way. `slot` may already hold the decision's model; `settle` hears what the answer cost. `deadline_s`: seconds for
+    all calls together, from the first one on.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Journey:
         records: Records,
         *,
         most_attempts: int,
+        deadline_s: float = math.inf,
         slot: ExitStack | None = None,
         settle: Settle | None = None,
     ) -> None:
@@ -46,7 +49,9 @@ class Journey:
         self._attempts = Attempts(decision, most_attempts)
         self._slot = slot or ExitStack()
         self._held: str | None = decision.model if slot is not None else None
-        self._called_at = time.perf_counter()
+        self._deadline_s = deadline_s
+        self._called_at = time.monotonic()
+        self._began = self._called_at if slot is not None else None
 
     def __enter__(self) -> Journey:
         return self
@@ -54,6 +59,10 @@ class Journey:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Gives back the slot that is held, if any."""
         self._slot.close()
 
     @property
@@ -70,14 +79,25 @@ class Journey:
         """Holds a slot of the model to call now. Raises `Overloaded`; never waits."""
         self._slot.enter_context(self._workload.hold(self.model))
         self._held = self.model
-        self._called_at = time.perf_counter()
+        self._called_at = time.monotonic()
+        self._began = self._began or self._called_at
+
+    @property
+    def failed_since(self) -> float | None:
+        """When the first call began (monotonic seconds), once it has failed; None before."""
+        return self._began if self._attempts.failures else None
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline of all calls together."""
+        return math.inf if self._began is None else max(0.0, self._began + self._deadline_s - time.monotonic())
 
     def failed(self, error: BackendError | Overloaded) -> None:
         """Learns from a failed call, gives its slot back and moves on to the next model, or raises.
 
         Raises the error itself when no other model can help, `AttemptsExhausted` when none is left.
         """
-        latency_s = time.perf_counter() - self._called_at
+        latency_s = time.monotonic() - self._called_at
         self._slot.close()
         self._held = None
         if isinstance(error, BackendError):
@@ -86,7 +106,7 @@ class Journey:
             error = BackendError(self.model, str(error), retryable=True, kind="overloaded")
         self._tell("call_failed", model=error.model, kind=error.kind, latency_s=latency_s)
         try:
-            self._attempts.failed(error, latency_s)
+            self._attempts.failed(error, latency_s, in_time=self.left_s > 0)
         except EccosError:
             self._records.unanswered(self.decision, self._attempts)
             raise

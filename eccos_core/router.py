@@ -6,6 +6,7 @@ A `Router` is given its parts and owns none of their logic. `Router.from_yaml` b
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, aclosing, closing
 from functools import partial
@@ -16,6 +17,7 @@ from weakref import WeakMethod
 
 import numpy as np
 
+from eccos_core.backends.retrying import RetryingBackend
 from eccos_core.batching import MOST_THREADS, acall_all, call_all, settled
 from eccos_core.decider import Decider, Prepared
 from eccos_core.domain import (
@@ -84,7 +86,9 @@ class Router:
         self._max_attempts = max_attempts
         self._deadline_s = deadline_s
         self._window: MicroBatch[Request, _Arrival] | None = (
-            MicroBatch(partial(_together, WeakMethod(self._set_out_together)), window_s) if window_s > 0 else None
+            MicroBatch(partial(_together, WeakMethod(self._set_out_together)), window_s, unclaimed=_give_back)
+            if window_s > 0
+            else None
         )
 
     @classmethod
@@ -215,8 +219,8 @@ class Router:
             while True:
                 try:
                     if not journey.has_slot:
-                        self.workload.when_free(journey.hold, self._patience(asked))
-                    with closing(self.backend.stream(journey.model, asked)) as chunks:
+                        self.workload.when_free(journey.hold, min(self._patience(asked), journey.left_s))
+                    with closing(self._backend_for(journey).stream(journey.model, asked)) as chunks:
                         for chunk in chunks:
                             yield journey.passed_on(chunk)
                     return
@@ -232,8 +236,8 @@ class Router:
             while True:
                 try:
                     if not journey.has_slot:
-                        await self.workload.awhen_free(journey.hold, self._patience(asked))
-                    async with aclosing(self.backend.astream(journey.model, asked)) as chunks:
+                        await self.workload.awhen_free(journey.hold, min(self._patience(asked), journey.left_s))
+                    async with aclosing(self._backend_for(journey).astream(journey.model, asked)) as chunks:
                         async for chunk in chunks:
                             yield journey.passed_on(chunk)
                     return
@@ -348,17 +352,24 @@ class Router:
             self.workload,
             self.records,
             most_attempts=self._max_attempts,
+            deadline_s=self.backend.deadline_s if isinstance(self.backend, RetryingBackend) else math.inf,
             slot=slot,
             settle=settle,
         )
+
+    def _backend_for(self, journey: Journey) -> Backend:
+        """The backend for the next call: what it retries ends with the one deadline over all calls of the request."""
+        if journey.failed_since is None or not isinstance(self.backend, RetryingBackend):
+            return self.backend
+        return self.backend.since(journey.failed_since)
 
     def _call(self, journey: Journey) -> Completion:
         with journey:
             while True:
                 try:
                     if not journey.has_slot:
-                        self.workload.when_free(journey.hold, self._patience(journey.request))
-                    return journey.finished(self.backend.complete(journey.model, journey.request))
+                        self.workload.when_free(journey.hold, min(self._patience(journey.request), journey.left_s))
+                    return journey.finished(self._backend_for(journey).complete(journey.model, journey.request))
                 except (BackendError, Overloaded) as error:
                     journey.failed(error)
 
@@ -367,8 +378,10 @@ class Router:
             while True:
                 try:
                     if not journey.has_slot:
-                        await self.workload.awhen_free(journey.hold, self._patience(journey.request))
-                    return journey.finished(await self.backend.acomplete(journey.model, journey.request))
+                        await self.workload.awhen_free(
+                            journey.hold, min(self._patience(journey.request), journey.left_s)
+                        )
+                    return journey.finished(await self._backend_for(journey).acomplete(journey.model, journey.request))
                 except (BackendError, Overloaded) as error:
                     journey.failed(error)
 
@@ -399,3 +412,10 @@ def _together(set_out: WeakMethod[_Together], asked: Sequence[Request]) -> list[
     method = set_out()
     assert method is not None
     return method(asked)
+
+
+def _give_back(arrival: _Arrival) -> None:
+    """A request that was cancelled while its window was decided on gives its slot back."""
+    journey = arrival[1]
+    if journey is not None:
+        journey.abandon()

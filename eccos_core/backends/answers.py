@@ -142,11 +142,6 @@ class StreamAssembly:
         self._usage: Any = None
         self._first_token_s: float | None = None
 
-    @property
-    def model(self) -> str:
-        """Name of the model that answers."""
-        return self._call.model.name
-
     def take(self, chunk: Any) -> Chunk | None:
         """One of LiteLLM's chunks; None when it carries nothing for the reader (usage, end)."""
         self._chunks.append(chunk)
@@ -166,10 +161,9 @@ class StreamAssembly:
         return Chunk(text=text, delta=delta)
 
     def finished(self, provider_finish_reason: str | None) -> Completion:
-        """The whole answer. Raises `StreamInterrupted` or `BackendError` when the provider never said that it ended."""
+        """The whole answer. Raises `ConnectionError` when the provider never said that it ended."""
         if provider_finish_reason is None:
-            unsaid = "the stream ended without saying why"
-            raise self.broken(BackendError(self.model, unsaid, retryable=True, kind="connection"))
+            raise ConnectionError("the stream ended without saying why")
         text = "".join(self._pieces)
         if self._plain and self._usage is not None:
             message: dict[str, Any] = {"role": "assistant", "content": text}

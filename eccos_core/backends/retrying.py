@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most `attempts` calls of one model within `deadline_s` seconds, waits included.
+    """At most `attempts` calls of one model, and all calls of a request within `deadline_s` seconds, waits included.
 
     The wait before attempt n + 1 is drawn evenly from 0 to `first_wait_s` * 2**n, at most `longest_wait_s`; a provider
     that names a time (Retry-After) is waited for that long and a little more. When the wait would end after the
@@ -56,8 +56,9 @@ class RetryPolicy:
 class RetryingBackend:
     """A `Backend` that tries another one's retryable failures again.
 
-    A stream is tried again only while nothing of it has arrived. `draw`, `sleep`, `asleep`: chance and waiting, given
-    from outside in tests.
+    A stream is tried again only while nothing of it has arrived. `began`: when the first call of the request began, in
+    monotonic seconds; None for the first call itself. `draw`, `sleep`, `asleep`: chance and waiting, given from outside
+    in tests.
     """
 
     def __init__(
@@ -65,13 +66,27 @@ class RetryingBackend:
         backend: Backend,
         policy: RetryPolicy | None = None,
         *,
+        began: float | None = None,
         draw: Callable[[], float] = random.random,
         sleep: Callable[[float], None] = time.sleep,
         asleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.backend = backend
         self._policy = policy or RetryPolicy()
+        self._began = began
         self._draw, self._sleep, self._asleep = draw, sleep, asleep
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds within which a request is to be answered, by whichever model."""
+        return self._policy.deadline_s
+
+    def since(self, began: float) -> RetryingBackend:
+        """The same for a request that goes on to another model: its deadline counts from its first call, which began at
+        `began` (monotonic seconds)."""
+        return RetryingBackend(
+            self.backend, self._policy, began=began, draw=self._draw, sleep=self._sleep, asleep=self._asleep
+        )
 
     def complete(self, model: str, request: Request) -> Completion:
         """See `Backend`. `Completion.attempts` counts the calls."""
@@ -114,7 +129,7 @@ class RetryingBackend:
                 yield course.counted(chunk)
 
     def _course(self) -> _Course:
-        return _Course(self._policy, self._draw)
+        return _Course(self._policy, self._draw, self._began)
 
     def _retry(self, course: _Course, call: Callable[[], Result]) -> Result:
         """The first call, which nearly always is the only one, is made plainly; tenacity hears of it if it failed."""
@@ -155,9 +170,10 @@ class RetryingBackend:
 class _Course:
     """One request's attempts, from its first call on; time is monotonic, so that a clock that jumps changes nothing."""
 
-    def __init__(self, policy: RetryPolicy, draw: Callable[[], float]) -> None:
+    def __init__(self, policy: RetryPolicy, draw: Callable[[], float], began: float | None) -> None:
         self._policy, self._draw = policy, draw
-        self._ends = time.monotonic() + policy.deadline_s
+        self._has_all_its_time = began is None
+        self._ends = (time.monotonic() if began is None else began) + policy.deadline_s
         self.attempts = 0
 
     def begin(self, call: Callable[[], Result]) -> Result:
@@ -183,7 +199,7 @@ class _Course:
         their timeout, and one with a new number for every call would open a connection for every call.
         """
         timeout_s = self._policy.deadline_s
-        if self.attempts > 1:
+        if self.attempts > 1 or not self._has_all_its_time:
             left_s = max(self._ends - time.monotonic(), 1e-3)
             timeout_s *= 2.0 ** math.floor(math.log2(left_s / timeout_s))
         asked = request.parameters.get("timeout")

@@ -6,8 +6,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 HIDDEN = "***"
 SHORTEST_SECRET = 4  # shorter values would black out ordinary words
@@ -19,7 +20,11 @@ LOOKS_LIKE_A_SECRET = re.compile(
     r"(?:(?<=Bearer )|(?<=bearer ))[^\s\"',;]+"
     r"|\b(?:sk|pk|rk|gsk|hf|xai|ghp|glpat|AKIA)[-_][A-Za-z0-9_*-]{8,}"
     r"|\bAIza[A-Za-z0-9_-]{20,}"
-    r"|(?<=://)[^\s/@:]+:[^\s/@]+(?=@)"
+    r"|(?<=://)[^\s/@]+(?=@)"
+)
+SECRET_IN_QUERY = re.compile(
+    r"([?&](?:[\w.-]*(?:key|token|secret|password|signature|credential)[\w.-]*|sig|auth|code)=)([^\s&#\"'<>)\]]+)",
+    re.IGNORECASE,
 )
 SECRET_CAUSES = 20  # how far a chain of causes is followed
 
@@ -48,7 +53,7 @@ class Scrubber:
         """The text without secrets."""
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
-        return LOOKS_LIKE_A_SECRET.sub(HIDDEN, text)
+        return SECRET_IN_QUERY.sub(rf"\1{HIDDEN}", LOOKS_LIKE_A_SECRET.sub(HIDDEN, text))
 
     def scrub_error(self, error: BaseException) -> None:
         """Takes secrets out of an error and out of what caused it, because a traceback shows them all."""
@@ -75,12 +80,23 @@ def _secrets_in(value: Any, named_secret: bool = False) -> Iterable[str]:
     if isinstance(value, str):
         if named_secret and value.lower() not in PLACEHOLDERS:
             yield value
+        elif "://" in value:
+            yield from _secrets_in_url(value)
     elif isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _secrets_in(inner, named_secret or _names_a_secret(str(name)))
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _secrets_in(inner, named_secret)
+
+
+def _secrets_in_url(url: str) -> Iterable[str]:
+    """The password and the keys in the query of an address: a provider may repeat them elsewhere."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        for part in (parts.password, *(match.group(2) for match in SECRET_IN_QUERY.finditer(f"?{parts.query}"))):
+            if part and part.lower() not in PLACEHOLDERS:
+                yield unquote(part)
 
 
 def _forms(secret: str) -> set[str]:

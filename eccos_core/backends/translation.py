@@ -48,6 +48,7 @@ RULES = (
 BLAMES_ADDRESS = frozenset({"connection", "not_found", "timeout", "malformed_response"})
 NO_MONEY = ("insufficient_quota", "exceeded your current quota")
 NO_KEY = ("api_key client option must be set", "missing credentials", "api key is required")
+NO_ANSWER = ("empty or invalid response from llm endpoint", "'choices' that is not a list")
 NO_PROVIDER = ("llm provider not provided",)
 REFUSED = ("content_filter", "content management policy")
 
@@ -96,6 +97,8 @@ def _kind(error: BaseException, text: str) -> tuple[str, bool]:
         return _kind(original, str(original).lower())
     if isinstance(error, asyncio.TimeoutError | TimeoutError):
         return "timeout", True
+    if isinstance(error, ConnectionError):
+        return "connection", True
     litellm = litellm_module()
     kind, retryable = next(
         ((kind, retryable) for name, kind, retryable in RULES if isinstance(error, getattr(litellm, name))),
@@ -120,6 +123,8 @@ def _hidden_kind(error: BaseException, text: str) -> tuple[str, bool] | None:
     if any(word in text for word in NO_KEY):
         return "authentication", False
     names = {type(one).__name__ for one in chain(error)}
+    if any(word in text for word in NO_ANSWER):
+        return "malformed_response", True
     if any(isinstance(one, json.JSONDecodeError) for one in chain(error)) or "ValidationError" in names:
         return "malformed_response", True
     if names & {"ConnectError", "ConnectTimeout", "RemoteProtocolError", "ReadError", "ClientConnectorError"}:
@@ -132,7 +137,8 @@ def _hidden_kind(error: BaseException, text: str) -> tuple[str, bool] | None:
 def retry_after_s(headers: Mapping[str, Any]) -> float | None:
     """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or an HTTP date); never negative.
 
-    A header that cannot be read counts as absent.
+    A date counts from the response's own `date` where it has one, so that no clock that jumps matters. A header that
+    cannot be read counts as absent.
     """
     lowered = {str(name).lower().removeprefix("llm_provider-"): value for name, value in headers.items()}
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
@@ -142,20 +148,26 @@ def retry_after_s(headers: Mapping[str, Any]) -> float | None:
         try:
             seconds = float(value) * unit_s
         except (TypeError, ValueError):
-            seconds = _seconds_until(str(value))
+            seconds = _seconds_between(str(lowered.get("date")), str(value))
         if math.isfinite(seconds):
             return max(0.0, seconds)
     return None
 
 
-def _seconds_until(date: str) -> float:
+def _seconds_between(now: str, then: str) -> float:
+    """Two HTTP dates; the first may be missing, and the second be no date (NaN)."""
+    moment = _moment(then)
+    if moment is None:
+        return math.nan
+    return (moment - (_moment(now) or datetime.now(UTC))).total_seconds()
+
+
+def _moment(date: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(date)
     except (TypeError, ValueError):
-        return math.nan
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - datetime.now(UTC)).total_seconds()
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _headers(error: BaseException) -> Mapping[str, Any]:

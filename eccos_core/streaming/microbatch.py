@@ -24,17 +24,24 @@ class MicroBatch(Generic[Item, Result]):
     """Collects items for `window_s` seconds and gives them to `together`, which returns as many results, in order.
 
     A result that is an exception is raised to its own caller; an exception that `together` raises, to all of them. A
-    window of 0 seconds passes every item on alone. `most`: items at which a window closes early.
+    window of 0 seconds passes every item on alone. `most`: items at which a window closes early. `unclaimed` is given
+    the result of one who was cancelled when the deciding had begun, so that nothing that it holds is lost.
     """
 
     def __init__(
-        self, together: Callable[[Sequence[Item]], Sequence[Result | BaseException]], window_s: float, most: int = 256
+        self,
+        together: Callable[[Sequence[Item]], Sequence[Result | BaseException]],
+        window_s: float,
+        most: int = 256,
+        *,
+        unclaimed: Callable[[Result], None] = lambda _: None,
     ) -> None:
         if not 0 <= window_s <= LONGEST_WINDOW_S:
             raise InputError(f"micro-batch window is {window_s} s, must be between 0 and {LONGEST_WINDOW_S}")
         if most < 1:
             raise InputError(f"a micro-batch holds at most {most} items, must be >= 1")
         self._together = together
+        self._unclaimed = unclaimed
         self._window_s = window_s
         self._most = most
         self._lock = threading.Lock()
@@ -46,14 +53,28 @@ class MicroBatch(Generic[Item, Result]):
         future, full = self._enter(item)
         if full:
             self._close()
-        return future.result()
+        try:
+            return future.result()
+        except (KeyboardInterrupt, SystemExit):
+            future.add_done_callback(self._left)
+            raise
 
     async def asubmit(self, item: Item) -> Result:
         """The asynchronous twin of `submit`. A task that is cancelled while it waits leaves the window."""
         future, full = self._enter(item)
-        if full:
-            await asyncio.to_thread(self._close)
-        return await asyncio.wrap_future(future)
+        try:
+            if full:
+                await asyncio.to_thread(self._close)
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.cancel()
+            future.add_done_callback(self._left)
+            raise
+
+    def _left(self, future: Future[Result]) -> None:
+        """Nobody waits for this result any more."""
+        if not future.cancelled() and future.exception() is None:
+            self._unclaimed(future.result())
 
     def _enter(self, item: Item) -> tuple[Future[Result], bool]:
         """The place of a result, and whether the window has to be closed now."""

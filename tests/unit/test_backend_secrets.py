@@ -60,6 +60,19 @@ def test_what_looks_like_a_key_is_hidden_even_when_unknown() -> None:
         assert "secret" not in shown
 
 
+def test_keys_in_an_address_are_hidden_there_and_wherever_they_are_repeated() -> None:
+    address = "https://bob:hunter2%2Bsecret@host/v1?api_key=zq-value-1&subscription-key=zq-value-2&x=1#sig=0"
+    scrubber = Scrubber.for_parameters([{"api_base": address}])
+    assert scrubber.scrub(f"no answer from {address}") == (
+        f"no answer from https://{HIDDEN}@host/v1?api_key={HIDDEN}&subscription-key={HIDDEN}&x=1#sig=0"
+    )
+    for repeated in ("zq-value-1", "zq-value-2", "hunter2+secret"):
+        assert repeated not in scrubber.scrub(f"the provider says: {repeated} is wrong")
+    unknown = Scrubber([])
+    for text in ("http://h/?token=abcdef", "http://h/?a=1&sig=abcdef", "https://abcdef@host/x"):
+        assert "abcdef" not in unknown.scrub(f"GET {text} failed")
+
+
 def test_ordinary_parameters_and_placeholders_are_no_secrets() -> None:
     scrubber = Scrubber.for_parameters([{"api_key": "none", "max_tokens": "1234567", "api_base": "http://host/v1"}])
     assert (

@@ -98,6 +98,7 @@ def test_retry_after_is_read_from_the_response() -> None:
         ({"Retry-After-Ms": "250", "retry-after": "3"}, 0.25),
         ({"llm_provider-retry-after": "4"}, 4.0),
         ({"retry-after": "-5"}, 0.0),
+        ({"retry-after": "1e300"}, 1e300),  # longer than any deadline: the next model is tried at once
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "soon"}, None),
@@ -115,3 +116,12 @@ def test_retry_after_may_be_a_date_and_a_clock_that_jumped_gives_zero() -> None:
     assert waited is not None
     assert 25 < waited <= 30
     assert retry_after_s({"retry-after": past}) == 0.0
+
+
+def test_a_retry_after_date_counts_from_the_providers_own_clock() -> None:
+    now = datetime.now(UTC) + timedelta(days=3)  # ours and theirs differ: one of them has jumped
+    headers = {
+        "date": format_datetime(now, usegmt=True),
+        "retry-after": format_datetime(now + timedelta(seconds=30), usegmt=True),
+    }
+    assert retry_after_s(headers) == 30.0

@@ -119,3 +119,25 @@ def test_guards_hold_for_what_is_decided_together() -> None:
     spent = np.cumsum([choice.cost_usd for choice in choices if isinstance(choice, StreamChoice)])
     assert (spent <= 0.01 * np.arange(1, 5) + 1e-12).all()
     assert len(spent) == 4
+
+
+async def test_what_was_decided_for_one_who_was_cancelled_is_handed_back() -> None:
+    unclaimed: list[int] = []
+    deciding, go_on = threading.Event(), threading.Event()
+
+    def together(items: Sequence[int]) -> list[int]:
+        deciding.set()
+        go_on.wait(10)
+        return [10 * item for item in items]
+
+    batch: MicroBatch[int, int] = MicroBatch(together, 0.05, most=2, unclaimed=unclaimed.append)
+    tasks = [asyncio.create_task(batch.asubmit(item)) for item in (1, 2)]  # the second one fills the window
+    await asyncio.to_thread(deciding.wait, 10)
+    for task in tasks:
+        task.cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    go_on.set()
+    for _ in range(2000):
+        await asyncio.sleep(0.001 if len(unclaimed) < 2 else 0)
+    assert all(isinstance(each, asyncio.CancelledError) for each in ended)
+    assert sorted(unclaimed) == [10, 20]
