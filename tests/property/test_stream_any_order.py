@@ -4,6 +4,7 @@ keeps every window as long as that is true."""
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,3 +64,11 @@ def test_as_long_as_nothing_worse_comes_than_was_assumed_no_window_is_under_the_
     worst = float(np.where(masks, quality, 0.0).max(axis=1).min())
     for short in shortfalls(FloorTarget(alpha, window, 0.02, worst_ahead=worst), quality, masks):
         assert short.max(initial=-1.0) <= ROUNDING
+
+
+@pytest.mark.parametrize("easy", [31, 301])
+def test_the_run_is_guarded_where_its_windows_would_allow_more(easy: int) -> None:
+    """Of ten easy requests in a row one may be given away as far as windows go; over the run, one too many then is."""
+    quality = np.concatenate([np.tile([0.0, 0.0, 1.0], (easy, 1)), np.zeros((easy, 3))])
+    for short in shortfalls(FloorTarget(0.5, 20, 0.05, worst_ahead=0.0), quality, np.ones(quality.shape, dtype=bool)):
+        assert short.max() <= ROUNDING

@@ -12,6 +12,7 @@ import pytest
 from eccos_core.errors import InfeasibleError, InputError, Overloaded
 from eccos_core.optimizer import DualOptimizer
 from eccos_core.streaming import FloorTarget, RateTarget, StreamController, StreamPrices, offline_prices
+from eccos_core.streaming.floor import QualityAccount
 
 WINDOW = 500
 MODELS = ("small", "medium", "large", "huge")
@@ -168,6 +169,23 @@ def test_a_floor_that_is_lost_is_said_to_be_lost() -> None:
     assert not run.met[2000:].any()
     assert "not attainable" in run.notes[2000]
     assert (run.chosen == run.best)[2000:].all()
+
+
+def test_the_account_of_a_long_run_forgets_nothing_and_says_what_was_not_met() -> None:
+    account = QualityAccount(FloorTarget(0.5, window=20))
+    for _ in range(900):
+        account.add(0.2, 0.45)
+    assert account.unmet() == (
+        "the floor 0.5 is not attainable: over the last 20 requests the best open models average 0.4500, "
+        "and 0.2000 was reached"
+    )
+    for _ in range(100):
+        account.add(0.6, 0.6)
+    assert account.running_mean == pytest.approx(0.24)
+    assert "over the first 1000 requests the best open models average 0.4650, and 0.2400 was" in account.unmet()
+    for _ in range(4000):
+        account.add(0.45, 0.6)
+    assert account.unmet().startswith("the floor 0.5 was missed: over the last 20 requests")
 
 
 def test_a_pool_that_grows_uses_the_new_model() -> None:
