@@ -139,6 +139,30 @@ async def test_a_model_that_is_down_is_followed_by_the_next_best(server: ModelSe
     assert status.in_flight == 0
 
 
+@pytest.mark.parametrize("fault", ["policy", "context", "filtered"])
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_a_model_refuses_is_asked_of_the_next_one_and_not_of_it_again(
+    server: ModelServer, fault: str, streamed: bool
+) -> None:
+    server.reset()
+    router = make_router(server)
+    text = f"[[{fault}]] [[times 1]] by {fault} {streamed}"  # each model would answer when asked again
+
+    async def ask() -> None:
+        if streamed:
+            async for _ in router.astream(text):
+                pass
+        else:
+            await router.acomplete(text)
+
+    with pytest.raises(AttemptsExhausted) as caught:
+        await ask()
+    asked = [attempt.model for attempt in caught.value.attempts]
+    assert len(set(asked)) == 3
+    assert server.statistics().requests == dict.fromkeys(asked, 1)
+    assert router.workload.status().in_flight == 0  # type: ignore[attr-defined]
+
+
 async def test_when_all_are_down_the_error_lists_every_attempt(server: ModelServer) -> None:
     router = make_router(server, **dict.fromkeys(CAPS, "http://127.0.0.1:9/v1"))
     with pytest.raises(AttemptsExhausted) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from eccos_core.backends.litellm_backend import LiteLLMBackend
 from eccos_core.backends.price_map import tell_prices
 from eccos_core.config.values import Deployment
 from eccos_core.domain import Model, Request
+from eccos_core.testing import build_tiny_model
 
 litellm = pytest.importorskip("litellm")
 
@@ -56,3 +58,35 @@ def test_litellms_sum_counts_only_where_the_price_is_its_own(name: str) -> None:
 
     assert cost_usd(True) == 0.5
     assert cost_usd(False) == pytest.approx(2e-6)
+
+
+def test_a_local_models_tokens_cost_what_its_gpu_time_costs(tmp_path: Path) -> None:
+    from eccos_core.backends.local_models import local_models
+
+    folder = build_tiny_model(tmp_path / "tiny")
+    backend = LiteLLMBackend(
+        {"mine": [Deployment(f"eccos-local/{folder}", {})]},
+        [Model("mine", 5e-6, 5e-6)],
+        usd_per_gpu_hour={"mine": 36.0},
+    )
+    request = Request.of("What is 12 + 7?", parameters={"max_tokens": 20})
+    assert backend.usd_per_token("mine") is None
+    first = backend.complete("mine", request)
+    assert first.cost_usd > 0
+    done = local_models().engine(str(folder)).statistics()
+    usd_per_second = 36.0 / 3600
+    measured = usd_per_second * done.busy_s / (done.input_tokens + done.output_tokens)
+    assert backend.usd_per_token("mine") == pytest.approx(measured, rel=0.5)  # the last step may not be counted yet
+    second = backend.complete("mine", request)
+    spent = local_models().engine(str(folder)).statistics().busy_s * usd_per_second
+    assert 0 < second.cost_usd < spent
+
+
+def test_measured_time_is_the_price_once_it_is_measured() -> None:
+    def cost_usd(measured: float | None) -> float:
+        return Call(Model("m", 5e-6, 5e-6), Deployment("eccos-local/x", {}), 0.0, lambda: measured).cost_usd(
+            Usage(input_tokens=10, output_tokens=5), None
+        )
+
+    assert cost_usd(None) == pytest.approx(15 * 5e-6)
+    assert cost_usd(1e-3) == pytest.approx(15 * 1e-3)
