@@ -31,6 +31,7 @@ from eccos_core.streaming.guards import FloorTarget
 
 HARDEST_SHARE = 1 / 8  # a window of the hardest requests: as hard as this share of the history
 _ROUNDING = 1e-9  # of mean quality: what adding up floats may lose
+_GUARDED = 1 - 1e-7  # share of the tolerance that is given away; the rest is for that rounding
 _OPENING = 0.1  # share of a window after which a floor that is not attainable is spoken of
 
 # Level "trend". Guarded is the floor less this share of the tolerance; the rest covers what a trend cannot know.
@@ -126,7 +127,7 @@ class QualityAccount:
     def need(self, best: float) -> Need:
         """What the next answer must reach, when the best open model reaches `best`."""
         floor, window = self.target.alpha, self.target.window
-        tolerance, ahead = self.target.tolerance - _ROUNDING, self._ahead
+        tolerance, ahead = self.target.tolerance * _GUARDED, self._ahead
         if self.target.worst_ahead == "trend":
             level, slope = self._projection(best)
             self.falling = slope < 0
