@@ -135,6 +135,8 @@ def count_text_tokens(text: str) -> int:
 
 def _count_texts(texts: Sequence[str]) -> list[int]:
     """`count_text_tokens` of each text: joined by a token that stands for nothing else, and cut there again."""
+    if len(texts) == 1:  # 5 us instead of 33
+        return [count_text_tokens(texts[0])]
     import numpy as np
 
     result: list[int] = []
