@@ -11,6 +11,7 @@ import pytest
 from eccos_core import forecasting
 from eccos_core.domain import Float32Array, FloatArray, Forecast
 from eccos_core.forecasting import MANY, ROWS_AT_ONCE, encoded_beside, forecast
+from eccos_core.threads import LinearAlgebra, linear_algebra
 
 
 class Numbers:
@@ -51,6 +52,47 @@ def test_vectors_and_forecasts_stay_in_order(cores: int, rows: int) -> None:
     assert found.output_tokens_high[:, 1].tolist() == [2.0 * row + 3 for row in range(rows)]
     assert found.familiarity.tolist() == [2.0 * row for row in range(rows)]
     assert any("eccos-forecasting" in name for name in parts.threads) == (cores == 2 and rows > ROWS_AT_ONCE)
+
+
+class Library:
+    """Stands for OpenBLAS."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def get_num_threads(self) -> int:
+        return self.threads
+
+    def set_num_threads(self, threads: int) -> None:
+        self.threads = threads
+
+
+def test_linear_algebra_has_one_thread_until_the_last_forecast_is_made() -> None:
+    algebra, library = LinearAlgebra(), Library(8)
+    algebra._libraries = [library]
+    first, second = algebra.alone(), algebra.alone()
+    first.__enter__()
+    second.__enter__()
+    assert library.threads == 1
+    first.__exit__(None, None, None)
+    assert library.threads == 1
+    second.__exit__(None, None, None)
+    assert library.threads == 8
+    with pytest.raises(LookupError), algebra.alone():
+        raise LookupError
+    assert library.threads == 8
+
+
+def test_a_forecast_is_made_on_one_thread_of_linear_algebra() -> None:
+    seen: list[int] = []
+
+    class Looks(Numbers):
+        def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
+            seen.extend(library.get_num_threads() for library in linear_algebra()._libraries)
+            return super().predict(vectors, input_tokens)
+
+    forecast(Looks(), np.ones((3, 2), dtype=np.float32), np.ones(3))
+    assert set(seen) == {1}
 
 
 @pytest.mark.usefixtures("cores")
