@@ -1,6 +1,6 @@
 """Several deployments of one model: each call goes to one, by weight, load and recent failures.
 
-Why not `litellm.Router`: it adds about 10 ms to every call, and it would choose, retry and fall back by rules of its
+Why not `litellm.Router`: it costs a millisecond in every call, and it would choose, retry and fall back by rules of its
 own behind the back of our decision; what it would carry for us here is a choice among two or three entries.
 """
 
