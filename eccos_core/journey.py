@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
 from typing import TypeAlias
@@ -25,8 +25,8 @@ class Journey:
     """Walks a decided request through its models: `hold`, call, then `finished`, or `failed` and once more.
 
     A `with` block around it gives the slot back whatever happens: return, error, cancellation, a stream dropped half
-    way. `slot` may already hold the decision's model; `settle` hears what the answer cost. `deadline_s`: seconds for
-    all calls together, from the first one on.
+    way. `slot` holds the decision's model already (it was entered); `settle` hears what the answer cost. `deadline_s`:
+    seconds for all calls together, from the first one on.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Journey:
         *,
         most_attempts: int,
         deadline_s: float = math.inf,
-        slot: ExitStack | None = None,
+        slot: AbstractContextManager[None] | None = None,
         settle: Settle | None = None,
     ) -> None:
         self.request = request
@@ -47,7 +47,7 @@ class Journey:
         self._records = records
         self._settle = settle
         self._attempts = Attempts(decision, most_attempts)
-        self._slot = slot or ExitStack()
+        self._slot = slot
         self._held: str | None = decision.model if slot is not None else None
         self._deadline_s = deadline_s
         self._called_at = time.monotonic()
@@ -63,7 +63,9 @@ class Journey:
 
     def abandon(self) -> None:
         """Gives back the slot that is held, if any."""
-        self._slot.close()
+        slot, self._slot, self._held = self._slot, None, None
+        if slot is not None:
+            slot.__exit__(None, None, None)
 
     @property
     def model(self) -> str:
@@ -77,8 +79,9 @@ class Journey:
 
     def hold(self) -> None:
         """Holds a slot of the model to call now. Raises `Overloaded`; never waits."""
-        self._slot.enter_context(self._workload.hold(self.model))
-        self._held = self.model
+        slot = self._workload.hold(self.model)
+        slot.__enter__()
+        self._slot, self._held = slot, self.model
         self._called_at = time.monotonic()
         self._began = self._began or self._called_at
 
@@ -98,8 +101,7 @@ class Journey:
         Raises the error itself when no other model can help, `AttemptsExhausted` when none is left.
         """
         latency_s = time.monotonic() - self._called_at
-        self._slot.close()
-        self._held = None
+        self.abandon()
         if isinstance(error, BackendError):
             self._workload.observe(self.model, None, error)
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack, aclosing, closing
+from contextlib import AbstractContextManager, aclosing, closing
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -285,10 +285,10 @@ class Router:
 
     def _set_out(self, prepared: Prepared) -> Journey:
         """Decides and holds in one critical section, so that two threads never take the same last slot."""
-        slot = ExitStack()
         with self.workload.deciding() as free:
             decision = self.decider.choose(prepared, free)
-            slot.enter_context(self.workload.hold(decision.model))
+            slot = self.workload.hold(decision.model)
+            slot.__enter__()
         self._noted(prepared, [decision])
         return self._journey(prepared.requests[0], decision, slot, settle=self.decider.settle)
 
@@ -306,8 +306,8 @@ class Router:
                 elif isinstance(decision, EccosError):
                     arrivals.append(decision)
                 else:
-                    slot = ExitStack()
-                    slot.enter_context(self.workload.hold(decision.model))
+                    slot = self.workload.hold(decision.model)
+                    slot.__enter__()
                     self._noted(prepared.row(row), [decision])
                     journey = self._journey(asked[row], decision, slot, settle=self.decider.settle)
                     arrivals.append((prepared.row(row), journey))
@@ -344,7 +344,11 @@ class Router:
         self.telemetry.decided(made)
 
     def _journey(
-        self, request: Request, decision: Decision, slot: ExitStack | None = None, settle: Settle | None = None
+        self,
+        request: Request,
+        decision: Decision,
+        slot: AbstractContextManager[None] | None = None,
+        settle: Settle | None = None,
     ) -> Journey:
         return Journey(
             request,

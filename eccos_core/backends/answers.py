@@ -53,13 +53,13 @@ class Call:
     model: Model
     deployment: DeploymentLike
     started: float
-    measured_usd_per_token: Callable[[], float | None]
+    measured_usd_per_token: Callable[[], float | None] | None = None
     litellm_knows_price: bool = True
 
     def cost_usd(self, usage: Usage, litellm_cost_usd: float | None) -> float:
         """USD of the call: measured GPU time, else the price that the configuration gives, else LiteLLM's own sum
         (which knows tiers and cache writes), else the pool's price for this model."""
-        per_token = self.measured_usd_per_token()
+        per_token = self.measured_usd_per_token() if self.measured_usd_per_token is not None else None
         if per_token is not None:
             return (usage.input_tokens + usage.output_tokens) * per_token
         if litellm_cost_usd and self.priced_by_litellm():

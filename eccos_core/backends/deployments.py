@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Protocol
 
 from eccos_core.errors import BackendError
@@ -82,35 +83,49 @@ class DeploymentBalancer:
         self._clock = clock
         self._lock = threading.Lock()
 
-    @contextmanager
-    def choose(self) -> Iterator[DeploymentLike]:
+    def choose(self) -> AbstractContextManager[DeploymentLike]:
         """The deployment for one call; the block's outcome is remembered."""
+        return _Choice(self)
+
+    def _begin(self) -> _Use:
         with self._lock:
-            chosen = min(self._uses, key=self._reluctance)
+            chosen = min(self._uses, key=self._reluctance) if len(self._uses) > 1 else self._uses[0]
             chosen.in_flight += 1
             chosen.served += 1
-        try:
-            yield chosen.deployment
-        except BackendError as error:
-            if error.kind in BLAMES_DEPLOYMENT:
-                self._cool(chosen, error.retry_after_s)
-            raise
-        else:
-            with self._lock:
+        return chosen
+
+    def _end(self, chosen: _Use, error: BaseException | None) -> None:
+        with self._lock:
+            chosen.in_flight -= 1
+            if error is None:
                 chosen.failures, chosen.cooling_until = 0, 0.0
-        finally:
-            with self._lock:
-                chosen.in_flight -= 1
+            elif isinstance(error, BackendError) and error.kind in BLAMES_DEPLOYMENT:
+                chosen.failures += 1
+                backoff_s = FIRST_COOLDOWN_S * 2.0 ** min(chosen.failures - 1, 10)
+                asked_s = backoff_s if error.retry_after_s is None else error.retry_after_s
+                chosen.cooling_until = self._clock() + min(LONGEST_COOLDOWN_S, asked_s)
 
     def _reluctance(self, use: _Use) -> tuple[float, float, float]:
         cooling = max(0.0, use.cooling_until - self._clock())
         return cooling, use.in_flight / use.share, use.served / use.share
 
-    def _cool(self, use: _Use, asked_s: float | None) -> None:
-        with self._lock:
-            use.failures += 1
-            backoff_s = FIRST_COOLDOWN_S * 2.0 ** min(use.failures - 1, 10)
-            use.cooling_until = self._clock() + min(LONGEST_COOLDOWN_S, backoff_s if asked_s is None else asked_s)
+
+class _Choice(AbstractContextManager[DeploymentLike]):
+    """One call by one deployment."""
+
+    __slots__ = ("_balancer", "_use")
+
+    def __init__(self, balancer: DeploymentBalancer) -> None:
+        self._balancer = balancer
+
+    def __enter__(self) -> DeploymentLike:
+        self._use = self._balancer._begin()
+        return self._use.deployment
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._balancer._end(self._use, error)
 
 
 def _share(deployment: DeploymentLike) -> float:

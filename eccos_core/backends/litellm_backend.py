@@ -141,7 +141,7 @@ class LiteLLMBackend:
         with balancer.choose() as deployment:
             try:
                 known = deployment.litellm_model not in self._priced_by_us
-                measured = partial(self.usd_per_token, model)
+                measured = partial(self.usd_per_token, model) if model in self._usd_per_gpu_hour else None
                 yield Call(self._models[model], deployment, time.perf_counter(), measured, litellm_knows_price=known)
             except BackendError:
                 raise

@@ -170,6 +170,8 @@ class RetryingBackend:
 class _Course:
     """One request's attempts, from its first call on; time is monotonic, so that a clock that jumps changes nothing."""
 
+    __slots__ = ("_draw", "_ends", "_has_all_its_time", "_policy", "attempts")
+
     def __init__(self, policy: RetryPolicy, draw: Callable[[], float], began: float | None) -> None:
         self._policy, self._draw = policy, draw
         self._has_all_its_time = began is None
