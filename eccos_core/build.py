@@ -121,8 +121,8 @@ def _encoders_of(config: EncoderConfig) -> list[Encoder]:
     from eccos_core import encoders
 
     match config:
-        case SentenceTransformerConfig(model=model, device=device, threads=threads):
-            return [encoders.SentenceTransformerEncoder(model, device=device, threads=threads)]
+        case SentenceTransformerConfig(model=model, device=device, threads=threads, middle=middle):
+            return [encoders.SentenceTransformerEncoder(model, device=device, threads=threads, middle=middle)]
         case StaticConfig(model=model, dimensions=dimensions):
             return [encoders.StaticEncoder(model, dimensions=dimensions)]
         case ConcatenatedConfig(encoders=parts):

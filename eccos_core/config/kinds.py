@@ -102,7 +102,9 @@ def _one_encoder(section: Section, folder: Path) -> SentenceTransformerConfig | 
         device = section.text("device", "auto")
         if not _DEVICE.fullmatch(device):
             section.wrong("device", "auto, cpu, cuda, cuda:N or mps")
-        config = SentenceTransformerConfig(model, device, section.integer("threads", 1))
+        config = SentenceTransformerConfig(
+            model, device, section.integer("threads", 1), section.boolean("middle", True)
+        )
     section.close()
     return config
 

@@ -68,11 +68,15 @@ def _sum_or_none(limits: Iterable[int | None]) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class SentenceTransformerConfig:
-    """A sentence-transformers model: `minilm` (bundled), a folder, or a name. `threads`: torch threads per call."""
+    """A sentence-transformers model: `minilm` (bundled), a folder, or a name. `threads`: torch threads per call.
+
+    `middle`: whether its middle layer is read, too.
+    """
 
     model: str = "minilm"
     device: str = "auto"
     threads: int = 1
+    middle: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,15 @@ def declared_dimensions(folder: Path) -> int | None:
     return dimensions if isinstance(dimensions, int) and len(modes) <= 1 else None
 
 
+def declared_width(folder: Path) -> int:
+    """Numbers in one layer of the transformer. Raises `InputError` where its configuration does not say."""
+    config = _json(folder / "config.json")
+    width = config.get("hidden_size") if isinstance(config, dict) else None
+    if not isinstance(width, int):
+        raise InputError(f"{folder}: config.json has no hidden_size, so it has no middle layer to read")
+    return width
+
+
 def declared_max_tokens(folder: Path) -> int | None:
     """Word pieces that the model reads of a text, as its configuration says."""
     config = _json(folder / "sentence_bert_config.json")

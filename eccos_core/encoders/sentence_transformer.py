@@ -14,6 +14,7 @@ from eccos_core.domain import Float32Array
 from eccos_core.encoders.model_folder import (
     declared_dimensions,
     declared_max_tokens,
+    declared_width,
     display_name,
     fingerprint,
     model_folder,
@@ -24,13 +25,17 @@ from eccos_core.threads import cores
 BATCH = 16  # texts of similar length; larger batches win nothing on a CPU
 BATCH_ON_A_GPU = 128
 MOST_CHARACTERS = 65_536  # read of one text before its word pieces are counted
+MIDDLE = 2 / 3  # how deep the middle layer lies: the fourth of MiniLM's six
 
 
 class SentenceTransformerEncoder:
     """Sentence embeddings of unit length.
 
     `model`: "minilm" (all-MiniLM-L6-v2, D = 384, bundled), a folder, or a Hugging Face name. `device`: "auto" (CUDA
-    where there is one), "cpu", "cuda", "cuda:1", "mps". `threads`: torch threads for one forward pass.
+    where there is one), "cpu", "cuda", "cuda:1", "mps". `threads`: torch threads for one forward pass. `middle`: the
+    mean over tokens of a middle layer stands beside the embedding, each half of the squared length. What a text is
+    like and how hard it is can be told better from there (docs/encoders.md), and it costs nothing more; what a text
+    is about, as a search engine means it, is in the embedding alone.
 
     **Long texts are cut**: the first `max_tokens` word pieces are read (256 for MiniLM, about 190 English words), at
     most as many as the model has positions; the rest of the text has no effect.
@@ -45,7 +50,13 @@ class SentenceTransformerEncoder:
     """
 
     def __init__(
-        self, model: str = "minilm", *, device: str = "auto", threads: int = 1, max_tokens: int | None = None
+        self,
+        model: str = "minilm",
+        *,
+        device: str = "auto",
+        threads: int = 1,
+        max_tokens: int | None = None,
+        middle: bool = False,
     ) -> None:
         if threads < 1:
             raise InputError(f"encoder {model!r}: threads is {threads}, must be >= 1")
@@ -56,7 +67,8 @@ class SentenceTransformerEncoder:
         self._device = device
         self._threads = threads
         self._max_tokens = max_tokens
-        cut = f"/{max_tokens}" if max_tokens else ""
+        self._middle = middle
+        cut = (f"/{max_tokens}" if max_tokens else "") + ("/middle" if middle else "")
         self._name = f"sentence-transformer:{display_name(model)}{cut}@{fingerprint(self._folder)}"
         self._model: Any = None
         self._loading = threading.Lock()
@@ -69,8 +81,9 @@ class SentenceTransformerEncoder:
 
     @property
     def dimensions(self) -> int:
-        """D: 384 for MiniLM."""
-        return declared_dimensions(self._folder) or int(self.load().get_embedding_dimension())
+        """D: 384 for MiniLM, 768 with its middle layer."""
+        own = declared_dimensions(self._folder) or int(self.load().get_embedding_dimension())
+        return own + (declared_width(self._folder) if self._middle else 0)
 
     @property
     def max_tokens(self) -> int:
@@ -122,8 +135,15 @@ class SentenceTransformerEncoder:
             key: value.to(model.device) if isinstance(value, torch.Tensor) else value for key, value in features.items()
         }
         with _torch_threads(self._threads), torch.inference_mode():
-            embedding = model(features)["sentence_embedding"].float()
-            unit: Float32Array = torch.nn.functional.normalize(embedding, dim=1).cpu().numpy()
+            read = model(features)
+            embedding = torch.nn.functional.normalize(read["sentence_embedding"].float(), dim=1)
+            if self._middle:
+                layers = read["all_layer_embeddings"]
+                layer = layers[round(MIDDLE * (len(layers) - 1))].float()
+                counted = features["attention_mask"].unsqueeze(-1).to(layer.dtype)
+                mean = (layer * counted).sum(dim=1)  # its length does not matter
+                embedding = torch.cat([embedding, torch.nn.functional.normalize(mean, dim=1)], dim=1) * 0.5**0.5
+            unit: Float32Array = embedding.cpu().numpy()
         return unit
 
     def _loaded(self) -> Any:
@@ -158,7 +178,18 @@ class SentenceTransformerEncoder:
             transformers_logging.set_verbosity(before)
             if bars:
                 transformers_logging.enable_progress_bar()
+        if self._middle:
+            self._show_layers(model)
         return self._with_max_tokens(model.eval())
+
+    def _show_layers(self, model: Any) -> None:
+        """Has the transformer tell its layers. Raises `InputError` for a model that has none."""
+        config = getattr(getattr(model[0], "auto_model", None), "config", None)
+        if config is None:
+            raise InputError(
+                f"encoder {self._model_name!r}: it is no transformer with layers to read; use it without middle"
+            )
+        config.output_hidden_states = True
 
     def _with_max_tokens(self, model: Any) -> Any:
         if self._max_tokens:

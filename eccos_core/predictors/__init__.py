@@ -8,7 +8,7 @@ from eccos_core.predictors.clusters import Clusters
 from eccos_core.predictors.finetuned import FineTunedEncoder, FineTunedPredictor, FineTuning, fine_tune, load_fine_tuned
 from eccos_core.predictors.fit import LEARNERS, fit_predictor
 from eccos_core.predictors.history_retrieval import HistoryRetrieval
-from eccos_core.predictors.kernel import KernelRidge
+from eccos_core.predictors.kernel import Kernel
 from eccos_core.predictors.linear import Linear
 from eccos_core.predictors.prior import ModelPrior
 from eccos_core.predictors.retrieval import Retrieval
@@ -24,7 +24,7 @@ __all__ = [
     "FineTuning",
     "Heads",
     "HistoryRetrieval",
-    "KernelRidge",
+    "Kernel",
     "Learner",
     "Linear",
     "ModelPrior",

@@ -20,7 +20,7 @@ from eccos_core.predictors.calibration import Calibration
 from eccos_core.predictors.clusters import FittedClusters
 from eccos_core.predictors.doubt import Doubt
 from eccos_core.predictors.familiarity import Familiarity
-from eccos_core.predictors.kernel import FittedKernelRidge
+from eccos_core.predictors.kernel import FittedKernel
 from eccos_core.predictors.length import Lengths
 from eccos_core.predictors.linear import FittedLinear
 from eccos_core.predictors.retrieval import FittedRetrieval
@@ -33,7 +33,7 @@ from eccos_core.predictors.trained import FittedHeads
 from eccos_core.predictors.view import View
 
 FORMAT = "eccos-predictor"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 
@@ -148,20 +148,20 @@ def _manifest_of(predictor: StackedPredictor, encoder: str) -> dict[str, Any]:
         "models": list(predictor.models),
         "tokens_counted": predictor.signals.counted,
         "calibration": {"slope": predictor.calibration.slope, "shift": predictor.calibration.shift},
-        "views": [
-            {
-                "questions": len(view.points),
-                "learners": [name for name, _ in view.learners],
-                "stretch": view.stretch,
-                "typical_squared_distance": view.typical,
-                "familiarity": {
-                    "usual": view.familiarity.usual if np.isfinite(view.familiarity.usual) else None,
-                    "fade": view.familiarity.fade,
-                    "beyond": view.familiarity.beyond,
-                },
-            }
-            for view in predictor.views
-        ],
+        "view": None if predictor.view is None else _described(predictor.view),
+    }
+
+
+def _described(view: View) -> dict[str, Any]:
+    return {
+        "questions": len(view.points),
+        "learners": [name for name, _ in view.learners],
+        "typical_squared_distance": view.typical,
+        "familiarity": {
+            "usual": view.familiarity.usual if np.isfinite(view.familiarity.usual) else None,
+            "fade": view.familiarity.fade,
+            "beyond": view.familiarity.beyond,
+        },
     }
 
 
@@ -175,11 +175,11 @@ def _arrays_of(predictor: StackedPredictor) -> dict[str, Any]:
         ("doubt", predictor.doubt, _DOUBT),
     ):
         arrays |= {f"{name}.{field}": getattr(part, field) for field in fields}
-    for at, view in enumerate(predictor.views):
-        arrays |= {f"view{at}.columns": view.columns, f"view{at}.points": view.points}
-        arrays |= {f"view{at}.space.{name}": array for name, array in space_arrays(view.space).items()}
-        for number, (_, learner) in enumerate(view.learners):
-            arrays |= {f"view{at}.learner{number}.{name}": array for name, array in learner.arrays().items()}
+    if predictor.view is not None:
+        arrays["points"] = predictor.view.points
+        arrays |= {f"space.{name}": array for name, array in space_arrays(predictor.view.space).items()}
+        for number, (_, learner) in enumerate(predictor.view.learners):
+            arrays |= {f"learner{number}.{name}": array for name, array in learner.arrays().items()}
     return arrays
 
 
@@ -196,9 +196,7 @@ def _predictor_of(manifest: Mapping[str, Any], arrays: Arrays) -> StackedPredict
         kind=str(manifest["kind"]),
         models=tuple(manifest["models"]),
         dimensions=int(manifest["dimensions"]),
-        views=tuple(
-            _view_of(described, _part(arrays, f"view{at}"), signals) for at, described in enumerate(manifest["views"])
-        ),
+        view=None if manifest["view"] is None else _view_of(manifest["view"], arrays, signals),
         signals=signals,
         stack=Stack(np.asarray(arrays["stack"], dtype=np.float32)),
         calibration=Calibration(float(calibration["slope"]), float(calibration["shift"])),
@@ -213,8 +211,6 @@ def _view_of(described: Mapping[str, Any], arrays: Arrays, signals: Signals) -> 
     familiarity = described["familiarity"]
     usual = familiarity["usual"]
     return View(
-        columns=np.asarray(arrays["columns"], dtype=np.int64),
-        stretch=float(described["stretch"]),
         space=space_of(_part(arrays, "space")),
         points=points,
         squared_lengths=np.einsum("nf,nf->n", points, points),
@@ -238,7 +234,7 @@ def _learner_of(name: str, arrays: Arrays, signals: Signals) -> Fitted:
         case "retrieval":
             return FittedRetrieval.of(arrays)
         case "kernel":
-            return FittedKernelRidge.of(arrays)
+            return FittedKernel.of(arrays)
         case "linear":
             return FittedLinear.of(arrays)
         case "clusters":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,29 +13,29 @@ from eccos_core.predictors.calibration import fit_calibration, identity
 from eccos_core.predictors.clusters import Clusters
 from eccos_core.predictors.doubt import Doubt
 from eccos_core.predictors.familiarity import fit_familiarity
-from eccos_core.predictors.kernel import KernelRidge
+from eccos_core.predictors.kernel import Kernel
 from eccos_core.predictors.length import fit_lengths
 from eccos_core.predictors.linear import Linear
 from eccos_core.predictors.prior import ModelPrior, check_priors
 from eccos_core.predictors.retrieval import Retrieval, typical_distance
 from eccos_core.predictors.space import NEAREST, Space, nearest_others
 from eccos_core.predictors.stacked import StackedPredictor
-from eccos_core.predictors.stacking import fit_stack
+from eccos_core.predictors.stacking import Stack, fit_stack
 from eccos_core.predictors.study import Fitted, Learner, Study, deal_folds
 from eccos_core.predictors.targets import Expected, Targets, find_targets
 from eccos_core.predictors.trained import Heads
-from eccos_core.predictors.view import View, find_views, left_out, read_columns, stretch_of
+from eccos_core.predictors.view import View, left_out
 
 Progress = Callable[[str], None]
 
 LEARNERS: Mapping[str, tuple[Learner, ...]] = {
     "prior": (),
     "retrieval": (Retrieval(),),
-    "kernel": (KernelRidge(),),
+    "kernel": (Kernel(),),
     "linear": (Linear(),),
     "clusters": (Clusters(),),
     "trained": (Heads(),),
-    "hybrid": (Retrieval(), KernelRidge(), Linear(), Clusters(), Heads()),
+    "hybrid": (Retrieval(), Kernel(), Linear(), Clusters(), Heads()),
 }
 LEAST_ROWS = 10  # questions; with fewer, every kind of predictor is the prior
 IMPUTATION_ROUNDS = 3  # of forecasts from filled outcomes and filled outcomes from forecasts
@@ -68,24 +68,29 @@ def fit_predictor(
     lengths = _input_tokens(table)
     chosen = chosen if len(table) >= LEAST_ROWS else ()
     targets = find_targets(table, declared)
-    sights = [_Sight.of(vectors, columns, lengths) for columns in find_views(vectors)] if chosen else []
-    studies = [_study(sight, table, targets, seed) for sight in sights]
-    if studies and _has_gaps(table):
-        targets = _without_gaps(studies[0], table, declared, say)
-        studies = [replace(study, targets=targets) for study in studies]
-    learnt = [_learn(chosen, study, say) for study in studies]
-    nothing = np.empty((len(table), 0, targets.signals.count), dtype=np.float32)
-    held_out = np.concatenate([nothing, *(opinions for _, opinions in learnt)], axis=1)
-    stack = fit_stack(held_out, targets.values)
-    combined = stack.combine(held_out).astype(np.float64)
+    if not chosen:
+        return _prior_alone(kind, table, vectors.shape[1], targets)
+    space = Space.fit(vectors, lengths)
+    study = _study(space, space.whole(vectors, lengths), table, targets, seed)
+    if _has_gaps(table):
+        targets = _without_gaps(study, table, declared, say)
+        study = replace(study, targets=targets)
+    fitted, held_out = _learn(chosen, study, say)
+    stack = fit_stack(held_out, targets.values, _leader(chosen))
+    combined = stack.combine(np.concatenate(held_out, axis=1)).astype(np.float64)
     raw = targets.signals.quality(combined)
-    calibration = fit_calibration(raw, table.quality) if learnt else identity()
+    calibration = fit_calibration(raw, table.quality)
     return StackedPredictor(
         kind=kind,
         models=table.models,
         dimensions=vectors.shape[1],
-        views=tuple(
-            sight.view(study, fitted) for sight, study, (fitted, _) in zip(sights, studies, learnt, strict=True)
+        view=View(
+            space=space,
+            points=study.points,
+            squared_lengths=np.einsum("nf,nf->n", study.points, study.points),
+            learners=fitted,
+            familiarity=fit_familiarity(study.others, left_out(study.whole, study.points)),
+            typical=typical_distance(study.others),
         ),
         signals=targets.signals,
         stack=stack,
@@ -133,45 +138,36 @@ def _input_tokens(table: OutcomeTable) -> FloatArray:
     return np.where(counted.any(axis=1), total / np.maximum(counted.sum(axis=1), 1), np.nan)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sight:
-    """The history through one view, before anything is learnt from it."""
-
-    columns: IntArray
-    stretch: float
-    space: Space
-    whole: Float32Array
-    points: Float32Array
-
-    @classmethod
-    def of(cls, vectors: Float32Array, columns: IntArray, input_tokens: FloatArray) -> _Sight:
-        stretch = stretch_of(vectors, columns)
-        read = read_columns(vectors, columns, stretch)
-        space = Space.fit(read, input_tokens)
-        whole = space.whole(read, input_tokens)
-        return cls(columns, stretch, space, whole, space.points(whole))
-
-    def view(self, study: Study, learners: tuple[tuple[str, Fitted], ...]) -> View:
-        """The view that decides, with what was learnt."""
-        return View(
-            columns=self.columns,
-            stretch=self.stretch,
-            space=self.space,
-            points=self.points,
-            squared_lengths=np.einsum("nf,nf->n", self.points, self.points),
-            learners=learners,
-            familiarity=fit_familiarity(study.others, left_out(self.whole, self.points)),
-            typical=typical_distance(study.others),
-        )
+def _prior_alone(kind: str, table: OutcomeTable, dimensions: int, targets: Targets) -> StackedPredictor:
+    """What is known without reading a question."""
+    nothing = np.zeros((len(table), targets.signals.count))
+    return StackedPredictor(
+        kind=kind,
+        models=table.models,
+        dimensions=dimensions,
+        view=None,
+        signals=targets.signals,
+        stack=Stack(np.zeros((0, targets.signals.count), dtype=np.float32)),
+        calibration=identity(),
+        lengths=fit_lengths(targets.signals.log_tokens(nothing), table.output_tokens),
+        doubt=Doubt.of(table, identity().apply(targets.signals.quality(nothing))),
+    )
 
 
-def _study(sight: _Sight, table: OutcomeTable, targets: Targets, seed: int) -> Study:
+def _leader(learners: Sequence[Learner]) -> int | None:
+    """Which of several learners shrinks its opinion by itself."""
+    return next((at for at, learner in enumerate(learners) if isinstance(learner, Kernel)), None)
+
+
+def _study(space: Space, whole: Float32Array, table: OutcomeTable, targets: Targets, seed: int) -> Study:
+    points = space.points(whole)
     return Study(
-        whole=sight.whole,
-        points=sight.points,
+        whole=whole,
+        points=points,
+        surface=space.surface,
         targets=targets,
         fold=deal_folds(len(table), seed),
-        others=nearest_others(sight.points, NEAREST),
+        others=nearest_others(points, NEAREST),
         quality=table.quality,
         log_tokens=np.log1p(table.output_tokens),
         labels=_label_groups(table),
@@ -200,8 +196,8 @@ def _without_gaps(study: Study, table: OutcomeTable, priors: Mapping[str, ModelP
     """Targets with missing outcomes filled from what the text lets expect, in a few rounds of forecast and fill."""
     for done in range(IMPUTATION_ROUNDS):
         say(f"filling missing outcomes, round {done + 1} of {IMPUTATION_ROUNDS}")
-        _, opinions = KernelRidge(widths=(2.5,)).learn(study)
-        expected = fit_stack(opinions, study.targets.values).combine(opinions).astype(np.float64)
+        _, opinions = Kernel(widths=(1.0,)).learn(study)
+        expected = opinions[:, 0].astype(np.float64)
         signals = study.targets.signals
         forecasts = Expected(signals.quality(expected), signals.log_tokens(expected), signals.tokens(expected))
         study = replace(study, targets=find_targets(table, priors, forecasts))
@@ -210,13 +206,13 @@ def _without_gaps(study: Study, table: OutcomeTable, priors: Mapping[str, ModelP
 
 def _learn(
     learners: Sequence[Learner], study: Study, say: Progress
-) -> tuple[tuple[tuple[str, Fitted], ...], Float32Array]:
-    """(what each base learner learnt, all their held-out opinions (N, L, C))."""
+) -> tuple[tuple[tuple[str, Fitted], ...], list[Float32Array]]:
+    """(what each base learner learnt, the held-out opinions (N, L, C) of each)."""
     fitted: list[tuple[str, Fitted]] = []
-    held_out = [np.empty((len(study), 0, study.targets.values.shape[1]), dtype=np.float32)]
+    held_out: list[Float32Array] = []
     for number, learner in enumerate(learners, start=1):
         say(f"{learner.name}, {number} of {len(learners)}")
         learnt, opinions = learner.learn(study)
         fitted.append((learner.name, learnt))
         held_out.append(opinions)
-    return tuple(fitted), np.concatenate(held_out, axis=1)
+    return tuple(fitted), held_out

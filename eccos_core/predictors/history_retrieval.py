@@ -157,7 +157,7 @@ class _Tuned:
         settings, typical = scaled_neighbourhoods(others, neighbourhoods)
         opinions = FittedRetrieval(settings, values).opinions(others)
         usual = table.rows(rows)
-        stack = fit_stack(opinions, values[rows].astype(np.float64))
+        stack = fit_stack([opinions], values[rows].astype(np.float64))
         combined = stack.combine(opinions).astype(np.float64)
         raw = signals.quality(combined)
         calibration = fit_calibration(raw, usual.quality)

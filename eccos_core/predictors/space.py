@@ -9,9 +9,11 @@ from functools import cached_property
 import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, IntArray
+from eccos_core.predictors.parts import find_parts, loudness, surface_columns
 
-LENGTH_SCALE = 0.2  # what one standard deviation of log input tokens adds to a unit vector
-MOST_AXES, LEAST_AXES = 64, 8  # principal axes kept; distances along few predict better than along all of D
+LENGTH_SCALE = 0.15  # what one standard deviation of log input tokens adds to vectors that vary by one
+MOST_AXES, LEAST_AXES = 96, 8  # principal axes kept; distances along few predict better than along all of D
+AXES_PER_ROOT = 1.5  # axes kept for each unit of the square root of the history's rows
 ROWS_AT_ONCE = 1024  # rows of one block of distances
 NEAREST = 128  # neighbours looked up for each row
 
@@ -20,27 +22,33 @@ NEAREST = 128  # neighbours looked up for each row
 class Space:
     """The map from (vector, input tokens) to features.
 
-    `whole` (R, D + 1): the vector and the scaled log length, centred. `points` (R, F): its first F principal axes.
-    center (D + 1,), axes (D + 1, F), log_length = (mean, standard deviation).
+    `whole` (R, D + 1): the vector, every part equally loud, and the scaled log length, centred. `points` (R, F): its
+    first F principal axes. scale (D,), center (D + 1,), axes (D + 1, F), log_length = (mean, standard deviation).
+    surface: the columns of `whole` that tell how a text looks, its length among them.
     """
 
+    scale: Float32Array
     center: Float32Array
     axes: Float32Array
     log_length: FloatArray
+    surface: IntArray
 
     @classmethod
     def fit(cls, vectors: Float32Array, input_tokens: FloatArray, axes: int | None = None) -> Space:
-        """The principal axes of vectors (N, D) and input_tokens (N,), NaN where unknown; sqrt(N) of them, 8 to 64."""
+        """The principal axes of vectors (N, D) and input_tokens (N,), NaN where unknown; 1.5 sqrt(N), 8 to 96."""
         logs = np.log1p(input_tokens[~np.isnan(input_tokens)])
         mean, deviation = (float(logs.mean()), float(logs.std())) if len(logs) else (0.0, 1.0)
         log_length = np.array([mean, deviation if deviation > 1e-6 else 1.0])
-        raw = _raw(vectors, input_tokens, log_length)
+        parts = find_parts(vectors)
+        scale = loudness(vectors, parts).astype(np.float32)
+        raw = _raw(vectors, scale, input_tokens, log_length)
         center = raw.mean(axis=0)
         centred = (raw - center).astype(np.float64)
         _, directions = np.linalg.eigh(centred.T @ centred)
-        wanted = axes if axes is not None else int(np.clip(round(len(raw) ** 0.5), LEAST_AXES, MOST_AXES))
-        kept = min(wanted, directions.shape[1])
-        return cls(center, np.ascontiguousarray(directions[:, ::-1][:, :kept], dtype=np.float32), log_length)
+        usual = int(np.clip(round(AXES_PER_ROOT * len(raw) ** 0.5), LEAST_AXES, MOST_AXES))
+        kept = min(usual if axes is None else axes, directions.shape[1])
+        looks = np.append(surface_columns(parts), raw.shape[1] - 1)
+        return cls(scale, center, np.ascontiguousarray(directions[:, ::-1][:, :kept], np.float32), log_length, looks)
 
     @property
     def dimensions(self) -> int:
@@ -49,17 +57,17 @@ class Space:
 
     def whole(self, vectors: Float32Array, input_tokens: FloatArray) -> Float32Array:
         """(R, D + 1) all features, centred. A missing length is taken as typical."""
-        return _raw(vectors, input_tokens, self.log_length) - self.center
+        return _raw(vectors, self.scale, input_tokens, self.log_length) - self.center
 
     def points(self, whole: Float32Array) -> Float32Array:
         """(R, F) the features along the principal axes."""
         return whole @ self.axes
 
 
-def _raw(vectors: Float32Array, input_tokens: FloatArray, log_length: FloatArray) -> Float32Array:
-    """(R, D + 1) the vectors with the scaled log length appended."""
+def _raw(vectors: Float32Array, scale: Float32Array, input_tokens: FloatArray, log_length: FloatArray) -> Float32Array:
+    """(R, D + 1) the scaled vectors with the scaled log length appended."""
     raw = np.empty((len(vectors), vectors.shape[1] + 1), dtype=np.float32)
-    raw[:, :-1] = vectors
+    np.multiply(vectors, scale, out=raw[:, :-1])
     raw[:, -1] = np.nan_to_num(np.clip((np.log1p(input_tokens) - log_length[0]) / log_length[1], -4.0, 4.0))
     raw[:, -1] *= LENGTH_SCALE
     return raw
@@ -143,13 +151,21 @@ def blocks(rows: int, at_once: int = ROWS_AT_ONCE) -> Iterator[slice]:
 
 def space_arrays(space: Space) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
     """What an artifact keeps of a space."""
-    return {"center": space.center, "axes": space.axes, "log_length": space.log_length}
+    return {
+        "scale": space.scale,
+        "center": space.center,
+        "axes": space.axes,
+        "log_length": space.log_length,
+        "surface": space.surface,
+    }
 
 
 def space_of(arrays: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> Space:
     """The space that `space_arrays` described."""
     return Space(
+        np.asarray(arrays["scale"], dtype=np.float32),
         np.asarray(arrays["center"], dtype=np.float32),
         np.asarray(arrays["axes"], dtype=np.float32),
         np.asarray(arrays["log_length"], dtype=np.float64),
+        np.asarray(arrays["surface"], dtype=np.int64),
     )

@@ -32,14 +32,14 @@ Columns: TypeAlias = tuple[FloatArray, FloatArray, FloatArray, FloatArray, Float
 class StackedPredictor:
     """A fitted predictor (implements `Predictor`). Immutable; safe to call from several threads.
 
-    dimensions: D of the vectors it reads. views: none for the prior. columns (M,): which of the fitted models stands
+    dimensions: D of the vectors it reads. view: None for the prior. columns (M,): which of the fitted models stands
     where in the forecast; None: as they were fitted.
     """
 
     kind: str
     models: tuple[str, ...]
     dimensions: int
-    views: tuple[View, ...]
+    view: View | None
     signals: Signals
     stack: Stack
     calibration: Calibration
@@ -89,21 +89,19 @@ class StackedPredictor:
 
     def _block(self, vectors: Float32Array, input_tokens: FloatArray) -> Columns:
         """The forecast of one block of rows."""
-        found = self._learnt(vectors, input_tokens) if self.views else self._prior(len(vectors))
+        found = self._prior(len(vectors)) if self.view is None else self._learnt(self.view, vectors, input_tokens)
         if self.columns is None:
             return found
         quality, error, tokens, high, familiarity = found
         chosen = self.columns
         return quality[:, chosen], error[:, chosen], tokens[:, chosen], high[:, chosen], familiarity
 
-    def _learnt(self, vectors: Float32Array, input_tokens: FloatArray) -> Columns:
+    def _learnt(self, view: View, vectors: Float32Array, input_tokens: FloatArray) -> Columns:
         """What the base learners make of it, drawn towards the prior as far as the questions are unfamiliar."""
-        looks = [(view, view.look(vectors, input_tokens)) for view in self.views]
-        familiarity = sum((view.familiar(look) for view, look in looks), np.zeros(len(vectors))) / len(looks)
-        support = sum((view.support(look.neighbourhood) for view, look in looks), np.zeros(len(vectors))) / len(looks)
-        opinions = np.concatenate([view.opinions(look) for view, look in looks], axis=1)
-        signals = self.stack.combine(opinions) * familiarity[:, None]
-        error = self.doubt.standard_error(support, familiarity)
+        look = view.look(vectors, input_tokens)
+        familiarity = view.familiar(look)
+        signals = self.stack.combine(view.opinions(look)) * familiarity[:, None]
+        error = self.doubt.standard_error(view.support(look.neighbourhood), familiarity)
         return self._columns(signals, error, familiarity)
 
     def _prior(self, rows: int) -> Columns:

@@ -1,14 +1,17 @@
 """How much to believe whom: opinions of base learners become one forecast, signal by signal.
 
 Held-out opinions are regressed on the signal with weights >= 0 (Breiman 1996, "Stacked regressions"), drawn towards one
-common weight for all, which a scarce history can support when it cannot tell learners apart. Where the common weight is
-small - a signal that nobody can predict - it *is* the shrinkage that the winner's curse demands. What is left is drawn
-towards the prior once more by how sure it is that the opinions help at all (James and Stein): with few outcomes a lucky
-correlation is common, and the forecast stays at the models' means.
+common weight for all, which a scarce history can support when it cannot tell opinions apart. Where the common weight is
+small - a signal that nobody can predict - it *is* the shrinkage that the winner's curse demands.
+
+Where one of several learners shrinks its opinion by itself (`kernel`, a posterior mean), a second stack leans on it:
+it starts from that opinion with an eighth of each other's, and learns how far to move from there. The forecast is the
+mean of both. With few outcomes the one that leans is better, with many the one that is free (docs/prediction.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +19,9 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray
 
 COMMON_RIDGE = 20.0  # rows of doubt in the common weight, in units of the signal's variance
-RIDGE = 100.0  # rows of doubt in any difference between learners, likewise
-DOUBT = 1.5  # squared t-value below which the opinions on a signal are dropped
+RIDGE = 100.0  # rows of doubt in any difference between opinions, likewise
+COMPANY_SHARE = 0.125  # of each other learner beside the one that shrinks by itself, before anything is learnt
+LEANING_RIDGE = 300.0  # rows of doubt in any move from there
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,33 +35,53 @@ class Stack:
         return np.asarray(np.einsum("rlc,lc->rc", opinions, self.weights), dtype=np.float32)
 
 
-def fit_stack(held_out: Float32Array, values: FloatArray) -> Stack:
-    """Weights for held-out opinions (N, L, C) on values (N, C)."""
+def fit_stack(held_out: Sequence[Float32Array], values: FloatArray, leader: int | None = None) -> Stack:
+    """Weights for the held-out opinions (N, L_k, C) of each learner k on values (N, C), in that order.
+
+    leader: which learner shrinks its opinion by itself; None: none does, or nobody else has an opinion.
+    """
+    free = _free_weights(np.concatenate(held_out, axis=1), values)
+    if leader is None:
+        return Stack(free.astype(np.float32))
+    sizes = [opinions.shape[1] for opinions in held_out]
+    means = np.stack([opinions.mean(axis=1) for opinions in held_out], axis=1)
+    leaning = _leaning_weights(means, values, leader) / np.array(sizes)[:, None]
+    return Stack((0.5 * free + 0.5 * np.repeat(leaning, sizes, axis=0)).astype(np.float32))
+
+
+def _free_weights(opinions: Float32Array, values: FloatArray) -> FloatArray:
+    """(L, C) for opinions (N, L, C): as the data say, drawn towards a common weight, which the data say too."""
+    rows, count, signals = opinions.shape
+    weights = np.zeros((count, signals))
+    if rows < 2:
+        return weights
+    for signal in range(signals):
+        told, wanted = opinions[:, :, signal].astype(np.float64), values[:, signal]
+        together = told.mean(axis=1)
+        right = float(together @ wanted) / (float(together @ together) + COMMON_RIDGE * _variance(wanted))
+        weights[:, signal] = _drawn(told, wanted, np.full(count, max(0.0, right) / count), RIDGE)
+    return weights
+
+
+def _leaning_weights(opinions: Float32Array, values: FloatArray, leader: int) -> FloatArray:
+    """(K, C) for one opinion of each learner (N, K, C)."""
+    count = opinions.shape[1]
+    start = np.full(count, min(COMPANY_SHARE, 1 / count))
+    start[leader] = 1 - start[0] * (count - 1)
+    each = [
+        _drawn(opinions[:, :, c].astype(np.float64), values[:, c], start, LEANING_RIDGE) for c in range(values.shape[1])
+    ]
+    return np.stack(each, axis=1)
+
+
+def _drawn(opinions: FloatArray, wanted: FloatArray, start: FloatArray, rows_of_doubt: float) -> FloatArray:
+    """(L,) weights >= 0 for opinions (N, L) on what is wanted (N,), drawn towards where they start."""
     from scipy.optimize import nnls
 
-    rows, learners, signals = held_out.shape
-    weights = np.zeros((learners, signals), dtype=np.float32)
-    if rows < 2 or learners == 0:
-        return Stack(weights)
-    for signal in range(signals):
-        wanted = values[:, signal]
-        opinions = held_out[:, :, signal].astype(np.float64)
-        variance = max(float(wanted.var()), 1e-12)
-        together = opinions.mean(axis=1)
-        common = max(0.0, float(together @ wanted) / (float(together @ together) + COMMON_RIDGE * variance)) / learners
-        doubt = np.sqrt(RIDGE * variance)
-        found, _ = nnls(
-            np.concatenate([opinions, doubt * np.eye(learners)]),
-            np.concatenate([wanted, np.full(learners, doubt * common)]),
-        )
-        weights[:, signal] = found * _belief(opinions @ found, wanted)
-    return Stack(weights)
+    doubt = np.sqrt(rows_of_doubt * _variance(wanted))
+    found, _ = nnls(np.concatenate([opinions, doubt * np.eye(len(start))]), np.concatenate([wanted, doubt * start]))
+    return np.asarray(found)
 
 
-def _belief(forecast: FloatArray, wanted: FloatArray) -> float:
-    """max(0, 1 - DOUBT / t^2), t the t-value of the forecast's covariance with what came."""
-    gain = float(forecast @ wanted)
-    if gain <= 0:
-        return 0.0
-    noise = float(((forecast * (wanted - forecast)) ** 2).sum())
-    return max(0.0, 1.0 - DOUBT * noise / gain**2)
+def _variance(values: FloatArray) -> float:
+    return max(float(values.var()), 1e-12)

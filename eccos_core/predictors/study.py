@@ -21,13 +21,15 @@ FOLDS = 5
 class Study:
     """A history to learn from.
 
-    whole (N, D + 1), points (N, F): see `Space`. targets.values (N, C): the signals to predict, zero on average.
-    fold (N,): a row is predicted by what was learnt from the other folds. others: the nearest other rows of each row.
-    quality (N, M), log_tokens (N, M): as observed, NaN where missing. labels: name -> (N,) group of each row, -1 none.
+    whole (N, D + 1), points (N, F), surface (columns of whole): see `Space`. targets.values (N, C): the signals to
+    predict, zero on average. fold (N,): a row is predicted by what was learnt from the other folds. others: the
+    nearest other rows of each row. quality (N, M), log_tokens (N, M): as observed, NaN where missing. labels: name ->
+    (N,) group of each row, -1 none.
     """
 
     whole: Float32Array
     points: Float32Array
+    surface: IntArray
     targets: Targets
     fold: IntArray
     others: Neighbourhood

@@ -61,6 +61,7 @@ def test_each_policy_has_its_key(tmp_path: Path, text: str, policy: Policy) -> N
         ("org/some-model", configs.SentenceTransformerConfig("org/some-model")),
         ("all-mpnet-base-v2", configs.SentenceTransformerConfig("all-mpnet-base-v2")),
         ("{kind: minilm, threads: 2, device: 'cuda:1'}", configs.SentenceTransformerConfig("minilm", "cuda:1", 2)),
+        ("{kind: minilm, middle: false}", configs.SentenceTransformerConfig(middle=False)),
         ("{kind: static, model: org/m, dimensions: 64}", configs.StaticConfig("org/m", 64)),
         ("[minilm, static]", configs.ConcatenatedConfig((configs.SentenceTransformerConfig(), configs.StaticConfig()))),
         ("{kind: concatenated, encoders: [static]}", configs.ConcatenatedConfig((configs.StaticConfig(),))),

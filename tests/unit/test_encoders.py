@@ -83,6 +83,20 @@ def test_what_lies_beyond_the_cut_has_no_effect(tiny: Path) -> None:
     assert (short.max_tokens, whole.max_tokens) == (6, 32)
 
 
+def test_the_middle_layer_stands_beside_the_embedding(tiny: Path) -> None:
+    plain, both = SentenceTransformerEncoder(str(tiny)), SentenceTransformerEncoder(str(tiny), middle=True)
+    texts = ["alpha beta", "gamma " * 20, ""]
+    vectors = both.encode(texts)
+    own = plain.dimensions
+    assert vectors.shape == (3, both.dimensions)
+    assert both.dimensions > own
+    np.testing.assert_allclose(vectors[:, :own] * 2**0.5, plain.encode(texts), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(vectors[:, own:], axis=1), 0.5**0.5, atol=1e-5)
+    np.testing.assert_allclose(both.encode(texts[:1]), vectors[:1], atol=1e-5)  # padding is not read
+    assert both.name != plain.name
+
+
 def test_the_callers_torch_threads_are_left_as_they_were(tiny: Path) -> None:
     import torch
 

@@ -1,4 +1,4 @@
-"""The parts of a predictor, each on its own: ridge, stack, calibration, lengths, imputation, views, distances."""
+"""The parts of a predictor, each on its own: ridge, stack, calibration, lengths, imputation, distances."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from eccos_core.predictors.calibration import Calibration, fit_calibration, iden
 from eccos_core.predictors.familiarity import fit_familiarity
 from eccos_core.predictors.imputation import covariance, expected_of_others, fill
 from eccos_core.predictors.length import fit_lengths
+from eccos_core.predictors.parts import find_parts, loudness, surface_columns
 from eccos_core.predictors.prior import TYPICAL_OUTPUT_TOKENS, shrunk_means
 from eccos_core.predictors.retrieval import kernel
 from eccos_core.predictors.ridge import ridge_held_out
 from eccos_core.predictors.space import Space, nearest, nearest_others, squared_distances
 from eccos_core.predictors.stacking import fit_stack
 from eccos_core.predictors.study import deal_folds
-from eccos_core.predictors.view import find_parts, find_views
 
 DRAW = np.random.default_rng
 
@@ -47,17 +47,32 @@ def test_a_stack_gives_noise_nothing_and_truth_its_weight() -> None:
     truth = draw.normal(size=2000)
     values = np.stack([truth + draw.normal(size=2000), draw.normal(size=2000)], axis=1)
     opinions = np.stack([np.stack([truth, draw.normal(size=2000)]), draw.normal(size=(2, 2000))]).transpose(2, 0, 1)
-    weights = fit_stack(opinions.astype(np.float32), values).weights
+    weights = fit_stack([opinions.astype(np.float32)], values).weights
     assert weights[0, 0] > 0.85
     assert weights[1, 0] < 0.1
     assert weights[:, 1].max() < 0.05
+
+
+def test_a_stack_leans_on_its_leader_while_it_knows_little_and_frees_itself() -> None:
+    draw = DRAW(12)
+
+    def weights(rows: int) -> list[float]:
+        truth = draw.normal(size=rows)
+        each = [draw.normal(size=(rows, 1)), truth[:, None], draw.normal(size=(rows, 2))]  # the leader knows nothing
+        opinions = [opinion[:, :, None].astype(np.float32) for opinion in each]
+        return fit_stack(opinions, truth[:, None], leader=0).weights[:, 0].tolist()
+
+    few, many = weights(4), weights(20_000)
+    assert few[0] > 0.2
+    assert few[2] == pytest.approx(few[3], abs=0.05)
+    np.testing.assert_allclose(many, [0.0, 1.0, 0.0, 0.0], atol=0.05)
 
 
 def test_learners_that_cannot_be_told_apart_share_the_weight() -> None:
     draw = DRAW(3)
     truth = draw.normal(size=40)
     opinions = np.stack([truth + 0.5 * draw.normal(size=40) for _ in range(4)], axis=1)[:, :, None]
-    weights = fit_stack(opinions.astype(np.float32), truth[:, None]).weights[:, 0]
+    weights = fit_stack([opinions.astype(np.float32)], truth[:, None]).weights[:, 0]
     assert weights.max() / weights.min() < 1.7
     assert weights.sum() > 0.8
 
@@ -181,11 +196,23 @@ def test_the_parts_of_a_concatenated_vector_are_found() -> None:
 
     whole = np.concatenate([0.6 * unit(256), 0.7 * unit(200), 0.3 * unit(18)], axis=1)
     assert [(p.start, p.stop) for p in find_parts(whole)] == [(0, 256), (256, 456), (456, 474)]
-    views = find_views(whole)
-    assert [len(view) for view in views] == [274, 218]
-    assert list(views[1][:2]) == [256, 257]
-    assert [len(view) for view in find_views(unit(384))] == [384]
-    assert [len(view) for view in find_views(whole[:5])] == [474]  # too few rows to tell
+    assert [p.stop for p in find_parts(unit(384))] == [384]
+    assert [p.stop for p in find_parts(whole[:5])] == [474]  # too few rows to tell
+    assert surface_columns(find_parts(whole)).tolist() == list(range(456, 474))
+    assert not len(surface_columns([slice(0, 18)]))  # of one piece: no telling what is how a text looks
+
+
+def test_every_part_is_made_to_vary_equally() -> None:
+    draw = DRAW(11)
+    loud, faint = draw.normal(size=(500, 200)), 3.0 + 0.01 * draw.normal(size=(500, 300))
+    words, still = draw.normal(size=(500, 100)), np.ones((500, 20))
+    vectors = np.concatenate([loud, faint, words, still], axis=1).astype(np.float32)
+    parts = [slice(0, 200), slice(200, 500), slice(500, 600), slice(600, 620)]
+    heard = vectors * loudness(vectors, parts)
+    varies = [float(np.sqrt(heard[:, part].var(axis=0).sum())) for part in parts]
+    assert varies[1] == pytest.approx(varies[0], rel=1e-3)
+    assert varies[2] == pytest.approx(0.7 * varies[0], rel=1e-3)
+    assert varies[3] == 0.0  # a part that never varied
 
 
 def test_familiarity_falls_with_distance_and_never_within_the_history() -> None:

@@ -12,7 +12,7 @@ from eccos_core.domain import Float32Array
 from eccos_core.errors import InputError, UnknownModelError
 from eccos_core.history import MemoryHistory
 from eccos_core.outcomes import outcomes_of
-from eccos_core.predictors import LEARNERS, HistoryRetrieval, KernelRidge, ModelPrior, Retrieval, fit_predictor
+from eccos_core.predictors import LEARNERS, HistoryRetrieval, Kernel, ModelPrior, Retrieval, fit_predictor
 
 LEARNING = ("retrieval", "kernel", "linear", "clusters", "trained", "hybrid")
 
@@ -152,9 +152,9 @@ def test_labels_teach_but_are_not_read(world: World, asked: World) -> None:
 
 
 def test_a_useless_opinion_does_no_harm(world: World, asked: World) -> None:
-    plain = fit_predictor("mine", world.table, world.vectors, learners=[KernelRidge()])
+    plain = fit_predictor("mine", world.table, world.vectors, learners=[Kernel()])
     wild = Retrieval(neighbourhoods=((1, None),))
-    both = fit_predictor("mine", world.table, world.vectors, learners=[KernelRidge(), wild])
+    both = fit_predictor("mine", world.table, world.vectors, learners=[Kernel(), wild])
     errors = [np.abs(p.predict(asked.vectors, asked.input_tokens).quality - asked.chance).mean() for p in (plain, both)]
     assert errors[1] < errors[0] + 0.02
 
@@ -164,7 +164,7 @@ def test_the_papers_plain_mean_over_neighbours_is_an_option(world: World, asked:
     assert np.abs(paper.predict(asked.vectors, asked.input_tokens).quality - asked.chance).mean() < 0.1
 
 
-def test_a_concatenated_vector_is_learnt_from_part_by_part(world: World) -> None:
+def test_a_part_of_a_concatenated_vector_that_tells_nothing_does_little_harm(world: World) -> None:
     draw = np.random.default_rng(0)
     wide = np.linalg.qr(draw.normal(size=(200, DIMENSIONS)))[0].T.astype(np.float32)
     look = np.linalg.qr(draw.normal(size=(12, 12)))[0][:, :2].T.astype(np.float32)
@@ -173,8 +173,6 @@ def test_a_concatenated_vector_is_learnt_from_part_by_part(world: World) -> None
     second = noise / np.linalg.norm(noise, axis=1, keepdims=True)
     vectors = np.concatenate([first, second, narrow], axis=1) / np.float32(3**0.5)
     predictor = fit_predictor("hybrid", world.table, vectors)
-    assert [len(view.columns) for view in predictor.views] == [212, 212]
-    assert len(fit_predictor("hybrid", world.table, first).views) == 1
     forecast = predictor.predict(vectors, world.input_tokens)
     assert np.abs(forecast.quality - world.chance).mean() < 0.1
 
