@@ -47,7 +47,7 @@ def encoders() -> dict[str, Encoder]:
     static, surface = StaticEncoder(), SurfaceEncoder()
     return {
         "static": ConcatenatedEncoder([static, surface]),
-        "minilm+static": ConcatenatedEncoder([minilm, static, surface]),
+        "minilm": ConcatenatedEncoder([minilm, surface]),
     }
 
 

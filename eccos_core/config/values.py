@@ -209,14 +209,14 @@ class StreamConfig:
     """Requests that come one by one.
 
     `window_ms` (0 to 50): what arrives within it is solved jointly. At most one budget rate, in USD. `worst_ahead`: how
-    hard requests a quality floor is insured against, see `FloorTarget`.
+    hard requests a quality floor is insured against, see `FloorTarget`; insurance is dear, so none unless asked for.
     """
 
     window_ms: float = 0.0
     usd_per_request: float | None = None
     usd_per_hour: float | None = None
     usd_per_day: float | None = None
-    worst_ahead: float | Literal["seen", "trend"] = "seen"
+    worst_ahead: float | Literal["seen", "trend"] = "trend"
 
 
 @dataclass(frozen=True, slots=True)

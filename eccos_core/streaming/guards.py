@@ -19,15 +19,16 @@ SECONDS = {"hour": 3600.0, "day": 86400.0}
 class FloorTarget:
     """Mean predicted quality of `alpha` less at most `tolerance`: over the run, and over every `window` of requests.
 
-    worst_ahead: against what this is insured, see `floor`. "seen": at any moment a stretch may begin that is as hard as
-    the hardest eighth of the history. A number: requests may come whose best models reach no more than that on average;
-    0 insures against everything. "trend": no insurance; what comes is projected from what came last.
+    worst_ahead: against what this is insured, see `floor`. "trend": nothing sudden; what comes is projected from what
+    came last. "seen": at any moment a stretch may begin that is as hard as the hardest eighth of the history. A number:
+    requests may come whose best models reach no more than that on average; 0 insures against everything. Insurance
+    keeps the promise in any order, and costs several times as much where the floor is low (docs/streams.md).
     """
 
     alpha: float
     window: int = 500
     tolerance: float = 0.01
-    worst_ahead: float | Literal["seen", "trend"] = "seen"
+    worst_ahead: float | Literal["seen", "trend"] = "trend"
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:

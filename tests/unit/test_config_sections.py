@@ -156,4 +156,4 @@ def test_how_hard_requests_a_stream_is_insured_against_is_a_word_or_a_quality(
     tmp_path: Path, written: str, read: object
 ) -> None:
     assert load(tmp_path, f"stream: {{worst_ahead: {written}}}").stream.worst_ahead == read
-    assert load(tmp_path).stream.worst_ahead == "seen"
+    assert load(tmp_path).stream.worst_ahead == "trend"
