@@ -198,10 +198,12 @@ def _priors(config: Config) -> Mapping[str, ModelPrior]:
 
 def _digest(config: Config, encoder: Encoder, known: Known) -> str:
     """32 hexadecimal digits of all that a predictor is learnt from."""
+    from eccos_core.predictors.artifact import VERSION
+
     digest = hashlib.sha256()
     names = [model.name for model in config.models]
     priors = {name: asdict(prior) for name, prior in sorted(_priors(config).items())}
-    settings = (__version__, encoder.name, repr(config.predictor), names, priors, known.table.models)
+    settings = (__version__, VERSION, encoder.name, repr(config.predictor), names, priors, known.table.models)
     digest.update(repr(settings).encode())
     for text in known.table.queries:
         digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())

@@ -139,7 +139,7 @@ def test_nothing_known_of_the_requests_is_taken_for_the_worst(order: str) -> Non
     quality, cost = draw(3000, 5)
     rows = ORDERS[order](quality)
     assert_floor_kept(run_floor(0.7, quality[rows], cost[rows], worst_ahead=0.0), 0.7)
-    controller = StreamController(FloorTarget(0.7), StreamPrices(0.02))
+    controller = StreamController(FloorTarget(0.7, worst_ahead="seen"), StreamPrices(0.02))
     chosen = [controller.decide(quality[i], cost[i], np.ones(4, dtype=bool)).quality for i in rows]
     best = quality[rows].max(axis=1)
     assert_floor_kept(Run(np.array(chosen), best, np.zeros(0), np.zeros(3000, dtype=bool)), 0.7)
