@@ -110,10 +110,12 @@ class _Regression:
         ratio = STRENGTHS[:, None] * self.eigenvalues / len(values)
         shrunk = (ratio / (1 + ratio)).T @ share  # (P, C)
         turned = self.directions / np.sqrt(self.eigenvalues)
-        along = self.features.astype(np.float64) @ turned
+        along = self.features @ turned.astype(
+            np.float32
+        )  # (N, P): single precision halves the memory of a long history
         total = np.maximum(share.sum(axis=0), 1e-12)
-        own = (along**2) @ shrunk / total
-        fit = along @ (shrunk * self.scores) / total
+        fit = along @ (shrunk * self.scores).astype(np.float32) / total
+        own = np.square(along, out=along) @ shrunk.astype(np.float32) / total
         held_out = total * (fit - own * values) / np.maximum(1 - own, 1e-3)
         weights = turned @ (shrunk * self.scores)
         return self.whitening @ weights, self.middle @ weights, held_out
