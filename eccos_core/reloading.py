@@ -7,6 +7,7 @@ A file that cannot be used changes nothing and is reported.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import threading
@@ -46,12 +47,15 @@ class ReloadingRouter(Router):
         self.problem: str | None = None
         self._stop = threading.Event()
         self._reloading = threading.Lock()
+        self._left: list[weakref.ref[Any]] = []  # backends of earlier versions
+        self._letting_go: threading.Thread | None = None
         self._earlier: deque[Records] = deque(maxlen=EARLIER)
         changes = config_changes(path, self._stop)  # from here on no change is missed
         self._built = build(load_config(path))
         self._adopt(self._built)
         self._watcher = threading.Thread(target=self._follow, args=(changes,), name="eccos-reloading", daemon=True)
         self._watcher.start()
+        atexit.register(self.close)  # a thread that frees a model when the interpreter goes away takes the process down
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> ReloadingRouter:
@@ -61,8 +65,10 @@ class ReloadingRouter(Router):
     def close(self) -> None:
         """Follows the file no longer; the router goes on as it is."""
         self._stop.set()
-        if self._watcher is not threading.current_thread():
-            self._watcher.join()
+        atexit.unregister(self.close)
+        for thread in (self._watcher, self._letting_go):
+            if thread is not None and thread is not threading.current_thread():
+                thread.join()
 
     def __enter__(self) -> ReloadingRouter:
         return self
@@ -89,23 +95,25 @@ class ReloadingRouter(Router):
                 return self._refuse(error)
             if built.router.records is not self.records:
                 self._earlier.append(self.records)
-            left = weakref.ref(self.backend) if built.router.backend is not self.backend else None
+            if built.router.backend is not self.backend:
+                self._left = [left for left in self._left if left() is not None] + [weakref.ref(self.backend)]
             self._adopt(built)
             self.problem = None
-        if left is not None:
-            threading.Thread(target=self._let_go, args=(left,), name="eccos-letting-go", daemon=True).start()
+            if self._left and (self._letting_go is None or not self._letting_go.is_alive()):
+                self._letting_go = threading.Thread(target=self._let_go, name="eccos-letting-go", daemon=True)
+                self._letting_go.start()
         models = [model.name for model in change.models]
         _log.info("%s: in use", change.path, extra={"eccos": {"event": "reloaded", "models": models}})
         return True
 
-    def _let_go(self, left: weakref.ref[Any]) -> None:
-        """Collects garbage until the backend of an earlier version is gone.
+    def _let_go(self) -> None:
+        """Collects garbage until the backends of earlier versions are gone.
 
         Calls of LiteLLM lie in reference cycles, and keep in memory what nobody needs any more: local models. A full
-        collection takes 0.2 s, so it is tried ever more rarely while requests in flight hold on to the backend.
+        collection takes 0.2 s, so it is tried ever more rarely while requests in flight hold on to a backend.
         """
         wait_s = 0.0
-        while left() is not None and not self._stop.wait(wait_s):
+        while any(left() is not None for left in self._left) and not self._stop.wait(wait_s):
             gc.collect()
             wait_s = min(max(FIRST_LOOK_S, 2 * wait_s), LAST_LOOK_S)
 

@@ -51,7 +51,10 @@ eccos:
   history: {{outcomes: outcomes.jsonl}}
   decision_log: off
 """
-PLACES = ("Vienna", "Lima", "Oslo", "Cairo", "Hanoi", "Quito", "Rabat", "Sofia", "Tunis", "Dakar", "Minsk", "Accra")
+PLACES = (
+    *("Vienna", "Lima", "Oslo", "Cairo", "Hanoi", "Quito", "Rabat", "Sofia", "Tunis", "Dakar", "Minsk", "Accra"),
+    *("Lyon", "Porto", "Delhi", "Perth", "Kyiv", "Riga", "Bonn", "Bern", "Turin", "Graz", "Osaka", "Lagos"),
+)
 SKILL = {"fact": {"small": 0.95, "caller": 0.95, "large": 0.97}, "sum": {"small": 0.05, "caller": 0.45, "large": 0.97}}
 
 

@@ -7,6 +7,7 @@ claims too (the one that a reload has put in its place) stays as it is. Cheap to
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import queue
@@ -23,6 +24,7 @@ from eccos_core.backends.local_model import EngineOptions
 from eccos_core.backends.local_request import EngineStatistics
 from eccos_core.errors import BackendError, EccosError
 
+LONGEST_CLOSING_S = 30.0  # that the end of the process waits for a model that is being freed
 ENGINE_OPTIONS = frozenset(f.name for f in fields(EngineOptions))
 Claim: TypeAlias = tuple[str, EngineOptions]  # the name of a model, and how it runs
 
@@ -70,7 +72,7 @@ class LocalModels:
         self._claims: Counter[Claim] = Counter()
         self._lock = threading.Lock()
         # the garbage collector may give claims up in the middle of anything: it only leaves word, without any lock
-        self._given_up: queue.SimpleQueue[Sequence[Claim]] = queue.SimpleQueue()
+        self._given_up: queue.SimpleQueue[Sequence[Claim] | None] = queue.SimpleQueue()  # None: the process ends
         self._closing: threading.Thread | None = None
 
     def claim(self, owner: object, claims: Sequence[Claim]) -> None:
@@ -80,6 +82,8 @@ class LocalModels:
             if self._closing is None:
                 self._closing = threading.Thread(target=self._close_unclaimed, name="eccos-local closing", daemon=True)
                 self._closing.start()
+                # a thread that is freeing a model when the interpreter goes away would take the process down with it
+                atexit.register(self._stop_closing, self._closing)
         weakref.finalize(owner, self._given_up.put, tuple(claims)).atexit = False
 
     def engine(self, name: str, options: EngineOptions | None = None) -> LocalEngine:
@@ -107,10 +111,14 @@ class LocalModels:
         for engine in engines:
             engine.close()
 
+    def _stop_closing(self, closing: threading.Thread) -> None:
+        self._given_up.put(None)
+        closing.join(timeout=LONGEST_CLOSING_S)
+
     def _close_unclaimed(self) -> None:
         """The closing thread: waits for claims to be given up."""
-        while True:
-            for engine in self._unclaimed(self._given_up.get()):
+        while (given_up := self._given_up.get()) is not None:
+            for engine in self._unclaimed(given_up):
                 engine.close()
                 del engine  # the last reference to the model, while this thread waits for the next
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -129,3 +131,21 @@ def test_a_router_that_nobody_uses_any_more_frees_its_models(tmp_path: Path, fol
     router.close()
     del router
     until(lambda: not gc.collect() and not loaded("gone"), "the engine is closed")
+
+
+def test_no_thread_is_freeing_a_model_when_the_process_ends(folders: dict[str, Path]) -> None:
+    """A thread inside torch when the interpreter goes away takes the process down (terminate called without ...)."""
+    script = f"""
+import atexit, threading
+atexit.register(lambda: print([t.name for t in threading.enumerate() if t.name.startswith("eccos")]))  # runs last
+from eccos_core.backends.local_models import local_models
+class Owner: pass
+owner, models = Owner(), local_models()
+from eccos_core.backends.local_model import EngineOptions
+models.claim(owner, [({str(folders["gone"])!r}, EngineOptions())])
+models.engine({str(folders["gone"])!r}).model
+del owner  # the engine is being closed while the process ends
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
