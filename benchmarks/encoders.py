@@ -24,9 +24,8 @@ from eccos_core.encoders import (
 from eccos_core.files import cache_folder
 from eccos_core.outcomes import read_outcomes, split
 from eccos_core.predictors import Clusters, Kernel, Linear, Retrieval
-from eccos_core.predictors.space import NEAREST, Space, nearest_others
+from eccos_core.predictors.fit import study_of
 from eccos_core.predictors.stacking import fit_stack
-from eccos_core.predictors.study import Study, deal_folds
 from eccos_core.predictors.targets import find_targets
 from eccos_core.protocols import Encoder
 
@@ -54,21 +53,7 @@ def encoders() -> dict[str, Encoder]:
 
 def explained(table: OutcomeTable, vectors: Float32Array) -> float:
     """R2 of the first signal, every row judged by what was learnt without it."""
-    lengths = table.input_tokens.mean(axis=1)
-    space = Space.fit(vectors, lengths)
-    whole = space.whole(vectors, lengths)
-    points = space.points(whole)
-    study = Study(
-        whole=whole,
-        points=points,
-        surface=space.surface,
-        targets=find_targets(table, {}),
-        fold=deal_folds(len(table), 0),
-        others=nearest_others(points, NEAREST),
-        quality=table.quality,
-        log_tokens=np.log1p(table.output_tokens),
-        labels={},
-    )
+    _, study = study_of(table, vectors, find_targets(table, {}))
     held_out = [learner.learn(study)[1] for learner in LEARNERS]
     forecast = fit_stack(held_out, study.targets.values, leader=1).combine(np.concatenate(held_out, axis=1))
     wanted = study.targets.values[:, 0]

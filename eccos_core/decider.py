@@ -58,20 +58,13 @@ class Prepared:
 
     def row(self, i: int) -> Prepared:
         """One of the requests alone."""
-        one, forecast = slice(i, i + 1), self.forecast
+        one = slice(i, i + 1)
         return Prepared(
             self.requests[one],
             self.texts[one],
             self.vectors[one],
             self.input_tokens[one],
-            Forecast(
-                forecast.models,
-                forecast.quality[one],
-                forecast.quality_se[one],
-                forecast.output_tokens[one],
-                forecast.output_tokens_high[one],
-                forecast.familiarity[one],
-            ),
+            self.forecast.rows(one),
             self.cost_usd[one],
             self.eligible[one],
             self.started,

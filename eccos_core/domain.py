@@ -209,6 +209,22 @@ class Forecast:
     output_tokens_high: FloatArray
     familiarity: FloatArray
 
+    def rows(self, index: slice | IntArray) -> Forecast:
+        """The forecast of the chosen requests only."""
+        return Forecast(self.models, *(getattr(self, name)[index] for name in _FORECAST_ARRAYS))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Forecast]) -> Forecast:
+        """One forecast of the requests of several, at least one, of the same models."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            parts[0].models, *(np.concatenate([getattr(part, name) for part in parts]) for name in _FORECAST_ARRAYS)
+        )
+
+
+_FORECAST_ARRAYS = ("quality", "quality_se", "output_tokens", "output_tokens_high", "familiarity")
+
 
 @dataclass(frozen=True, slots=True)
 class QualityFloor:

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def kind(value: Any) -> str:
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of `path` when the block ends well, and vanishes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = beside(path)
     try:
         with temporary.open("xb") as stream:
             yield stream
@@ -83,6 +84,26 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def beside(place: Path) -> Path:
+    """A fresh name beside a file or folder, for what takes its place when it is whole."""
+    return place.with_name(f".{place.name}.{uuid.uuid4().hex}")
+
+
+def put_in_place(fresh: Path, place: Path) -> None:
+    """Puts a file or folder where another may be; a folder is moved aside for the moment in between."""
+    if not place.is_dir():
+        fresh.replace(place)
+        return
+    old = place.with_name(f".{place.name}.old.{uuid.uuid4().hex}")
+    place.rename(old)
+    try:
+        fresh.rename(place)
+    except OSError:
+        old.rename(place)
+        raise
+    shutil.rmtree(old)
 
 
 def cache_folder() -> Path:

@@ -54,12 +54,4 @@ def _forecast(predictor: Predictor, vectors: Float32Array, input_tokens: FloatAr
     edges = np.linspace(0, len(vectors), blocks + 1).astype(int)
     rows = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
     with ThreadPoolExecutor(workers, thread_name_prefix="eccos-forecasting") as pool:
-        parts = list(pool.map(lambda each: predictor.predict(vectors[each], input_tokens[each]), rows))
-    return Forecast(
-        parts[0].models,
-        np.concatenate([part.quality for part in parts]),
-        np.concatenate([part.quality_se for part in parts]),
-        np.concatenate([part.output_tokens for part in parts]),
-        np.concatenate([part.output_tokens_high for part in parts]),
-        np.concatenate([part.familiarity for part in parts]),
-    )
+        return Forecast.joined(list(pool.map(lambda each: predictor.predict(vectors[each], input_tokens[each]), rows)))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from eccos_core.domain import Float32Array
 from eccos_core.errors import ArtifactError
+from eccos_core.files import beside, put_in_place
 from eccos_core.predictors.calibration import Calibration
 from eccos_core.predictors.clusters import FittedClusters
 from eccos_core.predictors.doubt import Doubt
@@ -23,6 +23,7 @@ from eccos_core.predictors.familiarity import Familiarity
 from eccos_core.predictors.kernel import FittedKernel
 from eccos_core.predictors.length import Lengths
 from eccos_core.predictors.linear import FittedLinear
+from eccos_core.predictors.outlook import Outlook
 from eccos_core.predictors.retrieval import FittedRetrieval
 from eccos_core.predictors.space import space_arrays, space_of
 from eccos_core.predictors.stacked import StackedPredictor
@@ -48,32 +49,17 @@ def save_predictor(predictor: StackedPredictor, folder: str | Path, *, encoder: 
     folder = Path(folder)
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArtifactError(f"{folder}: exists and is no predictor of eccos; name another folder")
-    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    fresh = beside(folder)
     try:
-        beside.mkdir(parents=True)
+        fresh.mkdir(parents=True)
         arrays = {name: np.ascontiguousarray(array) for name, array in _arrays_of(predictor).items()}
-        save_file(arrays, str(beside / WEIGHTS))
+        save_file(arrays, str(fresh / WEIGHTS))
         text = json.dumps(_manifest_of(predictor, encoder), indent=1, ensure_ascii=False)
-        (beside / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        _put_in_place(beside, folder)
+        (fresh / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        put_in_place(fresh, folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)
     return folder
-
-
-def _put_in_place(fresh: Path, folder: Path) -> None:
-    """Renames; a folder that is there is moved aside for the moment in between."""
-    if not folder.exists():
-        fresh.rename(folder)
-        return
-    old = folder.with_name(f".{folder.name}.old.{uuid.uuid4().hex}")
-    folder.rename(old)
-    try:
-        fresh.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old)
 
 
 def load_predictor(
@@ -146,8 +132,8 @@ def _manifest_of(predictor: StackedPredictor, encoder: str) -> dict[str, Any]:
         "encoder": encoder,
         "dimensions": predictor.dimensions,
         "models": list(predictor.models),
-        "tokens_counted": predictor.signals.counted,
-        "calibration": {"slope": predictor.calibration.slope, "shift": predictor.calibration.shift},
+        "tokens_counted": predictor.outlook.signals.counted,
+        "calibration": {"slope": predictor.outlook.calibration.slope, "shift": predictor.outlook.calibration.shift},
         "view": None if predictor.view is None else _described(predictor.view),
     }
 
@@ -170,9 +156,9 @@ def _arrays_of(predictor: StackedPredictor) -> dict[str, Any]:
     if predictor.columns is not None:
         arrays["columns"] = predictor.columns
     for name, part, fields in (
-        ("signals", predictor.signals, _SIGNALS),
-        ("lengths", predictor.lengths, _LENGTHS),
-        ("doubt", predictor.doubt, _DOUBT),
+        ("signals", predictor.outlook.signals, _SIGNALS),
+        ("lengths", predictor.outlook.lengths, _LENGTHS),
+        ("doubt", predictor.outlook.doubt, _DOUBT),
     ):
         arrays |= {f"{name}.{field}": getattr(part, field) for field in fields}
     if predictor.view is not None:
@@ -197,11 +183,13 @@ def _predictor_of(manifest: Mapping[str, Any], arrays: Arrays) -> StackedPredict
         models=tuple(manifest["models"]),
         dimensions=int(manifest["dimensions"]),
         view=None if manifest["view"] is None else _view_of(manifest["view"], arrays, signals),
-        signals=signals,
         stack=Stack(np.asarray(arrays["stack"], dtype=np.float32)),
-        calibration=Calibration(float(calibration["slope"]), float(calibration["shift"])),
-        lengths=Lengths(*(np.asarray(arrays[f"lengths.{name}"], dtype=np.float64) for name in _LENGTHS)),
-        doubt=Doubt(*(np.asarray(arrays[f"doubt.{name}"], dtype=np.float64) for name in _DOUBT)),
+        outlook=Outlook(
+            signals,
+            Calibration(float(calibration["slope"]), float(calibration["shift"])),
+            Lengths(*(np.asarray(arrays[f"lengths.{name}"], dtype=np.float64) for name in _LENGTHS)),
+            Doubt(*(np.asarray(arrays[f"doubt.{name}"], dtype=np.float64) for name in _DOUBT)),
+        ),
         columns=np.asarray(arrays["columns"], dtype=np.int64) if "columns" in arrays else None,
     )
 

@@ -18,9 +18,10 @@ from torch.nn import functional
 
 from eccos_core.domain import Float32Array, IntArray, OutcomeTable
 from eccos_core.errors import ArtifactError, InputError
+from eccos_core.files import beside, put_in_place
 from eccos_core.predictors.doubt import Doubt
 from eccos_core.predictors.finetuned import FORMAT, VERSION, FineTuning, Progress, bucket_edges, bucket_tokens
-from eccos_core.predictors.run_folder import CHECKPOINT, beside, in_order, swap, write_json
+from eccos_core.predictors.run_folder import CHECKPOINT, in_order, write_json
 
 TEXTS_AT_ONCE = 32
 
@@ -232,7 +233,7 @@ class _Run:
             write_json(fresh / "manifest.json", manifest)
             folder.mkdir(parents=True, exist_ok=True)
             for part in ("encoder", "heads.safetensors", "manifest.json"):
-                swap(fresh / part, folder / part)
+                put_in_place(fresh / part, folder / part)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
@@ -256,7 +257,7 @@ class _Run:
         )
         told = {"epochs": epochs, "best": best, "waited": waited, "fingerprint": self.fingerprint()}
         write_json(fresh / "progress.json", told)
-        swap(fresh, folder / CHECKPOINT)
+        put_in_place(fresh, folder / CHECKPOINT)
 
     def resume(self, folder: Path) -> tuple[int, float, int]:
         """(whole epochs done, best held-out loss, epochs since) of a checkpoint that fits; else a fresh start."""

@@ -9,13 +9,12 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, IntArray, OutcomeTable
 from eccos_core.errors import InputError, did_you_mean
-from eccos_core.predictors.calibration import fit_calibration, identity
+from eccos_core.predictors.calibration import identity
 from eccos_core.predictors.clusters import Clusters
-from eccos_core.predictors.doubt import Doubt
 from eccos_core.predictors.familiarity import fit_familiarity
 from eccos_core.predictors.kernel import Kernel
-from eccos_core.predictors.length import fit_lengths
 from eccos_core.predictors.linear import Linear
+from eccos_core.predictors.outlook import Outlook
 from eccos_core.predictors.prior import ModelPrior, check_priors
 from eccos_core.predictors.retrieval import Retrieval, typical_distance
 from eccos_core.predictors.space import NEAREST, Space, nearest_others
@@ -65,21 +64,17 @@ def fit_predictor(
     table, vectors = _usable(table, vectors)
     declared = dict(priors or {})
     check_priors(table, declared)
-    lengths = _input_tokens(table)
     chosen = chosen if len(table) >= LEAST_ROWS else ()
     targets = find_targets(table, declared)
     if not chosen:
         return _prior_alone(kind, table, vectors.shape[1], targets)
-    space = Space.fit(vectors, lengths)
-    study = _study(space, space.whole(vectors, lengths), table, targets, seed)
+    space, study = study_of(table, vectors, targets, seed)
     if _has_gaps(table):
         targets = _without_gaps(study, table, declared, say)
         study = replace(study, targets=targets)
     fitted, held_out = _learn(chosen, study, say)
     stack = fit_stack(held_out, targets.values, _leader(chosen))
     combined = stack.combine(np.concatenate(held_out, axis=1)).astype(np.float64)
-    raw = targets.signals.quality(combined)
-    calibration = fit_calibration(raw, table.quality)
     return StackedPredictor(
         kind=kind,
         models=table.models,
@@ -92,11 +87,8 @@ def fit_predictor(
             familiarity=fit_familiarity(study.others, left_out(study.whole, study.points)),
             typical=typical_distance(study.others),
         ),
-        signals=targets.signals,
         stack=stack,
-        calibration=calibration,
-        lengths=fit_lengths(targets.signals.log_tokens(combined), table.output_tokens),
-        doubt=Doubt.of(table, calibration.apply(raw)),
+        outlook=Outlook.of(targets.signals, combined, table),
     )
 
 
@@ -146,11 +138,8 @@ def _prior_alone(kind: str, table: OutcomeTable, dimensions: int, targets: Targe
         models=table.models,
         dimensions=dimensions,
         view=None,
-        signals=targets.signals,
         stack=Stack(np.zeros((0, targets.signals.count), dtype=np.float32)),
-        calibration=identity(),
-        lengths=fit_lengths(targets.signals.log_tokens(nothing), table.output_tokens),
-        doubt=Doubt.of(table, identity().apply(targets.signals.quality(nothing))),
+        outlook=Outlook.of(targets.signals, nothing, table, identity()),
     )
 
 
@@ -159,9 +148,13 @@ def _leader(learners: Sequence[Learner]) -> int | None:
     return next((at for at, learner in enumerate(learners) if isinstance(learner, Kernel)), None)
 
 
-def _study(space: Space, whole: Float32Array, table: OutcomeTable, targets: Targets, seed: int) -> Study:
+def study_of(table: OutcomeTable, vectors: Float32Array, targets: Targets, seed: int = 0) -> tuple[Space, Study]:
+    """The space of a history's questions, vectors (N, D), and what base learners learn from it."""
+    lengths = _input_tokens(table)
+    space = Space.fit(vectors, lengths)
+    whole = space.whole(vectors, lengths)
     points = space.points(whole)
-    return Study(
+    study = Study(
         whole=whole,
         points=points,
         surface=space.surface,
@@ -173,6 +166,7 @@ def _study(space: Space, whole: Float32Array, table: OutcomeTable, targets: Targ
         labels=_label_groups(table),
         seed=seed,
     )
+    return space, study
 
 
 def _label_groups(table: OutcomeTable) -> dict[str, IntArray]:

@@ -17,14 +17,12 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.outcomes import with_models
-from eccos_core.predictors.calibration import Calibration, fit_calibration
-from eccos_core.predictors.doubt import Doubt
 from eccos_core.predictors.familiarity import Familiarity, fit_familiarity
 from eccos_core.predictors.fit import LEAST_ROWS, fit_predictor
-from eccos_core.predictors.length import Lengths, fit_lengths
+from eccos_core.predictors.outlook import Outlook
 from eccos_core.predictors.prior import ModelPrior
 from eccos_core.predictors.retrieval import NEIGHBOURHOODS, FittedRetrieval, scaled_neighbourhoods, support
-from eccos_core.predictors.space import NEAREST, Neighbourhood, blocks, nearest, squared_distances
+from eccos_core.predictors.space import NEAREST, Neighbourhood, nearest_others
 from eccos_core.predictors.stacked import StackedPredictor
 from eccos_core.predictors.stacking import Stack, fit_stack
 from eccos_core.predictors.targets import Signals, find_targets, values_under
@@ -32,7 +30,6 @@ from eccos_core.protocols import LivingHistory
 
 TUNED_ON = 4_000  # questions at most: more change nothing that is tuned
 TUNED_AGAIN_UNTIL = 1_000  # questions: a smaller history is tuned again whenever it has doubled (0.5 s at most)
-ROWS_AT_ONCE = 256
 
 
 class HistoryRetrieval:
@@ -114,7 +111,9 @@ class HistoryRetrieval:
         targets = find_targets(table, self._priors)
         values = targets.values.astype(np.float32)
         rows = np.sort(np.random.default_rng(0).permutation(answered)[:TUNED_ON])
-        tuned = _Tuned.on(table, _others(vectors, rows), targets.signals, values, rows, self._neighbourhoods)
+        tuned = _Tuned.on(
+            table, nearest_others(vectors, NEAREST, rows), targets.signals, values, rows, self._neighbourhoods
+        )
         return _Known(version, values, prior, tuned)
 
 
@@ -136,11 +135,8 @@ class _Tuned:
     usual: OutcomeTable
     settings: FloatArray
     typical: float
-    signals: Signals
     stack: Stack
-    calibration: Calibration
-    lengths: Lengths
-    doubt: Doubt
+    outlook: Outlook
     familiarity: Familiarity
 
     @classmethod
@@ -159,19 +155,15 @@ class _Tuned:
         usual = table.rows(rows)
         stack = fit_stack([opinions], values[rows].astype(np.float64))
         combined = stack.combine(opinions).astype(np.float64)
-        raw = signals.quality(combined)
-        calibration = fit_calibration(raw, usual.quality)
-        doubt = Doubt.of(usual, calibration.apply(raw))
+        outlook = Outlook.of(signals, combined, usual)
+        counts = (~np.isnan(table.quality)).sum(axis=0).astype(np.float64)
         return cls(
             rows=len(table),
             usual=usual,
             settings=settings,
             typical=typical,
-            signals=signals,
             stack=stack,
-            calibration=calibration,
-            lengths=fit_lengths(signals.log_tokens(combined), usual.output_tokens),
-            doubt=replace(doubt, counts=(~np.isnan(table.quality)).sum(axis=0).astype(np.float64)),
+            outlook=replace(outlook, doubt=replace(outlook.doubt, counts=counts)),
             familiarity=fit_familiarity(others, np.zeros(len(rows))),
         )
 
@@ -179,7 +171,7 @@ class _Tuned:
         """Values (N, C) with those of the given rows (K,), which may lie beyond N, taken from their outcomes."""
         grown = np.zeros((max(len(values), int(rows.max()) + 1), values.shape[1]), dtype=np.float32)
         grown[: len(values)] = values
-        grown[rows] = values_under(self.signals, fresh, self.usual)
+        grown[rows] = values_under(self.outlook.signals, fresh, self.usual)
         return grown
 
     def forecast(self, models: tuple[str, ...], near: Neighbourhood, values: Float32Array) -> Forecast:
@@ -187,25 +179,4 @@ class _Tuned:
         familiarity = self.familiarity.of(near, np.zeros(len(near.rows)))
         opinions = FittedRetrieval(self.settings, values).opinions(near)
         signals = self.stack.combine(opinions).astype(np.float64) * familiarity[:, None]
-        logs = self.signals.log_tokens(signals)
-        tokens = self.lengths.mean(logs, self.signals.tokens(signals))
-        return Forecast(
-            models=models,
-            quality=self.calibration.apply(self.signals.quality(signals)),
-            quality_se=self.doubt.standard_error(support(near, self.typical), familiarity),
-            output_tokens=tokens,
-            output_tokens_high=self.lengths.high(logs, tokens),
-            familiarity=familiarity,
-        )
-
-
-def _others(vectors: Float32Array, rows: IntArray) -> Neighbourhood:
-    """The nearest other rows of the chosen rows (K,) of vectors (N, D), exactly."""
-    parts = []
-    for some in blocks(len(rows), ROWS_AT_ONCE):
-        squared = squared_distances(vectors[rows[some]], vectors)
-        squared[np.arange(len(squared)), rows[some]] = np.inf
-        parts.append(nearest(squared, min(NEAREST, len(vectors) - 1)))
-    return Neighbourhood(
-        np.concatenate([part.rows for part in parts]), np.concatenate([part.squared_distance for part in parts])
-    )
+        return self.outlook.forecast(models, signals, support(near, self.typical), familiarity)

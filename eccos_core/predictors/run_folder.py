@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,13 +46,8 @@ def _is_ours(folder: Path) -> bool:
     return isinstance(manifest, dict) and manifest.get("format") == FORMAT
 
 
-def beside(place: Path) -> Path:
-    """A fresh name beside a file or folder, for what takes its place when it is whole."""
-    return place.with_name(f".{place.name}.{uuid.uuid4().hex}")
-
-
 def _named(folder: Path, name: str) -> Iterator[Path]:
-    """What `beside` and `swap` named in a folder."""
+    """What `beside` and `put_in_place` named in a folder."""
     ours = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{32}}")
     return (each for each in list(folder.glob(".*")) if ours.fullmatch(each.name) and each.is_dir())
 
@@ -61,14 +55,3 @@ def _named(folder: Path, name: str) -> Iterator[Path]:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """The value, indented."""
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
-def swap(fresh: Path, place: Path) -> None:
-    """Puts a file or folder in place of what was there."""
-    if place.is_dir():
-        old = place.with_name(f".{place.name}.old.{uuid.uuid4().hex}")
-        place.rename(old)
-        fresh.rename(place)
-        shutil.rmtree(old)
-    else:
-        fresh.replace(place)

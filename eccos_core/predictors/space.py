@@ -105,12 +105,13 @@ def nearest(squared: Float32Array, k: int) -> Neighbourhood:
     return Neighbourhood(np.take_along_axis(rows, order, axis=1), np.take_along_axis(found, order, axis=1))
 
 
-def nearest_others(points: Float32Array, k: int) -> Neighbourhood:
-    """The k nearest *other* rows of each row of points (N, F): what leaving one out leaves."""
+def nearest_others(points: Float32Array, k: int, rows: IntArray | None = None) -> Neighbourhood:
+    """The k nearest *other* rows of each row of points (N, F), or of these (K,): what leaving one out leaves."""
+    chosen = np.arange(len(points)) if rows is None else rows
     parts = []
-    for start in range(0, len(points), ROWS_AT_ONCE):
-        squared = squared_distances(points[start : start + ROWS_AT_ONCE], points)
-        squared[np.arange(len(squared)), start + np.arange(len(squared))] = np.inf
+    for some in blocks(len(chosen)):
+        squared = squared_distances(points[chosen[some]], points)
+        squared[np.arange(len(squared)), chosen[some]] = np.inf
         parts.append(nearest(squared, min(k, len(points) - 1)))
     return Neighbourhood(np.concatenate([p.rows for p in parts]), np.concatenate([p.squared_distance for p in parts]))
 

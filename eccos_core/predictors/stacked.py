@@ -10,22 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray
 from eccos_core.errors import InputError, UnknownModelError
-from eccos_core.predictors.calibration import Calibration
-from eccos_core.predictors.doubt import Doubt
-from eccos_core.predictors.length import Lengths
+from eccos_core.predictors.outlook import Outlook
 from eccos_core.predictors.space import blocks
 from eccos_core.predictors.stacking import Stack
-from eccos_core.predictors.targets import Signals
 from eccos_core.predictors.view import View
-
-# quality, standard error, output tokens, high output tokens (all R, M), familiarity (R,)
-Columns: TypeAlias = tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,11 +33,8 @@ class StackedPredictor:
     models: tuple[str, ...]
     dimensions: int
     view: View | None
-    signals: Signals
     stack: Stack
-    calibration: Calibration
-    lengths: Lengths
-    doubt: Doubt
+    outlook: Outlook
     columns: IntArray | None = None
 
     def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
@@ -55,14 +45,11 @@ class StackedPredictor:
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         input_tokens = np.asarray(input_tokens, dtype=np.float64)
         self._check(vectors, input_tokens)
-        parts = [self._block(vectors[rows], input_tokens[rows]) for rows in blocks(len(vectors))]
-        if len(parts) == 1:
-            return Forecast(self.models, *parts[0])
-        if not parts:
-            empty = np.empty((0, len(self.models)))
-            return Forecast(self.models, empty, empty, empty, empty, np.empty(0))
-        quality, error, tokens, high, familiarity = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Forecast(self.models, quality, error, tokens, high, familiarity)
+        if self.view is None or not len(vectors):
+            return self._of_pool(self._prior(len(vectors)))
+        view = self.view
+        parts = [self._learnt(view, vectors[rows], input_tokens[rows]) for rows in blocks(len(vectors))]
+        return self._of_pool(Forecast.joined(parts))
 
     def for_pool(self, models: Sequence[str]) -> StackedPredictor:
         """The same predictor with its columns in this order; models may be left out. Raises `UnknownModelError`."""
@@ -87,32 +74,27 @@ class StackedPredictor:
         if not np.isfinite(vectors).all():
             raise InputError("vectors hold NaN or infinity, must be finite numbers")
 
-    def _block(self, vectors: Float32Array, input_tokens: FloatArray) -> Columns:
-        """The forecast of one block of rows."""
-        found = self._prior(len(vectors)) if self.view is None else self._learnt(self.view, vectors, input_tokens)
-        if self.columns is None:
-            return found
-        quality, error, tokens, high, familiarity = found
-        chosen = self.columns
-        return quality[:, chosen], error[:, chosen], tokens[:, chosen], high[:, chosen], familiarity
-
-    def _learnt(self, view: View, vectors: Float32Array, input_tokens: FloatArray) -> Columns:
+    def _learnt(self, view: View, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
         """What the base learners make of it, drawn towards the prior as far as the questions are unfamiliar."""
         look = view.look(vectors, input_tokens)
         familiarity = view.familiar(look)
         signals = self.stack.combine(view.opinions(look)) * familiarity[:, None]
-        error = self.doubt.standard_error(view.support(look.neighbourhood), familiarity)
-        return self._columns(signals, error, familiarity)
+        return self.outlook.forecast(self.models, signals, view.support(look.neighbourhood), familiarity)
 
-    def _prior(self, rows: int) -> Columns:
+    def _prior(self, rows: int) -> Forecast:
         """The same for everybody: each model's mean."""
-        nothing = np.zeros((1, self.signals.count))
-        one = self._columns(nothing, self.doubt.standard_error(np.zeros(1), np.zeros(1)), np.zeros(1))
-        quality, error, tokens, high, familiarity = (np.repeat(column, rows, axis=0) for column in one)
-        return quality, error, tokens, high, familiarity
+        nothing = np.zeros((1, self.outlook.signals.count))
+        one = self.outlook.forecast(self.models, nothing, np.zeros(1), np.zeros(1))
+        return one.rows(np.zeros(rows, dtype=np.int64))
 
-    def _columns(self, signals: FloatArray, error: FloatArray, familiarity: FloatArray) -> Columns:
-        logs = self.signals.log_tokens(signals)
-        tokens = self.lengths.mean(logs, self.signals.tokens(signals))
-        quality = self.calibration.apply(self.signals.quality(signals))
-        return quality, error, tokens, self.lengths.high(logs, tokens), familiarity
+    def _of_pool(self, fitted: Forecast) -> Forecast:
+        """Of a forecast with a column for each model that was fitted, the pool's."""
+        if self.columns is None:
+            return fitted
+        return replace(
+            fitted,
+            quality=fitted.quality[:, self.columns],
+            quality_se=fitted.quality_se[:, self.columns],
+            output_tokens=fitted.output_tokens[:, self.columns],
+            output_tokens_high=fitted.output_tokens_high[:, self.columns],
+        )

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from eccos_core.domain import OutcomeTable
+from eccos_core.predictors.fit import study_of
 from eccos_core.predictors.kernel import STRENGTHS, SURFACE_SHARE, Kernel
-from eccos_core.predictors.space import NEAREST, Look, Space, nearest_others, squared_distances
-from eccos_core.predictors.study import Study, deal_folds
+from eccos_core.predictors.space import Look, squared_distances
+from eccos_core.predictors.study import Study
 from eccos_core.predictors.targets import find_targets
 
 DRAW = np.random.default_rng
 ROWS, MODELS = 60, 3
 
 
-def studied(rows: int, told: float, seed: int = 0) -> tuple[Study, Space]:
+def studied(rows: int, told: float, seed: int = 0) -> Study:
     """A history in which a question's place tells this share of what models make of it."""
     draw = DRAW(seed)
     vectors = draw.normal(size=(rows, 12)).astype(np.float32)
@@ -24,23 +25,9 @@ def studied(rows: int, told: float, seed: int = 0) -> tuple[Study, Space]:
     quality = (draw.random((rows, MODELS)) < chance).astype(np.float64)
     missing = np.full((rows, MODELS), np.nan)
     names = tuple(f"q{i}" for i in range(rows))
-    table = OutcomeTable(names, names, ("a", "b", "c"), quality, np.full((rows, MODELS), 20.0), missing)
-    tokens = draw.uniform(10, 100, size=rows)
-    space = Space.fit(vectors, tokens)
-    whole = space.whole(vectors, tokens)
-    points = space.points(whole)
-    study = Study(
-        whole=whole,
-        points=points,
-        surface=space.surface,
-        targets=find_targets(table, {}),
-        fold=deal_folds(rows, 0),
-        others=nearest_others(points, NEAREST),
-        quality=quality,
-        log_tokens=missing,
-        labels={},
-    )
-    return study, space
+    tokens = np.repeat(draw.uniform(10, 100, size=(rows, 1)), MODELS, axis=1)
+    table = OutcomeTable(names, names, ("a", "b", "c"), quality, tokens, missing)
+    return study_of(table, vectors, find_targets(table, {}))[1]
 
 
 def look_of(study: Study) -> Look:
@@ -78,7 +65,7 @@ def dense(
 
 @pytest.mark.parametrize("told", [0.0, 1.0])
 def test_on_all_rows_it_is_the_textbooks_regression(told: float) -> None:
-    study, _ = studied(ROWS, told)
+    study = studied(ROWS, told)
     fitted, held_out = Kernel(widths=(1.0,)).learn(study)
     mean, left_out = dense(study, 1.0, STRENGTHS)
     np.testing.assert_allclose(fitted.predict(look_of(study))[:, 0, 0], mean, atol=2e-3)
@@ -88,27 +75,27 @@ def test_on_all_rows_it_is_the_textbooks_regression(told: float) -> None:
 def test_what_the_text_does_not_tell_stays_at_the_mean() -> None:
     spreads = []
     for told in (0.0, 1.0):
-        study, _ = studied(400, told)
+        study = studied(400, told)
         fitted, _ = Kernel().learn(study)
         spreads.append(float(fitted.predict(look_of(study))[:, 0, 0].std()))
     assert spreads[0] < 0.15 * spreads[1]
 
 
 def test_few_landmarks_say_nearly_what_all_rows_say() -> None:
-    study, _ = studied(500, 1.0)
+    study = studied(500, 1.0)
     every, some = (Kernel(landmarks=count).learn(study)[0].predict(look_of(study))[:, 0, 0] for count in (500, 200))
     assert np.corrcoef(every, some)[0, 1] > 0.97
 
 
 def test_what_is_kept_of_it_says_the_same() -> None:
-    study, _ = studied(120, 1.0)
+    study = studied(120, 1.0)
     fitted, _ = Kernel().learn(study)
     again = type(fitted).of(fitted.arrays())
     np.testing.assert_array_equal(again.predict(look_of(study)), fitted.predict(look_of(study)))
 
 
 def test_one_question_at_a_time_is_what_many_at_once_are() -> None:
-    study, _ = studied(50, 1.0)
+    study = studied(50, 1.0)
     fitted, _ = Kernel().learn(study)
     squared = np.einsum("nf,nf->n", study.points, study.points)
     alone = [

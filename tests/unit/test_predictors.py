@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -231,33 +232,35 @@ def add_all(history: MemoryHistory, world: World) -> None:
     history.add(outcomes, world.vectors[[place[outcome.query] for outcome in outcomes]])
 
 
-def test_a_living_history_counts_new_outcomes_at_once(world: World) -> None:
+def living(world: World) -> tuple[MemoryHistory, World, Callable[[], float]]:
+    """(a history, what it knows, what is now expected of the first model for a question of topic 1)."""
     history = MemoryHistory("test", DIMENSIONS)
     kept = world.rows(np.arange(200))
     add_all(history, kept)
     predictor = HistoryRetrieval(history, kept.table.models)
     question = kept.vectors[kept.topic == 1][:1]
-    before = predictor.predict(question, np.array([50.0])).quality[0, 0]
+    return history, kept, lambda: float(predictor.predict(question, np.array([50.0])).quality[0, 0])
+
+
+def test_a_living_history_counts_new_outcomes_at_once(world: World) -> None:
+    history, kept, quality = living(world)
+    before = quality()
     near = make_world(120, seed=77)
     good = near.table.rows(near.topic == 1)
     good = replace(good, quality=np.ones_like(good.quality), queries=tuple(f"new {q}" for q in good.queries))
     ids = tuple(f"new {i}" for i in good.question_ids)
     add_all(history, replace(near.rows(np.flatnonzero(near.topic == 1)), table=replace(good, question_ids=ids)))
-    after = predictor.predict(question, np.array([50.0])).quality[0, 0]
+    after = quality()
     assert before < CHANCE[1, 0] + 0.15
     assert after > before + 0.1
 
 
 def test_another_outcome_of_a_known_question_counts_at_once(world: World) -> None:
-    history = MemoryHistory("test", DIMENSIONS)
-    kept = world.rows(np.arange(200))
-    add_all(history, kept)
-    predictor = HistoryRetrieval(history, kept.table.models)
-    question = kept.vectors[kept.topic == 1][:1]
-    before = predictor.predict(question, np.array([50.0])).quality[0, 0]
+    history, kept, quality = living(world)
+    before = quality()
     known = kept.rows(np.flatnonzero(kept.topic == 1))
     add_all(history, replace(known, table=replace(known.table, quality=np.ones_like(known.table.quality))))
-    assert predictor.predict(question, np.array([50.0])).quality[0, 0] > before + 0.1
+    assert quality() > before + 0.1
 
 
 def test_a_living_history_that_begins_empty_grows_from_its_priors(world: World) -> None:
