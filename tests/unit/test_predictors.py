@@ -243,7 +243,7 @@ def living(world: World) -> tuple[MemoryHistory, World, Callable[[], float]]:
 
 
 def test_a_living_history_counts_new_outcomes_at_once(world: World) -> None:
-    history, kept, quality = living(world)
+    history, _, quality = living(world)
     before = quality()
     near = make_world(120, seed=77)
     good = near.table.rows(near.topic == 1)
