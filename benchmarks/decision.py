@@ -42,11 +42,11 @@ eccos:
 
 def prepare(folder: Path, encoder: str) -> None:
     """The configuration, the questions that are asked, and the history, in a folder."""
-    from eccos_core.build import build_encoder, build_history
+    from eccos_core.assembly.build import build_encoder, build_history
+    from eccos_core.assembly.predictor import remembering
     from eccos_core.config import load_config
-    from eccos_core.ingesting import ingest
-    from eccos_core.learning import remembering
-    from eccos_core.outcomes import read_outcomes, read_prices, split, write_outcomes
+    from eccos_core.io.outcomes import read_outcomes, read_prices, split, write_outcomes
+    from eccos_core.workflows.ingest import ingest
 
     table = read_outcomes(DATA / "qa_math_mix9.jsonl.gz")
     prices = read_prices(DATA / "qa_math_mix9.prices.json", table.models)

@@ -21,12 +21,12 @@ from eccos_core.encoders import (
     StaticEncoder,
     SurfaceEncoder,
 )
-from eccos_core.files import cache_folder
-from eccos_core.outcomes import read_outcomes, split
+from eccos_core.io.files import cache_folder
+from eccos_core.io.outcomes import read_outcomes, split
 from eccos_core.predictors import Clusters, Kernel, Linear, Retrieval
+from eccos_core.predictors.ensemble.weights import fit_stack
 from eccos_core.predictors.fit import study_of
-from eccos_core.predictors.stacking import fit_stack
-from eccos_core.predictors.targets import find_targets
+from eccos_core.predictors.targets.latent import find_targets
 from eccos_core.protocols import Encoder
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"

@@ -26,10 +26,10 @@ from eccos_core.encoders import (
     SurfaceEncoder,
 )
 from eccos_core.evaluation.calibration import calibration
-from eccos_core.evaluation.charging import Tariff, filled_input_tokens
 from eccos_core.evaluation.metrics import Recorded, score_forecast
-from eccos_core.files import cache_folder
-from eccos_core.outcomes import read_outcomes, read_prices, split
+from eccos_core.evaluation.recorded_cost import Tariff, filled_input_tokens
+from eccos_core.io.files import cache_folder
+from eccos_core.io.outcomes import read_outcomes, read_prices, split
 from eccos_core.predictors import fit_predictor
 from eccos_core.protocols import Encoder
 

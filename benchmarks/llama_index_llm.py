@@ -19,7 +19,7 @@ from typing import Any
 from llama_index.core.llms import ChatMessage
 
 from eccos_core.backends import LiteLLMBackend
-from eccos_core.config.values import Deployment
+from eccos_core.config.schema import Deployment
 from eccos_core.domain import Model
 from eccos_core.router import Router
 from eccos_core.testing import ModelServer, ScriptedBackend, scripted_router

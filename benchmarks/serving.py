@@ -31,16 +31,16 @@ import numpy as np
 import psutil
 
 from eccos_core.backends import LiteLLMBackend, RetryingBackend, RetryPolicy
-from eccos_core.backends.litellm_import import litellm_module
-from eccos_core.config.values import Deployment
-from eccos_core.decider import Decider
+from eccos_core.backends.litellm.lazy_import import litellm_module
+from eccos_core.config.schema import Deployment
 from eccos_core.decision_log import DecisionLog
 from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, Priced, Request
 from eccos_core.encoders import StaticEncoder
 from eccos_core.errors import EccosError
 from eccos_core.optimizer import DualOptimizer
-from eccos_core.records import Records
 from eccos_core.router import Router
+from eccos_core.routing.decider import Decider
+from eccos_core.routing.decision_store import Records
 from eccos_core.testing import Faults, ModelServer
 from eccos_core.workload import WorkloadTracker
 

@@ -22,8 +22,8 @@ from eccos_core.domain import (
     OutcomeTable,
     Request,
     RoutingProblem,
+    WorkloadStatus,
 )
-from eccos_core.status import WorkloadStatus
 
 Held = TypeVar("Held")
 

@@ -18,8 +18,6 @@ from weakref import WeakMethod
 import numpy as np
 
 from eccos_core.backends.retrying import RetryingBackend
-from eccos_core.batching import MOST_THREADS, acall_all, call_all, settled
-from eccos_core.decider import Decider, Prepared
 from eccos_core.domain import (
     Chunk,
     Completion,
@@ -29,8 +27,8 @@ from eccos_core.domain import (
     Policy,
     Priced,
     Request,
+    RouterStatus,
 )
-from eccos_core.eligibility import eligible
 from eccos_core.errors import (
     BackendError,
     EccosError,
@@ -40,14 +38,16 @@ from eccos_core.errors import (
     RequestError,
     UnknownModelError,
 )
-from eccos_core.journey import Journey, Settle
+from eccos_core.io.tokens import count_tokens
 from eccos_core.protocols import Backend, Workload
-from eccos_core.records import Records
-from eccos_core.status import RouterStatus
+from eccos_core.routing.batch import MOST_THREADS, acall_all, call_all, settled
+from eccos_core.routing.decider import Decider, Prepared
+from eccos_core.routing.decision_store import Records
+from eccos_core.routing.eligibility import eligible
+from eccos_core.routing.execution import Journey, Settle
+from eccos_core.routing.tenants import Tenants
 from eccos_core.streaming import MicroBatch
 from eccos_core.telemetry.base import SILENT, Telemetry
-from eccos_core.tenants import Tenants
-from eccos_core.text import count_tokens
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
 _Arrival: TypeAlias = tuple[Prepared, Journey | None]  # decided, and held unless every slot was taken
@@ -95,7 +95,7 @@ class Router:
     def from_yaml(cls, path: str | Path) -> Router:
         """The router that a configuration file describes. Raises `ConfigError` with every problem of the file."""
         # found by name: the one module that knows every concrete class stands above this one
-        return cast(Router, import_module("eccos_core.build").build_router(path))
+        return cast(Router, import_module("eccos_core.assembly.build").build_router(path))
 
     def with_window(self, window_s: float) -> Router:
         """A router of the same parts, slots and memory that decides together what arrives within `window_s` seconds.

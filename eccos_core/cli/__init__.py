@@ -10,9 +10,10 @@ from eccos_core.cli.check import check
 from eccos_core.cli.collect import collect
 from eccos_core.cli.demo import demo
 from eccos_core.cli.evaluate import evaluate
-from eccos_core.cli.frame import run
-from eccos_core.cli.learn import fit, ingest
+from eccos_core.cli.fit import fit
+from eccos_core.cli.ingest import ingest
 from eccos_core.cli.log import log, record
+from eccos_core.cli.output import run
 from eccos_core.cli.plan import plan
 from eccos_core.cli.route import ask, route
 from eccos_core.cli.simulate import simulate

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eccos_core.cli.frame import YOUR_INPUT, ConfigArgument, JsonOption, console, print_json, print_table
+from eccos_core.cli.output import YOUR_INPUT, ConfigArgument, JsonOption, console, print_json, print_table
 from eccos_core.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eccos_core.cli.frame import ConfigOption, JsonOption, console, print_json, print_table
+from eccos_core.cli.output import ConfigOption, JsonOption, console, print_json, print_table
 
 if TYPE_CHECKING:
     from eccos_core.collecting import Collected, Estimate, Event, Options, Question
@@ -78,7 +78,7 @@ def collect(
 
     Killed at any moment and started again with the same options, it never asks again what was answered.
     """
-    from eccos_core.build import build_backend
+    from eccos_core.assembly.build import build_backend
     from eccos_core.collecting import read_questions
     from eccos_core.config import load_config
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eccos_core.cli.frame import JsonOption, console, print_json, table
+from eccos_core.cli.output import JsonOption, console, print_json, table
 
 if TYPE_CHECKING:
-    from eccos_core.demo import DemoReport
+    from eccos_core.workflows.demo import DemoReport
 
 FloorOption = Annotated[
     float | None,
@@ -29,7 +29,7 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Route real questions over four tiny local models, call them, grade them, and show what it saved."""
-    from eccos_core.demo import draw, run_demo
+    from eccos_core.workflows.demo import draw, run_demo
 
     out = console()
     with out.status("importing") as status:

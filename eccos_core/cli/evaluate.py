@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eccos_core.cli.frame import console, print_json, table
+from eccos_core.cli.output import console, print_json, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,11 +81,11 @@ def evaluate(
     is charged what the models it chose really cost, and gets the quality they really had.
     """
     from eccos_core.evaluation.baselines import BASELINES, DEFAULT_ROUTERS, contenders_named
-    from eccos_core.evaluation.memory import AnswerMemory
     from eccos_core.evaluation.replay import Sample
     from eccos_core.evaluation.replay import evaluate as replay
-    from eccos_core.files import cache_folder
-    from eccos_core.outcomes import read_outcomes, read_prices
+    from eccos_core.evaluation.result_cache import AnswerMemory
+    from eccos_core.io.files import cache_folder
+    from eccos_core.io.outcomes import read_outcomes, read_prices
 
     names = _names(routers) or [contender.name for contender in DEFAULT_ROUTERS]
     contenders = contenders_named([*names, *([c.name for c in BASELINES] if baselines else [])])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eccos_core.cli.frame import JsonOption, console, print_json, table
+from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption
 from eccos_core.errors import DataError, InputError
 
@@ -85,7 +85,7 @@ def record(
 
     The label goes to the decision log. `eccos log --export OUTCOMES`, then `eccos ingest OUTCOMES`, make it history.
     """
-    from eccos_core.records import Records
+    from eccos_core.routing.decision_store import Records
 
     with opened_log(config) as opened:
         Records(log=opened).label(decision_id, quality)
@@ -103,7 +103,7 @@ def opened_log(config: Path | None) -> Iterator[DecisionLog]:
 
     Raises `InputError` where the configuration keeps none, `DataError` for a file that is no decision log.
     """
-    from eccos_core.build import usual_config
+    from eccos_core.assembly.build import usual_config
     from eccos_core.config import load_config
     from eccos_core.decision_log import DecisionLog
 
@@ -151,7 +151,7 @@ def _as_json(entry: LoggedDecision) -> dict[str, Any]:
 
 
 def _print(found: Sequence[LoggedDecision], path: Path) -> None:
-    from eccos_core.reasons import usd
+    from eccos_core.routing.decisions import usd
 
     rows = [
         (
@@ -173,7 +173,7 @@ def _print(found: Sequence[LoggedDecision], path: Path) -> None:
 def _export(found: Sequence[LoggedDecision], path: Path, target: Path, *, as_json: bool) -> None:
     """Writes labelled decisions, oldest first, so that of two answers to one question the newest counts."""
     from eccos_core.domain import Outcome
-    from eccos_core.outcomes import table_of, write_outcomes
+    from eccos_core.io.outcomes import table_of, write_outcomes
 
     outcomes = [
         Outcome(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eccos_core.cli.frame import JsonOption, console, print_json, table
+from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption, router_of
 
 if TYPE_CHECKING:
-    from eccos_core.planning import Plan
+    from eccos_core.workflows.plan import Plan
 
 RequestsOption = Annotated[
     Path, typer.Option("--requests", "-r", metavar="REQUESTS", help="A .jsonl file: query or messages on every line.")
@@ -27,8 +27,8 @@ def plan(
     requests: RequestsOption, config: PoolOption = None, plot: PlotOption = None, json: JsonOption = False
 ) -> None:
     """Plan a batch: who would answer what, what it would cost, and what other floors would cost."""
-    from eccos_core.planning import draw_plan, read_requests
-    from eccos_core.planning import plan as make_plan
+    from eccos_core.workflows.plan import draw_plan, read_requests
+    from eccos_core.workflows.plan import plan as make_plan
 
     asked = read_requests(requests)
     made = make_plan(router_of(config), asked)
@@ -62,7 +62,7 @@ def plan(
 
 
 def _print(made: Plan, plot: Path | None) -> None:
-    from eccos_core.reasons import usd
+    from eccos_core.routing.decisions import usd
 
     out = console(sys.stdout)
     assignment = made.assignment

@@ -38,7 +38,7 @@ def probe_pool(config: Config) -> tuple[Probe, ...]:
 
 
 def _probe(label: str, model: Model, deployment: Deployment) -> Probe:
-    from eccos_core.backends.litellm_backend import LiteLLMBackend
+    from eccos_core.backends.litellm.backend import LiteLLMBackend
 
     backend = LiteLLMBackend({model.name: [deployment]}, [model], timeout_s=PATIENCE_S)
     request = Request.of("Hi", parameters={"max_tokens": 1})

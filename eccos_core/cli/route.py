@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eccos_core.cli.frame import JsonOption, console, print_json, table
+from eccos_core.cli.output import JsonOption, console, print_json, table
 
 if TYPE_CHECKING:
     from eccos_core.domain import Completion, Decision
@@ -89,7 +89,7 @@ def ask(
     if json:
         print_json(completion_as_json(completion))
         return
-    from eccos_core.reasons import usd
+    from eccos_core.routing.decisions import usd
 
     assert completion.decision is not None
     console(sys.stdout).print(completion.text, markup=False, soft_wrap=True)
@@ -118,7 +118,7 @@ def completion_as_json(completion: Completion) -> dict[str, Any]:
 
 def router_of(config: Path | None) -> Router:
     """The router of a configuration file, or of the usual one, which is then named on standard error."""
-    from eccos_core.build import build_router, usual_config
+    from eccos_core.assembly.build import build_router, usual_config
 
     chosen = config or usual_config()
     if config is None:

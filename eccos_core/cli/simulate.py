@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from eccos_core.cli.frame import JsonOption, console, print_json, print_table
+from eccos_core.cli.output import JsonOption, console, print_json, print_table
 from eccos_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def simulate(
     recorded tokens take. Decisions see forecasts, learned from the training questions; accuracy and cost are real.
     """
     from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
-    from eccos_core.outcomes import read_outcomes, read_prices
+    from eccos_core.io.outcomes import read_outcomes, read_prices
     from eccos_core.simulation import bursty_arrivals, poisson_arrivals, routers_named
     from eccos_core.simulation import simulate as run
     from eccos_core.simulation.recorded import Draw, recorded_scenario

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eccos_core.cli.frame import JsonOption, console, print_json, table
 from eccos_core.cli.log import opened_log
+from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _print(path: Path, windows: dict[str, tuple[ModelUsage, ...]]) -> None:
 
 
 def _row(usage: ModelUsage) -> tuple[str, ...]:
-    from eccos_core.reasons import usd
+    from eccos_core.routing.decisions import usd
 
     return (
         usage.model,

@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from eccos_core import __version__
-from eccos_core.cli.frame import JsonOption, print_json
+from eccos_core.cli.output import JsonOption, print_json
 
 _PACKAGES = ("litellm", "torch", "transformers", "sentence-transformers", "chromadb", "ortools")
 

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from eccos_core.collecting.collector import Options, chosen_models
+from eccos_core.collecting.budget import dearest, most_output_tokens
+from eccos_core.collecting.collect import Options, chosen_models
 from eccos_core.collecting.graders import Graders
-from eccos_core.collecting.ledger import read_ledger
+from eccos_core.collecting.journal import read_ledger
 from eccos_core.collecting.outcomes_file import OutcomesFile
 from eccos_core.collecting.progress import Progress, ledger_path
-from eccos_core.collecting.purse import dearest, most_output_tokens
 from eccos_core.collecting.questions import Question
 from eccos_core.domain import Model, Request
 from eccos_core.errors import InputError
 from eccos_core.grading import JudgeGrader
+from eccos_core.io.tokens import count_tokens
 from eccos_core.protocols import Backend
-from eccos_core.text import count_tokens
 
 ASSUMED_OUTPUT_TOKENS = 300
 TOKENS_OF_A_VERDICT = 60

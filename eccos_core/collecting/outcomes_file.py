@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from eccos_core.collecting.ledger import Answer, Cell, Failure, Grade
+from eccos_core.collecting.journal import Answer, Cell, Failure, Grade
 from eccos_core.collecting.questions import Question
 from eccos_core.errors import DataError, InputError
-from eccos_core.files import atomic_writer, kind, parse_object
+from eccos_core.io.files import atomic_writer, kind, parse_object
 
 Output: TypeAlias = Mapping[str, Any]
 """One entry of `outputs`: model, correct, tokens, cost_usd, latency_s; or model, correct null, error, error_message."""

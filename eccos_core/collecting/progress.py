@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eccos_core.collecting.ledger import Answer, Entry, Failure, Grade, Judged, recollect
+from eccos_core.collecting.journal import Answer, Entry, Failure, Grade, Judged, recollect
 from eccos_core.collecting.outcomes_file import OutcomesFile, Output, answer_in, output_of, output_of_failure
 from eccos_core.collecting.questions import Question
 from eccos_core.errors import InputError

@@ -17,9 +17,9 @@ from typing import Any
 
 from eccos_core.domain import Message, Request
 from eccos_core.errors import DataError, EccosError, did_you_mean
-from eccos_core.files import kind, read_json_lines
 from eccos_core.grading import GraderSpec, Reference
-from eccos_core.text import conversation_text
+from eccos_core.io.files import kind, read_json_lines
+from eccos_core.io.tokens import conversation_text
 
 _KNOWN = ("id", "query", "messages", "reference", "grader")
 _NOT_COPIED = frozenset({*_KNOWN, "outputs"})  # an outcomes file of another pool is a questions file too

@@ -1,7 +1,7 @@
 """What the YAML file says, checked: `load_config(path)` gives a `Config` or a `ConfigError` with every problem."""
 
 from eccos_core.config.load import load_config
-from eccos_core.config.values import (
+from eccos_core.config.schema import (
     ChromaPersistentConfig,
     ChromaServerConfig,
     ConcatenatedConfig,

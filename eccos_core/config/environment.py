@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from eccos_core.config.reading import Problems
+from eccos_core.config.section import Problems
 
 PREFIX = "os.environ/"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -9,16 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eccos_core.config.entry import Surroundings
 from eccos_core.config.environment import Environment
-from eccos_core.config.names import check_names
-from eccos_core.config.pool import read_pool
-from eccos_core.config.price_map import PriceMap
-from eccos_core.config.reading import Problems, Section, resolved
-from eccos_core.config.secrets import Guarded
-from eccos_core.config.sections import read_our_section
-from eccos_core.config.source import kind_of, read_yaml
-from eccos_core.config.values import Config
+from eccos_core.config.litellm_prices import PriceMap
+from eccos_core.config.parse_eccos import read_our_section
+from eccos_core.config.parse_model import Surroundings
+from eccos_core.config.parse_pool import read_pool
+from eccos_core.config.redacted import Guarded
+from eccos_core.config.references import check_names
+from eccos_core.config.schema import Config
+from eccos_core.config.section import Problems, Section, resolved
+from eccos_core.config.yaml import kind_of, read_yaml
 from eccos_core.errors import ConfigError
 
 OUR_SECTION = "eccos"

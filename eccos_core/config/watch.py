@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eccos_core.config.load import load_config
-from eccos_core.config.values import Config
+from eccos_core.config.schema import Config
 from eccos_core.errors import ConfigError
 
 

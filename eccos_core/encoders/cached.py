@@ -13,8 +13,8 @@ import numpy as np
 
 from eccos_core.domain import Float32Array
 from eccos_core.errors import InputError
+from eccos_core.io.tokens import text_key
 from eccos_core.protocols import Encoder
-from eccos_core.text import text_key
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS encoders (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, dimensions INTEGER NOT NULL);

@@ -20,7 +20,7 @@ from eccos_core.encoders.model_folder import (
     model_folder,
 )
 from eccos_core.errors import InputError, MissingDependencyError
-from eccos_core.threads import cores
+from eccos_core.io.threads import cores
 
 BATCH = 16  # texts of similar length; larger batches win nothing on a CPU
 BATCH_ON_A_GPU = 128

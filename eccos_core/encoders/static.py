@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from eccos_core.domain import Float32Array
-from eccos_core.encoders.distillation import token_vectors
-from eccos_core.encoders.tokens import DistinctTokens
+from eccos_core.encoders.static_lookup import DistinctTokens
+from eccos_core.encoders.static_training import token_vectors
 from eccos_core.errors import InputError
-from eccos_core.files import cache_folder
+from eccos_core.io.files import cache_folder
 
 SIF = 1e-4  # a of Arora et al. 2017, "A simple but tough-to-beat baseline for sentence embeddings", eq. 3
 LEXICAL_WEIGHT = 0.7  # of the lexical part's length, relative to the meaning's

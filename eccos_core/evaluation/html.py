@@ -21,7 +21,7 @@ from eccos_core.evaluation.report import (
     frontier_row,
     latency_row,
 )
-from eccos_core.files import atomic_writer
+from eccos_core.io.files import atomic_writer
 
 _DASHES = {"random_mix": "dash", "prior": "dot"}
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eccos_core.evaluation.palette import FAINT, INK, OWN, REFERENCE
-from eccos_core.files import atomic_writer
+from eccos_core.io.files import atomic_writer
 
 if TYPE_CHECKING:
     from eccos_core.evaluation.report import EvaluationReport

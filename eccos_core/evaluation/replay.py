@@ -16,10 +16,8 @@ import numpy as np
 from eccos_core.domain import Forecast, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.evaluation.calibration import calibration, length_error
-from eccos_core.evaluation.charging import Tariff, filled_input_tokens
-from eccos_core.evaluation.contenders import Answer, Answerer, Contender, Exam, Lesson, Reading
-from eccos_core.evaluation.encoding import Progress, encoded
-from eccos_core.evaluation.memory import AnswerMemory, key_of
+from eccos_core.evaluation.eccos_routers import Eccos
+from eccos_core.evaluation.embedding import Progress, encoded
 from eccos_core.evaluation.metrics import (
     Recorded,
     Score,
@@ -28,11 +26,13 @@ from eccos_core.evaluation.metrics import (
     score_random_mix,
     score_single,
 )
-from eccos_core.evaluation.own import Eccos
+from eccos_core.evaluation.protocol import Answer, Answerer, Contender, Exam, Lesson, Reading
+from eccos_core.evaluation.recorded_cost import Tariff, filled_input_tokens
 from eccos_core.evaluation.report import BestSingle, EvaluationReport, Latency, RouterResult
-from eccos_core.outcomes import split, with_models
+from eccos_core.evaluation.result_cache import AnswerMemory, key_of
+from eccos_core.io.outcomes import split, with_models
+from eccos_core.io.threads import one_thread
 from eccos_core.protocols import Encoder
-from eccos_core.threads import one_thread
 
 _TIMED_REQUESTS = 25
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from eccos_core.evaluation.calibration import Calibration, LengthError
 from eccos_core.evaluation.metrics import TARGETS, Score
-from eccos_core.files import atomic_writer
+from eccos_core.io.files import atomic_writer
 
 RouterRole = Literal["reference", "eccos", "baseline", "single"]
 

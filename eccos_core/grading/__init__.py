@@ -1,14 +1,14 @@
 """Graders: how good an answer is, from 0 to 1. `grader_for("number").grade("It is 1,234.50.", 1234.5, "...")`."""
 
 from eccos_core.grading.choice import ChoiceGrader, chosen_letter, options_in
-from eccos_core.grading.contract import AsyncGrader, Grader, Reference, Verdict
+from eccos_core.grading.exact import ContainsGrader, ExactGrader
+from eccos_core.grading.factory import GRADER_NAMES, GraderSpec, grader_for
 from eccos_core.grading.judge import JudgeGrader
 from eccos_core.grading.mathematics import MathematicsGrader
 from eccos_core.grading.number import NumberGrader, numbers_in
+from eccos_core.grading.protocol import AsyncGrader, Grader, Reference, Verdict
 from eccos_core.grading.python import PythonGrader
-from eccos_core.grading.spec import GRADER_NAMES, GraderSpec, grader_for
 from eccos_core.grading.text import normalise
-from eccos_core.grading.words import ContainsGrader, ExactGrader
 
 __all__ = [
     "GRADER_NAMES",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eccos_core.errors import GradingError, InputError
-from eccos_core.grading.contract import Reference, accepted_answers
+from eccos_core.grading.protocol import Reference, accepted_answers
 from eccos_core.grading.text import MARKER, after_marker, first_sentence, normalise
 
 _OPTION_LINE = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.):])[ \t]*(\S.*)$", re.MULTILINE)

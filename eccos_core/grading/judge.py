@@ -10,7 +10,7 @@ from typing import Any
 
 from eccos_core.domain import Completion, Request
 from eccos_core.errors import BackendError, GradingError, InputError
-from eccos_core.grading.contract import Reference, Verdict, accepted_answers
+from eccos_core.grading.protocol import Reference, Verdict, accepted_answers
 from eccos_core.protocols import Backend
 
 DEFAULT_RUBRIC = (

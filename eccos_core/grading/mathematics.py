@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import IO, Any
 
 from eccos_core.errors import GradingError, InputError
-from eccos_core.grading.contract import Reference, accepted_answers
+from eccos_core.grading.protocol import Reference, accepted_answers
 from eccos_core.grading.text import after_marker
 
 _DELIMITED = re.compile(r"\$|\\\(|\\\[|\\boxed")

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Literal, TypeAlias
 
 from eccos_core.errors import GradingError, InputError
-from eccos_core.grading.contract import Reference, accepted_answers
+from eccos_core.grading.protocol import Reference, accepted_answers
 from eccos_core.grading.text import after_marker
 
 Which: TypeAlias = Literal["last", "only"]

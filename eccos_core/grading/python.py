@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eccos_core.errors import GradingError, InputError, did_you_mean
-from eccos_core.grading.contract import Reference, Verdict, checked_score
+from eccos_core.grading.protocol import Reference, Verdict, checked_score
 
 
 class PythonGrader:

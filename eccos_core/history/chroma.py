@@ -24,7 +24,7 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, IntArray, Outcome, OutcomeTable
 from eccos_core.errors import HistoryError, InputError
-from eccos_core.history.connection import (
+from eccos_core.history.chroma_client import (
     FORMAT,
     Answer,
     client_in_folder,
@@ -34,7 +34,7 @@ from eccos_core.history.connection import (
     searched,
     translated,
 )
-from eccos_core.history.rows import Row, check_vectors, rows_of, table_from
+from eccos_core.history.records import Row, check_vectors, rows_of, table_from
 from eccos_core.protocols import Neighbours
 
 MOST_PER_CALL = 1_000  # records of one call; Chroma takes 5,461 at most, and "too many SQL variables" comes sooner

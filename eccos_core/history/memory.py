@@ -10,7 +10,7 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, IntArray, Outcome, OutcomeTable
 from eccos_core.errors import InputError
-from eccos_core.history.rows import Row, check_vectors, rows_of, table_from
+from eccos_core.history.records import Row, check_vectors, rows_of, table_from
 from eccos_core.protocols import Neighbours
 
 _QUERIES_PER_CHUNK = 256  # so that similarities of many queries to many rows take little memory

@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eccos_core.domain import Assignment, FloatArray, IntArray, RoutingProblem
-from eccos_core.optimizer.ascent import Relaxation, relax
-from eccos_core.optimizer.counts import counts_error, nearest_counts
+from eccos_core.optimizer.canonical import Prepared, prepare
+from eccos_core.optimizer.dual_newton import Relaxation, relax
+from eccos_core.optimizer.dynamic_program import improve, worth_it
 from eccos_core.optimizer.exact import least_objective, out_of_reach
-from eccos_core.optimizer.exchange import Exchange
 from eccos_core.optimizer.feasibility import check_capacity, refuse_excess, solve_or_nearest
-from eccos_core.optimizer.knapsack import improve, worth_it
-from eccos_core.optimizer.prepare import Prepared, prepare
-from eccos_core.optimizer.problem import allowed_models, check
-from eccos_core.optimizer.program import DualPrices, Program
-from eccos_core.optimizer.transport import place, prove, rounded_shares, settle, transport
+from eccos_core.optimizer.group_shares import counts_error, nearest_counts
+from eccos_core.optimizer.linear_program import DualPrices, Program
+from eccos_core.optimizer.local_search import Exchange
+from eccos_core.optimizer.min_cost_flow import place, prove, rounded_shares, settle, transport
+from eccos_core.optimizer.validation import allowed_models, check
 
 _BISECTIONS = 24
 _PROVABLE_PAIRS = 20_000  # (request, model) pairs up to which CP-SAT decides what group shares leave open

@@ -1,7 +1,7 @@
 """OR-Tools, for small problems and for proof: CP-SAT, GLOP, and SimpleMinCostFlow for caps at a fixed price of quality.
 
 These solvers work on integers (all but GLOP). `COST_UNIT` and `QUALITY_UNIT` name them: an objective is exact to half a
-unit per request, and floor and budget are kept within the tolerances of `eccos_core.optimizer.problem`. ortools is
+unit per request, and floor and budget are kept within the tolerances of `eccos_core.optimizer.validation`. ortools is
 imported by the functions that need it.
 """
 
@@ -15,13 +15,13 @@ import numpy as np
 
 from eccos_core.domain import Assignment, Budget, FloatArray, IntArray, Priced, QualityFloor, RoutingProblem
 from eccos_core.errors import InfeasibleError, InputError
-from eccos_core.optimizer.counts import counts_error
-from eccos_core.optimizer.exchange import Exchange
+from eccos_core.optimizer.canonical import Prepared, prepare
 from eccos_core.optimizer.feasibility import budget_error, check_capacity, floor_error, solve_or_nearest
-from eccos_core.optimizer.prepare import Prepared, prepare
-from eccos_core.optimizer.problem import allowed_models, check, totals
-from eccos_core.optimizer.program import DualPrices, Program
-from eccos_core.optimizer.transport import prove, rounded_shares, settle
+from eccos_core.optimizer.group_shares import counts_error
+from eccos_core.optimizer.linear_program import DualPrices, Program
+from eccos_core.optimizer.local_search import Exchange
+from eccos_core.optimizer.min_cost_flow import prove, rounded_shares, settle
+from eccos_core.optimizer.validation import allowed_models, check, totals
 
 COST_UNIT = 2.0**-36  # of the dearest call: 1.5e-11
 QUALITY_UNIT = 2.0**-36  # of quality 1

@@ -9,8 +9,8 @@ import numpy as np
 
 from eccos_core.domain import Assignment, Budget, IntArray, Priced, QualityFloor, RoutingProblem, Status
 from eccos_core.errors import InfeasibleError
-from eccos_core.optimizer.prepare import Prepared, prepare
-from eccos_core.optimizer.transport import transport
+from eccos_core.optimizer.canonical import Prepared, prepare
+from eccos_core.optimizer.min_cost_flow import transport
 
 
 def check_capacity(prepared: Prepared) -> None:

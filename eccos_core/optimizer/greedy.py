@@ -21,9 +21,9 @@ from eccos_core.domain import (
     RoutingProblem,
 )
 from eccos_core.errors import InfeasibleError
+from eccos_core.optimizer.canonical import prepare
 from eccos_core.optimizer.feasibility import budget_error, floor_error, solve_or_nearest
-from eccos_core.optimizer.prepare import prepare
-from eccos_core.optimizer.problem import BUDGET_TOLERANCE, FLOOR_TOLERANCE, allowed_models, check, totals
+from eccos_core.optimizer.validation import BUDGET_TOLERANCE, FLOOR_TOLERANCE, allowed_models, check, totals
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def pocket_path(name: str) -> Path:
     if not (folder / "model.safetensors").is_file():
         raise ArtifactError(
             f"the weights of {name!r} are not in {folder}: reinstall eccos, or train them with "
-            f"`python -m eccos_core.pocket.train --only {name}`"
+            f"`python -m tools.pocket.train --only {name}`"
         )
     return folder
 

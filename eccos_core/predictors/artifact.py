@@ -15,23 +15,23 @@ import numpy as np
 
 from eccos_core.domain import Float32Array
 from eccos_core.errors import ArtifactError
-from eccos_core.files import beside, put_in_place
-from eccos_core.predictors.calibration import Calibration
-from eccos_core.predictors.clusters import FittedClusters
-from eccos_core.predictors.doubt import Doubt
-from eccos_core.predictors.familiarity import Familiarity
-from eccos_core.predictors.kernel import FittedKernel
-from eccos_core.predictors.length import Lengths
-from eccos_core.predictors.linear import FittedLinear
-from eccos_core.predictors.outlook import Outlook
-from eccos_core.predictors.retrieval import FittedRetrieval
-from eccos_core.predictors.space import space_arrays, space_of
-from eccos_core.predictors.stacked import StackedPredictor
-from eccos_core.predictors.stacking import Stack
-from eccos_core.predictors.study import Arrays, Fitted
-from eccos_core.predictors.targets import Signals
-from eccos_core.predictors.trained import FittedHeads
-from eccos_core.predictors.view import View
+from eccos_core.io.files import beside, put_in_place
+from eccos_core.predictors.ensemble.calibration import Calibration
+from eccos_core.predictors.ensemble.forecast_head import Outlook
+from eccos_core.predictors.ensemble.predictor import StackedPredictor
+from eccos_core.predictors.ensemble.standard_error import Doubt
+from eccos_core.predictors.ensemble.token_lengths import Lengths
+from eccos_core.predictors.ensemble.weights import Stack
+from eccos_core.predictors.features.familiarity import Familiarity
+from eccos_core.predictors.features.index import View
+from eccos_core.predictors.features.projection import space_arrays, space_of
+from eccos_core.predictors.learners.gaussian_process import FittedKernel
+from eccos_core.predictors.learners.kmeans import FittedClusters
+from eccos_core.predictors.learners.knn import FittedRetrieval
+from eccos_core.predictors.learners.mlp import FittedHeads
+from eccos_core.predictors.learners.ridge_learner import FittedLinear
+from eccos_core.predictors.learners.training_set import Arrays, Fitted
+from eccos_core.predictors.targets.latent import Signals
 
 FORMAT = "eccos-predictor"
 VERSION = 2

@@ -9,21 +9,21 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, IntArray, OutcomeTable
 from eccos_core.errors import InputError, did_you_mean
-from eccos_core.predictors.calibration import identity
-from eccos_core.predictors.clusters import Clusters
-from eccos_core.predictors.familiarity import fit_familiarity
-from eccos_core.predictors.kernel import Kernel
-from eccos_core.predictors.linear import Linear
-from eccos_core.predictors.outlook import Outlook
-from eccos_core.predictors.prior import ModelPrior, check_priors
-from eccos_core.predictors.retrieval import Retrieval, typical_distance
-from eccos_core.predictors.space import NEAREST, Space, nearest_others
-from eccos_core.predictors.stacked import StackedPredictor
-from eccos_core.predictors.stacking import Stack, fit_stack
-from eccos_core.predictors.study import Fitted, Learner, Study, deal_folds
-from eccos_core.predictors.targets import Expected, Targets, find_targets
-from eccos_core.predictors.trained import Heads
-from eccos_core.predictors.view import View, left_out
+from eccos_core.predictors.ensemble.calibration import identity
+from eccos_core.predictors.ensemble.forecast_head import Outlook
+from eccos_core.predictors.ensemble.predictor import StackedPredictor
+from eccos_core.predictors.ensemble.weights import Stack, fit_stack
+from eccos_core.predictors.features.familiarity import fit_familiarity
+from eccos_core.predictors.features.index import View, left_out
+from eccos_core.predictors.features.projection import NEAREST, Space, nearest_others
+from eccos_core.predictors.learners.gaussian_process import Kernel
+from eccos_core.predictors.learners.kmeans import Clusters
+from eccos_core.predictors.learners.knn import Retrieval, typical_distance
+from eccos_core.predictors.learners.mlp import Heads
+from eccos_core.predictors.learners.ridge_learner import Linear
+from eccos_core.predictors.learners.training_set import Fitted, Learner, Study, deal_folds
+from eccos_core.predictors.targets.latent import Expected, Targets, find_targets
+from eccos_core.predictors.targets.prior import ModelPrior, check_priors
 
 Progress = Callable[[str], None]
 
@@ -96,7 +96,7 @@ def _learners_of(kind: str) -> tuple[Learner, ...]:
     if kind == "finetuned":
         raise InputError(
             "a fine-tuned predictor reads text, not vectors: train its encoder first with "
-            "eccos_core.predictors.finetuned.fine_tune, then fit any kind on the vectors of that encoder"
+            "eccos_core.predictors.finetune.predictor.fine_tune, then fit any kind on the vectors of that encoder"
         )
     if kind not in LEARNERS:
         raise InputError(

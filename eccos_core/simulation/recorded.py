@@ -10,7 +10,7 @@ import numpy as np
 
 from eccos_core.domain import FloatArray, OutcomeTable
 from eccos_core.errors import InputError
-from eccos_core.outcomes import split
+from eccos_core.io.outcomes import split
 from eccos_core.protocols import Encoder, Predictor
 from eccos_core.simulation.scenario import Forecasts, Scenario, Service, scenario_of
 

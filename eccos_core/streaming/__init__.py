@@ -1,9 +1,9 @@
 """Streams: every request decided alone, in O(M), with prices that are steered and limits that are guarded."""
 
+from eccos_core.routing.microbatch import MicroBatch
 from eccos_core.streaming.controller import StreamChoice, StreamController
-from eccos_core.streaming.guards import FloorTarget, RateTarget
-from eccos_core.streaming.microbatch import MicroBatch
-from eccos_core.streaming.prices import StreamPrices, offline_prices
+from eccos_core.streaming.initial_prices import StreamPrices, offline_prices
+from eccos_core.streaming.targets import FloorTarget, RateTarget
 
 __all__ = [
     "FloorTarget",

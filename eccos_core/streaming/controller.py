@@ -23,9 +23,9 @@ import numpy as np
 from eccos_core.domain import BoolArray, FloatArray, IntArray, Priced, RoutingProblem
 from eccos_core.errors import InfeasibleError, InputError, Overloaded, RoutingError
 from eccos_core.protocols import Optimizer
-from eccos_core.streaming.floor import QualityAccount
-from eccos_core.streaming.guards import FloorTarget, RateTarget, SpendingAccount
-from eccos_core.streaming.prices import StreamPrices
+from eccos_core.streaming.initial_prices import StreamPrices
+from eccos_core.streaming.quality_account import QualityAccount
+from eccos_core.streaming.targets import FloorTarget, RateTarget, SpendingAccount
 
 _GAIN = 1.0  # lambda is multiplied by e when nothing more may be lost against the best
 _MOST_MOVED = 4.0  # log of the largest factor by which steering moves lambda

@@ -5,8 +5,8 @@ told by the request. `ScriptedBackend` is a `Backend` without any network. `scri
 forecasts are told.
 """
 
-from eccos_core.testing.parts import TablePredictor, WordEncoder, scripted_router
-from eccos_core.testing.scripted import ScriptedBackend
+from eccos_core.testing.backend import ScriptedBackend
+from eccos_core.testing.router import TablePredictor, WordEncoder, scripted_router
 from eccos_core.testing.server import Faults, ModelServer, ServerStatistics
 from eccos_core.testing.tiny_model import build_tiny_model
 

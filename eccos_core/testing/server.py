@@ -4,7 +4,7 @@
         litellm.completion(model="openai/any-name", api_base=server.url, api_key="none", messages=[...])
         print(server.statistics())
 
-Any model name is served. What it says, and how it fails, is told by the request (`eccos_core.testing.answers`);
+Any model name is served. What it says, and how it fails, is told by the request (`eccos_core.testing.server_script`);
 besides, faults can be drawn by chance (`faults`). It counts, for every model, how many requests it had at once.
 """
 
@@ -71,7 +71,7 @@ class ModelServer:
             "api_key": api_key,
             "script": dict(script or {}),
         }
-        command = [sys.executable, "-m", "eccos_core.testing.serving"]
+        command = [sys.executable, "-m", "eccos_core.testing.server_process"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -16,12 +16,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from eccos_core.domain import Completion, IntArray, Model
+from eccos_core.domain import BreakerState, Completion, IntArray, Model, ModelStatus, WorkloadStatus
 from eccos_core.errors import BackendError, CircuitOpen, Overloaded, UnknownModelError
-from eccos_core.status import BreakerState, ModelStatus, WorkloadStatus
-from eccos_core.workload.breaker import BreakerSettings, CircuitBreaker
-from eccos_core.workload.rates import SlidingWindow
-from eccos_core.workload.waiting import LONGEST_LINE, SlotLine
+from eccos_core.workload.circuit_breaker import BreakerSettings, CircuitBreaker
+from eccos_core.workload.queue import LONGEST_LINE, SlotLine
+from eccos_core.workload.sliding_window import SlidingWindow
 
 UNCAPPED = 1_000_000  # slots of a model without a cap: more than any batch has requests
 WARM_UP_SLOTS = 100  # what an uncapped model is warmed up to before its cap is lifted

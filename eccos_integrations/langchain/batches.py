@@ -20,8 +20,8 @@ from langchain_core.runnables.config import get_config_list
 from langchain_core.runnables.utils import AnyConfigurableField
 
 from eccos_core.domain import Request
+from eccos_integrations.langchain.batch_plan import Gates, Plan, Planned, arun_all, in_order, plan_all, run_all
 from eccos_integrations.langchain.errors import as_langchain_expects
-from eccos_integrations.langchain.joint import Gates, Plan, Planned, arun_all, in_order, plan_all, run_all
 from eccos_integrations.langchain.settings import PoolSettings
 
 # of a call, but no part of what is asked: neither the cache nor a trace should tell two calls apart by them

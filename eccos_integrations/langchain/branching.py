@@ -13,7 +13,7 @@ from langchain_core.runnables.config import get_config_list, get_executor_for_co
 from pydantic import ConfigDict
 
 from eccos_core.domain import Decision
-from eccos_integrations.langchain.joint import Gates, Plan, arun_all, run_all
+from eccos_integrations.langchain.batch_plan import Gates, Plan, arun_all, run_all
 from eccos_integrations.langchain.routing import EccosRouter
 
 

@@ -18,9 +18,9 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel, Field, field_validator
 
 from eccos_core.domain import Capability, Completion, Decision, Request
+from eccos_integrations.langchain.batch_plan import Planned
 from eccos_integrations.langchain.batches import OF_THE_FRAMEWORK, UNTRACED, JointlyBatched
 from eccos_integrations.langchain.errors import InvalidRequestError, as_langchain_expects
-from eccos_integrations.langchain.joint import Planned
 from eccos_integrations.langchain.messages import PROVIDER, to_message, to_message_chunk, to_openai
 from eccos_integrations.langchain.settings import PER_CALL, profile_of
 
@@ -103,13 +103,13 @@ class ChatEccos(JointlyBatched):
 
     def get_num_tokens(self, text: str) -> int:
         """Estimated tokens of a text (cl100k_base, no network)."""
-        from eccos_core.text import count_text_tokens
+        from eccos_core.io.tokens import count_text_tokens
 
         return count_text_tokens(text)
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
         """Estimated input tokens of a conversation with its tools (cl100k_base, no network)."""
-        from eccos_core.text import count_tokens
+        from eccos_core.io.tokens import count_tokens
         from eccos_integrations.langchain.tools import openai_tools
 
         return count_tokens(to_openai(messages), openai_tools(tools) if tools else None)

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from eccos_core.domain import Decision, Request
 from eccos_core.errors import did_you_mean
+from eccos_integrations.langchain.batch_plan import Planned, plan_all
 from eccos_integrations.langchain.errors import InvalidRequestError, as_langchain_expects
-from eccos_integrations.langchain.joint import Planned, plan_all
 from eccos_integrations.langchain.messages import to_openai
 from eccos_integrations.langchain.settings import PER_CALL, PoolSettings
 

@@ -13,10 +13,10 @@ from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
 
-from eccos_core.decider import Prepared
 from eccos_core.domain import Decision, Request
 from eccos_core.errors import Overloaded, did_you_mean
 from eccos_core.router import Router
+from eccos_core.routing.decider import Prepared
 from eccos_integrations.llama_index.errors import as_llama_index_expects
 from eccos_integrations.llama_index.settings import the_router
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eccos_core.backends import LiteLLMBackend, RetryingBackend
-from eccos_core.config.values import Deployment
+from eccos_core.config.schema import Deployment
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, EccosError, UnknownModelError
 from eccos_core.protocols import Backend

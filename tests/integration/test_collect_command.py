@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eccos_core.cli import app
-from eccos_core.cli.frame import run
+from eccos_core.cli.output import run
 
 CONFIG = """
 model_list:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eccos_core.files import read_json_lines
-from eccos_core.outcomes import read_outcomes, split
+from eccos_core.io.files import read_json_lines
+from eccos_core.io.outcomes import read_outcomes, split
 from eccos_core.pocket import pocket_names, pool_history_path
-from eccos_core.pocket.collect_history import QUESTIONS, SEED, collect_history, pack
 from eccos_core.pocket.questions import generate_questions
+from tools.pocket.collect_history import QUESTIONS, SEED, collect_history, pack
 
 
 def test_the_history_is_small_and_complete() -> None:

@@ -16,8 +16,8 @@ import pytest
 from collecting_world import POOL
 
 from eccos_core.collecting import ledger_path
-from eccos_core.collecting.ledger import Answer, Grade, read_ledger
-from eccos_core.outcomes import read_outcomes
+from eccos_core.collecting.journal import Answer, Grade, read_ledger
+from eccos_core.io.outcomes import read_outcomes
 from eccos_core.testing import ModelServer
 
 SUPPORT = Path(__file__).parents[1] / "support"

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eccos_core.demo import DemoReport, draw, run_demo
 from eccos_core.errors import InfeasibleError
-from eccos_core.outcomes import is_test, read_outcomes
+from eccos_core.io.outcomes import is_test, read_outcomes
 from eccos_core.pocket import pocket_names, pool_history_path
+from eccos_core.workflows.demo import DemoReport, draw, run_demo
 
 pytestmark = pytest.mark.service
 
@@ -63,7 +63,7 @@ def test_a_floor_that_no_pool_can_meet_is_said() -> None:
 
 def test_the_command_prints_json_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from eccos_core.cli import app
-    from eccos_core.cli.frame import run
+    from eccos_core.cli.output import run
 
     picture = tmp_path / "p.png"
     assert run(app, ["demo", "--json", "--questions", "20", "--floor", "0.6", "--picture", str(picture)]) == 0

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from eccos_core.cli import app
-from eccos_core.cli.frame import run
+from eccos_core.cli.output import run
 from eccos_core.domain import OutcomeTable
-from eccos_core.outcomes import write_outcomes
+from eccos_core.io.outcomes import write_outcomes
 
 MODELS = ("short", "long")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from eccos_core.evaluation.contenders import Prior
 from eccos_core.evaluation.metrics import TARGETS
+from eccos_core.evaluation.protocol import Prior
 from eccos_core.evaluation.replay import evaluate
 from eccos_core.evaluation.report import EvaluationReport
-from eccos_core.outcomes import read_outcomes, read_prices
+from eccos_core.io.outcomes import read_outcomes, read_prices
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = [

@@ -13,12 +13,12 @@ from pocket_pool import QUESTIONS, write_outcomes_part, write_pool_config
 from tiny_encoder import make_tiny_model
 
 from eccos_core import Router
-from eccos_core.build import build
+from eccos_core.assembly.build import build
 from eccos_core.cli import app
-from eccos_core.cli.frame import DONE, YOUR_INPUT, run
+from eccos_core.cli.output import DONE, YOUR_INPUT, run
 from eccos_core.config import load_config
 from eccos_core.errors import ArtifactError, InputError
-from eccos_core.outcomes import read_outcomes
+from eccos_core.io.outcomes import read_outcomes
 from eccos_core.predictors import FineTunedPredictor, FineTuning, fine_tune
 
 pytestmark = pytest.mark.timeout(300)
@@ -95,7 +95,7 @@ def test_what_cannot_be_fine_tuned_says_the_way_out(config: Path, tmp_path: Path
 TRAIN = """
 import sys
 from pathlib import Path
-from eccos_core.outcomes import read_outcomes
+from eccos_core.io.outcomes import read_outcomes
 from eccos_core.predictors import FineTuning, fine_tune
 fine_tune(read_outcomes(sys.argv[1]), sys.argv[2], sys.argv[3], FineTuning(epochs=400, patience=400, device="cpu"))
 """

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from eccos_core import Router
+from eccos_core.assembly.hot_reload import ReloadingRouter
 from eccos_core.cli import app
-from eccos_core.cli.frame import DONE, YOUR_INPUT, run
+from eccos_core.cli.output import DONE, YOUR_INPUT, run
 from eccos_core.config import load_config
 from eccos_core.errors import InputError
-from eccos_core.reloading import ReloadingRouter
 
 pytestmark = pytest.mark.timeout(300)
 

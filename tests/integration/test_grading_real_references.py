@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from eccos_core.files import read_json_lines
 from eccos_core.grading import ExactGrader, Grader, grader_for, options_in
 from eccos_core.grading.text import after_marker
+from eccos_core.io.files import read_json_lines
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 pytestmark = [

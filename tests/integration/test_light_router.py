@@ -9,7 +9,7 @@ import pytest
 from pocket_pool import write_outcomes_part, write_pool_config
 
 from eccos_core.cli import app
-from eccos_core.cli.frame import DONE, run
+from eccos_core.cli.output import DONE, run
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -7,9 +7,9 @@ import pytest
 from pocket_pool import QUESTIONS, write_outcomes_part, write_pool_config
 
 from eccos_core import Router
-from eccos_core.build import build
+from eccos_core.assembly.build import build
 from eccos_core.cli import app
-from eccos_core.cli.frame import DONE, YOUR_INPUT, run
+from eccos_core.cli.output import DONE, YOUR_INPUT, run
 from eccos_core.config import load_config
 from eccos_core.errors import ConfigError
 from eccos_core.predictors import HistoryRetrieval

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from eccos_core.backends import LiteLLMBackend
-from eccos_core.config.values import Deployment
+from eccos_core.config.schema import Deployment
 from eccos_core.domain import Model, Request
 from eccos_core.errors import BackendError
 

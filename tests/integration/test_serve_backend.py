@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from eccos_core.backends import LiteLLMBackend, RetryingBackend, RetryPolicy
-from eccos_core.config.values import Deployment
+from eccos_core.config.schema import Deployment
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, InputError, StreamInterrupted, UnknownModelError
 from eccos_core.testing import ModelServer

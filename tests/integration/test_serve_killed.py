@@ -14,7 +14,7 @@ import pytest
 
 from eccos_core.decision_log import DecisionLog
 from eccos_core.domain import Model
-from eccos_core.records import Records
+from eccos_core.routing.decision_store import Records
 from eccos_core.testing import ScriptedBackend, scripted_router
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
@@ -24,7 +24,7 @@ import asyncio, json, sys
 from eccos_core.decision_log import DecisionLog
 from eccos_core.domain import Model
 from eccos_core.errors import AttemptsExhausted, BackendError
-from eccos_core.records import Records
+from eccos_core.routing.decision_store import Records
 from eccos_core.testing import ScriptedBackend, scripted_router
 
 POOL = [Model("small", 1e-6, 1e-6, max_concurrency=16), Model("large", 1e-5, 1e-5, max_concurrency=16)]

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from eccos_core.backends import LiteLLMBackend, RetryingBackend, RetryPolicy
-from eccos_core.config.values import Deployment
-from eccos_core.decider import Decider
+from eccos_core.config.schema import Deployment
 from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, Priced
 from eccos_core.encoders import SurfaceEncoder
 from eccos_core.errors import AttemptsExhausted, EccosError, StreamInterrupted
 from eccos_core.optimizer import DualOptimizer
 from eccos_core.router import Router
+from eccos_core.routing.decider import Decider
 from eccos_core.testing import Faults, ModelServer
 from eccos_core.workload import WorkloadTracker
 

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from eccos_core.backends import LiteLLMBackend
-from eccos_core.config.values import Deployment
-from eccos_core.decider import Decider
+from eccos_core.config.schema import Deployment
 from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, Priced, Request
 from eccos_core.encoders import SurfaceEncoder
 from eccos_core.optimizer import DualOptimizer
 from eccos_core.pocket import pocket_path
 from eccos_core.router import Router
+from eccos_core.routing.decider import Decider
 from eccos_core.workload import WorkloadTracker
 
 # What `transformers serve FOLDER --device cpu --host 127.0.0.1 --port PORT` runs. The command itself does not start

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eccos_core.optimizer.knapsack import improve
-from eccos_core.optimizer.program import DualPrices, Program
+from eccos_core.optimizer.dynamic_program import improve
+from eccos_core.optimizer.linear_program import DualPrices, Program
 
 SIDE_TOLERANCE = 1e-9  # what misses the floor or budget by less may count for the bound, as long as it is not returned
 

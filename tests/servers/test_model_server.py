@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eccos_core.testing import Faults, ModelServer
-from eccos_core.testing.answers import example, plan
+from eccos_core.testing.server_script import example, plan
 
 SCHEMA = {
     "type": "object",

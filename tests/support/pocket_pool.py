@@ -6,7 +6,7 @@ import itertools
 import json
 from pathlib import Path
 
-from eccos_core.files import read_json_lines
+from eccos_core.io.files import read_json_lines
 from eccos_core.pocket import pool_config_path, pool_history_path
 
 QUESTIONS = 120

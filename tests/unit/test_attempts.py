@@ -1,8 +1,8 @@
 import pytest
 
-from eccos_core.attempts import Attempts
 from eccos_core.domain import Decision
 from eccos_core.errors import AttemptsExhausted, BackendError, StreamInterrupted
+from eccos_core.routing.fallbacks import Attempts
 
 DECISION = Decision(
     id="d", request_id="r", model="a", quality=0.9, quality_se=0.0, cost_usd=0.0, runner_up="b", reason="",

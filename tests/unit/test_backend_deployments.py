@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from eccos_core.backends.deployments import DeploymentBalancer
-from eccos_core.config.values import Deployment
+from eccos_core.backends.litellm.load_balancer import DeploymentBalancer
+from eccos_core.config.schema import Deployment
 from eccos_core.errors import BackendError
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from eccos_core.backends.answers import Call, Usage
-from eccos_core.backends.litellm_backend import LiteLLMBackend
-from eccos_core.backends.price_map import tell_prices
-from eccos_core.config.values import Deployment
+from eccos_core.backends.litellm.backend import LiteLLMBackend
+from eccos_core.backends.litellm.register_prices import tell_prices
+from eccos_core.backends.litellm.responses import Call, Usage
+from eccos_core.config.schema import Deployment
 from eccos_core.domain import Model, Request
 from eccos_core.testing import build_tiny_model
 
@@ -61,7 +61,7 @@ def test_litellms_sum_counts_only_where_the_price_is_its_own(name: str) -> None:
 
 
 def test_a_local_models_tokens_cost_what_its_gpu_time_costs(tmp_path: Path) -> None:
-    from eccos_core.backends.local_models import local_models
+    from eccos_core.backends.local.registry import local_models
 
     folder = build_tiny_model(tmp_path / "tiny")
     backend = LiteLLMBackend(

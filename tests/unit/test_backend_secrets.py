@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eccos_core.backends.secrets import HIDDEN, Scrubber
-from eccos_core.backends.translation import backend_error
+from eccos_core.backends.litellm.error_mapping import backend_error
+from eccos_core.backends.litellm.redaction import HIDDEN, Scrubber
 
 litellm = pytest.importorskip("litellm")
 KEYS = st.text(alphabet=string.ascii_letters + string.digits + "-_+/=.%&\"'\\ é", min_size=12, max_size=60).filter(

@@ -9,8 +9,8 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from eccos_core.backends.secrets import Scrubber
-from eccos_core.backends.translation import backend_error, retry_after_s
+from eccos_core.backends.litellm.error_mapping import backend_error, retry_after_s
+from eccos_core.backends.litellm.redaction import Scrubber
 from eccos_core.errors import BackendError
 
 litellm = pytest.importorskip("litellm")

@@ -2,7 +2,7 @@ import asyncio
 import threading
 from collections import Counter
 
-from eccos_core.batching import acall_all, call_all
+from eccos_core.routing.batch import acall_all, call_all
 
 MODELS = ["a"] * 12 + ["b"] * 5 + ["a"] * 3
 CAPS = {"a": 2, "b": 3}

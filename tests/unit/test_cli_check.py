@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from eccos_core.cli import app
-from eccos_core.cli.frame import DONE, INTERRUPTED, OUR_FAULT, YOUR_INPUT, run
+from eccos_core.cli.output import DONE, INTERRUPTED, OUR_FAULT, YOUR_INPUT, run
 from eccos_core.errors import DataError, InfeasibleError
 
 GOOD = """

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from eccos_core.cli import app
-from eccos_core.cli.frame import DONE, YOUR_INPUT, run
+from eccos_core.cli.output import DONE, YOUR_INPUT, run
 from eccos_core.decision_log import Answered, Decided, DecisionLog, model_usage
 from eccos_core.domain import Completion, Decision
 from eccos_core.errors import Attempt
-from eccos_core.outcomes import read_outcomes
-from eccos_core.text import text_key
+from eccos_core.io.outcomes import read_outcomes
+from eccos_core.io.tokens import text_key
 
 CONFIG = """
 model_list:

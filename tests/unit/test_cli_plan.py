@@ -8,7 +8,7 @@ import pytest
 from pocket_pool import QUESTIONS, write_outcomes_part, write_pool_config
 
 from eccos_core.cli import app
-from eccos_core.cli.frame import DONE, YOUR_INPUT, run
+from eccos_core.cli.output import DONE, YOUR_INPUT, run
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> Any:

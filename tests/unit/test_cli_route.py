@@ -8,8 +8,8 @@ import pytest
 from pocket_pool import write_outcomes_part, write_pool_config
 
 from eccos_core.cli import app
-from eccos_core.cli.frame import DONE, YOUR_INPUT, run
-from eccos_core.outcomes import read_outcomes
+from eccos_core.cli.output import DONE, YOUR_INPUT, run
+from eccos_core.io.outcomes import read_outcomes
 from eccos_core.pocket import pocket_names
 
 QUESTION = "What is the capital of France?"

@@ -21,7 +21,7 @@ from collecting_world import (
 
 from eccos_core.collecting import Event, Question, collect, ledger_path
 from eccos_core.errors import DataError, UnknownModelError
-from eccos_core.outcomes import read_outcomes
+from eccos_core.io.outcomes import read_outcomes
 
 # ---------------------------------------------------------------------------------------------------------- the file
 

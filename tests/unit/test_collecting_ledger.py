@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eccos_core.collecting.ledger import (
+from eccos_core.collecting.journal import (
     Answer,
     Asked,
     Attempted,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eccos_core.config import Config, load_config
-from eccos_core.config.price_map import PriceMap
+from eccos_core.config.litellm_prices import PriceMap
 from eccos_core.domain import Capability, Model
 from eccos_core.errors import ConfigError
 

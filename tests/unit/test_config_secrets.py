@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eccos_core.cli import app
-from eccos_core.cli.frame import run
+from eccos_core.cli.output import run
 from eccos_core.config import load_config
 from eccos_core.errors import ConfigError
 

@@ -1,8 +1,8 @@
 import pytest
 
 from eccos_core.domain import Capability, Model, Request
-from eccos_core.eligibility import eligible, needs_of
 from eccos_core.errors import NoEligibleModelError, UnknownModelError
+from eccos_core.routing.eligibility import eligible, needs_of
 
 SMALL = Model("small", 1e-7, 1e-7, context_window=100)
 TOOLS = Model(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eccos_core.domain import ConversationView
-from eccos_core.text import (
+from eccos_core.io.tokens import (
     conversation_text,
     count_text_tokens,
     count_tokens,
@@ -126,7 +126,7 @@ def test_a_huge_text_among_others_is_counted_as_it_is_alone() -> None:
 def test_counting_loads_neither_litellm_nor_the_network() -> None:
     code = (
         "import sys, socket; socket.socket.connect = None\n"
-        "from eccos_core.text import count_tokens\n"
+        "from eccos_core.io.tokens import count_tokens\n"
         "assert count_tokens([{'role': 'user', 'content': 'hello world'}]) == 8\n"
         "assert not {'litellm', 'requests', 'torch'} & set(sys.modules), sys.modules.keys()"
     )

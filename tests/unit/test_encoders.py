@@ -25,9 +25,9 @@ from eccos_core.encoders import (
     StaticEncoder,
     SurfaceEncoder,
 )
-from eccos_core.encoders.distillation import principal_axes, token_vectors
+from eccos_core.encoders.static_lookup import DistinctTokens, cuts_like_bert
+from eccos_core.encoders.static_training import principal_axes, token_vectors
 from eccos_core.encoders.surface import FEATURES, surface_features
-from eccos_core.encoders.tokens import DistinctTokens, cuts_like_bert
 from eccos_core.errors import InputError
 
 
@@ -326,7 +326,7 @@ def _tokens() -> tuple[DistinctTokens, object]:
 
 def test_remembered_words_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     fast, _ = _tokens()
-    monkeypatch.setattr("eccos_core.encoders.tokens.MOST_WORDS", 50)
+    monkeypatch.setattr("eccos_core.encoders.static_lookup.MOST_WORDS", 50)
     fast.of([" ".join(f"w{i}" for i in range(500)), "x" * 1000])
     assert len(fast._words) <= 50
     assert all(len(word) <= 32 for word in fast._words)

@@ -7,7 +7,7 @@ import pytest
 
 from eccos_core.domain import OutcomeTable
 from eccos_core.errors import InputError
-from eccos_core.evaluation.charging import Tariff, filled_input_tokens
+from eccos_core.evaluation.recorded_cost import Tariff, filled_input_tokens
 
 NAN = float("nan")
 PRICES = {"a": (1e-6, 2e-6), "b": (3e-6, 4e-6)}

@@ -13,11 +13,11 @@ import pytest
 from eccos_core.domain import Float32Array, Forecast, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.evaluation.baselines import BASELINES, contenders_named
-from eccos_core.evaluation.contenders import Answerer, Exam, Lesson, Prior, Reading, forecast_of
-from eccos_core.evaluation.memory import AnswerMemory
-from eccos_core.evaluation.neighbourhood import Aios, NearestNeighbours, learned_prices
+from eccos_core.evaluation.baselines.neighbours import Aios, NearestNeighbours, learned_prices
+from eccos_core.evaluation.protocol import Answerer, Exam, Lesson, Prior, Reading, forecast_of
 from eccos_core.evaluation.replay import Sample, evaluate
-from eccos_core.outcomes import is_test, split
+from eccos_core.evaluation.result_cache import AnswerMemory
+from eccos_core.io.outcomes import is_test, split
 
 PRICES = {"small": (1e-6, 1e-6), "poet": (5e-6, 5e-6), "large": (20e-6, 20e-6)}
 

@@ -10,8 +10,8 @@ import pytest
 
 from eccos_core import forecasting
 from eccos_core.domain import Float32Array, FloatArray, Forecast
-from eccos_core.forecasting import MANY, ROWS_AT_ONCE, encoded_beside, forecast
-from eccos_core.threads import LinearAlgebra, linear_algebra
+from eccos_core.io.threads import LinearAlgebra, linear_algebra
+from eccos_core.routing.forecast import MANY, ROWS_AT_ONCE, encoded_beside, forecast
 
 
 class Numbers:

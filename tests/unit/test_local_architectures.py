@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from eccos_core.backends.local_engine import LocalEngine
-from eccos_core.backends.local_request import Delivery, Generated, Generation
+from eccos_core.backends.local.engine import LocalEngine
+from eccos_core.backends.local.generation import Delivery, Generated, Generation
 from eccos_core.errors import BackendError
 from eccos_core.testing import build_tiny_model
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from eccos_core.backends.local_engine import LocalEngine
-from eccos_core.backends.local_model import EngineOptions
-from eccos_core.backends.local_request import Delivery, Generated, Generation, Piece, Ticket
+from eccos_core.backends.local.engine import LocalEngine
+from eccos_core.backends.local.generation import Delivery, Generated, Generation, Piece, Ticket
+from eccos_core.backends.local.model import EngineOptions
 from eccos_core.errors import BackendError
 from eccos_core.testing import build_tiny_model
 
@@ -160,7 +160,7 @@ def test_a_seed_gives_the_same_answer_in_any_company(engine: LocalEngine) -> Non
 def test_sampling_follows_the_probabilities() -> None:
     import torch
 
-    from eccos_core.backends.local_batch import sample
+    from eccos_core.backends.local.running_batch import sample
 
     draws = 20_000
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).repeat(draws, 1)

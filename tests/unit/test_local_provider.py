@@ -16,14 +16,14 @@ USER = [{"role": "user", "content": "What is 12 + 7?"}]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    from eccos_core.backends.local_provider import register_local_provider
+    from eccos_core.backends.local.litellm_provider import register_local_provider
 
     register_local_provider()
     return f"eccos-local/{build_tiny_model(tmp_path_factory.mktemp('models') / 'tiny')}"
 
 
 def test_registering_twice_gives_the_same_provider(model: str) -> None:
-    from eccos_core.backends.local_provider import PROVIDER, register_local_provider
+    from eccos_core.backends.local.litellm_provider import PROVIDER, register_local_provider
 
     first = register_local_provider()
     assert register_local_provider() is first
@@ -91,7 +91,7 @@ def test_device_and_batch_size_can_be_chosen(model: str) -> None:
 
 
 async def test_an_answer_that_takes_too_long_times_out(model: str) -> None:
-    from eccos_core.backends.local_provider import register_local_provider
+    from eccos_core.backends.local.litellm_provider import register_local_provider
 
     engine = register_local_provider().models.engine(model.removeprefix("eccos-local/"))
     released = asyncio.Event()
@@ -126,7 +126,7 @@ class Gate:
     """Lets a model take one step for each permit."""
 
     def __init__(self, model: str) -> None:
-        from eccos_core.backends.local_provider import register_local_provider
+        from eccos_core.backends.local.litellm_provider import register_local_provider
 
         self._engine = register_local_provider().models.engine(model.removeprefix("eccos-local/"))
         self._permits = threading.Semaphore(0)

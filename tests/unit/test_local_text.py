@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eccos_core.backends.local_text import GrowingText
+from eccos_core.backends.local.detokenize import GrowingText
 
 
 def decode_bytes(ids: Sequence[int]) -> str:

@@ -9,8 +9,8 @@ import pytest
 
 from eccos_core.domain import Budget, Policy, Priced, QualityFloor, RoutingProblem, Status
 from eccos_core.optimizer import DualOptimizer, ExactOptimizer, GreedyOptimizer
-from eccos_core.optimizer.program import Program, count_limits
-from eccos_core.optimizer.transport import place
+from eccos_core.optimizer.linear_program import Program, count_limits
+from eccos_core.optimizer.min_cost_flow import place
 
 
 def draw(requests: int, models: int, seed: int, ties: bool = False) -> RoutingProblem:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from eccos_core.domain import Outcome, OutcomeTable
 from eccos_core.errors import DataError, InputError
-from eccos_core.files import atomic_writer
-from eccos_core.outcomes import (
+from eccos_core.io.files import atomic_writer
+from eccos_core.io.outcomes import (
     is_test,
     iter_outcomes,
     outcomes_of,

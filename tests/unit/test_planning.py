@@ -5,9 +5,9 @@ import pytest
 
 from eccos_core.domain import Model, QualityFloor
 from eccos_core.errors import DataError, InfeasibleError
-from eccos_core.planning import draw_plan, plan, read_requests
 from eccos_core.router import Router
 from eccos_core.testing import ScriptedBackend, scripted_router
+from eccos_core.workflows.plan import draw_plan, plan, read_requests
 
 POOL = (Model("small", 1e-6, 1e-6, max_concurrency=8), Model("large", 1e-5, 1e-5, max_concurrency=20))
 QUALITY = {"easy": [0.9, 0.95], "hard": [0.1, 0.9]}

@@ -13,9 +13,9 @@ import pytest
 
 from eccos_core.errors import UnknownModelError
 from eccos_core.pocket import pocket_names, pocket_path
-from eccos_core.pocket.evaluation import Score, accuracy, answers
 from eccos_core.pocket.questions import Diet, Question, family_names, generate_questions
-from eccos_core.pocket.recipes import CONTEXT_WINDOW, RECIPES
+from tools.pocket.evaluation import Score, accuracy, answers
+from tools.pocket.recipes import CONTEXT_WINDOW, RECIPES
 
 MEGABYTE = 1_000_000
 
@@ -154,7 +154,7 @@ def test_training_is_repeatable_and_replaces_the_folder_in_one_step(tmp_path: Pa
 
     from safetensors.torch import load_file
 
-    from eccos_core.pocket.train import train
+    from tools.pocket.train import train
 
     recipe = replace(RECIPES["pocket-small"], name="tiny", steps=2, batch=8, diet=Diet(families=("sum",)))
     first = load_file(train(recipe, tmp_path, "cpu", report=False) / "model.safetensors")

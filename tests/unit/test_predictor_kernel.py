@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from eccos_core.domain import OutcomeTable
+from eccos_core.predictors.features.projection import Look, squared_distances
 from eccos_core.predictors.fit import study_of
-from eccos_core.predictors.kernel import STRENGTHS, SURFACE_SHARE, Kernel
-from eccos_core.predictors.space import Look, squared_distances
-from eccos_core.predictors.study import Study
-from eccos_core.predictors.targets import find_targets
+from eccos_core.predictors.learners.gaussian_process import STRENGTHS, SURFACE_SHARE, Kernel
+from eccos_core.predictors.learners.training_set import Study
+from eccos_core.predictors.targets.latent import find_targets
 
 DRAW = np.random.default_rng
 ROWS, MODELS = 60, 3

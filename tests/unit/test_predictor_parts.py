@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eccos_core.predictors.calibration import Calibration, fit_calibration, identity
-from eccos_core.predictors.familiarity import fit_familiarity
-from eccos_core.predictors.imputation import covariance, expected_of_others, fill
-from eccos_core.predictors.length import fit_lengths
-from eccos_core.predictors.parts import find_parts, loudness, surface_columns
-from eccos_core.predictors.prior import TYPICAL_OUTPUT_TOKENS, shrunk_means
-from eccos_core.predictors.retrieval import kernel
-from eccos_core.predictors.ridge import ridge_held_out
-from eccos_core.predictors.space import Space, nearest, nearest_others, squared_distances
-from eccos_core.predictors.stacking import fit_stack
-from eccos_core.predictors.study import deal_folds
+from eccos_core.predictors.ensemble.calibration import Calibration, fit_calibration, identity
+from eccos_core.predictors.ensemble.token_lengths import fit_lengths
+from eccos_core.predictors.ensemble.weights import fit_stack
+from eccos_core.predictors.features.block_scaling import find_parts, loudness, surface_columns
+from eccos_core.predictors.features.familiarity import fit_familiarity
+from eccos_core.predictors.features.projection import Space, nearest, nearest_others, squared_distances
+from eccos_core.predictors.learners.knn import kernel
+from eccos_core.predictors.learners.ridge import ridge_held_out
+from eccos_core.predictors.learners.training_set import deal_folds
+from eccos_core.predictors.targets.imputation import covariance, expected_of_others, fill
+from eccos_core.predictors.targets.prior import TYPICAL_OUTPUT_TOKENS, shrunk_means
 
 DRAW = np.random.default_rng
 

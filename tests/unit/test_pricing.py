@@ -3,7 +3,7 @@ import pytest
 
 from eccos_core.domain import Model
 from eccos_core.errors import InputError
-from eccos_core.pricing import cost_usd, output_limit
+from eccos_core.routing.pricing import cost_usd, output_limit
 
 PLAIN = Model("plain", 1e-6, 2e-6)
 CACHING = Model("caching", 4e-6, 8e-6, usd_per_cached_input_token=1e-6, max_output_tokens=50)

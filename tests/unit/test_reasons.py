@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from eccos_core.domain import Forecast, Prices, Request
-from eccos_core.reasons import decisions, usd
+from eccos_core.routing.decisions import decisions, usd
 
 
 def forecast(quality: list[list[float]], familiarity: float = 1.0) -> Forecast:

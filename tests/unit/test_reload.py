@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from eccos_core.assembly.hot_reload import ReloadingRouter
 from eccos_core.domain import Completion
 from eccos_core.errors import ConfigError, UnknownDecisionError
-from eccos_core.reloading import ReloadingRouter
 from eccos_core.router import Router
 from eccos_core.streaming import StreamController
 from eccos_core.telemetry import SILENT, OpenTelemetry

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from eccos_core.backends.local_engine import LocalEngine
-from eccos_core.backends.local_models import local_models
+from eccos_core.assembly.hot_reload import ReloadingRouter
+from eccos_core.backends.local.engine import LocalEngine
+from eccos_core.backends.local.registry import local_models
 from eccos_core.domain import Chunk, Completion, Request
 from eccos_core.errors import BackendError
-from eccos_core.reloading import ReloadingRouter
 from eccos_core.testing import build_tiny_model
 
 pytestmark = pytest.mark.timeout(120)
@@ -138,10 +138,10 @@ def test_no_thread_is_freeing_a_model_when_the_process_ends(folders: dict[str, P
     script = f"""
 import atexit, threading
 atexit.register(lambda: print([t.name for t in threading.enumerate() if t.name.startswith("eccos")]))  # runs last
-from eccos_core.backends.local_models import local_models
+from eccos_core.backends.local.registry import local_models
 class Owner: pass
 owner, models = Owner(), local_models()
-from eccos_core.backends.local_model import EngineOptions
+from eccos_core.backends.local.model import EngineOptions
 models.claim(owner, [({str(folders["gone"])!r}, EngineOptions())])
 models.engine({str(folders["gone"])!r}).model
 del owner  # the engine is being closed while the process ends

@@ -429,8 +429,8 @@ def test_a_floor_out_of_reach_for_all_is_raised_also_by_route_each() -> None:
 
 
 def steered(target: Any, usd_per_quality: float = 0.0, **settings: Any) -> Router:
-    from eccos_core.decider import Decider
     from eccos_core.optimizer import DualOptimizer
+    from eccos_core.routing.decider import Decider
     from eccos_core.streaming import StreamController, StreamPrices
     from eccos_core.testing import TablePredictor, WordEncoder
     from eccos_core.workload import WorkloadTracker

@@ -14,13 +14,12 @@ import pytest
 
 from eccos_core.backends import RetryingBackend, RetryPolicy
 from eccos_core.config import TenantConfig
-from eccos_core.domain import Completion, Model, Priced, Request
+from eccos_core.domain import BreakerState, Completion, Model, Priced, Request
 from eccos_core.errors import AttemptsExhausted, BackendError
 from eccos_core.protocols import Backend
 from eccos_core.router import Router
-from eccos_core.sessions import Sessions
-from eccos_core.status import BreakerState
-from eccos_core.tenants import Tenants
+from eccos_core.routing.sessions import Sessions
+from eccos_core.routing.tenants import Tenants
 from eccos_core.testing import ScriptedBackend, scripted_router
 from eccos_core.workload import BreakerSettings, WorkloadTracker
 

@@ -1,8 +1,8 @@
 import numpy as np
 
 from eccos_core.domain import Completion, Model, Request
-from eccos_core.pricing import cost_usd
-from eccos_core.sessions import Sessions
+from eccos_core.routing.pricing import cost_usd
+from eccos_core.routing.sessions import Sessions
 
 CACHING = Model("caching", 10e-6, 10e-6, usd_per_cached_input_token=1e-6)
 OTHER = Model("other", 6e-6, 6e-6)

@@ -5,8 +5,8 @@ from pathlib import Path
 from eccos_core.decision_log import DecisionLog
 from eccos_core.domain import Model
 from eccos_core.errors import BackendError
-from eccos_core.records import Records
 from eccos_core.router import Router
+from eccos_core.routing.decision_store import Records
 from eccos_core.testing import ScriptedBackend, scripted_router
 
 POOL = (Model("small", 1e-6, 1e-6, max_concurrency=4), Model("large", 1e-5, 1e-5))

@@ -12,7 +12,7 @@ import pytest
 from eccos_core.errors import InfeasibleError, InputError, Overloaded
 from eccos_core.optimizer import DualOptimizer
 from eccos_core.streaming import FloorTarget, RateTarget, StreamController, StreamPrices, offline_prices
-from eccos_core.streaming.floor import QualityAccount
+from eccos_core.streaming.quality_account import QualityAccount
 
 WINDOW = 500
 MODELS = ("small", "medium", "large", "huge")

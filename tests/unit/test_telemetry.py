@@ -16,11 +16,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from eccos_core.decider import Decider
 from eccos_core.domain import Capability, Model, QualityFloor, Request
 from eccos_core.errors import AttemptsExhausted, BackendError, StreamInterrupted
 from eccos_core.optimizer import DualOptimizer
 from eccos_core.router import Router
+from eccos_core.routing.decider import Decider
 from eccos_core.telemetry import SILENT, JsonFormatter, OpenTelemetry, TracedBackend
 from eccos_core.testing import ScriptedBackend, TablePredictor, WordEncoder
 from eccos_core.workload import WorkloadTracker

@@ -3,7 +3,7 @@ import pytest
 from eccos_core.config import TenantConfig
 from eccos_core.domain import QualityFloor, Request
 from eccos_core.errors import RequestError
-from eccos_core.tenants import Tenants
+from eccos_core.routing.tenants import Tenants
 
 TENANTS = Tenants(
     {

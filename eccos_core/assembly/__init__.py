@@ -1,0 +1,1 @@
+"""Assembly: from a configuration to a running router, and to the next one when the file changes."""

@@ -1,0 +1,260 @@
+"""Learning a predictor from what the history knows, once: the same history gives the same predictor from the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eccos_core import __version__
+from eccos_core.config import Config, HybridConfig, PriorConfig, RetrievalConfig, TrainedConfig
+from eccos_core.domain import (
+    Float32Array,
+    FloatArray,
+    IntArray,
+    OutcomeTable,
+    Policy,
+    Priced,
+    QualityFloor,
+)
+from eccos_core.errors import ArtifactError, InputError
+from eccos_core.io.files import cache_folder
+from eccos_core.io.outcomes import with_models
+from eccos_core.io.threads import one_thread, one_thread_without_torch
+from eccos_core.io.tokens import count_text_tokens
+from eccos_core.routing.pricing import cost_usd
+
+if TYPE_CHECKING:
+    from eccos_core.predictors import ModelPrior, StackedPredictor
+    from eccos_core.protocols import Encoder, HistoryStore, LivingHistory, Predictor
+    from eccos_core.streaming import FloorTarget, RateTarget, StreamController
+
+Progress = Callable[[str], None]
+
+PRICED_QUESTIONS = 1000  # how many questions of the history the price of a stream is computed on
+USUAL_NEIGHBOURS = 16  # where a configuration gives a bandwidth alone; the paper's number
+ASSUMED_REQUESTS_PER_SECOND = 1.0  # what a rate in time starts from; it is steered by the requests that really come
+_log = logging.getLogger("eccos.learning")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What the history knows: a table of N questions and their vectors (N, D)."""
+
+    table: OutcomeTable
+    vectors: Float32Array
+
+    @classmethod
+    def of(cls, history: HistoryStore) -> Known:
+        """All of a history."""
+        return cls(*history.table())
+
+    @classmethod
+    def part_of(cls, history: LivingHistory) -> Known:
+        """As many questions of a history as a stream is priced on, evenly spread; the others are not read."""
+        return cls(*history.some(_spread(len(history))))
+
+    @property
+    def input_tokens(self) -> FloatArray:
+        """(N,) tokens of each question: the mean over the models that counted them, else our own count."""
+        counted = ~np.isnan(self.table.input_tokens)
+        calls = counted.sum(axis=1)
+        mean = np.where(counted, self.table.input_tokens, 0.0).sum(axis=1) / np.maximum(calls, 1)
+        for row in np.flatnonzero(calls == 0):
+            mean[row] = count_text_tokens(self.table.queries[row])
+        return np.asarray(mean, dtype=np.float64)
+
+
+def remembering(encoder: Encoder) -> Encoder:
+    """The encoder with a memory on disk, for texts that come again: to learn, ingest and evaluate."""
+    from eccos_core.encoders import CachedEncoder
+
+    return CachedEncoder(encoder, cache_folder() / "embeddings.sqlite")
+
+
+def load(config: Config, encoder: Encoder) -> Predictor:
+    """The predictor from the folder that the configuration names. Raises `ArtifactError` for one that does not fit."""
+    from eccos_core import predictors
+
+    assert config.predictor.artifact is not None
+    names = [model.name for model in config.models]
+    return predictors.load_predictor(config.predictor.artifact, encoder=encoder.name, models=names)
+
+
+def load_or_learn(config: Config, encoder: Encoder, known: Known, progress: Progress | None = None) -> Predictor:
+    """The predictor that is learnt from what is known.
+
+    What was learnt is kept in the cache folder under a digest of everything that it was learnt from. Raises
+    `InputError` where there is nothing to learn from.
+    """
+    from eccos_core import predictors
+
+    names = tuple(model.name for model in config.models)
+    _check_priors(config, known)
+    folder = cache_folder() / "fitted" / _digest(config, encoder, known)
+    if folder.is_dir():
+        try:
+            return predictors.load_predictor(folder, encoder=encoder.name, models=names)
+        except ArtifactError as error:
+            _log.warning("a cached predictor is learnt again: %s", error)
+    predictor = learn(config, known, progress)
+    predictors.save_predictor(predictor, folder, encoder=encoder.name)
+    return predictor
+
+
+def living_retrieval(config: Config, history: LivingHistory) -> Predictor:
+    """Retrieval that asks the history at every decision. Raises `InputError` for a model without outcomes and prior."""
+    from eccos_core.predictors import HistoryRetrieval
+
+    assert isinstance(config.predictor, RetrievalConfig)
+    names, given = tuple(model.name for model in config.models), _neighbourhood(config.predictor)
+    settings = {} if given is None else {"neighbourhoods": (given,)}
+    with one_thread_without_torch():
+        return HistoryRetrieval(history, names, priors=_priors(config), **settings)
+
+
+def is_living(config: Config) -> bool:
+    """Whether the predictor is a retrieval that asks the history at every decision: nothing is learnt beforehand."""
+    return isinstance(config.predictor, RetrievalConfig) and config.predictor.living
+
+
+def same_lesson(before: Config, config: Config) -> bool:
+    """Whether what was learnt from a history under one configuration is what another would learn from it.
+
+    A predictor that is loaded from a folder is not learnt, and is always loaded anew.
+    """
+    return (
+        config.predictor.artifact is None
+        and config.predictor == before.predictor
+        and [model.name for model in config.models] == [model.name for model in before.models]
+        and _priors(config) == _priors(before)
+    )
+
+
+def learn(config: Config, known: Known, progress: Progress | None = None) -> StackedPredictor:
+    """The predictor that `eccos.predictor` names, learnt from what is known."""
+    from eccos_core import predictors
+
+    learners = None
+    if isinstance(config.predictor, RetrievalConfig) and (given := _neighbourhood(config.predictor)) is not None:
+        learners = [predictors.Retrieval((given,))]
+    with one_thread():
+        return predictors.fit_predictor(
+            kind_of(config),
+            with_models(known.table, tuple(model.name for model in config.models)),
+            known.vectors,
+            priors=_priors(config),
+            learners=learners,
+            progress=progress,
+        )
+
+
+def kind_of(config: Config) -> str:
+    """The kind of predictor that `eccos.predictor` names, as `fit_predictor` calls it."""
+    match config.predictor:
+        case PriorConfig():
+            return "prior"
+        case RetrievalConfig():
+            return "retrieval"
+        case TrainedConfig(method="fine_tuned"):
+            return "finetuned"
+        case TrainedConfig():
+            return "trained"
+        case HybridConfig():
+            return "hybrid"
+
+
+def _neighbourhood(predictor: RetrievalConfig) -> tuple[int, float | None] | None:
+    """(k, bandwidth) where the configuration gives any of them."""
+    if predictor.neighbours is None and predictor.bandwidth is None:
+        return None
+    return predictor.neighbours or USUAL_NEIGHBOURS, predictor.bandwidth
+
+
+def _check_priors(config: Config, known: Known) -> None:
+    """Raises `InputError` where the history is empty, and some model has no prior that could stand alone."""
+    unknown = sorted({model.name for model in config.models} - set(_priors(config)))
+    if unknown and not len(known.table):
+        raise InputError(
+            f"{config.path}: the history is empty, so nothing is known of {', '.join(unknown)}; add outcomes with "
+            "`eccos ingest OUTCOMES`, collect some with `eccos collect`, or say what to expect in model_info, with "
+            "assume_like: OTHER-MODEL or assumed_quality: 0.0 to 1.0"
+        )
+
+
+def _priors(config: Config) -> Mapping[str, ModelPrior]:
+    from eccos_core.predictors import ModelPrior
+
+    return {
+        entry.model.name: ModelPrior(assume_like=entry.assume_like, assumed_quality=entry.assumed_quality)
+        for entry in config.pool
+        if entry.assume_like is not None or entry.assumed_quality is not None
+    }
+
+
+def _digest(config: Config, encoder: Encoder, known: Known) -> str:
+    """32 hexadecimal digits of all that a predictor is learnt from."""
+    from eccos_core.predictors.artifact import VERSION
+
+    digest = hashlib.sha256()
+    names = [model.name for model in config.models]
+    priors = {name: asdict(prior) for name, prior in sorted(_priors(config).items())}
+    settings = (__version__, VERSION, encoder.name, repr(config.predictor), names, priors, known.table.models)
+    digest.update(repr(settings).encode())
+    for text in known.table.queries:
+        digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
+    table = known.table
+    for array in (table.quality, table.input_tokens, table.output_tokens, known.vectors):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def stream_controller(config: Config, policy: Policy, predictor: Predictor, known: Known) -> StreamController | float:
+    """What decides one request of a stream under a policy, with prices that start from what is known.
+
+    A budget rate of the configuration (`eccos.stream`) comes before the policy. `Priced` needs no controller: its
+    price is given back. Raises `InputError` for a budget without a rate: it is the budget of a batch.
+    """
+    from eccos_core.optimizer import DualOptimizer
+    from eccos_core.streaming import StreamController, StreamPrices, offline_prices
+
+    if isinstance(policy, Priced):
+        return policy.usd_per_quality
+    target = _stream_target(config, policy)
+    if not len(known.vectors):
+        return StreamController(target, StreamPrices(0.0))
+    some = _spread(len(known.vectors))
+    forecast = predictor.predict(known.vectors[some], known.input_tokens[some])
+    cost = cost_usd(config.models, known.input_tokens[some], forecast.output_tokens)
+    names = [model.name for model in config.models]
+    start = offline_prices(
+        forecast.quality, cost, target, DualOptimizer(), models=names, requests_per_second=ASSUMED_REQUESTS_PER_SECOND
+    )
+    return StreamController(target, start)
+
+
+def _spread(questions: int) -> IntArray:
+    """At most 1,000 row numbers, evenly spread over all of them."""
+    return np.linspace(0, max(0, questions - 1), min(PRICED_QUESTIONS, questions)).astype(np.int64)
+
+
+def _stream_target(config: Config, policy: Policy) -> FloorTarget | RateTarget:
+    from eccos_core.streaming import FloorTarget, RateTarget
+
+    stream = config.stream
+    if stream.usd_per_request is not None:
+        return RateTarget(stream.usd_per_request, "request")
+    if stream.usd_per_hour is not None:
+        return RateTarget(stream.usd_per_hour, "hour")
+    if stream.usd_per_day is not None:
+        return RateTarget(stream.usd_per_day, "day")
+    if isinstance(policy, QualityFloor):
+        return FloorTarget(policy.alpha, worst_ahead=stream.worst_ahead)
+    raise InputError(
+        f"{config.path}: the policy is a budget, which a batch spends; say in eccos.stream what a stream may spend: "
+        "usd_per_request, usd_per_hour or usd_per_day"
+    )

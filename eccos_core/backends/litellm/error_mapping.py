@@ -1,0 +1,195 @@
+"""The one place where LiteLLM's exceptions become ours.
+
+A `BackendError` says whether another try of the same model may help (`retryable`), when (`retry_after_s`), and what
+kind of failure it was. Content-policy and context-window errors are never retryable: the same model would say the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from eccos_core.backends.litellm.lazy_import import litellm_module
+from eccos_core.backends.litellm.redaction import Scrubber
+from eccos_core.errors import BackendError, EccosError
+
+LONGEST_MESSAGE = 500
+CLASS_PREFIX = re.compile(r"^(?:(?:litellm\.)?\w*(?:Error|Exception|Timeout)\s*(?::|-)\s*|Timeout Error:\s*)")
+NO_ACCESS = frozenset({401, 402, 403})
+LONGEST_CHAIN = 20
+
+# from the special to the general: the first that matches decides; (LiteLLM exception, kind, retryable)
+RULES = (
+    ("ContextWindowExceededError", "context_window", False),
+    ("ContentPolicyViolationError", "content_policy", False),
+    ("LiteLLMUnknownProvider", "not_found", False),
+    ("PaymentRequiredError", "authentication", False),
+    ("UnsupportedParamsError", "bad_request", False),
+    ("BadRequestError", "bad_request", False),
+    ("UnprocessableEntityError", "bad_request", False),
+    ("NotFoundError", "not_found", False),
+    ("AuthenticationError", "authentication", False),
+    ("PermissionDeniedError", "authentication", False),
+    ("RateLimitError", "rate_limit", True),
+    ("Timeout", "timeout", True),
+    ("APIResponseValidationError", "malformed_response", True),
+    ("ServiceUnavailableError", "unavailable", True),
+    ("BadGatewayError", "unavailable", True),
+    ("InternalServerError", "unavailable", True),
+    ("APIConnectionError", "connection", True),
+    ("APIError", "unavailable", True),
+)
+BLAMES_ADDRESS = frozenset({"connection", "not_found", "timeout", "malformed_response"})
+NO_MONEY = ("insufficient_quota", "exceeded your current quota")
+NO_KEY = ("api_key client option must be set", "missing credentials", "api key is required")
+NO_ANSWER = ("empty or invalid response from llm endpoint", "'choices' that is not a list")
+NO_PROVIDER = ("llm provider not provided",)
+REFUSED = ("content_filter", "content management policy")
+
+
+def backend_error(model: str, error: BaseException, scrubber: Scrubber, api_base: str | None = None) -> BackendError:
+    """Translate one exception of a LiteLLM call. Raise the result `from error`; secrets are taken out of both.
+
+    `api_base` is named where the failure may be its fault.
+    """
+    scrubber.scrub_error(error)
+    ours = next((one for one in (error.__cause__, error) if isinstance(one, BackendError)), None)
+    message = scrubber.scrub(_message(error))
+    status = getattr(error, "status_code", None)
+    if ours is not None:  # a local model's own error, on its way through LiteLLM
+        kind, retryable = ours.kind, ours.retryable
+    else:
+        kind, retryable = _kind(error, str(error).lower())
+    if api_base is not None and kind in BLAMES_ADDRESS:
+        message = f"{message.rstrip('.')} (api_base {scrubber.scrub(api_base)})"
+    return BackendError(
+        model,
+        message,
+        retryable=retryable,
+        kind=kind,
+        retry_after_s=retry_after_s(_headers(error)) if retryable else None,
+        status_code=status if isinstance(status, int) else None,
+    )
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what caused it, each once. An error of ours ends the chain: before it lies another call."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting and len(seen) < LONGEST_CHAIN:
+        current = waiting.pop(0)
+        if current is not None and not isinstance(current, EccosError) and not any(current is one for one in seen):
+            seen.append(current)
+            yield current
+            waiting += [getattr(current, "original_exception", None), current.__cause__, current.__context__]
+
+
+def _kind(error: BaseException, text: str) -> tuple[str, bool]:
+    """(kind, retryable)"""
+    original = getattr(error, "original_exception", None)
+    if isinstance(original, Exception):  # LiteLLM's wrapper around a stream that broke
+        return _kind(original, str(original).lower())
+    if isinstance(error, asyncio.TimeoutError | TimeoutError):
+        return "timeout", True
+    if isinstance(error, ConnectionError):
+        return "connection", True
+    litellm = litellm_module()
+    kind, retryable = next(
+        ((kind, retryable) for name, kind, retryable in RULES if isinstance(error, getattr(litellm, name))),
+        ("unknown", False),
+    )
+    match kind:
+        case "unavailable" | "unknown" if getattr(error, "status_code", None) in NO_ACCESS:
+            return "authentication", False
+        case "rate_limit" if any(word in text for word in NO_MONEY):
+            return "authentication", False  # no money left is not a matter of waiting
+        case "bad_request" if any(word in text for word in NO_PROVIDER):
+            return "not_found", False
+        case "bad_request" if any(word in text for word in REFUSED):
+            return "content_policy", False
+        case "unavailable" | "connection" | "unknown":
+            return _hidden_kind(error, text) or (kind, retryable)
+    return kind, retryable
+
+
+def _hidden_kind(error: BaseException, text: str) -> tuple[str, bool] | None:
+    """What LiteLLM's catch-all exceptions (500, connection) really stand for, by their causes."""
+    if any(word in text for word in NO_KEY):
+        return "authentication", False
+    names = {type(one).__name__ for one in chain(error)}
+    if any(word in text for word in NO_ANSWER):
+        return "malformed_response", True
+    if any(isinstance(one, json.JSONDecodeError) for one in chain(error)) or "ValidationError" in names:
+        return "malformed_response", True
+    if names & {"ConnectError", "ConnectTimeout", "RemoteProtocolError", "ReadError", "ClientConnectorError"}:
+        return "connection", True
+    if "connection error" in text or "connection refused" in text or "cannot connect" in text:
+        return "connection", True
+    return None
+
+
+def retry_after_s(headers: Mapping[str, Any]) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or an HTTP date); never negative.
+
+    A date counts from the response's own `date` where it has one, so that no clock that jumps matters. A header that
+    cannot be read counts as absent.
+    """
+    lowered = {str(name).lower().removeprefix("llm_provider-"): value for name, value in headers.items()}
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = lowered.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) * unit_s
+        except (TypeError, ValueError):
+            seconds = _seconds_between(str(lowered.get("date")), str(value))
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    return None
+
+
+def _seconds_between(now: str, then: str) -> float:
+    """Two HTTP dates; the first may be missing, and the second be no date (NaN)."""
+    moment = _moment(then)
+    if moment is None:
+        return math.nan
+    return (moment - (_moment(now) or datetime.now(UTC))).total_seconds()
+
+
+def _moment(date: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(date)
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _headers(error: BaseException) -> Mapping[str, Any]:
+    """The provider's response headers, wherever LiteLLM has put them."""
+    for one in chain(error):
+        for holder in (
+            getattr(one, "litellm_response_headers", None),
+            getattr(getattr(one, "response", None), "headers", None),
+        ):
+            if holder and any("retry-after" in str(name).lower() for name in holder):
+                return dict(holder)
+    return {}
+
+
+def _message(error: BaseException) -> str:
+    """One line for people: the exception's class and what it says, without tracebacks."""
+    original = getattr(error, "original_exception", None)
+    shown = original if isinstance(original, Exception) else error
+    text = str(getattr(shown, "message", None) or shown)
+    text = text.split("Traceback (most recent call last)")[0].strip()
+    text = " ".join(text.split())
+    name = type(shown).__name__
+    while match := CLASS_PREFIX.match(text):  # LiteLLM names the classes it went through, once or more
+        text = text[match.end() :]
+    return f"{name}: {text[:LONGEST_MESSAGE]}" if text else name

@@ -1,0 +1,1 @@
+"""The local backend: Hugging Face models in this process, as a LiteLLM provider."""

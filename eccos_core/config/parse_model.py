@@ -1,0 +1,285 @@
+"""One entry of `model_list`: how to reach a model, what it costs and what it can do."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eccos_core.config.environment import Environment
+from eccos_core.config.litellm_prices import PriceMap
+from eccos_core.config.parse_price import KEYS as PRICE_KEYS
+from eccos_core.config.parse_price import Price, read_price
+from eccos_core.config.redacted import Guarded
+from eccos_core.config.schema import Deployment
+from eccos_core.config.section import Problems, Section, resolved
+from eccos_core.config.yaml import kind_of
+from eccos_core.domain import Capability
+from eccos_core.errors import ArtifactError, did_you_mean
+from eccos_core.pocket import pocket_names, pocket_path
+
+LOCAL = "eccos-local/"
+CAPABILITY_KEYS = {
+    Capability.TOOLS: "supports_function_calling",
+    Capability.PARALLEL_TOOLS: "supports_parallel_function_calling",
+    Capability.VISION: "supports_vision",
+    Capability.JSON_SCHEMA: "supports_response_schema",
+}
+OUR_KEYS = (
+    "max_concurrency",
+    "free",
+    "context_window",
+    "assume_like",
+    "assumed_quality",
+    "usd_per_gpu_hour",
+    "tokens_per_hour",
+)
+"""Keys under `model_info` that LiteLLM does not know and eccos does."""
+_ROUTABLE_MODES = ("chat", "completion", "responses")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A value, and whether the file itself says so (else it comes from LiteLLM's price map)."""
+
+    value: Any
+    stated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one entry says. `price` is None when its problems were noted; `facts` may lack what nobody knows."""
+
+    place: str
+    name: str
+    provider: str
+    deployment: Deployment
+    price: Price | None
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    tags: frozenset[str] = frozenset()
+    max_concurrency: int | None = None
+    assume_like: str | None = None
+    assumed_quality: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What reading an entry needs besides the entry."""
+
+    folder: Path
+    environment: Environment
+    prices: PriceMap
+    problems: Problems
+
+
+def read_entry(raw: object, place: str, around: Surroundings) -> Entry | None:
+    """An entry; None when it was left out (a warning says why) or cannot be told apart (problems say why)."""
+    problems = around.problems
+    if not isinstance(raw, dict):
+        problems.add(place, f"is {kind_of(raw)}, must be a mapping with model_name and litellm_params")
+        return None
+    top = Section({str(key): value for key, value in raw.items()}, place, problems)
+    name = _required_text(top, "model_name")
+    if name is not None:
+        top.place = place = f"{place} {name!r}"
+    params = top.section("litellm_params")
+    if params is None:
+        if top.raw("litellm_params") is None:
+            problems.add(top.at("litellm_params"), "is missing; it needs at least a model")
+        return None
+    for section in (top, params):
+        _report_misplaced(section)
+    model = _required_text(params, "model")
+    info = top.section("model_info") or Section({}, top.at("model_info"), problems)
+    if name is None or model is None:
+        return None
+    return _read_named(name, params, Section(info.values, info.place, problems, lenient=True), around)
+
+
+def _required_text(section: Section, key: str) -> str | None:
+    if section.raw(key) is None:
+        section.problems.add(section.at(key), "is missing")
+        return None
+    return section.text(key, None)
+
+
+def _report_misplaced(section: Section) -> None:
+    for key in OUR_KEYS:
+        if key in section.values:
+            section.problems.add(section.at(key), "belongs under model_info of the same entry")
+
+
+def _read_named(name: str, params: Section, info: Section, around: Surroundings) -> Entry | None:
+    place = params.place.removesuffix(".litellm_params")
+    unset = Problems()
+    filled, hidden = around.environment.fill(params.values, params.place, unset)
+    model = filled.get("model")
+    known = _known(model, filled, info, around.prices) if isinstance(model, str) else None
+    why = _why_left_out(name, model, info, known) or _other_use(model, params, info, known, around.prices)
+    if why:
+        around.problems.warn(place, f"left out of the pool: {why}")
+        return None
+    for problem in unset.found:
+        around.problems.add(problem.place, problem.message)
+    if not isinstance(model, str):
+        return None
+    if model.startswith(LOCAL):
+        filled["model"] = model = _local_model(model, params, around)
+    filled_params = Section(filled, params.place, around.problems, lenient=True, hidden=hidden)
+    missing_variables = {problem.place for problem in unset.found}
+    for key in [key for key in filled if filled_params.at(key) in missing_variables]:
+        del filled[key]
+    _warn_of_misspelt(info, around.prices)
+    return Entry(
+        place=place,
+        name=name,
+        provider=_provider(model, filled, known, around.prices, filled_params),
+        deployment=Deployment(
+            litellm_model=model,
+            parameters=Guarded(filled, frozenset(hidden)),
+            model_info=Guarded(info.values),
+            rpm=filled_params.integer("rpm", None),
+            tpm=filled_params.integer("tpm", None),
+            weight=filled_params.number("weight", None, above=True),
+        ),
+        price=read_price(filled_params, info, known, around.prices),
+        facts=_facts(model, info, known or {}),
+        tags=info.names("tags", frozenset()) | _tags(filled_params),
+        max_concurrency=_cap(filled_params, info),
+        assume_like=info.text("assume_like", None),
+        assumed_quality=info.number("assumed_quality", None, high=1.0),
+    )
+
+
+def _tags(params: Section) -> frozenset[str]:
+    """LiteLLM's tags; they are shown wherever a model is, so they must not come from the environment."""
+    if params.hidden("tags"):
+        params.wrong("tags", "written in the file, because tags are shown")
+        return frozenset()
+    return params.names("tags", frozenset())
+
+
+def _known(model: str, params: Mapping[str, Any], info: Section, prices: PriceMap) -> Mapping[str, Any] | None:
+    provider = params.get("custom_llm_provider")
+    provider = provider if isinstance(provider, str) else None
+    if model.startswith(LOCAL):
+        return None
+    for base in (info.values.get("base_model"), params.get("base_model")):
+        if isinstance(base, str):
+            return prices.find(base, model.partition("/")[0]) or prices.find(model, provider)
+    return prices.find(model, provider)
+
+
+def _why_left_out(name: str, model: object, info: Section, known: Mapping[str, Any] | None) -> str | None:
+    if "*" in name or (isinstance(model, str) and "*" in model):
+        return "a wildcard names no model that a request could be routed to"
+    mode = info.text("mode", None) or (known or {}).get("mode")
+    if mode is not None and mode not in _ROUTABLE_MODES:
+        return f"its mode is {mode!r}; only {', '.join(_ROUTABLE_MODES)} models answer questions"
+    return None
+
+
+def _other_use(
+    model: object, params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap
+) -> str | None:
+    """Why a model without any price is no chat model, where its name (dall-e-3, whisper-1) says it everywhere."""
+    priced = {"free", "mode", "usd_per_gpu_hour", *PRICE_KEYS} & {*params.values, *info.values}
+    if known is not None or priced or not isinstance(model, str) or model.startswith(LOCAL):
+        return None
+    modes = prices.modes(model)
+    if not modes or modes & {*_ROUTABLE_MODES, "None"}:
+        return None
+    return f"LiteLLM knows it for {' and '.join(sorted(modes))} only"
+
+
+def _local_model(model: str, params: Section, around: Surroundings) -> str:
+    """`eccos-local/<pocket name or folder>`, with a folder made absolute."""
+    where = model.removeprefix(LOCAL)
+    if where in pocket_names():
+        return model
+    folder = resolved(where, around.folder)
+    if not where or not (folder / "config.json").is_file():
+        meant = did_you_mean(where, pocket_names())
+        listed = ", ".join(pocket_names())
+        rule = f"{LOCAL} and a pocket model ({listed}) or a Hugging Face model folder, with a config.json{meant}"
+        params.wrong("model", rule)
+        return model
+    return LOCAL + str(folder)
+
+
+def _provider(
+    model: str, params: Mapping[str, Any], known: Mapping[str, Any] | None, prices: PriceMap, section: Section
+) -> str:
+    named = params.get("custom_llm_provider")
+    if isinstance(named, str) and (section.hidden("custom_llm_provider") is None or named in prices.providers):
+        return named
+    prefix, slash, _ = model.partition("/")
+    if slash and (prefix == LOCAL[:-1] or section.hidden("model") is None or prefix in prices.providers):
+        return prefix
+    if known is not None and known.get("litellm_provider"):
+        return str(known["litellm_provider"]).partition("-")[0]
+    if not slash and section.hidden("model") is None:
+        rule = f"{model!r} names no provider (as in 'openai/{model}'); LiteLLM may refuse to call it"
+        section.problems.warn(section.at("model"), rule)
+    return ""
+
+
+def _facts(model: str, info: Section, known: Mapping[str, Any]) -> dict[str, Fact]:
+    """Context window, longest answer, capabilities: the file's word, else LiteLLM's, else (of a folder) the model's."""
+    facts: dict[str, Fact] = {}
+    window = info.integer("context_window", None) or info.integer("max_input_tokens", None)
+    longest = info.integer("max_output_tokens", None)
+    either = info.integer("max_tokens", None)  # LiteLLM's older name, for the answer where the window is known
+    if either is not None and window is None and "max_input_tokens" not in known:
+        window = either
+    elif either is not None and longest is None:
+        longest = either
+    derived = known.get("max_input_tokens") or known.get("max_tokens") or _window_of_folder(model)
+    _choose(facts, "context_window", window, derived)
+    _choose(facts, "max_output_tokens", longest, known.get("max_output_tokens"))
+    for capability, key in CAPABILITY_KEYS.items():
+        _choose(facts, capability.value, info.boolean(key, None), known.get(key))
+    _choose(facts, Capability.STREAMING.value, info.boolean("supports_native_streaming", None), True)
+    parallel = facts.get(Capability.PARALLEL_TOOLS.value)
+    if parallel is not None and parallel.value and Capability.TOOLS.value not in facts:
+        facts[Capability.TOOLS.value] = parallel
+    return facts
+
+
+def _choose(facts: dict[str, Fact], name: str, stated: object, derived: object) -> None:
+    if stated is not None:
+        facts[name] = Fact(stated, stated=True)
+    elif isinstance(derived, int):
+        facts[name] = Fact(derived, stated=False)
+
+
+def _window_of_folder(model: str) -> int | None:
+    if not model.startswith(LOCAL):
+        return None
+    where = model.removeprefix(LOCAL)
+    try:
+        folder = pocket_path(where) if where in pocket_names() else Path(where)
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, ArtifactError):
+        return None  # said elsewhere: a folder without config.json is a problem, a damaged one fails when it is loaded
+    window = described.get("max_position_embeddings") if isinstance(described, dict) else None
+    return window if isinstance(window, int) else None
+
+
+def _cap(params: Section, info: Section) -> int | None:
+    ours, theirs = info.integer("max_concurrency", None), params.integer("max_parallel_requests", None)
+    return min((cap for cap in (ours, theirs) if cap is not None), default=None)
+
+
+def _warn_of_misspelt(info: Section, prices: PriceMap) -> None:
+    """LiteLLM keeps `model_info` free-form, so a misspelt key is no error; but it is worth knowing."""
+    known = {*OUR_KEYS, *CAPABILITY_KEYS.values(), *PRICE_KEYS, "max_input_tokens", "max_output_tokens", "base_model"}
+    for key in info.values:
+        if key in known or key in prices.fields:
+            continue
+        meant = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.85)
+        if meant:
+            info.problems.warn(info.at(key), f"is not used; did you mean {meant[0]!r}?")

@@ -1,0 +1,130 @@
+"""The price of one entry: stated in the file, else LiteLLM's; never guessed, never silently nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eccos_core.config.litellm_prices import PriceMap
+from eccos_core.config.section import Section
+
+INPUT = "input_cost_per_token"
+OUTPUT = "output_cost_per_token"
+CACHED = "cache_read_input_token_cost"
+REASONING = "output_cost_per_reasoning_token"
+KEYS = (INPUT, OUTPUT, CACHED, REASONING)
+_DEAREST = 0.01
+"""USD per token that no model costs; above it somebody probably meant USD per million tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD per token. `stated`: in the file itself, not taken from LiteLLM's map."""
+
+    input: float
+    output: float
+    cached_input: float | None = None
+    reasoning: float | None = None
+    stated: bool = True
+    usd_per_gpu_hour: float | None = None
+    tokens_per_hour: float | None = None
+
+
+def read_price(params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap) -> Price | None:
+    """The price of an entry, or None after noting what is missing or wrong.
+
+    `known` is the entry of LiteLLM's price map, if there is one.
+    """
+    noted = len(info.problems.found)
+    stated = {key: _stated(key, params, info) for key in KEYS}
+    free = info.boolean("free", False)
+    gpu_hour = info.number("usd_per_gpu_hour", None)
+    tokens_per_hour = info.number("tokens_per_hour", None, above=True)
+    if len(info.problems.found) > noted:
+        return None
+    ways = {
+        "free: true": free,
+        "usd_per_gpu_hour": gpu_hour is not None,
+        f"{INPUT} and {OUTPUT}": stated[INPUT] is not None or stated[OUTPUT] is not None,
+    }
+    given = [way for way, used in ways.items() if used]
+    if free and not stated[INPUT] and not stated[OUTPUT] and gpu_hour is None:
+        return Price(0.0, 0.0, usd_per_gpu_hour=None, tokens_per_hour=tokens_per_hour)
+    if len(given) > 1:
+        info.problems.add(_entry(info), f"has more than one price ({' and '.join(given)}); keep one")
+        return None
+    if gpu_hour is not None:
+        return _price_of_gpu(info, gpu_hour, tokens_per_hour)
+    if given:
+        return _price_stated(params, info, stated)
+    return _price_of_map(params, info, known, prices)
+
+
+def _entry(info: Section) -> str:
+    return info.place.removesuffix(".model_info")
+
+
+def _stated(key: str, params: Section, info: Section) -> float | None:
+    """A price from model_info or litellm_params; two that differ are noted."""
+    in_info, in_params = info.number(key, None), params.number(key, None)
+    if in_info is not None and in_params is not None and in_info != in_params:
+        rule = f"{key} is {in_info:g} under model_info and {in_params:g} under litellm_params; keep one"
+        info.problems.add(_entry(info), rule)
+    value = in_info if in_info is not None else in_params
+    if value is not None and value > _DEAREST:
+        place = info.at(key) if in_info is not None else params.at(key)
+        rule = f"{value:g} USD per token is {value * 1e6:,.0f} USD per million tokens; was {value / 1e6:g} meant?"
+        info.problems.warn(place, rule)
+    return value
+
+
+def _price_of_gpu(info: Section, gpu_hour: float, tokens_per_hour: float | None) -> Price | None:
+    if tokens_per_hour is None:
+        rule = "needs tokens_per_hour beside it (measured tokens, input and output together) to become a price"
+        info.problems.add(info.at("usd_per_gpu_hour"), rule)
+        return None
+    per_token = gpu_hour / tokens_per_hour
+    return Price(per_token, per_token, usd_per_gpu_hour=gpu_hour, tokens_per_hour=tokens_per_hour)
+
+
+def _price_stated(params: Section, info: Section, stated: Mapping[str, float | None]) -> Price | None:
+    for missing, present in ((INPUT, OUTPUT), (OUTPUT, INPUT)):
+        if stated[missing] is None:
+            where = info if info.has(present) else params
+            rule = f"{missing} is missing beside it; give both prices in USD per token (0 if that side costs nothing)"
+            info.problems.add(where.at(present), rule)
+            return None
+    return Price(stated[INPUT] or 0.0, stated[OUTPUT] or 0.0, stated[CACHED], stated[REASONING])
+
+
+def _price_of_map(params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap) -> Price | None:
+    per_input, per_output = (_usd(known, key) for key in (INPUT, OUTPUT))
+    if per_input is None or per_output is None:
+        info.problems.add(_entry(info), _how_to_price(params, known, prices))
+        return None
+    if per_input == per_output == 0:
+        rule = "LiteLLM's price map says it costs nothing; state its price, or model_info.free: true if that is so"
+        info.problems.warn(_entry(info), rule)
+    return Price(per_input, per_output, _usd(known, CACHED), _usd(known, REASONING), stated=False)
+
+
+def _usd(known: Mapping[str, Any] | None, key: str) -> float | None:
+    value = (known or {}).get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _how_to_price(params: Section, known: Mapping[str, Any] | None, prices: PriceMap) -> str:
+    both = f"{INPUT} and {OUTPUT} (USD per token) under model_info"
+    free = "model_info.free: true if it costs nothing"
+    if params.hidden("model"):
+        return f"no price is known for the model, which {params.hidden('model')}: add {both}, or {free}"
+    model = str(params.raw("model"))
+    if model.startswith("eccos-local/"):
+        return f"no price is given for {model!r}: add {free}, usd_per_gpu_hour with tokens_per_hour, or {both}"
+    if known is not None:
+        return f"LiteLLM's price map has no price per token for {model!r}: add {both}, or {free}"
+    nearest = prices.nearest(model)
+    meant = f" (did you mean {nearest!r}?)" if nearest else ""
+    base = "model_info.base_model if the price map knows it by another name"
+    return f"no price is known for {model!r}{meant}: add {both}, {base}, or {free}"

@@ -1,0 +1,233 @@
+"""`DecisionLog`: SQLite in WAL mode, written in groups by a thread of its own, so that no answer waits for it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from eccos_core.decision_log.entries import Answered, Decided, LoggedDecision
+from eccos_core.decision_log.write_queue import Handover
+from eccos_core.errors import Attempt, UnknownDecisionError
+from eccos_core.io.tokens import text_key
+
+GROUP_S = 0.2  # at most what was written in this time is missing after a kill
+GROUP_ROWS = 500
+MOST_WAITING = 100_000  # entries that may wait for a disk that does not answer; later ones are counted and dropped
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS decisions (
+  id TEXT PRIMARY KEY, at REAL NOT NULL, request_id TEXT NOT NULL, session_id TEXT, tenant TEXT,
+  decided_model TEXT NOT NULL, quality REAL NOT NULL, cost_usd REAL NOT NULL, usd_per_quality REAL NOT NULL,
+  floor_met INTEGER NOT NULL, reason TEXT NOT NULL, forecast TEXT NOT NULL, text TEXT, text_key TEXT NOT NULL,
+  vector BLOB NOT NULL, model TEXT, input_tokens INTEGER, output_tokens INTEGER, paid_usd REAL, latency_s REAL,
+  time_to_first_token_s REAL, attempts TEXT NOT NULL DEFAULT '[]', label REAL, labelled_at REAL
+) STRICT;
+CREATE INDEX IF NOT EXISTS decisions_at ON decisions (at);
+"""
+_INSERT = """
+INSERT OR IGNORE INTO decisions (id, at, request_id, session_id, tenant, decided_model, quality, cost_usd,
+  usd_per_quality, floor_met, reason, forecast, text, text_key, vector, input_tokens)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_ANSWER = """
+UPDATE decisions SET model = ?, input_tokens = coalesce(?, input_tokens), output_tokens = ?, paid_usd = ?,
+  latency_s = ?, time_to_first_token_s = ?, attempts = ? WHERE id = ?
+"""
+_LABEL = "UPDATE decisions SET label = ?, labelled_at = ? WHERE id = ?"
+
+_Entry: TypeAlias = Decided | Answered | tuple[str, float, float]  # the last: id, label, when
+_log = logging.getLogger("eccos.decision_log")
+
+
+class DecisionLog:
+    """Keeps decisions, answers and labels in a SQLite file.
+
+    Entries are handed to a writer thread and committed in groups. A disk that is full or broken is reported once by
+    the logger `eccos.decision_log` and in `problem`; answers go on. `keep_text` keeps what was embedded, too.
+    """
+
+    def __init__(self, path: str | Path, *, keep_text: bool = False) -> None:
+        self.path = Path(path)
+        self.keep_text = keep_text
+        self.problem: str | None = None
+        self.dropped = 0
+        self._handover: Handover[_Entry] = Handover(GROUP_S, GROUP_ROWS, MOST_WAITING)
+        self._writer = threading.Thread(target=self._write_all, name="eccos-decision-log", daemon=True)
+        self._writer.start()
+        atexit.register(self.close)  # the writer is a daemon, so that it never keeps a process alive; nor loses its end
+
+    # ---------------------------------------------------------------- write
+
+    def decided(self, entry: Decided) -> None:
+        """Keeps a decision. Returns at once."""
+        self._hand_over(entry)
+
+    def answered(self, entry: Answered) -> None:
+        """Keeps what came of a decision. Returns at once."""
+        self._hand_over(entry)
+
+    def label(self, decision_id: str, quality: float) -> LoggedDecision:
+        """Attaches a label, the first or a new one; gives the decision. Raises `UnknownDecisionError`."""
+        self.flush()
+        found = self.get(decision_id)
+        if found is None:
+            raise UnknownDecisionError(decision_id)
+        self._hand_over((decision_id, quality, time.time()))
+        self.flush()
+        return found
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Waits until all that was handed over so far is on disk (or given up); False when that took too long."""
+        return self._handover.wait_until_written(timeout_s)
+
+    def close(self) -> None:
+        """Writes what is left and ends the writer. A process that ends does so by itself."""
+        atexit.unregister(self.close)
+        self._handover.close()
+        self._writer.join()
+
+    def _hand_over(self, entry: _Entry) -> None:
+        if not self._handover.put(entry):
+            self.dropped += 1
+            self._report("decisions are being dropped: the disk does not keep up, or the log was closed")
+
+    # ---------------------------------------------------------------- read
+
+    def get(self, decision_id: str) -> LoggedDecision | None:
+        """The decision of that id, or None."""
+        return next(self._select("WHERE id = ?", (decision_id,)), None)
+
+    def entries(
+        self, *, model: str | None = None, labelled: bool | None = None, since: float | None = None, last: int = 100
+    ) -> list[LoggedDecision]:
+        """The newest decisions first, at most `last`, of one model, labelled or not, since a time (s since 1970)."""
+        conditions: list[str] = ["1"]
+        values: list[object] = []
+        if model is not None:
+            conditions.append("coalesce(model, decided_model) = ?")
+            values.append(model)
+        if labelled is not None:
+            conditions.append(f"label IS {'NOT ' if labelled else ''}NULL")
+        if since is not None:
+            conditions.append("at >= ?")
+            values.append(since)
+        where = f"WHERE {' AND '.join(conditions)} ORDER BY at DESC LIMIT ?"
+        return list(self._select(where, (*values, last)))
+
+    def _select(self, where: str, values: tuple[object, ...]) -> Iterator[LoggedDecision]:
+        if not self.path.exists():
+            return
+        with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as connection:
+            connection.row_factory = sqlite3.Row
+            for row in connection.execute(f"SELECT * FROM decisions {where}", values):  # noqa: S608  # `where` is written in this file
+                yield _logged(row)
+
+    # ---------------------------------------------------------------- the writer thread
+
+    def _write_all(self) -> None:
+        connection: sqlite3.Connection | None = None
+        for group in self._handover.groups():
+            try:
+                connection = connection or self._connect()
+                with connection:
+                    odd = [error for entry in group if (error := self._written(connection, entry)) is not None]
+                if odd:
+                    self.dropped += len(odd)
+                    self._report(f"{self.path}: an entry that cannot be kept ({odd[0]}) was left out")
+                else:
+                    self.problem = None
+            except (sqlite3.Error, OSError) as error:
+                self.dropped += len(group)
+                self._report(f"{self.path}: {error}; {self.dropped} entries were lost, answers go on")
+                if connection is not None:
+                    connection.close()
+                    connection = None
+        if connection is not None:
+            connection.close()
+
+    def _written(self, connection: sqlite3.Connection, entry: _Entry) -> Exception | None:
+        """Writes one entry; gives what is wrong with it when it is not the disk (a number too large, half a character),
+        which must not cost the others."""
+        try:
+            self._write(connection, entry)
+        except (ValueError, OverflowError, sqlite3.ProgrammingError, sqlite3.IntegrityError) as error:
+            return error
+        return None
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=10)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(_SCHEMA)
+        return connection
+
+    def _write(self, connection: sqlite3.Connection, entry: _Entry) -> None:
+        match entry:
+            case Decided():
+                connection.execute(_INSERT, _decision_row(entry, keep_text=self.keep_text))
+            case Answered(decision_id=decision_id, completion=None, attempts=attempts):
+                connection.execute(_ANSWER, (None, None, None, None, None, None, _attempts_json(attempts), decision_id))
+            case Answered(decision_id=decision_id, completion=completion, attempts=attempts) if completion is not None:
+                values = (
+                    completion.model,
+                    completion.input_tokens,
+                    completion.output_tokens,
+                    completion.cost_usd,
+                    completion.latency_s,
+                    completion.time_to_first_token_s,
+                )
+                connection.execute(_ANSWER, (*values, _attempts_json(attempts), decision_id))
+            case (str(decision_id), quality, at):
+                connection.execute(_LABEL, (quality, at, decision_id))
+
+    def _report(self, problem: str) -> None:
+        if self.problem is None:
+            _log.error("decision log: %s", problem)
+        self.problem = problem
+
+
+def _decision_row(entry: Decided, *, keep_text: bool) -> tuple[object, ...]:
+    decision = entry.decision
+    return (
+        decision.id,
+        entry.at,
+        decision.request_id,
+        entry.session_id,
+        entry.tenant,
+        decision.model,
+        decision.quality,
+        decision.cost_usd,
+        decision.usd_per_quality,
+        int(decision.floor_met),
+        decision.reason,
+        json.dumps(entry.forecast),
+        entry.text if keep_text else None,
+        text_key(entry.text),
+        np.asarray(entry.vector, dtype=np.float32).tobytes(),
+        entry.input_tokens,
+    )
+
+
+def _attempts_json(attempts: tuple[Attempt, ...]) -> str:
+    return json.dumps([asdict(attempt) for attempt in attempts]) if attempts else "[]"
+
+
+def _logged(row: sqlite3.Row) -> LoggedDecision:
+    values = dict(row)
+    values["floor_met"] = bool(values["floor_met"])
+    values["forecast"] = {model: (each[0], each[1]) for model, each in json.loads(values["forecast"]).items()}
+    values["vector"] = np.frombuffer(values["vector"], dtype=np.float32)
+    values["attempts"] = tuple(Attempt(**each) for each in json.loads(values["attempts"]))
+    return LoggedDecision(**values)

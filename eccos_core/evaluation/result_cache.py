@@ -1,0 +1,106 @@
+"""What a router answered is kept on disk: the same data, settings and code give the same answers, so why fit again?
+
+An answer is found by a digest of everything that it depends on: the encoder's name (which stands for its weights), the
+training questions and their outcomes, the test questions and their lengths, prices, the contender's settings, the
+source of eccos' predictors and evaluation, and the versions of the libraries that compute. Anything else changed means
+another digest, never a stale answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass, is_dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import eccos_core
+from eccos_core.domain import Forecast
+from eccos_core.evaluation.protocol import Answer, Contender, Exam, Lesson
+from eccos_core.evaluation.report import Latency
+from eccos_core.io.files import atomic_writer
+
+MOST_ANSWERS = 200  # kept; the oldest go first
+_ARRAYS = ("quality", "quality_se", "output_tokens", "output_tokens_high", "familiarity")
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch")
+_SOURCES = ("evaluation", "predictors", "domain.py", "outcomes.py", "text.py")
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerMemory:
+    """Answers in one folder, one .npz file each, named by digest."""
+
+    folder: Path
+
+    def recall(self, key: str) -> tuple[Answer, Latency] | None:
+        """What was kept under a key, with the latency measured then; None for a file that is absent or damaged."""
+        path = self.folder / f"{key}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                facts = json.loads(str(kept["facts"]))
+                latency = Latency(**facts["latency"])
+                if "choices" in kept:
+                    return kept["choices"], latency
+                return Forecast(models=tuple(facts["models"]), **{name: kept[name] for name in _ARRAYS}), latency
+        except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
+            return None
+
+    def keep(self, key: str, answer: Answer, latency: Latency) -> None:
+        """Keep an answer; the oldest beyond `MOST_ANSWERS` are removed."""
+        facts: dict[str, Any] = {"latency": {"fit_s": latency.fit_s, "batch_ms": latency.batch_ms}}
+        facts["latency"]["single_ms"] = latency.single_ms
+        if isinstance(answer, Forecast):
+            facts["models"] = list(answer.models)
+            arrays = {name: getattr(answer, name) for name in _ARRAYS}
+        else:
+            arrays = {"choices": answer}
+        content = io.BytesIO()
+        np.savez_compressed(content, facts=np.array(json.dumps(facts)), **arrays)
+        with atomic_writer(self.folder / f"{key}.npz") as stream:
+            stream.write(content.getvalue())
+        by_age = sorted(self.folder.glob("*.npz"), key=lambda path: path.stat().st_mtime)
+        for path in by_age[:-MOST_ANSWERS]:
+            path.unlink(missing_ok=True)
+
+
+def key_of(contender: Contender, lesson: Lesson, exam: Exam) -> str | None:
+    """The digest of everything that an answer depends on; None for a contender whose source is not ours to watch."""
+    settings: object = contender  # a dataclass says its settings; anything else would say its address
+    if not is_dataclass(settings) or not type(contender).__module__.startswith("eccos_core.evaluation"):
+        return None
+    total = hashlib.sha256(f"{settings!r}\0{_code_digest()}\0{lesson.table.models}".encode())
+    table, tariff = lesson.table, exam.tariff
+    arrays: tuple[np.ndarray[Any, Any], ...] = (
+        *(table.quality, table.input_tokens, table.output_tokens, lesson.cost_usd),
+        *(exam.input_tokens, exam.eligible),
+        *(tariff.usd_per_input_token, tariff.usd_per_output_token, tariff.output_known),
+    )
+    for values in arrays:
+        total.update(f"{values.dtype}{values.shape}".encode())
+        total.update(np.ascontiguousarray(values).data)
+    labels = [[name, table.labels[name]] for name in sorted(table.labels)]
+    total.update(json.dumps([lesson.encoder, table.queries, labels, exam.queries]).encode())
+    return total.hexdigest()
+
+
+@cache
+def _code_digest() -> str:
+    """Of our own source that answers come from, and of the libraries' versions."""
+    root = Path(eccos_core.__file__).parent
+    total = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _LIBRARIES).encode())
+    for path in _files(root):
+        total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+def _files(root: Path) -> Iterable[Path]:
+    for source in _SOURCES:
+        place = root / source
+        yield from sorted(place.rglob("*.py")) if place.is_dir() else [place]

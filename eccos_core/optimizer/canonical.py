@@ -1,0 +1,179 @@
+"""From a checked problem to the arrays that the methods work on, and back to an assignment in its own order."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from eccos_core.domain import (
+    Assignment,
+    BoolArray,
+    Budget,
+    FloatArray,
+    GroupShare,
+    IntArray,
+    Priced,
+    Prices,
+    QualityFloor,
+    RoutingProblem,
+    Status,
+)
+from eccos_core.optimizer.linear_program import (
+    DualPrices,
+    Program,
+    canonical_order,
+    count_limits,
+    equal_neighbours,
+    rounded,
+)
+from eccos_core.optimizer.validation import BUDGET_TOLERANCE, FLOOR_TOLERANCE, GAP_TOLERANCE, totals
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A problem in canonical order: models by name, requests by content; costs in units of `usd_unit`.
+
+    quality, cost (M, R); allowed (M, R) or None when all are; request_order (R,), model_order (M,): where they stood.
+    """
+
+    problem: RoutingProblem
+    quality: FloatArray
+    cost: FloatArray
+    allowed: BoolArray | None
+    count_rows: FloatArray
+    count_limits: FloatArray
+    request_order: IntArray
+    model_order: IntArray
+    usd_unit: float
+    kinds: IntArray | None
+
+    @property
+    def requests(self) -> int:
+        """R, the number of requests."""
+        return len(self.request_order)
+
+    def program(self) -> Program:
+        """The linear program of the problem's policy."""
+        match self.problem.policy:
+            case QualityFloor(alpha=alpha):
+                return self._program(self.cost, -self.quality, -self.requests * (alpha - FLOOR_TOLERANCE / 2))
+            case Budget(usd=usd):
+                return self._program(-self.quality, self.cost, usd / self.usd_unit * (1 + BUDGET_TOLERANCE / 2))
+            case Priced() as priced:
+                weight = priced.usd_per_quality / self.usd_unit
+                return self._program(self.cost - weight * self.quality, None, 0.0)
+
+    def _program(self, objective: FloatArray, side: FloatArray | None, limit: float) -> Program:
+        return Program(objective, side, limit, self.allowed, self.count_rows, self.count_limits, self.kinds)
+
+    def best_quality(self) -> Program:
+        """Most quality under counts and eligibility alone."""
+        return self._program(-self.quality, None, 0.0)
+
+    def least_cost(self) -> Program:
+        """Least cost under counts and eligibility alone."""
+        return self._program(self.cost, None, 0.0)
+
+    def in_problem_order(self, choice: IntArray) -> IntArray:
+        """(R,) of canonical models in canonical order -> (R,) of the problem's models in the problem's order."""
+        original = np.empty_like(choice)
+        original[self.request_order] = self.model_order[choice]
+        return original
+
+    def assignment(self, choice: IntArray, prices: DualPrices, bound: float, sharper: float = -math.inf) -> Assignment:
+        """The answer with its certificate, from a choice (R,) in canonical order and a bound on the objective.
+
+        bound: what the prices prove; sharper: what else proves, of the objective of this policy alone.
+        """
+        model_index = self.in_problem_order(choice)
+        cost, quality = totals(self.problem, model_index)
+        count_price = np.zeros(len(self.model_order))
+        count_price[self.model_order] = prices.counts @ self.count_rows
+        unit, requests = self.usd_unit, self.requests
+        cheapest = float(
+            (self.cost if self.allowed is None else np.where(self.allowed, self.cost, np.inf)).min(axis=0).sum() * unit
+        )
+        upper: float | None = None
+        match self.problem.policy:
+            case QualityFloor():
+                usd_per_quality = prices.side * unit
+                lower = max(bound, sharper) * unit
+                slots = count_price * unit
+            case Budget():
+                usd_per_quality = self._price_of_budget(choice, prices)
+                lower = (
+                    ((bound + prices.side * self.program().side_limit + requests * quality) / prices.side * unit)
+                    if prices.side > 0
+                    else 0.0
+                )
+                slots = count_price * usd_per_quality
+                upper = min(max(-max(bound, sharper) / requests, quality), 1.0)
+            case Priced() as priced:
+                usd_per_quality = priced.usd_per_quality
+                lower = bound * unit + usd_per_quality * requests * quality
+                slots = count_price * unit
+        lower = min(max(lower, cheapest), cost)
+        if upper is None:
+            gap = (cost - lower) / cost if cost > 0 else 0.0
+        else:
+            gap = (upper - quality) / upper if upper > 0 else 0.0
+        return Assignment(
+            model_index=model_index,
+            prices=Prices(quality=usd_per_quality, slots=slots),
+            cost_usd=cost,
+            quality=quality,
+            lower_bound_usd=lower,
+            gap=gap,
+            status=Status.OPTIMAL if gap <= GAP_TOLERANCE else Status.WITHIN_GAP,
+            upper_bound_quality=upper,
+        )
+
+    def _price_of_budget(self, choice: IntArray, prices: DualPrices) -> float:
+        """USD that buy one more unit of quality: the inverse of the budget's price.
+
+        Where the budget does not bind, the least price of quality at which every request would choose as it did.
+        """
+        if prices.side > 0:
+            return self.usd_unit / prices.side
+        columns = np.arange(self.requests)
+        worth = self.quality - (prices.counts @ self.count_rows)[:, None]
+        dearer = self.cost[choice, columns] - self.cost
+        better = worth[choice, columns] - worth
+        usable = (dearer > 0) & (better > 0)
+        if self.allowed is not None:
+            usable &= self.allowed
+        return float((dearer[usable] / better[usable]).max(initial=0.0)) * self.usd_unit
+
+
+def prepare(problem: RoutingProblem, allowed: BoolArray) -> Prepared:
+    """Canonical order, costs scaled to at most 1, limits as rows. `allowed` (R, M) from `allowed_models`."""
+    model_order = np.asarray(sorted(range(len(problem.models)), key=lambda j: problem.models[j]), dtype=np.int64)
+    cost = np.asarray(problem.cost_usd, dtype=np.float64)
+    usd_unit = float(cost.max())
+    usd_unit = usd_unit if usd_unit > 0 else 1.0
+    scaled = rounded(cost[:, model_order] / usd_unit)
+    quality = np.asarray(problem.quality, dtype=np.float64)[:, model_order]
+    allowed = allowed[:, model_order]
+    everything = bool(allowed.all())
+    order = canonical_order(quality, scaled, *([] if everything else [allowed.astype(np.float64)]))
+    groups = [
+        GroupShare(group.name, np.asarray(group.members)[model_order], group.at_least, group.at_most)
+        for group in problem.groups
+    ]
+    by_model = [np.ascontiguousarray(array[order].T) for array in (quality, scaled)]
+    eligible = None if everything else np.ascontiguousarray(allowed[order].T)
+    rows, limits = count_limits(len(order), np.asarray(problem.capacity)[model_order], groups)
+    return Prepared(
+        problem=problem,
+        quality=by_model[0],
+        cost=by_model[1],
+        allowed=eligible,
+        count_rows=rows,
+        count_limits=limits,
+        request_order=order,
+        model_order=model_order,
+        usd_unit=usd_unit,
+        kinds=equal_neighbours(*by_model, *([] if eligible is None else [eligible])),
+    )

@@ -1,0 +1,1 @@
+"""The ensemble: stacks the learners, calibrates them, and gives the forecast with its error."""

@@ -1,0 +1,1 @@
+"""Features: the vector of a question, scaled and projected, and how familiar it is."""

@@ -1,0 +1,51 @@
+"""What a fitted predictor sees of a question, and the base learners that make something of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eccos_core.domain import Float32Array, FloatArray
+from eccos_core.predictors.features.familiarity import Familiarity
+from eccos_core.predictors.features.projection import Look, Neighbourhood, Space
+from eccos_core.predictors.learners.knn import support
+from eccos_core.predictors.learners.training_set import Fitted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """points (N, F): the history's questions in `space`. learners: (name, what it learnt).
+
+    typical: squared distance of near questions, the unit in which neighbours count as support.
+    """
+
+    space: Space
+    points: Float32Array
+    squared_lengths: Float32Array
+    learners: tuple[tuple[str, Fitted], ...]
+    familiarity: Familiarity
+    typical: float
+
+    def look(self, vectors: Float32Array, input_tokens: FloatArray) -> Look:
+        """New questions, vectors (R, D), as the learners see them."""
+        whole = self.space.whole(vectors, input_tokens)
+        return Look(whole, self.space.points(whole), self.points, self.squared_lengths)
+
+    def opinions(self, look: Look) -> Float32Array:
+        """(R, L, C) of all learners."""
+        return np.concatenate([learner.predict(look) for _, learner in self.learners], axis=1)
+
+    def familiar(self, look: Look) -> FloatArray:
+        """(R,) how like the history each question is, in [0, 1]."""
+        return self.familiarity.of(look.neighbourhood, left_out(look.whole, look.points))
+
+    def support(self, near: Neighbourhood) -> FloatArray:
+        """(R,) how many neighbours stand behind a forecast."""
+        return support(near, self.typical)
+
+
+def left_out(whole: Float32Array, points: Float32Array) -> FloatArray:
+    """(R,) squared length that the axes leave out of whole features (R, D + 1) seen as points (R, F)."""
+    all_of_it = np.einsum("rd,rd->r", whole, whole)
+    return np.asarray(all_of_it - np.einsum("rf,rf->r", points, points), dtype=np.float64)

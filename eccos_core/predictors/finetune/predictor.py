@@ -1,0 +1,227 @@
+"""ECCOS-T (b): the paper's own, a text encoder fine-tuned end to end with a quality head and a bucketed length head.
+
+The encoder (any Hugging Face encoder in a folder) is pooled by the mean over tokens and scaled to length one. Quality
+is the product of the vector and a low-rank embedding of each model; length is a distribution over buckets of log tokens
+(ECCOS, arXiv 2502.20576, section 4.2). What comes out is an `Encoder` and a `Predictor` that reads its vectors.
+
+Meant for a GPU (bf16 there); it trains on a CPU too, slowly. A checkpoint is written after every epoch, and the same
+call goes on from it after an interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, OutcomeTable
+from eccos_core.errors import ArtifactError, InputError, UnknownModelError
+from eccos_core.predictors.ensemble.standard_error import Doubt
+from eccos_core.predictors.targets.prior import HIGH_QUANTILE, TYPICAL_OUTPUT_TOKENS
+
+Progress = Callable[[int, int, float], None]  # steps done, steps in all, loss of the last step
+LEAST_ROWS = 8
+FORMAT, VERSION = "eccos-fine-tuned", 1
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuning:
+    """How the encoder is trained. `device`: auto, cpu, cuda. `patience`: epochs without a better held-out loss."""
+
+    epochs: int = 4
+    batch: int = 32
+    learning_rate: float = 2e-5
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warm_up: float = 0.1
+    max_tokens: int = 256
+    rank: int = 16
+    buckets: int = 12
+    length_weight: float = 0.2
+    held_out: float = 0.1
+    patience: int = 1
+    device: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heads:
+    """What stands on the encoder: log-odds of quality, and scores of K buckets of length per model.
+
+    quality (D, r), models (r, M), quality_bias (M,); length (D, M K), length_bias (M K,); tokens (M, K): mean tokens
+    of each model in each bucket.
+    """
+
+    quality: Float32Array
+    models: Float32Array
+    quality_bias: Float32Array
+    length: Float32Array
+    length_bias: Float32Array
+    tokens: Float32Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FineTunedPredictor:
+    """A fitted predictor (implements `Predictor`) on the vectors of the encoder that was trained with it."""
+
+    models: tuple[str, ...]
+    heads: Heads
+    doubt: Doubt
+
+    def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
+        """vectors (R, D) of the fine-tuned encoder, input_tokens (R,) -> Forecast. Familiarity is not judged: 1."""
+        heads = self.heads
+        if vectors.ndim != 2 or vectors.shape[1] != len(heads.quality):
+            raise InputError(
+                f"vectors have shape {vectors.shape}, this predictor reads (R, {len(heads.quality)}) from the encoder "
+                "that was fine-tuned with it"
+            )
+        if np.shape(input_tokens) != (len(vectors),):
+            raise InputError(f"input_tokens have shape {np.shape(input_tokens)}, must be ({len(vectors)},)")
+        logits = vectors @ heads.quality @ heads.models + heads.quality_bias
+        chances = _softmax((vectors @ heads.length + heads.length_bias).reshape(len(vectors), *heads.tokens.shape))
+        mean = np.einsum("rmk,mk->rm", chances, heads.tokens)
+        at = (np.cumsum(chances, axis=2) < HIGH_QUANTILE).sum(axis=2).clip(max=heads.tokens.shape[1] - 1)
+        high = heads.tokens[np.arange(len(self.models)), at]
+        familiarity = np.ones(len(vectors))
+        return Forecast(
+            models=self.models,
+            quality=(1 / (1 + np.exp(-logits.astype(np.float64)))),
+            quality_se=self.doubt.standard_error(np.full(len(vectors), np.inf), familiarity),
+            output_tokens=mean.astype(np.float64),
+            output_tokens_high=np.maximum(high, mean).astype(np.float64),
+            familiarity=familiarity,
+        )
+
+    def for_pool(self, models: Sequence[str]) -> FineTunedPredictor:
+        """The same predictor with its columns in this order; models may be left out. Raises `UnknownModelError`."""
+        for name in models:
+            if name not in self.models:
+                raise UnknownModelError(name, self.models)
+        heads, doubt, at = self.heads, self.doubt, [self.models.index(name) for name in models]
+        (count, buckets), width = heads.tokens.shape, len(heads.quality)
+        chosen = Heads(
+            quality=heads.quality,
+            models=heads.models[:, at],
+            quality_bias=heads.quality_bias[at],
+            length=heads.length.reshape(width, count, buckets)[:, at].reshape(width, -1),
+            length_bias=heads.length_bias.reshape(count, buckets)[at].ravel(),
+            tokens=heads.tokens[at],
+        )
+        return FineTunedPredictor(tuple(models), chosen, Doubt(doubt.noise[at], doubt.spread[at], doubt.counts[at]))
+
+
+def _softmax(scores: Float32Array) -> Float32Array:
+    raised = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+class FineTunedEncoder:
+    """The encoder that fine-tuning leaves in a folder (implements `Encoder`). Reads the first `max_tokens` tokens.
+
+    Raises `ArtifactError` when the folder holds none.
+    """
+
+    def __init__(self, folder: str | Path, *, device: str = "auto") -> None:
+        from eccos_core.predictors.finetune.training import load_encoder
+
+        self._text = load_encoder(Path(folder), device)
+
+    @property
+    def name(self) -> str:
+        """`finetuned:` and a fingerprint of the weights."""
+        return self._text.name
+
+    @property
+    def dimensions(self) -> int:
+        """D."""
+        return self._text.dimensions
+
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        """(len(texts), D) float32, unit length."""
+        return self._text.encode(texts)
+
+
+def fine_tune(
+    table: OutcomeTable,
+    encoder: str | Path,
+    folder: str | Path,
+    settings: FineTuning | None = None,
+    *,
+    progress: Progress | None = None,
+) -> tuple[FineTunedEncoder, FineTunedPredictor]:
+    """Trains encoder and heads on a table of outcomes and leaves both in `folder`.
+
+    `encoder`: a folder with a Hugging Face encoder and its tokenizer. An interrupted run with the same table and
+    settings goes on after its last whole epoch. Raises `InputError` for fewer than 8 questions, or a model without any
+    outcome, and `ArtifactError` for a folder that holds something else.
+    """
+    from eccos_core.predictors.finetune.training import train
+
+    if len(table) < LEAST_ROWS:
+        raise InputError(f"fine-tuning needs at least {LEAST_ROWS} questions, the table has {len(table)}")
+    unseen = [name for name, seen in zip(table.models, _seen(table), strict=True) if not seen]
+    if unseen:
+        raise InputError(f"no outcome of {', '.join(unseen)}: a fine-tuned predictor cannot assume a model's quality")
+    train(table, Path(encoder), Path(folder), settings or FineTuning(), progress or (lambda done, total, loss: None))
+    return load_fine_tuned(folder, device=(settings or FineTuning()).device)
+
+
+def _seen(table: OutcomeTable) -> BoolArray:
+    return np.asarray((~np.isnan(table.quality)).any(axis=0), dtype=np.bool_)
+
+
+def load_fine_tuned(folder: str | Path, *, device: str = "auto") -> tuple[FineTunedEncoder, FineTunedPredictor]:
+    """What `fine_tune` left in a folder. Raises `ArtifactError` when it is missing, unfinished or damaged."""
+    import json
+
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):
+            raise ArtifactError(
+                f"{folder}: no fine-tuned predictor of this version of eccos (format {manifest.get('format')!r}, "
+                f"version {manifest.get('version')}); run `eccos fit` with {{kind: trained, method: fine_tuned}}"
+            )
+        arrays = load_file(str(folder / "heads.safetensors"))
+        heads = Heads(**{name: arrays[name] for name in Heads.__dataclass_fields__})
+        doubt = Doubt(*(arrays[name].astype(np.float64) for name in ("noise", "spread", "counts")))
+        models = tuple(manifest["models"])
+        weights = str(manifest["weights"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ArtifactError(f"{folder}: no fine-tuned predictor here, or not a whole one ({error})") from error
+    encoder = FineTunedEncoder(folder / "encoder", device=device)
+    if weights not in encoder.name:
+        raise ArtifactError(
+            f"{folder}: encoder and heads are of different epochs: a run was killed between them; `eccos fit` goes on"
+        )
+    return encoder, FineTunedPredictor(models, heads, doubt)
+
+
+def bucket_edges(output_tokens: FloatArray, buckets: int) -> FloatArray:
+    """(K - 1,) log tokens that split all known counts into K buckets of about equal size; fewer where they coincide."""
+    known = np.log1p(output_tokens[~np.isnan(output_tokens)])
+    if not len(known):
+        return np.empty(0)
+    return np.unique(np.quantile(known, np.arange(1, buckets) / buckets))
+
+
+def bucket_tokens(output_tokens: FloatArray, edges: FloatArray) -> Float32Array:
+    """(M, K) mean tokens of each model in each bucket; the pool's mean of the bucket where it has none."""
+    known = ~np.isnan(output_tokens)
+    if not known.any():
+        return np.full((output_tokens.shape[1], 1), TYPICAL_OUTPUT_TOKENS, dtype=np.float32)
+    bucket = np.searchsorted(edges, np.log1p(np.where(known, output_tokens, 0.0)))
+    result = np.empty((output_tokens.shape[1], len(edges) + 1), dtype=np.float32)
+    for k in range(len(edges) + 1):
+        inside = known & (bucket == k)
+        pooled = output_tokens[inside].mean() if inside.any() else float(np.expm1(edges[min(k, len(edges) - 1)]))
+        for model in range(output_tokens.shape[1]):
+            own = output_tokens[inside[:, model], model]
+            result[model, k] = own.mean() if len(own) else pooled
+    return result

@@ -1,0 +1,102 @@
+"""Groups of similar questions, and what the models make of each group (as Avengers-Pro, arXiv 2508.12631, does)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eccos_core.domain import Float32Array, IntArray
+from eccos_core.predictors.features.projection import Look, squared_distances
+from eccos_core.predictors.learners.training_set import Arrays, Study
+
+COUNTS = (12, 48)
+ROWS_PER_CLUSTER = 12  # a history of fewer rows than this per cluster gets fewer clusters
+OWN_WEIGHT = 8.0  # outcomes that the overall mean is worth in a cluster
+ROUNDS = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """k-means at several numbers of clusters: one opinion for each of `counts`."""
+
+    counts: Sequence[int] = COUNTS
+    name: str = "clusters"
+
+    def learn(self, study: Study) -> tuple[FittedClusters, Float32Array]:
+        """Groups all questions (no outcome is looked at), then averages; held out by averaging over other folds."""
+        values = study.targets.values.astype(np.float32)
+        centres, means, held_out = [], [], []
+        for count in self.counts:
+            found = _k_means(study.points, max(1, min(count, len(study) // ROWS_PER_CLUSTER)), study.seed)
+            member = squared_distances(study.points, found).argmin(axis=1)
+            opinions = np.empty_like(values)
+            for k in range(study.folds):
+                own = study.fold == k
+                opinions[own] = _means(member[~own], values[~own], len(found))[member[own]]
+            centres.append(found)
+            means.append(_means(member, values, len(found)))
+            held_out.append(opinions)
+        return FittedClusters(tuple(centres), tuple(means)), np.stack(held_out, axis=1)
+
+
+def _means(member: IntArray, values: Float32Array, clusters: int) -> Float32Array:
+    """(K, C) mean signals of each cluster, drawn towards zero."""
+    sums = np.zeros((clusters, values.shape[1]), dtype=np.float32)
+    np.add.at(sums, member, values)
+    counts = np.bincount(member, minlength=clusters)
+    return np.asarray(sums / (counts + OWN_WEIGHT)[:, None], dtype=np.float32)
+
+
+def _k_means(points: Float32Array, clusters: int, seed: int) -> Float32Array:
+    """(K, F) centres, by k-means++ (Arthur and Vassilvitskii 2007) and Lloyd's rounds."""
+    draw = np.random.default_rng(seed)
+    centres = points[draw.integers(len(points))][None]
+    nearest = squared_distances(points, centres)[:, 0].astype(np.float64)
+    for _ in range(clusters - 1):
+        total = nearest.sum()
+        chance = nearest / total if total > 0 else np.full(len(points), 1 / len(points))
+        fresh = points[draw.choice(len(points), p=chance)][None]
+        centres = np.concatenate([centres, fresh])
+        nearest = np.minimum(nearest, squared_distances(points, fresh)[:, 0])
+    for _ in range(ROUNDS):
+        member = squared_distances(points, centres).argmin(axis=1)
+        counts = np.bincount(member, minlength=clusters)
+        sums = np.zeros_like(centres)
+        np.add.at(sums, member, points)
+        moved = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres).astype(np.float32)
+        if np.allclose(moved, centres, atol=1e-5):
+            break
+        centres = moved
+    return np.asarray(centres, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedClusters:
+    """centres: L arrays (K, F); means: L arrays (K, C)."""
+
+    centres: tuple[Float32Array, ...]
+    means: tuple[Float32Array, ...]
+
+    def predict(self, look: Look) -> Float32Array:
+        """(R, L, C) the mean of the nearest cluster."""
+        opinions = [
+            means[squared_distances(look.points, centres).argmin(axis=1)]
+            for centres, means in zip(self.centres, self.means, strict=True)
+        ]
+        return np.stack(opinions, axis=1)
+
+    def arrays(self) -> Arrays:
+        """Centres and means."""
+        pairs = zip(self.centres, self.means, strict=True)
+        return {f"{what}{at}": a for at, pair in enumerate(pairs) for what, a in zip(("c", "m"), pair, strict=True)}
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> FittedClusters:
+        """What `arrays` described."""
+        count = len(arrays) // 2
+        return cls(
+            tuple(np.asarray(arrays[f"c{at}"], dtype=np.float32) for at in range(count)),
+            tuple(np.asarray(arrays[f"m{at}"], dtype=np.float32) for at in range(count)),
+        )

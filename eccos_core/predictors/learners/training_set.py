@@ -1,0 +1,79 @@
+"""What a base learner gets, and what it must be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from eccos_core.domain import Float32Array, FloatArray, IntArray
+from eccos_core.predictors.features.projection import Look, Neighbourhood
+from eccos_core.predictors.targets.latent import Targets
+
+Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """A history to learn from.
+
+    whole (N, D + 1), points (N, F), surface (columns of whole): see `Space`. targets.values (N, C): the signals to
+    predict, zero on average. fold (N,): a row is predicted by what was learnt from the other folds. others: the
+    nearest other rows of each row. quality (N, M), log_tokens (N, M): as observed, NaN where missing. labels: name ->
+    (N,) group of each row, -1 none.
+    """
+
+    whole: Float32Array
+    points: Float32Array
+    surface: IntArray
+    targets: Targets
+    fold: IntArray
+    others: Neighbourhood
+    quality: FloatArray
+    log_tokens: FloatArray
+    labels: Mapping[str, IntArray]
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def folds(self) -> int:
+        """How many folds there are."""
+        return int(self.fold.max()) + 1
+
+
+class Fitted(Protocol):
+    """A base learner that has learnt. Reads nothing but the question."""
+
+    def predict(self, look: Look) -> Float32Array:
+        """(R, L, C): L opinions on C signals; all zero is the prior."""
+        ...
+
+    def arrays(self) -> Arrays:
+        """What an artifact keeps of it."""
+        ...
+
+
+class Learner(Protocol):
+    """A base learner and its settings."""
+
+    @property
+    def name(self) -> str:
+        """One word."""
+        ...
+
+    def learn(self, study: Study) -> tuple[Fitted, Float32Array]:
+        """(what was learnt from all rows, held-out opinions (N, L, C) on each row, never seen when they were made)."""
+        ...
+
+
+def deal_folds(rows: int, seed: int, folds: int = FOLDS) -> IntArray:
+    """(N,) a fold for each row, of equal sizes, shuffled."""
+    fold = np.arange(rows) % min(folds, rows)
+    np.random.default_rng(seed).shuffle(fold)
+    return fold

@@ -1,0 +1,1 @@
+"""Targets: what the learners predict. Latent quality and length, gaps filled, priors per model."""

@@ -1,0 +1,181 @@
+"""The outcome matrix as a few signals: how hard a question is for everybody, and who is better at what.
+
+quality = mean per model + scores @ axes. The axes are the principal directions of the centred outcomes across models:
+the first is a question's difficulty, the others carry far less signal, and shrinking each by what can be learnt of it
+is the cure for the winner's curse. Beside them stand the output tokens of each model, twice: their logarithm, which is
+what can be predicted best, and their ratio to the model's mean, which is what a bill is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from eccos_core.domain import FloatArray, IntArray, OutcomeTable
+from eccos_core.predictors.targets.imputation import covariance, expected_of_others, fill
+from eccos_core.predictors.targets.prior import (
+    POOL_WEIGHT,
+    TYPICAL_OUTPUT_TOKENS,
+    ModelPrior,
+    role_models,
+    shrunk_means,
+)
+
+MOST_RATIO = 10.0  # of a model's mean tokens: one answer that ran away counts as this long
+MEAN_ROUNDS = 3  # of means from residuals and residuals from means, where outcomes are missing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signals:
+    """mean_quality (M,); axes (M, M), one signal a row; mean_log_tokens, mean_tokens (M,), of output tokens.
+
+    C = 3 M signals: quality, log(1 + tokens), tokens relative to the mean; C = M where nobody counted any tokens.
+    """
+
+    mean_quality: FloatArray
+    axes: FloatArray
+    mean_log_tokens: FloatArray
+    mean_tokens: FloatArray
+    counted: bool
+
+    @property
+    def models(self) -> int:
+        """M."""
+        return len(self.mean_quality)
+
+    @property
+    def count(self) -> int:
+        """C."""
+        return (3 if self.counted else 1) * self.models
+
+    @property
+    def group(self) -> IntArray:
+        """(C,) signals of one kind: difficulty, the other signals of quality, log tokens, relative tokens."""
+        kinds = np.repeat([1, 2, 3] if self.counted else [1], self.models)
+        kinds[0] = 0
+        return kinds - kinds.min() if self.models > 1 else np.unique(kinds, return_inverse=True)[1]
+
+    def quality(self, signals: FloatArray) -> FloatArray:
+        """(R, M) quality that signals (R, C) stand for; not yet calibrated, may leave [0, 1]."""
+        return np.asarray(self.mean_quality + signals[:, : self.models] @ self.axes)
+
+    def log_tokens(self, signals: FloatArray) -> FloatArray:
+        """(R, M) log(1 + output tokens) that signals (R, C) stand for."""
+        if not self.counted:
+            return np.tile(self.mean_log_tokens, (len(signals), 1))
+        return np.asarray(self.mean_log_tokens + signals[:, self.models : 2 * self.models])
+
+    def tokens(self, signals: FloatArray) -> FloatArray:
+        """(R, M) output tokens that signals (R, C) stand for directly; may be small or negative."""
+        if not self.counted:
+            return np.tile(self.mean_tokens, (len(signals), 1))
+        return np.asarray(self.mean_tokens * (1.0 + signals[:, 2 * self.models :]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Expected:
+    """Held-out forecasts (N, M) of the history's own questions."""
+
+    quality: FloatArray
+    log_tokens: FloatArray
+    tokens: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Targets:
+    """What base learners fit: signals and their values (N, C) on the history, missing outcomes filled."""
+
+    signals: Signals
+    values: FloatArray
+
+
+def find_targets(table: OutcomeTable, priors: Mapping[str, ModelPrior], expected: Expected | None = None) -> Targets:
+    """The signals of a table of outcomes.
+
+    `expected`: held-out forecasts from the text, where a first round made them; missing cells are then filled from
+    these and from how far the others were off, instead of from the models' means.
+    """
+    likes = role_models(table, priors)
+    quality, mean_quality = _filled(
+        table.quality, likes, _assumed(table, priors), 0.5, None if expected is None else expected.quality
+    )
+    known = np.where(np.isnan(table.quality), np.nan, quality)
+    _, directions = np.linalg.eigh(covariance(known, likes))
+    axes = directions.T[::-1]
+    axes = np.ascontiguousarray(axes * np.where(axes.sum(axis=1) < 0, -1.0, 1.0)[:, None])
+    logs, usual = np.log1p(table.output_tokens), float(np.log1p(TYPICAL_OUTPUT_TOKENS))
+    mean_tokens = shrunk_means(table.output_tokens, likes, {}, TYPICAL_OUTPUT_TOKENS, pool_weight=0.0)
+    mean_tokens = np.maximum(mean_tokens, 1.0)
+    counted = not np.isnan(logs).all()
+    if not counted:
+        mean_log_tokens = shrunk_means(logs, likes, {}, usual)
+        signals = Signals(mean_quality, axes, mean_log_tokens, mean_tokens, counted=False)
+        return Targets(signals, quality @ axes.T)
+    lengths, mean_log_tokens = _filled(logs, likes, {}, usual, None if expected is None else expected.log_tokens)
+    ratio = np.minimum(table.output_tokens / mean_tokens, MOST_RATIO)
+    ratios, mean_ratio = _filled(
+        ratio, likes, {}, 1.0, None if expected is None else expected.tokens / mean_tokens, pool_weight=0.0
+    )
+    signals = Signals(mean_quality, axes, mean_log_tokens, mean_tokens * mean_ratio, counted=True)
+    return Targets(signals, np.concatenate([quality @ axes.T, lengths, ratios / mean_ratio], axis=1))
+
+
+def values_under(signals: Signals, table: OutcomeTable, usual: OutcomeTable) -> FloatArray:
+    """(N, C) values of known signals on other outcomes of the same models; missing ones filled.
+
+    `usual`: outcomes that say how the models go together, where the table itself is too small to.
+    """
+
+    def gapless(of_table: FloatArray, of_usual: FloatArray) -> FloatArray:
+        return fill(of_table, covariance(of_usual, {})) if np.isnan(of_table).any() else of_table
+
+    def quality(of: OutcomeTable) -> FloatArray:
+        return of.quality - signals.mean_quality
+
+    def logs(of: OutcomeTable) -> FloatArray:
+        return np.asarray(np.log1p(of.output_tokens) - signals.mean_log_tokens)
+
+    def ratio(of: OutcomeTable) -> FloatArray:
+        return np.minimum(of.output_tokens / signals.mean_tokens, MOST_RATIO) - 1.0
+
+    of_quality = gapless(quality(table), quality(usual)) @ signals.axes.T
+    if not signals.counted:
+        return of_quality
+    lengths = [gapless(of(table), of(usual)) for of in (logs, ratio)]
+    return np.concatenate([of_quality, *lengths], axis=1)
+
+
+def _assumed(table: OutcomeTable, priors: Mapping[str, ModelPrior]) -> dict[int, float]:
+    column = {name: index for index, name in enumerate(table.models)}
+    return {column[n]: p.assumed_quality for n, p in priors.items() if p.assumed_quality is not None}
+
+
+def _filled(
+    values: FloatArray,
+    likes: Mapping[int, int],
+    assumed: Mapping[int, float],
+    fallback: float,
+    expected: FloatArray | None,
+    pool_weight: float = POOL_WEIGHT,
+) -> tuple[FloatArray, FloatArray]:
+    """(residuals (N, M) without gaps, means (M,)) of values (N, M).
+
+    A model seen on few questions is judged by how it did beyond what the others' answers to the same questions let
+    expect, so that twenty easy questions do not make it look strong.
+    """
+    means = shrunk_means(values, likes, assumed, fallback, pool_weight)
+    if not np.isnan(values).any():
+        return values - means, means
+    if not np.isnan(values).all():
+        for _ in range(MEAN_ROUNDS):
+            residuals = values - means
+            others = expected_of_others(residuals, covariance(residuals, likes))
+            means = shrunk_means(values - others, likes, assumed, fallback, pool_weight)
+    if expected is None:
+        residuals = values - means
+        return fill(residuals, covariance(residuals, likes)), means
+    surprises = values - expected
+    filled = fill(surprises, covariance(surprises, likes))
+    return np.where(np.isnan(values), expected + filled, values) - means, means

@@ -1,0 +1,323 @@
+"""Deciding: from requests to forecasts, costs and eligibility, and from there to an assignment. Nothing is called."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from eccos_core.domain import (
+    Assignment,
+    BoolArray,
+    ConversationView,
+    Decision,
+    Float32Array,
+    FloatArray,
+    Forecast,
+    GroupShare,
+    IntArray,
+    Model,
+    Policy,
+    Prices,
+    Request,
+    RoutingProblem,
+    Status,
+)
+from eccos_core.errors import InfeasibleError, InputError, Overloaded, RoutingError
+from eccos_core.io.tokens import conversation_text, count_tokens_each
+from eccos_core.protocols import Encoder, Optimizer, Predictor
+from eccos_core.routing.decisions import decisions
+from eccos_core.routing.eligibility import eligible
+from eccos_core.routing.forecast import encoded_beside, forecast
+from eccos_core.routing.pricing import cost_usd, output_limit
+from eccos_core.routing.sessions import Sessions
+from eccos_core.streaming import StreamController
+from eccos_core.telemetry.base import SILENT, Telemetry
+
+MOST_UNIONS = 1024  # sets of models that are looked at to tell how many waves a batch needs
+
+QUICK_S = 0.003  # handing work to a thread and back costs about as much on a busy machine
+SMOOTHING = 0.3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """Requests with everything a decision needs: texts (R,), vectors (R, D), tokens (R,), forecast, costs, mask."""
+
+    requests: Sequence[Request]
+    texts: Sequence[str]
+    vectors: Float32Array
+    input_tokens: FloatArray
+    forecast: Forecast
+    cost_usd: FloatArray
+    eligible: BoolArray
+    started: float
+
+    def row(self, i: int) -> Prepared:
+        """One of the requests alone."""
+        one = slice(i, i + 1)
+        return Prepared(
+            self.requests[one],
+            self.texts[one],
+            self.vectors[one],
+            self.input_tokens[one],
+            self.forecast.rows(one),
+            self.cost_usd[one],
+            self.eligible[one],
+            self.started,
+        )
+
+
+class Decider:
+    """Predict and optimise.
+
+    `steering` decides the requests of a stream, one by one: by tenant, and "" for all others, a controller or a fixed
+    price in USD per unit of quality (lambda). `groups` are shares of a batch that some models get.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        encoder: Encoder,
+        predictor: Predictor,
+        optimizer: Optimizer,
+        *,
+        steering: Mapping[str, StreamController | float] | None = None,
+        groups: Sequence[GroupShare] = (),
+        conversation: ConversationView = "last_user",
+        batch_waves: int | None = None,
+        sessions: Sessions | None = None,
+        telemetry: Telemetry = SILENT,
+    ) -> None:
+        names = tuple(model.name for model in models)
+        if predictor.models != names:
+            raise InputError(
+                f"the predictor knows the models {', '.join(predictor.models)}, the pool has {', '.join(names)}; "
+                "they must be the same, in the same order"
+            )
+        self.models = tuple(models)
+        self.encoder = encoder
+        self.predictor = predictor
+        self.optimizer = optimizer
+        self._steering = {"": 0.0, **(steering or {})}
+        self._caps = np.array([model.max_concurrency or np.inf for model in models])
+        self._groups = tuple(groups)
+        self._conversation: ConversationView = conversation
+        self._batch_waves = batch_waves
+        self._sessions = sessions
+        self._prepare_s = 1.0  # a running mean; slow until seen otherwise
+        self._telemetry = telemetry
+
+    @property
+    def steering(self) -> Mapping[str, StreamController | float]:
+        """What decides the requests of a stream, by tenant; "" for all others."""
+        return self._steering
+
+    @property
+    def sessions(self) -> Sessions | None:
+        """The conversations, and the models that they are on."""
+        return self._sessions
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether preparing one request has lately taken so little that an event loop may do it in between."""
+        return self._prepare_s < QUICK_S
+
+    def prepare(self, requests: Sequence[Request]) -> Prepared:
+        """Everything a decision needs. Raises `NoEligibleModelError` for a request that no model may answer."""
+        started = time.perf_counter()
+        texts = [conversation_text(request.messages, self._conversation) for request in requests]
+        with self._telemetry.step("predict", requests):
+            vectors, (input_tokens, mask) = encoded_beside(self.encoder, texts, partial(self._counted, requests))
+            expected = forecast(self.predictor, vectors, input_tokens)
+        output_tokens = np.minimum(
+            expected.output_tokens, output_limit(self.models, [request.parameters for request in requests])
+        )
+        cached = self._sessions.cached_tokens(requests, self.models, input_tokens) if self._sessions else None
+        cost = cost_usd(self.models, input_tokens, output_tokens, cached)
+        if len(requests) == 1:
+            self._prepare_s += SMOOTHING * (time.perf_counter() - started - self._prepare_s)
+        return Prepared(requests, texts, vectors, input_tokens, expected, cost, mask, started)
+
+    def _counted(self, requests: Sequence[Request]) -> tuple[FloatArray, BoolArray]:
+        """((R,) input tokens, (R, M) who may answer what)."""
+        tokens = count_tokens_each([request.messages for request in requests])
+        return np.asarray(tokens, dtype=np.float64), eligible(requests, self.models, tokens)
+
+    def problem(self, prepared: Prepared, policy: Policy, free_slots: IntArray) -> RoutingProblem:
+        """The numbers that the optimizer sees."""
+        asked = [request.min_quality or 0.0 for request in prepared.requests]
+        return RoutingProblem(
+            quality=prepared.forecast.quality,
+            cost_usd=prepared.cost_usd,
+            eligible=prepared.eligible,
+            capacity=self._batch_capacity(prepared, free_slots),
+            policy=policy,
+            models=self.predictor.models,
+            min_quality=np.array(asked) if any(asked) else None,
+            groups=self._groups,
+        )
+
+    def assign(self, prepared: Prepared, policy: Policy, free_slots: IntArray) -> list[Decision]:
+        """The batch, jointly. Raises `InfeasibleError` when the policy cannot be met and does not say what then."""
+        with self._telemetry.step("optimise", prepared.requests):
+            return _decisions(prepared, self.optimizer.solve(self.problem(prepared, policy, free_slots)))
+
+    def choose(self, prepared: Prepared, free_slots: IntArray) -> Decision:
+        """One request, decided alone among the models with a free slot, in O(M).
+
+        Raises `Overloaded` when none has, `InfeasibleError` when no model reaches the request's `min_quality`.
+        """
+        quality, cost = prepared.forecast.quality[0], prepared.cost_usd[0]
+        open_now = _good(prepared)[0] & (free_slots > 0)
+        if not open_now.any():
+            raise _nobody_open(prepared)
+        steering = self._steering_of(prepared.requests[0])
+        with self._telemetry.step("optimise", prepared.requests):
+            if isinstance(steering, float):
+                model = int(np.argmin(np.where(open_now, cost - steering * quality, np.inf)))
+                return self._decision(prepared, model, steering)
+            choice = steering.decide(quality, cost, open_now, self._occupancy(free_slots))
+        return self._decision(prepared, choice.model, choice.usd_per_quality, floor_met=choice.floor_met)
+
+    def choose_together(self, prepared: Prepared, free_slots: IntArray) -> list[Decision | RoutingError]:
+        """What arrived together, decided together: slots go to whom they serve most. An error in its request's place.
+
+        Requests under one controller are solved jointly; others one after the other, in the order of their arrival.
+        """
+        rows = [prepared.row(i) for i in range(len(prepared.requests))]
+        steering = {id(self._steering_of(request)): self._steering_of(request) for request in prepared.requests}
+        only = next(iter(steering.values()))
+        if len(steering) > 1 or isinstance(only, float) or not _good(prepared).any(axis=1).all():
+            return self._choose_in_order(rows, free_slots)
+        with self._telemetry.step("optimise", prepared.requests):
+            choices = only.decide_jointly(
+                prepared.forecast.quality,
+                prepared.cost_usd,
+                _good(prepared),
+                free_slots,
+                self.optimizer,
+                self.predictor.models,
+            )
+        return [
+            choice
+            if isinstance(choice, RoutingError)
+            else self._decision(row, choice.model, choice.usd_per_quality, floor_met=choice.floor_met)
+            for row, choice in zip(rows, choices, strict=True)
+        ]
+
+    def _choose_in_order(self, rows: Sequence[Prepared], free_slots: IntArray) -> list[Decision | RoutingError]:
+        left = free_slots.copy()
+        made: list[Decision | RoutingError] = []
+        for row in rows:
+            try:
+                decision = self.choose(row, left)
+            except RoutingError as error:
+                made.append(error)
+            else:
+                left[self.predictor.models.index(decision.model)] -= 1
+                made.append(decision)
+        return made
+
+    def _decision(self, prepared: Prepared, model: int, price: float, *, floor_met: bool = True) -> Decision:
+        return decisions(
+            prepared.requests,
+            prepared.forecast,
+            prepared.cost_usd,
+            _good(prepared),
+            np.array([model]),
+            Prices(price, np.zeros(len(self.models))),
+            floor_met=floor_met,
+            overhead_s=time.perf_counter() - prepared.started,
+        )[0]
+
+    def _occupancy(self, free_slots: IntArray) -> FloatArray:
+        """(M,) the share of each model's slots that is taken; 0 where there is no cap."""
+        return np.where(np.isinf(self._caps), 0.0, np.clip(1 - free_slots / self._caps, 0.0, 1.0))
+
+    def settle(self, request: Request, decision: Decision, cost_usd: float) -> None:
+        """What a streamed request really cost: a budget rate is kept in real USD, not in forecast USD."""
+        steering = self._steering_of(request)
+        if not isinstance(steering, float):
+            steering.correct_cost(cost_usd - decision.cost_usd)
+
+    def _steering_of(self, request: Request) -> StreamController | float:
+        return self._steering.get(request.tenant or "", self._steering[""])
+
+    def _batch_capacity(self, prepared: Prepared, free_slots: IntArray) -> IntArray:
+        """How many of the batch each model can take: its free slots, times the waves that the batch needs at least.
+
+        A batch that fits into the free slots runs in one wave, and then these are the caps of the paper. A larger
+        one takes as many waves as it must (or as `batch_waves` allows), each model its share of every wave. While
+        others hold slots, what does not fit now is planned on the full caps: its calls wait in the line anyway.
+        """
+        rows, good = len(prepared.requests), _good(prepared)
+        free = np.minimum(free_slots, rows)
+        if self._batch_waves is None and not _fits(good, free):
+            caps = np.minimum(self._caps, rows).astype(np.int64)
+            open_now = np.where(free_slots > 0, caps, 0)  # a model whose breaker is open has none, and gets none
+            free = open_now if (good & (open_now > 0)).any(axis=1).all() else caps
+        return free * (self._batch_waves or _waves(good, free))
+
+
+def _fits(good: BoolArray, free: IntArray) -> bool:
+    """Whether the free slots can take the batch in one wave."""
+    return bool((good & (free > 0)).any(axis=1).all()) and _waves(good, free) == 1
+
+
+def _waves(allowed: BoolArray, free: IntArray) -> int:
+    """Fewest waves of free slots (M,) in which every request finds a model that it may go to; allowed (R, M).
+
+    Hall's condition: for every set of models, the requests that may go nowhere else must fit into its slots, wave by
+    wave. The sets that matter are unions of what single requests may use.
+    """
+    _, first, counts = np.unique(np.packbits(allowed, axis=1), axis=0, return_index=True, return_counts=True)
+    kinds = allowed[first]
+    unions = np.zeros((1, allowed.shape[1]), dtype=np.bool_)
+    for kind in kinds:
+        unions = np.unique(np.vstack([unions, unions | kind]), axis=0)
+        if len(unions) > MOST_UNIONS:  # then the kinds alone and all models; a tighter union shows as a capacity error
+            unions = np.vstack([kinds, kinds.any(axis=0)])
+            break
+    inside = (~kinds[None, :, :] | unions[:, None, :]).all(axis=2)  # (unions, kinds)
+    demand, slots = inside @ counts, unions @ free
+    return max(1, int(np.max(-(-demand[slots > 0] // slots[slots > 0]), initial=1)))
+
+
+def _good(prepared: Prepared) -> BoolArray:
+    """(R, M) who may answer what and reaches the quality that the request itself asks for."""
+    if all(request.min_quality is None for request in prepared.requests):
+        return prepared.eligible
+    asked = np.array([request.min_quality or 0.0 for request in prepared.requests])
+    return prepared.eligible & (prepared.forecast.quality >= asked[:, None])
+
+
+def _nobody_open(prepared: Prepared) -> RoutingError:
+    """Why no model can take a request: none reaches the quality that it asks for, or all that do are busy."""
+    request = prepared.requests[0]
+    if _good(prepared)[0].any():
+        return Overloaded("every model that may answer this request is busy", retry_after_s=1.0)
+    best = float(prepared.forecast.quality[0, prepared.eligible[0]].max())
+    return InfeasibleError(
+        "min_quality",
+        request.min_quality or 0.0,
+        best,
+        f"request {request.id!r}: no model reaches min_quality {request.min_quality}; the best that may answer is "
+        f"expected to reach {best:.3f}",
+    )
+
+
+def _decisions(prepared: Prepared, assignment: Assignment) -> list[Decision]:
+    return decisions(
+        prepared.requests,
+        prepared.forecast,
+        prepared.cost_usd,
+        _good(prepared),
+        assignment.model_index,
+        assignment.prices,
+        floor_met=assignment.status is not Status.BEST_EFFORT,
+        overhead_s=(time.perf_counter() - prepared.started) / len(prepared.requests),
+    )

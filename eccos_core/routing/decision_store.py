@@ -1,0 +1,143 @@
+"""What is remembered of every decision, until its label makes it an outcome of the history."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eccos_core.decision_log import Answered, Decided, DecisionLog
+from eccos_core.domain import Completion, Decision, Float32Array, Outcome
+from eccos_core.errors import InputError, UnknownDecisionError
+from eccos_core.io.tokens import text_key
+from eccos_core.protocols import HistoryStore
+from eccos_core.routing.decider import Prepared
+from eccos_core.routing.fallbacks import Attempts
+from eccos_core.routing.sessions import Sessions
+
+REMEMBERED_DECISIONS = 100_000  # how many can be labelled without a decision log; the oldest are forgotten first
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Remembered:
+    text: str
+    vector: Float32Array
+    model: str
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class Records:
+    """Keeps decisions in memory and, where there is one, in the decision log. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        history: HistoryStore | None = None,
+        log: DecisionLog | None = None,
+        sessions: Sessions | None = None,
+        *,
+        remembered: int = REMEMBERED_DECISIONS,
+    ) -> None:
+        self.history = history
+        self.log = log
+        self.sessions = sessions
+        self._most = remembered
+        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def decided(self, prepared: Prepared, made: Sequence[Decision]) -> None:
+        """Remembers a batch of decisions, or one."""
+        with self._lock:
+            for text, vector, decision in zip(prepared.texts, prepared.vectors, made, strict=True):
+                self._remembered[decision.id] = _Remembered(text, vector, decision.model)
+            while len(self._remembered) > self._most:
+                self._remembered.popitem(last=False)
+        if self.log is None:
+            return
+        quality, cost = prepared.forecast.quality.tolist(), prepared.cost_usd.tolist()
+        for row, decision in enumerate(made):
+            request = prepared.requests[row]
+            self.log.decided(
+                Decided(
+                    decision=decision,
+                    text=prepared.texts[row],
+                    vector=prepared.vectors[row],
+                    input_tokens=int(prepared.input_tokens[row]),
+                    forecast=dict(
+                        zip(prepared.forecast.models, zip(quality[row], cost[row], strict=True), strict=True)
+                    ),
+                    session_id=request.session_id,
+                    tenant=request.tenant,
+                )
+            )
+
+    def answered(self, decision: Decision, session_id: str | None, completion: Completion, attempts: Attempts) -> None:
+        """Remembers who answered, and with how many tokens."""
+        with self._lock:
+            remembered = self._remembered.get(decision.id)
+            if remembered is not None:
+                self._remembered[decision.id] = replace(
+                    remembered,
+                    model=completion.model,
+                    input_tokens=completion.input_tokens,
+                    output_tokens=completion.output_tokens,
+                )
+        if self.sessions is not None:
+            self.sessions.answered(session_id, completion)
+        if self.log is not None:
+            self.log.answered(Answered(decision.id, completion, attempts.failures))
+
+    def unanswered(self, decision: Decision, attempts: Attempts) -> None:
+        """Remembers that nobody answered."""
+        if self.log is not None:
+            self.log.answered(Answered(decision.id, None, attempts.failures))
+
+    def flush(self) -> None:
+        """Waits until the decision log, where there is one, has written what it was given so far."""
+        if self.log is not None:
+            self.log.flush()
+
+    def label(self, decision_id: str, quality: float) -> None:
+        """Attaches a label, in [0, 1], and adds the outcome to the history.
+
+        Raises `UnknownDecisionError`, and `InputError` for a quality outside [0, 1]. The query of an outcome is the
+        text of the request; a decision made before a restart is known to the log only, and joins the history only
+        when the log keeps text.
+        """
+        if not 0 <= quality <= 1:
+            raise InputError(f"decision {decision_id!r}: quality is {quality}, must be in [0, 1]")
+        with self._lock:
+            remembered = self._remembered.get(decision_id)
+        if self.log is not None:
+            remembered = self._from_log(decision_id, quality, remembered)
+        elif remembered is None:
+            raise UnknownDecisionError(decision_id)
+        if self.history is None or remembered is None:
+            return
+        outcome = Outcome(
+            question_id=text_key(remembered.text),
+            query=remembered.text,
+            model=remembered.model,
+            quality=float(quality),
+            input_tokens=remembered.input_tokens,
+            output_tokens=remembered.output_tokens,
+        )
+        self.history.add([outcome], np.asarray(remembered.vector, dtype=np.float32)[None, :])
+
+    def _from_log(self, decision_id: str, quality: float, remembered: _Remembered | None) -> _Remembered | None:
+        """Labels the logged decision; gives what is remembered, from memory or else from the log."""
+        assert self.log is not None
+        try:
+            logged = self.log.label(decision_id, quality)
+        except UnknownDecisionError:
+            if remembered is None:
+                raise
+            return remembered  # the log lost it (a full disk), the memory did not
+        if remembered is not None or logged.text is None:
+            return remembered
+        return _Remembered(
+            logged.text, logged.vector, logged.model or logged.decided_model, logged.input_tokens, logged.output_tokens
+        )

@@ -1,0 +1,78 @@
+"""Where a stream's prices start: the dual prices of the training forecasts, computed offline for the wanted target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eccos_core.domain import BoolArray, Budget, FloatArray, Policy, QualityFloor, RoutingProblem
+from eccos_core.protocols import Optimizer
+from eccos_core.streaming.quality_account import insured_floor
+from eccos_core.streaming.targets import FloorTarget, RateTarget
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamPrices:
+    """quality: USD per unit of quality of one request (lambda); slots (M,): USD per slot (mu), or None for zero.
+
+    best_quality (N,): what the best model reaches on each training request, from which a floor's guard knows how hard
+    requests can be; None where nothing is known.
+    """
+
+    quality: float
+    slots: FloatArray | None = None
+    best_quality: FloatArray | None = None
+
+
+def offline_prices(
+    quality: FloatArray,
+    cost_usd: FloatArray,
+    target: FloorTarget | RateTarget,
+    optimizer: Optimizer,
+    *,
+    models: Sequence[str],
+    most_share: FloatArray | None = None,
+    eligible: BoolArray | None = None,
+    requests_per_second: float | None = None,
+) -> StreamPrices:
+    """Prices at which the training requests, quality and cost_usd (N, M), meet the target.
+
+    most_share (M,): the largest share of the stream that each model can take. requests_per_second: needed to turn a
+    rate per hour or day into one per request. A floor that the training requests cannot reach is priced at the best
+    they can. The floor is priced half its tolerance higher, because a sample is not the stream; and as high as what it
+    is insured against asks for.
+    """
+    rows = len(quality)
+    allowed = np.ones(quality.shape, dtype=np.bool_) if eligible is None else eligible
+    best_quality: FloatArray = np.where(allowed, quality, 0.0).max(axis=1)
+    policy: Policy
+    match target:
+        case FloorTarget():
+            policy = QualityFloor(insured_floor(target, best_quality), on_infeasible="best_effort")
+        case RateTarget():
+            policy = Budget(usd_per_request(target, requests_per_second) * rows, on_infeasible="best_effort")
+    capacity = np.full(len(models), rows) if most_share is None else np.ceil(most_share * rows).astype(np.int64)
+    problem = RoutingProblem(
+        quality=quality,
+        cost_usd=cost_usd,
+        eligible=allowed,
+        capacity=capacity.astype(np.int64),
+        policy=policy,
+        models=tuple(models),
+    )
+    prices = optimizer.solve(problem).prices
+    return StreamPrices(prices.quality, np.maximum(prices.slots, 0.0), best_quality)
+
+
+def usd_per_request(target: RateTarget, requests_per_second: float | None) -> float:
+    """A budget rate as USD per request. Raises `InputError` for a rate in time without a rate of requests."""
+    from eccos_core.errors import InputError
+    from eccos_core.streaming.targets import SECONDS
+
+    if target.per == "request":
+        return target.usd
+    if requests_per_second is None or requests_per_second <= 0:
+        raise InputError(f"a budget per {target.per} needs requests_per_second > 0, got {requests_per_second}")
+    return target.usd / (SECONDS[target.per] * requests_per_second)

@@ -1,0 +1,1 @@
+"""Workflows: the jobs behind the commands `fit`, `ingest`, `plan` and `demo`."""

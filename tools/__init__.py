@@ -1,0 +1,1 @@
+"""Programs for the maintainers of eccos. They are not part of the package."""
