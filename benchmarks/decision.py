@@ -43,7 +43,7 @@ eccos:
 def prepare(folder: Path, encoder: str) -> None:
     """The configuration, the questions that are asked, and the history, in a folder."""
     from eccos_core.assembly.build import build_encoder, build_history
-    from eccos_core.assembly.predictor import remembering
+    from eccos_core.assembly.predictor import cached_encoder
     from eccos_core.config import load_config
     from eccos_core.io.outcomes import read_outcomes, read_prices, split, write_outcomes
     from eccos_core.workflows.ingest import ingest
@@ -58,7 +58,7 @@ def prepare(folder: Path, encoder: str) -> None:
     write_outcomes(folder / "train.jsonl.gz", train)
     config = load_config(folder / "eccos.yaml")
     made = build_encoder(config.encoder)
-    ingest(folder / "train.jsonl.gz", build_history(config.history, made), remembering(made))
+    ingest(folder / "train.jsonl.gz", build_history(config.history, made), cached_encoder(made))
 
 
 def fit(folder: Path) -> dict[str, float]:

@@ -23,15 +23,15 @@ from eccos_core.encoders import (
 )
 from eccos_core.io.files import cache_folder
 from eccos_core.io.outcomes import read_outcomes, split
-from eccos_core.predictors import Clusters, Kernel, Linear, Retrieval
-from eccos_core.predictors.ensemble.weights import fit_stack
-from eccos_core.predictors.fit import study_of
-from eccos_core.predictors.targets.latent import find_targets
+from eccos_core.predictors import GaussianProcess, KMeans, NearestNeighbors, RidgeRegression
+from eccos_core.predictors.ensemble.weights import fit_stacking_weights
+from eccos_core.predictors.fit import build_training_set
+from eccos_core.predictors.targets.latent import fit_latent_targets
 from eccos_core.protocols import Encoder
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 SETS = ("qa_math_mix9", "llmrouter_dcrouter")
-LEARNERS = (Retrieval(), Kernel(), Linear(), Clusters())
+LEARNERS = (NearestNeighbors(), GaussianProcess(), RidgeRegression(), KMeans())
 
 
 def encoders() -> dict[str, Encoder]:
@@ -53,10 +53,12 @@ def encoders() -> dict[str, Encoder]:
 
 def explained(table: OutcomeTable, vectors: Float32Array) -> float:
     """R2 of the first signal, every row judged by what was learnt without it."""
-    _, study = study_of(table, vectors, find_targets(table, {}))
-    held_out = [learner.learn(study)[1] for learner in LEARNERS]
-    forecast = fit_stack(held_out, study.targets.values, leader=1).combine(np.concatenate(held_out, axis=1))
-    wanted = study.targets.values[:, 0]
+    _, training = build_training_set(table, vectors, fit_latent_targets(table, {}))
+    held_out = [learner.fit(training)[1] for learner in LEARNERS]
+    forecast = fit_stacking_weights(held_out, training.targets.values, leader=1).combine(
+        np.concatenate(held_out, axis=1)
+    )
+    wanted = training.targets.values[:, 0]
     return 1 - float(((wanted - forecast[:, 0]) ** 2).mean() / wanted.var())
 
 

@@ -26,8 +26,8 @@ from eccos_core.encoders import (
     SurfaceEncoder,
 )
 from eccos_core.evaluation.calibration import calibration
-from eccos_core.evaluation.metrics import Recorded, score_forecast
-from eccos_core.evaluation.recorded_cost import Tariff, filled_input_tokens
+from eccos_core.evaluation.metrics import RecordedOutcomes, score_forecast
+from eccos_core.evaluation.recorded_cost import PriceTable, filled_input_tokens
 from eccos_core.io.files import cache_folder
 from eccos_core.io.outcomes import read_outcomes, read_prices, split
 from eccos_core.predictors import fit_predictor
@@ -57,7 +57,7 @@ def measure(
     vectors: Float32Array,
     test: OutcomeTable,
     test_vectors: Float32Array,
-    tariff: Tariff,
+    tariff: PriceTable,
 ) -> dict[str, float | list[float | None]]:
     """One predictor fitted on some rows, on the test rows."""
     started = time.perf_counter()
@@ -65,7 +65,7 @@ def measure(
     fitted = time.perf_counter() - started
     read = filled_input_tokens(test)
     forecast = predictor.predict(test_vectors, read.mean(axis=1))
-    recorded = Recorded(test.models, test.quality, tariff.recorded_cost_usd(test), ~np.isnan(test.quality))
+    recorded = RecordedOutcomes(test.models, test.quality, tariff.recorded_cost_usd(test), ~np.isnan(test.quality))
     score = score_forecast(forecast.quality, tariff.cost_usd(read, forecast.output_tokens), recorded)
     trust = calibration(forecast.quality, test.quality, recorded.observed)
     return {
@@ -93,7 +93,7 @@ def main() -> int:
     results = []
     for name in wanted.sets:
         train, test = split(read_outcomes(DATA / f"{name}.jsonl.gz"))
-        tariff = Tariff.of(read_prices(DATA / f"{name}.prices.json", train.models), train)
+        tariff = PriceTable.of(read_prices(DATA / f"{name}.prices.json", train.models), train)
         print(f"\n{name}: {len(test)} test questions, {len(train.models)} models")
         print("| encoder | predictor | outcomes | area | worst | 0.90 | 0.95 | 0.98 | 1.00 | Brier | ECE | fit s |")
         print("|---|---|---|---|---|---|---|---|---|---|---|---|")

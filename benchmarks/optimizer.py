@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eccos_core.domain import Assignment, QualityFloor, RoutingProblem, Status
+from eccos_core.domain import Assignment, QualityFloor, RoutingProblem, SolutionStatus
 from eccos_core.errors import EccosError
 from eccos_core.optimizer import DualOptimizer, ExactOptimizer
 from eccos_core.simulation.scenario import Forecasts
@@ -177,7 +177,7 @@ def many_small(forecast: Forecasts) -> dict[str, object]:
         wall, _, answer = timed(lambda problem=problem: DualOptimizer().solve(problem), 3)
         gaps.append(100 * answer.gap)
         seconds.append(wall)
-        optimal += answer.status is Status.OPTIMAL
+        optimal += answer.status is SolutionStatus.OPTIMAL
     return {
         "problems": len(gaps),
         "size": f"{requests} x {models}",

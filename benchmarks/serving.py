@@ -34,13 +34,13 @@ from eccos_core.backends import LiteLLMBackend, RetryingBackend, RetryPolicy
 from eccos_core.backends.litellm.lazy_import import litellm_module
 from eccos_core.config.schema import Deployment
 from eccos_core.decision_log import DecisionLog
-from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, Priced, Request
+from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, QualityPrice, Request
 from eccos_core.encoders import StaticEncoder
 from eccos_core.errors import EccosError
 from eccos_core.optimizer import DualOptimizer
 from eccos_core.router import Router
 from eccos_core.routing.decider import Decider
-from eccos_core.routing.decision_store import Records
+from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.testing import Faults, ModelServer
 from eccos_core.workload import WorkloadTracker
 
@@ -92,7 +92,7 @@ def make_router(server: ModelServer, encoder: StaticEncoder, names: Mapping[str,
     ways = {m.name: [Deployment((names or {}).get(m.name, f"openai/{m.name}"), way)] for m in models}
     backend = RetryingBackend(LiteLLMBackend(ways, models), RetryPolicy(attempts=3, first_wait_s=0.05, deadline_s=60))
     decider = Decider(models, encoder, FixedPredictor(encoder.dimensions), DualOptimizer(), steering={"": 1e-3})
-    return Router(decider, backend, WorkloadTracker(models), Priced(1e-5), max_attempts=3, deadline_s=300)
+    return Router(decider, backend, WorkloadTracker(models), QualityPrice(1e-5), max_attempts=3, deadline_s=300)
 
 
 def question(number: int) -> str:
@@ -120,12 +120,12 @@ async def timed(calls: Sequence[Callable[[], Awaitable[Any]]], concurrency: int)
 
 
 async def overhead(encoder: StaticEncoder, calls: int, rounds: int, folder: Path) -> dict[str, Any]:
-    """Each contender calls one server through one LiteLLM, with one and the same client session, in turns. Models of
+    """Each router calls one server through one LiteLLM, with one and the same client session, in turns. Models of
     both kinds: those that LiteLLM has prices for (stricter), and a name of one's own, as a self-hosted model has."""
     litellm = litellm_module()
     with ModelServer() as server:
         router, logging_router = make_router(server, encoder, KNOWN), make_router(server, encoder, KNOWN)
-        logging_router.records = Records(log=DecisionLog(folder / "decisions.sqlite"))
+        logging_router.decision_store = DecisionStore(log=DecisionLog(folder / "decisions.sqlite"))
         own_router = make_router(server, encoder)
         plain = {"api_base": server.url, "api_key": KEY, "max_retries": 0}
         entry = {"model_name": "small", "litellm_params": {"model": KNOWN["small"], **plain}}
@@ -137,7 +137,7 @@ async def overhead(encoder: StaticEncoder, calls: int, rounds: int, folder: Path
         def theirs(number: int) -> Awaitable[Any]:
             return their_router.acompletion(model="small", messages=[{"role": "user", "content": question(number)}])
 
-        contenders: dict[str, Callable[[int], Awaitable[Any]]] = {
+        routers: dict[str, Callable[[int], Awaitable[Any]]] = {
             PLAIN: lambda i: plainly(KNOWN["small"], i),
             "our backend alone": lambda i: router.backend.acomplete("small", Request.of(question(i))),
             "eccos": lambda i: router.acomplete(question(i)),
@@ -146,13 +146,13 @@ async def overhead(encoder: StaticEncoder, calls: int, rounds: int, folder: Path
             PLAIN_OWN: lambda i: plainly("openai/never-heard-of", i),
             "eccos, own model names": lambda i: own_router.acomplete(question(i)),
         }
-        found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in contenders}
-        for call in contenders.values():  # warm up connections and caches
+        found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in routers}
+        for call in routers.values():  # warm up connections and caches
             await timed([partial(call, i) for i in range(60)], 4)
         for _ in range(rounds):  # in turns, so that a busy machine hits all of them
-            for name, call in contenders.items():
+            for name, call in routers.items():
                 for concurrency, count, kind in ((1, calls, "alone"), (64, 5 * calls, "of 64")):
-                    # many calls: a full garbage collection takes 0.2 s, and must not hit one contender by chance
+                    # many calls: a full garbage collection takes 0.2 s, and must not hit one router by chance
                     busy_s = time.process_time()
                     seconds, whole_s = await timed([partial(call, i) for i in range(count)], concurrency)
                     found[name][f"cpu_ms_{kind}"].append(1e3 * (time.process_time() - busy_s) / count)
@@ -253,7 +253,7 @@ async def soak(encoder: StaticEncoder, minutes: float, per_second: float, folder
     readings: list[tuple[float, float]] = []
     with ModelServer(latency_s=0.02, faults=faults) as server:
         router = make_router(server, encoder)
-        router.records = Records(log=DecisionLog(folder / "decisions.sqlite"), remembered=2_000)
+        router.decision_store = DecisionStore(log=DecisionLog(folder / "decisions.sqlite"), remembered=2_000)
 
         async def one(number: int) -> None:
             if number % 4:
@@ -292,7 +292,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="of `soak`")
     parser.add_argument("--per-second", type=float, default=50.0, help="requests of `soak`")
     parser.add_argument(
-        "--calls", type=int, default=200, help="of each contender alone, in each round; 5 times as many at 64"
+        "--calls", type=int, default=200, help="of each router alone, in each round; 5 times as many at 64"
     )
     parser.add_argument("--rounds", type=int, default=5, help="of `overhead`")
     parser.add_argument("--json", type=Path)

@@ -20,7 +20,7 @@ import numpy as np
 from eccos_core.domain import QualityFloor, RoutingProblem
 from eccos_core.optimizer import DualOptimizer
 from eccos_core.simulation.scenario import Forecasts
-from eccos_core.streaming import FloorTarget, StreamController, offline_prices
+from eccos_core.streaming import FloorTarget, StreamController, fit_initial_prices
 
 WINDOW = 500
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -93,7 +93,7 @@ def run(
 ) -> dict[str, float | int]:
     """One stream: cost, quality, windows under the floor less one point though the floor was attainable in them."""
     names = [str(j) for j in range(stream.quality.shape[1])]
-    prices = offline_prices(training.quality, training.cost_usd, target, DualOptimizer(), models=names)
+    prices = fit_initial_prices(training.quality, training.cost_usd, target, DualOptimizer(), models=names)
     controller = StreamController(target, replace(prices, slots=None))  # (a pool without caps)
     choices, seconds = [], []
     masks = np.array([open_models(i) for i in range(len(stream.quality))])

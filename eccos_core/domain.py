@@ -251,7 +251,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Priced:
+class QualityPrice:
     """Least cost minus the worth of quality. One point is 0.01 of quality, so lambda = 100 * usd_per_quality_point."""
 
     usd_per_quality_point: float
@@ -267,7 +267,7 @@ class Priced:
         return 100 * self.usd_per_quality_point
 
 
-Policy: TypeAlias = QualityFloor | Budget | Priced
+Policy: TypeAlias = QualityFloor | Budget | QualityPrice
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -301,7 +301,7 @@ class RoutingProblem:
     groups: tuple[GroupShare, ...] = ()
 
 
-class Status(StrEnum):
+class SolutionStatus(StrEnum):
     """How an assignment stands: proved optimal, within its reported gap, or the nearest attainable answer."""
 
     OPTIMAL = "optimal"
@@ -332,7 +332,7 @@ class Assignment:
     quality: float
     lower_bound_usd: float
     gap: float
-    status: Status
+    status: SolutionStatus
     upper_bound_quality: float | None = None
     note: str = ""
 

@@ -48,7 +48,7 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Neighbours:
+class HistoryNeighbors:
     """indices (R, k) into the rows of `HistoryStore.table()`; similarity (R, k) cosine in [-1, 1]; best first."""
 
     indices: IntArray
@@ -70,7 +70,7 @@ class HistoryStore(Protocol):
         """
         ...
 
-    def nearest(self, vectors: Float32Array, k: int) -> Neighbours:
+    def nearest(self, vectors: Float32Array, k: int) -> HistoryNeighbors:
         """The k most similar questions for each of vectors (R, D); fewer columns when the store holds fewer rows."""
         ...
 
@@ -79,7 +79,7 @@ class HistoryStore(Protocol):
         ...
 
 
-class LivingHistory(HistoryStore, Protocol):
+class OnlineHistory(HistoryStore, Protocol):
     """A history that tells what came since, so that a predictor which looks into it need not read all of it again."""
 
     def changes(self, since: int) -> tuple[int, IntArray]:
@@ -145,14 +145,14 @@ class Workload(Protocol):
         """
         ...
 
-    def when_free(self, take: Callable[[], Held], deadline_s: float) -> Held:
+    def acquire(self, take: Callable[[], Held], deadline_s: float) -> Held:
         """What `take` (decide and hold) gives as soon as it does not raise `Overloaded`: first come, first served.
 
         After `deadline_s` seconds its `Overloaded` is raised.
         """
         ...
 
-    async def awhen_free(self, take: Callable[[], Held], deadline_s: float) -> Held:
+    async def aacquire(self, take: Callable[[], Held], deadline_s: float) -> Held:
         """The same, without blocking the event loop; threads and tasks wait in one line."""
         ...
 

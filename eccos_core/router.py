@@ -25,7 +25,7 @@ from eccos_core.domain import (
     Message,
     Model,
     Policy,
-    Priced,
+    QualityPrice,
     Request,
     RouterStatus,
 )
@@ -41,16 +41,16 @@ from eccos_core.errors import (
 from eccos_core.io.tokens import count_tokens
 from eccos_core.protocols import Backend, Workload
 from eccos_core.routing.batch import MOST_THREADS, acall_all, call_all, settled
-from eccos_core.routing.decider import Decider, Prepared
-from eccos_core.routing.decision_store import Records
-from eccos_core.routing.eligibility import eligible
-from eccos_core.routing.execution import Journey, Settle
+from eccos_core.routing.decider import Decider, PreparedBatch
+from eccos_core.routing.decision_store import DecisionStore
+from eccos_core.routing.eligibility import eligibility_mask
+from eccos_core.routing.execution import Execution, Settle
 from eccos_core.routing.tenants import Tenants
 from eccos_core.streaming import MicroBatch
-from eccos_core.telemetry.base import SILENT, Telemetry
+from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
-_Arrival: TypeAlias = tuple[Prepared, Journey | None]  # decided, and held unless every slot was taken
+_Arrival: TypeAlias = tuple[PreparedBatch, Execution | None]  # decided, and held unless every slot was taken
 _Together: TypeAlias = Callable[[Sequence[Request]], list[_Arrival | EccosError]]
 
 
@@ -69,18 +69,18 @@ class Router:
         workload: Workload,
         policy: Policy,
         *,
-        records: Records | None = None,
+        decision_store: DecisionStore | None = None,
         tenants: Tenants | None = None,
         max_attempts: int = 3,
         deadline_s: float = 60.0,
         window_s: float = 0.0,
-        telemetry: Telemetry = SILENT,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.decider = decider
         self.backend = backend
         self.workload = workload
         self.policy = policy
-        self.records = records or Records()
+        self.decision_store = decision_store or DecisionStore()
         self.telemetry = telemetry
         self._tenants = tenants or Tenants({})
         self._max_attempts = max_attempts
@@ -107,7 +107,7 @@ class Router:
             self.backend,
             self.workload,
             self.policy,
-            records=self.records,
+            decision_store=self.decision_store,
             tenants=self._tenants,
             max_attempts=self._max_attempts,
             deadline_s=self._deadline_s,
@@ -162,9 +162,11 @@ class Router:
         """Why no model may be asked this very request; None when one may."""
         try:
             asked = self._tenants.narrowed(Request.of(request))
-            eligible([asked], self.models, [count_tokens(asked.messages)])
+            eligibility_mask([asked], self.models, [count_tokens(asked.messages)])
             if asked.min_quality is not None:
-                self.decider.assign(self.decider.prepare([asked]), Priced(0.0), np.ones(len(self.models), np.int64))
+                self.decider.assign(
+                    self.decider.prepare([asked]), QualityPrice(0.0), np.ones(len(self.models), np.int64)
+                )
         except (RequestError, UnknownModelError, NoEligibleModelError, InfeasibleError) as error:
             return error
         return None
@@ -180,7 +182,7 @@ class Router:
         """One request of a stream, decided alone at the current price. Nothing is called and no slot is held."""
         return self.explain(request)[1]
 
-    def explain(self, request: RequestLike) -> tuple[Prepared, Decision]:
+    def explain(self, request: RequestLike) -> tuple[PreparedBatch, Decision]:
         """`decide`, with all the numbers that it was decided by."""
         prepared = self.decider.prepare([self._tenants.narrowed(Request.of(request))])
         decision = self.decider.choose(prepared, self.workload.free_slots())
@@ -215,34 +217,34 @@ class Router:
         `StreamInterrupted`. The slot is released when the iterator ends, is closed, or is garbage-collected.
         """
         asked = self._tenants.narrowed(Request.of(request).with_parameters(parameters)).streamed()
-        with self._begun(asked, decision) as journey:
+        with self._begun(asked, decision) as execution:
             while True:
                 try:
-                    if not journey.has_slot:
-                        self.workload.when_free(journey.hold, min(self._patience(asked), journey.left_s))
-                    with closing(self._backend_for(journey).stream(journey.model, asked)) as chunks:
+                    if not execution.has_slot:
+                        self.workload.acquire(execution.hold, min(self._patience(asked), execution.left_s))
+                    with closing(self._backend_for(execution).stream(execution.model, asked)) as chunks:
                         for chunk in chunks:
-                            yield journey.passed_on(chunk)
+                            yield execution.forward_chunk(chunk)
                     return
                 except (BackendError, Overloaded) as error:
-                    journey.failed(error)
+                    execution.record_failure(error)
 
     async def astream(
         self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any
     ) -> AsyncIterator[Chunk]:
         """The asynchronous twin of `stream`."""
         asked = self._tenants.narrowed(Request.of(request).with_parameters(parameters)).streamed()
-        with await self._abegun(asked, decision) as journey:
+        with await self._abegun(asked, decision) as execution:
             while True:
                 try:
-                    if not journey.has_slot:
-                        await self.workload.awhen_free(journey.hold, min(self._patience(asked), journey.left_s))
-                    async with aclosing(self._backend_for(journey).astream(journey.model, asked)) as chunks:
+                    if not execution.has_slot:
+                        await self.workload.aacquire(execution.hold, min(self._patience(asked), execution.left_s))
+                    async with aclosing(self._backend_for(execution).astream(execution.model, asked)) as chunks:
                         async for chunk in chunks:
-                            yield journey.passed_on(chunk)
+                            yield execution.forward_chunk(chunk)
                     return
                 except (BackendError, Overloaded) as error:
-                    journey.failed(error)
+                    execution.record_failure(error)
 
     def complete_batch(
         self, requests: Sequence[RequestLike], *, policy: Policy | None = None, return_exceptions: bool = False
@@ -283,7 +285,7 @@ class Router:
     def _patience(self, request: Request) -> float:
         return self._deadline_s if request.deadline_s is None else request.deadline_s
 
-    def _set_out(self, prepared: Prepared) -> Journey:
+    def _set_out(self, prepared: PreparedBatch) -> Execution:
         """Decides and holds in one critical section, so that two threads never take the same last slot."""
         with self.workload.deciding() as free:
             decision = self.decider.choose(prepared, free)
@@ -309,39 +311,39 @@ class Router:
                     slot = self.workload.hold(decision.model)
                     slot.__enter__()
                     self._noted(prepared.row(row), [decision])
-                    journey = self._journey(asked[row], decision, slot, settle=self.decider.settle)
-                    arrivals.append((prepared.row(row), journey))
+                    execution = self._journey(asked[row], decision, slot, settle=self.decider.settle)
+                    arrivals.append((prepared.row(row), execution))
         return arrivals
 
-    def _begun(self, asked: Request, decision: Decision | None) -> Journey:
+    def _begun(self, asked: Request, decision: Decision | None) -> Execution:
         """The journey of a request, decided now unless it was before."""
         if decision is not None:
             return self._journey(asked, decision)
         with self.telemetry.step("route", [asked]):
-            prepared, journey = self._window.submit(asked) if self._window else (self.decider.prepare([asked]), None)
-            if journey is None:
-                journey = self.workload.when_free(partial(self._set_out, prepared), self._patience(asked))
-        return journey
+            prepared, execution = self._window.submit(asked) if self._window else (self.decider.prepare([asked]), None)
+            if execution is None:
+                execution = self.workload.acquire(partial(self._set_out, prepared), self._patience(asked))
+        return execution
 
-    async def _abegun(self, asked: Request, decision: Decision | None) -> Journey:
+    async def _abegun(self, asked: Request, decision: Decision | None) -> Execution:
         """The asynchronous twin of `_begun`."""
         if decision is not None:
             return self._journey(asked, decision)
-        journey: Journey | None = None
+        execution: Execution | None = None
         with self.telemetry.step("route", [asked]):
             if self._window:
-                prepared, journey = await self._window.asubmit(asked)
+                prepared, execution = await self._window.asubmit(asked)
             elif self.decider.is_quick:
                 prepared = self.decider.prepare([asked])
             else:
                 prepared = await asyncio.to_thread(self.decider.prepare, [asked])
-            if journey is None:
-                journey = await self.workload.awhen_free(partial(self._set_out, prepared), self._patience(asked))
-        return journey
+            if execution is None:
+                execution = await self.workload.aacquire(partial(self._set_out, prepared), self._patience(asked))
+        return execution
 
-    def _noted(self, prepared: Prepared, made: Sequence[Decision]) -> None:
-        self.records.decided(prepared, made)
-        self.telemetry.decided(made)
+    def _noted(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
+        self.decision_store.add_decisions(prepared, made)
+        self.telemetry.record_decisions(made)
 
     def _journey(
         self,
@@ -349,45 +351,47 @@ class Router:
         decision: Decision,
         slot: AbstractContextManager[None] | None = None,
         settle: Settle | None = None,
-    ) -> Journey:
-        return Journey(
+    ) -> Execution:
+        return Execution(
             request,
             decision,
             self.workload,
-            self.records,
+            self.decision_store,
             most_attempts=self._max_attempts,
             deadline_s=self.backend.deadline_s if isinstance(self.backend, RetryingBackend) else math.inf,
             slot=slot,
             settle=settle,
         )
 
-    def _backend_for(self, journey: Journey) -> Backend:
+    def _backend_for(self, execution: Execution) -> Backend:
         """The backend for the next call: what it retries ends with the one deadline over all calls of the request."""
-        if journey.failed_since is None or not isinstance(self.backend, RetryingBackend):
+        if execution.failed_since is None or not isinstance(self.backend, RetryingBackend):
             return self.backend
-        return self.backend.since(journey.failed_since)
+        return self.backend.since(execution.failed_since)
 
-    def _call(self, journey: Journey) -> Completion:
-        with journey:
+    def _call(self, execution: Execution) -> Completion:
+        with execution:
             while True:
                 try:
-                    if not journey.has_slot:
-                        self.workload.when_free(journey.hold, min(self._patience(journey.request), journey.left_s))
-                    return journey.finished(self._backend_for(journey).complete(journey.model, journey.request))
+                    if not execution.has_slot:
+                        self.workload.acquire(execution.hold, min(self._patience(execution.request), execution.left_s))
+                    return execution.complete(self._backend_for(execution).complete(execution.model, execution.request))
                 except (BackendError, Overloaded) as error:
-                    journey.failed(error)
+                    execution.record_failure(error)
 
-    async def _acall(self, journey: Journey) -> Completion:
-        with journey:
+    async def _acall(self, execution: Execution) -> Completion:
+        with execution:
             while True:
                 try:
-                    if not journey.has_slot:
-                        await self.workload.awhen_free(
-                            journey.hold, min(self._patience(journey.request), journey.left_s)
+                    if not execution.has_slot:
+                        await self.workload.aacquire(
+                            execution.hold, min(self._patience(execution.request), execution.left_s)
                         )
-                    return journey.finished(await self._backend_for(journey).acomplete(journey.model, journey.request))
+                    return execution.complete(
+                        await self._backend_for(execution).acomplete(execution.model, execution.request)
+                    )
                 except (BackendError, Overloaded) as error:
-                    journey.failed(error)
+                    execution.record_failure(error)
 
     # ---------------------------------------------------------------- record
 
@@ -396,13 +400,13 @@ class Router:
 
         Raises `UnknownDecisionError`, and `InputError` for a quality outside [0, 1].
         """
-        self.records.label(decision_id, quality)
+        self.decision_store.label(decision_id, quality)
 
     # ---------------------------------------------------------------- status
 
     def status(self) -> RouterStatus:
         """A snapshot of every model's load and health, of who waits, and of the decision log."""
-        log = self.records.log
+        log = self.decision_store.log
         return RouterStatus(
             self.workload.status(),
             decision_log_problem=log.problem if log is not None else None,
@@ -420,6 +424,6 @@ def _together(set_out: WeakMethod[_Together], asked: Sequence[Request]) -> list[
 
 def _give_back(arrival: _Arrival) -> None:
     """A request that was cancelled while its window was decided on gives its slot back."""
-    journey = arrival[1]
-    if journey is not None:
-        journey.abandon()
+    execution = arrival[1]
+    if execution is not None:
+        execution.release()

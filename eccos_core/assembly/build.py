@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eccos_core.assembly.finetuned import ReadAgain, is_fine_tuned, load_tuned, read_again
+from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
 from eccos_core.assembly.predictor import (
-    Known,
     Progress,
-    is_living,
-    living_retrieval,
-    load,
-    load_or_learn,
-    remembering,
-    same_lesson,
+    TrainingData,
+    cached_encoder,
+    is_online,
+    load_fitted,
+    load_or_fit,
+    online_retrieval,
+    same_training_inputs,
     stream_controller,
 )
 from eccos_core.config import (
@@ -37,13 +37,13 @@ from eccos_core.domain import (
     GroupShare,
 )
 from eccos_core.pocket import pool_config_path
-from eccos_core.telemetry.base import SILENT, Telemetry
+from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 from eccos_core.workflows.ingest import ingest
 
 if TYPE_CHECKING:
-    from eccos_core.protocols import Backend, Encoder, HistoryStore, LivingHistory, Optimizer, Predictor, Workload
+    from eccos_core.protocols import Backend, Encoder, HistoryStore, OnlineHistory, Optimizer, Predictor, Workload
     from eccos_core.router import Router
-    from eccos_core.routing.decision_store import Records
+    from eccos_core.routing.decision_store import DecisionStore
     from eccos_core.streaming import StreamController
 
 
@@ -53,7 +53,7 @@ class Built:
 
     config: Config
     encoder: Encoder
-    history: LivingHistory
+    history: OnlineHistory
     predictor: Predictor
     router: Router
 
@@ -79,20 +79,22 @@ def build(config: Config, before: Built | None = None, progress: Progress | None
     else:
         history = build_history(config.history, encoder)
     reader: Encoder = encoder
-    kept: LivingHistory = history
-    if before is not None and before.history is history and same_lesson(before.config, config):
-        known, predictor = Known.part_of(history), before.predictor
-    elif is_living(config):
-        known, predictor = Known.part_of(history), living_retrieval(config, history)
+    kept: OnlineHistory = history
+    if before is not None and before.history is history and same_training_inputs(before.config, config):
+        known, predictor = TrainingData.part_of(history), before.predictor
+    elif is_online(config):
+        known, predictor = TrainingData.part_of(history), online_retrieval(config, history)
     elif is_fine_tuned(config):
-        reader, predictor = load_tuned(config)
-        known = read_again(Known.part_of(history), reader)
-        kept = ReadAgain.of(history, encoder, before.router.records.history if before is not None else None)
+        reader, predictor = load_fine_tuned_parts(config)
+        known = reencode(TrainingData.part_of(history), reader)
+        kept = ReencodedHistory.of(
+            history, encoder, before.router.decision_store.history if before is not None else None
+        )
     elif config.predictor.artifact is not None:
-        known, predictor = Known.part_of(history), load(config, encoder)
+        known, predictor = TrainingData.part_of(history), load_fitted(config, encoder)
     else:
-        known = Known.of(history)
-        predictor = load_or_learn(config, encoder, known, progress)
+        known = TrainingData.of(history)
+        predictor = load_or_fit(config, encoder, known, progress)
     router = assemble(config, reader, predictor, known, kept, before)
     return Built(config, encoder, history, predictor, router)
 
@@ -129,7 +131,7 @@ def _encoders_of(config: EncoderConfig) -> list[Encoder]:
             return [encoder for part in parts for encoder in _encoders_of(part)]
 
 
-def build_history(config: HistoryConfig, encoder: Encoder) -> LivingHistory:
+def build_history(config: HistoryConfig, encoder: Encoder) -> OnlineHistory:
     """The history that `eccos.history` names; refused when it was made with another encoder."""
     from eccos_core import history
 
@@ -142,7 +144,7 @@ def build_history(config: HistoryConfig, encoder: Encoder) -> LivingHistory:
         case InMemoryConfig(outcomes=outcomes):
             store = history.MemoryHistory(name, dimensions)
             if outcomes is not None:
-                ingest(outcomes, store, remembering(encoder))
+                ingest(outcomes, store, cached_encoder(encoder))
             return store
 
 
@@ -161,16 +163,16 @@ def build_optimizer(config: OptimizerConfig) -> Optimizer:
 
 def build_telemetry(config: Config, before: Built | None = None) -> Telemetry:
     """Where `eccos.telemetry` sends spans and metrics; nowhere unless it is enabled."""
-    from eccos_core.telemetry import SILENT, OpenTelemetry
+    from eccos_core.telemetry import NO_TELEMETRY, OpenTelemetry
 
     if not config.telemetry.enabled:
-        return SILENT
+        return NO_TELEMETRY
     known = before.router.telemetry if before is not None else None
     following = known if isinstance(known, OpenTelemetry) else None
     return OpenTelemetry(config.models, keep_text=config.telemetry.keep_text, following=following)
 
 
-def build_backend(config: Config, telemetry: Telemetry = SILENT) -> Backend:
+def build_backend(config: Config, telemetry: Telemetry = NO_TELEMETRY) -> Backend:
     """The backend that calls every model of the pool; every call, retries included, is told to `telemetry`."""
     from eccos_core.backends.litellm.backend import LiteLLMBackend
     from eccos_core.backends.retrying import RetryingBackend, RetryPolicy
@@ -211,13 +213,13 @@ def build_workload(config: Config, following: Workload | None = None) -> Workloa
     )
 
 
-def build_records(config: Config, history: HistoryStore | None, before: Built | None = None) -> Records:
+def build_records(config: Config, history: HistoryStore | None, before: Built | None = None) -> DecisionStore:
     """What is remembered of decisions; that of `before` where history, log and sessions stay as they were."""
     from eccos_core.decision_log import DecisionLog
-    from eccos_core.routing.decision_store import Records
+    from eccos_core.routing.decision_store import DecisionStore
     from eccos_core.routing.sessions import Sessions
 
-    log, kept = config.decision_log, before.router.records if before is not None else None
+    log, kept = config.decision_log, before.router.decision_store if before is not None else None
     same_sessions = before is not None and before.config.sessions == config.sessions
     same_log = before is not None and before.config.decision_log == log
     if kept is not None and same_sessions and same_log and kept.history is history:
@@ -226,11 +228,11 @@ def build_records(config: Config, history: HistoryStore | None, before: Built | 
     opened = kept.log if kept is not None and same_log else None
     if opened is None and log.path is not None:
         opened = DecisionLog(log.path, keep_text=log.keep_text)
-    return Records(history, opened, sessions or Sessions(config.sessions.remembered, config.sessions.idle_s))
+    return DecisionStore(history, opened, sessions or Sessions(config.sessions.remembered, config.sessions.idle_s))
 
 
 def build_steering(
-    config: Config, predictor: Predictor, known: Known, before: Built | None = None
+    config: Config, predictor: Predictor, known: TrainingData, before: Built | None = None
 ) -> dict[str, StreamController | float]:
     """What decides the requests of a stream, by tenant. Where the target stays, its accounts go on."""
     from eccos_core.streaming import StreamController
@@ -248,7 +250,7 @@ def assemble(
     config: Config,
     encoder: Encoder,
     predictor: Predictor,
-    known: Known,
+    known: TrainingData,
     history: HistoryStore | None = None,
     before: Built | None = None,
 ) -> Router:
@@ -266,7 +268,7 @@ def assemble(
         backend = before.router.backend
     else:
         backend = build_backend(config, telemetry)
-    records = build_records(config, history, before)
+    decision_store = build_records(config, history, before)
     decider = Decider(
         config.models,
         encoder,
@@ -283,7 +285,7 @@ def assemble(
             for group in config.groups
         ],
         conversation=config.conversation,
-        sessions=records.sessions,
+        sessions=decision_store.sessions,
         telemetry=telemetry,
     )
     return Router(
@@ -291,7 +293,7 @@ def assemble(
         backend,
         build_workload(config, before.router.workload if before is not None else None),
         config.policy,
-        records=records,
+        decision_store=decision_store,
         tenants=Tenants(config.tenants),
         max_attempts=1 + config.retries.fallbacks,
         deadline_s=config.workload.deadline_s,

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eccos_core.assembly.predictor import Known, Progress, remembering
+from eccos_core.assembly.predictor import Progress, TrainingData, cached_encoder
 from eccos_core.config import Config, SentenceTransformerConfig, TrainedConfig
 from eccos_core.domain import Float32Array, IntArray, Outcome, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.io.outcomes import with_models
-from eccos_core.protocols import Encoder, LivingHistory, Neighbours, Predictor
+from eccos_core.protocols import Encoder, HistoryNeighbors, OnlineHistory, Predictor
 
 if TYPE_CHECKING:
     from eccos_core.predictors import FineTuning
@@ -66,7 +66,7 @@ def _bar(share: float) -> str:
     return "█" * full + "░" * (BAR - full)
 
 
-def load_tuned(config: Config) -> tuple[Encoder, Predictor]:
+def load_fine_tuned_parts(config: Config) -> tuple[Encoder, Predictor]:
     """The encoder and the predictor that `eccos fit` left. Raises `ArtifactError`; `InputError` without a folder."""
     from eccos_core.predictors import load_fine_tuned
 
@@ -80,28 +80,28 @@ def load_tuned(config: Config) -> tuple[Encoder, Predictor]:
     return encoder, predictor.for_pool([model.name for model in config.models])
 
 
-def read_again(known: Known, encoder: Encoder) -> Known:
+def reencode(known: TrainingData, encoder: Encoder) -> TrainingData:
     """What is known, in the vectors of another encoder (remembered on disk)."""
-    return Known(known.table, remembering(encoder).encode(known.table.queries))
+    return TrainingData(known.table, cached_encoder(encoder).encode(known.table.queries))
 
 
-class ReadAgain:
+class ReencodedHistory:
     """A history whose vectors come from another encoder than the router's: what is added is read again with it."""
 
-    def __init__(self, history: LivingHistory, encoder: Encoder) -> None:
+    def __init__(self, history: OnlineHistory, encoder: Encoder) -> None:
         self.history = history
         self._encoder = encoder
 
     @classmethod
-    def of(cls, history: LivingHistory, encoder: Encoder, before: object) -> ReadAgain:
+    def of(cls, history: OnlineHistory, encoder: Encoder, before: object) -> ReencodedHistory:
         """`before` where it is the same, so that what is remembered beside it goes on."""
-        return before if isinstance(before, ReadAgain) and before.history is history else cls(history, encoder)
+        return before if isinstance(before, ReencodedHistory) and before.history is history else cls(history, encoder)
 
     def add(self, outcomes: Sequence[Outcome], vectors: Float32Array) -> int:
         """Add outcomes; their queries are encoded anew, whatever the vectors."""
         return self.history.add(outcomes, self._encoder.encode([outcome.query for outcome in outcomes]))
 
-    def nearest(self, vectors: Float32Array, k: int) -> Neighbours:
+    def nearest(self, vectors: Float32Array, k: int) -> HistoryNeighbors:
         """For vectors of the history's own encoder."""
         return self.history.nearest(vectors, k)
 

@@ -23,8 +23,8 @@ from eccos_core.config import Config, config_changes, load_config
 from eccos_core.domain import Chunk, Completion, Decision, Policy, RouterStatus
 from eccos_core.errors import ConfigError, EccosError, UnknownDecisionError
 from eccos_core.router import RequestLike, Router
-from eccos_core.routing.decider import Prepared
-from eccos_core.routing.decision_store import Records
+from eccos_core.routing.decider import PreparedBatch
+from eccos_core.routing.decision_store import DecisionStore
 
 FIRST_LOOK_S, LAST_LOOK_S = 1.0, 60.0  # between looks for what an earlier version left behind
 EARLIER = 4  # how many earlier memories of decisions are kept, for labels that come after a change
@@ -48,7 +48,7 @@ class ReloadingRouter(Router):
         self._reloading = threading.Lock()
         self._left: list[weakref.ref[Any]] = []  # backends of earlier versions
         self._letting_go: threading.Thread | None = None
-        self._earlier: deque[Records] = deque(maxlen=EARLIER)
+        self._earlier: deque[DecisionStore] = deque(maxlen=EARLIER)
         changes = config_changes(path, self._stop)  # from here on no change is missed
         self._built = build(load_config(path))
         self._adopt(self._built)
@@ -92,8 +92,8 @@ class ReloadingRouter(Router):
                 return self._refuse(error)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with the new version, the old one goes on
                 return self._refuse(error)
-            if built.router.records is not self.records:
-                self._earlier.append(self.records)
+            if built.router.decision_store is not self.decision_store:
+                self._earlier.append(self.decision_store)
             if built.router.backend is not self.backend:
                 self._left = [left for left in self._left if left() is not None] + [weakref.ref(self.backend)]
             self._adopt(built)
@@ -153,7 +153,7 @@ class ReloadingRouter(Router):
         """See `Router.decide`."""
         return self._now.decide(request)
 
-    def explain(self, request: RequestLike) -> tuple[Prepared, Decision]:
+    def explain(self, request: RequestLike) -> tuple[PreparedBatch, Decision]:
         """See `Router.explain`."""
         return self._now.explain(request)
 
@@ -196,9 +196,9 @@ class ReloadingRouter(Router):
 
     def record(self, decision_id: str, quality: float) -> None:
         """See `Router.record`. Decisions made before a change can be labelled, too."""
-        for records in (self.records, *reversed(self._earlier)):
+        for decision_store in (self.decision_store, *reversed(self._earlier)):
             try:
-                return records.label(decision_id, quality)
+                return decision_store.label(decision_id, quality)
             except UnknownDecisionError:
                 continue
         raise UnknownDecisionError(decision_id)

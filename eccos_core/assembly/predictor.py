@@ -18,8 +18,8 @@ from eccos_core.domain import (
     IntArray,
     OutcomeTable,
     Policy,
-    Priced,
     QualityFloor,
+    QualityPrice,
 )
 from eccos_core.errors import ArtifactError, InputError
 from eccos_core.io.files import cache_folder
@@ -29,8 +29,8 @@ from eccos_core.io.tokens import count_text_tokens
 from eccos_core.routing.pricing import cost_usd
 
 if TYPE_CHECKING:
-    from eccos_core.predictors import ModelPrior, StackedPredictor
-    from eccos_core.protocols import Encoder, HistoryStore, LivingHistory, Predictor
+    from eccos_core.predictors import EnsemblePredictor, ModelPrior
+    from eccos_core.protocols import Encoder, HistoryStore, OnlineHistory, Predictor
     from eccos_core.streaming import FloorTarget, RateTarget, StreamController
 
 Progress = Callable[[str], None]
@@ -42,19 +42,19 @@ _log = logging.getLogger("eccos.learning")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Known:
+class TrainingData:
     """What the history knows: a table of N questions and their vectors (N, D)."""
 
     table: OutcomeTable
     vectors: Float32Array
 
     @classmethod
-    def of(cls, history: HistoryStore) -> Known:
+    def of(cls, history: HistoryStore) -> TrainingData:
         """All of a history."""
         return cls(*history.table())
 
     @classmethod
-    def part_of(cls, history: LivingHistory) -> Known:
+    def part_of(cls, history: OnlineHistory) -> TrainingData:
         """As many questions of a history as a stream is priced on, evenly spread; the others are not read."""
         return cls(*history.some(_spread(len(history))))
 
@@ -69,14 +69,14 @@ class Known:
         return np.asarray(mean, dtype=np.float64)
 
 
-def remembering(encoder: Encoder) -> Encoder:
+def cached_encoder(encoder: Encoder) -> Encoder:
     """The encoder with a memory on disk, for texts that come again: to learn, ingest and evaluate."""
     from eccos_core.encoders import CachedEncoder
 
     return CachedEncoder(encoder, cache_folder() / "embeddings.sqlite")
 
 
-def load(config: Config, encoder: Encoder) -> Predictor:
+def load_fitted(config: Config, encoder: Encoder) -> Predictor:
     """The predictor from the folder that the configuration names. Raises `ArtifactError` for one that does not fit."""
     from eccos_core import predictors
 
@@ -85,7 +85,7 @@ def load(config: Config, encoder: Encoder) -> Predictor:
     return predictors.load_predictor(config.predictor.artifact, encoder=encoder.name, models=names)
 
 
-def load_or_learn(config: Config, encoder: Encoder, known: Known, progress: Progress | None = None) -> Predictor:
+def load_or_fit(config: Config, encoder: Encoder, known: TrainingData, progress: Progress | None = None) -> Predictor:
     """The predictor that is learnt from what is known.
 
     What was learnt is kept in the cache folder under a digest of everything that it was learnt from. Raises
@@ -101,28 +101,28 @@ def load_or_learn(config: Config, encoder: Encoder, known: Known, progress: Prog
             return predictors.load_predictor(folder, encoder=encoder.name, models=names)
         except ArtifactError as error:
             _log.warning("a cached predictor is learnt again: %s", error)
-    predictor = learn(config, known, progress)
+    predictor = fit_from_config(config, known, progress)
     predictors.save_predictor(predictor, folder, encoder=encoder.name)
     return predictor
 
 
-def living_retrieval(config: Config, history: LivingHistory) -> Predictor:
+def online_retrieval(config: Config, history: OnlineHistory) -> Predictor:
     """Retrieval that asks the history at every decision. Raises `InputError` for a model without outcomes and prior."""
-    from eccos_core.predictors import HistoryRetrieval
+    from eccos_core.predictors import OnlineRetrieval
 
     assert isinstance(config.predictor, RetrievalConfig)
     names, given = tuple(model.name for model in config.models), _neighbourhood(config.predictor)
     settings = {} if given is None else {"neighbourhoods": (given,)}
     with one_thread_without_torch():
-        return HistoryRetrieval(history, names, priors=_priors(config), **settings)
+        return OnlineRetrieval(history, names, priors=_priors(config), **settings)
 
 
-def is_living(config: Config) -> bool:
+def is_online(config: Config) -> bool:
     """Whether the predictor is a retrieval that asks the history at every decision: nothing is learnt beforehand."""
     return isinstance(config.predictor, RetrievalConfig) and config.predictor.living
 
 
-def same_lesson(before: Config, config: Config) -> bool:
+def same_training_inputs(before: Config, config: Config) -> bool:
     """Whether what was learnt from a history under one configuration is what another would learn from it.
 
     A predictor that is loaded from a folder is not learnt, and is always loaded anew.
@@ -135,16 +135,16 @@ def same_lesson(before: Config, config: Config) -> bool:
     )
 
 
-def learn(config: Config, known: Known, progress: Progress | None = None) -> StackedPredictor:
+def fit_from_config(config: Config, known: TrainingData, progress: Progress | None = None) -> EnsemblePredictor:
     """The predictor that `eccos.predictor` names, learnt from what is known."""
     from eccos_core import predictors
 
     learners = None
     if isinstance(config.predictor, RetrievalConfig) and (given := _neighbourhood(config.predictor)) is not None:
-        learners = [predictors.Retrieval((given,))]
+        learners = [predictors.NearestNeighbors((given,))]
     with one_thread():
         return predictors.fit_predictor(
-            kind_of(config),
+            predictor_kind(config),
             with_models(known.table, tuple(model.name for model in config.models)),
             known.vectors,
             priors=_priors(config),
@@ -153,7 +153,7 @@ def learn(config: Config, known: Known, progress: Progress | None = None) -> Sta
         )
 
 
-def kind_of(config: Config) -> str:
+def predictor_kind(config: Config) -> str:
     """The kind of predictor that `eccos.predictor` names, as `fit_predictor` calls it."""
     match config.predictor:
         case PriorConfig():
@@ -175,7 +175,7 @@ def _neighbourhood(predictor: RetrievalConfig) -> tuple[int, float | None] | Non
     return predictor.neighbours or USUAL_NEIGHBOURS, predictor.bandwidth
 
 
-def _check_priors(config: Config, known: Known) -> None:
+def _check_priors(config: Config, known: TrainingData) -> None:
     """Raises `InputError` where the history is empty, and some model has no prior that could stand alone."""
     unknown = sorted({model.name for model in config.models} - set(_priors(config)))
     if unknown and not len(known.table):
@@ -196,7 +196,7 @@ def _priors(config: Config) -> Mapping[str, ModelPrior]:
     }
 
 
-def _digest(config: Config, encoder: Encoder, known: Known) -> str:
+def _digest(config: Config, encoder: Encoder, known: TrainingData) -> str:
     """32 hexadecimal digits of all that a predictor is learnt from."""
     from eccos_core.predictors.artifact import VERSION
 
@@ -213,25 +213,27 @@ def _digest(config: Config, encoder: Encoder, known: Known) -> str:
     return digest.hexdigest()[:32]
 
 
-def stream_controller(config: Config, policy: Policy, predictor: Predictor, known: Known) -> StreamController | float:
+def stream_controller(
+    config: Config, policy: Policy, predictor: Predictor, known: TrainingData
+) -> StreamController | float:
     """What decides one request of a stream under a policy, with prices that start from what is known.
 
-    A budget rate of the configuration (`eccos.stream`) comes before the policy. `Priced` needs no controller: its
+    A budget rate of the configuration (`eccos.stream`) comes before the policy. `QualityPrice` needs no controller: its
     price is given back. Raises `InputError` for a budget without a rate: it is the budget of a batch.
     """
     from eccos_core.optimizer import DualOptimizer
-    from eccos_core.streaming import StreamController, StreamPrices, offline_prices
+    from eccos_core.streaming import InitialPrices, StreamController, fit_initial_prices
 
-    if isinstance(policy, Priced):
+    if isinstance(policy, QualityPrice):
         return policy.usd_per_quality
     target = _stream_target(config, policy)
     if not len(known.vectors):
-        return StreamController(target, StreamPrices(0.0))
+        return StreamController(target, InitialPrices(0.0))
     some = _spread(len(known.vectors))
     forecast = predictor.predict(known.vectors[some], known.input_tokens[some])
     cost = cost_usd(config.models, known.input_tokens[some], forecast.output_tokens)
     names = [model.name for model in config.models]
-    start = offline_prices(
+    start = fit_initial_prices(
         forecast.quality, cost, target, DualOptimizer(), models=names, requests_per_second=ASSUMED_REQUESTS_PER_SECOND
     )
     return StreamController(target, start)

@@ -107,14 +107,14 @@ def _abilities(model: Model) -> str:
 
 
 def _summary(config: Config) -> str:
-    from eccos_core.domain import Budget, Priced, QualityFloor
+    from eccos_core.domain import Budget, QualityFloor, QualityPrice
 
     match config.policy:
         case QualityFloor(alpha=alpha):
             policy = f"mean quality at least {alpha:g}"
         case Budget(usd=usd):
             policy = f"at most {usd:g} USD a batch"
-        case Priced(usd_per_quality_point=usd):
+        case QualityPrice(usd_per_quality_point=usd):
             policy = f"a point of quality is worth {usd:g} USD"
     if config.policy.on_infeasible == "best_effort":
         policy += ", else the nearest attainable"

@@ -15,7 +15,7 @@ import typer
 from eccos_core.cli.output import ConfigOption, JsonOption, console, print_json, print_table
 
 if TYPE_CHECKING:
-    from eccos_core.collecting import Collected, Estimate, Event, Options, Question
+    from eccos_core.collecting import CollectEvent, CollectOptions, CollectReport, Estimate, Question
     from eccos_core.config import Config
     from eccos_core.domain import Model
     from eccos_core.protocols import Backend
@@ -101,13 +101,13 @@ def collect(
         _collect(asked, loaded, backend, out, options, str(questions), json)
 
 
-def _options(config: Config, **fields: Any) -> Options:
+def _options(config: Config, **fields: Any) -> CollectOptions:
     from eccos_core.backends.retrying import RetryPolicy
-    from eccos_core.collecting import Options
+    from eccos_core.collecting import CollectOptions
 
     retry = config.retries
     policy = RetryPolicy(retry.attempts, retry.first_wait_s, retry.longest_wait_s, retry.deadline_s)
-    return Options(retries=policy, **fields)
+    return CollectOptions(retries=policy, **fields)
 
 
 def _names(given: list[str] | None) -> list[str] | None:
@@ -115,7 +115,7 @@ def _names(given: list[str] | None) -> list[str] | None:
 
 
 def _without_retries(backend: Backend) -> Backend:
-    """The collector tries again itself: every attempt has to be reserved in the budget and noted in the ledger."""
+    """The collector tries again itself: every attempt has to be reserved in the budget and noted in the journal."""
     from eccos_core.backends.retrying import RetryingBackend
 
     return backend.backend if isinstance(backend, RetryingBackend) else backend
@@ -125,7 +125,13 @@ def _without_retries(backend: Backend) -> Backend:
 
 
 def _collect(
-    questions: list[Question], config: Config, backend: Backend, out: Path, options: Options, source: str, json: bool
+    questions: list[Question],
+    config: Config,
+    backend: Backend,
+    out: Path,
+    options: CollectOptions,
+    source: str,
+    json: bool,
 ) -> None:
     from eccos_core.collecting import collect as run
 
@@ -164,7 +170,7 @@ class _Bars:
         self._failed = dict.fromkeys(names, 0)
         self._last_line = time.monotonic()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: CollectEvent) -> None:
         self._done += 1
         if event.kind in ("failed", "ungraded"):
             self._failed[event.model] += 1
@@ -183,7 +189,7 @@ def _bars(names: list[str], questions: int) -> Iterator[_Bars]:
         yield bars
 
 
-def _print_collected(collected: Collected, models: tuple[Model, ...], out: Path) -> None:
+def _print_collected(collected: CollectReport, models: tuple[Model, ...], out: Path) -> None:
     from rich.text import Text
 
     rows = []
@@ -210,7 +216,7 @@ def _print_collected(collected: Collected, models: tuple[Model, ...], out: Path)
         screen.print(Text(line, style="yellow"), soft_wrap=True)
 
 
-def _advice(collected: Collected) -> list[str]:
+def _advice(collected: CollectReport) -> list[str]:
     advice = []
     if collected.in_flight_at_kill:
         advice.append(
@@ -231,7 +237,7 @@ def _advice(collected: Collected) -> list[str]:
     return advice
 
 
-def _collected_as_json(collected: Collected, out: Path) -> Mapping[str, Any]:
+def _collected_as_json(collected: CollectReport, out: Path) -> Mapping[str, Any]:
     return {
         "out": str(out),
         "questions": collected.questions,
@@ -257,7 +263,7 @@ def _estimate(
     config: Config,
     backend: Backend,
     out: Path,
-    options: Options,
+    options: CollectOptions,
     assumed: int | None,
     source: str,
     json: bool,

@@ -80,22 +80,22 @@ def evaluate(
     Questions are split by the hash of their id: three in ten are tested on, the others are learned from. Every router
     is charged what the models it chose really cost, and gets the quality they really had.
     """
-    from eccos_core.evaluation.baselines import BASELINES, DEFAULT_ROUTERS, contenders_named
-    from eccos_core.evaluation.replay import Sample
+    from eccos_core.evaluation.baselines import BASELINES, DEFAULT_ROUTERS, routers_named
+    from eccos_core.evaluation.replay import ReplaySample
     from eccos_core.evaluation.replay import evaluate as replay
-    from eccos_core.evaluation.result_cache import AnswerMemory
+    from eccos_core.evaluation.result_cache import ResultCache
     from eccos_core.io.files import cache_folder
     from eccos_core.io.outcomes import read_outcomes, read_prices
 
-    names = _names(routers) or [contender.name for contender in DEFAULT_ROUTERS]
-    contenders = contenders_named([*names, *([c.name for c in BASELINES] if baselines else [])])
+    names = _names(routers) or [router.name for router in DEFAULT_ROUTERS]
+    chosen = routers_named([*names, *([c.name for c in BASELINES] if baselines else [])])
     outcomes = read_outcomes(data)
     learned_from = read_outcomes(train_data) if train_data is not None else None
-    tariff = read_prices(prices, (learned_from or outcomes).models)
+    price_table = read_prices(prices, (learned_from or outcomes).models)
     folder = cache or cache_folder()
     encoders = {
         reading: _encoder(encoder if reading == "text" else STATIC, device, folder / "embeddings.sqlite")
-        for reading in dict.fromkeys(contender.reads for contender in contenders)
+        for reading in dict.fromkeys(router.reads for router in chosen)
         if reading != "none"
     }
     with console().status("Reading ...") as status:
@@ -105,14 +105,14 @@ def evaluate(
 
         report = replay(
             outcomes,
-            tariff,
-            contenders,
+            price_table,
+            chosen,
             {reading: remembering for reading, (remembering, _) in encoders.items()},
             timed={reading: bare for reading, (_, bare) in encoders.items()},
             dataset=data.name.removesuffix(".gz").removesuffix(".jsonl"),
             train=learned_from,
-            sample=None if train_rows is None else Sample(train_rows, seed),
-            memory=None if fresh else AnswerMemory(folder / "answers"),
+            sample=None if train_rows is None else ReplaySample(train_rows, seed),
+            memory=None if fresh else ResultCache(folder / "answers"),
             progress=tell,
         )
     _write(report, json=json, markdown=markdown, html=html, picture=picture)

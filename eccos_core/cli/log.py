@@ -85,10 +85,10 @@ def record(
 
     The label goes to the decision log. `eccos log --export OUTCOMES`, then `eccos ingest OUTCOMES`, make it history.
     """
-    from eccos_core.routing.decision_store import Records
+    from eccos_core.routing.decision_store import DecisionStore
 
     with opened_log(config) as opened:
-        Records(log=opened).label(decision_id, quality)
+        DecisionStore(log=opened).label(decision_id, quality)
     if opened.problem is not None:
         raise InputError(f"the label was not kept: {opened.problem}")
     if json:
@@ -151,7 +151,7 @@ def _as_json(entry: LoggedDecision) -> dict[str, Any]:
 
 
 def _print(found: Sequence[LoggedDecision], path: Path) -> None:
-    from eccos_core.routing.decisions import usd
+    from eccos_core.routing.decisions import format_usd
 
     rows = [
         (
@@ -159,7 +159,7 @@ def _print(found: Sequence[LoggedDecision], path: Path) -> None:
             _when(each.at),
             each.model or f"{each.decided_model} (no answer)",
             f"{each.quality:.3f}",
-            usd(each.paid_usd) if each.paid_usd is not None else "",
+            format_usd(each.paid_usd) if each.paid_usd is not None else "",
             f"{each.latency_s * 1000:.0f}" if each.latency_s is not None else "",
             ", ".join(f"{attempt.model}: {attempt.kind}" for attempt in each.attempts),
             f"{each.label:g}" if each.label is not None else "",

@@ -112,10 +112,10 @@ def _details(error: EccosError) -> Mapping[str, Any]:
 
 
 def _tell_fault(error: Exception, as_json: bool) -> None:
-    from eccos_core.backends.litellm.redaction import Scrubber
+    from eccos_core.backends.litellm.redaction import SecretRedactor
 
     first_line = (str(error).strip().splitlines() or [""])[0]
-    message = Scrubber.for_parameters([]).scrub(f"{type(error).__name__}: {first_line}"[:300])
+    message = SecretRedactor.for_parameters([]).redact(f"{type(error).__name__}: {first_line}"[:300])
     if as_json:
         print_json({"error": {"type": type(error).__name__, "message": message, "fault": "eccos"}})
     _say("This is a fault of eccos, not of your input", message)
@@ -128,9 +128,9 @@ def _tell_fault(error: Exception, as_json: bool) -> None:
 def _print_traceback(error: Exception) -> None:
     import traceback
 
-    from eccos_core.backends.litellm.redaction import Scrubber
+    from eccos_core.backends.litellm.redaction import SecretRedactor
 
-    sys.stderr.write(Scrubber.for_parameters([]).scrub("".join(traceback.format_exception(error))))
+    sys.stderr.write(SecretRedactor.for_parameters([]).redact("".join(traceback.format_exception(error))))
 
 
 def _say(what: str, message: str) -> None:

@@ -13,7 +13,7 @@ from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption, router_of
 
 if TYPE_CHECKING:
-    from eccos_core.workflows.plan import Plan
+    from eccos_core.workflows.plan import BatchPlan
 
 RequestsOption = Annotated[
     Path, typer.Option("--requests", "-r", metavar="REQUESTS", help="A .jsonl file: query or messages on every line.")
@@ -27,11 +27,10 @@ def plan(
     requests: RequestsOption, config: PoolOption = None, plot: PlotOption = None, json: JsonOption = False
 ) -> None:
     """Plan a batch: who would answer what, what it would cost, and what other floors would cost."""
-    from eccos_core.workflows.plan import draw_plan, read_requests
-    from eccos_core.workflows.plan import plan as make_plan
+    from eccos_core.workflows.plan import draw_plan, plan_batch, read_requests
 
     asked = read_requests(requests)
-    made = make_plan(router_of(config), asked)
+    made = plan_batch(router_of(config), asked)
     if plot is not None:
         draw_plan(made, plot)
     if json:
@@ -61,26 +60,31 @@ def plan(
     _print(made, plot)
 
 
-def _print(made: Plan, plot: Path | None) -> None:
-    from eccos_core.routing.decisions import usd
+def _print(made: BatchPlan, plot: Path | None) -> None:
+    from eccos_core.routing.decisions import format_usd
 
     out = console(sys.stdout)
     assignment = made.assignment
     rows = [
-        (name, str(count), str(int(cap)), f"{usd(price)}" if price else "")
+        (name, str(count), str(int(cap)), f"{format_usd(price)}" if price else "")
         for (name, count), cap, price in zip(
             made.calls.items(), made.problem.capacity, assignment.prices.slots, strict=True
         )
     ]
-    title = (
-        f"{len(made.requests)} requests, mean predicted quality {assignment.quality:.4f}, {usd(assignment.cost_usd)}"
-    )
+    total = format_usd(assignment.cost_usd)
+    title = f"{len(made.requests)} requests, mean predicted quality {assignment.quality:.4f}, {total}"
     out.print(table(title, ("model", "calls", "of at most", "a slot is worth"), rows, numbers=("calls", "of at most")))
     out.print(f"{assignment.status.value}: at most {100 * assignment.gap:.4f} % from the best possible", soft_wrap=True)
     for sentence in made.sentences:
         out.print(sentence, soft_wrap=True)
     what_if = [
-        (f"{row.floor:.4f}", f"{row.quality:.4f}", usd(row.cost_usd), usd(row.usd_per_quality_point), row.note)
+        (
+            f"{row.floor:.4f}",
+            f"{row.quality:.4f}",
+            format_usd(row.cost_usd),
+            format_usd(row.usd_per_quality_point),
+            row.note,
+        )
         for row in made.floors
     ]
     columns = ("floor", "quality", "cost", "next point costs", "")

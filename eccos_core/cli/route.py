@@ -34,7 +34,7 @@ def route(question: QuestionArgument, config: PoolOption = None, json: JsonOptio
     """Decide which model should answer a question, and say why; nothing is called."""
     router = router_of(config)
     prepared, decision = router.explain(question)
-    router.records.flush()
+    router.decision_store.flush()
     forecast = prepared.forecast
     if json:
         print_json(
@@ -85,17 +85,17 @@ def ask(
     parameters = {key: value for key, value in given.items() if value is not None}
     router = router_of(config)
     completion = router.complete(Request.of(question, parameters=parameters))
-    router.records.flush()
+    router.decision_store.flush()
     if json:
         print_json(completion_as_json(completion))
         return
-    from eccos_core.routing.decisions import usd
+    from eccos_core.routing.decisions import format_usd
 
     assert completion.decision is not None
     console(sys.stdout).print(completion.text, markup=False, soft_wrap=True)
     tokens = f"{completion.input_tokens} tokens in, {completion.output_tokens} out"
     console().print(
-        f"{completion.model}: {usd(completion.cost_usd)}, {tokens}, {completion.latency_s * 1000:.0f} ms\n"
+        f"{completion.model}: {format_usd(completion.cost_usd)}, {tokens}, {completion.latency_s * 1000:.0f} ms\n"
         f"{completion.decision.reason}\n"
         f"decision {completion.decision.id}",
         style="dim",

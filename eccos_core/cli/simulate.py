@@ -93,7 +93,7 @@ def simulate(
     """
     from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
     from eccos_core.io.outcomes import read_outcomes, read_prices
-    from eccos_core.simulation import bursty_arrivals, poisson_arrivals, routers_named
+    from eccos_core.simulation import bursty_arrivals, poisson_arrivals, stream_routers_named
     from eccos_core.simulation import simulate as run
     from eccos_core.simulation.recorded import Draw, recorded_scenario
     from eccos_core.simulation.routers import ROUTERS
@@ -110,7 +110,7 @@ def simulate(
         draw = poisson_arrivals if arrivals is Arrivals.POISSON else bursty_arrivals
         times = draw(scenario.requests, per_second, seed)
         names = [name.strip() for name in routers.split(",")] if routers else list(ROUTERS)
-        for name, make in routers_named(names, scenario, target, per_second).items():
+        for name, make in stream_routers_named(names, scenario, target, per_second).items():
             status.update(f"Simulating {name} ...")
             results.append(run(scenario, name, make, times, deadline_s=deadline, queue_length=queue))
     if as_json:

@@ -61,13 +61,13 @@ def _print(path: Path, windows: dict[str, tuple[ModelUsage, ...]]) -> None:
 
 
 def _row(usage: ModelUsage) -> tuple[str, ...]:
-    from eccos_core.routing.decisions import usd
+    from eccos_core.routing.decisions import format_usd
 
     return (
         usage.model,
         str(usage.decisions),
         str(usage.calls),
-        usd(usage.paid_usd),
+        format_usd(usage.paid_usd),
         f"{usage.median_latency_s * 1000:.0f}" if usage.median_latency_s is not None else "",
         f"{usage.error_rate:.1%}" if usage.error_rate is not None else "",
         f"{usage.labelled_share:.0%}" if usage.labelled_share is not None else "",

@@ -21,7 +21,7 @@ NOT_BILLED = frozenset(
 """Kinds of failure where the provider refused before it generated anything. Any other failure may have been billed."""
 
 
-class Purse:
+class BudgetGuard:
     """Holds back the highest price of every call in flight, so that spent, at risk and held stay within the budget.
 
     All amounts in USD. `at_risk` is what calls may have cost whose bill never arrived. Without a budget it only counts.
@@ -73,7 +73,7 @@ class Purse:
         return self.budget is None or self.spent + self.at_risk + self._held + usd <= self.budget
 
 
-def dearest(model: Model, request: Request) -> float:
+def most_expensive_usd(model: Model, request: Request) -> float:
     """The most that one call can cost, in USD.
 
     Input: no tokenizer makes more tokens than there are bytes. Output: `max_tokens`, else the model's own limit, else

@@ -1,11 +1,11 @@
 """Asks every model every question, grades the answers, and writes outcomes: the story of `eccos collect`.
 
 for each question (a window of them at a time)
-    for each model: answer on file? else call it (slot, budget, ledger)   calls.py, purse.py
-                    answer in the ledger, forced to the disk              ledger.py
+    for each model: answer on file? else call it (slot, budget, journal)   calls.py, budget.py
+                    answer in the journal, forced to the disk              journal.py
                     grade it                                              graders.py
     all models in: one line in the outcomes file                          outcomes_file.py
-at the end: the outcomes in the questions' order, and the ledger removed when nothing is missing
+at the end: the outcomes in the questions' order, and the journal removed when nothing is missing
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from eccos_core.backends.retrying import RetryPolicy
-from eccos_core.collecting.budget import Purse
+from eccos_core.collecting.budget import BudgetGuard
 from eccos_core.collecting.graders import Graders
-from eccos_core.collecting.journal import Answer, Failure, Grade, Ledger, read_ledger
+from eccos_core.collecting.journal import AnswerEntry, FailureEntry, GradeEntry, Journal, read_journal
 from eccos_core.collecting.outcomes_file import OutcomesFile
 from eccos_core.collecting.paid_calls import BudgetReachedError, JudgesBackend, PaidCalls
-from eccos_core.collecting.progress import Progress, ledger_path
+from eccos_core.collecting.progress import CollectionProgress, journal_path
 from eccos_core.collecting.questions import Question
 from eccos_core.domain import Completion, Model
 from eccos_core.errors import BackendError, GradingError, InputError, UnknownModelError
@@ -35,7 +35,7 @@ EventKind: TypeAlias = Literal["answered", "failed", "ungraded", "on_file"]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class CollectOptions:
     """How to collect.
 
     `parameters`: of every call (max_tokens, temperature, ...). `concurrency`: most calls in flight per model; a model's
@@ -58,7 +58,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class CollectEvent:
     """One model is done with one question. USD: spent so far by this outcomes file."""
 
     kind: EventKind
@@ -67,7 +67,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class CollectReport:
     """What a collection did.
 
     `questions` were wanted of `models`; `complete` have a line with all of them. `calls` were made now, retries and
@@ -96,43 +96,43 @@ async def collect(
     models: Sequence[Model],
     backend: Backend,
     out: Path,
-    options: Options | None = None,
+    options: CollectOptions | None = None,
     *,
-    observe: Callable[[Event], None] = lambda event: None,
+    observe: Callable[[CollectEvent], None] = lambda event: None,
     source: str = "questions",
-) -> Collected:
+) -> CollectReport:
     """Ask every model every question and write the outcomes to `out`; go on where an earlier run ended.
 
     `source` is what errors call the questions file. Raises `InputError` (unknown models, unusable questions, files
-    that cannot be written, a ledger of other questions or parameters) before anything is asked, or later when the
+    that cannot be written, a journal of other questions or parameters) before anything is asked, or later when the
     disk is full; whatever was answered until then is kept.
     """
-    options = options or Options()
+    options = options or CollectOptions()
     asked = chosen_models(models, options.models)
     graders = Graders(questions, backend, [model.name for model in models], source)
-    ledger = Ledger(ledger_path(out))
+    journal = Journal(journal_path(out))
     try:
         outcomes = OutcomesFile(out, questions)
         outcomes.repair()
-        progress = Progress(
+        progress = CollectionProgress(
             questions,
             asked,
             outcomes,
-            read_ledger(ledger.path),
+            read_journal(journal.path),
             parameters=options.parameters,
             retry_failed=options.retry_failed,
             keep_answers=options.keep_answers,
         )
-        run = _Run(questions, asked, models, backend, progress, ledger, graders, options, observe)
+        run = _CollectionRun(questions, asked, models, backend, progress, journal, graders, options, observe)
         await run.all()
         outcomes.rewrite(asked)
         collected = run.result()
         if collected.complete == collected.questions:
-            ledger.remove()
+            journal.remove()
         return collected
     finally:
         graders.close()
-        ledger.close()
+        journal.close()
 
 
 def chosen_models(models: Sequence[Model], names: Sequence[str] | None) -> list[str]:
@@ -144,8 +144,8 @@ def chosen_models(models: Sequence[Model], names: Sequence[str] | None) -> list[
     return [name for name in known if names is None or name in names]
 
 
-class _Run:
-    """One run of a collection. Everything new is in the ledger before it is used."""
+class _CollectionRun:
+    """One run of a collection. Everything new is in the journal before it is used."""
 
     def __init__(
         self,
@@ -153,25 +153,25 @@ class _Run:
         asked: Sequence[str],
         pool: Sequence[Model],
         backend: Backend,
-        progress: Progress,
-        ledger: Ledger,
+        progress: CollectionProgress,
+        journal: Journal,
         graders: Graders,
-        options: Options,
-        observe: Callable[[Event], None],
+        options: CollectOptions,
+        observe: Callable[[CollectEvent], None],
     ) -> None:
         self._questions = questions
         self._models = asked
         self._progress = progress
-        self._ledger = ledger
+        self._journal = journal
         self._graders = graders
         self._parameters = options.parameters
         self._observe = observe
         self._on_file = sum(len(asked) - len(progress.missing(question)) for question in questions)
-        self._purse = Purse(options.budget_usd, progress.spent_usd, progress.at_risk_usd)
+        self._budget = BudgetGuard(options.budget_usd, progress.spent_usd, progress.at_risk_usd)
         slots = {model.name: _slots(model, options.concurrency) for model in pool}
         self._window = asyncio.Semaphore(_WINDOWS_OF_SLOTS * max(slots.values()))
         by_name = {model.name: model for model in pool}
-        self._calls = PaidCalls(backend, by_name, slots, ledger, self._purse, options.retries)
+        self._calls = PaidCalls(backend, by_name, slots, journal, self._budget, options.retries)
 
     async def all(self) -> None:
         """Every question, as far as the budget goes."""
@@ -196,7 +196,7 @@ class _Run:
                 for model in missing:
                     tasks.create_task(self._outcome(question, model))
             if self._progress.is_complete(question):
-                self._progress.put_on_paper(question)
+                self._progress.write_line(question)
         finally:
             self._window.release()
 
@@ -210,16 +210,16 @@ class _Run:
             grade = await self._grade(question, answer)
         except BudgetReachedError:
             return
-        self._progress.graded(answer, grade)
+        self._progress.add_grade(answer, grade)
         self._tell("answered" if grade.score is not None else "ungraded", model)
 
-    async def _answer(self, question: Question, model: str) -> Answer | None:
-        """Asks; the answer is in the ledger before this returns. None when the model failed, which is recorded."""
+    async def _answer(self, question: Question, model: str) -> AnswerEntry | None:
+        """Asks; the answer is in the journal before this returns. None when the model failed, which is recorded."""
         cell, digest = (question.id, model), self._progress.digest(question)
         request = question.request(self._parameters)
 
         async def keep(completion: Completion) -> None:
-            answer = Answer(
+            answer = AnswerEntry(
                 *cell,
                 digest,
                 text=completion.text,
@@ -229,35 +229,35 @@ class _Run:
                 latency_s=completion.latency_s,
                 finish_reason=completion.finish_reason,
             )
-            await self._ledger.append(answer)
-            self._progress.answered(answer)
+            await self._journal.append(answer)
+            self._progress.add_answer(answer)
 
         try:
             await self._calls.call(model, request, cell, "answer", keep, afforded=True)
         except BackendError as error:
-            failure = Failure(*cell, digest, error.kind, str(error), self._calls.at_risk(model, request, error))
-            await self._ledger.append(failure)
-            self._progress.failed(failure)
+            failure = FailureEntry(*cell, digest, error.kind, str(error), self._calls.at_risk(model, request, error))
+            await self._journal.append(failure)
+            self._progress.add_failure(failure)
         return self._progress.answer(question, model)
 
-    async def _grade(self, question: Question, answer: Answer) -> Grade:
-        """Scores an answer; the score, or why there is none, is in the ledger before this returns."""
+    async def _grade(self, question: Question, answer: AnswerEntry) -> GradeEntry:
+        """Scores an answer; the score, or why there is none, is in the journal before this returns."""
         cell = (question.id, answer.model)
-        judge = JudgesBackend(self._calls, self._ledger, cell, self._progress.verdict(question, answer.model))
+        judge = JudgesBackend(self._calls, self._journal, cell, self._progress.verdict(question, answer.model))
         try:
             score = await self._graders.score(question, answer.text, judge)
-            grade = Grade(*cell, score, judge.spent_usd)
+            grade = GradeEntry(*cell, score, judge.spent_usd)
         except GradingError as error:
-            grade = Grade(*cell, None, judge.spent_usd, str(error))
-        await self._ledger.append(grade)
+            grade = GradeEntry(*cell, None, judge.spent_usd, str(error))
+        await self._journal.append(grade)
         return grade
 
     def _tell(self, kind: EventKind, model: str) -> None:
-        self._observe(Event(kind, model, self._purse.spent))
+        self._observe(CollectEvent(kind, model, self._budget.spent))
 
-    def result(self) -> Collected:
+    def result(self) -> CollectReport:
         """What was done, and what stands in the file."""
-        return Collected(
+        return CollectReport(
             questions=len(self._questions),
             complete=sum(self._progress.is_complete(question) for question in self._questions),
             models=tuple(self._models),
@@ -266,10 +266,10 @@ class _Run:
             failed=self._progress.failures(),
             ungraded=self._progress.ungraded(),
             accuracy=self._progress.accuracy(),
-            spent_usd=self._purse.spent,
-            at_risk_usd=self._purse.at_risk,
+            spent_usd=self._budget.spent,
+            at_risk_usd=self._budget.at_risk,
             in_flight_at_kill=self._progress.in_flight_at_kill,
-            budget_reached=self._purse.exhausted,
+            budget_reached=self._budget.exhausted,
         )
 
 

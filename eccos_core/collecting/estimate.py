@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from eccos_core.collecting.budget import dearest, most_output_tokens
-from eccos_core.collecting.collect import Options, chosen_models
+from eccos_core.collecting.budget import most_expensive_usd, most_output_tokens
+from eccos_core.collecting.collect import CollectOptions, chosen_models
 from eccos_core.collecting.graders import Graders
-from eccos_core.collecting.journal import read_ledger
+from eccos_core.collecting.journal import read_journal
 from eccos_core.collecting.outcomes_file import OutcomesFile
-from eccos_core.collecting.progress import Progress, ledger_path
+from eccos_core.collecting.progress import CollectionProgress, journal_path
 from eccos_core.collecting.questions import Question
 from eccos_core.domain import Model, Request
 from eccos_core.errors import InputError
@@ -68,7 +68,7 @@ def estimate(
     models: Sequence[Model],
     backend: Backend,
     out: Path,
-    options: Options,
+    options: CollectOptions,
     *,
     assumed_output_tokens: int | None = None,
     source: str = "questions",
@@ -81,11 +81,11 @@ def estimate(
     asked = chosen_models(models, options.models)
     graders = Graders(questions, backend, [model.name for model in models], source)
     outcomes = OutcomesFile(out, questions)
-    progress = Progress(
+    progress = CollectionProgress(
         questions,
         asked,
         outcomes,
-        read_ledger(ledger_path(out)),
+        read_journal(journal_path(out)),
         parameters=options.parameters,
         retry_failed=options.retry_failed,
         keep_answers=options.keep_answers,
@@ -164,6 +164,6 @@ class _Sum:
 
 def _at_most(model: Model, request: Request) -> float | None:
     try:
-        return dearest(model, request)
+        return most_expensive_usd(model, request)
     except InputError:
         return None

@@ -1,4 +1,4 @@
-"""The ledger: everything that was asked and answered, on disk before it counts.
+"""The journal: everything that was asked and answered, on disk before it counts.
 
 A file of JSON lines beside the outcomes file. `asked` is written before a call begins; `answer`, `failure`,
 `judged` and `grade` are forced to the disk (fsync) before anything else happens with them, and before the call's slot
@@ -30,7 +30,7 @@ Cell: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedEntry:
     """A call is about to begin; it will cost at most `usd_at_most`. Role `grade`: a judge is asked."""
 
     id: str
@@ -40,7 +40,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerEntry:
     """What a model answered. `digest` says to what; see `Question.digest`."""
 
     id: str
@@ -55,7 +55,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailureEntry:
     """A call that failed for good; it may have been billed up to `usd_at_risk` all the same."""
 
     id: str
@@ -67,7 +67,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempted:
+class AttemptedEntry:
     """A call that failed and is tried again, or was a judge's."""
 
     id: str
@@ -77,7 +77,7 @@ class Attempted:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedEntry:
     """What a judge said about a model's answer."""
 
     id: str
@@ -90,7 +90,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Grade:
+class GradeEntry:
     """A score in [0, 1], or why there is none; `cost_usd` is what the judge cost."""
 
     id: str
@@ -100,58 +100,58 @@ class Grade:
     error: str = ""
 
 
-Entry: TypeAlias = Asked | Answer | Failure | Attempted | Judged | Grade
+Entry: TypeAlias = AskedEntry | AnswerEntry | FailureEntry | AttemptedEntry | JudgedEntry | GradeEntry
 _KINDS: Mapping[str, type[Entry]] = {
-    "asked": Asked,
-    "answer": Answer,
-    "failure": Failure,
-    "attempted": Attempted,
-    "judged": Judged,
-    "grade": Grade,
+    "asked": AskedEntry,
+    "answer": AnswerEntry,
+    "failure": FailureEntry,
+    "attempted": AttemptedEntry,
+    "judged": JudgedEntry,
+    "grade": GradeEntry,
 }
 _NAMES = {entry_class: name for name, entry_class in _KINDS.items()}
 
 
 @dataclass(slots=True)
-class Recollection:
-    """What a ledger says. `in_flight`: calls without a reply, and what they cost at most; `usd_at_risk`: what calls
+class JournalContents:
+    """What a journal says. `in_flight`: calls without a reply, and what they cost at most; `usd_at_risk`: what calls
     that failed, or were in flight, may have cost; `judged`: verdicts that no grade was made of yet."""
 
-    answers: dict[Cell, Answer] = field(default_factory=dict)
-    failures: dict[Cell, Failure] = field(default_factory=dict)
-    grades: dict[Cell, Grade] = field(default_factory=dict)
-    judged: dict[Cell, Judged] = field(default_factory=dict)
+    answers: dict[Cell, AnswerEntry] = field(default_factory=dict)
+    failures: dict[Cell, FailureEntry] = field(default_factory=dict)
+    grades: dict[Cell, GradeEntry] = field(default_factory=dict)
+    judged: dict[Cell, JudgedEntry] = field(default_factory=dict)
     in_flight: int = 0
     usd_at_risk: float = 0.0
     usd_of_graders: float = 0.0
 
 
-def recollect(entries: Iterable[Entry]) -> Recollection:
-    """The state that a ledger's entries lead to; later entries of one cell replace earlier ones."""
-    memory = Recollection()
+def replay_journal(entries: Iterable[Entry]) -> JournalContents:
+    """The state that a journal's entries lead to; later entries of one cell replace earlier ones."""
+    memory = JournalContents()
     waiting: dict[tuple[str, str, Role], list[float]] = {}
     for entry in entries:
         cell = (entry.id, entry.model)
         match entry:
-            case Asked(role=role, usd_at_most=usd):
+            case AskedEntry(role=role, usd_at_most=usd):
                 waiting.setdefault((*cell, role), []).append(usd)
-            case Attempted(role=role):
+            case AttemptedEntry(role=role):
                 _replied(waiting, (*cell, role))
                 memory.usd_at_risk += entry.usd_at_risk
-            case Judged():
+            case JudgedEntry():
                 _replied(waiting, (*cell, "grade"))
                 memory.judged[cell] = entry
                 memory.usd_of_graders += entry.cost_usd
-            case Answer():
+            case AnswerEntry():
                 _replied(waiting, (*cell, "answer"))
                 memory.answers[cell] = entry
                 memory.failures.pop(cell, None)
                 memory.grades.pop(cell, None)
-            case Failure():
+            case FailureEntry():
                 _replied(waiting, (*cell, "answer"))
                 memory.failures[cell] = entry
                 memory.usd_at_risk += entry.usd_at_risk
-            case Grade():
+            case GradeEntry():
                 memory.grades[cell] = entry
                 memory.judged.pop(cell, None)
     memory.in_flight = sum(len(calls) for calls in waiting.values())
@@ -165,7 +165,7 @@ def _replied(waiting: dict[tuple[str, str, Role], list[float]], key: tuple[str, 
         calls.pop()
 
 
-class Ledger:
+class Journal:
     """An append-only file of entries. One process at a time: a second one is refused.
 
     `append` gives a future that is done when the entry is on the disk; entries that arrive while the disk is busy are
@@ -246,8 +246,8 @@ class Ledger:
             raise InputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
 
-def read_ledger(path: Path) -> list[Entry]:
-    """Every entry of a ledger; none where there is no such file. A torn last line does not count.
+def read_journal(path: Path) -> list[Entry]:
+    """Every entry of a journal; none where there is no such file. A torn last line does not count.
 
     Raises `DataError` for a line that is no entry.
     """

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from eccos_core.collecting.journal import Answer, Cell, Failure, Grade
+from eccos_core.collecting.journal import AnswerEntry, Cell, FailureEntry, GradeEntry
 from eccos_core.collecting.questions import Question
 from eccos_core.errors import DataError, InputError
-from eccos_core.io.files import atomic_writer, kind, parse_object
+from eccos_core.io.files import atomic_writer, describe, parse_object
 
 Output: TypeAlias = Mapping[str, Any]
 """One entry of `outputs`: model, correct, tokens, cost_usd, latency_s; or model, correct null, error, error_message."""
@@ -20,7 +20,7 @@ GRADING_FAILED = "grading"
 """The `error` of an output whose answer was paid for and is kept, but could not be graded."""
 
 
-def output_of(answer: Answer, grade: Grade, keep_answer: bool) -> dict[str, Any]:
+def output_of(answer: AnswerEntry, grade: GradeEntry, keep_answer: bool) -> dict[str, Any]:
     """The output of a model that answered. An answer without a score is kept, so that it need not be asked again."""
     output: dict[str, Any] = {
         "model": answer.model,
@@ -41,16 +41,16 @@ def output_of(answer: Answer, grade: Grade, keep_answer: bool) -> dict[str, Any]
     return output
 
 
-def output_of_failure(failure: Failure) -> dict[str, Any]:
+def output_of_failure(failure: FailureEntry) -> dict[str, Any]:
     """The output of a model that could not be asked: no score, which readers take for missing."""
     return {"model": failure.model, "correct": None, "error": failure.error, "error_message": failure.message}
 
 
-def answer_in(output: Output, question: Question, digest: str) -> Answer | None:
+def answer_in(output: Output, question: Question, digest: str) -> AnswerEntry | None:
     """The answer that an output kept, or None."""
     if not isinstance(output.get("answer"), str):
         return None
-    return Answer(
+    return AnswerEntry(
         id=question.id,
         model=output["model"],
         digest=digest,
@@ -106,10 +106,12 @@ class OutcomesFile:
             raise DataError(str(self.path), message, number)
         outputs = entry.get("outputs")
         if not isinstance(outputs, list):
-            raise DataError(str(self.path), f"id {question.id!r}: outputs is {kind(outputs)}, must be a list", number)
+            raise DataError(
+                str(self.path), f"id {question.id!r}: outputs is {describe(outputs)}, must be a list", number
+            )
         for output in outputs:
             if not isinstance(output, dict) or not isinstance(output.get("model"), str):
-                raise DataError(str(self.path), f"id {question.id!r}: an output is {kind(output)}", number)
+                raise DataError(str(self.path), f"id {question.id!r}: an output is {describe(output)}", number)
             self.outputs[question.id, output["model"]] = output
 
     def append(self, question: Question, outputs: Iterable[Output]) -> None:
@@ -138,7 +140,7 @@ class OutcomesFile:
 
 
 def _whole_lines(path: Path) -> list[bytes]:
-    """The lines of a file with their ends; a last one that was cut short is left out: the ledger has what is in it."""
+    """The lines of a file with their ends; a last one that was cut short is left out: the journal has what is in it."""
     if not path.exists():
         return []
     lines = path.read_bytes().splitlines(keepends=True)

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapp
 from typing import TypeAlias
 
 from eccos_core.backends.retrying import RetryPolicy
-from eccos_core.collecting.budget import NOT_BILLED, Purse, dearest
-from eccos_core.collecting.journal import Asked, Attempted, Cell, Judged, Ledger, Role
+from eccos_core.collecting.budget import NOT_BILLED, BudgetGuard, most_expensive_usd
+from eccos_core.collecting.journal import AskedEntry, AttemptedEntry, Cell, Journal, JudgedEntry, Role
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, InputError
 from eccos_core.protocols import Backend
@@ -30,7 +30,7 @@ class BudgetReachedError(Exception):
 class PaidCalls:
     """Calls models for one collection.
 
-    Shared by all its questions: slots per model, the purse, the ledger. `made` counts calls, failed ones included.
+    Shared by all its questions: slots per model, the budget, the journal. `made` counts calls, failed ones included.
     """
 
     def __init__(
@@ -38,15 +38,15 @@ class PaidCalls:
         backend: Backend,
         models: Mapping[str, Model],
         slots: Mapping[str, int],
-        ledger: Ledger,
-        purse: Purse,
+        journal: Journal,
+        budget: BudgetGuard,
         retries: RetryPolicy,
     ) -> None:
         self._backend = backend
         self._models = models
         self._slots = {name: asyncio.Semaphore(count) for name, count in slots.items()}
-        self._ledger = ledger
-        self._purse = purse
+        self._journal = journal
+        self._budget = budget
         self._retries = retries
         self._streak = dict.fromkeys(models, 0)
         self.made = 0
@@ -56,7 +56,7 @@ class PaidCalls:
 
         A question is paid for as a whole, so that a budget does not end with many questions half done.
         """
-        return await self._purse.reserve(*(self._dearest(name, request) for name in names))
+        return await self._budget.reserve(*(self._dearest(name, request) for name in names))
 
     async def call(
         self, name: str, request: Request, cell: Cell, role: Role, keep: Keep, *, afforded: bool = False
@@ -77,7 +77,7 @@ class PaidCalls:
                 if not error.retryable or tired or late:
                     self._streak[name] += 1
                     raise
-                self._ledger.note(Attempted(*cell, role, usd_at_risk=self.at_risk(name, request, error)))
+                self._journal.note(AttemptedEntry(*cell, role, usd_at_risk=self.at_risk(name, request, error)))
                 await asyncio.sleep(wait_s)
                 attempt += 1
             else:
@@ -89,13 +89,13 @@ class PaidCalls:
     ) -> None:
         # money before a slot: who waits for money must not hold a slot that those in flight need
         price = self._dearest(name, request)
-        if not afforded and not await self._purse.reserve(price):
+        if not afforded and not await self._budget.reserve(price):
             raise BudgetReachedError
         spent, at_risk = 0.0, 0.0
         try:
             async with self._slots[name]:
                 at_risk = price  # until we know better: cancelled half way, it may be billed
-                self._ledger.note(Asked(*cell, role, price))
+                self._journal.note(AskedEntry(*cell, role, price))
                 self.made += 1
                 completion = await self._backend.acomplete(name, request)
                 spent, at_risk = completion.cost_usd, 0.0
@@ -104,13 +104,13 @@ class PaidCalls:
             at_risk = self.at_risk(name, request, error)
             raise
         finally:
-            await self._purse.settle(price, spent=spent, at_risk=at_risk)
+            await self._budget.settle(price, spent=spent, at_risk=at_risk)
 
     def _dearest(self, name: str, request: Request) -> float:
         try:
-            return dearest(self._models[name], request)
+            return most_expensive_usd(self._models[name], request)
         except InputError:
-            if self._purse.budget is not None:
+            if self._budget.budget is not None:
                 raise
             return 0.0
 
@@ -125,9 +125,9 @@ class JudgesBackend:
     `said`: what the judge said before a kill, which is taken instead of a call. `spent_usd`: what judging has cost.
     """
 
-    def __init__(self, calls: PaidCalls, ledger: Ledger, cell: Cell, said: Judged | None) -> None:
+    def __init__(self, calls: PaidCalls, journal: Journal, cell: Cell, said: JudgedEntry | None) -> None:
         self._calls = calls
-        self._ledger = ledger
+        self._journal = journal
         self._cell = cell
         self._said = said
         self.spent_usd = said.cost_usd if said else 0.0
@@ -139,14 +139,14 @@ class JudgesBackend:
                 await self._calls.call(model, request, self._cell, "grade", self._keep)
             except BackendError as error:
                 at_risk = self._calls.at_risk(model, request, error)
-                self._ledger.note(Attempted(*self._cell, "grade", at_risk))
+                self._journal.note(AttemptedEntry(*self._cell, "grade", at_risk))
                 raise
         said, self._said = self._said, None
         assert said is not None
         return Completion(said.text, model, said.input_tokens, said.output_tokens, said.cost_usd, said.latency_s)
 
     async def _keep(self, completion: Completion) -> None:
-        self._said = Judged(
+        self._said = JudgedEntry(
             *self._cell,
             text=completion.text,
             input_tokens=completion.input_tokens,
@@ -155,7 +155,7 @@ class JudgesBackend:
             latency_s=completion.latency_s,
         )
         self.spent_usd += completion.cost_usd
-        await self._ledger.append(self._said)
+        await self._journal.append(self._said)
 
     def complete(self, model: str, request: Request) -> Completion:
         """A collection is asynchronous."""

@@ -1,4 +1,4 @@
-"""How far a collection is: what stands in the outcomes file and in the ledger, together."""
+"""How far a collection is: what stands in the outcomes file and in the journal, together."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eccos_core.collecting.journal import Answer, Entry, Failure, Grade, Judged, recollect
+from eccos_core.collecting.journal import AnswerEntry, Entry, FailureEntry, GradeEntry, JudgedEntry, replay_journal
 from eccos_core.collecting.outcomes_file import OutcomesFile, Output, answer_in, output_of, output_of_failure
 from eccos_core.collecting.questions import Question
 from eccos_core.errors import InputError
 
 
-def ledger_path(out: Path) -> Path:
-    """Where the ledger of an outcomes file is: beside it, `outcomes.partial.jsonl` for `outcomes.jsonl`."""
+def journal_path(out: Path) -> Path:
+    """Where the journal of an outcomes file is: beside it, `outcomes.partial.jsonl` for `outcomes.jsonl`."""
     return out.with_name(f"{out.name.removesuffix('.jsonl')}.partial.jsonl")
 
 
-class Progress:
+class CollectionProgress:
     """What is known of every (question, model). Changes only through `answered`, `graded` and `failed`.
 
-    Raises `InputError` when the ledger belongs to other texts or parameters. With `retry_failed`, what failed before
+    Raises `InputError` when the journal belongs to other texts or parameters. With `retry_failed`, what failed before
     counts as not done: a failed call is made again, an answer that could not be graded is graded again.
     """
 
@@ -30,7 +30,7 @@ class Progress:
         questions: Sequence[Question],
         models: Sequence[str],
         outcomes: OutcomesFile,
-        ledger: Sequence[Entry],
+        journal: Sequence[Entry],
         *,
         parameters: Mapping[str, Any],
         retry_failed: bool,
@@ -41,13 +41,13 @@ class Progress:
         self._outcomes = outcomes
         self._keep_answers = keep_answers
         self._digests = {question.id: question.digest(parameters) for question in questions}
-        self._memory = recollect(ledger)
+        self._memory = replay_journal(journal)
         self._answers = self._memory.answers
         self._on_paper = {question.id for question in questions if self.is_complete(question)}
         self.spent_usd = self._spent()
         for question in questions:
             for model in models:
-                self._recall(question, model, retry_failed)
+                self._restore(question, model, retry_failed)
 
     @property
     def at_risk_usd(self) -> float:
@@ -56,10 +56,10 @@ class Progress:
 
     @property
     def in_flight_at_kill(self) -> int:
-        """How many calls had begun, and have no reply in the ledger."""
+        """How many calls had begun, and have no reply in the journal."""
         return self._memory.in_flight
 
-    def _recall(self, question: Question, model: str, retry_failed: bool) -> None:
+    def _restore(self, question: Question, model: str, retry_failed: bool) -> None:
         cell, outputs = (question.id, model), self._outcomes.outputs
         answer, failure = self._answers.get(cell), self._memory.failures.get(cell)
         self._check(question, answer or failure)
@@ -75,10 +75,10 @@ class Progress:
             if kept is not None:
                 self._answers.setdefault(cell, kept)
 
-    def _check(self, question: Question, entry: Answer | Failure | None) -> None:
+    def _check(self, question: Question, entry: AnswerEntry | FailureEntry | None) -> None:
         if entry is not None and entry.digest != self._digests[question.id]:
             raise InputError(
-                f"{ledger_path(self._outcomes.path)}: question {question.id!r} was asked of {entry.model!r} with other"
+                f"{journal_path(self._outcomes.path)}: question {question.id!r} was asked of {entry.model!r} with other"
                 " text or other parameters (max_tokens, temperature); go on with those, choose another --out, or remove"
                 " that file (its answers are then paid for again)"
             )
@@ -109,29 +109,29 @@ class Progress:
         """Whether every model's outcome of a question is known, be it a failure."""
         return not self.missing(question)
 
-    def answer(self, question: Question, model: str) -> Answer | None:
+    def answer(self, question: Question, model: str) -> AnswerEntry | None:
         """The answer that is on file, graded or not."""
         return self._answers.get((question.id, model))
 
-    def verdict(self, question: Question, model: str) -> Judged | None:
+    def verdict(self, question: Question, model: str) -> JudgedEntry | None:
         """What a judge said about that answer, before a kill."""
         return self._memory.judged.get((question.id, model))
 
     # --------------------------------------------------------------------------------------------------- changes
 
-    def answered(self, answer: Answer) -> None:
-        """An answer is safely in the ledger."""
+    def add_answer(self, answer: AnswerEntry) -> None:
+        """An answer is safely in the journal."""
         self._answers[answer.id, answer.model] = answer
 
-    def graded(self, answer: Answer, grade: Grade) -> None:
+    def add_grade(self, answer: AnswerEntry, grade: GradeEntry) -> None:
         """An answer has its score, or will have none."""
         self._outcomes.outputs[answer.id, answer.model] = output_of(answer, grade, self._keep_answers)
 
-    def failed(self, failure: Failure) -> None:
+    def add_failure(self, failure: FailureEntry) -> None:
         """A model failed on a question for good."""
         self._outcomes.outputs[failure.id, failure.model] = output_of_failure(failure)
 
-    def put_on_paper(self, question: Question) -> None:
+    def write_line(self, question: Question) -> None:
         """Appends the line of a complete question, unless it stands in the file already."""
         if question.id not in self._on_paper:
             self._on_paper.add(question.id)

@@ -18,7 +18,7 @@ from typing import Any
 from eccos_core.domain import Message, Request
 from eccos_core.errors import DataError, EccosError, did_you_mean
 from eccos_core.grading import GraderSpec, Reference
-from eccos_core.io.files import kind, read_json_lines
+from eccos_core.io.files import describe, read_json_lines
 from eccos_core.io.tokens import conversation_text
 
 _KNOWN = ("id", "query", "messages", "reference", "grader")
@@ -75,7 +75,7 @@ def _question(entry: Mapping[str, Any], default_grader: GraderSpec | None, file:
     if isinstance(identity, int) and not isinstance(identity, bool):
         identity = str(identity)
     if not isinstance(identity, str) or not identity.strip():
-        found = f"is missing{did_you_mean('id', entry)}" if "id" not in entry else f"is {kind(entry['id'])}"
+        found = f"is missing{did_you_mean('id', entry)}" if "id" not in entry else f"is {describe(entry['id'])}"
         raise DataError(file, f"id {found}; every question needs a text of its own", line)
     grader = entry.get("grader", default_grader)
     if grader is None:
@@ -99,9 +99,9 @@ def _messages(entry: Mapping[str, Any], identity: str, file: str, line: int) -> 
     if query is None and given is None:
         raise DataError(file, f"id {identity!r}: query is missing{did_you_mean('query', entry)}; or messages", line)
     if query is not None and (not isinstance(query, str) or not query.strip()):
-        raise DataError(file, f"id {identity!r}: query is {kind(query)}, must be a text that is not empty", line)
+        raise DataError(file, f"id {identity!r}: query is {describe(query)}, must be a text that is not empty", line)
     if given is not None and not isinstance(given, list):
-        raise DataError(file, f"id {identity!r}: messages is {kind(given)}, must be a list of chat messages", line)
+        raise DataError(file, f"id {identity!r}: messages is {describe(given)}, must be a list of chat messages", line)
     try:
         request = Request.of(given) if given is not None else Request.of(str(query))
     except EccosError as error:

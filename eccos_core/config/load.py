@@ -12,13 +12,13 @@ from typing import Any
 from eccos_core.config.environment import Environment
 from eccos_core.config.litellm_prices import PriceMap
 from eccos_core.config.parse_eccos import read_our_section
-from eccos_core.config.parse_model import Surroundings
+from eccos_core.config.parse_model import ParseContext
 from eccos_core.config.parse_pool import read_pool
-from eccos_core.config.redacted import Guarded
+from eccos_core.config.redacted import RedactedMapping
 from eccos_core.config.references import check_names
 from eccos_core.config.schema import Config
 from eccos_core.config.section import Problems, Section, resolved
-from eccos_core.config.yaml import kind_of, read_yaml
+from eccos_core.config.yaml import describe_yaml, read_yaml
 from eccos_core.errors import ConfigError
 
 OUR_SECTION = "eccos"
@@ -40,7 +40,7 @@ def load_config(
     problems = Problems()
     problems.found.extend(repeated)
     process = os.environ if environment is None else environment
-    around = Surroundings(
+    around = ParseContext(
         folder=file.resolve().parent,
         environment=Environment(process, document.get("environment_variables")),
         prices=prices or PriceMap(),
@@ -54,13 +54,15 @@ def load_config(
     if problems.found:
         raise ConfigError(str(file), problems.found)
     litellm = {key: value for key, value in document.items() if key not in {OUR_SECTION, MODEL_LIST, INCLUDE}}
-    return replace(config, pool=pool.entries, warnings=tuple(problems.warnings), litellm_sections=Guarded(litellm))
+    return replace(
+        config, pool=pool.entries, warnings=tuple(problems.warnings), litellm_sections=RedactedMapping(litellm)
+    )
 
 
 def _our_section(document: Mapping[str, Any], problems: Problems) -> Section:
     ours = document.get(OUR_SECTION)
     if ours is not None and not isinstance(ours, dict):
-        problems.add(OUR_SECTION, f"is {kind_of(ours)}, must be a mapping")
+        problems.add(OUR_SECTION, f"is {describe_yaml(ours)}, must be a mapping")
     return Section({str(k): v for k, v in ours.items()} if isinstance(ours, dict) else {}, OUR_SECTION, problems)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from eccos_core.config.parse_model import Surroundings
-from eccos_core.config.redacted import Guarded
+from eccos_core.config.parse_model import ParseContext
+from eccos_core.config.redacted import RedactedMapping
 from eccos_core.config.schema import (
     ChromaPersistentConfig,
     ChromaServerConfig,
@@ -25,7 +25,7 @@ from eccos_core.config.schema import (
     TrainedConfig,
 )
 from eccos_core.config.section import Section, resolved
-from eccos_core.config.yaml import kind_of
+from eccos_core.config.yaml import describe_yaml
 from eccos_core.errors import did_you_mean
 
 ENCODERS = ("minilm", "static", "sentence_transformer", "concatenated")
@@ -59,7 +59,7 @@ def _named_encoder(value: object, place: str, ours: Section, folder: Path) -> Se
         return Section({str(key): item for key, item in value.items()}, place, ours.problems)
     if not isinstance(value, str) or not value.strip():
         rule = "must be minilm, static, the name or folder of a sentence-transformers model, or a mapping with a kind"
-        ours.problems.add(place, f"is {kind_of(value)}, {rule}")
+        ours.problems.add(place, f"is {describe_yaml(value)}, {rule}")
         return None
     if value in {"minilm", "static"}:
         return Section({"kind": value}, place, ours.problems)
@@ -74,7 +74,9 @@ def _side_by_side(section: Section, place: str, folder: Path) -> EncoderConfig:
     listed = section.raw("encoders")
     section.close()
     if not isinstance(listed, list) or not listed:
-        section.problems.add(place, f"is {'empty' if listed == [] else kind_of(listed)}, must be a list of encoders")
+        section.problems.add(
+            place, f"is {'empty' if listed == [] else describe_yaml(listed)}, must be a list of encoders"
+        )
         return SentenceTransformerConfig()
     parts = []
     for index, value in enumerate(listed):
@@ -143,7 +145,7 @@ def read_predictor(ours: Section, folder: Path) -> PredictorConfig:
     return config
 
 
-def read_history(ours: Section, around: Surroundings) -> HistoryConfig:
+def read_history(ours: Section, around: ParseContext) -> HistoryConfig:
     """`in_memory`, or a mapping: the `path` of a folder, the `url` of a Chroma server, or an `outcomes` file."""
     default = ChromaPersistentConfig(resolved(DEFAULT_HISTORY, around.folder))
     if ours.raw("history") == "in_memory":
@@ -185,11 +187,11 @@ def _server(section: Section, url: str) -> str:
     return url
 
 
-def _headers(headers: Section | None, around: Surroundings) -> Guarded:
+def _headers(headers: Section | None, around: ParseContext) -> RedactedMapping:
     if headers is None:
-        return Guarded({})
+        return RedactedMapping({})
     filled, hidden = around.environment.fill(headers.values, headers.place, around.problems)
     for name, value in filled.items():
         if not isinstance(value, str) and value is not None:
-            headers.problems.add(headers.at(name), f"is {kind_of(value)}, must be text")
-    return Guarded(filled, frozenset(hidden))
+            headers.problems.add(headers.at(name), f"is {describe_yaml(value)}, must be text")
+    return RedactedMapping(filled, frozenset(hidden))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from eccos_core.config.parse_components import read_encoder, read_history, read_predictor
-from eccos_core.config.parse_model import Surroundings
+from eccos_core.config.parse_model import ParseContext
 from eccos_core.config.schema import (
     DEFAULT_POLICY,
     Config,
@@ -22,12 +22,12 @@ from eccos_core.config.schema import (
     WorkloadConfig,
 )
 from eccos_core.config.section import Section, resolved
-from eccos_core.domain import Budget, ConversationView, OnInfeasible, Policy, Priced, QualityFloor
+from eccos_core.domain import Budget, ConversationView, OnInfeasible, Policy, QualityFloor, QualityPrice
 
 POLICY_KEYS = ("quality_floor", "budget_usd", "usd_per_quality_point")
 
 
-def read_our_section(ours: Section, path: Path, around: Surroundings) -> Config:
+def read_our_section(ours: Section, path: Path, around: ParseContext) -> Config:
     """Everything but the pool, as a `Config` without models. What is wrong is noted and replaced by its default."""
     config = Config(
         path=path,
@@ -73,7 +73,7 @@ def _policy(parent: Section, key: str) -> Policy | None:
         return QualityFloor(floor, infeasible)
     if budget is not None:
         return Budget(budget, infeasible)
-    return Priced(per_point, infeasible) if per_point is not None else None
+    return QualityPrice(per_point, infeasible) if per_point is not None else None
 
 
 def _groups(ours: Section) -> tuple[GroupConfig, ...]:

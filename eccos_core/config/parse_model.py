@@ -13,10 +13,10 @@ from eccos_core.config.environment import Environment
 from eccos_core.config.litellm_prices import PriceMap
 from eccos_core.config.parse_price import KEYS as PRICE_KEYS
 from eccos_core.config.parse_price import Price, read_price
-from eccos_core.config.redacted import Guarded
+from eccos_core.config.redacted import RedactedMapping
 from eccos_core.config.schema import Deployment
 from eccos_core.config.section import Problems, Section, resolved
-from eccos_core.config.yaml import kind_of
+from eccos_core.config.yaml import describe_yaml
 from eccos_core.domain import Capability
 from eccos_core.errors import ArtifactError, did_you_mean
 from eccos_core.pocket import pocket_names, pocket_path
@@ -66,7 +66,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ParseContext:
     """What reading an entry needs besides the entry."""
 
     folder: Path
@@ -75,11 +75,11 @@ class Surroundings:
     problems: Problems
 
 
-def read_entry(raw: object, place: str, around: Surroundings) -> Entry | None:
+def read_entry(raw: object, place: str, around: ParseContext) -> Entry | None:
     """An entry; None when it was left out (a warning says why) or cannot be told apart (problems say why)."""
     problems = around.problems
     if not isinstance(raw, dict):
-        problems.add(place, f"is {kind_of(raw)}, must be a mapping with model_name and litellm_params")
+        problems.add(place, f"is {describe_yaml(raw)}, must be a mapping with model_name and litellm_params")
         return None
     top = Section({str(key): value for key, value in raw.items()}, place, problems)
     name = _required_text(top, "model_name")
@@ -112,7 +112,7 @@ def _report_misplaced(section: Section) -> None:
             section.problems.add(section.at(key), "belongs under model_info of the same entry")
 
 
-def _read_named(name: str, params: Section, info: Section, around: Surroundings) -> Entry | None:
+def _read_named(name: str, params: Section, info: Section, around: ParseContext) -> Entry | None:
     place = params.place.removesuffix(".litellm_params")
     unset = Problems()
     filled, hidden = around.environment.fill(params.values, params.place, unset)
@@ -139,8 +139,8 @@ def _read_named(name: str, params: Section, info: Section, around: Surroundings)
         provider=_provider(model, filled, known, around.prices, filled_params),
         deployment=Deployment(
             litellm_model=model,
-            parameters=Guarded(filled, frozenset(hidden)),
-            model_info=Guarded(info.values),
+            parameters=RedactedMapping(filled, frozenset(hidden)),
+            model_info=RedactedMapping(info.values),
             rpm=filled_params.integer("rpm", None),
             tpm=filled_params.integer("tpm", None),
             weight=filled_params.number("weight", None, above=True),
@@ -195,7 +195,7 @@ def _other_use(
     return f"LiteLLM knows it for {' and '.join(sorted(modes))} only"
 
 
-def _local_model(model: str, params: Section, around: Surroundings) -> str:
+def _local_model(model: str, params: Section, around: ParseContext) -> str:
     """`eccos-local/<pocket name or folder>`, with a folder made absolute."""
     where = model.removeprefix(LOCAL)
     if where in pocket_names():

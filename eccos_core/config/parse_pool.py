@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eccos_core.config.parse_model import CAPABILITY_KEYS, Entry, Fact, Surroundings, read_entry
+from eccos_core.config.parse_model import CAPABILITY_KEYS, Entry, Fact, ParseContext, read_entry
 from eccos_core.config.parse_price import Price
 from eccos_core.config.schema import PoolEntry
 from eccos_core.config.section import Problems
-from eccos_core.config.yaml import kind_of
+from eccos_core.config.yaml import describe_yaml
 from eccos_core.domain import Capability, Model
 from eccos_core.errors import did_you_mean
 
@@ -31,7 +31,7 @@ class Pool:
     tags: frozenset[str]
 
 
-def read_pool(lists: Sequence[tuple[str, object]], around: Surroundings, default_cap: int | None) -> Pool:
+def read_pool(lists: Sequence[tuple[str, object]], around: ParseContext, default_cap: int | None) -> Pool:
     """The pool of one or several `model_list`s, each with its place in the file."""
     by_name: dict[str, list[Entry]] = {}
     declared: set[str] = set()
@@ -39,7 +39,7 @@ def read_pool(lists: Sequence[tuple[str, object]], around: Surroundings, default
     before = len(around.problems.found)
     for place, raw_list in lists:
         if not isinstance(raw_list, list):
-            around.problems.add(place, f"is {kind_of(raw_list)}, must be a list of models")
+            around.problems.add(place, f"is {describe_yaml(raw_list)}, must be a list of models")
             continue
         listed += len(raw_list)
         for index, raw in enumerate(raw_list):

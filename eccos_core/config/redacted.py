@@ -40,7 +40,7 @@ SHOWN_KEYS = frozenset(
 HIDDEN = "***"
 
 
-class Guarded(Mapping[str, Any]):
+class RedactedMapping(Mapping[str, Any]):
     """A read-only mapping whose `repr` shows only harmless values, and that cannot be pickled or copied deeply.
 
     `from_environment` names the keys whose values came from environment variables: they are hidden whatever their

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from eccos_core.config.yaml import kind_of
+from eccos_core.config.yaml import describe_yaml
 from eccos_core.errors import Problem, did_you_mean
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ def shown(value: object) -> str:
         case int() | float():
             return repr(value)
         case _:
-            return kind_of(value)
+            return describe_yaml(value)
 
 
 class Section:
@@ -191,7 +191,7 @@ class Section:
         if value is None:
             return None
         if not isinstance(value, dict):
-            self.problems.add(self.at(key), f"is {kind_of(value)}, must be {instead}")
+            self.problems.add(self.at(key), f"is {describe_yaml(value)}, must be {instead}")
             return None
         return self._inner(value, self.at(key))
 
@@ -201,7 +201,7 @@ class Section:
         if value is None:
             return []
         if not isinstance(value, list):
-            self.problems.add(self.at(key), f"is {kind_of(value)}, must be a list")
+            self.problems.add(self.at(key), f"is {describe_yaml(value)}, must be a list")
             return []
         found = []
         for index, item in enumerate(value):
@@ -209,7 +209,7 @@ class Section:
             if isinstance(item, dict):
                 found.append(self._inner(item, place))
             else:
-                self.problems.add(place, f"is {kind_of(item)}, must be a mapping")
+                self.problems.add(place, f"is {describe_yaml(item)}, must be a mapping")
         return found
 
     def kind_or_section(self, key: str, kinds: Sequence[str]) -> Section | None:

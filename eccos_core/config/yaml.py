@@ -59,7 +59,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     if document is None:
         raise ConfigError(str(path), [Problem("", "is empty; it needs at least a model_list")])
     if not isinstance(document, dict):
-        rule = f"holds {kind_of(document)} at the top, must hold a mapping with a model_list"
+        rule = f"holds {describe_yaml(document)} at the top, must hold a mapping with a model_list"
         raise ConfigError(str(path), [Problem("", rule)])
     return {str(key): value for key, value in document.items()}, loader.repeated
 
@@ -90,7 +90,7 @@ def _without_content(error: yaml.MarkedYAMLError) -> str:
     return _QUOTED.sub("a name", told)
 
 
-def kind_of(value: object) -> str:
+def describe_yaml(value: object) -> str:
     """What a YAML value is, in words, without its content."""
     match value:
         case None:

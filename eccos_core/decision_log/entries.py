@@ -10,7 +10,7 @@ from eccos_core.errors import Attempt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decided:
+class DecisionEntry:
     """A decision and what it was made of, enough to replay it: every model's forecast and price at that moment.
 
     `text` is what was embedded, `vector` (D,) its embedding; forecast maps a model to (quality, cost in USD).
@@ -27,7 +27,7 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class CompletionEntry:
     """What came of a decision: a completion, or the failed attempts alone."""
 
     decision_id: str

@@ -16,8 +16,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from eccos_core.decision_log.entries import Answered, Decided, LoggedDecision
-from eccos_core.decision_log.write_queue import Handover
+from eccos_core.decision_log.entries import CompletionEntry, DecisionEntry, LoggedDecision
+from eccos_core.decision_log.write_queue import WriteQueue
 from eccos_core.errors import Attempt, UnknownDecisionError
 from eccos_core.io.tokens import text_key
 
@@ -46,7 +46,7 @@ UPDATE decisions SET model = ?, input_tokens = coalesce(?, input_tokens), output
 """
 _LABEL = "UPDATE decisions SET label = ?, labelled_at = ? WHERE id = ?"
 
-_Entry: TypeAlias = Decided | Answered | tuple[str, float, float]  # the last: id, label, when
+_Entry: TypeAlias = DecisionEntry | CompletionEntry | tuple[str, float, float]  # the last: id, label, when
 _log = logging.getLogger("eccos.decision_log")
 
 
@@ -62,18 +62,18 @@ class DecisionLog:
         self.keep_text = keep_text
         self.problem: str | None = None
         self.dropped = 0
-        self._handover: Handover[_Entry] = Handover(GROUP_S, GROUP_ROWS, MOST_WAITING)
+        self._handover: WriteQueue[_Entry] = WriteQueue(GROUP_S, GROUP_ROWS, MOST_WAITING)
         self._writer = threading.Thread(target=self._write_all, name="eccos-decision-log", daemon=True)
         self._writer.start()
         atexit.register(self.close)  # the writer is a daemon, so that it never keeps a process alive; nor loses its end
 
     # ---------------------------------------------------------------- write
 
-    def decided(self, entry: Decided) -> None:
+    def add_decision(self, entry: DecisionEntry) -> None:
         """Keeps a decision. Returns at once."""
         self._hand_over(entry)
 
-    def answered(self, entry: Answered) -> None:
+    def add_completion(self, entry: CompletionEntry) -> None:
         """Keeps what came of a decision. Returns at once."""
         self._hand_over(entry)
 
@@ -175,11 +175,13 @@ class DecisionLog:
 
     def _write(self, connection: sqlite3.Connection, entry: _Entry) -> None:
         match entry:
-            case Decided():
+            case DecisionEntry():
                 connection.execute(_INSERT, _decision_row(entry, keep_text=self.keep_text))
-            case Answered(decision_id=decision_id, completion=None, attempts=attempts):
+            case CompletionEntry(decision_id=decision_id, completion=None, attempts=attempts):
                 connection.execute(_ANSWER, (None, None, None, None, None, None, _attempts_json(attempts), decision_id))
-            case Answered(decision_id=decision_id, completion=completion, attempts=attempts) if completion is not None:
+            case CompletionEntry(decision_id=decision_id, completion=completion, attempts=attempts) if (
+                completion is not None
+            ):
                 values = (
                     completion.model,
                     completion.input_tokens,
@@ -198,7 +200,7 @@ class DecisionLog:
         self.problem = problem
 
 
-def _decision_row(entry: Decided, *, keep_text: bool) -> tuple[object, ...]:
+def _decision_row(entry: DecisionEntry, *, keep_text: bool) -> tuple[object, ...]:
     decision = entry.decision
     return (
         decision.id,

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 Entry = TypeVar("Entry")
 
 
-class Handover(Generic[Entry]):
+class WriteQueue(Generic[Entry]):
     """Entries that wait for their writer. Safe to use from several threads.
 
     A group is all that came within `group_s` seconds, and at most `group_rows`. The writer is woken for the first entry

@@ -25,7 +25,7 @@ class Reliability:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Calibration:
+class CalibrationReport:
     """brier: mean squared error of the forecast quality. ece: expected calibration error. Both averaged over models;
     *_per_model (M,), NaN for a model that was not observed."""
 
@@ -51,7 +51,7 @@ class LengthError:
     above_high: float
 
 
-def calibration(forecast: FloatArray, outcome: FloatArray, observed: BoolArray, bins: int = BINS) -> Calibration:
+def calibration(forecast: FloatArray, outcome: FloatArray, observed: BoolArray, bins: int = BINS) -> CalibrationReport:
     """Of forecast quality (R, M) against recorded quality (R, M) in [0, 1], where observed (R, M).
 
     Expected calibration error after Guo et al. 2017 (eq. 5): `bins` equal-width bins over [0, 1] (15 unless told), the
@@ -66,7 +66,7 @@ def calibration(forecast: FloatArray, outcome: FloatArray, observed: BoolArray, 
         brier[model] = np.mean((predicted - actual) ** 2)
         binned = reliability(predicted, actual, bins)
         errors[model] = np.sum(binned.count * np.abs(binned.forecast - binned.outcome)) / len(predicted)
-    return Calibration(
+    return CalibrationReport(
         brier=float(np.nanmean(brier)),
         ece=float(np.nanmean(errors)),
         brier_per_model=brier,

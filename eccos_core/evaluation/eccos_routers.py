@@ -6,30 +6,30 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eccos_core.domain import Forecast
-from eccos_core.evaluation.protocol import Answerer, Exam, Lesson, Reading
+from eccos_core.evaluation.protocol import AnswerFunction, EncoderChoice, EvaluationSplit, TrainSplit
 
 
 @dataclass(frozen=True, slots=True)
-class Eccos:
+class EccosReplayRouter:
     """One of eccos' predictors with its default settings, exactly as `eccos fit` would fit it."""
 
     name: str
     kind: Literal["retrieval", "trained", "hybrid"]
-    reads: Reading = "text"
+    reads: EncoderChoice = "text"
 
-    def study(self, lesson: Lesson) -> Answerer:
+    def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Fit the predictor on the training rows; whatever it tunes, it tunes on folds of these."""
         from eccos_core.predictors import fit_predictor
 
-        predictor = fit_predictor(self.kind, lesson.table, lesson.vectors)
+        predictor = fit_predictor(self.kind, train_split.table, train_split.vectors)
 
-        def answer(exam: Exam) -> Forecast:
-            return predictor.predict(exam.vectors, exam.input_tokens.mean(axis=1))
+        def answer(held_out: EvaluationSplit) -> Forecast:
+            return predictor.predict(held_out.vectors, held_out.input_tokens.mean(axis=1))
 
         return answer
 
 
-RETRIEVAL = Eccos("retrieval", "retrieval")
-TRAINED = Eccos("trained", "trained")
-HYBRID = Eccos("hybrid", "hybrid")
-HYBRID_STATIC = Eccos("hybrid_static", "hybrid", reads="static")
+RETRIEVAL = EccosReplayRouter("retrieval", "retrieval")
+TRAINED = EccosReplayRouter("trained", "trained")
+HYBRID = EccosReplayRouter("hybrid", "hybrid")
+HYBRID_STATIC = EccosReplayRouter("hybrid_static", "hybrid", reads="static")

@@ -10,7 +10,7 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, OutcomeTable
 from eccos_core.errors import InputError
-from eccos_core.evaluation.protocol import Contender, Reading
+from eccos_core.evaluation.protocol import EncoderChoice, ReplayRouter
 from eccos_core.evaluation.report import EncoderFacts
 from eccos_core.protocols import Encoder
 
@@ -22,22 +22,22 @@ _TIMED_REQUESTS = 25
 def encoded(
     train: OutcomeTable,
     test: OutcomeTable,
-    contenders: Sequence[Contender],
-    encoders: Mapping[Reading, Encoder],
-    timed: Mapping[Reading, Encoder],
+    routers: Sequence[ReplayRouter],
+    encoders: Mapping[EncoderChoice, Encoder],
+    timed: Mapping[EncoderChoice, Encoder],
     progress: Progress,
-) -> tuple[dict[Reading, tuple[Float32Array, Float32Array]], dict[str, EncoderFacts]]:
+) -> tuple[dict[EncoderChoice, tuple[Float32Array, Float32Array]], dict[str, EncoderFacts]]:
     """(training vectors, test vectors) for every kind of vectors that is read; none are (rows, 0)."""
-    vectors: dict[Reading, tuple[Float32Array, Float32Array]] = {
+    vectors: dict[EncoderChoice, tuple[Float32Array, Float32Array]] = {
         "none": (np.empty((len(train), 0), np.float32), np.empty((len(test), 0), np.float32))
     }
     facts: dict[str, EncoderFacts] = {}
-    for contender in contenders:
-        reading = contender.reads
+    for replay_router in routers:
+        reading = replay_router.reads
         if reading in vectors:
             continue
         if reading not in encoders:
-            raise InputError(f"router {contender.name!r} reads {reading!r} vectors, and no such encoder was given")
+            raise InputError(f"router {replay_router.name!r} reads {reading!r} vectors, and no such encoder was given")
         encoder = encoders[reading]
         all_vectors = _vectors(encoder, (*train.queries, *test.queries), f"encoding ({reading})", progress)
         vectors[reading] = (all_vectors[: len(train)], all_vectors[len(train) :])

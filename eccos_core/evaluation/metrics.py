@@ -26,7 +26,7 @@ Choices = npt.NDArray[np.int16]  # (S, R) model chosen at each setting
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Recorded:
+class RecordedOutcomes:
     """What every model made of every question. NaN where a model was not asked; `observed` says where it was.
 
     quality (R, M) in [0, 1]; cost_usd (R, M) >= 0; observed (R, M). Every question has at least one observed model.
@@ -84,7 +84,7 @@ class Frontier:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Score:
+class RoutingScore:
     """What one router reached. cost_share: target share of the best single model's accuracy -> share of its cost."""
 
     frontier: Frontier
@@ -136,7 +136,7 @@ def sweep(quality: FloatArray, cost_usd: FloatArray, eligible: BoolArray, lambda
     return chosen
 
 
-def operating_points(choices: Choices, recorded: Recorded) -> tuple[FloatArray, FloatArray]:
+def operating_points(choices: Choices, recorded: RecordedOutcomes) -> tuple[FloatArray, FloatArray]:
     """((S,) mean USD per question, (S,) accuracy) of each setting, charged at what was recorded.
 
     Raises `InputError` when a setting chose a model that was never asked that question.
@@ -162,7 +162,7 @@ def upper_hull(cost_usd: FloatArray, accuracy: FloatArray) -> Frontier:
     return Frontier(points[:, 0], points[:, 1])
 
 
-def score_points(cost_usd: FloatArray, accuracy: FloatArray, recorded: Recorded) -> Score:
+def score_points(cost_usd: FloatArray, accuracy: FloatArray, recorded: RecordedOutcomes) -> RoutingScore:
     """Area and cost shares of a router's operating points.
 
     `area`: mean over 200 equally spaced costs, from the cheapest single model's mean cost to the best single model's,
@@ -181,27 +181,27 @@ def score_points(cost_usd: FloatArray, accuracy: FloatArray, recorded: Recorded)
     for target in TARGETS:
         cost = frontier.cost_of(target * float(recorded.single_accuracy[best]))
         shares[target] = None if cost is None or high == 0 else cost / float(high)
-    return Score(frontier, area, shares)
+    return RoutingScore(frontier, area, shares)
 
 
-def score_forecast(quality: FloatArray, cost_usd: FloatArray, recorded: Recorded) -> Score:
+def score_forecast(quality: FloatArray, cost_usd: FloatArray, recorded: RecordedOutcomes) -> RoutingScore:
     """The score of the router that prices these forecasts (R, M): lambda is swept, the true outcomes are charged."""
     choices = sweep(quality, cost_usd, recorded.observed, lambdas_for(np.where(recorded.observed, cost_usd, 0.0)))
     return score_points(*operating_points(choices, recorded), recorded)
 
 
-def score_choices(choices: Choices, recorded: Recorded) -> Score:
+def score_choices(choices: Choices, recorded: RecordedOutcomes) -> RoutingScore:
     """The score of a router with its own rule and knob: one row of choices (S, R) per setting of the knob."""
     return score_points(*operating_points(choices, recorded), recorded)
 
 
-def score_random_mix(recorded: Recorded) -> Score:
+def score_random_mix(recorded: RecordedOutcomes) -> RoutingScore:
     """Tossing a coin between single models: their convex hull, which every router has to beat."""
     known = ~np.isnan(recorded.single_accuracy)
     return score_points(recorded.single_cost_usd[known], recorded.single_accuracy[known], recorded)
 
 
-def score_single(recorded: Recorded, model: int) -> Score:
+def score_single(recorded: RecordedOutcomes, model: int) -> RoutingScore:
     """The score of one model for everything. It has a single setting, and buys nothing for less: its area counts 0
     below its cost."""
     cost, accuracy = recorded.single_cost_usd[model : model + 1], recorded.single_accuracy[model : model + 1]
@@ -210,7 +210,7 @@ def score_single(recorded: Recorded, model: int) -> Score:
     return replace(score, area=float(accuracy[0] * affordable.mean()))
 
 
-def _costs_of_the_area(recorded: Recorded) -> FloatArray:
+def _costs_of_the_area(recorded: RecordedOutcomes) -> FloatArray:
     """(200,) equally spaced costs from the cheapest single model's to the best single model's."""
     cost = recorded.single_cost_usd
     return np.linspace(cost[recorded.cheapest_single], cost[recorded.best_single], AREA_POINTS)

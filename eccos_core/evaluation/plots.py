@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class PlotPoint:
     """A point to draw: a model, the oracle, or where eccos ran. cost in USD per 1,000 questions."""
 
     name: str
@@ -33,11 +33,11 @@ def frontier_picture(
     path: str | Path,
     *,
     title: str,
-    singles: Sequence[Spot],
+    singles: Sequence[PlotPoint],
     frontiers: Mapping[str, Line],
     random_mix: Line,
-    oracle: Spot | None = None,
-    chosen: Spot | None = None,
+    oracle: PlotPoint | None = None,
+    chosen: PlotPoint | None = None,
 ) -> Path:
     """Write the picture as PNG (or what the suffix says: .svg, .pdf) and return its path.
 
@@ -87,7 +87,7 @@ def report_picture(report: EvaluationReport, path: str | Path, routers: Sequence
         ranked = sorted(report.results.values(), key=lambda each: (each.role != "eccos", -each.score.area))
         routers = [each.name for each in ranked if each.role in ("eccos", "baseline")][:1]
     singles = [
-        Spot(result.name, *_thousand(result.score.frontier)[0])
+        PlotPoint(result.name, *_thousand(result.score.frontier)[0])
         for result in report.results.values()
         if result.role == "single"
     ]
@@ -98,7 +98,7 @@ def report_picture(report: EvaluationReport, path: str | Path, routers: Sequence
         singles=singles,
         frontiers={name: _thousand(report.results[name].score.frontier) for name in routers},
         random_mix=_thousand(report.results["random_mix"].score.frontier),
-        oracle=Spot("oracle", *best),
+        oracle=PlotPoint("oracle", *best),
     )
 
 
@@ -115,7 +115,9 @@ def _dense(line: Line) -> tuple[list[float], list[float]]:
     return every.tolist(), np.interp(every, costs, accuracies).tolist()
 
 
-def _set_up(axes: Any, title: str, singles: Sequence[Spot], frontiers: Mapping[str, Line], random_mix: Line) -> None:
+def _set_up(
+    axes: Any, title: str, singles: Sequence[PlotPoint], frontiers: Mapping[str, Line], random_mix: Line
+) -> None:
     """Axes, title and grid."""
     from matplotlib.ticker import FuncFormatter, PercentFormatter
 
@@ -140,7 +142,7 @@ def _set_up(axes: Any, title: str, singles: Sequence[Spot], frontiers: Mapping[s
 
 
 def _label(
-    axes: Any, spots: Sequence[Spot], chosen: Spot | None, lines: Sequence[tuple[list[float], list[float]]]
+    axes: Any, spots: Sequence[PlotPoint], chosen: PlotPoint | None, lines: Sequence[tuple[list[float], list[float]]]
 ) -> None:
     """Names beside the dots, where they lie on no dot, line or other name as far as that is possible."""
     from matplotlib.patheffects import withStroke

@@ -1,7 +1,7 @@
-"""What takes part in a replay: a contender studies the training rows and then answers for questions it never saw.
+"""What takes part in a replay: a router is fitted on the training rows and then answers for questions it never saw.
 
-A contender gets a `Lesson`, with outcomes, and returns a function that gets an `Exam`, without any. So no contender can
-look at the truth it is judged by; `oracle` is no contender, it is computed from the truth (see `replay.py`).
+A router gets a `TrainSplit`, with outcomes, and returns a function that gets an `EvaluationSplit`, without any. So no
+router can look at the truth that judges it. `oracle` is not such a router: `replay.py` computes it from the truth.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, OutcomeTable
 from eccos_core.evaluation.metrics import Choices
-from eccos_core.evaluation.recorded_cost import Tariff
+from eccos_core.evaluation.recorded_cost import PriceTable
 
-Reading: TypeAlias = Literal["text", "static", "none"]  # which encoder's vectors a contender reads
+EncoderChoice: TypeAlias = Literal["text", "static", "none"]  # which encoder's vectors a contender reads
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lesson:
+class TrainSplit:
     """Training rows: table of N questions, vectors (N, D) of the encoder of that name ("" where none is read), cost_usd
     (N, M) of the recorded answers, and prices."""
 
     table: OutcomeTable
     vectors: Float32Array
     cost_usd: FloatArray
-    tariff: Tariff
+    price_table: PriceTable
     encoder: str = ""
 
     @property
@@ -48,11 +48,13 @@ class Lesson:
     @property
     def filled_output_tokens(self) -> FloatArray:
         """(N, M) recorded output tokens, a model's mean where they are missing, 0 for a model without any."""
-        return np.where(np.isnan(self.table.output_tokens), self.tariff.typical_output_tokens, self.table.output_tokens)
+        return np.where(
+            np.isnan(self.table.output_tokens), self.price_table.typical_output_tokens, self.table.output_tokens
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Exam:
+class EvaluationSplit:
     """Test questions without their outcomes: queries (R), vectors (R, D), input_tokens (R, M), eligible (R, M), and
     prices."""
 
@@ -60,28 +62,32 @@ class Exam:
     vectors: Float32Array
     input_tokens: FloatArray
     eligible: BoolArray
-    tariff: Tariff
+    price_table: PriceTable
 
     def __len__(self) -> int:
         return len(self.input_tokens)
 
-    def rows(self, start: int, stop: int) -> Exam:
+    def rows(self, start: int, stop: int) -> EvaluationSplit:
         """Some of the questions, in order."""
         chosen = slice(start, stop)
-        return Exam(
-            self.queries[chosen], self.vectors[chosen], self.input_tokens[chosen], self.eligible[chosen], self.tariff
+        return EvaluationSplit(
+            self.queries[chosen],
+            self.vectors[chosen],
+            self.input_tokens[chosen],
+            self.eligible[chosen],
+            self.price_table,
         )
 
     def cost_usd(self, output_tokens: FloatArray) -> FloatArray:
         """(R, M) USD forecast for these output tokens (R, M)."""
-        return self.tariff.cost_usd(self.input_tokens, output_tokens)
+        return self.price_table.cost_usd(self.input_tokens, output_tokens)
 
 
-Answer: TypeAlias = Forecast | Choices  # a forecast is priced and swept; a rule of its own gives choices (S, R)
-Answerer: TypeAlias = Callable[[Exam], Answer]
+RouterAnswer: TypeAlias = Forecast | Choices  # a forecast is priced and swept; a rule of its own gives choices (S, R)
+AnswerFunction: TypeAlias = Callable[[EvaluationSplit], RouterAnswer]
 
 
-class Contender(Protocol):
+class ReplayRouter(Protocol):
     """A router under evaluation."""
 
     @property
@@ -90,36 +96,43 @@ class Contender(Protocol):
         ...
 
     @property
-    def reads(self) -> Reading:
+    def reads(self) -> EncoderChoice:
         """Which vectors it wants."""
         ...
 
-    def study(self, lesson: Lesson) -> Answerer:
+    def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Fit on the training rows. The same lesson gives the same answers."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Prior:
+class PriorReplayRouter:
     """No text at all: each model's mean quality and mean output tokens; only the question's length is known."""
 
     name: str = "prior"
-    reads: Reading = "none"
+    reads: EncoderChoice = "none"
 
-    def study(self, lesson: Lesson) -> Answerer:
+    def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Means over the training rows."""
-        quality = lesson.mean_quality
-        error = np.sqrt(quality * (1 - quality) / np.maximum(lesson.known.sum(axis=0), 1))
-        high = high_output_tokens(lesson)
+        quality = train_split.mean_quality
+        error = np.sqrt(quality * (1 - quality) / np.maximum(train_split.known.sum(axis=0), 1))
+        high = high_output_tokens(train_split)
 
-        def answer(exam: Exam) -> Forecast:
-            return forecast_of(lesson, quality, lesson.tariff.typical_output_tokens, len(exam), se=error, high=high)
+        def answer(held_out: EvaluationSplit) -> Forecast:
+            return forecast_of(
+                train_split,
+                quality,
+                train_split.price_table.typical_output_tokens,
+                len(held_out),
+                se=error,
+                high=high,
+            )
 
         return answer
 
 
 def forecast_of(
-    lesson: Lesson,
+    train_split: TrainSplit,
     quality: FloatArray,
     output_tokens: FloatArray,
     rows: int,
@@ -131,14 +144,14 @@ def forecast_of(
 
     Baselines that know no uncertainty get the standard error of a coin and the models' own 0.9 quantile of length.
     """
-    shape = (rows, len(lesson.table.models))
+    shape = (rows, len(train_split.table.models))
     clipped = np.broadcast_to(np.clip(quality, 0.0, 1.0), shape)
     return Forecast(
-        models=lesson.table.models,
+        models=train_split.table.models,
         quality=clipped,
         quality_se=np.broadcast_to(np.sqrt(clipped * (1 - clipped)) if se is None else se, shape),
         output_tokens=np.broadcast_to(np.maximum(output_tokens, 0.0), shape),
-        output_tokens_high=np.broadcast_to(high_output_tokens(lesson) if high is None else high, shape),
+        output_tokens_high=np.broadcast_to(high_output_tokens(train_split) if high is None else high, shape),
         familiarity=np.zeros(rows),
     )
 
@@ -149,7 +162,7 @@ def column_means(values: FloatArray) -> FloatArray:
     return np.asarray(np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
 
 
-def high_output_tokens(lesson: Lesson) -> FloatArray:
+def high_output_tokens(train_split: TrainSplit) -> FloatArray:
     """(M,) the 0.9 quantile of each model's known output tokens; 0 for a model without any."""
-    columns = lesson.table.output_tokens.T
+    columns = train_split.table.output_tokens.T
     return np.array([np.quantile(c[~np.isnan(c)], 0.9) if (~np.isnan(c)).any() else 0.0 for c in columns])

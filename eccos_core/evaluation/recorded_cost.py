@@ -22,7 +22,7 @@ from eccos_core.io.tokens import count_text_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tariff:
+class PriceTable:
     """Prices of the M models of a table, in its order.
 
     usd_per_input_token (M,), usd_per_output_token (M,); typical_output_tokens (M,): mean of the known training rows,
@@ -37,7 +37,7 @@ class Tariff:
     notes: tuple[str, ...] = field(default=())
 
     @classmethod
-    def of(cls, prices: Mapping[str, tuple[float, float]], train: OutcomeTable) -> Tariff:
+    def of(cls, prices: Mapping[str, tuple[float, float]], train: OutcomeTable) -> PriceTable:
         """From (USD per input token, USD per output token) of each model. Raises `InputError` for a missing price."""
         missing = [model for model in train.models if model not in prices]
         if missing:

@@ -16,20 +16,27 @@ import numpy as np
 from eccos_core.domain import Forecast, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.evaluation.calibration import calibration, length_error
-from eccos_core.evaluation.eccos_routers import Eccos
+from eccos_core.evaluation.eccos_routers import EccosReplayRouter
 from eccos_core.evaluation.embedding import Progress, encoded
 from eccos_core.evaluation.metrics import (
-    Recorded,
-    Score,
+    RecordedOutcomes,
+    RoutingScore,
     score_choices,
     score_forecast,
     score_random_mix,
     score_single,
 )
-from eccos_core.evaluation.protocol import Answer, Answerer, Contender, Exam, Lesson, Reading
-from eccos_core.evaluation.recorded_cost import Tariff, filled_input_tokens
+from eccos_core.evaluation.protocol import (
+    AnswerFunction,
+    EncoderChoice,
+    EvaluationSplit,
+    ReplayRouter,
+    RouterAnswer,
+    TrainSplit,
+)
+from eccos_core.evaluation.recorded_cost import PriceTable, filled_input_tokens
 from eccos_core.evaluation.report import BestSingle, EvaluationReport, Latency, RouterResult
-from eccos_core.evaluation.result_cache import AnswerMemory, key_of
+from eccos_core.evaluation.result_cache import ResultCache, cache_key
 from eccos_core.io.outcomes import split, with_models
 from eccos_core.io.threads import one_thread
 from eccos_core.protocols import Encoder
@@ -38,7 +45,7 @@ _TIMED_REQUESTS = 25
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ReplaySample:
     """Learn from `rows` training rows only, drawn by `seed`. Fewer rows are always part of more rows."""
 
     rows: int
@@ -48,21 +55,21 @@ class Sample:
 def evaluate(
     table: OutcomeTable,
     prices: Mapping[str, tuple[float, float]],
-    contenders: Sequence[Contender],
-    encoders: Mapping[Reading, Encoder],
+    routers: Sequence[ReplayRouter],
+    encoders: Mapping[EncoderChoice, Encoder],
     *,
     dataset: str = "",
     train: OutcomeTable | None = None,
-    sample: Sample | None = None,
-    timed: Mapping[Reading, Encoder] | None = None,
-    memory: AnswerMemory | None = None,
+    sample: ReplaySample | None = None,
+    timed: Mapping[EncoderChoice, Encoder] | None = None,
+    memory: ResultCache | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
-    """Replay recorded outcomes through every contender, beside oracle, random mix and each single model.
+    """Replay recorded outcomes through every router, beside oracle, random mix and each single model.
 
     table: all outcomes, split by the hash of the id (`outcomes.split`); or, where `train` is given, the test rows
     alone, and its models must be among the table's. prices: (USD per input token, USD per output token) of every
-    model. encoders: one for every kind of vectors that a contender reads. timed: the same without a cache, whose time
+    model. encoders: one for every kind of vectors that a router reads. timed: the same without a cache, whose time
     for one question is measured (`encoders` unless given). memory: keeps answers; what it knows is not fitted again.
     Rows without any outcome are left out.
 
@@ -70,20 +77,22 @@ def evaluate(
     """
     report_progress = progress or _silent
     train, test = _split(table, train, sample)
-    tariff = Tariff.of(prices, train)
-    recorded = Recorded(test.models, test.quality, tariff.recorded_cost_usd(test), ~np.isnan(test.quality))
-    vectors, facts = encoded(train, test, contenders, encoders, timed or encoders, report_progress)
+    price_table = PriceTable.of(prices, train)
+    recorded = RecordedOutcomes(test.models, test.quality, price_table.recorded_cost_usd(test), ~np.isnan(test.quality))
+    vectors, facts = encoded(train, test, routers, encoders, timed or encoders, report_progress)
     results: dict[str, RouterResult] = {}
     for result in _references(recorded):
         results[result.name] = result
-    for position, contender in enumerate(contenders):
-        report_progress(contender.name, position, len(contenders))
-        train_vectors, test_vectors = vectors[contender.reads]
-        encoder_name = facts[contender.reads].name if contender.reads in facts else ""
-        lesson = Lesson(train, train_vectors, tariff.recorded_cost_usd(train), tariff, encoder_name)
-        exam = Exam(test.queries, test_vectors, filled_input_tokens(test), recorded.observed, tariff)
-        results[contender.name] = _result(contender, lesson, exam, recorded, test, memory)
-    report_progress("done", len(contenders), len(contenders))
+    for position, replay_router in enumerate(routers):
+        report_progress(replay_router.name, position, len(routers))
+        train_vectors, test_vectors = vectors[replay_router.reads]
+        encoder_name = facts[replay_router.reads].name if replay_router.reads in facts else ""
+        train_split = TrainSplit(train, train_vectors, price_table.recorded_cost_usd(train), price_table, encoder_name)
+        held_out = EvaluationSplit(
+            test.queries, test_vectors, filled_input_tokens(test), recorded.observed, price_table
+        )
+        results[replay_router.name] = _result(replay_router, train_split, held_out, recorded, test, memory)
+    report_progress("done", len(routers), len(routers))
     for result in _singles(recorded, taken=set(results)):
         results[result.name] = result
     best = recorded.best_single
@@ -97,11 +106,13 @@ def evaluate(
         ),
         results=results,
         encoders=facts,
-        notes=tariff.notes + _missing_cells_note(recorded) + _recalled_note(results),
+        notes=price_table.notes + _missing_cells_note(recorded) + _recalled_note(results),
     )
 
 
-def _split(table: OutcomeTable, train: OutcomeTable | None, sample: Sample | None) -> tuple[OutcomeTable, OutcomeTable]:
+def _split(
+    table: OutcomeTable, train: OutcomeTable | None, sample: ReplaySample | None
+) -> tuple[OutcomeTable, OutcomeTable]:
     """(training rows, test rows), with one list of models."""
     if train is None:
         train, test = split(table)
@@ -141,7 +152,7 @@ def _with_columns(table: OutcomeTable, models: tuple[str, ...]) -> OutcomeTable:
     return with_models(table, models)
 
 
-def _references(recorded: Recorded) -> list[RouterResult]:
+def _references(recorded: RecordedOutcomes) -> list[RouterResult]:
     """The two ends of the scale: knowing everything, and tossing a coin."""
     quality = np.where(recorded.observed, recorded.quality, 0.0)
     cost = np.where(recorded.observed, recorded.cost_usd, 0.0)
@@ -151,7 +162,7 @@ def _references(recorded: Recorded) -> list[RouterResult]:
     ]
 
 
-def _singles(recorded: Recorded, taken: set[str]) -> list[RouterResult]:
+def _singles(recorded: RecordedOutcomes, taken: set[str]) -> list[RouterResult]:
     """Each single model by its name, dearest accuracy first; a name that a router has is written `model:NAME`."""
     accuracy = recorded.single_accuracy
     order = [model for model in np.argsort(-accuracy) if not np.isnan(accuracy[model])]
@@ -164,19 +175,19 @@ def _singles(recorded: Recorded, taken: set[str]) -> list[RouterResult]:
 
 
 def _result(
-    contender: Contender,
-    lesson: Lesson,
-    exam: Exam,
-    recorded: Recorded,
+    replay_router: ReplayRouter,
+    train_split: TrainSplit,
+    held_out: EvaluationSplit,
+    recorded: RecordedOutcomes,
     test: OutcomeTable,
-    memory: AnswerMemory | None,
+    memory: ResultCache | None,
 ) -> RouterResult:
-    answered, latency, recalled = _answer(contender, lesson, exam, memory)
+    answered, latency, recalled = _answer(replay_router, train_split, held_out, memory)
     result = RouterResult(
-        name=contender.name,
-        role="eccos" if isinstance(contender, Eccos) else "baseline",
-        score=_score(answered, exam, recorded),
-        reads=contender.reads,
+        name=replay_router.name,
+        role="eccos" if isinstance(replay_router, EccosReplayRouter) else "baseline",
+        score=_score(answered, held_out, recorded),
+        reads=replay_router.reads,
         latency=latency,
         recalled=recalled,
     )
@@ -187,44 +198,44 @@ def _result(
 
 
 def _answer(
-    contender: Contender, lesson: Lesson, exam: Exam, memory: AnswerMemory | None
-) -> tuple[Answer, Latency, bool]:
+    replay_router: ReplayRouter, train_split: TrainSplit, held_out: EvaluationSplit, memory: ResultCache | None
+) -> tuple[RouterAnswer, Latency, bool]:
     """What the contender answers, how long it took, and whether both come from an earlier run."""
-    key = key_of(contender, lesson, exam) if memory is not None else None
+    key = cache_key(replay_router, train_split, held_out) if memory is not None else None
     if memory is not None and key is not None and (kept := memory.recall(key)) is not None:
         return *kept, True
-    with one_thread() if lesson.vectors.shape[1] else contextlib.nullcontext():
+    with one_thread() if train_split.vectors.shape[1] else contextlib.nullcontext():
         started = time.perf_counter()
-        answer = contender.study(lesson)
+        answer = replay_router.fit(train_split)
         fitted = time.perf_counter()
-        answered = answer(exam)
+        answered = answer(held_out)
         finished = time.perf_counter()
-        latency = Latency(fitted - started, 1000 * (finished - fitted) / len(exam), _single_ms(answer, exam))
+        latency = Latency(fitted - started, 1000 * (finished - fitted) / len(held_out), _single_ms(answer, held_out))
     if memory is not None and key is not None:
         memory.keep(key, answered, latency)
     return answered, latency, False
 
 
-def _score(answered: Answer, exam: Exam, recorded: Recorded) -> Score:
+def _score(answered: RouterAnswer, held_out: EvaluationSplit, recorded: RecordedOutcomes) -> RoutingScore:
     if not isinstance(answered, Forecast):
         return score_choices(answered, recorded)
     if answered.models != recorded.models:
         raise InputError(f"a forecast is for {answered.models}, the outcomes are of {recorded.models}")
-    return score_forecast(answered.quality, exam.cost_usd(answered.output_tokens), recorded)
+    return score_forecast(answered.quality, held_out.cost_usd(answered.output_tokens), recorded)
 
 
-def _single_ms(answer: Answerer, exam: Exam) -> float:
+def _single_ms(answer: AnswerFunction, held_out: EvaluationSplit) -> float:
     """Median milliseconds of answering for one question on its own, its vector given."""
     taken = []
-    for row in range(min(_TIMED_REQUESTS, len(exam))):
-        one = exam.rows(row, row + 1)
+    for row in range(min(_TIMED_REQUESTS, len(held_out))):
+        one = held_out.rows(row, row + 1)
         started = time.perf_counter()
         answer(one)
         taken.append(time.perf_counter() - started)
     return 1000 * statistics.median(taken)
 
 
-def _missing_cells_note(recorded: Recorded) -> tuple[str, ...]:
+def _missing_cells_note(recorded: RecordedOutcomes) -> tuple[str, ...]:
     missing = 1 - float(recorded.observed.mean())
     if missing == 0:
         return ()
@@ -248,4 +259,4 @@ def _silent(stage: str, done: int, total: int) -> None:
     """No progress is shown."""
 
 
-__all__ = ["Answer", "Progress", "Sample", "evaluate"]
+__all__ = ["Progress", "ReplaySample", "RouterAnswer", "evaluate"]

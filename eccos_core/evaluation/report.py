@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from eccos_core.evaluation.calibration import Calibration, LengthError
-from eccos_core.evaluation.metrics import TARGETS, Score
+from eccos_core.evaluation.calibration import CalibrationReport, LengthError
+from eccos_core.evaluation.metrics import TARGETS, RoutingScore
 from eccos_core.io.files import atomic_writer
 
 RouterRole = Literal["reference", "eccos", "baseline", "single"]
@@ -42,9 +42,9 @@ class RouterResult:
 
     name: str
     role: RouterRole
-    score: Score
+    score: RoutingScore
     reads: str = "none"
-    calibration: Calibration | None = None
+    calibration: CalibrationReport | None = None
     length: LengthError | None = None
     latency: Latency | None = None
     recalled: bool = False
@@ -193,7 +193,7 @@ def _router_json(result: RouterResult) -> dict[str, Any]:
     return entry
 
 
-def _calibration_json(calibration: Calibration) -> dict[str, Any]:
+def _calibration_json(calibration: CalibrationReport) -> dict[str, Any]:
     binned = calibration.reliability
     return {
         "brier": calibration.brier,

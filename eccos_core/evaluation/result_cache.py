@@ -23,23 +23,23 @@ import numpy as np
 
 import eccos_core
 from eccos_core.domain import Forecast
-from eccos_core.evaluation.protocol import Answer, Contender, Exam, Lesson
+from eccos_core.evaluation.protocol import EvaluationSplit, ReplayRouter, RouterAnswer, TrainSplit
 from eccos_core.evaluation.report import Latency
 from eccos_core.io.files import atomic_writer
 
 MOST_ANSWERS = 200  # kept; the oldest go first
 _ARRAYS = ("quality", "quality_se", "output_tokens", "output_tokens_high", "familiarity")
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch")
-_SOURCES = ("evaluation", "predictors", "domain.py", "outcomes.py", "text.py")
+_SOURCES = ("evaluation", "predictors", "domain.py", "io")
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerMemory:
+class ResultCache:
     """Answers in one folder, one .npz file each, named by digest."""
 
     folder: Path
 
-    def recall(self, key: str) -> tuple[Answer, Latency] | None:
+    def recall(self, key: str) -> tuple[RouterAnswer, Latency] | None:
         """What was kept under a key, with the latency measured then; None for a file that is absent or damaged."""
         path = self.folder / f"{key}.npz"
         try:
@@ -52,7 +52,7 @@ class AnswerMemory:
         except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
             return None
 
-    def keep(self, key: str, answer: Answer, latency: Latency) -> None:
+    def keep(self, key: str, answer: RouterAnswer, latency: Latency) -> None:
         """Keep an answer; the oldest beyond `MOST_ANSWERS` are removed."""
         facts: dict[str, Any] = {"latency": {"fit_s": latency.fit_s, "batch_ms": latency.batch_ms}}
         facts["latency"]["single_ms"] = latency.single_ms
@@ -70,23 +70,23 @@ class AnswerMemory:
             path.unlink(missing_ok=True)
 
 
-def key_of(contender: Contender, lesson: Lesson, exam: Exam) -> str | None:
+def cache_key(replay_router: ReplayRouter, train_split: TrainSplit, held_out: EvaluationSplit) -> str | None:
     """The digest of everything that an answer depends on; None for a contender whose source is not ours to watch."""
-    settings: object = contender  # a dataclass says its settings; anything else would say its address
-    if not is_dataclass(settings) or not type(contender).__module__.startswith("eccos_core.evaluation"):
+    settings: object = replay_router  # a dataclass says its settings; anything else would say its address
+    if not is_dataclass(settings) or not type(replay_router).__module__.startswith("eccos_core.evaluation"):
         return None
-    total = hashlib.sha256(f"{settings!r}\0{_code_digest()}\0{lesson.table.models}".encode())
-    table, tariff = lesson.table, exam.tariff
+    total = hashlib.sha256(f"{settings!r}\0{_code_digest()}\0{train_split.table.models}".encode())
+    table, price_table = train_split.table, held_out.price_table
     arrays: tuple[np.ndarray[Any, Any], ...] = (
-        *(table.quality, table.input_tokens, table.output_tokens, lesson.cost_usd),
-        *(exam.input_tokens, exam.eligible),
-        *(tariff.usd_per_input_token, tariff.usd_per_output_token, tariff.output_known),
+        *(table.quality, table.input_tokens, table.output_tokens, train_split.cost_usd),
+        *(held_out.input_tokens, held_out.eligible),
+        *(price_table.usd_per_input_token, price_table.usd_per_output_token, price_table.output_known),
     )
     for values in arrays:
         total.update(f"{values.dtype}{values.shape}".encode())
         total.update(np.ascontiguousarray(values).data)
     labels = [[name, table.labels[name]] for name in sorted(table.labels)]
-    total.update(json.dumps([lesson.encoder, table.queries, labels, exam.queries]).encode())
+    total.update(json.dumps([train_split.encoder, table.queries, labels, held_out.queries]).encode())
     return total.hexdigest()
 
 

@@ -26,7 +26,7 @@ from eccos_core.domain import Float32Array, IntArray, Outcome, OutcomeTable
 from eccos_core.errors import HistoryError, InputError
 from eccos_core.history.chroma_client import (
     FORMAT,
-    Answer,
+    Result,
     client_in_folder,
     client_in_memory,
     client_of_server,
@@ -34,8 +34,8 @@ from eccos_core.history.chroma_client import (
     searched,
     translated,
 )
-from eccos_core.history.records import Row, check_vectors, rows_of, table_from
-from eccos_core.protocols import Neighbours
+from eccos_core.history.records import HistoryRow, check_vectors, rows_of, table_from
+from eccos_core.protocols import HistoryNeighbors
 
 MOST_PER_CALL = 1_000  # records of one call; Chroma takes 5,461 at most, and "too many SQL variables" comes sooner
 MOST_QUERIES = 200
@@ -110,7 +110,7 @@ class ChromaHistory:
                 new += self._add_chunk({key: arriving[key] for key in keys}, checked)
         return new
 
-    def nearest(self, vectors: Float32Array, k: int) -> Neighbours:
+    def nearest(self, vectors: Float32Array, k: int) -> HistoryNeighbors:
         """The k most similar questions (HNSW: nearly always the true ones)."""
         if k < 1:
             raise InputError(f"k is {k}, must be >= 1")
@@ -128,14 +128,14 @@ class ChromaHistory:
                 indices.append([number for _, number in ranked])
         width = min(map(len, indices), default=0)
         shape = (len(queries), width)
-        return Neighbours(
+        return HistoryNeighbors(
             np.array([row[:width] for row in indices], dtype=np.int64).reshape(shape),
             np.clip(np.array([row[:width] for row in similarity], dtype=np.float64).reshape(shape), -1, 1),
         )
 
     def table(self) -> tuple[OutcomeTable, Float32Array]:
         """All outcomes and vectors, row by row, read in pages (about 0.2 ms a question)."""
-        found: dict[str, tuple[Row, Float32Array]] = {}
+        found: dict[str, tuple[HistoryRow, Float32Array]] = {}
         for page in self._pages(["metadatas", "embeddings"]):
             self._collect(page, found)
         with self._numbering:
@@ -161,7 +161,7 @@ class ChromaHistory:
         with self._numbering:
             keys = list(self._numbers)
         wanted = [keys[row] for row in rows.tolist()]
-        found: dict[str, tuple[Row, Float32Array]] = {}
+        found: dict[str, tuple[HistoryRow, Float32Array]] = {}
         for some in _chunks(wanted, MOST_PER_CALL):
             self._collect(self._get(ids=some, include=["metadatas", "embeddings"]), found)
         if lost := [key for key in wanted if key not in found]:
@@ -178,7 +178,7 @@ class ChromaHistory:
 
     # ------------------------------------------------------------------------------------------------------- writing
 
-    def _add_chunk(self, arriving: Mapping[str, tuple[Row, int]], vectors: Float32Array) -> int:
+    def _add_chunk(self, arriving: Mapping[str, tuple[HistoryRow, int]], vectors: Float32Array) -> int:
         answer = self._get(ids=list(arriving), include=["metadatas"])
         known = dict(zip(answer["ids"], answer["metadatas"], strict=True))
         fresh = [key for key in arriving if key not in known]
@@ -249,9 +249,9 @@ class ChromaHistory:
                 "outcomes again into another collection"
             )
 
-    def _row(self, key: str, metadata: Mapping[str, Any]) -> Row:
+    def _row(self, key: str, metadata: Mapping[str, Any]) -> HistoryRow:
         try:
-            row = Row(str(metadata["question_id"]), str(metadata["query"]))
+            row = HistoryRow(str(metadata["question_id"]), str(metadata["query"]))
             for name, value in metadata.items():
                 if name.startswith(_OUTCOME):
                     quality, input_tokens, output_tokens = json.loads(str(value))
@@ -264,12 +264,12 @@ class ChromaHistory:
             raise HistoryError(f"{self._place}: record {key!r} is damaged (it has no outcome)")
         return row
 
-    def _collect(self, page: Any, found: dict[str, tuple[Row, Float32Array]]) -> None:
+    def _collect(self, page: Any, found: dict[str, tuple[HistoryRow, Float32Array]]) -> None:
         for key, metadata, vector in zip(page["ids"], page["metadatas"], page["embeddings"], strict=True):
             found[key] = (self._row(key, metadata), vector)
 
     def _side_by_side(
-        self, keys: Sequence[str], found: Mapping[str, tuple[Row, Float32Array]]
+        self, keys: Sequence[str], found: Mapping[str, tuple[HistoryRow, Float32Array]]
     ) -> tuple[OutcomeTable, Float32Array]:
         vectors = np.array([found[key][1] for key in keys], dtype=np.float32).reshape(len(keys), self.dimensions)
         return table_from([found[key][0] for key in keys]), vectors
@@ -277,17 +277,17 @@ class ChromaHistory:
     def _get(self, **wanted: Any) -> Any:
         return self._asked(partial(self._collection.get, **wanted))
 
-    def _asked(self, question: Callable[[], Answer]) -> Answer:
+    def _asked(self, question: Callable[[], Result]) -> Result:
         return translated(self._place, question)
 
 
-def _entries(row: Row) -> dict[str, str]:
+def _entries(row: HistoryRow) -> dict[str, str]:
     """What may change of a record: outcomes and labels."""
     outcomes = {f"{_OUTCOME}{model}": json.dumps(score, separators=(",", ":")) for model, score in row.scores.items()}
     return outcomes | {f"{_LABEL}{name}": value for name, value in row.labels.items()}
 
 
-def _metadata(row: Row) -> dict[str, str]:
+def _metadata(row: HistoryRow) -> dict[str, str]:
     return {"question_id": row.question_id, "query": row.query} | _entries(row)
 
 

@@ -17,7 +17,7 @@ NEVER = 2_000_000_000
 killed within these milliseconds leaves an index that does not open ("Failed to apply logs to the hnsw segment writer";
 10 of 12 kills aimed at it). So it is never written: Chroma keeps the whole log in SQLite, which is safe to kill, and
 builds the index from it when the collection is opened (1.8 s of CPU for 9,000 rows of 384)."""
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 def client_in_folder(path: str | Path) -> tuple[Any, str]:
@@ -84,7 +84,7 @@ def _chromadb() -> tuple[Any, Any]:
     return chromadb, Settings(anonymized_telemetry=False)
 
 
-def translated(place: str, question: Callable[[], Answer]) -> Answer:
+def translated(place: str, question: Callable[[], Result]) -> Result:
     """The answer of Chroma, its errors as `HistoryError`."""
     import httpx
     from chromadb.errors import ChromaError
@@ -99,7 +99,7 @@ def translated(place: str, question: Callable[[], Answer]) -> Answer:
         raise HistoryError(f"{place}: {error}") from error
 
 
-def searched(place: str, question: Callable[[], Answer]) -> Answer:
+def searched(place: str, question: Callable[[], Result]) -> Result:
     """The answer to a query, asked again where it met the very first write to its collection.
 
     Chroma 1.5 answers such a query now and then with "Nothing found on disk" (chroma-core/chroma issue 4212; seen in

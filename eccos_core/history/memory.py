@@ -10,8 +10,8 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, IntArray, Outcome, OutcomeTable
 from eccos_core.errors import InputError
-from eccos_core.history.records import Row, check_vectors, rows_of, table_from
-from eccos_core.protocols import Neighbours
+from eccos_core.history.records import HistoryRow, check_vectors, rows_of, table_from
+from eccos_core.protocols import HistoryNeighbors
 
 _QUERIES_PER_CHUNK = 256  # so that similarities of many queries to many rows take little memory
 
@@ -26,7 +26,7 @@ class MemoryHistory:
         self.encoder = encoder
         self.dimensions = dimensions
         self._lock = threading.Lock()
-        self._rows: list[Row] = []
+        self._rows: list[HistoryRow] = []
         self._places: dict[str, int] = {}
         self._written = array("q")  # the row of every writing
         self._vectors = np.empty((0, dimensions), dtype=np.float32)  # its first len(self._rows) rows are filled
@@ -49,7 +49,7 @@ class MemoryHistory:
                 self._written.append(self._places[key])
         return new
 
-    def nearest(self, vectors: Float32Array, k: int) -> Neighbours:
+    def nearest(self, vectors: Float32Array, k: int) -> HistoryNeighbors:
         """The k most similar questions, exactly; equal ones in the order of their arrival."""
         if k < 1:
             raise InputError(f"k is {k}, must be >= 1")
@@ -67,7 +67,7 @@ class MemoryHistory:
             order = np.argsort(-found, axis=1, kind="stable")
             indices[chunk] = np.take_along_axis(best, order, axis=1)
             similarity[chunk] = np.take_along_axis(found, order, axis=1)
-        return Neighbours(indices, np.clip(similarity, -1, 1))
+        return HistoryNeighbors(indices, np.clip(similarity, -1, 1))
 
     def table(self) -> tuple[OutcomeTable, Float32Array]:
         """All outcomes and vectors, row by row. Rows are only ever appended: a row's index never changes."""
@@ -88,7 +88,7 @@ class MemoryHistory:
         """N, the number of questions."""
         return len(self._rows)
 
-    def _append(self, key: str, row: Row, vector: Float32Array) -> None:
+    def _append(self, key: str, row: HistoryRow, vector: Float32Array) -> None:
         place = len(self._rows)
         if place == len(self._vectors):
             grown = np.empty((max(64, 2 * place), self.dimensions), dtype=np.float32)

@@ -15,7 +15,7 @@ from eccos_core.io.tokens import text_key
 
 
 @dataclass(slots=True)
-class Row:
+class HistoryRow:
     """One question of a history. `scores`: quality, input tokens and output tokens per model."""
 
     question_id: str
@@ -24,16 +24,16 @@ class Row:
     labels: dict[str, str] = field(default_factory=dict)
 
 
-def rows_of(outcomes: Sequence[Outcome]) -> dict[str, tuple[Row, int]]:
+def rows_of(outcomes: Sequence[Outcome]) -> dict[str, tuple[HistoryRow, int]]:
     """By the key of its query, each question's row and the place of its first outcome. Later outcomes replace earlier.
 
     Raises `InputError` for a quality outside [0, 1], negative tokens, an empty model name or query.
     """
-    rows: dict[str, tuple[Row, int]] = {}
+    rows: dict[str, tuple[HistoryRow, int]] = {}
     for place, outcome in enumerate(outcomes):
         _check(outcome)
         query = outcome.query.encode("utf-8", "replace").decode()
-        row, _ = rows.setdefault(text_key(query), (Row(outcome.question_id, query), place))
+        row, _ = rows.setdefault(text_key(query), (HistoryRow(outcome.question_id, query), place))
         row.scores[outcome.model] = (float(outcome.quality), outcome.input_tokens, outcome.output_tokens)
         row.labels.update(outcome.labels)
     return rows
@@ -68,7 +68,7 @@ def check_vectors(vectors: Float32Array, rows: int | None, dimensions: int) -> F
     return array
 
 
-def table_from(rows: Sequence[Row]) -> OutcomeTable:
+def table_from(rows: Sequence[HistoryRow]) -> OutcomeTable:
     """Rows side by side, in their order. A question id that another query has already is replaced by its text's key."""
     taken: set[str] = set()
     outcomes = []

@@ -57,11 +57,11 @@ def parse_object(raw: bytes, file: str, line: int | None) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:
         raise DataError(file, f"not JSON that can be read ({error})", line) from error
     if not isinstance(value, dict):
-        raise DataError(file, f"must be one JSON object, this is {kind(value)}", line)
+        raise DataError(file, f"must be one JSON object, this is {describe(value)}", line)
     return value
 
 
-def kind(value: Any) -> str:
+def describe(value: Any) -> str:
     """A value as an error shows it: short, and with its type where that is what is wrong."""
     shown = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace").decode()
     if len(shown) > 60:
@@ -74,7 +74,7 @@ def kind(value: Any) -> str:
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of `path` when the block ends well, and vanishes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside(path)
+    temporary = temporary_sibling(path)
     try:
         with temporary.open("xb") as stream:
             yield stream
@@ -86,12 +86,12 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def beside(place: Path) -> Path:
+def temporary_sibling(place: Path) -> Path:
     """A fresh name beside a file or folder, for what takes its place when it is whole."""
     return place.with_name(f".{place.name}.{uuid.uuid4().hex}")
 
 
-def put_in_place(fresh: Path, place: Path) -> None:
+def replace_atomically(fresh: Path, place: Path) -> None:
     """Puts a file or folder where another may be; a folder is moved aside for the moment in between."""
     if not place.is_dir():
         fresh.replace(place)

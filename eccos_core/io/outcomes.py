@@ -32,7 +32,7 @@ import numpy as np
 
 from eccos_core.domain import FloatArray, Outcome, OutcomeTable
 from eccos_core.errors import DataError, InputError, did_you_mean
-from eccos_core.io.files import atomic_writer, kind, parse_object, read_json_lines
+from eccos_core.io.files import atomic_writer, describe, parse_object, read_json_lines
 
 TEST_SHARE = 0.3
 MAX_LABEL_LENGTH = 64
@@ -135,7 +135,7 @@ def _text(entry: Mapping[str, Any], key: str, file: str, line: int, place: str =
         raise DataError(file, f"{place}{key!r} is missing{did_you_mean(key, entry)}", line)
     value = entry[key]
     if not isinstance(value, str) or not value.strip():
-        raise DataError(file, f"{place}{key} is {kind(value)}, must be a text that is not empty", line)
+        raise DataError(file, f"{place}{key} is {describe(value)}, must be a text that is not empty", line)
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -146,12 +146,12 @@ def _text(entry: Mapping[str, Any], key: str, file: str, line: int, place: str =
 def _outputs_of(entry: Mapping[str, Any], question_id: str, file: str, line: int) -> Iterator[tuple[str, Score]]:
     outputs = entry.get("outputs")
     if not isinstance(outputs, list) or not outputs:
-        found = "missing" if "outputs" not in entry else kind(outputs)
+        found = "missing" if "outputs" not in entry else describe(outputs)
         raise DataError(file, f"id {question_id!r}: outputs is {found}, must be a list with at least one output", line)
     for position, output in enumerate(outputs):
         place = f"id {question_id!r}: outputs[{position}]"
         if not isinstance(output, dict):
-            raise DataError(file, f"{place} is {kind(output)}, must be an object with model and correct", line)
+            raise DataError(file, f"{place} is {describe(output)}, must be an object with model and correct", line)
         model = _text(output, "model", file, line, f"{place}: ")
         place = f"{place} ({model})"
         yield (
@@ -175,7 +175,7 @@ def _quality(output: Mapping[str, Any], place: str, file: str, line: int) -> flo
             line,
         )
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise DataError(file, f"{place}: correct is {kind(value)}, must be a number in [0, 1]", line)
+        raise DataError(file, f"{place}: correct is {describe(value)}, must be a number in [0, 1]", line)
     return float(value)
 
 
@@ -185,7 +185,7 @@ def _tokens(output: Mapping[str, Any], key: str, place: str, file: str, line: in
         return math.nan
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 <= value < 2**53 or value != int(value):
-        raise DataError(file, f"{place}: {key} is {kind(value)}, must be a whole number >= 0, or null", line)
+        raise DataError(file, f"{place}: {key} is {describe(value)}, must be a whole number >= 0, or null", line)
     return float(value)
 
 
@@ -369,14 +369,16 @@ def read_prices(path: str | Path, models: Sequence[str] = ()) -> dict[str, tuple
 
 def _price(name: str, entry: Any, file: str) -> tuple[float, float]:
     if not isinstance(entry, dict):
-        raise DataError(file, f"{name}: the price is {kind(entry)}, must be an object with {' and '.join(_PRICE_KEYS)}")
+        raise DataError(
+            file, f"{name}: the price is {describe(entry)}, must be an object with {' and '.join(_PRICE_KEYS)}"
+        )
     found: list[float | None] = [None, None]
     for key, value in entry.items():
         if key not in _PRICE_KEYS:
             continue
         side, tokens = _PRICE_KEYS[key]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
-            raise DataError(file, f"{name}: {key} is {kind(value)}, must be a number >= 0")
+            raise DataError(file, f"{name}: {key} is {describe(value)}, must be a number >= 0")
         if found[side] is not None:
             raise DataError(file, f"{name}: {key} is given per token and per million tokens; keep one of the two")
         found[side] = value / tokens

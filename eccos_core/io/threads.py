@@ -39,9 +39,11 @@ def one_thread_without_torch() -> Iterator[None]:
         yield
 
 
-class LinearAlgebra:
-    """numpy's linear algebra, on one thread while anybody is inside `alone`: a setting of the whole process, given back
-    when the last one leaves."""
+class BlasThreads:
+    """Keeps numpy's linear algebra on one thread while anybody is inside `single_threaded`.
+
+    The setting belongs to the whole process. It is restored when the last one leaves.
+    """
 
     def __init__(self) -> None:
         from threadpoolctl import ThreadpoolController
@@ -52,7 +54,7 @@ class LinearAlgebra:
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def single_threaded(self) -> Iterator[None]:
         """One thread inside the block (2 us, where `threadpool_limits` takes 1 ms)."""
         with self._lock:
             if not self._inside:
@@ -71,6 +73,6 @@ class LinearAlgebra:
 
 
 @functools.cache  # there is one linear algebra in a process; finding it takes a millisecond
-def linear_algebra() -> LinearAlgebra:
+def blas_threads() -> BlasThreads:
     """The linear algebra that numpy loaded."""
-    return LinearAlgebra()
+    return BlasThreads()

@@ -14,15 +14,15 @@ from eccos_core.domain import (
     FloatArray,
     GroupShare,
     IntArray,
-    Priced,
     Prices,
     QualityFloor,
+    QualityPrice,
     RoutingProblem,
-    Status,
+    SolutionStatus,
 )
 from eccos_core.optimizer.linear_program import (
     DualPrices,
-    Program,
+    LinearProgram,
     canonical_order,
     count_limits,
     equal_neighbours,
@@ -32,7 +32,7 @@ from eccos_core.optimizer.validation import BUDGET_TOLERANCE, FLOOR_TOLERANCE, G
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class CanonicalProblem:
     """A problem in canonical order: models by name, requests by content; costs in units of `usd_unit`.
 
     quality, cost (M, R); allowed (M, R) or None when all are; request_order (R,), model_order (M,): where they stood.
@@ -54,25 +54,25 @@ class Prepared:
         """R, the number of requests."""
         return len(self.request_order)
 
-    def program(self) -> Program:
+    def program(self) -> LinearProgram:
         """The linear program of the problem's policy."""
         match self.problem.policy:
             case QualityFloor(alpha=alpha):
                 return self._program(self.cost, -self.quality, -self.requests * (alpha - FLOOR_TOLERANCE / 2))
             case Budget(usd=usd):
                 return self._program(-self.quality, self.cost, usd / self.usd_unit * (1 + BUDGET_TOLERANCE / 2))
-            case Priced() as priced:
+            case QualityPrice() as priced:
                 weight = priced.usd_per_quality / self.usd_unit
                 return self._program(self.cost - weight * self.quality, None, 0.0)
 
-    def _program(self, objective: FloatArray, side: FloatArray | None, limit: float) -> Program:
-        return Program(objective, side, limit, self.allowed, self.count_rows, self.count_limits, self.kinds)
+    def _program(self, objective: FloatArray, side: FloatArray | None, limit: float) -> LinearProgram:
+        return LinearProgram(objective, side, limit, self.allowed, self.count_rows, self.count_limits, self.kinds)
 
-    def best_quality(self) -> Program:
+    def best_quality(self) -> LinearProgram:
         """Most quality under counts and eligibility alone."""
         return self._program(-self.quality, None, 0.0)
 
-    def least_cost(self) -> Program:
+    def least_cost(self) -> LinearProgram:
         """Least cost under counts and eligibility alone."""
         return self._program(self.cost, None, 0.0)
 
@@ -110,7 +110,7 @@ class Prepared:
                 )
                 slots = count_price * usd_per_quality
                 upper = min(max(-max(bound, sharper) / requests, quality), 1.0)
-            case Priced() as priced:
+            case QualityPrice() as priced:
                 usd_per_quality = priced.usd_per_quality
                 lower = bound * unit + usd_per_quality * requests * quality
                 slots = count_price * unit
@@ -126,7 +126,7 @@ class Prepared:
             quality=quality,
             lower_bound_usd=lower,
             gap=gap,
-            status=Status.OPTIMAL if gap <= GAP_TOLERANCE else Status.WITHIN_GAP,
+            status=SolutionStatus.OPTIMAL if gap <= GAP_TOLERANCE else SolutionStatus.WITHIN_GAP,
             upper_bound_quality=upper,
         )
 
@@ -147,7 +147,7 @@ class Prepared:
         return float((dearer[usable] / better[usable]).max(initial=0.0)) * self.usd_unit
 
 
-def prepare(problem: RoutingProblem, allowed: BoolArray) -> Prepared:
+def canonicalize(problem: RoutingProblem, allowed: BoolArray) -> CanonicalProblem:
     """Canonical order, costs scaled to at most 1, limits as rows. `allowed` (R, M) from `allowed_models`."""
     model_order = np.asarray(sorted(range(len(problem.models)), key=lambda j: problem.models[j]), dtype=np.int64)
     cost = np.asarray(problem.cost_usd, dtype=np.float64)
@@ -165,7 +165,7 @@ def prepare(problem: RoutingProblem, allowed: BoolArray) -> Prepared:
     by_model = [np.ascontiguousarray(array[order].T) for array in (quality, scaled)]
     eligible = None if everything else np.ascontiguousarray(allowed[order].T)
     rows, limits = count_limits(len(order), np.asarray(problem.capacity)[model_order], groups)
-    return Prepared(
+    return CanonicalProblem(
         problem=problem,
         quality=by_model[0],
         cost=by_model[1],

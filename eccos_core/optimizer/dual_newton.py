@@ -7,7 +7,7 @@ non-smooth functions", 2005; Cominetti and San Martin, 1994), y >= 0 is kept by 
 a path. Each step solves a (K + 1) x (K + 1) system made in one pass over the requests, in chunks that fit the cache.
 Many requests make the dual nearly smooth by themselves: the bound is off by O(T^2), so few temperatures are needed.
 
-Correctness never rests on it: whatever prices come out, `Program.bound` makes a valid bound of them.
+Correctness never rests on it: whatever prices come out, `LinearProgram.bound` makes a valid bound of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import BoolArray, FloatArray
-from eccos_core.optimizer.linear_program import DualPrices, Program
+from eccos_core.optimizer.linear_program import DualPrices, LinearProgram
 
 _CHUNK_ENTRIES = 32_768  # numbers per temporary array: 256 KB, so that a chunk's few arrays stay in the cache
 _COOLING = 0.1
@@ -43,7 +43,7 @@ class _Evaluation:
 class _Dual:
     """The smoothed dual of a program. Row 0 of the coupling rows is the side constraint when there is one."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: LinearProgram) -> None:
         self.program = program
         self.side = program.side
         self.rows = program.count_rows
@@ -198,13 +198,13 @@ def _climb(dual: _Dual, path: _Path, temperature: float) -> float:
     return now.objective
 
 
-def _scale(program: Program) -> float:
+def _scale(program: LinearProgram) -> float:
     """A typical difference of objective between two models of one request: the unit of temperature."""
     spread = np.ptp(program.objective, axis=0)
     return max(float(np.median(spread)), 1e-3 * float(spread.mean()), 1e-12)
 
 
-def relax(program: Program, accuracy: float) -> Relaxation:
+def relax(program: LinearProgram, accuracy: float) -> Relaxation:
     """Prices whose bound is within about `accuracy` (relative) of the best bound there is.
 
     More than a few thousand requests are first priced on a sample of them, which starts the whole near its end.
@@ -239,11 +239,11 @@ def relax(program: Program, accuracy: float) -> Relaxation:
     return Relaxation(prices, shares, path.bound, path.steps)
 
 
-def _sampled(program: Program, stride: int) -> Program:
+def _sampled(program: LinearProgram, stride: int) -> LinearProgram:
     """Every stride-th request (the canonical order is random), with limits shrunk in proportion."""
     objective = np.ascontiguousarray(program.objective[:, ::stride])
     share = objective.shape[1] / program.requests
-    return Program(
+    return LinearProgram(
         objective,
         None if program.side is None else np.ascontiguousarray(program.side[:, ::stride]),
         program.side_limit * share,

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import BoolArray, FloatArray, IntArray
-from eccos_core.optimizer.linear_program import DualPrices, Program
+from eccos_core.optimizer.linear_program import DualPrices, LinearProgram
 
 _STATES = 300  # kept after each request: a step then takes some 0.1 ms
 _FEWEST, _PAIRS = 30, 2_000  # from so many requests up to so many (request, model) pairs it is worth it, in some ms
@@ -30,13 +30,15 @@ _KEY_BITS = 62  # the loads of a state are packed into one integer
 _ROUNDING = 1e-11  # of the sum of objectives: the bound is lowered by what adding up floats may lose
 
 
-def worth_it(program: Program) -> bool:
+def is_worth_solving(program: LinearProgram) -> bool:
     """Whether a program is of a size for `improve`. Larger ones have small gaps; tiny ones are left to prices that are
     complementary up to the gap."""
     return program.side is not None and program.requests >= _FEWEST and program.objective.size <= _PAIRS
 
 
-def improve(program: Program, prices: DualPrices, choice: IntArray, states: int = _STATES) -> tuple[IntArray, float]:
+def improve(
+    program: LinearProgram, prices: DualPrices, choice: IntArray, states: int = _STATES
+) -> tuple[IntArray, float]:
     """A feasible assignment (R,) at least as good as the feasible `choice` (R,), and a bound on every assignment's
     objective, at least `program.bound(prices)`. Needs a side constraint. states: how many are kept after each request.
     """

@@ -13,14 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from eccos_core.domain import Assignment, Budget, FloatArray, IntArray, Priced, QualityFloor, RoutingProblem
+from eccos_core.domain import Assignment, Budget, FloatArray, IntArray, QualityFloor, QualityPrice, RoutingProblem
 from eccos_core.errors import InfeasibleError, InputError
-from eccos_core.optimizer.canonical import Prepared, prepare
+from eccos_core.optimizer.canonical import CanonicalProblem, canonicalize
 from eccos_core.optimizer.feasibility import budget_error, check_capacity, floor_error, solve_or_nearest
 from eccos_core.optimizer.group_shares import counts_error
-from eccos_core.optimizer.linear_program import DualPrices, Program
-from eccos_core.optimizer.local_search import Exchange
-from eccos_core.optimizer.min_cost_flow import prove, rounded_shares, settle
+from eccos_core.optimizer.linear_program import DualPrices, LinearProgram
+from eccos_core.optimizer.local_search import LocalSearch
+from eccos_core.optimizer.min_cost_flow import prove_optimal, rounded_shares, settle_excess
 from eccos_core.optimizer.validation import allowed_models, check, totals
 
 COST_UNIT = 2.0**-36  # of the dearest call: 1.5e-11
@@ -33,7 +33,7 @@ class ExactOptimizer:
     """Proves an optimum where it can. `cp_sat`: branch and bound over integers, with a status `within_gap` when
     `time_limit_s` ends it; `glop`: simplex prices, then the few fractional requests by exchange.
 
-    `Priced` without group shares is a min-cost flow and always solved as one. Meant for up to some ten thousand
+    `QualityPrice` without group shares is a min-cost flow and always solved as one. Meant for up to some ten thousand
     (request, model) pairs; beyond, `DualOptimizer` is as good and far faster.
     """
 
@@ -47,7 +47,7 @@ class ExactOptimizer:
         return solve_or_nearest(problem, self._solve)
 
     def _solve(self, problem: RoutingProblem) -> Assignment:
-        prepared = prepare(problem, allowed_models(problem))
+        prepared = canonicalize(problem, allowed_models(problem))
         check_capacity(prepared)
         program = prepared.program()
         refused = counts_error(prepared)
@@ -55,13 +55,13 @@ class ExactOptimizer:
             raise refused
         if program.side is None and not prepared.problem.groups:
             choice = least_objective_flow(program)
-            prices = prove(program, choice)
+            prices = prove_optimal(program, choice)
             return prepared.assignment(choice, prices, program.bound(prices))
         if self.engine == "glop":
             return self._with_glop(prepared, program)
         return self._with_cp_sat(prepared, program)
 
-    def _with_cp_sat(self, prepared: Prepared, program: Program) -> Assignment:
+    def _with_cp_sat(self, prepared: CanonicalProblem, program: LinearProgram) -> Assignment:
         found = least_objective(program, self.time_limit_s, self.workers)
         if found is None:
             raise self._out_of_reach(prepared, program)
@@ -69,18 +69,18 @@ class ExactOptimizer:
         prices, _, relaxed = simplex(program)
         return prepared.assignment(choice, prices, max(bound, relaxed))
 
-    def _with_glop(self, prepared: Prepared, program: Program) -> Assignment:
+    def _with_glop(self, prepared: CanonicalProblem, program: LinearProgram) -> Assignment:
         try:
             prices, shares, bound = simplex(program)
         except InfeasibleError:
             raise self._out_of_reach(prepared, program) from None
-        choice = settle(program, program.values(prices), rounded_shares(shares))
-        search = Exchange(program, program.values(prices), bound, choice)
+        choice = settle_excess(program, program.values(prices), rounded_shares(shares))
+        search = LocalSearch(program, program.values(prices), bound, choice)
         if not search.run(0.0) or (search.program.count_slack(search.choice) < 0).any():
             return self._with_cp_sat(prepared, program)
         return prepared.assignment(search.choice, prices, bound)
 
-    def _out_of_reach(self, prepared: Prepared, program: Program) -> InfeasibleError:
+    def _out_of_reach(self, prepared: CanonicalProblem, program: LinearProgram) -> InfeasibleError:
         """The error for a floor or budget that no assignment keeps, with the exact attainable value."""
         assert program.side is not None
         found = least_objective(program.without_side(program.side), self.time_limit_s, self.workers)
@@ -89,7 +89,7 @@ class ExactOptimizer:
         return out_of_reach(prepared, found[0])
 
 
-def out_of_reach(prepared: Prepared, best: IntArray, *, proved: bool = True) -> InfeasibleError:
+def out_of_reach(prepared: CanonicalProblem, best: IntArray, *, proved: bool = True) -> InfeasibleError:
     """The error for the policy's floor or budget; `best` (R,) comes nearest to it, in canonical order."""
     cost, quality = totals(prepared.problem, prepared.in_problem_order(best))
     match prepared.problem.policy:
@@ -97,7 +97,7 @@ def out_of_reach(prepared: Prepared, best: IntArray, *, proved: bool = True) -> 
             error = floor_error(prepared.problem, alpha, quality)
         case Budget(usd=usd):
             error = budget_error(prepared.problem, usd, cost)
-        case Priced():
+        case QualityPrice():
             raise AssertionError("a priced problem has neither floor nor budget")
     if proved:
         return error
@@ -109,7 +109,7 @@ def out_of_reach(prepared: Prepared, best: IntArray, *, proved: bool = True) -> 
     )
 
 
-def least_objective(program: Program, time_limit_s: float, workers: int = 1) -> tuple[IntArray, float] | None:
+def least_objective(program: LinearProgram, time_limit_s: float, workers: int = 1) -> tuple[IntArray, float] | None:
     """CP-SAT: an assignment (R,) and a proved bound; None when there is none. Raises `InputError` out of time."""
     from ortools.sat.python import cp_model
 
@@ -152,7 +152,7 @@ def _sum(cp_model: Any, chosen: Mapping[tuple[int, int], Any], weights: FloatArr
     return cp_model.LinearExpr.weighted_sum([variable for variable, _ in used], [weight for _, weight in used])
 
 
-def simplex(program: Program) -> tuple[DualPrices, FloatArray, float]:
+def simplex(program: LinearProgram) -> tuple[DualPrices, FloatArray, float]:
     """GLOP on the linear relaxation: prices, shares (M, R), and the bound that the prices imply.
 
     Raises `InfeasibleError` (constraint "relaxation") when even shares of requests cannot keep all limits.
@@ -190,7 +190,7 @@ def simplex(program: Program) -> tuple[DualPrices, FloatArray, float]:
     return prices, shares, program.bound(prices)
 
 
-def least_objective_flow(program: Program) -> IntArray:
+def least_objective_flow(program: LinearProgram) -> IntArray:
     """SimpleMinCostFlow: the least objective under caps and eligibility, (R,). Capacity must have been checked."""
     from ortools.graph.python import min_cost_flow
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eccos_core.domain import Assignment, Budget, Priced, QualityFloor, RoutingProblem, Status
+from eccos_core.domain import Assignment, Budget, QualityFloor, QualityPrice, RoutingProblem, SolutionStatus
 from eccos_core.errors import InfeasibleError
 from eccos_core.optimizer.dual import DualOptimizer
 from eccos_core.protocols import Optimizer
@@ -18,7 +18,7 @@ _POINT = 0.01  # of quality
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """What one quality floor would cost on this batch; usd_per_quality_point as in `Priced`.
+    """What one quality floor would cost on this batch; usd_per_quality_point as in `QualityPrice`.
 
     `attained` is False where the floor is out of reach: the numbers are then those of the nearest attainable answer and
     `note` says what is attainable.
@@ -44,7 +44,7 @@ def what_if(problem: RoutingProblem, floors: Sequence[float], optimizer: Optimiz
                 answer.cost_usd,
                 answer.quality,
                 answer.prices.quality * _POINT,
-                answer.status is not Status.BEST_EFFORT,
+                answer.status is not SolutionStatus.BEST_EFFORT,
                 answer.note,
             )
         )
@@ -62,7 +62,7 @@ def explain(problem: RoutingProblem, assignment: Assignment, optimizer: Optimize
     full = np.flatnonzero(loads >= np.asarray(problem.capacity))
     dearest = sorted((int(j) for j in full), key=lambda j: -assignment.prices.slots[j])
     sentences += [_cap_sentence(problem, assignment, solver, model) for model in dearest[:_CAPS_EXPLAINED]]
-    if assignment.status is Status.BEST_EFFORT:
+    if assignment.status is SolutionStatus.BEST_EFFORT:
         sentences.insert(0, f"best effort: {assignment.note}")
     return [sentence for sentence in sentences if sentence]
 
@@ -87,8 +87,8 @@ def _policy_sentence(problem: RoutingProblem, assignment: Assignment, solver: Op
                 f"raising the budget from {_usd(usd)} to {_usd(more)} buys "
                 f"{100 * (better.quality - assignment.quality):.2f} points of quality"
             )
-        case Priced(usd_per_quality_point=price):
-            dearer = solver.solve(replace(problem, policy=Priced(2 * price if price > 0 else 1e-4)))
+        case QualityPrice(usd_per_quality_point=price):
+            dearer = solver.solve(replace(problem, policy=QualityPrice(2 * price if price > 0 else 1e-4)))
             return (
                 f"paying twice as much for a point of quality would give "
                 f"{100 * (dearer.quality - assignment.quality):.2f} points more for "
@@ -106,7 +106,7 @@ def _cap_sentence(problem: RoutingProblem, assignment: Assignment, solver: Optim
         gained = 100 * (other.quality - assignment.quality)
         return f"{raised} gains {gained:.2f} points of quality at this budget" if gained > 0 else ""
     requests = len(problem.quality)
-    worth = problem.policy.usd_per_quality * requests if isinstance(problem.policy, Priced) else 0.0
+    worth = problem.policy.usd_per_quality * requests if isinstance(problem.policy, QualityPrice) else 0.0
     saved = assignment.cost_usd - other.cost_usd - worth * (assignment.quality - other.quality)
     if saved <= 0:
         return ""

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from eccos_core.domain import Assignment, Budget, IntArray, Priced, QualityFloor, RoutingProblem, Status
+from eccos_core.domain import Assignment, Budget, IntArray, QualityFloor, QualityPrice, RoutingProblem, SolutionStatus
 from eccos_core.errors import InfeasibleError
-from eccos_core.optimizer.canonical import Prepared, prepare
-from eccos_core.optimizer.min_cost_flow import transport
+from eccos_core.optimizer.canonical import CanonicalProblem, canonicalize
+from eccos_core.optimizer.min_cost_flow import solve_transport
 
 
-def check_capacity(prepared: Prepared) -> None:
+def check_capacity(prepared: CanonicalProblem) -> None:
     """Raise `InfeasibleError` when fewer slots are free than requests wait; a first, cheap, necessary condition."""
     problem = prepared.problem
     usable = np.full(len(prepared.model_order), prepared.requests)
@@ -36,7 +36,7 @@ def capacity_error(problem: RoutingProblem, placed: int) -> InfeasibleError:
     return InfeasibleError("capacity", float(requests), float(placed), f"{message}; wait for slots or send fewer")
 
 
-def refuse_excess(prepared: Prepared, choice: IntArray) -> None:
+def refuse_excess(prepared: CanonicalProblem, choice: IntArray) -> None:
     """Raise `InfeasibleError` when an assignment that places as many requests as possible still passes a limit."""
     caps = np.asarray(prepared.problem.capacity)[prepared.model_order]
     loads = np.bincount(choice, minlength=len(caps))
@@ -73,7 +73,8 @@ def solve_or_nearest(problem: RoutingProblem, attempt: Callable[[RoutingProblem]
     """Solve; where the policy says `best_effort` and the problem is infeasible, solve the nearest feasible one instead.
 
     Floor and budget are moved to what is attainable, least qualities per request by the least total. Capacity and
-    group shares are never relaxed. The answer then has `Status.BEST_EFFORT` and says in its note what was not met.
+    group shares are never relaxed. The answer then has
+    `SolutionStatus.BEST_EFFORT`, and its note says what was not met.
     """
     notes: list[str] = []
     while True:
@@ -86,7 +87,7 @@ def solve_or_nearest(problem: RoutingProblem, attempt: Callable[[RoutingProblem]
             notes.append(str(error))
             problem = nearest
         else:
-            return replace(answer, status=Status.BEST_EFFORT, note="; ".join(notes)) if notes else answer
+            return replace(answer, status=SolutionStatus.BEST_EFFORT, note="; ".join(notes)) if notes else answer
 
 
 def _nearest(problem: RoutingProblem, error: InfeasibleError) -> RoutingProblem | None:
@@ -106,11 +107,11 @@ def _nearest(problem: RoutingProblem, error: InfeasibleError) -> RoutingProblem 
         cost_usd=np.maximum(asked[:, None] - problem.quality, 0.0),
         min_quality=None,
         groups=(),
-        policy=Priced(0.0),
+        policy=QualityPrice(0.0),
     )
-    prepared = prepare(short, short.eligible)
+    prepared = canonicalize(short, short.eligible)
     check_capacity(prepared)
-    choice, _ = transport(prepared.least_cost())
+    choice, _ = solve_transport(prepared.least_cost())
     refuse_excess(prepared, choice)
     reached = problem.quality[np.arange(len(asked)), prepared.in_problem_order(choice)]
     if (reached >= asked).all():

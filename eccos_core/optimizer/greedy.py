@@ -16,12 +16,12 @@ from eccos_core.domain import (
     Budget,
     FloatArray,
     IntArray,
-    Priced,
     QualityFloor,
+    QualityPrice,
     RoutingProblem,
 )
 from eccos_core.errors import InfeasibleError
-from eccos_core.optimizer.canonical import prepare
+from eccos_core.optimizer.canonical import canonicalize
 from eccos_core.optimizer.feasibility import budget_error, floor_error, solve_or_nearest
 from eccos_core.optimizer.validation import BUDGET_TOLERANCE, FLOOR_TOLERANCE, allowed_models, check, totals
 
@@ -54,7 +54,7 @@ class GreedyOptimizer:
                     cost = totals(problem, choice)[0]
                 if cost > usd * (1 + BUDGET_TOLERANCE):
                     raise _by_this_rule(budget_error(problem, usd, cost))
-            case Priced() as priced:
+            case QualityPrice() as priced:
                 choice = _in_turn(problem, allowed, _LeastNetCost(priced.usd_per_quality))
         return _certified(problem, allowed, choice)
 
@@ -148,7 +148,7 @@ def _by_this_rule(error: InfeasibleError) -> InfeasibleError:
 
 def _certified(problem: RoutingProblem, allowed: BoolArray, choice: IntArray) -> Assignment:
     """The choice with the only bound that needs no prices: every request at its cheapest, or at its best."""
-    prepared = prepare(problem, allowed)
+    prepared = canonicalize(problem, allowed)
     rank = np.argsort(prepared.model_order)
     canonical = rank[choice[prepared.request_order]]
     program = prepared.program()

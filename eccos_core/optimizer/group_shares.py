@@ -1,7 +1,7 @@
 """Whether caps and group shares can be kept at all, decided exactly whatever the number of requests.
 
 Requests with the same eligible models are interchangeable here, so it is enough to count them by pattern: a handful of
-whole numbers, one per (pattern, model), for CP-SAT. Without group shares no solver is needed (see `transport.place`).
+whole numbers, one per (pattern, model), for CP-SAT. Without group shares no solver is needed (see `min_cost_flow`).
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, FloatArray, GroupShare, IntArray
 from eccos_core.errors import InfeasibleError, InputError
-from eccos_core.optimizer.canonical import Prepared
+from eccos_core.optimizer.canonical import CanonicalProblem
 from eccos_core.optimizer.feasibility import capacity_error
-from eccos_core.optimizer.linear_program import Program, count_limits
-from eccos_core.optimizer.min_cost_flow import place
+from eccos_core.optimizer.linear_program import LinearProgram, count_limits
+from eccos_core.optimizer.min_cost_flow import place_requests
 
 _TIME_LIMIT_S = 20.0
 
 
-def counts_error(prepared: Prepared) -> InfeasibleError | None:
+def counts_error(prepared: CanonicalProblem) -> InfeasibleError | None:
     """The error for capacity or the first group share that cannot be kept beside those before it; None if all can."""
     problem = prepared.problem
     capacity = np.asarray(problem.capacity)[prepared.model_order]
     plain = replace(prepared, problem=replace(problem, groups=()))
     rows, limits = count_limits(prepared.requests, capacity, ())
-    caps_only = Program(np.zeros_like(plain.cost), None, 0.0, plain.allowed, rows, limits)
-    placed = place(caps_only, caps_only.values(caps_only.no_prices()), _first_allowed(plain))
+    caps_only = LinearProgram(np.zeros_like(plain.cost), None, 0.0, plain.allowed, rows, limits)
+    placed = place_requests(caps_only, caps_only.values(caps_only.no_prices()), _first_allowed(plain))
     excess = int(np.maximum(np.bincount(placed, minlength=len(capacity)) - capacity, 0).sum())
     if excess:
         return capacity_error(problem, prepared.requests - excess)
@@ -67,14 +67,14 @@ def _share_error(name: str, side: str, wanted: float, attainable: float, request
     )
 
 
-def _first_allowed(prepared: Prepared) -> IntArray:
+def _first_allowed(prepared: CanonicalProblem) -> IntArray:
     if prepared.allowed is None:
         return np.zeros(prepared.requests, dtype=np.int64)
     first: IntArray = prepared.allowed.argmax(axis=0)
     return first
 
 
-def _patterns(prepared: Prepared) -> tuple[FloatArray, IntArray]:
+def _patterns(prepared: CanonicalProblem) -> tuple[FloatArray, IntArray]:
     """(P, M) distinct eligibility rows, and (P,) how many requests have each."""
     models = len(prepared.model_order)
     if prepared.allowed is None:
@@ -83,7 +83,7 @@ def _patterns(prepared: Prepared) -> tuple[FloatArray, IntArray]:
     return patterns.astype(np.float64), sizes
 
 
-def _model(prepared: Prepared, rows: FloatArray, limits: FloatArray) -> tuple[Any, list[Any]]:
+def _model(prepared: CanonicalProblem, rows: FloatArray, limits: FloatArray) -> tuple[Any, list[Any]]:
     """The CP-SAT model of counts per (pattern, model), and the load of each model as an expression."""
     from ortools.sat.python import cp_model
 
@@ -118,7 +118,7 @@ def _solve(model: Any) -> Any:
 
 
 def _extreme_count(
-    prepared: Prepared, rows: FloatArray, limits: FloatArray, members: BoolArray, *, maximise: bool
+    prepared: CanonicalProblem, rows: FloatArray, limits: FloatArray, members: BoolArray, *, maximise: bool
 ) -> float:
     model, loads = _model(prepared, rows, limits)
     calls = sum(load for load, member in zip(loads, members, strict=True) if member)
@@ -132,7 +132,9 @@ def _extreme_count(
     return float(solver.value(calls))
 
 
-def nearest_counts(prepared: Prepared, rows: FloatArray, limits: FloatArray, wanted: FloatArray) -> IntArray | None:
+def nearest_counts(
+    prepared: CanonicalProblem, rows: FloatArray, limits: FloatArray, wanted: FloatArray
+) -> IntArray | None:
     """(M,) whole loads that keep every limit and differ least from `wanted` (M,); None when no loads do."""
     model, loads = _model(prepared, rows, limits)
     off = []

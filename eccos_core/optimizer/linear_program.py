@@ -34,7 +34,7 @@ class DualPrices:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Program:
+class LinearProgram:
     """objective, side (M, R); allowed (M, R) or None when all are; count_rows (K, M); count_limits (K,).
 
     kinds (R,): equal for requests that are equal in all numbers; None when no two are.
@@ -58,7 +58,7 @@ class Program:
         """R, the number of requests."""
         return int(self.objective.shape[1])
 
-    def without_side(self, objective: FloatArray | None = None) -> Program:
+    def without_side(self, objective: FloatArray | None = None) -> LinearProgram:
         """The same counts and eligibility, no side constraint, and another objective if one is given."""
         return replace(self, objective=self.objective if objective is None else objective, side=None, side_limit=0.0)
 

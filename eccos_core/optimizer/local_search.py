@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import BoolArray, FloatArray, IntArray
-from eccos_core.optimizer.linear_program import Program
+from eccos_core.optimizer.linear_program import LinearProgram
 
 _MOVES = 300  # single moves looked at together: 45,000 pairs
 _CORE = 600  # requests whose moves are looked at
@@ -25,7 +25,7 @@ _WIDE_GAP = 0.25  # of the mean objective of a request: beyond it triples are lo
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Moves:
+class _SwapMoves:
     """L candidate moves, least regret first: column in the core, from, to (L,); change of objective and of the side
     constraint's left side (L,); kind (L,) of (from, to), and what each kind adds to the count rows, unit (K, kinds)."""
 
@@ -37,9 +37,9 @@ class _Moves:
     kind: IntArray
     unit: FloatArray
 
-    def first(self, many: int) -> _Moves:
+    def first(self, many: int) -> _SwapMoves:
         """The first moves only."""
-        return _Moves(
+        return _SwapMoves(
             self.column[:many],
             self.origin[:many],
             self.target[:many],
@@ -50,13 +50,13 @@ class _Moves:
         )
 
 
-class Exchange:
+class LocalSearch:
     """An assignment within its count limits, and the search for a better one.
 
     values (M, R) at good prices, bound: the Lagrangian bound on the objective. `choice` changes in place.
     """
 
-    def __init__(self, program: Program, values: FloatArray, bound: float, choice: IntArray) -> None:
+    def __init__(self, program: LinearProgram, values: FloatArray, bound: float, choice: IntArray) -> None:
         self.program = program
         self.choice = choice.copy()
         self.bound = bound
@@ -96,7 +96,7 @@ class Exchange:
             self.slack = self.program.side_slack(self.choice)
         return self.slack >= 0
 
-    def _moves(self) -> _Moves:
+    def _moves(self) -> _SwapMoves:
         here = self.choice[self.core]
         columns = np.arange(len(self.core))
         regret = self.values - self.values[here, columns]
@@ -111,7 +111,7 @@ class Exchange:
         origin = here[column]
         kinds, kind = np.unique(origin * self.program.models + target, return_inverse=True)
         rows, models = self.program.count_rows, self.program.models
-        return _Moves(
+        return _SwapMoves(
             column,
             origin,
             target,
@@ -121,7 +121,7 @@ class Exchange:
             rows[:, kinds % models] - rows[:, kinds // models],
         )
 
-    def _improvement(self, moves: _Moves, wide: float) -> list[int] | None:
+    def _improvement(self, moves: _SwapMoves, wide: float) -> list[int] | None:
         """The best one, two or (with a wide gap) three moves that keep all limits at a lower objective. Where the side
         limit is passed: at any objective; and if none keeps it, the moves that come nearest to doing so."""
         room = self.program.count_slack(self.choice)
@@ -134,11 +134,11 @@ class Exchange:
             found = self._best_triple(moves.first(_TRIPLE_MOVES), room, least)
         return found[0] if found else None
 
-    def _towards_limit(self, moves: _Moves, room: FloatArray) -> list[int] | None:
+    def _towards_limit(self, moves: _SwapMoves, room: FloatArray) -> list[int] | None:
         found = _best(moves, room, moves.side, moves.side < 0, 0.0, math.inf)
         return found[0] if found else None
 
-    def _best_triple(self, moves: _Moves, room: FloatArray, least: float) -> tuple[list[int], float] | None:
+    def _best_triple(self, moves: _SwapMoves, room: FloatArray, least: float) -> tuple[list[int], float] | None:
         best: tuple[list[int], float] | None = None
         for index in range(min(_TRIPLE_FIRST, len(moves.column))):
             other = moves.column != moves.column[index]
@@ -157,7 +157,7 @@ class Exchange:
 
 
 def _best(
-    moves: _Moves, room: FloatArray, cost: FloatArray, single: BoolArray, below: float, slack: float
+    moves: _SwapMoves, room: FloatArray, cost: FloatArray, single: BoolArray, below: float, slack: float
 ) -> tuple[list[int], float] | None:
     """The single move or pair of least cost (L,) below `below` within room (K,) and slack, and its cost; None if none.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from eccos_core.domain import FloatArray, IntArray
 from eccos_core.optimizer.dual_newton import relax
-from eccos_core.optimizer.linear_program import DualPrices, Program
+from eccos_core.optimizer.linear_program import DualPrices, LinearProgram
 
 _STEPS_PER_REQUEST = 4
 
@@ -116,7 +116,7 @@ def _walk(stop: IntArray, here: int, there: int) -> list[int]:
     return path
 
 
-def place(program: Program, values: FloatArray, choice: IntArray) -> IntArray:
+def place_requests(program: LinearProgram, values: FloatArray, choice: IntArray) -> IntArray:
     """The assignment of least total value within the count limits, starting from any (R,).
 
     values (M, R): what each request costs at each model, infinite where not allowed. A unit above a limit moves along
@@ -142,7 +142,7 @@ def place(program: Program, values: FloatArray, choice: IntArray) -> IntArray:
     return graph.choice
 
 
-def settle(program: Program, values: FloatArray, choice: IntArray) -> IntArray:
+def settle_excess(program: LinearProgram, values: FloatArray, choice: IntArray) -> IntArray:
     """The assignment brought within the count limits with the least regret, and otherwise left as it is.
 
     values (M, R) at good prices: a mix of requests that cost the same (which a floor or a budget asked for) survives.
@@ -152,7 +152,7 @@ def settle(program: Program, values: FloatArray, choice: IntArray) -> IntArray:
     return graph.choice
 
 
-def _excess(program: Program, loads: FloatArray) -> tuple[float, FloatArray]:
+def _excess(program: LinearProgram, loads: FloatArray) -> tuple[float, FloatArray]:
     """By how much the limits are passed, and (M, M) how one unit moved from j to k would change that."""
     over = program.count_rows @ loads - program.count_limits
     passed = float(np.maximum(over, 0.0).sum())
@@ -160,7 +160,7 @@ def _excess(program: Program, loads: FloatArray) -> tuple[float, FloatArray]:
     return passed, np.maximum(over[:, None, None] + unit, 0.0).sum(axis=0) - passed
 
 
-def _push_excess(program: Program, graph: ModelGraph, limit: int) -> None:
+def _push_excess(program: LinearProgram, graph: ModelGraph, limit: int) -> None:
     """Move units above the limits along the cheapest paths while any path lessens the excess. Changes the graph."""
     loads = program.loads(graph.choice)
     for _ in range(limit):
@@ -189,7 +189,7 @@ def rounded_shares(shares: FloatArray) -> IntArray:
     return choice
 
 
-def transport(program: Program, accuracy: float = 1e-4) -> tuple[IntArray, float]:
+def solve_transport(program: LinearProgram, accuracy: float = 1e-4) -> tuple[IntArray, float]:
     """The least objective under count limits and eligibility alone, and a bound on it.
 
     Exact without group shares. The assignment passes the limits where they cannot be kept; ask `count_slack`.
@@ -199,10 +199,10 @@ def transport(program: Program, accuracy: float = 1e-4) -> tuple[IntArray, float
     values = plain.values(plain.no_prices())
     if not len(plain.count_limits):
         return values.argmin(axis=0), relaxation.bound
-    return place(plain, values, rounded_shares(relaxation.shares)), relaxation.bound
+    return place_requests(plain, values, rounded_shares(relaxation.shares)), relaxation.bound
 
 
-def prove(program: Program, choice: IntArray) -> DualPrices:
+def prove_optimal(program: LinearProgram, choice: IntArray) -> DualPrices:
     """Prices of caps that prove a least-objective assignment (R,): what the best way out of each full model costs.
 
     Shortest distances to a node that all free slots reach are feasible potentials of the residual network; where no way

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eccos_core.domain import BoolArray, Budget, FloatArray, GroupShare, Priced, QualityFloor, RoutingProblem
+from eccos_core.domain import BoolArray, Budget, FloatArray, GroupShare, QualityFloor, QualityPrice, RoutingProblem
 from eccos_core.errors import InfeasibleError, InputError, NoEligibleModelError
 
 FLOOR_TOLERANCE = 1e-9  # mean quality: a floor counts as met when missed by no more (rounding of sums of floats)
@@ -84,7 +84,7 @@ def _check_policy(problem: RoutingProblem) -> None:
             right, rule = 0 <= value <= 1, "a floor in [0, 1]"
         case Budget(usd=value):
             right, rule = math.isfinite(value) and value >= 0, "a budget >= 0 USD"
-        case Priced(usd_per_quality_point=value):
+        case QualityPrice(usd_per_quality_point=value):
             right, rule = math.isfinite(value) and value >= 0, "a price >= 0 USD per point"
         case other:
             raise InputError(f"policy is {other!r}, must be a QualityFloor, a Budget or Priced")

@@ -18,9 +18,9 @@ from eccos_core.pocket.mathematics import mathematics_families
 
 __all__ = [
     "HELD_OUT_SHARE",
-    "Diet",
-    "Question",
+    "PocketQuestion",
     "Split",
+    "TrainingMix",
     "draw_questions",
     "family_names",
     "generate_questions",
@@ -34,7 +34,7 @@ _DRAWS_WITHOUT_NEWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PocketQuestion:
     """One question. ``dataset`` is its family, ``difficulty`` runs from 1 to 5, ``grader`` is "exact" or "number"."""
 
     id: str
@@ -51,7 +51,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Diet:
+class TrainingMix:
     """What a model is taught, or what a sample holds.
 
     ``knowledge_share``: share of knowledge questions, 0 to 1, the rest is mathematics.
@@ -78,9 +78,9 @@ def split_of(family: str, key: str) -> Split:
     return "heldout" if int.from_bytes(digest[:4], "big") / 2**32 < HELD_OUT_SHARE else "train"
 
 
-def draw_questions(random: Random, split: Split, diet: Diet | None = None) -> Iterator[Question]:
+def draw_questions(random: Random, split: Split, diet: TrainingMix | None = None) -> Iterator[PocketQuestion]:
     """Questions of one split without end; they repeat, as training wants."""
-    diet = diet or Diet()
+    diet = diet or TrainingMix()
     wanted = set(diet.families)
     if unknown := wanted - set(family_names()):
         raise InputError(f"unknown question families {sorted(unknown)}; known: {', '.join(family_names())}")
@@ -102,14 +102,16 @@ def draw_questions(random: Random, split: Split, diet: Diet | None = None) -> It
                 yield _question(calculation.name, "mathematics", calculation.grader, drawn)
 
 
-def generate_questions(count: int, seed: int, split: Split = "heldout", diet: Diet | None = None) -> list[Question]:
+def generate_questions(
+    count: int, seed: int, split: Split = "heldout", diet: TrainingMix | None = None
+) -> list[PocketQuestion]:
     """``count`` questions of one split, no two with the same text; the same arguments always give the same list.
 
     Raises ``InputError`` if ``count`` is negative or if so many distinct questions cannot be found.
     """
     if count < 0:
         raise InputError(f"count must be at least 0, it is {count}")
-    found: dict[str, Question] = {}
+    found: dict[str, PocketQuestion] = {}
     if count == 0:
         return []
     stale = 0
@@ -127,6 +129,6 @@ def generate_questions(count: int, seed: int, split: Split = "heldout", diet: Di
     return list(found.values())
 
 
-def _question(family: str, subject: Subject, grader: str, drawn: Drawn) -> Question:
+def _question(family: str, subject: Subject, grader: str, drawn: Drawn) -> PocketQuestion:
     digest = sha256(drawn.query.encode()).hexdigest()[:12]
-    return Question(f"{family}-{digest}", family, subject, drawn.difficulty, drawn.query, drawn.reference, grader)
+    return PocketQuestion(f"{family}-{digest}", family, subject, drawn.difficulty, drawn.query, drawn.reference, grader)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from eccos_core.pocket.knowledge import knowledge_families, openings
-from eccos_core.pocket.questions import Diet, generate_questions
+from eccos_core.pocket.questions import TrainingMix, generate_questions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -41,7 +41,7 @@ def _words() -> list[str]:
     for family in knowledge_families():
         texts += [*family.wordings, *(text for fact in family.facts for text in fact)]
     # The wordings of mathematics are few: a sample of this size has them all.
-    for question in generate_questions(_WORD_SAMPLE, seed=0, split="train", diet=Diet(knowledge_share=0.0)):
+    for question in generate_questions(_WORD_SAMPLE, seed=0, split="train", diet=TrainingMix(knowledge_share=0.0)):
         texts += [question.query, question.reference]
     return sorted({word for text in texts for word in re.findall(r"[A-Za-z]+", text)})
 

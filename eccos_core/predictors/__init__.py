@@ -1,10 +1,10 @@
 """Predictors: vectors to forecasts of quality and tokens.
 
-Start at `fit.fit_predictor`; `stacked.StackedPredictor` is what it returns; every base learner has a file of its own.
+Start at `fit.fit_predictor`; `stacked.EnsemblePredictor` is what it returns; every base learner has a file of its own.
 """
 
 from eccos_core.predictors.artifact import load_predictor, save_predictor
-from eccos_core.predictors.ensemble.predictor import StackedPredictor
+from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.finetune.predictor import (
     FineTunedEncoder,
     FineTunedPredictor,
@@ -13,29 +13,29 @@ from eccos_core.predictors.finetune.predictor import (
     load_fine_tuned,
 )
 from eccos_core.predictors.fit import LEARNERS, fit_predictor
-from eccos_core.predictors.learners.gaussian_process import Kernel
-from eccos_core.predictors.learners.kmeans import Clusters
-from eccos_core.predictors.learners.knn import Retrieval
-from eccos_core.predictors.learners.mlp import Heads
-from eccos_core.predictors.learners.ridge_learner import Linear
+from eccos_core.predictors.learners.gaussian_process import GaussianProcess
+from eccos_core.predictors.learners.kmeans import KMeans
+from eccos_core.predictors.learners.knn import NearestNeighbors
+from eccos_core.predictors.learners.mlp import MlpHeads
+from eccos_core.predictors.learners.ridge_learner import RidgeRegression
 from eccos_core.predictors.learners.training_set import Learner
-from eccos_core.predictors.online_retrieval import HistoryRetrieval
+from eccos_core.predictors.online_retrieval import OnlineRetrieval
 from eccos_core.predictors.targets.prior import ModelPrior
 
 __all__ = [
     "LEARNERS",
-    "Clusters",
+    "EnsemblePredictor",
     "FineTunedEncoder",
     "FineTunedPredictor",
     "FineTuning",
-    "Heads",
-    "HistoryRetrieval",
-    "Kernel",
+    "GaussianProcess",
+    "KMeans",
     "Learner",
-    "Linear",
+    "MlpHeads",
     "ModelPrior",
-    "Retrieval",
-    "StackedPredictor",
+    "NearestNeighbors",
+    "OnlineRetrieval",
+    "RidgeRegression",
     "fine_tune",
     "fit_predictor",
     "load_fine_tuned",

@@ -15,31 +15,31 @@ import numpy as np
 
 from eccos_core.domain import Float32Array
 from eccos_core.errors import ArtifactError
-from eccos_core.io.files import beside, put_in_place
-from eccos_core.predictors.ensemble.calibration import Calibration
-from eccos_core.predictors.ensemble.forecast_head import Outlook
-from eccos_core.predictors.ensemble.predictor import StackedPredictor
-from eccos_core.predictors.ensemble.standard_error import Doubt
-from eccos_core.predictors.ensemble.token_lengths import Lengths
-from eccos_core.predictors.ensemble.weights import Stack
-from eccos_core.predictors.features.familiarity import Familiarity
-from eccos_core.predictors.features.index import View
-from eccos_core.predictors.features.projection import space_arrays, space_of
-from eccos_core.predictors.learners.gaussian_process import FittedKernel
-from eccos_core.predictors.learners.kmeans import FittedClusters
-from eccos_core.predictors.learners.knn import FittedRetrieval
-from eccos_core.predictors.learners.mlp import FittedHeads
-from eccos_core.predictors.learners.ridge_learner import FittedLinear
-from eccos_core.predictors.learners.training_set import Arrays, Fitted
-from eccos_core.predictors.targets.latent import Signals
+from eccos_core.io.files import replace_atomically, temporary_sibling
+from eccos_core.predictors.ensemble.calibration import ProbabilityCalibration
+from eccos_core.predictors.ensemble.forecast_head import ForecastHead
+from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
+from eccos_core.predictors.ensemble.standard_error import StandardErrorModel
+from eccos_core.predictors.ensemble.token_lengths import TokenLengthModel
+from eccos_core.predictors.ensemble.weights import StackingWeights
+from eccos_core.predictors.features.familiarity import FamiliarityModel
+from eccos_core.predictors.features.index import FittedIndex
+from eccos_core.predictors.features.projection import projection_arrays, projection_from_arrays
+from eccos_core.predictors.learners.gaussian_process import FittedGaussianProcess
+from eccos_core.predictors.learners.kmeans import FittedKMeans
+from eccos_core.predictors.learners.knn import FittedNearestNeighbors
+from eccos_core.predictors.learners.mlp import FittedMlpHeads
+from eccos_core.predictors.learners.ridge_learner import FittedRidgeRegression
+from eccos_core.predictors.learners.training_set import Arrays, FittedLearner
+from eccos_core.predictors.targets.latent import LatentTargets
 
 FORMAT = "eccos-predictor"
-VERSION = 2
+VERSION = 3
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 
 
-def save_predictor(predictor: StackedPredictor, folder: str | Path, *, encoder: str) -> Path:
+def save_predictor(predictor: EnsemblePredictor, folder: str | Path, *, encoder: str) -> Path:
     """Writes the predictor to a folder, in place of what was there; `encoder`: the name of the encoder it reads.
 
     Raises `ArtifactError` when the place is taken by something that is no predictor of ours.
@@ -49,14 +49,14 @@ def save_predictor(predictor: StackedPredictor, folder: str | Path, *, encoder: 
     folder = Path(folder)
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArtifactError(f"{folder}: exists and is no predictor of eccos; name another folder")
-    fresh = beside(folder)
+    fresh = temporary_sibling(folder)
     try:
         fresh.mkdir(parents=True)
         arrays = {name: np.ascontiguousarray(array) for name, array in _arrays_of(predictor).items()}
         save_file(arrays, str(fresh / WEIGHTS))
         text = json.dumps(_manifest_of(predictor, encoder), indent=1, ensure_ascii=False)
         (fresh / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        put_in_place(fresh, folder)
+        replace_atomically(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
@@ -64,7 +64,7 @@ def save_predictor(predictor: StackedPredictor, folder: str | Path, *, encoder: 
 
 def load_predictor(
     folder: str | Path, *, encoder: str | None = None, models: Sequence[str] | None = None
-) -> StackedPredictor:
+) -> EnsemblePredictor:
     """The predictor that `save_predictor` wrote.
 
     `encoder`: name of the encoder that will feed it; `models`: names of the pool, in any order (the forecast's columns
@@ -124,7 +124,7 @@ def _check(folder: Path, manifest: Mapping[str, Any], encoder: str | None, model
         )
 
 
-def _manifest_of(predictor: StackedPredictor, encoder: str) -> dict[str, Any]:
+def _manifest_of(predictor: EnsemblePredictor, encoder: str) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -132,81 +132,87 @@ def _manifest_of(predictor: StackedPredictor, encoder: str) -> dict[str, Any]:
         "encoder": encoder,
         "dimensions": predictor.dimensions,
         "models": list(predictor.models),
-        "tokens_counted": predictor.outlook.signals.counted,
-        "calibration": {"slope": predictor.outlook.calibration.slope, "shift": predictor.outlook.calibration.shift},
-        "view": None if predictor.view is None else _described(predictor.view),
+        "tokens_counted": predictor.head.signals.counted,
+        "calibration": {"slope": predictor.head.calibration.slope, "shift": predictor.head.calibration.shift},
+        "index": None if predictor.index is None else _describe_index(predictor.index),
     }
 
 
-def _described(view: View) -> dict[str, Any]:
+def _describe_index(index: FittedIndex) -> dict[str, Any]:
     return {
-        "questions": len(view.points),
-        "learners": [name for name, _ in view.learners],
-        "typical_squared_distance": view.typical,
+        "questions": len(index.points),
+        "learners": [name for name, _ in index.learners],
+        "typical_squared_distance": index.typical,
         "familiarity": {
-            "usual": view.familiarity.usual if np.isfinite(view.familiarity.usual) else None,
-            "fade": view.familiarity.fade,
-            "beyond": view.familiarity.beyond,
+            "usual": index.familiarity.usual if np.isfinite(index.familiarity.usual) else None,
+            "fade": index.familiarity.fade,
+            "beyond": index.familiarity.beyond,
         },
     }
 
 
-def _arrays_of(predictor: StackedPredictor) -> dict[str, Any]:
-    arrays: dict[str, Any] = {"stack": predictor.stack.weights}
+def _arrays_of(predictor: EnsemblePredictor) -> dict[str, Any]:
+    arrays: dict[str, Any] = {"stacking_weights": predictor.stack.weights}
     if predictor.columns is not None:
         arrays["columns"] = predictor.columns
     for name, part, fields in (
-        ("signals", predictor.outlook.signals, _SIGNALS),
-        ("lengths", predictor.outlook.lengths, _LENGTHS),
-        ("doubt", predictor.outlook.doubt, _DOUBT),
+        ("latent_targets", predictor.head.signals, _LATENT_TARGETS),
+        ("token_lengths", predictor.head.lengths, _TOKEN_LENGTHS),
+        ("standard_error", predictor.head.standard_errors, _STANDARD_ERROR),
     ):
         arrays |= {f"{name}.{field}": getattr(part, field) for field in fields}
-    if predictor.view is not None:
-        arrays["points"] = predictor.view.points
-        arrays |= {f"space.{name}": array for name, array in space_arrays(predictor.view.space).items()}
-        for number, (_, learner) in enumerate(predictor.view.learners):
+    if predictor.index is not None:
+        arrays["points"] = predictor.index.points
+        arrays |= {f"projection.{name}": array for name, array in projection_arrays(predictor.index.projection).items()}
+        for number, (_, learner) in enumerate(predictor.index.learners):
             arrays |= {f"learner{number}.{name}": array for name, array in learner.arrays().items()}
     return arrays
 
 
-_SIGNALS = ("mean_quality", "axes", "mean_log_tokens", "mean_tokens")
-_LENGTHS = ("slope", "shift", "above")
-_DOUBT = ("noise", "spread", "counts")
+_LATENT_TARGETS = ("mean_quality", "axes", "mean_log_tokens", "mean_tokens")
+_TOKEN_LENGTHS = ("slope", "shift", "above")
+_STANDARD_ERROR = ("noise", "spread", "counts")
 
 
-def _predictor_of(manifest: Mapping[str, Any], arrays: Arrays) -> StackedPredictor:
-    quality, axes, logs, tokens = (np.asarray(arrays[f"signals.{name}"], dtype=np.float64) for name in _SIGNALS)
-    signals = Signals(quality, axes, logs, tokens, counted=bool(manifest["tokens_counted"]))
+def _predictor_of(manifest: Mapping[str, Any], arrays: Arrays) -> EnsemblePredictor:
+    quality, axes, logs, tokens = (
+        np.asarray(arrays[f"latent_targets.{name}"], dtype=np.float64) for name in _LATENT_TARGETS
+    )
+    signals = LatentTargets(quality, axes, logs, tokens, counted=bool(manifest["tokens_counted"]))
     calibration = manifest["calibration"]
-    return StackedPredictor(
+    return EnsemblePredictor(
         kind=str(manifest["kind"]),
         models=tuple(manifest["models"]),
         dimensions=int(manifest["dimensions"]),
-        view=None if manifest["view"] is None else _view_of(manifest["view"], arrays, signals),
-        stack=Stack(np.asarray(arrays["stack"], dtype=np.float32)),
-        outlook=Outlook(
+        index=None if manifest["index"] is None else _index_from(manifest["index"], arrays, signals),
+        stack=StackingWeights(np.asarray(arrays["stacking_weights"], dtype=np.float32)),
+        head=ForecastHead(
             signals,
-            Calibration(float(calibration["slope"]), float(calibration["shift"])),
-            Lengths(*(np.asarray(arrays[f"lengths.{name}"], dtype=np.float64) for name in _LENGTHS)),
-            Doubt(*(np.asarray(arrays[f"doubt.{name}"], dtype=np.float64) for name in _DOUBT)),
+            ProbabilityCalibration(float(calibration["slope"]), float(calibration["shift"])),
+            TokenLengthModel(
+                *(np.asarray(arrays[f"token_lengths.{name}"], dtype=np.float64) for name in _TOKEN_LENGTHS)
+            ),
+            StandardErrorModel(
+                *(np.asarray(arrays[f"standard_error.{name}"], dtype=np.float64) for name in _STANDARD_ERROR)
+            ),
         ),
         columns=np.asarray(arrays["columns"], dtype=np.int64) if "columns" in arrays else None,
     )
 
 
-def _view_of(described: Mapping[str, Any], arrays: Arrays, signals: Signals) -> View:
+def _index_from(described: Mapping[str, Any], arrays: Arrays, signals: LatentTargets) -> FittedIndex:
     points: Float32Array = np.asarray(arrays["points"], dtype=np.float32)
     familiarity = described["familiarity"]
     usual = familiarity["usual"]
-    return View(
-        space=space_of(_part(arrays, "space")),
+    return FittedIndex(
+        projection=projection_from_arrays(_part(arrays, "projection")),
         points=points,
         squared_lengths=np.einsum("nf,nf->n", points, points),
         learners=tuple(
             (name, _learner_of(name, _part(arrays, f"learner{number}"), signals))
             for number, name in enumerate(described["learners"])
         ),
-        familiarity=Familiarity(
+        familiarity=FamiliarityModel(
             float("inf") if usual is None else float(usual), float(familiarity["fade"]), float(familiarity["beyond"])
         ),
         typical=float(described["typical_squared_distance"]),
@@ -217,16 +223,16 @@ def _part(arrays: Arrays, prefix: str) -> dict[str, Any]:
     return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{prefix}.")}
 
 
-def _learner_of(name: str, arrays: Arrays, signals: Signals) -> Fitted:
+def _learner_of(name: str, arrays: Arrays, signals: LatentTargets) -> FittedLearner:
     match name:
         case "retrieval":
-            return FittedRetrieval.of(arrays)
+            return FittedNearestNeighbors.of(arrays)
         case "kernel":
-            return FittedKernel.of(arrays)
+            return FittedGaussianProcess.of(arrays)
         case "linear":
-            return FittedLinear.of(arrays)
+            return FittedRidgeRegression.of(arrays)
         case "clusters":
-            return FittedClusters.of(arrays)
+            return FittedKMeans.of(arrays)
         case "trained":
-            return FittedHeads.of(arrays, signals)
+            return FittedMlpHeads.of(arrays, signals)
     raise ValueError(f"unknown base learner {name!r}")

@@ -10,31 +10,31 @@ import numpy as np
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, IntArray, OutcomeTable
 from eccos_core.errors import InputError, did_you_mean
 from eccos_core.predictors.ensemble.calibration import identity
-from eccos_core.predictors.ensemble.forecast_head import Outlook
-from eccos_core.predictors.ensemble.predictor import StackedPredictor
-from eccos_core.predictors.ensemble.weights import Stack, fit_stack
+from eccos_core.predictors.ensemble.forecast_head import ForecastHead
+from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
+from eccos_core.predictors.ensemble.weights import StackingWeights, fit_stacking_weights
 from eccos_core.predictors.features.familiarity import fit_familiarity
-from eccos_core.predictors.features.index import View, left_out
-from eccos_core.predictors.features.projection import NEAREST, Space, nearest_others
-from eccos_core.predictors.learners.gaussian_process import Kernel
-from eccos_core.predictors.learners.kmeans import Clusters
-from eccos_core.predictors.learners.knn import Retrieval, typical_distance
-from eccos_core.predictors.learners.mlp import Heads
-from eccos_core.predictors.learners.ridge_learner import Linear
-from eccos_core.predictors.learners.training_set import Fitted, Learner, Study, deal_folds
-from eccos_core.predictors.targets.latent import Expected, Targets, find_targets
+from eccos_core.predictors.features.index import FittedIndex, reconstruction_error
+from eccos_core.predictors.features.projection import NEAREST, Projection, nearest_other_rows
+from eccos_core.predictors.learners.gaussian_process import GaussianProcess
+from eccos_core.predictors.learners.kmeans import KMeans
+from eccos_core.predictors.learners.knn import NearestNeighbors, typical_distance
+from eccos_core.predictors.learners.mlp import MlpHeads
+from eccos_core.predictors.learners.ridge_learner import RidgeRegression
+from eccos_core.predictors.learners.training_set import FittedLearner, Learner, TrainingSet, deal_folds
+from eccos_core.predictors.targets.latent import ExpectedOutcomes, TargetValues, fit_latent_targets
 from eccos_core.predictors.targets.prior import ModelPrior, check_priors
 
 Progress = Callable[[str], None]
 
 LEARNERS: Mapping[str, tuple[Learner, ...]] = {
     "prior": (),
-    "retrieval": (Retrieval(),),
-    "kernel": (Kernel(),),
-    "linear": (Linear(),),
-    "clusters": (Clusters(),),
-    "trained": (Heads(),),
-    "hybrid": (Retrieval(), Kernel(), Linear(), Clusters(), Heads()),
+    "retrieval": (NearestNeighbors(),),
+    "kernel": (GaussianProcess(),),
+    "linear": (RidgeRegression(),),
+    "clusters": (KMeans(),),
+    "trained": (MlpHeads(),),
+    "hybrid": (NearestNeighbors(), GaussianProcess(), RidgeRegression(), KMeans(), MlpHeads()),
 }
 LEAST_ROWS = 10  # questions; with fewer, every kind of predictor is the prior
 IMPUTATION_ROUNDS = 3  # of forecasts from filled outcomes and filled outcomes from forecasts
@@ -49,7 +49,7 @@ def fit_predictor(
     learners: Sequence[Learner] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> StackedPredictor:
+) -> EnsemblePredictor:
     """The predictor of a kind ("prior", "retrieval", "kernel", "linear", "clusters", "trained", "hybrid").
 
     table: N questions x M models, NaN where an outcome is missing; vectors (N, D), row by row. `priors`: what to assume
@@ -65,30 +65,30 @@ def fit_predictor(
     declared = dict(priors or {})
     check_priors(table, declared)
     chosen = chosen if len(table) >= LEAST_ROWS else ()
-    targets = find_targets(table, declared)
+    targets = fit_latent_targets(table, declared)
     if not chosen:
         return _prior_alone(kind, table, vectors.shape[1], targets)
-    space, study = study_of(table, vectors, targets, seed)
+    projection, training = build_training_set(table, vectors, targets, seed)
     if _has_gaps(table):
-        targets = _without_gaps(study, table, declared, say)
-        study = replace(study, targets=targets)
-    fitted, held_out = _learn(chosen, study, say)
-    stack = fit_stack(held_out, targets.values, _leader(chosen))
+        targets = _without_gaps(training, table, declared, say)
+        training = replace(training, targets=targets)
+    fitted, held_out = _fit_learners(chosen, training, say)
+    stack = fit_stacking_weights(held_out, targets.values, _leader(chosen))
     combined = stack.combine(np.concatenate(held_out, axis=1)).astype(np.float64)
-    return StackedPredictor(
+    return EnsemblePredictor(
         kind=kind,
         models=table.models,
         dimensions=vectors.shape[1],
-        view=View(
-            space=space,
-            points=study.points,
-            squared_lengths=np.einsum("nf,nf->n", study.points, study.points),
+        index=FittedIndex(
+            projection=projection,
+            points=training.points,
+            squared_lengths=np.einsum("nf,nf->n", training.points, training.points),
             learners=fitted,
-            familiarity=fit_familiarity(study.others, left_out(study.whole, study.points)),
-            typical=typical_distance(study.others),
+            familiarity=fit_familiarity(training.others, reconstruction_error(training.whole, training.points)),
+            typical=typical_distance(training.others),
         ),
         stack=stack,
-        outlook=Outlook.of(targets.signals, combined, table),
+        head=ForecastHead.of(targets.signals, combined, table),
     )
 
 
@@ -130,43 +130,45 @@ def _input_tokens(table: OutcomeTable) -> FloatArray:
     return np.where(counted.any(axis=1), total / np.maximum(counted.sum(axis=1), 1), np.nan)
 
 
-def _prior_alone(kind: str, table: OutcomeTable, dimensions: int, targets: Targets) -> StackedPredictor:
+def _prior_alone(kind: str, table: OutcomeTable, dimensions: int, targets: TargetValues) -> EnsemblePredictor:
     """What is known without reading a question."""
     nothing = np.zeros((len(table), targets.signals.count))
-    return StackedPredictor(
+    return EnsemblePredictor(
         kind=kind,
         models=table.models,
         dimensions=dimensions,
-        view=None,
-        stack=Stack(np.zeros((0, targets.signals.count), dtype=np.float32)),
-        outlook=Outlook.of(targets.signals, nothing, table, identity()),
+        index=None,
+        stack=StackingWeights(np.zeros((0, targets.signals.count), dtype=np.float32)),
+        head=ForecastHead.of(targets.signals, nothing, table, identity()),
     )
 
 
 def _leader(learners: Sequence[Learner]) -> int | None:
     """Which of several learners shrinks its opinion by itself."""
-    return next((at for at, learner in enumerate(learners) if isinstance(learner, Kernel)), None)
+    return next((at for at, learner in enumerate(learners) if isinstance(learner, GaussianProcess)), None)
 
 
-def study_of(table: OutcomeTable, vectors: Float32Array, targets: Targets, seed: int = 0) -> tuple[Space, Study]:
+def build_training_set(
+    table: OutcomeTable, vectors: Float32Array, targets: TargetValues, seed: int = 0
+) -> tuple[Projection, TrainingSet]:
     """The space of a history's questions, vectors (N, D), and what base learners learn from it."""
     lengths = _input_tokens(table)
-    space = Space.fit(vectors, lengths)
-    whole = space.whole(vectors, lengths)
-    points = space.points(whole)
-    study = Study(
+    projection = Projection.fit(vectors, lengths)
+    whole = projection.whole(vectors, lengths)
+    points = projection.points(whole)
+    training = TrainingSet(
         whole=whole,
         points=points,
-        surface=space.surface,
+        surface=projection.surface,
         targets=targets,
         fold=deal_folds(len(table), seed),
-        others=nearest_others(points, NEAREST),
+        others=nearest_other_rows(points, NEAREST),
         quality=table.quality,
         log_tokens=np.log1p(table.output_tokens),
         labels=_label_groups(table),
         seed=seed,
     )
-    return space, study
+    return projection, training
 
 
 def _label_groups(table: OutcomeTable) -> dict[str, IntArray]:
@@ -186,27 +188,29 @@ def _has_gaps(table: OutcomeTable) -> bool:
     return bool(np.isnan(table.quality).any() or (uncounted.any() and not uncounted.all()))
 
 
-def _without_gaps(study: Study, table: OutcomeTable, priors: Mapping[str, ModelPrior], say: Progress) -> Targets:
+def _without_gaps(
+    training: TrainingSet, table: OutcomeTable, priors: Mapping[str, ModelPrior], say: Progress
+) -> TargetValues:
     """Targets with missing outcomes filled from what the text lets expect, in a few rounds of forecast and fill."""
     for done in range(IMPUTATION_ROUNDS):
         say(f"filling missing outcomes, round {done + 1} of {IMPUTATION_ROUNDS}")
-        _, opinions = Kernel(widths=(1.0,)).learn(study)
-        expected = opinions[:, 0].astype(np.float64)
-        signals = study.targets.signals
-        forecasts = Expected(signals.quality(expected), signals.log_tokens(expected), signals.tokens(expected))
-        study = replace(study, targets=find_targets(table, priors, forecasts))
-    return study.targets
+        _, predictions = GaussianProcess(widths=(1.0,)).fit(training)
+        expected = predictions[:, 0].astype(np.float64)
+        signals = training.targets.signals
+        forecasts = ExpectedOutcomes(signals.quality(expected), signals.log_tokens(expected), signals.tokens(expected))
+        training = replace(training, targets=fit_latent_targets(table, priors, forecasts))
+    return training.targets
 
 
-def _learn(
-    learners: Sequence[Learner], study: Study, say: Progress
-) -> tuple[tuple[tuple[str, Fitted], ...], list[Float32Array]]:
+def _fit_learners(
+    learners: Sequence[Learner], training: TrainingSet, say: Progress
+) -> tuple[tuple[tuple[str, FittedLearner], ...], list[Float32Array]]:
     """(what each base learner learnt, the held-out opinions (N, L, C) of each)."""
-    fitted: list[tuple[str, Fitted]] = []
+    fitted: list[tuple[str, FittedLearner]] = []
     held_out: list[Float32Array] = []
     for number, learner in enumerate(learners, start=1):
         say(f"{learner.name}, {number} of {len(learners)}")
-        learnt, opinions = learner.learn(study)
+        learnt, predictions = learner.fit(training)
         fitted.append((learner.name, learnt))
-        held_out.append(opinions)
+        held_out.append(predictions)
     return tuple(fitted), held_out

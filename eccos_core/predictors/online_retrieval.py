@@ -17,22 +17,22 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.io.outcomes import with_models
-from eccos_core.predictors.ensemble.forecast_head import Outlook
-from eccos_core.predictors.ensemble.predictor import StackedPredictor
-from eccos_core.predictors.ensemble.weights import Stack, fit_stack
-from eccos_core.predictors.features.familiarity import Familiarity, fit_familiarity
-from eccos_core.predictors.features.projection import NEAREST, Neighbourhood, nearest_others
+from eccos_core.predictors.ensemble.forecast_head import ForecastHead
+from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
+from eccos_core.predictors.ensemble.weights import StackingWeights, fit_stacking_weights
+from eccos_core.predictors.features.familiarity import FamiliarityModel, fit_familiarity
+from eccos_core.predictors.features.projection import NEAREST, Neighbors, nearest_other_rows
 from eccos_core.predictors.fit import LEAST_ROWS, fit_predictor
-from eccos_core.predictors.learners.knn import NEIGHBOURHOODS, FittedRetrieval, scaled_neighbourhoods, support
-from eccos_core.predictors.targets.latent import Signals, find_targets, values_under
+from eccos_core.predictors.learners.knn import NEIGHBOURHOODS, FittedNearestNeighbors, scaled_neighbourhoods, support
+from eccos_core.predictors.targets.latent import LatentTargets, fit_latent_targets, values_under
 from eccos_core.predictors.targets.prior import ModelPrior
-from eccos_core.protocols import LivingHistory
+from eccos_core.protocols import OnlineHistory
 
 TUNED_ON = 4_000  # questions at most: more change nothing that is tuned
 TUNED_AGAIN_UNTIL = 1_000  # questions: a smaller history is tuned again whenever it has doubled (0.5 s at most)
 
 
-class HistoryRetrieval:
+class OnlineRetrieval:
     """A predictor (implements `Predictor`) that asks a history for neighbours by cosine similarity.
 
     `models`: the pool, in the order of the forecast. `neighbourhoods`: (k, bandwidth) as in `Retrieval`. With fewer
@@ -46,7 +46,7 @@ class HistoryRetrieval:
 
     def __init__(
         self,
-        history: LivingHistory,
+        history: OnlineHistory,
         models: Sequence[str],
         *,
         priors: Mapping[str, ModelPrior] | None = None,
@@ -76,7 +76,7 @@ class HistoryRetrieval:
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         found = self._history.nearest(vectors, NEAREST)
         squared = np.maximum(2.0 - 2.0 * found.similarity, 0.0).astype(np.float32)
-        near = Neighbourhood(np.asarray(found.indices, dtype=np.int64), squared)
+        near = Neighbors(np.asarray(found.indices, dtype=np.int64), squared)
         known = self._up_to_date(int(near.rows.max(initial=-1)) + 1)
         if known.tuned is None:
             return known.prior.predict(vectors, np.asarray(input_tokens, dtype=np.float64))
@@ -108,11 +108,11 @@ class HistoryRetrieval:
         answered = np.flatnonzero(~np.isnan(table.quality).all(axis=1))
         if len(answered) < LEAST_ROWS:
             return _Known(version, np.empty((len(table), 0), dtype=np.float32), prior, None)
-        targets = find_targets(table, self._priors)
+        targets = fit_latent_targets(table, self._priors)
         values = targets.values.astype(np.float32)
         rows = np.sort(np.random.default_rng(0).permutation(answered)[:TUNED_ON])
         tuned = _Tuned.on(
-            table, nearest_others(vectors, NEAREST, rows), targets.signals, values, rows, self._neighbourhoods
+            table, nearest_other_rows(vectors, NEAREST, rows), targets.signals, values, rows, self._neighbourhoods
         )
         return _Known(version, values, prior, tuned)
 
@@ -123,7 +123,7 @@ class _Known:
 
     version: int
     values: Float32Array
-    prior: StackedPredictor
+    prior: EnsemblePredictor
     tuned: _Tuned | None
 
 
@@ -135,27 +135,27 @@ class _Tuned:
     usual: OutcomeTable
     settings: FloatArray
     typical: float
-    stack: Stack
-    outlook: Outlook
-    familiarity: Familiarity
+    stack: StackingWeights
+    head: ForecastHead
+    familiarity: FamiliarityModel
 
     @classmethod
     def on(
         cls,
         table: OutcomeTable,
-        others: Neighbourhood,
-        signals: Signals,
+        others: Neighbors,
+        signals: LatentTargets,
         values: Float32Array,
         rows: IntArray,
         neighbourhoods: Sequence[tuple[int, float | None]],
     ) -> _Tuned:
         """From a table and its values (N, C); others: the neighbours of the chosen rows (K,)."""
         settings, typical = scaled_neighbourhoods(others, neighbourhoods)
-        opinions = FittedRetrieval(settings, values).opinions(others)
+        predictions = FittedNearestNeighbors(settings, values).predictions(others)
         usual = table.rows(rows)
-        stack = fit_stack([opinions], values[rows].astype(np.float64))
-        combined = stack.combine(opinions).astype(np.float64)
-        outlook = Outlook.of(signals, combined, usual)
+        stack = fit_stacking_weights([predictions], values[rows].astype(np.float64))
+        combined = stack.combine(predictions).astype(np.float64)
+        head = ForecastHead.of(signals, combined, usual)
         counts = (~np.isnan(table.quality)).sum(axis=0).astype(np.float64)
         return cls(
             rows=len(table),
@@ -163,7 +163,7 @@ class _Tuned:
             settings=settings,
             typical=typical,
             stack=stack,
-            outlook=replace(outlook, doubt=replace(outlook.doubt, counts=counts)),
+            head=replace(head, standard_errors=replace(head.standard_errors, counts=counts)),
             familiarity=fit_familiarity(others, np.zeros(len(rows))),
         )
 
@@ -171,12 +171,12 @@ class _Tuned:
         """Values (N, C) with those of the given rows (K,), which may lie beyond N, taken from their outcomes."""
         grown = np.zeros((max(len(values), int(rows.max()) + 1), values.shape[1]), dtype=np.float32)
         grown[: len(values)] = values
-        grown[rows] = values_under(self.outlook.signals, fresh, self.usual)
+        grown[rows] = values_under(self.head.signals, fresh, self.usual)
         return grown
 
-    def forecast(self, models: tuple[str, ...], near: Neighbourhood, values: Float32Array) -> Forecast:
+    def forecast(self, models: tuple[str, ...], near: Neighbors, values: Float32Array) -> Forecast:
         """From the neighbours of R questions, and the values (N, C) of the history's rows."""
         familiarity = self.familiarity.of(near, np.zeros(len(near.rows)))
-        opinions = FittedRetrieval(self.settings, values).opinions(near)
-        signals = self.stack.combine(opinions).astype(np.float64) * familiarity[:, None]
-        return self.outlook.forecast(models, signals, support(near, self.typical), familiarity)
+        predictions = FittedNearestNeighbors(self.settings, values).predictions(near)
+        signals = self.stack.combine(predictions).astype(np.float64) * familiarity[:, None]
+        return self.head.forecast(models, signals, support(near, self.typical), familiarity)

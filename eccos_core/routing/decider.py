@@ -24,18 +24,18 @@ from eccos_core.domain import (
     Prices,
     Request,
     RoutingProblem,
-    Status,
+    SolutionStatus,
 )
 from eccos_core.errors import InfeasibleError, InputError, Overloaded, RoutingError
 from eccos_core.io.tokens import conversation_text, count_tokens_each
 from eccos_core.protocols import Encoder, Optimizer, Predictor
-from eccos_core.routing.decisions import decisions
-from eccos_core.routing.eligibility import eligible
-from eccos_core.routing.forecast import encoded_beside, forecast
+from eccos_core.routing.decisions import build_decisions
+from eccos_core.routing.eligibility import eligibility_mask
+from eccos_core.routing.forecast import encode_alongside, predict_in_blocks
 from eccos_core.routing.pricing import cost_usd, output_limit
 from eccos_core.routing.sessions import Sessions
 from eccos_core.streaming import StreamController
-from eccos_core.telemetry.base import SILENT, Telemetry
+from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 MOST_UNIONS = 1024  # sets of models that are looked at to tell how many waves a batch needs
 
@@ -44,7 +44,7 @@ SMOOTHING = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class PreparedBatch:
     """Requests with everything a decision needs: texts (R,), vectors (R, D), tokens (R,), forecast, costs, mask."""
 
     requests: Sequence[Request]
@@ -56,10 +56,10 @@ class Prepared:
     eligible: BoolArray
     started: float
 
-    def row(self, i: int) -> Prepared:
+    def row(self, i: int) -> PreparedBatch:
         """One of the requests alone."""
         one = slice(i, i + 1)
-        return Prepared(
+        return PreparedBatch(
             self.requests[one],
             self.texts[one],
             self.vectors[one],
@@ -90,7 +90,7 @@ class Decider:
         conversation: ConversationView = "last_user",
         batch_waves: int | None = None,
         sessions: Sessions | None = None,
-        telemetry: Telemetry = SILENT,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         names = tuple(model.name for model in models)
         if predictor.models != names:
@@ -126,13 +126,13 @@ class Decider:
         """Whether preparing one request has lately taken so little that an event loop may do it in between."""
         return self._prepare_s < QUICK_S
 
-    def prepare(self, requests: Sequence[Request]) -> Prepared:
+    def prepare(self, requests: Sequence[Request]) -> PreparedBatch:
         """Everything a decision needs. Raises `NoEligibleModelError` for a request that no model may answer."""
         started = time.perf_counter()
         texts = [conversation_text(request.messages, self._conversation) for request in requests]
         with self._telemetry.step("predict", requests):
-            vectors, (input_tokens, mask) = encoded_beside(self.encoder, texts, partial(self._counted, requests))
-            expected = forecast(self.predictor, vectors, input_tokens)
+            vectors, (input_tokens, mask) = encode_alongside(self.encoder, texts, partial(self._counted, requests))
+            expected = predict_in_blocks(self.predictor, vectors, input_tokens)
         output_tokens = np.minimum(
             expected.output_tokens, output_limit(self.models, [request.parameters for request in requests])
         )
@@ -140,14 +140,14 @@ class Decider:
         cost = cost_usd(self.models, input_tokens, output_tokens, cached)
         if len(requests) == 1:
             self._prepare_s += SMOOTHING * (time.perf_counter() - started - self._prepare_s)
-        return Prepared(requests, texts, vectors, input_tokens, expected, cost, mask, started)
+        return PreparedBatch(requests, texts, vectors, input_tokens, expected, cost, mask, started)
 
     def _counted(self, requests: Sequence[Request]) -> tuple[FloatArray, BoolArray]:
         """((R,) input tokens, (R, M) who may answer what)."""
         tokens = count_tokens_each([request.messages for request in requests])
-        return np.asarray(tokens, dtype=np.float64), eligible(requests, self.models, tokens)
+        return np.asarray(tokens, dtype=np.float64), eligibility_mask(requests, self.models, tokens)
 
-    def problem(self, prepared: Prepared, policy: Policy, free_slots: IntArray) -> RoutingProblem:
+    def problem(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> RoutingProblem:
         """The numbers that the optimizer sees."""
         asked = [request.min_quality or 0.0 for request in prepared.requests]
         return RoutingProblem(
@@ -161,12 +161,12 @@ class Decider:
             groups=self._groups,
         )
 
-    def assign(self, prepared: Prepared, policy: Policy, free_slots: IntArray) -> list[Decision]:
+    def assign(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> list[Decision]:
         """The batch, jointly. Raises `InfeasibleError` when the policy cannot be met and does not say what then."""
         with self._telemetry.step("optimise", prepared.requests):
             return _decisions(prepared, self.optimizer.solve(self.problem(prepared, policy, free_slots)))
 
-    def choose(self, prepared: Prepared, free_slots: IntArray) -> Decision:
+    def choose(self, prepared: PreparedBatch, free_slots: IntArray) -> Decision:
         """One request, decided alone among the models with a free slot, in O(M).
 
         Raises `Overloaded` when none has, `InfeasibleError` when no model reaches the request's `min_quality`.
@@ -183,7 +183,7 @@ class Decider:
             choice = steering.decide(quality, cost, open_now, self._occupancy(free_slots))
         return self._decision(prepared, choice.model, choice.usd_per_quality, floor_met=choice.floor_met)
 
-    def choose_together(self, prepared: Prepared, free_slots: IntArray) -> list[Decision | RoutingError]:
+    def choose_together(self, prepared: PreparedBatch, free_slots: IntArray) -> list[Decision | RoutingError]:
         """What arrived together, decided together: slots go to whom they serve most. An error in its request's place.
 
         Requests under one controller are solved jointly; others one after the other, in the order of their arrival.
@@ -209,7 +209,7 @@ class Decider:
             for row, choice in zip(rows, choices, strict=True)
         ]
 
-    def _choose_in_order(self, rows: Sequence[Prepared], free_slots: IntArray) -> list[Decision | RoutingError]:
+    def _choose_in_order(self, rows: Sequence[PreparedBatch], free_slots: IntArray) -> list[Decision | RoutingError]:
         left = free_slots.copy()
         made: list[Decision | RoutingError] = []
         for row in rows:
@@ -222,8 +222,8 @@ class Decider:
                 made.append(decision)
         return made
 
-    def _decision(self, prepared: Prepared, model: int, price: float, *, floor_met: bool = True) -> Decision:
-        return decisions(
+    def _decision(self, prepared: PreparedBatch, model: int, price: float, *, floor_met: bool = True) -> Decision:
+        return build_decisions(
             prepared.requests,
             prepared.forecast,
             prepared.cost_usd,
@@ -247,7 +247,7 @@ class Decider:
     def _steering_of(self, request: Request) -> StreamController | float:
         return self._steering.get(request.tenant or "", self._steering[""])
 
-    def _batch_capacity(self, prepared: Prepared, free_slots: IntArray) -> IntArray:
+    def _batch_capacity(self, prepared: PreparedBatch, free_slots: IntArray) -> IntArray:
         """How many of the batch each model can take: its free slots, times the waves that the batch needs at least.
 
         A batch that fits into the free slots runs in one wave, and then these are the caps of the paper. A larger
@@ -287,7 +287,7 @@ def _waves(allowed: BoolArray, free: IntArray) -> int:
     return max(1, int(np.max(-(-demand[slots > 0] // slots[slots > 0]), initial=1)))
 
 
-def _good(prepared: Prepared) -> BoolArray:
+def _good(prepared: PreparedBatch) -> BoolArray:
     """(R, M) who may answer what and reaches the quality that the request itself asks for."""
     if all(request.min_quality is None for request in prepared.requests):
         return prepared.eligible
@@ -295,7 +295,7 @@ def _good(prepared: Prepared) -> BoolArray:
     return prepared.eligible & (prepared.forecast.quality >= asked[:, None])
 
 
-def _nobody_open(prepared: Prepared) -> RoutingError:
+def _nobody_open(prepared: PreparedBatch) -> RoutingError:
     """Why no model can take a request: none reaches the quality that it asks for, or all that do are busy."""
     request = prepared.requests[0]
     if _good(prepared)[0].any():
@@ -310,14 +310,14 @@ def _nobody_open(prepared: Prepared) -> RoutingError:
     )
 
 
-def _decisions(prepared: Prepared, assignment: Assignment) -> list[Decision]:
-    return decisions(
+def _decisions(prepared: PreparedBatch, assignment: Assignment) -> list[Decision]:
+    return build_decisions(
         prepared.requests,
         prepared.forecast,
         prepared.cost_usd,
         _good(prepared),
         assignment.model_index,
         assignment.prices,
-        floor_met=assignment.status is not Status.BEST_EFFORT,
+        floor_met=assignment.status is not SolutionStatus.BEST_EFFORT,
         overhead_s=(time.perf_counter() - prepared.started) / len(prepared.requests),
     )

@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eccos_core.decision_log import Answered, Decided, DecisionLog
+from eccos_core.decision_log import CompletionEntry, DecisionEntry, DecisionLog
 from eccos_core.domain import Completion, Decision, Float32Array, Outcome
 from eccos_core.errors import InputError, UnknownDecisionError
 from eccos_core.io.tokens import text_key
 from eccos_core.protocols import HistoryStore
-from eccos_core.routing.decider import Prepared
-from eccos_core.routing.fallbacks import Attempts
+from eccos_core.routing.decider import PreparedBatch
+from eccos_core.routing.fallbacks import FallbackChain
 from eccos_core.routing.sessions import Sessions
 
-REMEMBERED_DECISIONS = 100_000  # how many can be labelled without a decision log; the oldest are forgotten first
+MAX_REMEMBERED_DECISIONS = 100_000  # how many can be labelled without a decision log; the oldest are forgotten first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +30,7 @@ class _Remembered:
     output_tokens: int | None = None
 
 
-class Records:
+class DecisionStore:
     """Keeps decisions in memory and, where there is one, in the decision log. Safe to use from several threads."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Records:
         log: DecisionLog | None = None,
         sessions: Sessions | None = None,
         *,
-        remembered: int = REMEMBERED_DECISIONS,
+        remembered: int = MAX_REMEMBERED_DECISIONS,
     ) -> None:
         self.history = history
         self.log = log
@@ -48,7 +48,7 @@ class Records:
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._lock = threading.Lock()
 
-    def decided(self, prepared: Prepared, made: Sequence[Decision]) -> None:
+    def add_decisions(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
         """Remembers a batch of decisions, or one."""
         with self._lock:
             for text, vector, decision in zip(prepared.texts, prepared.vectors, made, strict=True):
@@ -60,8 +60,8 @@ class Records:
         quality, cost = prepared.forecast.quality.tolist(), prepared.cost_usd.tolist()
         for row, decision in enumerate(made):
             request = prepared.requests[row]
-            self.log.decided(
-                Decided(
+            self.log.add_decision(
+                DecisionEntry(
                     decision=decision,
                     text=prepared.texts[row],
                     vector=prepared.vectors[row],
@@ -74,7 +74,9 @@ class Records:
                 )
             )
 
-    def answered(self, decision: Decision, session_id: str | None, completion: Completion, attempts: Attempts) -> None:
+    def add_completion(
+        self, decision: Decision, session_id: str | None, completion: Completion, attempts: FallbackChain
+    ) -> None:
         """Remembers who answered, and with how many tokens."""
         with self._lock:
             remembered = self._remembered.get(decision.id)
@@ -86,14 +88,14 @@ class Records:
                     output_tokens=completion.output_tokens,
                 )
         if self.sessions is not None:
-            self.sessions.answered(session_id, completion)
+            self.sessions.record_completion(session_id, completion)
         if self.log is not None:
-            self.log.answered(Answered(decision.id, completion, attempts.failures))
+            self.log.add_completion(CompletionEntry(decision.id, completion, attempts.failures))
 
-    def unanswered(self, decision: Decision, attempts: Attempts) -> None:
+    def add_failure(self, decision: Decision, attempts: FallbackChain) -> None:
         """Remembers that nobody answered."""
         if self.log is not None:
-            self.log.answered(Answered(decision.id, None, attempts.failures))
+            self.log.add_completion(CompletionEntry(decision.id, None, attempts.failures))
 
     def flush(self) -> None:
         """Waits until the decision log, where there is one, has written what it was given so far."""

@@ -17,7 +17,7 @@ def scores(quality: FloatArray, cost_usd: FloatArray, eligible: BoolArray, price
     return np.where(eligible, cost_usd - prices.quality * quality + prices.slots, np.inf)
 
 
-def decisions(
+def build_decisions(
     requests: Sequence[Request],
     forecast: Forecast,
     cost_usd: FloatArray,
@@ -70,19 +70,21 @@ def _reason(
     runner_up: int | None,
     familiarity: float,
 ) -> str:
-    said = f"{models[best]} is expected to answer well with probability {quality[best]:.2f} for {usd(cost[best])}"
+    said = (
+        f"{models[best]} is expected to answer well with probability {quality[best]:.2f} for {format_usd(cost[best])}"
+    )
     if runner_up is None:
         said += "; no other model may answer this"
     else:
         gained, extra = quality[runner_up] - quality[best], cost[runner_up] - cost[best]
-        more = f"{usd(extra)} more" if extra >= 0 else f"{usd(-extra)} less"
+        more = f"{format_usd(extra)} more" if extra >= 0 else f"{format_usd(-extra)} less"
         said += f"; {models[runner_up]}, the runner-up, would change that by {gained:+.2f} for {more}"
     if familiarity < UNFAMILIAR:
         said += "; nothing in the history is like this request, so this is mostly each model's average"
     return said + "."
 
 
-def usd(amount: float) -> str:
+def format_usd(amount: float) -> str:
     """An amount for people: three significant digits, never in scientific notation (0.00000123 USD)."""
     if amount == 0:
         return "0 USD"

@@ -39,7 +39,7 @@ def _has_image(content: Any) -> bool:
     )
 
 
-def ruled_out(request: Request, model: Model, input_tokens: int, needs: frozenset[Capability]) -> str | None:
+def exclusion_reasons(request: Request, model: Model, input_tokens: int, needs: frozenset[Capability]) -> str | None:
     """Why `model` may not answer `request`, in words; None when it may.
 
     The context window must hold the input and the output that was asked for (max_tokens, else one token).
@@ -70,7 +70,7 @@ def _requested_output(request: Request) -> int:
     return 1
 
 
-def eligible(
+def eligibility_mask(
     requests: Sequence[Request], models: Sequence[Model], input_tokens: Sequence[int], *, streaming: bool = False
 ) -> BoolArray:
     """(R, M) mask of who may answer what.
@@ -104,7 +104,7 @@ def _row(request: Request, models: Sequence[Model], input_tokens: int, *, stream
         if name not in names:
             raise UnknownModelError(name, names)
     needs = needs_of(request, streaming=streaming)
-    reasons = {model.name: ruled_out(request, model, input_tokens, needs) for model in models}
+    reasons = {model.name: exclusion_reasons(request, model, input_tokens, needs) for model in models}
     if all(reason is not None for reason in reasons.values()):
         raise NoEligibleModelError(request.id, {name: reason for name, reason in reasons.items() if reason is not None})
     return [reasons[name] is None for name in names]

@@ -11,7 +11,7 @@ from eccos_core.errors import Attempt, AttemptsExhausted, BackendError, StreamIn
 FATAL_KINDS = frozenset({"bad_request"})
 
 
-class Attempts:
+class FallbackChain:
     """Walks from the chosen model down its fallbacks; every failure is kept.
 
     A failure that the request itself caused, or a stream that broke after its first token, ends the walk at once.
@@ -37,7 +37,7 @@ class Attempts:
         """The calls that failed so far, in order."""
         return tuple(self._failed)
 
-    def failed(self, error: BackendError, latency_s: float, *, in_time: bool = True) -> None:
+    def record_failure(self, error: BackendError, latency_s: float, *, in_time: bool = True) -> None:
         """Moves on to the next model, or raises: the error itself when another model cannot help, else
         `AttemptsExhausted` with every attempt, when none is left or no time for one (`in_time` is False)."""
         self._failed.append(Attempt(error.model, error.kind, str(error), latency_s))

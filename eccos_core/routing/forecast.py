@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, Forecast
-from eccos_core.io.threads import cores, linear_algebra
+from eccos_core.io.threads import blas_threads, cores
 from eccos_core.protocols import Encoder, Predictor
 
 Done = TypeVar("Done")
@@ -19,7 +19,7 @@ MANY = 256  # texts: with fewer a second thread takes longer to start than it sa
 ROWS_AT_ONCE = 1024
 
 
-def encoded_beside(encoder: Encoder, texts: Sequence[str], work: Callable[[], Done]) -> tuple[Float32Array, Done]:
+def encode_alongside(encoder: Encoder, texts: Sequence[str], work: Callable[[], Done]) -> tuple[Float32Array, Done]:
     """((R, D) vectors of the texts, what `work` gave), many texts on one core while `work` runs on another.
 
     An error of `work` is raised before few texts are encoded, and before the next block of many.
@@ -37,12 +37,12 @@ def encoded_beside(encoder: Encoder, texts: Sequence[str], work: Callable[[], Do
         return vectors, working.result()
 
 
-def forecast(predictor: Predictor, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
+def predict_in_blocks(predictor: Predictor, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
     """`predictor.predict`, in blocks on all cores where there are many rows.
 
     Linear algebra has one thread meanwhile: on busy cores a second one spins and waits (8 ms a decision instead of 1).
     """
-    with linear_algebra().alone():
+    with blas_threads().single_threaded():
         return _forecast(predictor, vectors, input_tokens)
 
 

@@ -65,7 +65,7 @@ class Sessions:
                 cached[row, columns[seen.model]] = min(float(seen.tokens), input_tokens[row])
         return cached
 
-    def answered(self, session_id: str | None, completion: Completion) -> None:
+    def record_completion(self, session_id: str | None, completion: Completion) -> None:
         """The conversation is now on the model that answered, which has seen the question and its own answer."""
         if session_id is None:
             return

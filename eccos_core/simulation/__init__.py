@@ -2,7 +2,7 @@
 
 from eccos_core.simulation.arrivals import bursty_arrivals, poisson_arrivals
 from eccos_core.simulation.engine import SimulationResult, simulate
-from eccos_core.simulation.routers import StreamRouter, routers_named
+from eccos_core.simulation.routers import StreamRouter, stream_routers_named
 from eccos_core.simulation.scenario import Scenario, Service, scenario_of
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "StreamRouter",
     "bursty_arrivals",
     "poisson_arrivals",
-    "routers_named",
     "scenario_of",
     "simulate",
+    "stream_routers_named",
 ]

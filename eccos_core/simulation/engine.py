@@ -49,7 +49,7 @@ class _Waiting:
     gone: bool = False
 
 
-class _Run:
+class _SimulationRun:
     """One stream through one router. The state changes only inside SimPy's event loop."""
 
     def __init__(
@@ -141,7 +141,7 @@ def simulate(
     """Replay the scenario's requests, which arrive at times_s (N,), through one router."""
     if len(times_s) != scenario.requests:
         raise InputError(f"{len(times_s)} arrival times for {scenario.requests} requests")
-    run = _Run(scenario, make, deadline_s, queue_length)
+    run = _SimulationRun(scenario, make, deadline_s, queue_length)
     run.environment.process(run.patience())
     finished = run.environment.process(run.arrivals(times_s))
     run.environment.run(until=finished)
@@ -150,7 +150,7 @@ def simulate(
     return _result(scenario, name, run)
 
 
-def _result(scenario: Scenario, name: str, run: _Run) -> SimulationResult:
+def _result(scenario: Scenario, name: str, run: _SimulationRun) -> SimulationResult:
     rows = np.flatnonzero(run.model >= 0)
     chosen = run.model[rows]
     waited = run.waited_s[rows]

@@ -12,7 +12,7 @@ from eccos_core.domain import BoolArray, FloatArray, QualityFloor, RoutingProble
 from eccos_core.errors import InfeasibleError, InputError, Overloaded, did_you_mean
 from eccos_core.optimizer import DualOptimizer
 from eccos_core.simulation.scenario import Scenario
-from eccos_core.streaming import FloorTarget, RateTarget, StreamController, offline_prices
+from eccos_core.streaming import FloorTarget, RateTarget, StreamController, fit_initial_prices
 
 PORT_LEARNS_FROM = 0.025  # of the stream (arXiv 2509.02718)
 
@@ -81,7 +81,7 @@ class GreedyPerRequest:
         return int(np.where(open_models, self.quality[request], -1.0).argmax())
 
 
-class Port:
+class PortStreamRouter:
     """PORT (arXiv 2509.02718): the first 2.5 % of the stream are spread evenly, and prices are learned from them once.
 
     Prices of the floor and of the slots, as the dual of the sample's problem, then kept for the rest.
@@ -121,7 +121,7 @@ class Port:
         return prices.quality, prices.slots
 
 
-class Eccos:
+class EccosStreamRouter:
     """`StreamController`: prices from the training forecasts, steered and guarded."""
 
     def __init__(
@@ -133,7 +133,7 @@ class Eccos:
         requests_per_second: float,
     ) -> None:
         self._quality, self._cost = scenario.forecast.quality, scenario.forecast.cost_usd
-        prices = offline_prices(
+        prices = fit_initial_prices(
             scenario.training.quality,
             scenario.training.cost_usd,
             target,
@@ -155,7 +155,7 @@ class Eccos:
 ROUTERS = ("eccos", "round_robin", "cheapest_first", "best_first", "greedy", "port")
 
 
-def routers_named(
+def stream_routers_named(
     names: Sequence[str],
     scenario: Scenario,
     target: FloorTarget | RateTarget,
@@ -173,12 +173,12 @@ def routers_named(
     share = _most_share(scenario, requests_per_second)
     floor = target.alpha if isinstance(target, FloorTarget) else float(forecast.quality.mean())
     makers: dict[str, Callable[[Callable[[], float]], StreamRouter]] = {
-        "eccos": lambda clock: Eccos(scenario, target, share, clock, requests_per_second),
+        "eccos": lambda clock: EccosStreamRouter(scenario, target, share, clock, requests_per_second),
         "round_robin": lambda _: RoundRobin(len(scenario.models)),
         "cheapest_first": lambda _: CheapestFirst(forecast.cost_usd),
         "best_first": lambda _: BestFirst(forecast.quality),
         "greedy": lambda _: GreedyPerRequest(forecast.quality, forecast.cost_usd, floor),
-        "port": lambda _: Port(scenario, floor, share),
+        "port": lambda _: PortStreamRouter(scenario, floor, share),
     }
     return {name: makers[name] for name in names}
 

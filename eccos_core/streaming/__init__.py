@@ -2,15 +2,15 @@
 
 from eccos_core.routing.microbatch import MicroBatch
 from eccos_core.streaming.controller import StreamChoice, StreamController
-from eccos_core.streaming.initial_prices import StreamPrices, offline_prices
+from eccos_core.streaming.initial_prices import InitialPrices, fit_initial_prices
 from eccos_core.streaming.targets import FloorTarget, RateTarget
 
 __all__ = [
     "FloorTarget",
+    "InitialPrices",
     "MicroBatch",
     "RateTarget",
     "StreamChoice",
     "StreamController",
-    "StreamPrices",
-    "offline_prices",
+    "fit_initial_prices",
 ]

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eccos_core.domain import BoolArray, FloatArray, IntArray, Priced, RoutingProblem
+from eccos_core.domain import BoolArray, FloatArray, IntArray, QualityPrice, RoutingProblem
 from eccos_core.errors import InfeasibleError, InputError, Overloaded, RoutingError
 from eccos_core.protocols import Optimizer
-from eccos_core.streaming.initial_prices import StreamPrices
+from eccos_core.streaming.initial_prices import InitialPrices
 from eccos_core.streaming.quality_account import QualityAccount
 from eccos_core.streaming.targets import FloorTarget, RateTarget, SpendingAccount
 
@@ -64,7 +64,7 @@ class StreamController:
     def __init__(
         self,
         target: FloorTarget | RateTarget,
-        prices: StreamPrices,
+        prices: InitialPrices,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.target = target
@@ -160,7 +160,7 @@ class StreamController:
             cost_usd=np.maximum(self._values(np.zeros_like(quality), cost_usd, 0.0, None), 0.0),
             eligible=open_models & (free_slots > 0),
             capacity=free_slots,
-            policy=Priced(self.usd_per_quality / 100),
+            policy=QualityPrice(self.usd_per_quality / 100),
             models=tuple(models),
         )
         try:

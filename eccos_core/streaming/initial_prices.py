@@ -14,7 +14,7 @@ from eccos_core.streaming.targets import FloorTarget, RateTarget
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StreamPrices:
+class InitialPrices:
     """quality: USD per unit of quality of one request (lambda); slots (M,): USD per slot (mu), or None for zero.
 
     best_quality (N,): what the best model reaches on each training request, from which a floor's guard knows how hard
@@ -26,7 +26,7 @@ class StreamPrices:
     best_quality: FloatArray | None = None
 
 
-def offline_prices(
+def fit_initial_prices(
     quality: FloatArray,
     cost_usd: FloatArray,
     target: FloorTarget | RateTarget,
@@ -36,7 +36,7 @@ def offline_prices(
     most_share: FloatArray | None = None,
     eligible: BoolArray | None = None,
     requests_per_second: float | None = None,
-) -> StreamPrices:
+) -> InitialPrices:
     """Prices at which the training requests, quality and cost_usd (N, M), meet the target.
 
     most_share (M,): the largest share of the stream that each model can take. requests_per_second: needed to turn a
@@ -63,7 +63,7 @@ def offline_prices(
         models=tuple(models),
     )
     prices = optimizer.solve(problem).prices
-    return StreamPrices(prices.quality, np.maximum(prices.slots, 0.0), best_quality)
+    return InitialPrices(prices.quality, np.maximum(prices.slots, 0.0), best_quality)
 
 
 def usd_per_request(target: RateTarget, requests_per_second: float | None) -> float:

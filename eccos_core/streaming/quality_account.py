@@ -77,7 +77,7 @@ def insured_floor(target: FloorTarget, best_quality: FloatArray) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class RequiredQuality:
     """The least quality that the next answer must have, never more than the best can give.
 
     room: what may be lost against the best, now, as a share of what a window may lose; negative where the promise is
@@ -124,7 +124,7 @@ class QualityAccount:
         length = min(self.count, self.target.window)
         return self._last(self._chosen, length) / max(length, 1)
 
-    def need(self, best: float) -> Need:
+    def need(self, best: float) -> RequiredQuality:
         """What the next answer must reach, when the best open model reaches `best`."""
         floor, window = self.target.alpha, self.target.window
         tolerance, ahead = self.target.tolerance * _GUARDED, self._ahead
@@ -147,7 +147,7 @@ class QualityAccount:
             attainable = self._last(self._chosen, length) + self._last(self._lost, length) + best
             if attainable < window * floor:
                 needed = best
-        return Need(min(needed, best), room)
+        return RequiredQuality(min(needed, best), room)
 
     def _need_of_run(self, best: float, tolerance: float) -> float:
         """The need of the running mean, at the most demanding of all lengths that the run may have."""

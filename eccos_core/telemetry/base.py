@@ -1,4 +1,4 @@
-"""What a router tells whoever observes it; `SILENT` hears nothing and costs nothing."""
+"""What a router tells whoever observes it; `NO_TELEMETRY` hears nothing and costs nothing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Telemetry(Protocol):
         """Around one step for these requests. Never held across a `yield`: a generator's caller has its own context."""
         ...
 
-    def decided(self, made: Sequence[Decision]) -> None:
+    def record_decisions(self, made: Sequence[Decision]) -> None:
         """These decisions were made."""
         ...
 
 
-class Silent:
+class NoTelemetry:
     """The `Telemetry` that is off."""
 
     _nothing: AbstractContextManager[None] = nullcontext()
@@ -32,8 +32,8 @@ class Silent:
         """See `Telemetry`."""
         return self._nothing
 
-    def decided(self, made: Sequence[Decision]) -> None:
+    def record_decisions(self, made: Sequence[Decision]) -> None:
         """See `Telemetry`."""
 
 
-SILENT = Silent()
+NO_TELEMETRY = NoTelemetry()

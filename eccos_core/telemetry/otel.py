@@ -89,7 +89,7 @@ class OpenTelemetry:
                 _fail(span, error)
                 raise
 
-    def decided(self, made: Sequence[Decision]) -> None:
+    def record_decisions(self, made: Sequence[Decision]) -> None:
         """See `Telemetry`."""
         for decision in made:
             self._measures.decisions.add(
@@ -99,7 +99,7 @@ class OpenTelemetry:
 
     # ---------------------------------------------------------------- calls
 
-    def call(self, model: str, request: Request, *, streamed: bool = False) -> _Call:
+    def call(self, model: str, request: Request, *, streamed: bool = False) -> _CallSpan:
         """One call that begins now."""
         from opentelemetry.trace import SpanKind
 
@@ -114,7 +114,7 @@ class OpenTelemetry:
         if self._keep_text:
             attributes["gen_ai.input.messages"] = _told([_with_parts(message) for message in request.messages])
         span = self._tracer.start_span(f"chat {model}", kind=SpanKind.CLIENT, attributes=attributes)
-        return _Call(span, common, self._measures, keep_text=self._keep_text)
+        return _CallSpan(span, common, self._measures, keep_text=self._keep_text)
 
 
 class TracedBackend:
@@ -127,12 +127,12 @@ class TracedBackend:
     def complete(self, model: str, request: Request) -> Completion:
         """See `Backend`."""
         with self._telemetry.call(model, request) as call, call.current():
-            return call.answered(self._backend.complete(model, request))
+            return call.record_completion(self._backend.complete(model, request))
 
     async def acomplete(self, model: str, request: Request) -> Completion:
         """See `Backend`."""
         with self._telemetry.call(model, request) as call, call.current():
-            return call.answered(await self._backend.acomplete(model, request))
+            return call.record_completion(await self._backend.acomplete(model, request))
 
     def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
         """See `Backend`. The span is not the current one while the caller has the chunk."""
@@ -169,7 +169,7 @@ class _Measures:
         self.cost = meter.create_counter("eccos.cost", "USD", "What calls cost")
 
 
-class _Call:
+class _CallSpan:
     """One call on its way; a `with` block around it ends the span whatever happens."""
 
     def __init__(
@@ -183,7 +183,7 @@ class _Call:
         self._arrived = False
         self._over = False
 
-    def __enter__(self) -> _Call:
+    def __enter__(self) -> _CallSpan:
         return self
 
     def __exit__(
@@ -207,10 +207,10 @@ class _Call:
             self._arrived = True
             self._measures.first_chunk.record(time.perf_counter() - self._began, self._common)
         if chunk.completion is not None:
-            self.answered(chunk.completion)
+            self.record_completion(chunk.completion)
         return chunk
 
-    def answered(self, completion: Completion) -> Completion:
+    def record_completion(self, completion: Completion) -> Completion:
         """The call ended well."""
         self._common["gen_ai.response.model"] = completion.model
         for kind, count in (("input", completion.input_tokens), ("output", completion.output_tokens)):

@@ -77,7 +77,7 @@ def scripted_router(
     from eccos_core.optimizer import DualOptimizer
     from eccos_core.router import Router
     from eccos_core.routing.decider import Decider
-    from eccos_core.routing.decision_store import Records
+    from eccos_core.routing.decision_store import DecisionStore
     from eccos_core.routing.sessions import Sessions
     from eccos_core.workload import WorkloadTracker
 
@@ -97,6 +97,6 @@ def scripted_router(
         backend,
         WorkloadTracker(models),
         policy or QualityFloor(0.5),
-        records=Records(history, sessions=sessions),
+        decision_store=DecisionStore(history, sessions=sessions),
         deadline_s=deadline_s,
     )

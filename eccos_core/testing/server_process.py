@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from eccos_core.testing.server import Faults, ServerStatistics
-from eccos_core.testing.server_script import Plan, plan, text_of
+from eccos_core.testing.server_script import ScriptedReply, plan_reply, text_of
 
 CREATED = 1_700_000_000  # a fixed time: the same request gives the same answer
 
@@ -99,7 +99,7 @@ class _Server:
                 running[model] -= 1
 
     async def _answer(self, request: web.Request, body: Mapping[str, Any], end: Any) -> web.StreamResponse:
-        planned = self._by_chance(self._still_failing(body, plan(body, self._script)))
+        planned = self._by_chance(self._still_failing(body, plan_reply(body, self._script)))
         await asyncio.sleep(self._latency_s + planned.latency_s)
         match planned.fault:
             case "status":
@@ -125,7 +125,7 @@ class _Server:
         return web.json_response(_whole(body, planned))
 
     async def _stream(
-        self, request: web.Request, body: Mapping[str, Any], planned: Plan, end: Any
+        self, request: web.Request, body: Mapping[str, Any], planned: ScriptedReply, end: Any
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
@@ -157,7 +157,7 @@ class _Server:
             request.transport.abort()
         return web.Response()
 
-    def _still_failing(self, body: Mapping[str, Any], planned: Plan) -> Plan:
+    def _still_failing(self, body: Mapping[str, Any], planned: ScriptedReply) -> ScriptedReply:
         """The plan without its fault when that was to happen a few times only, and has."""
         if planned.times is None or planned.fault is None:
             return planned
@@ -165,7 +165,7 @@ class _Server:
         self._seen[key] += 1
         return planned if self._seen[key] <= planned.times else replace(planned, fault=None)
 
-    def _by_chance(self, planned: Plan) -> Plan:
+    def _by_chance(self, planned: ScriptedReply) -> ScriptedReply:
         faults = self._faults
         if planned.fault is not None:
             return planned
@@ -193,7 +193,7 @@ def _envelope(body: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {"id": "chatcmpl-test", "object": kind, "created": CREATED, "model": body.get("model")}
 
 
-def _usage(planned: Plan) -> dict[str, Any]:
+def _usage(planned: ScriptedReply) -> dict[str, Any]:
     return {
         "prompt_tokens": planned.input_tokens,
         "completion_tokens": planned.output_tokens,
@@ -203,14 +203,14 @@ def _usage(planned: Plan) -> dict[str, Any]:
     }
 
 
-def _tool_calls(planned: Plan) -> list[dict[str, Any]]:
+def _tool_calls(planned: ScriptedReply) -> list[dict[str, Any]]:
     return [
         {"id": f"call_{place}", "type": "function", "function": {"name": name, "arguments": arguments}}
         for place, (name, arguments) in enumerate(planned.tool_calls)
     ]
 
 
-def _whole(body: Mapping[str, Any], planned: Plan) -> dict[str, Any]:
+def _whole(body: Mapping[str, Any], planned: ScriptedReply) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": planned.text}
     if planned.tool_calls:
         message |= {"content": None, "tool_calls": _tool_calls(planned)}
@@ -218,7 +218,7 @@ def _whole(body: Mapping[str, Any], planned: Plan) -> dict[str, Any]:
     return {**_envelope(body, "chat.completion"), "choices": [choice], "usage": _usage(planned)}
 
 
-def _chunks(body: Mapping[str, Any], planned: Plan) -> Iterator[dict[str, Any]]:
+def _chunks(body: Mapping[str, Any], planned: ScriptedReply) -> Iterator[dict[str, Any]]:
     envelope = _envelope(body, "chat.completion.chunk")
 
     def chunk(delta: Mapping[str, Any], finish_reason: str | None = None) -> dict[str, Any]:

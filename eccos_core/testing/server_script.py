@@ -27,7 +27,7 @@ DIRECTIVE = re.compile(r"\[\[([a-z-]+)(?:\s+(.*?))?\]\]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ScriptedReply:
     """What to do with one request."""
 
     text: str
@@ -46,7 +46,7 @@ class Plan:
     times: int | None = None  # how often the fault happens for this text; None: always
 
 
-def plan(body: Mapping[str, Any], script: Mapping[str, str] | None = None) -> Plan:
+def plan_reply(body: Mapping[str, Any], script: Mapping[str, str] | None = None) -> ScriptedReply:
     """The plan for a chat completion request. `script`: text in the last user message -> directives that it implies."""
     messages = body.get("messages") or [{}]
     asked = text_of(next((m for m in reversed(messages) if m.get("role") == "user"), messages[-1]))
@@ -66,7 +66,7 @@ def plan(body: Mapping[str, Any], script: Mapping[str, str] | None = None) -> Pl
         sum(len(text_of(message).split()) for message in messages),
         len(text.split()) + sum(len(arguments.split()) + 1 for _, arguments in tools),
     ]
-    return Plan(
+    return ScriptedReply(
         text=text,
         tool_calls=tools,
         finish_reason=finish,

@@ -18,10 +18,10 @@ from typing import cast
 import numpy as np
 
 from eccos_core.assembly.build import assemble, build_encoder
-from eccos_core.assembly.predictor import Known, learn, remembering
+from eccos_core.assembly.predictor import TrainingData, cached_encoder, fit_from_config
 from eccos_core.config import Config, load_config
 from eccos_core.domain import Completion, FloatArray, IntArray, Model, OutcomeTable, QualityFloor, Request
-from eccos_core.evaluation.metrics import Recorded, Score, score_forecast, score_random_mix
+from eccos_core.evaluation.metrics import RecordedOutcomes, RoutingScore, score_forecast, score_random_mix
 from eccos_core.grading import grader_for
 from eccos_core.io.files import read_json_lines
 from eccos_core.io.outcomes import read_outcomes, split, with_models
@@ -37,7 +37,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DemoRow:
     """One line of the demo's table. accuracy in [0, 1]; usd: for all questions; shares: calls per model, sum 1."""
 
     name: str
@@ -54,17 +54,17 @@ class DemoReport:
     floor: float
     questions: int
     learnt_from: int
-    rows: tuple[Row, ...]
+    rows: tuple[DemoRow, ...]
     routing_ms: float
     answer_ms: float
     recorded_agreement: float
-    recorded: Recorded
-    frontier: Score
-    random_mix: Score
+    recorded: RecordedOutcomes
+    frontier: RoutingScore
+    random_mix: RoutingScore
     seconds: float
 
     @property
-    def eccos(self) -> Row:
+    def eccos(self) -> DemoRow:
         """The first line."""
         return self.rows[0]
 
@@ -83,9 +83,9 @@ def run_demo(floor: float | None = None, *, questions: int = QUESTIONS, progress
     test = test.rows(np.arange(min(questions, len(test))))
     say(f"embedding {len(train)} questions")
     encoder = build_encoder(config.encoder)
-    known = Known(train, remembering(encoder).encode(train.queries))
+    known = TrainingData(train, cached_encoder(encoder).encode(train.queries))
     say(f"learning from {len(train)} questions")
-    router = assemble(config, encoder, learn(config, known), known)
+    router = assemble(config, encoder, fit_from_config(config, known), known)
     policy = _policy(config, floor)
     say("loading the models")
     _warm_up(router)
@@ -99,7 +99,7 @@ def run_demo(floor: float | None = None, *, questions: int = QUESTIONS, progress
     say("grading")
     grades = _graded(test, completions)
 
-    recorded = Recorded(test.models, test.quality, _recorded_cost(config.models, test), ~np.isnan(test.quality))
+    recorded = RecordedOutcomes(test.models, test.quality, _recorded_cost(config.models, test), ~np.isnan(test.quality))
     prepared = router.decider.prepare(asked)
     column = {name: position for position, name in enumerate(test.models)}
     as_recorded = [float(test.quality[row, column[completion.model]]) for row, completion in enumerate(completions)]
@@ -153,12 +153,12 @@ def _recorded_cost(models: Sequence[Model], test: OutcomeTable) -> FloatArray:
 
 
 def _rows(
-    test: OutcomeTable, recorded: Recorded, completions: Sequence[Completion], grades: Sequence[float]
-) -> tuple[Row, ...]:
+    test: OutcomeTable, recorded: RecordedOutcomes, completions: Sequence[Completion], grades: Sequence[float]
+) -> tuple[DemoRow, ...]:
     """eccos as it answered just now; the others as recorded on the same questions."""
     tokens = test.input_tokens + test.output_tokens
     calls = Counter(completion.model for completion in completions)
-    eccos = Row(
+    eccos = DemoRow(
         "eccos",
         statistics.fmean(grades),
         sum(completion.cost_usd for completion in completions),
@@ -174,7 +174,7 @@ def _rows(
     return (eccos, *singles, _random_mix(recorded, tokens, eccos.usd), _chosen("oracle", recorded, tokens, oracle))
 
 
-def _random_mix(recorded: Recorded, tokens: FloatArray, usd: float) -> Row:
+def _random_mix(recorded: RecordedOutcomes, tokens: FloatArray, usd: float) -> DemoRow:
     """The best toss of a coin between two single models that costs `usd`; the best single model where it costs less."""
     frontier = score_random_mix(recorded).frontier
     per_question = np.clip(usd / len(tokens), frontier.cost_usd[0], frontier.cost_usd[-1])
@@ -182,7 +182,7 @@ def _random_mix(recorded: Recorded, tokens: FloatArray, usd: float) -> Row:
     weights = [float(np.interp(per_question, frontier.cost_usd, corner)) for corner in np.eye(len(models))]
     shares = np.zeros(len(recorded.models))
     np.add.at(shares, models, weights)
-    return Row(
+    return DemoRow(
         "random mix, same cost",
         float(recorded.quality.mean(axis=0) @ shares),
         float(recorded.cost_usd.sum(axis=0) @ shares),
@@ -191,10 +191,10 @@ def _random_mix(recorded: Recorded, tokens: FloatArray, usd: float) -> Row:
     )
 
 
-def _chosen(name: str, recorded: Recorded, tokens: FloatArray, choice: IntArray) -> Row:
+def _chosen(name: str, recorded: RecordedOutcomes, tokens: FloatArray, choice: IntArray) -> DemoRow:
     every = np.arange(len(choice))
     shares = np.bincount(choice, minlength=len(recorded.models)) / len(choice)
-    return Row(
+    return DemoRow(
         name,
         float(recorded.quality[every, choice].mean()),
         float(recorded.cost_usd[every, choice].sum()),
@@ -219,12 +219,12 @@ def _silent(stage: str) -> None:
 
 def draw(report: DemoReport, path: Path) -> None:
     """Accuracy over cost: the single models, the random mix, the oracle, eccos' frontier and where it stood."""
-    from eccos_core.evaluation.plots import Line, Spot, frontier_picture
+    from eccos_core.evaluation.plots import Line, PlotPoint, frontier_picture
 
-    def spot(row: Row) -> Spot:
-        return Spot(row.name, 1000 * row.usd / report.questions, row.accuracy)
+    def spot(row: DemoRow) -> PlotPoint:
+        return PlotPoint(row.name, 1000 * row.usd / report.questions, row.accuracy)
 
-    def line(score: Score) -> Line:
+    def line(score: RoutingScore) -> Line:
         return [
             (1000 * float(cost), float(accuracy))
             for cost, accuracy in zip(score.frontier.cost_usd, score.frontier.accuracy, strict=True)

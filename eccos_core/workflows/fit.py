@@ -8,7 +8,14 @@ from pathlib import Path
 
 from eccos_core.assembly.build import build_encoder, build_history
 from eccos_core.assembly.finetuned import fine_tune_to_folder, is_fine_tuned
-from eccos_core.assembly.predictor import Known, Progress, is_living, kind_of, learn, remembering
+from eccos_core.assembly.predictor import (
+    Progress,
+    TrainingData,
+    cached_encoder,
+    fit_from_config,
+    is_online,
+    predictor_kind,
+)
 from eccos_core.config import Config
 from eccos_core.errors import InputError
 from eccos_core.io.outcomes import read_outcomes
@@ -32,7 +39,7 @@ def fit_to_folder(
     from eccos_core import predictors
 
     say = progress or (lambda _: None)
-    if is_living(config):
+    if is_online(config):
         raise InputError(
             f"{config.path}: eccos.predictor is a living retrieval, which asks the history at every decision: there is "
             "nothing to fit and nothing to write; route with it as it is, or leave out living: true"
@@ -47,16 +54,16 @@ def fit_to_folder(
     if is_fine_tuned(config):
         table = build_history(config.history, encoder).table()[0] if data is None else read_outcomes(data)
         models = fine_tune_to_folder(config, table, folder, progress)
-        return FitReport(folder, kind_of(config), len(table), models, time.perf_counter() - started)
+        return FitReport(folder, predictor_kind(config), len(table), models, time.perf_counter() - started)
     if data is None:
-        known = Known.of(build_history(config.history, encoder))
+        known = TrainingData.of(build_history(config.history, encoder))
     else:
         table = read_outcomes(data)
         say(f"embedding {len(table)} questions")
-        known = Known(table, remembering(encoder).encode(table.queries))
+        known = TrainingData(table, cached_encoder(encoder).encode(table.queries))
     started = time.perf_counter()
     say(f"learning from {len(known.table)} questions")
-    predictor = learn(config, known, progress)
+    predictor = fit_from_config(config, known, progress)
     seconds = time.perf_counter() - started
     predictors.save_predictor(predictor, folder, encoder=encoder.name)
-    return FitReport(folder, kind_of(config), len(known.table), predictor.models, seconds)
+    return FitReport(folder, predictor_kind(config), len(known.table), predictor.models, seconds)

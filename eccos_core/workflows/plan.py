@@ -13,7 +13,7 @@ import numpy as np
 
 from eccos_core.domain import Assignment, Request, RoutingProblem
 from eccos_core.errors import DataError, EccosError
-from eccos_core.io.files import atomic_writer, kind, read_json_lines
+from eccos_core.io.files import atomic_writer, describe, read_json_lines
 from eccos_core.optimizer import WhatIf, explain, what_if
 from eccos_core.router import Router
 
@@ -21,7 +21,7 @@ FLOORS = 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class BatchPlan:
     """An assignment before anything is called.
 
     calls: model -> how many of the batch it gets. sentences: the prices in words, each checked by solving again.
@@ -52,12 +52,12 @@ def read_requests(path: str | Path) -> list[Request]:
 def _request(entry: Mapping[str, Any], file: str, line: int) -> Request:
     source = entry.get("messages", entry.get("query"))
     if not isinstance(source, str | list):
-        raise DataError(file, f"query is {kind(source)}; every line needs a text, or messages", line)
+        raise DataError(file, f"query is {describe(source)}; every line needs a text, or messages", line)
     fields: dict[str, Any] = {key: entry[key] for key in ("min_quality", "session_id", "tenant") if key in entry}
     for key in ("allow", "deny", "required_tags"):
         if key in entry:
             if not isinstance(entry[key], list) or not all(isinstance(name, str) for name in entry[key]):
-                raise DataError(file, f"{key} is {kind(entry[key])}, must be a list of names", line)
+                raise DataError(file, f"{key} is {describe(entry[key])}, must be a list of names", line)
             fields[key] = frozenset(entry[key])
     if "id" in entry:
         fields["id"] = str(entry["id"])
@@ -69,13 +69,13 @@ def _request(entry: Mapping[str, Any], file: str, line: int) -> Request:
         raise DataError(file, str(error), line) from error
 
 
-def plan(router: Router, requests: list[Request]) -> Plan:
+def plan_batch(router: Router, requests: list[Request]) -> BatchPlan:
     """Solves the batch under the router's policy, with the slots that are free now. Raises as `Router.route` does."""
     prepared = router.decider.prepare(requests)
     problem = router.decider.problem(prepared, router.policy, router.workload.free_slots())
     assignment = router.decider.optimizer.solve(problem)
     calls = Counter(int(column) for column in assignment.model_index)
-    return Plan(
+    return BatchPlan(
         problem=problem,
         assignment=assignment,
         requests=tuple(requests),
@@ -94,7 +94,7 @@ def _floors(problem: RoutingProblem) -> list[float]:
     return [round(float(floor), 4) for floor in np.linspace(min(low, high), high, FLOORS)]
 
 
-def draw_plan(made: Plan, path: Path) -> None:
+def draw_plan(made: BatchPlan, path: Path) -> None:
     """Cost of the batch over its quality floor, with the plan's own point, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

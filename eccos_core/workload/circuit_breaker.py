@@ -32,7 +32,7 @@ class CircuitBreaker:
         self._opened_until: float | None = None
         self._closed_at: float | None = None  # of the last recovery, None before any
 
-    def retune(self, settings: BreakerSettings) -> None:
+    def reconfigure(self, settings: BreakerSettings) -> None:
         """Other settings from now on; where it stands stays as it is."""
         self._settings = settings
 
@@ -66,7 +66,7 @@ class CircuitBreaker:
             return slots
         return max(1, int(slots * warmth))
 
-    def succeeded(self, now: float) -> None:
+    def record_success(self, now: float) -> None:
         """A call ended well. While open this says nothing: the call began before."""
         match self.state(now):
             case BreakerState.HALF_OPEN:
@@ -75,7 +75,7 @@ class CircuitBreaker:
             case BreakerState.CLOSED:
                 self._failures = 0
 
-    def failed(self, now: float, error_rate: float, retry_after_s: float | None) -> None:
+    def record_failure(self, now: float, error_rate: float, retry_after_s: float | None) -> None:
         """A call failed through the model's fault. `error_rate`: of the latest calls, this one included."""
         match self.state(now):
             case BreakerState.HALF_OPEN:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from eccos_core.errors import CircuitOpen, Overloaded
 
 WATCH_S = 0.05  # how often the first in the line looks for slots that come with time
-LONGEST_LINE = 10_000  # requests that may wait for a slot
+MAX_WAITING = 10_000  # requests that may wait for a slot
 
 Held = TypeVar("Held")
 AnyWaiter = TypeVar("AnyWaiter", bound="_Waiter")
@@ -62,7 +62,7 @@ class _TaskWaiter(_Waiter):
         self._woken.clear()
 
 
-class SlotLine:
+class FairQueue:
     """Those who wait for a slot.
 
     `lock` guards the slots, and the line too: a slot may be given back by the garbage collector in the middle of
@@ -75,7 +75,7 @@ class SlotLine:
         self,
         lock: threading.RLock,
         count_free: Callable[[], int],
-        longest: int = LONGEST_LINE,
+        longest: int = MAX_WAITING,
     ) -> None:
         self._lock: Any = lock
         self._count_free = count_free
@@ -104,7 +104,7 @@ class SlotLine:
             if self._trying is None:
                 self._next()
 
-    def when_free(self, take: Callable[[], Held], deadline_s: float) -> Held:
+    def acquire(self, take: Callable[[], Held], deadline_s: float) -> Held:
         """What `take` gives as soon as it does not raise `Overloaded`; after `deadline_s` seconds that is raised.
 
         A `CircuitOpen` is raised at once: waiting for one certain model that is down helps nobody.
@@ -122,8 +122,8 @@ class SlotLine:
         finally:
             self._leave(waiter)
 
-    async def awhen_free(self, take: Callable[[], Held], deadline_s: float) -> Held:
-        """The asynchronous twin of `when_free`. `take` never awaits: choosing and holding stay one step."""
+    async def aacquire(self, take: Callable[[], Held], deadline_s: float) -> Held:
+        """The asynchronous twin of `acquire`. `take` never awaits: choosing and holding stay one step."""
         ends = time.monotonic() + deadline_s
         waiter = self._arrive(_TaskWaiter, take, deadline_s)
         if not isinstance(waiter, _Waiter):

@@ -1,7 +1,7 @@
 """Who is busy: slots, rates, speed and health of every model, under one lock.
 
 Deciding and holding are one critical section (`deciding`), a slot is given back exactly once whatever happens, and
-whoever waits is served in the order of arrival (`when_free`, `awhen_free`).
+whoever waits is served in the order of arrival (`acquire`, `aacquire`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import numpy as np
 from eccos_core.domain import BreakerState, Completion, IntArray, Model, ModelStatus, WorkloadStatus
 from eccos_core.errors import BackendError, CircuitOpen, Overloaded, UnknownModelError
 from eccos_core.workload.circuit_breaker import BreakerSettings, CircuitBreaker
-from eccos_core.workload.queue import LONGEST_LINE, SlotLine
+from eccos_core.workload.queue import MAX_WAITING, FairQueue
 from eccos_core.workload.sliding_window import SlidingWindow
 
 UNCAPPED = 1_000_000  # slots of a model without a cap: more than any batch has requests
 WARM_UP_SLOTS = 100  # what an uncapped model is warmed up to before its cap is lifted
 SMOOTHING = 0.1  # weight of the newest call in the exponentially weighted means
 # failures that are the model's own; the others are the request's
-MODEL_AT_FAULT = frozenset(
+BLAMES_MODEL = frozenset(
     {
         "authentication",
         "connection",
@@ -61,7 +61,7 @@ class WorkloadTracker:
         tokens_per_minute: Mapping[str, int] | None = None,
         breaker: BreakerSettings | None = None,
         following: WorkloadTracker | None = None,
-        queue_length: int = LONGEST_LINE,
+        queue_length: int = MAX_WAITING,
     ) -> None:
         settings = breaker or BreakerSettings()
         requests, tokens = requests_per_minute or {}, tokens_per_minute or {}
@@ -72,7 +72,7 @@ class WorkloadTracker:
         self._clock: Callable[[], float] = clock if following is None else following._clock
         self._lock: Any = threading.RLock() if following is None else following._lock
         self._everybody: dict[str, _Load] = {} if following is None else following._everybody  # the pool's, and before
-        self._line: SlotLine = SlotLine(self._lock, self._count_free) if following is None else following._line
+        self._line: FairQueue = FairQueue(self._lock, self._count_free) if following is None else following._line
         self._line.longest = queue_length
         with self._lock:
             self._loads = {name: self._everybody.get(name) or _Load(CircuitBreaker(settings)) for name in names}
@@ -101,16 +101,16 @@ class WorkloadTracker:
         """
         return _Hold(self, self._load(model))
 
-    def when_free(self, take: Callable[[], Held], deadline_s: float) -> Held:
+    def acquire(self, take: Callable[[], Held], deadline_s: float) -> Held:
         """What `take` gives (decide and hold) as soon as it does not raise `Overloaded`, first come, first served.
 
         After `deadline_s` seconds its `Overloaded` is raised; a `CircuitOpen` is raised at once.
         """
-        return self._line.when_free(take, deadline_s)
+        return self._line.acquire(take, deadline_s)
 
-    async def awhen_free(self, take: Callable[[], Held], deadline_s: float) -> Held:
-        """The asynchronous twin of `when_free`; both kinds wait in one line."""
-        return await self._line.awhen_free(take, deadline_s)
+    async def aacquire(self, take: Callable[[], Held], deadline_s: float) -> Held:
+        """The asynchronous twin of `acquire`; both kinds wait in one line."""
+        return await self._line.aacquire(take, deadline_s)
 
     def observe(self, model: str, completion: Completion | None, error: Exception | None = None) -> None:
         """Learn from one ended call: latency, tokens per second, tokens per minute, failure."""
@@ -197,7 +197,7 @@ class _Load:
     def limit(self, model: Model, settings: BreakerSettings, rpm: int | None, tpm: int | None) -> None:
         """Its limits from now on. What is in flight beyond a lower cap goes on, and nothing new begins until then."""
         self.model, self._rpm, self._tpm = model, rpm, tpm
-        self._breaker.retune(settings)
+        self._breaker.reconfigure(settings)
 
     def free(self, now: float) -> int:
         """How many more requests it can take."""
@@ -256,7 +256,7 @@ class _Load:
         if completion is None:
             return
         self._error_rate *= 1 - SMOOTHING
-        self._breaker.succeeded(now)
+        self._breaker.record_success(now)
         tokens = completion.input_tokens + completion.output_tokens
         self._tokens.add(now, tokens)
         self._tokens_per_call = _smoothed(self._tokens_per_call, tokens)
@@ -268,10 +268,10 @@ class _Load:
 
     def _learn_failure(self, now: float, error: Exception) -> None:
         self._failures += 1
-        if isinstance(error, BackendError) and error.kind not in MODEL_AT_FAULT:
+        if isinstance(error, BackendError) and error.kind not in BLAMES_MODEL:
             return
         self._error_rate = self._error_rate * (1 - SMOOTHING) + SMOOTHING
-        self._breaker.failed(now, self._error_rate, getattr(error, "retry_after_s", None))
+        self._breaker.record_failure(now, self._error_rate, getattr(error, "retry_after_s", None))
 
     def status(self, now: float) -> ModelStatus:
         """A snapshot."""

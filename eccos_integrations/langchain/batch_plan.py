@@ -26,14 +26,14 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedCall:
     """A request with the decision that was made for it as a part of a batch."""
 
     request: Request
     decision: Decision
 
 
-Plan: TypeAlias = Planned | BaseException | None  # None: nothing to decide, the answer is cached
+Plan: TypeAlias = PlannedCall | BaseException | None  # None: nothing to decide, the answer is cached
 
 
 def plan_all(
@@ -62,7 +62,7 @@ def plan_all(
         made = [error] * len(asked)
     for (row, request), decision in zip(asked.items(), made, strict=True):
         if isinstance(decision, Decision):
-            plans[row] = Planned(request, decision)
+            plans[row] = PlannedCall(request, decision)
             continue
         refusal = langchain_error(decision)
         if not return_exceptions:
@@ -80,7 +80,7 @@ class Gates:
 
     def of(self, plan: Plan) -> tuple[str, int]:
         """The model of a plan, and how many of its calls may run at once."""
-        if not isinstance(plan, Planned):
+        if not isinstance(plan, PlannedCall):
             return "", MOST_THREADS
         cap = self.caps.get(plan.decision.model)
         return plan.decision.model, MOST_THREADS if cap is None else cap

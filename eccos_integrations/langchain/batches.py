@@ -20,20 +20,22 @@ from langchain_core.runnables.config import get_config_list
 from langchain_core.runnables.utils import AnyConfigurableField
 
 from eccos_core.domain import Request
-from eccos_integrations.langchain.batch_plan import Gates, Plan, Planned, arun_all, in_order, plan_all, run_all
+from eccos_integrations.langchain.batch_plan import Gates, Plan, PlannedCall, arun_all, in_order, plan_all, run_all
 from eccos_integrations.langchain.errors import as_langchain_expects
-from eccos_integrations.langchain.settings import PoolSettings
+from eccos_integrations.langchain.settings import LangChainSettings
 
 # of a call, but no part of what is asked: neither the cache nor a trace should tell two calls apart by them
 UNTRACED = frozenset({"decision", "session_id", "wait_s"})
 OF_THE_FRAMEWORK = frozenset({"ls_structured_output_format", "structured_output_format", "stream"})
 
 
-class JointlyBatched(PoolSettings, BaseChatModel):
+class JointlyBatched(LangChainSettings, BaseChatModel):
     """A chat model whose batches are decided jointly, and then invoked one by one with their decisions."""
 
     @abstractmethod
-    def _asking(self, messages: list[BaseMessage], stop: list[str] | None, given: dict[str, Any]) -> Planned | Request:
+    def _asking(
+        self, messages: list[BaseMessage], stop: list[str] | None, given: dict[str, Any]
+    ) -> PlannedCall | Request:
         """What to ask for; a request of a batch comes with its decision."""
 
     def batch(
@@ -133,7 +135,7 @@ class JointlyBatched(PoolSettings, BaseChatModel):
         settings = {name: value for name, value in given.items() if name != "stop"}
         with as_langchain_expects():
             asking = self._asking(messages, stop, settings)
-        if isinstance(asking, Planned):
+        if isinstance(asking, PlannedCall):
             return asking
         return None if self._is_cached(messages, stop, settings) else asking
 

@@ -18,7 +18,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel, Field, field_validator
 
 from eccos_core.domain import Capability, Completion, Decision, Request
-from eccos_integrations.langchain.batch_plan import Planned
+from eccos_integrations.langchain.batch_plan import PlannedCall
 from eccos_integrations.langchain.batches import OF_THE_FRAMEWORK, UNTRACED, JointlyBatched
 from eccos_integrations.langchain.errors import InvalidRequestError, as_langchain_expects
 from eccos_integrations.langchain.messages import PROVIDER, to_message, to_message_chunk, to_openai
@@ -116,10 +116,12 @@ class ChatEccos(JointlyBatched):
 
     # --------------------------------------------------------------------------------------------------------- one call
 
-    def _asking(self, messages: list[BaseMessage], stop: list[str] | None, given: dict[str, Any]) -> Planned | Request:
+    def _asking(
+        self, messages: list[BaseMessage], stop: list[str] | None, given: dict[str, Any]
+    ) -> PlannedCall | Request:
         """What to ask for; a request of a batch comes with its decision."""
         decision = given.get("decision")
-        if isinstance(decision, Planned):
+        if isinstance(decision, PlannedCall):
             return decision
         parameters = {name: value for name in CALL_PARAMETERS if (value := getattr(self, name)) is not None}
         parameters |= self.model_kwargs
@@ -129,11 +131,11 @@ class ChatEccos(JointlyBatched):
         if parameters.get("n") not in (None, 1):
             raise InvalidRequestError(f"n is {parameters['n']}, must be 1: a call has one answer; use batch for more")
         request = self._request(to_openai(messages), parameters, given)
-        return Planned(request, decision) if isinstance(decision, Decision) else request
+        return PlannedCall(request, decision) if isinstance(decision, Decision) else request
 
-    def _planned(self, asking: Planned | Request, given: dict[str, Any]) -> tuple[Request, Decision | None]:
+    def _planned(self, asking: PlannedCall | Request, given: dict[str, Any]) -> tuple[Request, Decision | None]:
         """The request and, where one was made or a policy asks for one, its decision."""
-        if isinstance(asking, Planned):
+        if isinstance(asking, PlannedCall):
             return asking.request, asking.decision
         policy = self._policy(given)
         return asking, self.router.route([asking], policy=policy)[0] if policy is not None else None
@@ -162,9 +164,9 @@ class ChatEccos(JointlyBatched):
             request, decision = await self._aplanned(asking, kwargs)
             return _result(await self.router.acomplete(request, decision=decision))
 
-    async def _aplanned(self, asking: Planned | Request, given: dict[str, Any]) -> tuple[Request, Decision | None]:
+    async def _aplanned(self, asking: PlannedCall | Request, given: dict[str, Any]) -> tuple[Request, Decision | None]:
         """`_planned`, without blocking the event loop where something is to be decided."""
-        if isinstance(asking, Planned) or self._policy(given) is None:
+        if isinstance(asking, PlannedCall) or self._policy(given) is None:
             return self._planned(asking, given)
         return await asyncio.to_thread(self._planned, asking, given)
 
@@ -310,9 +312,9 @@ def _traced(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in UNTRACED}
 
 
-def _streamed(asking: Planned | Request) -> Planned | Request:
+def _streamed(asking: PlannedCall | Request) -> PlannedCall | Request:
     """The same; a request that is decided under a policy of its own goes to models that can stream."""
-    if isinstance(asking, Planned):
+    if isinstance(asking, PlannedCall):
         return asking
     return replace(asking, needs=asking.needs | {Capability.STREAMING})
 

@@ -16,16 +16,16 @@ from pydantic import Field
 
 from eccos_core.domain import Decision, Request
 from eccos_core.errors import did_you_mean
-from eccos_integrations.langchain.batch_plan import Planned, plan_all
+from eccos_integrations.langchain.batch_plan import PlannedCall, plan_all
 from eccos_integrations.langchain.errors import InvalidRequestError, as_langchain_expects
 from eccos_integrations.langchain.messages import to_openai
-from eccos_integrations.langchain.settings import PER_CALL, PoolSettings
+from eccos_integrations.langchain.settings import PER_CALL, LangChainSettings
 
 if TYPE_CHECKING:
     from eccos_integrations.langchain.branching import RoutedRunnable
 
 
-class EccosRouter(PoolSettings, RunnableSerializable[Any, Decision]):
+class EccosRouter(LangChainSettings, RunnableSerializable[Any, Decision]):
     """Decides which model of the pool should answer, and calls nothing. A batch is decided jointly.
 
         EccosRouter(config="eccos.yaml").invoke("What is 17 * 23?").model
@@ -144,7 +144,7 @@ class EccosRouter(PoolSettings, RunnableSerializable[Any, Decision]):
             lambda requests: self._decided(requests, self._policy(given)),
             return_exceptions=True,
         )
-        return [plan.decision if isinstance(plan, Planned) else plan for plan in plans]  # type: ignore[misc]
+        return [plan.decision if isinstance(plan, PlannedCall) else plan for plan in plans]  # type: ignore[misc]
 
     async def _adecide_all(
         self, inputs: list[Any], run_manager: Any, config: list[RunnableConfig], **given: Any

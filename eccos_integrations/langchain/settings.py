@@ -53,7 +53,7 @@ ELSEWHERE = {  # standard parameters of chat models that a pool has once per mod
 }
 
 
-class PoolSettings(BaseModel):
+class LangChainSettings(BaseModel):
     """A router, and what to ask of it.
 
     Give `config` (path of a configuration file) or `router`. Where both are given, `router` is used, as the one that
@@ -118,7 +118,7 @@ class PoolSettings(BaseModel):
         return [given] if isinstance(given, str) else given
 
     @model_validator(mode="after")
-    def _with_a_router(self) -> PoolSettings:
+    def _with_a_router(self) -> LangChainSettings:
         from eccos_core.router import Router
 
         name = type(self).__name__

@@ -39,7 +39,7 @@ class EvaluationRecorder:
         self._answers: OrderedDict[str, list[tuple[str, str]]] = OrderedDict()  # answer -> (asked, decision id)
         self._marks: OrderedDict[str, dict[str, float]] = OrderedDict()  # decision id -> evaluator -> quality
         self._lock = threading.Lock()
-        self._ear = _Ear(recorder=self)
+        self._ear = _EventListener(recorder=self)
 
     # ------------------------------------------------------------------------------------------------------- listening
 
@@ -180,7 +180,7 @@ class RecordingEvaluator(BaseEvaluator):
         self.recorder.record(response, result, query=query, evaluator=name, scale=self.scale)
 
 
-class _Ear(BaseEventHandler):
+class _EventListener(BaseEventHandler):
     recorder: Any
 
     @classmethod

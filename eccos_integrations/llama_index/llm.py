@@ -27,13 +27,13 @@ from eccos_core.domain import Capability, Request
 from eccos_integrations.llama_index.errors import InvalidRequestError, as_llama_index_expects
 from eccos_integrations.llama_index.messages import (
     PROVIDER,
-    Gathering,
+    StreamAccumulator,
     reads_files,
     to_chat_response,
     to_completion_response,
     to_openai,
 )
-from eccos_integrations.llama_index.settings import PER_CALL, PoolSettings, output_of, window_of
+from eccos_integrations.llama_index.settings import PER_CALL, LlamaIndexSettings, output_of, window_of
 
 if TYPE_CHECKING:
     from llama_index.core.program.function_program import FunctionCallingProgram
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 CALL_PARAMETERS = ("temperature", "top_p", "max_tokens", "stop", "seed", "timeout")
 
 
-class EccosLLM(PoolSettings, FunctionCallingLLM):
+class EccosLLM(LlamaIndexSettings, FunctionCallingLLM):
     """An LLM that answers every request with the cheapest model of a pool that is good enough.
 
         Settings.llm = EccosLLM(config="eccos.yaml")
@@ -127,13 +127,13 @@ class EccosLLM(PoolSettings, FunctionCallingLLM):
             return to_chat_response(await self._asked.acomplete(request))
 
     def _stream(self, request: Request) -> Iterator[ChatResponse]:
-        gathering = Gathering()
+        gathering = StreamAccumulator()
         with as_llama_index_expects(), closing(self._asked.stream(request)) as chunks:
             for chunk in chunks:
                 yield gathering.take(chunk)
 
     async def _astream(self, request: Request) -> AsyncGenerator[ChatResponse, None]:
-        gathering = Gathering()
+        gathering = StreamAccumulator()
         with as_llama_index_expects():
             async with aclosing(self._asked.astream(request)) as chunks:
                 async for chunk in chunks:

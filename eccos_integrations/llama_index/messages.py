@@ -154,7 +154,7 @@ def to_completion_response(response: ChatResponse) -> CompletionResponse:
     )
 
 
-class Gathering:
+class StreamAccumulator:
     """Puts together what a stream brings."""
 
     def __init__(self) -> None:

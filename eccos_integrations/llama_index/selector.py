@@ -16,7 +16,7 @@ from llama_index.core.tools.types import ToolMetadata
 from eccos_core.domain import Decision, Request
 from eccos_core.errors import Overloaded, did_you_mean
 from eccos_core.router import Router
-from eccos_core.routing.decider import Prepared
+from eccos_core.routing.decider import PreparedBatch
 from eccos_integrations.llama_index.errors import as_llama_index_expects
 from eccos_integrations.llama_index.settings import the_router
 
@@ -96,13 +96,13 @@ class EccosSelector(BaseSelector):
     async def _aselect(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
         return await asyncio.to_thread(self._select, choices, query)
 
-    def _decided(self, request: Request) -> tuple[Prepared, Decision]:
+    def _decided(self, request: Request) -> tuple[PreparedBatch, Decision]:
         try:
             return self.router.explain(request)
         except Overloaded:
-            return self.router.workload.when_free(lambda: self.router.explain(request), self._wait_s)
+            return self.router.workload.acquire(lambda: self.router.explain(request), self._wait_s)
 
-    def _selections(self, bound: Sequence[str], prepared: Prepared, decision: Decision) -> list[SingleSelection]:
+    def _selections(self, bound: Sequence[str], prepared: PreparedBatch, decision: Decision) -> list[SingleSelection]:
         """The decision's own choice, and the next best ones as far as they are wanted."""
         selected: list[SingleSelection] = []
         all_wrong = 1.0

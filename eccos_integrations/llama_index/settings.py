@@ -31,7 +31,7 @@ ELSEWHERE = {  # usual parameters of LLMs that a pool has once per model, in its
 }
 
 
-class PoolSettings(BaseModel):
+class LlamaIndexSettings(BaseModel):
     """A router, and what to ask of it.
 
     Give `config` (path of a configuration file) or `router`. Where both are given, `router` is used, as the one that
@@ -93,7 +93,7 @@ class PoolSettings(BaseModel):
         return [given] if isinstance(given, str) else given
 
     @model_validator(mode="after")
-    def _with_a_router(self) -> PoolSettings:
+    def _with_a_router(self) -> LlamaIndexSettings:
         self.router = the_router(type(self).__name__, self.config, self.router)
         self._asked = self.router
         if self.window_s is not None:

@@ -20,7 +20,7 @@ import pytest
 from eccos_core.domain import Float32Array, Outcome
 from eccos_core.errors import HistoryError, InputError
 from eccos_core.history import ChromaHistory, MemoryHistory
-from eccos_core.protocols import HistoryStore, LivingHistory
+from eccos_core.protocols import HistoryStore, OnlineHistory
 
 D = 8
 ENCODER = "test-encoder@1"
@@ -53,7 +53,7 @@ def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait(30)
 
 
-Maker = Callable[[], LivingHistory]
+Maker = Callable[[], OnlineHistory]
 
 
 @pytest.fixture(
@@ -81,7 +81,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
 
 
 @pytest.fixture
-def store(make: Maker) -> LivingHistory:
+def store(make: Maker) -> OnlineHistory:
     return make()
 
 
@@ -286,7 +286,7 @@ def test_stores_are_separate(make: Maker) -> None:
     assert len(second.table()[0]) == 0
 
 
-def test_it_tells_which_rows_were_written_since(store: LivingHistory) -> None:
+def test_it_tells_which_rows_were_written_since(store: OnlineHistory) -> None:
     begin, nothing = store.changes(0)
     assert nothing.tolist() == []
     vectors = filled(store, 6)
@@ -300,7 +300,7 @@ def test_it_tells_which_rows_were_written_since(store: LivingHistory) -> None:
     assert table.queries[6] == "What is 7?"
 
 
-def test_some_rows_are_those_of_the_table(store: LivingHistory) -> None:
+def test_some_rows_are_those_of_the_table(store: OnlineHistory) -> None:
     vectors = filled(store, 8)
     store.add([outcome(3, "b", 0.25, output_tokens=7)], vectors[3:4])
     assert len(store) == 8

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eccos_core.domain import Budget, GroupShare, Policy, Priced, QualityFloor, RoutingProblem, Status
+from eccos_core.domain import Budget, GroupShare, Policy, QualityFloor, QualityPrice, RoutingProblem, SolutionStatus
 from eccos_core.errors import InfeasibleError, InputError, NoEligibleModelError
 from eccos_core.optimizer import DualOptimizer, ExactOptimizer, GreedyOptimizer
 from eccos_core.protocols import Optimizer
@@ -18,7 +18,7 @@ OPTIMIZERS: list[Optimizer] = [
     ExactOptimizer("glop"),
     GreedyOptimizer(),
 ]
-POLICIES: list[Policy] = [QualityFloor(0.7), Budget(1.2), Priced(0.001)]
+POLICIES: list[Policy] = [QualityFloor(0.7), Budget(1.2), QualityPrice(0.001)]
 
 
 def problem_of(policy: Policy, requests: int = 30, seed: int = 0) -> RoutingProblem:
@@ -109,7 +109,7 @@ def test_best_effort_gives_the_nearest_answer_and_says_so(optimizer: Optimizer, 
     with pytest.raises(InfeasibleError) as caught:
         optimizer.solve(replace(problem, policy=replace(policy, on_infeasible="error")))
     answer = optimizer.solve(problem)
-    assert answer.status is Status.BEST_EFFORT
+    assert answer.status is SolutionStatus.BEST_EFFORT
     assert "out of reach" in answer.note
     nearest = answer.quality if isinstance(policy, QualityFloor) else answer.cost_usd
     assert nearest == pytest.approx(caught.value.attainable)
@@ -120,7 +120,7 @@ def test_best_effort_comes_as_near_as_it_can_to_a_least_quality(optimizer: Optim
     wanted[7] = 1.0
     problem = replace(problem_of(QualityFloor(0.6, "best_effort")), min_quality=wanted)
     answer = optimizer.solve(problem)
-    assert answer.status is Status.BEST_EFFORT
+    assert answer.status is SolutionStatus.BEST_EFFORT
     assert answer.model_index[7] == problem.quality[7].argmax()
     assert "request 7" in answer.note
 
@@ -138,7 +138,7 @@ def test_more_requests_than_slots_is_an_error_whatever_the_effort(optimizer: Opt
 
 def test_a_share_of_calls_is_kept(optimizer: Optimizer) -> None:
     groups = (GroupShare("committed", np.array([False, True, True]), 0.3, 0.6),)
-    problem = replace(problem_of(Priced(0.005)), groups=groups)
+    problem = replace(problem_of(QualityPrice(0.005)), groups=groups)
     answer = optimizer.solve(problem)
     assert 9 <= np.isin(answer.model_index, [1, 2]).sum() <= 18
 

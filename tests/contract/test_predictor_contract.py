@@ -14,7 +14,7 @@ from eccos_core.domain import Forecast
 from eccos_core.errors import InputError, UnknownModelError
 from eccos_core.history import MemoryHistory
 from eccos_core.io.outcomes import outcomes_of
-from eccos_core.predictors import LEARNERS, HistoryRetrieval, ModelPrior, fit_predictor, load_predictor, save_predictor
+from eccos_core.predictors import LEARNERS, ModelPrior, OnlineRetrieval, fit_predictor, load_predictor, save_predictor
 from eccos_core.protocols import Predictor
 
 Fit = Callable[[World], Predictor]
@@ -23,7 +23,7 @@ EVERY_KIND = (*LEARNERS, "history")
 
 def fit_kind(kind: str, world: World) -> Predictor:
     if kind == "history":
-        return HistoryRetrieval(history_of(world), world.table.models)
+        return OnlineRetrieval(history_of(world), world.table.models)
     return fit_predictor(kind, world.table, world.vectors)
 
 

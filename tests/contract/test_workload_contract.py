@@ -88,8 +88,8 @@ def test_waiting_gives_what_is_taken_or_the_refusal_at_the_deadline(workload: Wo
         stack.enter_context(workload.hold("capped"))
         return stack
 
-    with workload.when_free(take, 1), workload.when_free(take, 1), pytest.raises(Overloaded):
-        workload.when_free(take, 0.01)
+    with workload.acquire(take, 1), workload.acquire(take, 1), pytest.raises(Overloaded):
+        workload.acquire(take, 0.01)
     assert workload.free_slots()[0] == 2
 
 
@@ -99,8 +99,8 @@ async def test_waiting_in_a_task_does_the_same(workload: Workload) -> None:
         stack.enter_context(workload.hold("capped"))
         return stack
 
-    with await workload.awhen_free(take, 1), await workload.awhen_free(take, 1), pytest.raises(Overloaded):
-        await workload.awhen_free(take, 0.01)
+    with await workload.aacquire(take, 1), await workload.aacquire(take, 1), pytest.raises(Overloaded):
+        await workload.aacquire(take, 0.01)
     assert workload.free_slots()[0] == 2
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from collecting_world import POOL
 
-from eccos_core.collecting import ledger_path
-from eccos_core.collecting.journal import Answer, Grade, read_ledger
+from eccos_core.collecting import journal_path
+from eccos_core.collecting.journal import AnswerEntry, GradeEntry, read_journal
 from eccos_core.io.outcomes import read_outcomes
 from eccos_core.testing import ModelServer
 
@@ -82,16 +82,18 @@ def test_a_collection_killed_again_and_again_ends_like_one_that_was_not(tmp_path
         process.send_signal(signal.SIGKILL)
         process.wait()
         kills += 1
-        if not ledger_path(out).exists():
+        if not journal_path(out).exists():
             continue  # killed after the end
-        entries = read_ledger(ledger_path(out))
-        answered = {(entry.model, f"What is {entry.id[1:]} + 1?") for entry in entries if isinstance(entry, Answer)}
+        entries = read_journal(journal_path(out))
+        answered = {
+            (entry.model, f"What is {entry.id[1:]} + 1?") for entry in entries if isinstance(entry, AnswerEntry)
+        }
         assert len(answered) >= answered_before  # nothing that was answered is lost
         answered_before = len(answered)
         (tmp_path / f"answered.{len(calls_in(log))}.json").write_text(json.dumps(sorted(answered)))
     assert kills >= 3
     assert without_times(out) == without_times(whole)
-    assert not ledger_path(out).exists()
+    assert not journal_path(out).exists()
     calls = calls_in(log)
     for file in tmp_path.glob("answered.*.json"):
         later = set(calls[int(file.name.split(".")[1]) :])
@@ -138,7 +140,7 @@ def test_the_command_itself_survives_a_kill_and_asks_a_real_server_nothing_twice
             time.sleep(0.02)
         process.kill()
         process.communicate()
-        kept = sum(isinstance(entry, Grade) for entry in read_ledger(ledger_path(out)))
+        kept = sum(isinstance(entry, GradeEntry) for entry in read_journal(journal_path(out)))
         assert kept >= 20
         again = subprocess.run(command, capture_output=True, text=True, check=False)
         assert again.returncode == 0, again.stderr

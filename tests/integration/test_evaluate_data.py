@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eccos_core.evaluation.metrics import TARGETS
-from eccos_core.evaluation.protocol import Prior
+from eccos_core.evaluation.protocol import PriorReplayRouter
 from eccos_core.evaluation.replay import evaluate
 from eccos_core.evaluation.report import EvaluationReport
 from eccos_core.io.outcomes import read_outcomes, read_prices
@@ -22,7 +22,7 @@ pytestmark = [
 def report_of(name: str) -> EvaluationReport:
     table = read_outcomes(DATA / f"{name}.jsonl.gz")
     prices = read_prices(DATA / f"{name}.prices.json", table.models)
-    return evaluate(table, prices, [Prior()], {}, dataset=name)
+    return evaluate(table, prices, [PriorReplayRouter()], {}, dataset=name)
 
 
 def test_random_mix_and_best_single_model_are_those_of_the_specification() -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from eccos_core.domain import Float32Array, OutcomeTable
-from eccos_core.evaluation.baselines import contenders_named
+from eccos_core.evaluation.baselines import routers_named
 from eccos_core.evaluation.html import html_page, write_html
-from eccos_core.evaluation.plots import Spot, frontier_picture, report_picture
+from eccos_core.evaluation.plots import PlotPoint, frontier_picture, report_picture
 from eccos_core.evaluation.replay import evaluate
 from eccos_core.evaluation.report import EvaluationReport
 
@@ -47,8 +47,8 @@ def report() -> EvaluationReport:
         input_tokens=np.full((600, 3), 30.0),
         output_tokens=random.integers(5, 200, (600, 3)).astype(np.float64),
     )
-    contenders = contenders_named(["prior", "knn", "linear", "avengers_pro", "aios"])
-    return evaluate(table, PRICES, contenders, {"text": LetterEncoder()}, dataset="toy <i>history</i>")
+    routers = routers_named(["prior", "knn", "linear", "avengers_pro", "aios"])
+    return evaluate(table, PRICES, routers, {"text": LetterEncoder()}, dataset="toy <i>history</i>")
 
 
 def chromium() -> str:
@@ -136,9 +136,9 @@ def test_a_picture_works_with_one_free_model_and_nothing_else(tmp_path: Path) ->
     path = frontier_picture(
         tmp_path / "one.svg",
         title="one free model",
-        singles=[Spot("free-model", 0.0, 0.5)],
+        singles=[PlotPoint("free-model", 0.0, 0.5)],
         frontiers={"eccos": [(0.0, 0.5)]},
         random_mix=[(0.0, 0.5)],
-        chosen=Spot("chosen", 0.0, 0.5),
+        chosen=PlotPoint("chosen", 0.0, 0.5),
     )
     assert path.read_text().lstrip().startswith("<?xml")

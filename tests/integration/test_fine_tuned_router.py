@@ -56,7 +56,7 @@ def test_it_is_fitted_loaded_and_routed_with_and_labels_join_the_history(
     [decision] = router.route(["Which ferry leaves at noon?"])
     assert decision.model in router.decider.predictor.models
     router.record(decision.id, 1.0)
-    assert len(router.records.history) == QUESTIONS + 1  # type: ignore[arg-type]
+    assert len(router.decision_store.history) == QUESTIONS + 1  # type: ignore[arg-type]
     assert run(app, ["route", "Is 7 larger than 3?", "-c", str(config), "--json"]) == DONE
     assert json.loads(capsys.readouterr().out)["model"] == router.decide("Is 7 larger than 3?").model
 
@@ -67,7 +67,7 @@ def test_a_reload_keeps_what_it_remembers_and_a_smaller_pool_is_served(config: P
     text = config.read_text()
     config.write_text(text.replace("quality_floor: 0.6", "quality_floor: 0.7"))
     again = build(load_config(config), built)
-    assert again.router.records is built.router.records
+    assert again.router.decision_store is built.router.decision_store
     start, end = text.index("  - model_name: pocket-medium"), text.index("  - model_name: pocket-maths")
     config.write_text(text[:start] + text[end:])
     smaller = build(load_config(config))

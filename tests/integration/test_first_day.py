@@ -76,7 +76,7 @@ def test_the_commands_work_on_the_first_day_and_fit_learns_when_labels_came(
     for decision in router.route(QUESTIONS):
         assert decision.model == "medium"
         router.record(decision.id, 0.0)  # medium is not like large after all
-    router.records.history.close()  # type: ignore[union-attr]
+    router.decision_store.history.close()  # type: ignore[union-attr]
     assert run(app, fit) == DONE
     assert told(capsys)["questions"] == len(QUESTIONS)
     taught = Router.from_yaml(file)

@@ -149,8 +149,8 @@ async def test_an_agent_calls_its_tool_and_stays_on_its_model(model: ChatEccos, 
     answers = [m for m in (await agent.aget_state(config)).values["messages"] if isinstance(m, AIMessage)]
     assert len(answers) == 3
     assert len({message.response_metadata["model_name"] for message in answers}) == 1
-    assert router.records.sessions is not None
-    assert router.records.sessions.model_of("agent-1") == answers[0].response_metadata["model_name"]
+    assert router.decision_store.sessions is not None
+    assert router.decision_store.sessions.model_of("agent-1") == answers[0].response_metadata["model_name"]
 
 
 async def test_an_agent_streams_and_answers_in_a_form(model: ChatEccos) -> None:
@@ -199,10 +199,10 @@ def test_the_decision_is_a_node_of_a_graph(router: Router) -> None:
 def test_feedback_on_an_agents_run_labels_its_turns(model: ChatEccos, router: Router) -> None:
     recorder = FeedbackRecorder(router)
     prompt = ChatPromptTemplate.from_messages([MessagesPlaceholder("messages")])
-    before = len(router.records.history.table()[0]) if router.records.history is not None else 0
+    before = len(router.decision_store.history.table()[0]) if router.decision_store.history is not None else 0
     message = (prompt | model | recorder.scored_by(lambda answer: 1.0)).invoke({"messages": [("user", "feedback?")]})
-    assert router.records.history is not None
-    table = router.records.history.table()[0]
+    assert router.decision_store.history is not None
+    table = router.decision_store.history.table()[0]
     assert len(table) == before + 1
     assert table.queries[-1] == "feedback?"
     assert message.content == "You said: feedback?"

@@ -12,7 +12,7 @@ from eccos_core.cli import app
 from eccos_core.cli.output import DONE, YOUR_INPUT, run
 from eccos_core.config import load_config
 from eccos_core.errors import ConfigError
-from eccos_core.predictors import HistoryRetrieval
+from eccos_core.predictors import OnlineRetrieval
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -32,7 +32,7 @@ def asked(number: int) -> str:
 
 def test_labels_count_for_the_next_decision(config: Path) -> None:
     router = Router.from_yaml(config)
-    assert isinstance(router.decider.predictor, HistoryRetrieval)
+    assert isinstance(router.decider.predictor, OnlineRetrieval)
     question = asked(1000)
     first, before = router.explain(question)[0].forecast, router.decide(question)
     chosen = router.decider.predictor.models.index(before.model)
@@ -49,7 +49,7 @@ def test_labels_count_for_the_next_decision(config: Path) -> None:
         router.record(decision.id, 0.0)
     third = router.explain(question)[0].forecast
     assert third.quality[0].max() < second.quality[0].max()
-    table, _ = router.records.history.table()  # type: ignore[union-attr]
+    table, _ = router.decision_store.history.table()  # type: ignore[union-attr]
     assert len(table) == QUESTIONS + 60
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from eccos_core.decision_log import DecisionLog
 from eccos_core.domain import Model
-from eccos_core.routing.decision_store import Records
+from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.testing import ScriptedBackend, scripted_router
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
@@ -24,7 +24,7 @@ import asyncio, json, sys
 from eccos_core.decision_log import DecisionLog
 from eccos_core.domain import Model
 from eccos_core.errors import AttemptsExhausted, BackendError
-from eccos_core.routing.decision_store import Records
+from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.testing import ScriptedBackend, scripted_router
 
 POOL = [Model("small", 1e-6, 1e-6, max_concurrency=16), Model("large", 1e-5, 1e-5, max_concurrency=16)]
@@ -32,7 +32,7 @@ busy = BackendError("small", "busy", retryable=True, kind="rate_limit")
 backend = ScriptedBackend({"small": [busy, "yes", "no"] * 100_000, "large": ["yes"]}, latency_s=0.001)
 router = scripted_router(backend, POOL, {"": [0.5, 0.5]}, deadline_s=60)
 log = DecisionLog(sys.argv[1])
-router.records = Records(log=log)
+router.decision_store = DecisionStore(log=log)
 answered = []
 
 async def client(number):
@@ -76,7 +76,7 @@ def test_a_router_killed_in_the_middle_of_traffic_has_lost_no_decision_that_was_
     assert any(attempt.kind == "rate_limit" for entry in kept.values() for attempt in entry.attempts)
 
     router = scripted_router(ScriptedBackend({"small": ["again"]}), [Model("small", 1e-6, 1e-6)], {"": [0.5]})
-    router.records = Records(log=log)
+    router.decision_store = DecisionStore(log=log)
     decision = router.complete("and after?").decision
     assert decision is not None
     router.record(decision.id, 1.0)

@@ -14,7 +14,7 @@ import pytest
 
 from eccos_core.backends import LiteLLMBackend, RetryingBackend, RetryPolicy
 from eccos_core.config.schema import Deployment
-from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, Priced
+from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, QualityPrice
 from eccos_core.encoders import SurfaceEncoder
 from eccos_core.errors import AttemptsExhausted, EccosError, StreamInterrupted
 from eccos_core.optimizer import DualOptimizer
@@ -53,7 +53,7 @@ def make_router(server: ModelServer, **backend_of: str) -> Router:
     encoder = SurfaceEncoder()
     decider = Decider(models, encoder, ByLength(encoder.dimensions), DualOptimizer(), steering={"": 1e-3})
     backend = RetryingBackend(LiteLLMBackend(ways, models), RetryPolicy(first_wait_s=0.02, deadline_s=60))
-    return Router(decider, backend, WorkloadTracker(models), Priced(1e-5), max_attempts=3, deadline_s=120)
+    return Router(decider, backend, WorkloadTracker(models), QualityPrice(1e-5), max_attempts=3, deadline_s=120)
 
 
 WORDS = ("Why?", "How much is 3 * 7", "name A CITY", "x", "explain, please:")

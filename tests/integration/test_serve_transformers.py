@@ -18,7 +18,7 @@ import pytest
 
 from eccos_core.backends import LiteLLMBackend
 from eccos_core.config.schema import Deployment
-from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, Priced, Request
+from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, QualityPrice, Request
 from eccos_core.encoders import SurfaceEncoder
 from eccos_core.optimizer import DualOptimizer
 from eccos_core.pocket import pocket_path
@@ -96,7 +96,7 @@ def test_a_pocket_model_behind_a_real_openai_compatible_server_is_routed_to(serv
     backend = LiteLLMBackend(ways, models)
     encoder = SurfaceEncoder()
     decider = Decider(models, encoder, Even(("served", "here")), DualOptimizer(), steering={"": 1e-3})
-    router = Router(decider, backend, WorkloadTracker(models), Priced(1e-5))
+    router = Router(decider, backend, WorkloadTracker(models), QualityPrice(1e-5))
     parameters = {"max_tokens": 8, "temperature": 0.0}
 
     there = router.complete("What is the capital of France?", **parameters)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eccos_core.domain import Assignment, Budget, GroupShare, Priced, QualityFloor, RoutingProblem, Status
+from eccos_core.domain import Assignment, Budget, GroupShare, QualityFloor, QualityPrice, RoutingProblem, SolutionStatus
 from eccos_core.errors import InfeasibleError
 from eccos_core.optimizer import DualOptimizer, ExactOptimizer
 from eccos_core.protocols import Optimizer
@@ -35,7 +35,7 @@ def problems(draw: st.DrawFn, *, groups: bool = False, minimum: bool = True) -> 
         st.one_of(
             st.builds(QualityFloor, numbers),
             st.builds(Budget, st.floats(0, requests, width=32)),
-            st.builds(Priced, st.floats(0, 0.05)),
+            st.builds(QualityPrice, st.floats(0, 0.05)),
         )
     )
     shares = []
@@ -144,12 +144,12 @@ def check_against_truth(problem: RoutingProblem, optimizer: Optimizer) -> None:
             assert answer.upper_bound_quality is not None
             assert best - 1e-8 <= answer.upper_bound_quality
             assert answer.quality <= best + 1e-8
-        case Priced() as priced:
+        case QualityPrice() as priced:
             worth = truth.cost - priced.usd_per_quality * truth.quality * len(problem.quality)
             mine = answer.cost_usd - priced.usd_per_quality * answer.quality * len(problem.quality)
             if not problem.groups:
                 assert mine == pytest.approx(worth.min(), abs=1e-8)
-                assert answer.status is Status.OPTIMAL or answer.cost_usd < 1e-6
+                assert answer.status is SolutionStatus.OPTIMAL or answer.cost_usd < 1e-6
             same = truth.quality >= answer.quality - 1e-9
             assert answer.lower_bound_usd <= truth.cost[same].min() + 1e-8
 
@@ -182,8 +182,8 @@ def test_reordering_and_the_currency_change_nothing(problem: RoutingProblem, ran
     policy = problem.policy
     if isinstance(policy, Budget):
         policy = Budget(policy.usd * unit)
-    if isinstance(policy, Priced):
-        policy = Priced(policy.usd_per_quality_point * unit)
+    if isinstance(policy, QualityPrice):
+        policy = QualityPrice(policy.usd_per_quality_point * unit)
     other = replace(
         problem,
         quality=problem.quality[np.ix_(rows, columns)],
@@ -200,7 +200,7 @@ def test_reordering_and_the_currency_change_nothing(problem: RoutingProblem, ran
         assert isinstance(second, InfeasibleError)
         assert first.constraint.split()[0] == second.constraint.split()[0]
         return
-    if isinstance(policy, Priced):  # several assignments may be optimal: the net is what is equal
+    if isinstance(policy, QualityPrice):  # several assignments may be optimal: the net is what is equal
         worth = [
             a.cost_usd - p.usd_per_quality * a.quality * requests
             for a, p in ((first, problem.policy), (second, policy))

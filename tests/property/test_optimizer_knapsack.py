@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eccos_core.optimizer.dynamic_program import improve
-from eccos_core.optimizer.linear_program import DualPrices, Program
+from eccos_core.optimizer.linear_program import DualPrices, LinearProgram
 
 SIDE_TOLERANCE = 1e-9  # what misses the floor or budget by less may count for the bound, as long as it is not returned
 
@@ -19,7 +19,7 @@ numbers = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.floats(0, 1, widt
 
 
 @st.composite
-def programs(draw: st.DrawFn) -> tuple[Program, DualPrices, list[np.ndarray]]:
+def programs(draw: st.DrawFn) -> tuple[LinearProgram, DualPrices, list[np.ndarray]]:
     """A program with caps (and now and then a least share of one model), any prices, and all feasible assignments."""
     requests, models = draw(st.integers(1, 6)), draw(st.integers(2, 3))
     cells = requests * models
@@ -37,7 +37,7 @@ def programs(draw: st.DrawFn) -> tuple[Program, DualPrices, list[np.ndarray]]:
         limits = np.concatenate([limits, [-float(draw(st.integers(0, 1)))]])
     mean = float(side.mean())
     limit = draw(st.floats(mean - 0.3, mean + 0.3)) * requests
-    program = Program(objective, side, limit, None if allowed.all() else allowed, rows, limits)
+    program = LinearProgram(objective, side, limit, None if allowed.all() else allowed, rows, limits)
     count_prices = np.array(draw(st.lists(st.floats(0, 0.5), min_size=len(limits), max_size=len(limits))))
     prices = DualPrices(draw(st.one_of(st.just(0.0), st.floats(0, 2))), count_prices)
     everything = (np.array(choice) for choice in itertools.product(range(models), repeat=requests))
@@ -48,7 +48,7 @@ def programs(draw: st.DrawFn) -> tuple[Program, DualPrices, list[np.ndarray]]:
 @settings(max_examples=500, deadline=None)
 @given(programs(), st.integers(0, 10_000), st.sampled_from([1, 2, 5, 1_000]))
 def test_the_bound_is_never_above_the_optimum_and_with_room_for_all_states_it_is_the_optimum(
-    drawn: tuple[Program, DualPrices, list[np.ndarray]], which: int, states: int
+    drawn: tuple[LinearProgram, DualPrices, list[np.ndarray]], which: int, states: int
 ) -> None:
     program, prices, nearly_feasible = drawn
     feasible = [choice for choice in nearly_feasible if program.feasible(choice)]

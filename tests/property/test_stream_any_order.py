@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eccos_core.streaming import FloorTarget, StreamController, StreamPrices
+from eccos_core.streaming import FloorTarget, InitialPrices, StreamController
 
 ROUNDING = 1e-7
 
@@ -31,7 +31,7 @@ def streams(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 def shortfalls(target: FloorTarget, quality: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of every window, and of the running mean from the first full window on: by how much it lies under the floor (or
     under the best attainable, where that is less) less the tolerance."""
-    controller = StreamController(target, StreamPrices(0.0))  # (the price asks for the cheapest: the guard is alone)
+    controller = StreamController(target, InitialPrices(0.0))  # (the price asks for the cheapest: the guard is alone)
     cost = np.array([1.0, 2.0, 4.0])
     chosen = np.array([controller.decide(row, cost, mask).quality for row, mask in zip(quality, masks, strict=True)])
     best = np.where(masks, quality, 0.0).max(axis=1)

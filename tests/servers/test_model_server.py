@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eccos_core.testing import Faults, ModelServer
-from eccos_core.testing.server_script import example, plan
+from eccos_core.testing.server_script import example, plan_reply
 
 SCHEMA = {
     "type": "object",
@@ -45,10 +45,12 @@ def test_the_example_of_a_schema_is_valid() -> None:
 
 
 def test_directives_make_the_plan() -> None:
-    planned = plan({"messages": [{"role": "user", "content": "[[tokens 7 3]] [[cached 2]] [[latency 0.5]] hello"}]})
+    planned = plan_reply(
+        {"messages": [{"role": "user", "content": "[[tokens 7 3]] [[cached 2]] [[latency 0.5]] hello"}]}
+    )
     assert (planned.input_tokens, planned.output_tokens, planned.cached_tokens, planned.latency_s) == (7, 3, 2, 0.5)
     assert planned.text == "You said: hello"
-    forced = plan(
+    forced = plan_reply(
         {
             "messages": [{"role": "user", "content": "hi"}],
             "tool_choice": "required",
@@ -57,7 +59,7 @@ def test_directives_make_the_plan() -> None:
     )
     assert forced.tool_calls[0][0] == "f"
     assert json.loads(forced.tool_calls[0][1])["kind"] == "forecast"
-    after = plan({"messages": [{"role": "user", "content": "[[tool f]]"}, {"role": "tool", "content": "42"}]})
+    after = plan_reply({"messages": [{"role": "user", "content": "[[tool f]]"}, {"role": "tool", "content": "42"}]})
     assert (after.text, list(after.tool_calls)) == ("The tool said: 42", [])
 
 

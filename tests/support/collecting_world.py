@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eccos_core.backends.retrying import RetryPolicy
-from eccos_core.collecting import Collected, Options, Question, collect
+from eccos_core.collecting import CollectOptions, CollectReport, Question, collect
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError
 
@@ -104,8 +104,8 @@ IMPATIENT = RetryPolicy(attempts=3, first_wait_s=0.0, longest_wait_s=0.0)
 
 async def run(
     out: Path, world: World, questions: list[Question] = QUESTIONS, pool: Any = POOL, **options: Any
-) -> Collected:
-    return await collect(questions, pool, world, out, Options(retries=IMPATIENT, **options))
+) -> CollectReport:
+    return await collect(questions, pool, world, out, CollectOptions(retries=IMPATIENT, **options))
 
 
 def lines_of(out: Path) -> list[dict[str, Any]]:

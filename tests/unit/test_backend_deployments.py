@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from eccos_core.backends.litellm.load_balancer import DeploymentBalancer
+from eccos_core.backends.litellm.load_balancer import LoadBalancer
 from eccos_core.config.schema import Deployment
 from eccos_core.errors import BackendError
 
@@ -16,7 +16,7 @@ def deployments(*weights: float | None) -> list[Deployment]:
     return [Deployment(f"openai/{place}", {}, weight=weight) for place, weight in enumerate(weights)]
 
 
-def served(balancer: DeploymentBalancer, calls: int) -> Counter[str]:
+def served(balancer: LoadBalancer, calls: int) -> Counter[str]:
     counted: Counter[str] = Counter()
     for _ in range(calls):
         with balancer.choose() as chosen:
@@ -24,23 +24,23 @@ def served(balancer: DeploymentBalancer, calls: int) -> Counter[str]:
     return counted
 
 
-def failing(balancer: DeploymentBalancer, kind: str, retry_after_s: float | None = None) -> str:
+def failing(balancer: LoadBalancer, kind: str, retry_after_s: float | None = None) -> str:
     with pytest.raises(BackendError), balancer.choose() as chosen:
         raise BackendError("m", "broken", retryable=True, kind=kind, retry_after_s=retry_after_s)
     return chosen.litellm_model
 
 
 def test_calls_follow_the_weights() -> None:
-    assert served(DeploymentBalancer(deployments(3, 1)), 40) == {"openai/0": 30, "openai/1": 10}
+    assert served(LoadBalancer(deployments(3, 1)), 40) == {"openai/0": 30, "openai/1": 10}
 
 
 def test_without_weights_requests_per_minute_are_the_shares() -> None:
     ways = [Deployment("a", {}, rpm=10), Deployment("b", {}, rpm=30)]
-    assert served(DeploymentBalancer(ways), 40) == {"a": 10, "b": 30}
+    assert served(LoadBalancer(ways), 40) == {"a": 10, "b": 30}
 
 
 def test_a_busy_deployment_is_passed_over() -> None:
-    balancer = DeploymentBalancer(deployments(None, None))
+    balancer = LoadBalancer(deployments(None, None))
     with ExitStack() as stack:
         first = stack.enter_context(balancer.choose()).litellm_model
         second = stack.enter_context(balancer.choose()).litellm_model
@@ -49,7 +49,7 @@ def test_a_busy_deployment_is_passed_over() -> None:
 
 def test_a_deployment_that_failed_is_left_alone_for_longer_and_longer() -> None:
     now = [0.0]
-    balancer = DeploymentBalancer(deployments(1, 1), clock=lambda: now[0])
+    balancer = LoadBalancer(deployments(1, 1), clock=lambda: now[0])
     broken = failing(balancer, "unavailable")
     assert broken not in served(balancer, 5)
     now[0] += 1.1
@@ -62,7 +62,7 @@ def test_a_deployment_that_failed_is_left_alone_for_longer_and_longer() -> None:
 
 def test_a_deployment_that_named_a_time_is_left_alone_for_it() -> None:
     now = [0.0]
-    balancer = DeploymentBalancer(deployments(1, 1), clock=lambda: now[0])
+    balancer = LoadBalancer(deployments(1, 1), clock=lambda: now[0])
     broken = failing(balancer, "rate_limit", retry_after_s=20)
     now[0] += 19
     assert broken not in served(balancer, 5)
@@ -72,13 +72,13 @@ def test_a_deployment_that_named_a_time_is_left_alone_for_it() -> None:
 
 def test_when_all_are_left_alone_the_one_that_comes_back_first_is_tried() -> None:
     now = [0.0]
-    balancer = DeploymentBalancer(deployments(1, 1), clock=lambda: now[0])
+    balancer = LoadBalancer(deployments(1, 1), clock=lambda: now[0])
     failing(balancer, "rate_limit", retry_after_s=20)
     second = failing(balancer, "rate_limit", retry_after_s=5)
     assert second in served(balancer, 1)
 
 
 def test_a_bad_request_is_not_the_deployments_fault() -> None:
-    balancer = DeploymentBalancer(deployments(1, 1))
+    balancer = LoadBalancer(deployments(1, 1))
     failing(balancer, "bad_request")
     assert set(served(balancer, 4)) == {"openai/0", "openai/1"}

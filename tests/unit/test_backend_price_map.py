@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from eccos_core.backends.litellm.backend import LiteLLMBackend
-from eccos_core.backends.litellm.register_prices import tell_prices
-from eccos_core.backends.litellm.responses import Call, Usage
+from eccos_core.backends.litellm.register_prices import register_prices
+from eccos_core.backends.litellm.responses import CallRecord, Usage
 from eccos_core.config.schema import Deployment
 from eccos_core.domain import Model, Request
 from eccos_core.testing import build_tiny_model
@@ -27,14 +27,14 @@ def name() -> str:
 def test_an_unknown_model_gets_the_price_of_the_pool(name: str) -> None:
     with pytest.raises(Exception, match="mapped"):
         litellm.get_model_info(name)
-    assert tell_prices(litellm, [(name, Model("own", 1e-6, 4e-6))]) == {name}
+    assert register_prices(litellm, [(name, Model("own", 1e-6, 4e-6))]) == {name}
     known = litellm.get_model_info(name)
     assert (known["input_cost_per_token"], known["output_cost_per_token"]) == (1e-6, 4e-6)
 
 
 def test_a_known_model_keeps_its_price() -> None:
     before = dict(litellm.get_model_info("openai/gpt-4o-mini"))
-    assert tell_prices(litellm, [("openai/gpt-4o-mini", Model("mini", 1.0, 4.0))]) == frozenset()
+    assert register_prices(litellm, [("openai/gpt-4o-mini", Model("mini", 1.0, 4.0))]) == frozenset()
     assert dict(litellm.get_model_info("openai/gpt-4o-mini")) == before
 
 
@@ -53,7 +53,7 @@ def test_each_pool_goes_by_its_own_price_whoever_told_litellm_last(name: str, mo
 
 def test_litellms_sum_counts_only_where_the_price_is_its_own(name: str) -> None:
     def cost_usd(known: bool) -> float:
-        call = Call(Model("m", 1e-6, 1e-6), Deployment(name, {}), 0.0, lambda: None, litellm_knows_price=known)
+        call = CallRecord(Model("m", 1e-6, 1e-6), Deployment(name, {}), 0.0, lambda: None, litellm_knows_price=known)
         return call.cost_usd(Usage(1, 1), litellm_cost_usd=0.5)
 
     assert cost_usd(True) == 0.5
@@ -84,7 +84,7 @@ def test_a_local_models_tokens_cost_what_its_gpu_time_costs(tmp_path: Path) -> N
 
 def test_measured_time_is_the_price_once_it_is_measured() -> None:
     def cost_usd(measured: float | None) -> float:
-        return Call(Model("m", 5e-6, 5e-6), Deployment("eccos-local/x", {}), 0.0, lambda: measured).cost_usd(
+        return CallRecord(Model("m", 5e-6, 5e-6), Deployment("eccos-local/x", {}), 0.0, lambda: measured).cost_usd(
             Usage(input_tokens=10, output_tokens=5), None
         )
 

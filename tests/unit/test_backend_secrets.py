@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eccos_core.backends.litellm.error_mapping import backend_error
-from eccos_core.backends.litellm.redaction import HIDDEN, Scrubber
+from eccos_core.backends.litellm.error_mapping import to_backend_error
+from eccos_core.backends.litellm.redaction import HIDDEN, SecretRedactor
 
 litellm = pytest.importorskip("litellm")
 KEYS = st.text(alphabet=string.ascii_letters + string.digits + "-_+/=.%&\"'\\ é", min_size=12, max_size=60).filter(
@@ -23,28 +23,28 @@ NAMES = st.sampled_from(["api_key", "azure_ad_token", "aws_secret_access_key", "
 
 @given(NAMES, KEYS, st.text(max_size=20), st.text(max_size=20))
 def test_a_key_appears_in_no_form(name: str, key: str, before: str, after: str) -> None:
-    scrubber = Scrubber.for_parameters([{name: key, "model": "x"}])
+    scrubber = SecretRedactor.for_parameters([{name: key, "model": "x"}])
     for form in (key, quote(key), quote(key, safe=""), json.dumps(key), repr(key), f"Bearer {key}", f"?key={key}&x=1"):
-        shown = scrubber.scrub(f"{before} {form} {after}")
+        shown = scrubber.redact(f"{before} {form} {after}")
         assert key not in shown.replace(before, "").replace(after, "")
         assert HIDDEN in shown
 
 
 @given(KEYS)
 def test_a_key_inside_nested_parameters_is_found(key: str) -> None:
-    scrubber = Scrubber.for_parameters(
+    scrubber = SecretRedactor.for_parameters(
         [{"extra_headers": {"Authorization": f"Bearer {key}"}, "list": [{"token": key}]}]
     )
-    assert key not in scrubber.scrub(f"x {key} y")
+    assert key not in scrubber.redact(f"x {key} y")
 
 
 @given(KEYS)
 def test_a_key_is_in_neither_the_error_nor_its_causes_nor_its_traceback(key: str) -> None:
-    scrubber = Scrubber.for_parameters([{"api_key": key}])
+    scrubber = SecretRedactor.for_parameters([{"api_key": key}])
     first = ValueError(f"Incorrect API key provided: {key}.")
     second = litellm.AuthenticationError(f"no access with {key}", "openai", "gpt-4o")
     second.__cause__ = first
-    error = backend_error("gpt-4o", second, scrubber)
+    error = to_backend_error("gpt-4o", second, scrubber)
     error.__cause__ = second
     assert key not in "".join(traceback.format_exception(error))
     assert HIDDEN in str(error)
@@ -52,9 +52,9 @@ def test_a_key_is_in_neither_the_error_nor_its_causes_nor_its_traceback(key: str
 
 
 def test_what_looks_like_a_key_is_hidden_even_when_unknown() -> None:
-    scrubber = Scrubber([])
+    scrubber = SecretRedactor([])
     for text in ("sk-proj-abcdefghijkl", "Bearer abc.def", "https://me:secret@host/x", "hf_abcdefghijklmnop"):
-        shown = scrubber.scrub(f"call failed with {text} today")
+        shown = scrubber.redact(f"call failed with {text} today")
         assert HIDDEN in shown
         assert "abcdef" not in shown
         assert "secret" not in shown
@@ -62,24 +62,27 @@ def test_what_looks_like_a_key_is_hidden_even_when_unknown() -> None:
 
 def test_keys_in_an_address_are_hidden_there_and_wherever_they_are_repeated() -> None:
     address = "https://bob:hunter2%2Bsecret@host/v1?api_key=zq-value-1&subscription-key=zq-value-2&x=1#sig=0"
-    scrubber = Scrubber.for_parameters([{"api_base": address}])
-    assert scrubber.scrub(f"no answer from {address}") == (
+    scrubber = SecretRedactor.for_parameters([{"api_base": address}])
+    assert scrubber.redact(f"no answer from {address}") == (
         f"no answer from https://{HIDDEN}@host/v1?api_key={HIDDEN}&subscription-key={HIDDEN}&x=1#sig=0"
     )
     for repeated in ("zq-value-1", "zq-value-2", "hunter2+secret"):
-        assert repeated not in scrubber.scrub(f"the provider says: {repeated} is wrong")
-    unknown = Scrubber([])
+        assert repeated not in scrubber.redact(f"the provider says: {repeated} is wrong")
+    unknown = SecretRedactor([])
     for text in ("http://h/?token=abcdef", "http://h/?a=1&sig=abcdef", "https://abcdef@host/x"):
-        assert "abcdef" not in unknown.scrub(f"GET {text} failed")
+        assert "abcdef" not in unknown.redact(f"GET {text} failed")
 
 
 def test_ordinary_parameters_and_placeholders_are_no_secrets() -> None:
-    scrubber = Scrubber.for_parameters([{"api_key": "none", "max_tokens": "1234567", "api_base": "http://host/v1"}])
+    scrubber = SecretRedactor.for_parameters(
+        [{"api_key": "none", "max_tokens": "1234567", "api_base": "http://host/v1"}]
+    )
     assert (
-        scrubber.scrub("none of the 1234567 tokens at http://host/v1") == "none of the 1234567 tokens at http://host/v1"
+        scrubber.redact("none of the 1234567 tokens at http://host/v1")
+        == "none of the 1234567 tokens at http://host/v1"
     )
 
 
 def test_keys_of_the_environment_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_PROVIDER_API_KEY", "zq-environment-value-1")
-    assert Scrubber.for_parameters([]).scrub("got zq-environment-value-1") == f"got {HIDDEN}"
+    assert SecretRedactor.for_parameters([]).redact("got zq-environment-value-1") == f"got {HIDDEN}"

@@ -9,12 +9,12 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from eccos_core.backends.litellm.error_mapping import backend_error, retry_after_s
-from eccos_core.backends.litellm.redaction import Scrubber
+from eccos_core.backends.litellm.error_mapping import retry_after_s, to_backend_error
+from eccos_core.backends.litellm.redaction import SecretRedactor
 from eccos_core.errors import BackendError
 
 litellm = pytest.importorskip("litellm")
-SCRUBBER = Scrubber([])
+SCRUBBER = SecretRedactor([])
 
 
 def response(status: int, headers: dict[str, str] | None = None) -> httpx.Response:
@@ -38,20 +38,20 @@ def response(status: int, headers: dict[str, str] | None = None) -> httpx.Respon
 )
 def test_each_exception_has_its_kind(name: str, kind: str, retryable: bool) -> None:
     error = getattr(litellm, name)(message="it failed", model="m", llm_provider="openai")
-    translated = backend_error("mine", error, SCRUBBER)
+    translated = to_backend_error("mine", error, SCRUBBER)
     assert (translated.model, translated.kind, translated.retryable) == ("mine", kind, retryable)
     assert "it failed" in str(translated)
 
 
 def test_content_policy_is_not_retried() -> None:
     error = litellm.ContentPolicyViolationError(message="no", model="m", llm_provider="openai")
-    assert backend_error("m", error, SCRUBBER).kind == "content_policy"
-    assert not backend_error("m", error, SCRUBBER).retryable
+    assert to_backend_error("m", error, SCRUBBER).kind == "content_policy"
+    assert not to_backend_error("m", error, SCRUBBER).retryable
 
 
 def test_no_money_left_is_not_a_matter_of_waiting() -> None:
     error = litellm.RateLimitError("You exceeded your current quota, insufficient_quota", "openai", "m")
-    translated = backend_error("m", error, SCRUBBER)
+    translated = to_backend_error("m", error, SCRUBBER)
     assert (translated.kind, translated.retryable) == ("authentication", False)
 
 
@@ -63,14 +63,14 @@ def caused(error: Exception, *, cause: BaseException | None = None, context: Bas
 def test_a_refused_connection_inside_a_500_is_a_connection_failure() -> None:
     error = litellm.InternalServerError("Connection error.", "openai", "m")
     error = caused(error, context=httpx.ConnectError("refused"))
-    translated = backend_error("m", error, SCRUBBER, api_base="http://wrong/v1")
+    translated = to_backend_error("m", error, SCRUBBER, api_base="http://wrong/v1")
     assert translated.kind == "connection"
     assert "http://wrong/v1" in str(translated)
 
 
 def test_json_that_cannot_be_read_is_a_malformed_response() -> None:
     error = caused(litellm.APIConnectionError("odd", "openai", "m"), cause=json.JSONDecodeError("odd", "{", 1))
-    assert backend_error("m", error, SCRUBBER).kind == "malformed_response"
+    assert to_backend_error("m", error, SCRUBBER).kind == "malformed_response"
 
 
 def test_an_earlier_failure_of_another_model_is_not_taken_for_this_one() -> None:
@@ -78,17 +78,17 @@ def test_an_earlier_failure_of_another_model_is_not_taken_for_this_one() -> None
         BackendError("other", "refused", retryable=True, kind="connection"), cause=httpx.ConnectError("refused")
     )
     error = caused(litellm.InternalServerError("broken", "openai", "m"), context=earlier)
-    assert backend_error("m", error, SCRUBBER).kind == "unavailable"
+    assert to_backend_error("m", error, SCRUBBER).kind == "unavailable"
 
 
 def test_an_unknown_exception_is_not_retried() -> None:
-    translated = backend_error("m", RuntimeError("what?"), SCRUBBER)
+    translated = to_backend_error("m", RuntimeError("what?"), SCRUBBER)
     assert (translated.kind, translated.retryable) == ("unknown", False)
 
 
 def test_retry_after_is_read_from_the_response() -> None:
     error = litellm.RateLimitError("slow", "openai", "m", response=response(429, {"Retry-After": "2.5"}))
-    assert backend_error("m", error, SCRUBBER).retry_after_s == 2.5
+    assert to_backend_error("m", error, SCRUBBER).retry_after_s == 2.5
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from eccos_core.cli import app
 from eccos_core.cli.output import DONE, YOUR_INPUT, run
-from eccos_core.decision_log import Answered, Decided, DecisionLog, model_usage
+from eccos_core.decision_log import CompletionEntry, DecisionEntry, DecisionLog, model_usage
 from eccos_core.domain import Completion, Decision
 from eccos_core.errors import Attempt
 from eccos_core.io.outcomes import read_outcomes
@@ -25,10 +25,10 @@ eccos: {{history: in_memory, decision_log: {log}}}
 HOUR = 3600.0
 
 
-def decided(name: str, model: str, at: float, text: str) -> Decided:
+def decided(name: str, model: str, at: float, text: str) -> DecisionEntry:
     decision = Decision(name, f"r-{name}", model, 0.8, 0.05, 0.001, runner_up=None, reason="because")
     vector = np.array([0.6, 0.8], dtype=np.float32)
-    return Decided(decision, text, vector, 7, {"small": (0.8, 0.001), "large": (0.9, 0.01)}, at=at)
+    return DecisionEntry(decision, text, vector, 7, {"small": (0.8, 0.001), "large": (0.9, 0.01)}, at=at)
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def config(tmp_path: Path) -> Path:
         ("d5", "small", now - 40, None, 0.0, (failed,)),
     ]
     for name, chosen, at, answered_by, latency_s, attempts in rows:
-        log.decided(decided(name, chosen, at, f"question of {name if name != 'd4' else 'd3'}"))
+        log.add_decision(decided(name, chosen, at, f"question of {name if name != 'd4' else 'd3'}"))
         answer = Completion("yes", answered_by, 9, 3, 0.002, latency_s) if answered_by else None
-        log.answered(Answered(name, answer, attempts))
+        log.add_completion(CompletionEntry(name, answer, attempts))
     log.close()
     return file
 
@@ -125,7 +125,7 @@ def test_an_export_without_texts_says_what_to_set(capsys: pytest.CaptureFixture[
     file = tmp_path / "eccos.yaml"
     file.write_text(CONFIG.format(log="{path: plain.sqlite}"))
     log = DecisionLog(tmp_path / "plain.sqlite")
-    log.decided(decided("d1", "small", time.time(), "secret"))
+    log.add_decision(decided("d1", "small", time.time(), "secret"))
     log.label("d1", 1.0)
     log.close()
     assert run(app, ["log", "-c", str(file), "--export", str(tmp_path / "outcomes.jsonl")]) == YOUR_INPUT

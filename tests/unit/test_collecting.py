@@ -19,7 +19,7 @@ from collecting_world import (
     run,
 )
 
-from eccos_core.collecting import Event, Question, collect, ledger_path
+from eccos_core.collecting import CollectEvent, Question, collect, journal_path
 from eccos_core.errors import DataError, UnknownModelError
 from eccos_core.io.outcomes import read_outcomes
 
@@ -40,7 +40,7 @@ async def test_every_model_answers_every_question_and_the_file_can_be_read(tmp_p
     assert collected.accuracy == {"strong": 1.0, "weak": 0.5}
     assert collected.spent_usd == pytest.approx(world.billed_usd)
     assert (collected.complete, collected.calls, collected.on_file) == (10, 20, 0)
-    assert not ledger_path(out).exists()
+    assert not journal_path(out).exists()
 
 
 async def test_a_line_has_what_the_format_asks_for(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ async def test_no_model_gets_more_calls_at_once_than_its_cap(tmp_path: Path) -> 
 
 
 async def test_whoever_watches_hears_of_every_outcome(tmp_path: Path) -> None:
-    events: list[Event] = []
+    events: list[CollectEvent] = []
     out = tmp_path / "o.jsonl"
     await collect(QUESTIONS[:4], POOL, World(), out, observe=events.append)
     await collect(QUESTIONS, POOL, World(), out, observe=events.append)

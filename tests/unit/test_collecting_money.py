@@ -20,7 +20,7 @@ from collecting_world import (
     stopped_after,
 )
 
-from eccos_core.collecting import Options, collect, estimate, ledger_path
+from eccos_core.collecting import CollectOptions, collect, estimate, journal_path
 from eccos_core.errors import InputError
 
 # --------------------------------------------------------------------------------------------------------------- budget
@@ -115,11 +115,11 @@ async def test_a_budget_needs_to_know_how_long_an_answer_can_be(tmp_path: Path) 
 
 async def test_a_dry_run_counts_what_is_missing_and_calls_nothing(tmp_path: Path) -> None:
     world, out = World(), tmp_path / "o.jsonl"
-    options = Options(parameters={"max_tokens": 50})
+    options = CollectOptions(parameters={"max_tokens": 50})
     found = estimate(QUESTIONS, POOL, world, out, options, assumed_output_tokens=12)
     assert not world.calls
     assert not out.exists()
-    assert not ledger_path(out).exists()
+    assert not journal_path(out).exists()
     assert [(row.model, row.calls, row.basis) for row in found.models] == [
         ("strong", 10, "assumed"),
         ("weak", 10, "assumed"),
@@ -138,9 +138,9 @@ async def test_a_dry_run_counts_what_is_missing_and_calls_nothing(tmp_path: Path
 def test_a_dry_run_counts_the_judge_and_says_where_nothing_bounds_an_answer(tmp_path: Path) -> None:
     pool = (POOL[0], model("judge"))
     asked = [question(number, {"name": "judge", "model": "judge"}) for number in range(3)]
-    found = estimate(asked, pool, World(), tmp_path / "o.jsonl", Options(models=["strong"]))
+    found = estimate(asked, pool, World(), tmp_path / "o.jsonl", CollectOptions(models=["strong"]))
     assert [(row.model, row.calls, row.judge_calls) for row in found.models] == [("strong", 3, 0), ("judge", 0, 3)]
     assert found.models[0].basis == "limit"
-    found = estimate(QUESTIONS, (model("endless"),), World(), tmp_path / "o.jsonl", Options())
+    found = estimate(QUESTIONS, (model("endless"),), World(), tmp_path / "o.jsonl", CollectOptions())
     assert found.usd_at_most is None
     assert found.models[0].output_tokens_each == 300

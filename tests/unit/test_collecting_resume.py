@@ -15,7 +15,7 @@ from collecting_world import (
     stopped_after,
 )
 
-from eccos_core.collecting import ledger_path
+from eccos_core.collecting import journal_path
 from eccos_core.errors import DataError, InputError
 
 # --------------------------------------------------------------------------------------------------------------- resume
@@ -28,7 +28,7 @@ async def test_a_run_that_was_cut_down_goes_on_and_ends_as_if_it_had_not_been(tm
     await stopped_after(calls, out, world)
     answered_twice = await run(out, world)
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    assert not ledger_path(out).exists()
+    assert not journal_path(out).exists()
     again = {cell for cell, count in world.calls.items() if count > 1}
     assert len(again) == answered_twice.in_flight_at_kill
     assert 1 <= len(again) <= 6
@@ -37,7 +37,7 @@ async def test_a_run_that_was_cut_down_goes_on_and_ends_as_if_it_had_not_been(tm
 async def test_an_answer_in_the_ledger_is_not_asked_for_again(tmp_path: Path) -> None:
     world, out = World(), tmp_path / "o.jsonl"
     await stopped_after(8, out, world, concurrency=1)
-    kept = ledger_path(out).read_text().count('"kind": "answer"')
+    kept = journal_path(out).read_text().count('"kind": "answer"')
     assert kept >= 5
     collected = await run(out, world)
     assert collected.calls == 20 - kept

@@ -7,7 +7,7 @@ import yaml
 
 from eccos_core import config as configs
 from eccos_core.config import Config, load_config
-from eccos_core.domain import Budget, Policy, Priced, QualityFloor
+from eccos_core.domain import Budget, Policy, QualityFloor, QualityPrice
 from eccos_core.errors import ConfigError
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "configs"
@@ -46,7 +46,7 @@ def test_an_empty_section_is_no_section(tmp_path: Path) -> None:
         ("{quality_floor: 0.9}", QualityFloor(0.9, "error")),
         ("{quality_floor: 0, on_infeasible: best_effort}", QualityFloor(0.0, "best_effort")),
         ("{budget_usd: 2}", Budget(2.0)),
-        ("{usd_per_quality_point: 1e-4}", Priced(1e-4)),
+        ("{usd_per_quality_point: 1e-4}", QualityPrice(1e-4)),
     ],
 )
 def test_each_policy_has_its_key(tmp_path: Path, text: str, policy: Policy) -> None:

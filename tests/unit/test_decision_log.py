@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eccos_core.decision_log import Answered, Decided, DecisionLog
+from eccos_core.decision_log import CompletionEntry, DecisionEntry, DecisionLog
 from eccos_core.domain import Completion, Decision
 from eccos_core.errors import Attempt, UnknownDecisionError
 
 
-def decided(name: str, model: str = "small", at: float = 100.0) -> Decided:
-    return Decided(
+def decided(name: str, model: str = "small", at: float = 100.0) -> DecisionEntry:
+    return DecisionEntry(
         decision=Decision(
             id=name, request_id="r", model=model, quality=0.8, quality_se=0.05, cost_usd=0.001, runner_up="large",
             reason="because", usd_per_quality=0.02,
@@ -31,8 +31,8 @@ def decided(name: str, model: str = "small", at: float = 100.0) -> Decided:
     )  # fmt: skip
 
 
-def answered(name: str, model: str = "small") -> Answered:
-    return Answered(
+def answered(name: str, model: str = "small") -> CompletionEntry:
+    return CompletionEntry(
         name,
         Completion("yes", model, 9, 3, 0.002, 0.5, time_to_first_token_s=0.1),
         (Attempt("other", "timeout", "too slow", 1.0),),
@@ -47,8 +47,8 @@ def log(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 def test_what_is_kept_is_enough_to_replay_a_decision(log: DecisionLog) -> None:
-    log.decided(decided("d1"))
-    log.answered(answered("d1", model="large"))
+    log.add_decision(decided("d1"))
+    log.add_completion(answered("d1", model="large"))
     assert log.flush()
     found = log.get("d1")
     assert found is not None
@@ -60,8 +60,8 @@ def test_what_is_kept_is_enough_to_replay_a_decision(log: DecisionLog) -> None:
 
 
 def test_a_failed_request_keeps_its_attempts(log: DecisionLog) -> None:
-    log.decided(decided("d1"))
-    log.answered(Answered("d1", None, (Attempt("small", "rate_limit", "busy", 0.1),)))
+    log.add_decision(decided("d1"))
+    log.add_completion(CompletionEntry("d1", None, (Attempt("small", "rate_limit", "busy", 0.1),)))
     log.flush()
     found = log.get("d1")
     assert found is not None
@@ -74,7 +74,7 @@ def test_text_is_kept_only_when_asked_for(tmp_path: Path) -> None:
     for keep_text, expected in ((False, None), (True, "what is the secret?")):
         path = tmp_path / f"{keep_text}.sqlite"
         log = DecisionLog(path, keep_text=keep_text)
-        log.decided(decided("d"))
+        log.add_decision(decided("d"))
         log.close()
         found = log.get("d")
         assert found is not None
@@ -83,7 +83,7 @@ def test_text_is_kept_only_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_label_can_be_given_once_or_again(log: DecisionLog) -> None:
-    log.decided(decided("d1"))
+    log.add_decision(decided("d1"))
     log.label("d1", 1.0)
     log.label("d1", 0.25)
     found = log.get("d1")
@@ -95,7 +95,7 @@ def test_a_label_can_be_given_once_or_again(log: DecisionLog) -> None:
 
 def test_entries_are_filtered_newest_first(log: DecisionLog) -> None:
     for i in range(5):
-        log.decided(decided(f"d{i}", model="small" if i % 2 else "large", at=float(i)))
+        log.add_decision(decided(f"d{i}", model="small" if i % 2 else "large", at=float(i)))
     log.label("d3", 1.0)
     assert [entry.id for entry in log.entries()] == ["d4", "d3", "d2", "d1", "d0"]
     assert [entry.id for entry in log.entries(model="small")] == ["d3", "d1"]
@@ -108,7 +108,7 @@ def test_a_broken_disk_is_reported_once_and_nothing_blocks(tmp_path: Path, caplo
     log = DecisionLog(tmp_path / "file" / "decisions.sqlite")
     with caplog.at_level(logging.ERROR, logger="eccos.decision_log"):
         for i in range(3):
-            log.decided(decided(f"d{i}"))
+            log.add_decision(decided(f"d{i}"))
             log.flush()
     assert log.problem is not None
     assert log.dropped == 3
@@ -120,11 +120,11 @@ def test_a_damaged_file_is_reported_and_writing_goes_on_once_it_is_mended(tmp_pa
     path = tmp_path / "decisions.sqlite"
     path.write_bytes(b"this is no database" * 100)
     log = DecisionLog(path)
-    log.decided(decided("lost"))
+    log.add_decision(decided("lost"))
     log.flush()
     assert log.problem is not None
     path.unlink()
-    log.decided(decided("kept"))
+    log.add_decision(decided("kept"))
     log.flush()
     assert log.problem is None
     assert log.get("kept") is not None
@@ -138,16 +138,16 @@ from test_decision_log import answered, decided
 from eccos_core.decision_log import DecisionLog
 logging.basicConfig()
 log = DecisionLog({path!r})
-log.decided(decided("before"))
+log.add_decision(decided("before"))
 assert log.flush()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))  # the disk is full
 for group in range(3):
-    log.decided(decided(f"lost {{group}}"))
+    log.add_decision(decided(f"lost {{group}}"))
     assert log.flush()
 assert log.problem is not None and log.dropped == 3, (log.problem, log.dropped)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # there is room again
-log.decided(decided("after"))
+log.add_decision(decided("after"))
 assert log.flush() and log.problem is None, log.problem
 """
 
@@ -163,10 +163,10 @@ def test_a_full_disk_is_reported_once_and_writing_goes_on_when_there_is_room(tmp
 
 
 def test_an_entry_that_cannot_be_kept_costs_no_other(log: DecisionLog) -> None:
-    log.decided(decided("d1"))
-    log.decided(decided("\ud800"))
-    log.answered(Answered("d1", Completion("yes", "small", 2**70, 3, 0.002, 0.5)))
-    log.decided(decided("d3"))
+    log.add_decision(decided("d1"))
+    log.add_decision(decided("\ud800"))
+    log.add_completion(CompletionEntry("d1", Completion("yes", "small", 2**70, 3, 0.002, 0.5)))
+    log.add_decision(decided("d3"))
     log.flush()
     assert {entry.id for entry in log.entries()} == {"d1", "d3"}
     assert log.dropped == 2
@@ -175,7 +175,7 @@ def test_an_entry_that_cannot_be_kept_costs_no_other(log: DecisionLog) -> None:
 
 def test_what_comes_after_the_end_is_counted_as_dropped(log: DecisionLog) -> None:
     log.close()
-    log.decided(decided("too late"))
+    log.add_decision(decided("too late"))
     assert log.flush()
     assert (log.dropped, log.get("too late")) == (1, None)
 
@@ -183,7 +183,7 @@ def test_what_comes_after_the_end_is_counted_as_dropped(log: DecisionLog) -> Non
 def test_many_threads_lose_nothing(log: DecisionLog) -> None:
     def write(thread: int) -> None:
         for i in range(100):
-            log.decided(decided(f"{thread}-{i}"))
+            log.add_decision(decided(f"{thread}-{i}"))
 
     threads = [threading.Thread(target=write, args=(each,)) for each in range(8)]
     for thread in threads:
@@ -203,7 +203,7 @@ from test_decision_log import decided
 from eccos_core.decision_log import DecisionLog
 log = DecisionLog({str(path)!r})
 for i in range(10**6):
-    log.decided(decided(f"d{{i}}"))
+    log.add_decision(decided(f"d{{i}}"))
     if i % 50 == 0 and log.flush():
         print(i, flush=True)
 """
@@ -231,7 +231,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_decision_log import decided
 from eccos_core.decision_log import DecisionLog
-DecisionLog({str(path)!r}).decided(decided("last words"))
+DecisionLog({str(path)!r}).add_decision(decided("last words"))
 """
     subprocess.run([sys.executable, "-c", script], check=True)
     assert DecisionLog(path).get("last words") is not None

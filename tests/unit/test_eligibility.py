@@ -2,7 +2,7 @@ import pytest
 
 from eccos_core.domain import Capability, Model, Request
 from eccos_core.errors import NoEligibleModelError, UnknownModelError
-from eccos_core.routing.eligibility import eligible, needs_of
+from eccos_core.routing.eligibility import eligibility_mask, needs_of
 
 SMALL = Model("small", 1e-7, 1e-7, context_window=100)
 TOOLS = Model(
@@ -19,7 +19,7 @@ PICTURE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url"
 
 
 def allowed(request: Request, tokens: int = 10, *, streaming: bool = False) -> set[str]:
-    mask = eligible([request], POOL, [tokens], streaming=streaming)[0]
+    mask = eligibility_mask([request], POOL, [tokens], streaming=streaming)[0]
     return {model.name for model, may in zip(POOL, mask, strict=True) if may}
 
 
@@ -89,14 +89,14 @@ def test_among_many_each_request_has_the_models_that_it_has_alone() -> None:
         Request.of("hi", parameters={"max_tokens": 500}),
     ]
     tokens = [10, 10, 100, 10, 10]
-    mask = eligible(asked, POOL, tokens)
+    mask = eligibility_mask(asked, POOL, tokens)
     for row, (request, count) in enumerate(zip(asked, tokens, strict=True)):
-        assert mask[row].tolist() == eligible([request], POOL, [count])[0].tolist()
+        assert mask[row].tolist() == eligibility_mask([request], POOL, [count])[0].tolist()
     assert mask[2].tolist() == [False, True, True]
 
 
 def test_a_plain_request_that_fits_nowhere_says_so_for_every_model() -> None:
     with pytest.raises(NoEligibleModelError) as caught:
-        eligible([Request.of("short"), Request.of("long", id="r2")], (SMALL, TOOLS), [10, 5000])
+        eligibility_mask([Request.of("short"), Request.of("long", id="r2")], (SMALL, TOOLS), [10, 5000])
     assert "'r2'" in str(caught.value)
     assert "context window of 100 tokens" in caught.value.reasons["small"]

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from eccos_core.errors import InputError
 from eccos_core.evaluation.metrics import (
     TARGETS,
-    Recorded,
+    RecordedOutcomes,
     lambdas_for,
     operating_points,
     score_choices,
@@ -24,13 +24,13 @@ from eccos_core.evaluation.metrics import (
 )
 
 
-def recorded_of(quality: list[list[float]], cost_usd: list[list[float]]) -> Recorded:
+def recorded_of(quality: list[list[float]], cost_usd: list[list[float]]) -> RecordedOutcomes:
     values = np.array(quality, dtype=np.float64)
     names = tuple(f"m{position}" for position in range(values.shape[1]))
-    return Recorded(names, values, np.array(cost_usd, dtype=np.float64), ~np.isnan(values))
+    return RecordedOutcomes(names, values, np.array(cost_usd, dtype=np.float64), ~np.isnan(values))
 
 
-def two_models() -> Recorded:
+def two_models() -> RecordedOutcomes:
     """cheap: 0.5 at 1 USD; dear: 1.0 at 3 USD."""
     return recorded_of([[1, 1], [0, 1]], [[1, 3], [1, 3]])
 
@@ -112,7 +112,7 @@ def test_a_question_without_any_answer_is_refused() -> None:
     with pytest.raises(InputError, match="question 1 has no outcome"):
         recorded_of([[1, 0], [nan, nan]], [[1, 1], [1, 1]])
     with pytest.raises(InputError, match="no test questions"):
-        Recorded(("a",), np.empty((0, 1)), np.empty((0, 1)), np.empty((0, 1), dtype=np.bool_))
+        RecordedOutcomes(("a",), np.empty((0, 1)), np.empty((0, 1)), np.empty((0, 1), dtype=np.bool_))
 
 
 def test_a_forecast_that_is_not_a_number_is_refused() -> None:
@@ -159,7 +159,7 @@ def test_the_hull_is_increasing_concave_and_over_every_point(pairs: list[tuple[f
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> Recorded:
+def histories(draw: st.DrawFn) -> RecordedOutcomes:
     shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 4)))
     quality = draw(arrays.arrays(np.float64, shape, elements=st.sampled_from([0.0, 0.5, 1.0])))
     cost = draw(arrays.arrays(np.float64, shape, elements=st.sampled_from([0.001, 0.002, 0.01, 0.3])))
@@ -167,7 +167,7 @@ def histories(draw: st.DrawFn) -> Recorded:
 
 
 @given(histories(), st.data())
-def test_every_sweep_minimises_cost_minus_lambda_quality(recorded: Recorded, data: st.DataObject) -> None:
+def test_every_sweep_minimises_cost_minus_lambda_quality(recorded: RecordedOutcomes, data: st.DataObject) -> None:
     shape = recorded.quality.shape
     forecast = data.draw(arrays.arrays(np.float64, shape, elements=st.floats(0, 1)))
     lambdas = lambdas_for(recorded.cost_usd)
@@ -178,7 +178,7 @@ def test_every_sweep_minimises_cost_minus_lambda_quality(recorded: Recorded, dat
 
 
 @given(histories())
-def test_nothing_beats_the_oracle_and_shares_grow_with_the_target(recorded: Recorded) -> None:
+def test_nothing_beats_the_oracle_and_shares_grow_with_the_target(recorded: RecordedOutcomes) -> None:
     oracle = score_forecast(recorded.quality, recorded.cost_usd, recorded)
     mix = score_random_mix(recorded)
     assert oracle.area >= mix.area - 1e-9
@@ -192,7 +192,7 @@ def test_nothing_beats_the_oracle_and_shares_grow_with_the_target(recorded: Reco
 
 
 @given(histories())
-def test_the_area_is_the_mean_over_200_costs_read_off_by_hand(recorded: Recorded) -> None:
+def test_the_area_is_the_mean_over_200_costs_read_off_by_hand(recorded: RecordedOutcomes) -> None:
     mix = score_random_mix(recorded)
     cost, accuracy = recorded.single_cost_usd, recorded.single_accuracy
     grid = np.linspace(cost.min(), cost[recorded.best_single], 200)

@@ -12,11 +12,18 @@ import pytest
 
 from eccos_core.domain import Float32Array, Forecast, OutcomeTable
 from eccos_core.errors import InputError
-from eccos_core.evaluation.baselines import BASELINES, contenders_named
-from eccos_core.evaluation.baselines.neighbours import Aios, NearestNeighbours, learned_prices
-from eccos_core.evaluation.protocol import Answerer, Exam, Lesson, Prior, Reading, forecast_of
-from eccos_core.evaluation.replay import Sample, evaluate
-from eccos_core.evaluation.result_cache import AnswerMemory
+from eccos_core.evaluation.baselines import BASELINES, routers_named
+from eccos_core.evaluation.baselines.neighbours import AiosBaseline, KnnBaseline, learned_prices
+from eccos_core.evaluation.protocol import (
+    AnswerFunction,
+    EncoderChoice,
+    EvaluationSplit,
+    PriorReplayRouter,
+    TrainSplit,
+    forecast_of,
+)
+from eccos_core.evaluation.replay import ReplaySample, evaluate
+from eccos_core.evaluation.result_cache import ResultCache
 from eccos_core.io.outcomes import is_test, split
 
 PRICES = {"small": (1e-6, 1e-6), "poet": (5e-6, 5e-6), "large": (20e-6, 20e-6)}
@@ -58,11 +65,11 @@ def with_quality(table: OutcomeTable, quality: np.ndarray) -> OutcomeTable:
     )
 
 
-ENCODERS: dict[Reading, WordEncoder] = {"text": WordEncoder()}
+ENCODERS: dict[EncoderChoice, WordEncoder] = {"text": WordEncoder()}
 
 
 def test_a_router_that_reads_the_question_saves_what_the_prior_cannot() -> None:
-    report = evaluate(history(), PRICES, [Prior(), NearestNeighbours(neighbours=8)], ENCODERS, dataset="toy")
+    report = evaluate(history(), PRICES, [PriorReplayRouter(), KnnBaseline(neighbours=8)], ENCODERS, dataset="toy")
     knn, oracle = report.results["knn"].score, report.results["oracle"].score
     assert knn.cost_share[1.0] == pytest.approx(oracle.cost_share[1.0])
     assert knn.area == pytest.approx(oracle.area)
@@ -74,14 +81,14 @@ def test_a_router_that_reads_the_question_saves_what_the_prior_cannot() -> None:
 def test_every_baseline_beats_or_equals_tossing_a_coin_where_the_topic_decides() -> None:
     report = evaluate(history(), PRICES, BASELINES, ENCODERS)
     mix = report.results["random_mix"].score
-    for contender in BASELINES:
-        assert report.results[contender.name].score.area >= mix.area - 0.02, contender.name
+    for replay_router in BASELINES:
+        assert report.results[replay_router.name].score.area >= mix.area - 0.02, replay_router.name
     learners = ("aios", "avengers_pro", "knn", "linear", "mlp")
     assert all(report.results[name].score.area > mix.area + 0.05 for name in learners)
 
 
 def test_the_json_has_the_documented_shape(tmp_path: Path) -> None:
-    report = evaluate(history(), PRICES, [Prior(), NearestNeighbours()], ENCODERS, dataset="toy")
+    report = evaluate(history(), PRICES, [PriorReplayRouter(), KnnBaseline()], ENCODERS, dataset="toy")
     report.write_json(tmp_path / "out.json")
     found = json.loads((tmp_path / "out.json").read_text())
     train, test = split(history())
@@ -104,7 +111,7 @@ def test_markdown_names_every_router_and_every_note() -> None:
     without = OutcomeTable(
         table.question_ids, table.queries, table.models, table.quality, table.input_tokens, table.output_tokens * np.nan
     )
-    text = evaluate(without, PRICES, [Prior()], {}, dataset="toy").as_markdown()
+    text = evaluate(without, PRICES, [PriorReplayRouter()], {}, dataset="toy").as_markdown()
     assert "| oracle |" in text
     assert "| small | – | – | – | – |" in text
     assert "No output tokens are recorded" in text
@@ -120,12 +127,12 @@ def test_nothing_is_learned_from_the_test_rows() -> None:
     seen = []
 
     @dataclass(frozen=True)
-    class Watched(NearestNeighbours):
-        def study(self, lesson: Lesson) -> Answerer:
-            answer = NearestNeighbours.study(self, lesson)
+    class Watched(KnnBaseline):
+        def fit(self, train_split: TrainSplit) -> AnswerFunction:
+            answer = KnnBaseline.fit(self, train_split)
 
-            def watched(exam: Exam) -> Forecast:
-                forecast = answer(exam)
+            def watched(held_out: EvaluationSplit) -> Forecast:
+                forecast = answer(held_out)
                 assert isinstance(forecast, Forecast)
                 seen.append(forecast.quality)
                 return forecast
@@ -145,29 +152,29 @@ def test_a_sample_of_the_training_rows_is_part_of_a_larger_one() -> None:
     @dataclass(frozen=True)
     class Counting:
         name: str = "counting"
-        reads: Reading = "none"
+        reads: EncoderChoice = "none"
 
-        def study(self, lesson: Lesson) -> Answerer:
-            sizes.append(set(lesson.table.question_ids))
-            return lambda exam: forecast_of(lesson, lesson.mean_quality, np.zeros(3), len(exam))
+        def fit(self, train_split: TrainSplit) -> AnswerFunction:
+            sizes.append(set(train_split.table.question_ids))
+            return lambda held_out: forecast_of(train_split, train_split.mean_quality, np.zeros(3), len(held_out))
 
     for rows in (20, 50, 10_000):
-        report = evaluate(history(), PRICES, [Counting()], {}, sample=Sample(rows, seed=3))
+        report = evaluate(history(), PRICES, [Counting()], {}, sample=ReplaySample(rows, seed=3))
         assert report.train == len(sizes[-1])
     assert [len(ids) for ids in sizes] == [20, 50, len(split(history())[0])]
     assert sizes[0] < sizes[1] < sizes[2]
     with pytest.raises(InputError, match="must be >= 1"):
-        evaluate(history(), PRICES, [Prior()], {}, sample=Sample(0))
+        evaluate(history(), PRICES, [PriorReplayRouter()], {}, sample=ReplaySample(0))
 
 
 def test_training_data_of_its_own_makes_all_the_other_rows_test_rows() -> None:
-    report = evaluate(history(30, start=500), PRICES, [Prior()], {}, train=history(100))
+    report = evaluate(history(30, start=500), PRICES, [PriorReplayRouter()], {}, train=history(100))
     assert (report.train, report.test) == (100, 30)
 
 
 def test_a_question_in_training_and_test_data_is_refused() -> None:
     with pytest.raises(InputError, match="2 questions are in both the training and the test data, 'q8'"):
-        evaluate(history(10), PRICES, [Prior()], {}, train=history(10, start=8))
+        evaluate(history(10), PRICES, [PriorReplayRouter()], {}, train=history(10, start=8))
 
 
 def test_test_data_may_lack_a_model_but_not_bring_a_new_one() -> None:
@@ -180,11 +187,11 @@ def test_test_data_may_lack_a_model_but_not_bring_a_new_one() -> None:
         table.input_tokens[:, :2],
         table.output_tokens[:, :2],
     )
-    report = evaluate(fewer, PRICES, [Prior()], {}, train=history(100))
+    report = evaluate(fewer, PRICES, [PriorReplayRouter()], {}, train=history(100))
     assert report.best_single.model == "large"
     assert list(report.results) == ["oracle", "random_mix", "prior", "large", "small"]
     with pytest.raises(InputError, match="models that the training data lacks: poet"):
-        evaluate(history(100), PRICES, [Prior()], {}, train=fewer)
+        evaluate(history(100), PRICES, [PriorReplayRouter()], {}, train=fewer)
 
 
 def test_a_question_that_some_models_never_saw_is_routed_among_the_others() -> None:
@@ -193,7 +200,7 @@ def test_a_question_that_some_models_never_saw_is_routed_among_the_others() -> N
     quality[::3, 2] = np.nan
     quality[::7] = np.nan  # nobody answered: left out
     gaps = with_quality(table, quality)
-    report = evaluate(gaps, PRICES, [Prior(), *BASELINES], ENCODERS)
+    report = evaluate(gaps, PRICES, [PriorReplayRouter(), *BASELINES], ENCODERS)
     assert report.test == int((~np.isnan(split(gaps)[1].quality)).any(axis=1).sum())
     assert any("missing" in note for note in report.notes)
     assert report.results["oracle"].score.best_accuracy <= 1
@@ -209,7 +216,7 @@ def test_one_single_model_is_a_sensible_report() -> None:
         table.input_tokens[:, :1],
         table.output_tokens[:, :1],
     )
-    report = evaluate(alone, PRICES, [Prior(), *BASELINES], ENCODERS)
+    report = evaluate(alone, PRICES, [PriorReplayRouter(), *BASELINES], ENCODERS)
     for result in report.results.values():
         assert result.score.cost_share[1.0] == pytest.approx(1.0)
         assert result.score.area == pytest.approx(report.best_single.accuracy)
@@ -218,7 +225,9 @@ def test_one_single_model_is_a_sensible_report() -> None:
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_all_wrong_or_all_right_is_a_sensible_report(value: float) -> None:
     table = history()
-    report = evaluate(with_quality(table, np.full_like(table.quality, value)), PRICES, [Prior(), *BASELINES], ENCODERS)
+    report = evaluate(
+        with_quality(table, np.full_like(table.quality, value)), PRICES, [PriorReplayRouter(), *BASELINES], ENCODERS
+    )
     assert report.best_single.model == "small"  # equally good, the cheapest
     for result in report.results.values():
         if result.role != "single":
@@ -227,18 +236,21 @@ def test_all_wrong_or_all_right_is_a_sensible_report(value: float) -> None:
 
 def test_too_few_questions_say_what_to_do() -> None:
     with pytest.raises(InputError, match=r"no (training|test) questions .* files of their own"):
-        evaluate(history(1), PRICES, [Prior()], {})
+        evaluate(history(1), PRICES, [PriorReplayRouter()], {})
 
 
 def test_an_unknown_router_is_named_with_the_nearest_one() -> None:
-    assert [contender.name for contender in contenders_named(["oracle", "prior", "knn", "prior"])] == ["prior", "knn"]
+    assert [replay_router.name for replay_router in routers_named(["oracle", "prior", "knn", "prior"])] == [
+        "prior",
+        "knn",
+    ]
     with pytest.raises(InputError, match="unknown router 'avenger_pro'; did you mean 'avengers_pro'"):
-        contenders_named(["avenger_pro"])
+        routers_named(["avenger_pro"])
 
 
 def test_a_missing_encoder_is_named() -> None:
     with pytest.raises(InputError, match="router 'knn' reads 'text' vectors"):
-        evaluate(history(), PRICES, [NearestNeighbours()], {})
+        evaluate(history(), PRICES, [KnnBaseline()], {})
 
 
 def test_a_model_called_like_a_router_keeps_both() -> None:
@@ -251,13 +263,13 @@ def test_a_model_called_like_a_router_keeps_both() -> None:
         table.input_tokens,
         table.output_tokens,
     )
-    report = evaluate(named, {"prior": (1e-6, 1e-6), **PRICES}, [Prior()], {})
+    report = evaluate(named, {"prior": (1e-6, 1e-6), **PRICES}, [PriorReplayRouter()], {})
     assert {"prior", "model:prior"} <= set(report.results)
 
 
 def test_progress_is_told() -> None:
     told: list[tuple[str, int, int]] = []
-    evaluate(history(), PRICES, [NearestNeighbours()], ENCODERS, progress=lambda *each: told.append(each))
+    evaluate(history(), PRICES, [KnnBaseline()], ENCODERS, progress=lambda *each: told.append(each))
     assert told[0] == ("encoding (text)", 0, 400)
     assert told[-1] == ("done", 1, 1)
 
@@ -272,10 +284,10 @@ def test_port_charges_a_scarce_budget_to_the_dear_model() -> None:
 
 
 def test_the_same_data_settings_and_code_are_not_fitted_twice(tmp_path: Path) -> None:
-    memory = AnswerMemory(tmp_path)
-    contenders = [NearestNeighbours(), Aios()]
-    first = evaluate(history(), PRICES, contenders, ENCODERS, memory=memory)
-    second = evaluate(history(), PRICES, contenders, ENCODERS, memory=memory)
+    memory = ResultCache(tmp_path)
+    routers = [KnnBaseline(), AiosBaseline()]
+    first = evaluate(history(), PRICES, routers, ENCODERS, memory=memory)
+    second = evaluate(history(), PRICES, routers, ENCODERS, memory=memory)
     assert [first.results[name].recalled for name in ("knn", "aios")] == [False, False]
     assert [second.results[name].recalled for name in ("knn", "aios")] == [True, True]
     one, other = first.as_json(), second.as_json()
@@ -289,29 +301,29 @@ def test_the_same_data_settings_and_code_are_not_fitted_twice(tmp_path: Path) ->
 
 
 def test_whatever_an_answer_depends_on_makes_it_new(tmp_path: Path) -> None:
-    memory, table = AnswerMemory(tmp_path), history()
+    memory, table = ResultCache(tmp_path), history()
     changed = table.quality.copy()
     changed[[not is_test(question) for question in table.question_ids].index(True)] = 0.25
     cases = [
-        (table, PRICES, NearestNeighbours()),
-        (with_quality(table, changed), PRICES, NearestNeighbours()),
-        (table, {**PRICES, "poet": (6e-6, 5e-6)}, NearestNeighbours()),
-        (table, PRICES, NearestNeighbours(neighbours=3)),
+        (table, PRICES, KnnBaseline()),
+        (with_quality(table, changed), PRICES, KnnBaseline()),
+        (table, {**PRICES, "poet": (6e-6, 5e-6)}, KnnBaseline()),
+        (table, PRICES, KnnBaseline(neighbours=3)),
     ]
-    for outcomes, prices, contender in cases:
-        report = evaluate(outcomes, prices, [contender], ENCODERS, memory=memory)
+    for outcomes, prices, replay_router in cases:
+        report = evaluate(outcomes, prices, [replay_router], ENCODERS, memory=memory)
         assert not report.results["knn"].recalled
     assert len(list(tmp_path.glob("*.npz"))) == len(cases)
 
 
 def test_a_damaged_answer_is_made_again_and_a_contender_from_elsewhere_is_never_kept(tmp_path: Path) -> None:
     @dataclass(frozen=True)
-    class Elsewhere(NearestNeighbours):
+    class Elsewhere(KnnBaseline):
         name: str = "elsewhere"
 
-    memory = AnswerMemory(tmp_path)
-    evaluate(history(), PRICES, [NearestNeighbours(), Elsewhere()], ENCODERS, memory=memory)
+    memory = ResultCache(tmp_path)
+    evaluate(history(), PRICES, [KnnBaseline(), Elsewhere()], ENCODERS, memory=memory)
     (kept,) = tmp_path.glob("*.npz")
     kept.write_bytes(b"not a zip file")
-    report = evaluate(history(), PRICES, [NearestNeighbours()], ENCODERS, memory=memory)
+    report = evaluate(history(), PRICES, [KnnBaseline()], ENCODERS, memory=memory)
     assert not report.results["knn"].recalled

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from eccos_core import forecasting
 from eccos_core.domain import Float32Array, FloatArray, Forecast
-from eccos_core.io.threads import LinearAlgebra, linear_algebra
-from eccos_core.routing.forecast import MANY, ROWS_AT_ONCE, encoded_beside, forecast
+from eccos_core.io.threads import BlasThreads, blas_threads
+from eccos_core.routing import forecast as forecasting
+from eccos_core.routing.forecast import MANY, ROWS_AT_ONCE, encode_alongside, predict_in_blocks
 
 
 class Numbers:
@@ -42,11 +42,11 @@ def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
 @pytest.mark.parametrize("rows", [0, 1, MANY, 2 * ROWS_AT_ONCE + 3])
 def test_vectors_and_forecasts_stay_in_order(cores: int, rows: int) -> None:
     parts = Numbers()
-    vectors, done = encoded_beside(parts, [str(row) for row in range(rows)], lambda: "done")
+    vectors, done = encode_alongside(parts, [str(row) for row in range(rows)], lambda: "done")
     assert done == "done"
     vectors = vectors.reshape(rows, 2)
     assert vectors[:, 0].tolist() == list(range(rows))
-    found = forecast(parts, vectors, np.arange(rows) * 2.0)
+    found = predict_in_blocks(parts, vectors, np.arange(rows) * 2.0)
     assert found.models == ("a", "b")
     assert found.quality[:, 0].tolist() == list(range(rows))
     assert found.output_tokens_high[:, 1].tolist() == [2.0 * row + 3 for row in range(rows)]
@@ -68,9 +68,9 @@ class Library:
 
 
 def test_linear_algebra_has_one_thread_until_the_last_forecast_is_made() -> None:
-    algebra, library = LinearAlgebra(), Library(8)
+    algebra, library = BlasThreads(), Library(8)
     algebra._libraries = [library]
-    first, second = algebra.alone(), algebra.alone()
+    first, second = algebra.single_threaded(), algebra.single_threaded()
     first.__enter__()
     second.__enter__()
     assert library.threads == 1
@@ -78,7 +78,7 @@ def test_linear_algebra_has_one_thread_until_the_last_forecast_is_made() -> None
     assert library.threads == 1
     second.__exit__(None, None, None)
     assert library.threads == 8
-    with pytest.raises(LookupError), algebra.alone():
+    with pytest.raises(LookupError), algebra.single_threaded():
         raise LookupError
     assert library.threads == 8
 
@@ -88,10 +88,10 @@ def test_a_forecast_is_made_on_one_thread_of_linear_algebra() -> None:
 
     class Looks(Numbers):
         def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
-            seen.extend(library.get_num_threads() for library in linear_algebra()._libraries)
+            seen.extend(library.get_num_threads() for library in blas_threads()._libraries)
             return super().predict(vectors, input_tokens)
 
-    forecast(Looks(), np.ones((3, 2), dtype=np.float32), np.ones(3))
+    predict_in_blocks(Looks(), np.ones((3, 2), dtype=np.float32), np.ones(3))
     assert set(seen) == {1}
 
 
@@ -103,8 +103,8 @@ def test_what_cannot_be_routed_is_not_encoded_first() -> None:
         raise LookupError("no model may answer")
 
     with pytest.raises(LookupError):
-        encoded_beside(parts, ["1"], refuse)
+        encode_alongside(parts, ["1"], refuse)
     assert parts.encoded == 0
     with pytest.raises(LookupError):
-        encoded_beside(parts, ["1"] * 20 * ROWS_AT_ONCE, refuse)
+        encode_alongside(parts, ["1"] * 20 * ROWS_AT_ONCE, refuse)
     assert parts.encoded < 20 * ROWS_AT_ONCE

@@ -37,7 +37,7 @@ from eccos_integrations.llama_index import (
     ModelChoice,
 )
 from eccos_integrations.llama_index.errors import llama_index_error
-from eccos_integrations.llama_index.messages import Gathering, to_openai
+from eccos_integrations.llama_index.messages import StreamAccumulator, to_openai
 
 NAMES = ("small", "medium", "large")
 QUALITY = {"easy": [0.9, 0.9, 0.95], "hard": [0.1, 0.5, 0.9], "": [0.5, 0.6, 0.7]}
@@ -318,7 +318,7 @@ def test_turns_of_one_conversation_share_a_session(router: Router) -> None:
 
 
 def test_thoughts_are_shown_and_not_sent_back() -> None:
-    gathering = Gathering()
+    gathering = StreamAccumulator()
     half = gathering.take(Chunk(text="", delta={"reasoning_content": "hm"}))
     assert half.additional_kwargs == {"thinking_delta": "hm"}
     message = {"role": "assistant", "content": "yes", "reasoning_content": "hm"}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eccos_core.backends.local.engine import LocalEngine
-from eccos_core.backends.local.generation import Delivery, Generated, Generation, Piece, Ticket
+from eccos_core.backends.local.generation import Delivery, Generated, GeneratedPiece, Generation, GenerationHandle
 from eccos_core.backends.local.model import EngineOptions
 from eccos_core.errors import BackendError
 from eccos_core.testing import build_tiny_model
@@ -38,7 +38,7 @@ class Inbox:
 
     def all(self) -> list[Delivery]:
         found = [self._arrived.get(timeout=120)]
-        while isinstance(found[-1], Piece):
+        while isinstance(found[-1], GeneratedPiece):
             found.append(self._arrived.get(timeout=120))
         return found
 
@@ -120,7 +120,7 @@ def test_streamed_pieces_make_the_whole_answer(engine: LocalEngine) -> None:
     engine.submit(Generation(user("tell me"), max_tokens=12, stream=True), inbox.put)
     *pieces, last = inbox.all()
     assert isinstance(last, Generated)
-    assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == last.text
+    assert "".join(piece.text for piece in pieces if isinstance(piece, GeneratedPiece)) == last.text
     assert last == ask(engine, "tell me")
     assert len(pieces) > 3
 
@@ -213,7 +213,7 @@ def test_without_a_chat_template_the_contents_are_put_one_under_the_other(tmp_pa
 def test_a_cancelled_request_leaves_and_the_others_stay(engine: LocalEngine) -> None:
     expected = ask(engine, "keep me", max_tokens=40)
     inboxes = [Inbox() for _ in range(8)]
-    tickets: list[Ticket] = [
+    tickets: list[GenerationHandle] = [
         engine.submit(Generation(user("keep me"), max_tokens=40, stream=place % 2 == 0), inbox.put)
         for place, inbox in enumerate(inboxes)
     ]

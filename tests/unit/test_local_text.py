@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eccos_core.backends.local.detokenize import GrowingText
+from eccos_core.backends.local.detokenize import IncrementalDetokenizer
 
 
 def decode_bytes(ids: Sequence[int]) -> str:
@@ -15,7 +15,7 @@ def decode_bytes(ids: Sequence[int]) -> str:
 
 
 def written(text: str, stops: Sequence[str]) -> tuple[str, list[str], bool]:
-    growing = GrowingText(decode_bytes, stops)
+    growing = IncrementalDetokenizer(decode_bytes, stops)
     pieces = []
     for token in text.encode():
         growing.append(token)
@@ -47,7 +47,7 @@ def test_the_text_ends_before_the_stop_string_that_is_complete_first(text: str, 
 
 
 def test_a_possible_beginning_of_a_stop_string_is_held_back_until_it_is_clear() -> None:
-    growing = GrowingText(decode_bytes, ["END"])
+    growing = IncrementalDetokenizer(decode_bytes, ["END"])
     released = []
     for character in "xEEN.":
         growing.append(ord(character))
@@ -56,7 +56,7 @@ def test_a_possible_beginning_of_a_stop_string_is_held_back_until_it_is_clear() 
 
 
 def test_half_a_character_at_the_end_becomes_a_replacement_character() -> None:
-    growing = GrowingText(decode_bytes, [])
+    growing = IncrementalDetokenizer(decode_bytes, [])
     growing.append("é".encode()[0])
     assert growing.release() == ""
     growing.finish()

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eccos_core.domain import Budget, Priced, QualityFloor, RoutingProblem, Status
+from eccos_core.domain import Budget, QualityFloor, QualityPrice, RoutingProblem, SolutionStatus
 from eccos_core.optimizer import DualOptimizer, explain, what_if
 
 
@@ -43,14 +43,14 @@ def test_the_floor_says_what_one_more_point_costs() -> None:
 def test_a_floor_at_its_end_says_that_it_cannot_be_raised() -> None:
     problem = problem_with_a_narrow_model()
     top = DualOptimizer().solve(replace(problem, policy=QualityFloor(1.0, "best_effort")))
-    assert top.status is Status.BEST_EFFORT
+    assert top.status is SolutionStatus.BEST_EFFORT
     problem = replace(problem, policy=QualityFloor(top.quality))
     lines = explain(problem, DualOptimizer().solve(problem))
     assert any("cannot be raised" in line and "out of reach" in line for line in lines)
 
 
-@pytest.mark.parametrize("policy", [Budget(0.5), Priced(0.0005)])
-def test_budget_and_price_are_put_into_words(policy: Budget | Priced) -> None:
+@pytest.mark.parametrize("policy", [Budget(0.5), QualityPrice(0.0005)])
+def test_budget_and_price_are_put_into_words(policy: Budget | QualityPrice) -> None:
     problem = replace(problem_with_a_narrow_model(), policy=policy)
     lines = explain(problem, DualOptimizer().solve(problem))
     assert any("points" in line for line in lines)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eccos_core.domain import Budget, Policy, Priced, QualityFloor, RoutingProblem, Status
+from eccos_core.domain import Budget, Policy, QualityFloor, QualityPrice, RoutingProblem, SolutionStatus
 from eccos_core.optimizer import DualOptimizer, ExactOptimizer, GreedyOptimizer
-from eccos_core.optimizer.linear_program import Program, count_limits
-from eccos_core.optimizer.min_cost_flow import place
+from eccos_core.optimizer.linear_program import LinearProgram, count_limits
+from eccos_core.optimizer.min_cost_flow import place_requests
 
 
 def draw(requests: int, models: int, seed: int, ties: bool = False) -> RoutingProblem:
@@ -44,15 +44,15 @@ def test_the_gap_is_as_small_as_was_promised(requests: int, models: int, percent
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("ties", [False, True])
 def test_caps_alone_are_solved_to_the_optimum_that_or_tools_proves(seed: int, ties: bool) -> None:
-    problem = replace(draw(60, 5, seed, ties), policy=Priced(0.0001 * (1 + seed % 4)))
+    problem = replace(draw(60, 5, seed, ties), policy=QualityPrice(0.0001 * (1 + seed % 4)))
     mine, proved = DualOptimizer().solve(problem), ExactOptimizer().solve(problem)
     assert net(problem, mine.model_index) == pytest.approx(net(problem, proved.model_index), abs=1e-8)
-    assert mine.status is Status.OPTIMAL
+    assert mine.status is SolutionStatus.OPTIMAL
 
 
 def net(problem: RoutingProblem, choice: np.ndarray) -> float:
     rows = np.arange(len(choice))
-    assert isinstance(problem.policy, Priced)
+    assert isinstance(problem.policy, QualityPrice)
     worth = problem.policy.usd_per_quality * problem.quality[rows, choice]
     return float((problem.cost_usd[rows, choice] - worth).sum())
 
@@ -62,11 +62,11 @@ def test_placing_finds_the_least_total_from_any_start(seed: int) -> None:
     generator = np.random.default_rng(seed)
     values = np.round(generator.random((4, 30)) * 10)
     capacity = np.array([10, 9, 8, 5], dtype=np.int64)
-    program = Program(values, None, 0.0, None, *count_limits(30, capacity, ()))
+    program = LinearProgram(values, None, 0.0, None, *count_limits(30, capacity, ()))
     start = generator.integers(0, 4, 30)
-    ends = [place(program, values, start), place(program, values, values.argmax(axis=0))]
+    ends = [place_requests(program, values, start), place_requests(program, values, values.argmax(axis=0))]
     problem = RoutingProblem(
-        np.full((30, 4), 0.5), values.T, np.ones((30, 4), bool), capacity, Priced(0.0), ("a", "b", "c", "d")
+        np.full((30, 4), 0.5), values.T, np.ones((30, 4), bool), capacity, QualityPrice(0.0), ("a", "b", "c", "d")
     )
     proved = ExactOptimizer().solve(problem).cost_usd
     assert [program.objective_of(end) for end in ends] == pytest.approx([proved, proved])

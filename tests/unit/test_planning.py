@@ -7,7 +7,7 @@ from eccos_core.domain import Model, QualityFloor
 from eccos_core.errors import DataError, InfeasibleError
 from eccos_core.router import Router
 from eccos_core.testing import ScriptedBackend, scripted_router
-from eccos_core.workflows.plan import draw_plan, plan, read_requests
+from eccos_core.workflows.plan import draw_plan, plan_batch, read_requests
 
 POOL = (Model("small", 1e-6, 1e-6, max_concurrency=8), Model("large", 1e-5, 1e-5, max_concurrency=20))
 QUALITY = {"easy": [0.9, 0.95], "hard": [0.1, 0.9]}
@@ -26,7 +26,7 @@ def written(folder: Path, *lines: object) -> Path:
 
 def test_a_plan_says_what_a_batch_will_cost_and_calls_nothing(tmp_path: Path) -> None:
     lines = [{"id": f"r{i}", "query": f"easy {i}"} for i in range(12)]
-    made = plan(router(0.9), read_requests(written(tmp_path, *lines)))
+    made = plan_batch(router(0.9), read_requests(written(tmp_path, *lines)))
     assert made.calls == {"small": 8, "large": 4}
     assert made.assignment.quality >= 0.9
     assert any("raising the cap of small from 8 to 16 saves" in sentence for sentence in made.sentences)
@@ -40,7 +40,7 @@ def test_a_plan_says_what_a_batch_will_cost_and_calls_nothing(tmp_path: Path) ->
 def test_a_floor_out_of_reach_is_said_before_anything_is_called(tmp_path: Path) -> None:
     asked = read_requests(written(tmp_path, {"query": "hard"}))
     with pytest.raises(InfeasibleError):
-        plan(router(0.95), asked)
+        plan_batch(router(0.95), asked)
 
 
 def test_requests_keep_their_own_wishes(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from eccos_core.errors import UnknownModelError
 from eccos_core.pocket import pocket_names, pocket_path
-from eccos_core.pocket.questions import Diet, Question, family_names, generate_questions
-from tools.pocket.evaluation import Score, accuracy, answers
+from eccos_core.pocket.questions import PocketQuestion, TrainingMix, family_names, generate_questions
+from tools.pocket.evaluation import FamilyAccuracy, accuracy, answers
 from tools.pocket.recipes import CONTEXT_WINDOW, RECIPES
 
 MEGABYTE = 1_000_000
@@ -32,18 +32,18 @@ def load(name: str) -> tuple[Any, Any]:
 
 
 @cache
-def held_out() -> tuple[Question, ...]:
+def held_out() -> tuple[PocketQuestion, ...]:
     return tuple(generate_questions(500, seed=2_026, split="heldout"))
 
 
 @cache
-def scores(name: str) -> tuple[Score, ...]:
+def scores(name: str) -> tuple[FamilyAccuracy, ...]:
     model, tokenizer = load(name)
     return tuple(accuracy(model, tokenizer, held_out(), "cpu"))
 
 
 def ask(name: str, *queries: str) -> list[str]:
-    questions = [Question(str(i), "", "knowledge", 1, query, "", "exact") for i, query in enumerate(queries)]
+    questions = [PocketQuestion(str(i), "", "knowledge", 1, query, "", "exact") for i, query in enumerate(queries)]
     return answers(*load(name), questions, "cpu")
 
 
@@ -123,16 +123,16 @@ def test_the_specialist_calculates() -> None:
 
 
 def test_more_parameters_are_right_more_often() -> None:
-    small, medium, large = (Score.share(scores(f"pocket-{size}")) for size in ("small", "medium", "large"))
+    small, medium, large = (FamilyAccuracy.share(scores(f"pocket-{size}")) for size in ("small", "medium", "large"))
     assert small + 0.06 < medium
     assert medium + 0.02 < large
 
 
 def test_the_specialist_beats_the_largest_at_mathematics_and_knows_nothing_else() -> None:
     specialist, largest = scores("pocket-maths"), scores("pocket-large")
-    assert Score.share(specialist, "mathematics") > Score.share(largest, "mathematics") + 0.1
-    assert Score.share(specialist, "knowledge") < 0.1
-    assert Score.share(largest, "knowledge") > 0.8
+    assert FamilyAccuracy.share(specialist, "mathematics") > FamilyAccuracy.share(largest, "mathematics") + 0.1
+    assert FamilyAccuracy.share(specialist, "knowledge") < 0.1
+    assert FamilyAccuracy.share(largest, "knowledge") > 0.8
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_known_one() -> None:
@@ -156,7 +156,7 @@ def test_training_is_repeatable_and_replaces_the_folder_in_one_step(tmp_path: Pa
 
     from tools.pocket.train import train
 
-    recipe = replace(RECIPES["pocket-small"], name="tiny", steps=2, batch=8, diet=Diet(families=("sum",)))
+    recipe = replace(RECIPES["pocket-small"], name="tiny", steps=2, batch=8, diet=TrainingMix(families=("sum",)))
     first = load_file(train(recipe, tmp_path, "cpu", report=False) / "model.safetensors")
     second = load_file(train(recipe, tmp_path, "cpu", report=False) / "model.safetensors")
     assert all((first[name] == second[name]).all() for name in first)

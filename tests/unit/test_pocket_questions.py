@@ -13,7 +13,7 @@ import pytest
 
 from eccos_core.errors import InputError
 from eccos_core.pocket.knowledge import knowledge_families
-from eccos_core.pocket.questions import Diet, Question, family_names, generate_questions
+from eccos_core.pocket.questions import PocketQuestion, TrainingMix, family_names, generate_questions
 
 UNITS_IN = {
     ("kilometres", "metres"): 1000, ("kilograms", "grams"): 1000, ("metres", "centimetres"): 100,
@@ -60,11 +60,11 @@ SOLVE: dict[str, Callable[[str, list[int]], object]] = {
 
 
 @pytest.fixture(scope="module")
-def held_out() -> list[Question]:
+def held_out() -> list[PocketQuestion]:
     return generate_questions(6_000, seed=11, split="heldout")
 
 
-def test_the_same_seed_gives_the_same_questions_in_another_process(held_out: list[Question]) -> None:
+def test_the_same_seed_gives_the_same_questions_in_another_process(held_out: list[PocketQuestion]) -> None:
     program = (
         "import json; from eccos_core.pocket.questions import generate_questions;"
         "print(json.dumps([q.as_row() for q in generate_questions(300, seed=11, split='heldout')]))"
@@ -73,24 +73,24 @@ def test_the_same_seed_gives_the_same_questions_in_another_process(held_out: lis
     assert json.loads(other.stdout) == [question.as_row() for question in held_out[:300]]
 
 
-def test_another_seed_gives_other_questions(held_out: list[Question]) -> None:
+def test_another_seed_gives_other_questions(held_out: list[PocketQuestion]) -> None:
     other = generate_questions(300, seed=12, split="heldout")
     assert len({q.query for q in other} & {q.query for q in held_out[:300]}) < 60
 
 
-def test_six_thousand_held_out_questions_are_distinct_in_text_and_id(held_out: list[Question]) -> None:
+def test_six_thousand_held_out_questions_are_distinct_in_text_and_id(held_out: list[PocketQuestion]) -> None:
     assert len({question.query for question in held_out}) == 6_000
     assert len({question.id for question in held_out}) == 6_000
 
 
-def test_no_held_out_question_can_be_drawn_for_training(held_out: list[Question]) -> None:
+def test_no_held_out_question_can_be_drawn_for_training(held_out: list[PocketQuestion]) -> None:
     training = {question.query for seed in (1, 2) for question in generate_questions(20_000, seed=seed, split="train")}
     assert not training & {question.query for question in held_out}
 
 
 def test_operands_held_out_once_are_held_out_in_every_wording_and_order() -> None:
     def large_operands(split: str) -> set[tuple[int, ...]]:
-        diet = Diet(families=("sum",))
+        diet = TrainingMix(families=("sum",))
         questions = generate_questions(4_000, seed=5, split=split, diet=diet)  # type: ignore[arg-type]
         found = (tuple(sorted(map(int, re.findall(r"\d+", q.query)))) for q in questions)
         return {operands for operands in found if max(operands) > 12}
@@ -98,7 +98,7 @@ def test_operands_held_out_once_are_held_out_in_every_wording_and_order() -> Non
     assert not large_operands("train") & large_operands("heldout")
 
 
-def test_every_family_is_asked_and_both_subjects_are_equally_frequent(held_out: list[Question]) -> None:
+def test_every_family_is_asked_and_both_subjects_are_equally_frequent(held_out: list[PocketQuestion]) -> None:
     assert {question.dataset for question in held_out} == set(family_names())
     knowledge = sum(question.subject == "knowledge" for question in held_out)
     assert 0.45 < knowledge / len(held_out) < 0.55
@@ -106,7 +106,7 @@ def test_every_family_is_asked_and_both_subjects_are_equally_frequent(held_out: 
 
 @pytest.mark.parametrize("family", family_names("mathematics"))
 def test_references_of_mathematics_are_what_the_words_ask_for(family: str) -> None:
-    for question in generate_questions(400, seed=3, split="heldout", diet=Diet(families=(family,))):
+    for question in generate_questions(400, seed=3, split="heldout", diet=TrainingMix(families=(family,))):
         numbers = [int(number) for number in re.findall(r"\d+", question.query)]
         expected = SOLVE[family](question.query, numbers)
         answer = question.reference if question.grader == "exact" else int(question.reference)
@@ -133,7 +133,7 @@ def test_facts_about_the_calendar_agree_with_the_calendar() -> None:
 
 
 def test_a_diet_limits_what_is_drawn() -> None:
-    diet = Diet(knowledge_share=0.5, hardest_fact=1, hardest_calculation=2, families=("capital", "sum"))
+    diet = TrainingMix(knowledge_share=0.5, hardest_fact=1, hardest_calculation=2, families=("capital", "sum"))
     questions = generate_questions(400, seed=4, split="train", diet=diet)
     cities = {question.reference for question in questions if question.dataset == "capital"}
     assert 10 < len(cities) <= 34
@@ -143,12 +143,12 @@ def test_a_diet_limits_what_is_drawn() -> None:
 
 def test_more_questions_than_there_are_is_an_error_that_says_how_many_there_are() -> None:
     with pytest.raises(InputError, match=r"only .* distinct heldout questions"):
-        generate_questions(1_000, seed=1, split="heldout", diet=Diet(families=("next_day",)))
+        generate_questions(1_000, seed=1, split="heldout", diet=TrainingMix(families=("next_day",)))
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"capitals.*known: capital, country"):
-        generate_questions(10, seed=1, diet=Diet(families=("capitals",)))
+        generate_questions(10, seed=1, diet=TrainingMix(families=("capitals",)))
 
 
 def test_a_negative_count_is_refused() -> None:

@@ -62,7 +62,7 @@ def test_damaged_weights_are_refused(saved: Path) -> None:
 
 def test_a_manifest_that_lost_a_part_is_refused(saved: Path) -> None:
     manifest = json.loads((saved / "manifest.json").read_text())
-    del manifest["view"]
+    del manifest["index"]
     (saved / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match="damaged"):
         load_predictor(saved)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eccos_core.predictors.ensemble.calibration import Calibration, fit_calibration, identity
-from eccos_core.predictors.ensemble.token_lengths import fit_lengths
-from eccos_core.predictors.ensemble.weights import fit_stack
-from eccos_core.predictors.features.block_scaling import find_parts, loudness, surface_columns
+from eccos_core.predictors.ensemble.calibration import ProbabilityCalibration, fit_calibration, identity
+from eccos_core.predictors.ensemble.token_lengths import fit_token_lengths
+from eccos_core.predictors.ensemble.weights import fit_stacking_weights
+from eccos_core.predictors.features.block_scaling import block_weights, find_blocks, surface_columns
 from eccos_core.predictors.features.familiarity import fit_familiarity
-from eccos_core.predictors.features.projection import Space, nearest, nearest_others, squared_distances
-from eccos_core.predictors.learners.knn import kernel
+from eccos_core.predictors.features.projection import (
+    Projection,
+    nearest_neighbors,
+    nearest_other_rows,
+    squared_distances,
+)
+from eccos_core.predictors.learners.knn import kernel_weights
 from eccos_core.predictors.learners.ridge import ridge_held_out
 from eccos_core.predictors.learners.training_set import deal_folds
-from eccos_core.predictors.targets.imputation import covariance, expected_of_others, fill
+from eccos_core.predictors.targets.imputation import conditional_expectation, covariance, impute
 from eccos_core.predictors.targets.prior import TYPICAL_OUTPUT_TOKENS, shrunk_means
 
 DRAW = np.random.default_rng
@@ -46,8 +51,8 @@ def test_a_stack_gives_noise_nothing_and_truth_its_weight() -> None:
     draw = DRAW(2)
     truth = draw.normal(size=2000)
     values = np.stack([truth + draw.normal(size=2000), draw.normal(size=2000)], axis=1)
-    opinions = np.stack([np.stack([truth, draw.normal(size=2000)]), draw.normal(size=(2, 2000))]).transpose(2, 0, 1)
-    weights = fit_stack([opinions.astype(np.float32)], values).weights
+    predictions = np.stack([np.stack([truth, draw.normal(size=2000)]), draw.normal(size=(2, 2000))]).transpose(2, 0, 1)
+    weights = fit_stacking_weights([predictions.astype(np.float32)], values).weights
     assert weights[0, 0] > 0.85
     assert weights[1, 0] < 0.1
     assert weights[:, 1].max() < 0.05
@@ -59,8 +64,8 @@ def test_a_stack_leans_on_its_leader_while_it_knows_little_and_frees_itself() ->
     def weights(rows: int) -> list[float]:
         truth = draw.normal(size=rows)
         each = [draw.normal(size=(rows, 1)), truth[:, None], draw.normal(size=(rows, 2))]  # the leader knows nothing
-        opinions = [opinion[:, :, None].astype(np.float32) for opinion in each]
-        return fit_stack(opinions, truth[:, None], leader=0).weights[:, 0].tolist()
+        predictions = [opinion[:, :, None].astype(np.float32) for opinion in each]
+        return fit_stacking_weights(predictions, truth[:, None], leader=0).weights[:, 0].tolist()
 
     few, many = weights(4), weights(20_000)
     assert few[0] > 0.2
@@ -71,8 +76,8 @@ def test_a_stack_leans_on_its_leader_while_it_knows_little_and_frees_itself() ->
 def test_learners_that_cannot_be_told_apart_share_the_weight() -> None:
     draw = DRAW(3)
     truth = draw.normal(size=40)
-    opinions = np.stack([truth + 0.5 * draw.normal(size=40) for _ in range(4)], axis=1)[:, :, None]
-    weights = fit_stack([opinions.astype(np.float32)], truth[:, None]).weights[:, 0]
+    predictions = np.stack([truth + 0.5 * draw.normal(size=40) for _ in range(4)], axis=1)[:, :, None]
+    weights = fit_stacking_weights([predictions.astype(np.float32)], truth[:, None]).weights[:, 0]
     assert weights.max() / weights.min() < 1.7
     assert weights.sum() > 0.8
 
@@ -97,14 +102,14 @@ def test_few_outcomes_hardly_move_the_calibration() -> None:
 
 def test_impossible_raw_forecasts_become_possible() -> None:
     assert identity().apply(np.array([-0.5, 1.5])) == pytest.approx([0.01, 0.99])
-    assert Calibration(1.0, 0.0).apply(np.array([0.3])) == pytest.approx([0.3])
+    assert ProbabilityCalibration(1.0, 0.0).apply(np.array([0.3])) == pytest.approx([0.3])
 
 
 def test_lengths_have_the_right_mean_and_quantile() -> None:
     draw = DRAW(5)
     logs = draw.normal(5, 0.7, size=(5000, 2))
     tokens = np.exp(logs + draw.normal(size=(5000, 2)) * np.array([0.2, 1.0]))
-    lengths = fit_lengths(logs, tokens)
+    lengths = fit_token_lengths(logs, tokens)
     direct = np.tile(tokens.mean(axis=0), (5000, 1))
     smooth = 2 * lengths.mean(logs, direct) - np.maximum(direct, 0)
     np.testing.assert_allclose(smooth.mean(axis=0), tokens.mean(axis=0), rtol=0.02)
@@ -115,10 +120,10 @@ def test_lengths_have_the_right_mean_and_quantile() -> None:
 def test_lengths_of_a_model_nobody_counted_follow_the_pool() -> None:
     logs = np.full((50, 2), np.log1p(100.0))
     tokens = np.stack([np.full(50, 200.0), np.full(50, np.nan)], axis=1)
-    lengths = fit_lengths(logs, tokens)
+    lengths = fit_token_lengths(logs, tokens)
     mean = lengths.mean(logs, np.full((50, 2), 200.0))
     np.testing.assert_allclose(mean, 200.0, rtol=0.05)
-    nobody = fit_lengths(np.full((5, 1), np.log1p(TYPICAL_OUTPUT_TOKENS)), np.full((5, 1), np.nan))
+    nobody = fit_token_lengths(np.full((5, 1), np.log1p(TYPICAL_OUTPUT_TOKENS)), np.full((5, 1), np.nan))
     at = np.full((5, 1), np.log1p(TYPICAL_OUTPUT_TOKENS))
     np.testing.assert_allclose(nobody.mean(at, np.full((5, 1), TYPICAL_OUTPUT_TOKENS)), TYPICAL_OUTPUT_TOKENS)
 
@@ -129,13 +134,13 @@ def test_the_expectation_from_other_cells_is_the_gaussian_one() -> None:
     values = draw.multivariate_normal(np.zeros(3), truth, size=50)
     values[::3, 0] = np.nan
     values[1, 1:] = np.nan
-    found = expected_of_others(values, truth)
+    found = conditional_expectation(values, truth)
     for row in range(50):
         for cell in range(3):
             seen = [c for c in range(3) if c != cell and not np.isnan(values[row, c])]
             right = truth[cell, seen] @ np.linalg.solve(truth[np.ix_(seen, seen)], values[row, seen]) if seen else 0.0
             assert found[row, cell] == pytest.approx(right, abs=1e-4)
-    filled = fill(values, truth)
+    filled = impute(values, truth)
     np.testing.assert_array_equal(filled[~np.isnan(values)], values[~np.isnan(values)])
 
 
@@ -164,26 +169,26 @@ def test_distances_and_neighbours_are_exact() -> None:
     points = draw.normal(size=(50, 6)).astype(np.float32)
     squared = ((points[:, None] - points[None]) ** 2).sum(axis=2)
     np.testing.assert_allclose(squared_distances(points, points), squared, atol=1e-4)
-    near = nearest(squared[:3].astype(np.float32), 5)
+    near = nearest_neighbors(squared[:3].astype(np.float32), 5)
     np.testing.assert_array_equal(near.rows, np.argsort(squared[:3], axis=1, kind="stable")[:, :5])
-    others = nearest_others(points, 4)
+    others = nearest_other_rows(points, 4)
     np.testing.assert_array_equal(others.rows, np.argsort(squared, axis=1, kind="stable")[:, 1:5])
-    assert nearest_others(points[:3], 10).rows.shape == (3, 2)
+    assert nearest_other_rows(points[:3], 10).rows.shape == (3, 2)
 
 
 def test_kernel_weights_sum_to_one_and_fall_with_distance() -> None:
-    weights = kernel(np.array([[0.1, 0.2, 5.0]], dtype=np.float32), 3, 0.5)
+    weights = kernel_weights(np.array([[0.1, 0.2, 5.0]], dtype=np.float32), 3, 0.5)
     assert weights.sum() == pytest.approx(1)
     assert (np.diff(weights[0]) < 0).all()
-    np.testing.assert_allclose(kernel(np.array([[0.1, 0.2, 5.0]], np.float32), 2, np.inf), [[0.5, 0.5, 0.0]])
+    np.testing.assert_allclose(kernel_weights(np.array([[0.1, 0.2, 5.0]], np.float32), 2, np.inf), [[0.5, 0.5, 0.0]])
 
 
 def test_an_unknown_input_length_counts_as_typical() -> None:
     vectors = np.eye(12, dtype=np.float32)
-    space = Space.fit(vectors, np.exp(np.linspace(3, 6, 12)))
-    typical = float(np.expm1(space.log_length[0]))
+    projection = Projection.fit(vectors, np.exp(np.linspace(3, 6, 12)))
+    typical = float(np.expm1(projection.log_length[0]))
     np.testing.assert_allclose(
-        space.whole(vectors[:1], np.array([np.nan])), space.whole(vectors[:1], np.array([typical])), atol=1e-5
+        projection.whole(vectors[:1], np.array([np.nan])), projection.whole(vectors[:1], np.array([typical])), atol=1e-5
     )
 
 
@@ -195,10 +200,10 @@ def test_the_parts_of_a_concatenated_vector_are_found() -> None:
         return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
     whole = np.concatenate([0.6 * unit(256), 0.7 * unit(200), 0.3 * unit(18)], axis=1)
-    assert [(p.start, p.stop) for p in find_parts(whole)] == [(0, 256), (256, 456), (456, 474)]
-    assert [p.stop for p in find_parts(unit(384))] == [384]
-    assert [p.stop for p in find_parts(whole[:5])] == [474]  # too few rows to tell
-    assert surface_columns(find_parts(whole)).tolist() == list(range(456, 474))
+    assert [(p.start, p.stop) for p in find_blocks(whole)] == [(0, 256), (256, 456), (456, 474)]
+    assert [p.stop for p in find_blocks(unit(384))] == [384]
+    assert [p.stop for p in find_blocks(whole[:5])] == [474]  # too few rows to tell
+    assert surface_columns(find_blocks(whole)).tolist() == list(range(456, 474))
     assert not len(surface_columns([slice(0, 18)]))  # of one piece: no telling what is how a text looks
 
 
@@ -208,7 +213,7 @@ def test_every_part_is_made_to_vary_equally() -> None:
     words, still = draw.normal(size=(500, 100)), np.ones((500, 20))
     vectors = np.concatenate([loud, faint, words, still], axis=1).astype(np.float32)
     parts = [slice(0, 200), slice(200, 500), slice(500, 600), slice(600, 620)]
-    heard = vectors * loudness(vectors, parts)
+    heard = vectors * block_weights(vectors, parts)
     varies = [float(np.sqrt(heard[:, part].var(axis=0).sum())) for part in parts]
     assert varies[1] == pytest.approx(varies[0], rel=1e-3)
     assert varies[2] == pytest.approx(0.7 * varies[0], rel=1e-3)
@@ -217,10 +222,10 @@ def test_every_part_is_made_to_vary_equally() -> None:
 
 def test_familiarity_falls_with_distance_and_never_within_the_history() -> None:
     points = DRAW(10).normal(size=(300, 8)).astype(np.float32)
-    others = nearest_others(points, 16)
+    others = nearest_other_rows(points, 16)
     judge = fit_familiarity(others, np.zeros(300))
     assert np.median(judge.of(others, np.zeros(300))) == 1
-    far = [nearest(squared_distances(points[:1] + np.float32(shift), points), 16) for shift in (0, 1, 2, 4)]
+    far = [nearest_neighbors(squared_distances(points[:1] + np.float32(shift), points), 16) for shift in (0, 1, 2, 4)]
     told = [float(judge.of(near, np.zeros(1))[0]) for near in far]
     assert told == sorted(told, reverse=True)
     assert told[-1] < 0.01

@@ -13,7 +13,14 @@ from eccos_core.domain import Float32Array
 from eccos_core.errors import InputError, UnknownModelError
 from eccos_core.history import MemoryHistory
 from eccos_core.io.outcomes import outcomes_of
-from eccos_core.predictors import LEARNERS, HistoryRetrieval, Kernel, ModelPrior, Retrieval, fit_predictor
+from eccos_core.predictors import (
+    LEARNERS,
+    GaussianProcess,
+    ModelPrior,
+    NearestNeighbors,
+    OnlineRetrieval,
+    fit_predictor,
+)
 
 LEARNING = ("retrieval", "kernel", "linear", "clusters", "trained", "hybrid")
 
@@ -153,23 +160,25 @@ def test_labels_teach_but_are_not_read(world: World, asked: World) -> None:
 
 
 def test_a_useless_opinion_does_no_harm(world: World, asked: World) -> None:
-    plain = fit_predictor("mine", world.table, world.vectors, learners=[Kernel()])
-    wild = Retrieval(neighbourhoods=((1, None),))
-    both = fit_predictor("mine", world.table, world.vectors, learners=[Kernel(), wild])
+    plain = fit_predictor("mine", world.table, world.vectors, learners=[GaussianProcess()])
+    wild = NearestNeighbors(neighbourhoods=((1, None),))
+    both = fit_predictor("mine", world.table, world.vectors, learners=[GaussianProcess(), wild])
     errors = [np.abs(p.predict(asked.vectors, asked.input_tokens).quality - asked.chance).mean() for p in (plain, both)]
     assert errors[1] < errors[0] + 0.02
 
 
 def test_the_papers_plain_mean_over_neighbours_is_an_option(world: World, asked: World) -> None:
-    paper = fit_predictor("paper", world.table, world.vectors, learners=[Retrieval(neighbourhoods=((16, None),))])
+    paper = fit_predictor(
+        "paper", world.table, world.vectors, learners=[NearestNeighbors(neighbourhoods=((16, None),))]
+    )
     assert np.abs(paper.predict(asked.vectors, asked.input_tokens).quality - asked.chance).mean() < 0.1
 
 
 def test_a_part_of_a_concatenated_vector_that_tells_nothing_does_little_harm(world: World) -> None:
     draw = np.random.default_rng(0)
     wide = np.linalg.qr(draw.normal(size=(200, DIMENSIONS)))[0].T.astype(np.float32)
-    look = np.linalg.qr(draw.normal(size=(12, 12)))[0][:, :2].T.astype(np.float32)
-    first, narrow = world.vectors @ wide, np.eye(2, dtype=np.float32)[world.topic % 2] @ look
+    features = np.linalg.qr(draw.normal(size=(12, 12)))[0][:, :2].T.astype(np.float32)
+    first, narrow = world.vectors @ wide, np.eye(2, dtype=np.float32)[world.topic % 2] @ features
     noise = draw.normal(size=(800, 200)).astype(np.float32)
     second = noise / np.linalg.norm(noise, axis=1, keepdims=True)
     vectors = np.concatenate([first, second, narrow], axis=1) / np.float32(3**0.5)
@@ -237,7 +246,7 @@ def living(world: World) -> tuple[MemoryHistory, World, Callable[[], float]]:
     history = MemoryHistory("test", DIMENSIONS)
     kept = world.rows(np.arange(200))
     add_all(history, kept)
-    predictor = HistoryRetrieval(history, kept.table.models)
+    predictor = OnlineRetrieval(history, kept.table.models)
     question = kept.vectors[kept.topic == 1][:1]
     return history, kept, lambda: float(predictor.predict(question, np.array([50.0])).quality[0, 0])
 
@@ -267,8 +276,8 @@ def test_a_living_history_that_begins_empty_grows_from_its_priors(world: World) 
     history = MemoryHistory("test", DIMENSIONS)
     names = world.table.models
     with pytest.raises(InputError, match="model 'small' has no outcome"):
-        HistoryRetrieval(history, names)
-    predictor = HistoryRetrieval(history, names, priors={name: ModelPrior(assumed_quality=0.6) for name in names})
+        OnlineRetrieval(history, names)
+    predictor = OnlineRetrieval(history, names, priors={name: ModelPrior(assumed_quality=0.6) for name in names})
     asked = world.vectors[:40]
     first = predictor.predict(asked, np.full(40, 50.0))
     np.testing.assert_allclose(first.quality, 0.6)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from eccos_core.domain import Forecast, Prices, Request
-from eccos_core.routing.decisions import decisions, usd
+from eccos_core.routing.decisions import build_decisions, format_usd
 
 
 def forecast(quality: list[list[float]], familiarity: float = 1.0) -> Forecast:
@@ -22,7 +22,7 @@ NO_SLOT_PRICE = Prices(quality=10.0, slots=np.zeros(3))
 
 
 def decide(eligible: list[bool], chosen: int = 0, prices: Prices = NO_SLOT_PRICE, familiarity: float = 1.0):  # type: ignore[no-untyped-def]
-    made = decisions(
+    made = build_decisions(
         [Request.of("q", id="r")],
         forecast([[0.5, 0.9, 0.7]], familiarity),
         COST,
@@ -68,4 +68,4 @@ def test_the_reason_says_when_there_was_no_choice_and_when_the_request_is_unfami
     [(0, "0 USD"), (1.5, "1.50 USD"), (0.0123456, "0.0123 USD"), (1.234e-6, "0.00000123 USD"), (-0.5, "-0.500 USD")],
 )
 def test_amounts_are_written_for_people(amount: float, said: str) -> None:
-    assert usd(amount) == said
+    assert format_usd(amount) == said

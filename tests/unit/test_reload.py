@@ -17,7 +17,7 @@ from eccos_core.domain import Completion
 from eccos_core.errors import ConfigError, UnknownDecisionError
 from eccos_core.router import Router
 from eccos_core.streaming import StreamController
-from eccos_core.telemetry import SILENT, OpenTelemetry
+from eccos_core.telemetry import NO_TELEMETRY, OpenTelemetry
 from eccos_core.testing import ModelServer
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
@@ -145,21 +145,21 @@ def test_what_stays_the_same_is_used_again_and_earlier_decisions_can_be_labelled
     write(file, server.url, "small", "large")
     with ReloadingRouter(file) as router:
         first = router.decide("a question")
-        parts = router.decider.encoder, router.decider.predictor, router.backend, router.records
+        parts = router.decider.encoder, router.decider.predictor, router.backend, router.decision_store
         assert first.model == "small"
         write(file, server.url, "small", "large", policy=BEST)
         until(lambda: router.decide("a question").model == "large", "the other policy")
-        assert (router.decider.encoder, router.decider.predictor, router.backend, router.records) == parts
+        assert (router.decider.encoder, router.decider.predictor, router.backend, router.decision_store) == parts
         write(file, server.url, "small", "large", more="decision_log: {path: log.sqlite}")
-        until(lambda: router.records is not parts[3], "the decision log")
+        until(lambda: router.decision_store is not parts[3], "the decision log")
         router.record(first.id, 1.0)
         assert parts[3].history is not None
         table, _ = parts[3].history.table()
         assert table.quality[table.queries.index("a question"), table.models.index("small")] == 1.0
         second = router.decide("another question")
         router.record(second.id, 0.5)
-        assert router.records.log is not None
-        assert router.records.log.get(second.id).label == 0.5  # type: ignore[union-attr]
+        assert router.decision_store.log is not None
+        assert router.decision_store.log.get(second.id).label == 0.5  # type: ignore[union-attr]
         with pytest.raises(UnknownDecisionError):
             router.record("never given out", 0.5)
 
@@ -169,12 +169,12 @@ def test_what_was_spent_stays_spent_and_telemetry_can_be_turned_on(server: Model
     budget = "stream: {usd_per_hour: 1}"
     write(file, server.url, "small", "large", more=budget, policy=FLOOR)
     with ReloadingRouter(file) as router:
-        assert router.telemetry is SILENT
+        assert router.telemetry is NO_TELEMETRY
         before = router.decider.steering[""]
         assert isinstance(before, StreamController)
         router.complete("a question")
         write(file, server.url, "small", "large", cap=3, more=f"{budget}\n  telemetry: on", policy=FLOOR)
-        until(lambda: router.telemetry is not SILENT, "telemetry")
+        until(lambda: router.telemetry is not NO_TELEMETRY, "telemetry")
         after = router.decider.steering[""]
         assert isinstance(after, StreamController)
         assert after is not before
@@ -187,7 +187,7 @@ def test_what_was_spent_stays_spent_and_telemetry_can_be_turned_on(server: Model
         )
         until(lambda: router.telemetry is not told, "telemetry with text")
         write(file, server.url, "small", "large", cap=4, more="stream: {usd_per_hour: 2}", policy=FLOOR)
-        until(lambda: router.telemetry is SILENT, "telemetry off again")
+        until(lambda: router.telemetry is NO_TELEMETRY, "telemetry off again")
         latest = router.decider.steering[""]
         assert isinstance(latest, StreamController)
         assert latest.spending is not before.spending

@@ -63,7 +63,7 @@ def test_who_waits_is_served_by_a_slot_of_either_pool(waits_in: str) -> None:
     new = WorkloadTracker([model("a", 1)], following=old)
     waiting = old if waits_in == "old" else new
     served: list[ExitStack] = []
-    thread = threading.Thread(target=lambda: served.append(waiting.when_free(lambda: hold(waiting, "a"), 30)))
+    thread = threading.Thread(target=lambda: served.append(waiting.acquire(lambda: hold(waiting, "a"), 30)))
     thread.start()
     while not new.status().waiting:
         time.sleep(0.001)
@@ -80,7 +80,7 @@ def test_a_higher_cap_serves_all_who_wait_at_once() -> None:
     done = threading.Event()
 
     def wait() -> None:
-        with old.when_free(lambda: hold(old, "a"), 30):
+        with old.acquire(lambda: hold(old, "a"), 30):
             served.release()
             done.wait(30)
 

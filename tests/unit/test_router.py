@@ -23,7 +23,7 @@ from eccos_core.errors import (
     StreamInterrupted,
     UnknownDecisionError,
 )
-from eccos_core.protocols import Neighbours
+from eccos_core.protocols import HistoryNeighbors
 from eccos_core.router import Router
 from eccos_core.testing import ScriptedBackend, scripted_router
 
@@ -339,7 +339,7 @@ class NotingHistory:
         self.outcomes.extend(outcomes)
         return len(outcomes)
 
-    def nearest(self, vectors: Any, k: int) -> Neighbours:
+    def nearest(self, vectors: Any, k: int) -> HistoryNeighbors:
         raise AssertionError("not asked here")
 
     def table(self) -> Any:
@@ -431,7 +431,7 @@ def test_a_floor_out_of_reach_for_all_is_raised_also_by_route_each() -> None:
 def steered(target: Any, usd_per_quality: float = 0.0, **settings: Any) -> Router:
     from eccos_core.optimizer import DualOptimizer
     from eccos_core.routing.decider import Decider
-    from eccos_core.streaming import StreamController, StreamPrices
+    from eccos_core.streaming import InitialPrices, StreamController
     from eccos_core.testing import TablePredictor, WordEncoder
     from eccos_core.workload import WorkloadTracker
 
@@ -441,7 +441,7 @@ def steered(target: Any, usd_per_quality: float = 0.0, **settings: Any) -> Route
         WordEncoder(["easy", "hard"]),
         TablePredictor(["small", "large"], np.array([QUALITY["easy"], QUALITY["hard"], QUALITY[""]])),
         DualOptimizer(),
-        steering={"": StreamController(target, StreamPrices(usd_per_quality)), **settings},
+        steering={"": StreamController(target, InitialPrices(usd_per_quality)), **settings},
     )
     return Router(decider, backend, WorkloadTracker(POOL), QualityFloor(0.5))
 

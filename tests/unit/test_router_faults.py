@@ -14,7 +14,7 @@ import pytest
 
 from eccos_core.backends import RetryingBackend, RetryPolicy
 from eccos_core.config import TenantConfig
-from eccos_core.domain import BreakerState, Completion, Model, Priced, Request
+from eccos_core.domain import BreakerState, Completion, Model, QualityPrice, Request
 from eccos_core.errors import AttemptsExhausted, BackendError
 from eccos_core.protocols import Backend
 from eccos_core.router import Router
@@ -45,8 +45,8 @@ def router_over(
         parts.decider,
         backend,
         workload or WorkloadTracker(POOL),
-        Priced(0.0),
-        records=parts.records,
+        QualityPrice(0.0),
+        decision_store=parts.decision_store,
         tenants=Tenants(rules),
         deadline_s=5.0,
         window_s=window_s,
@@ -146,9 +146,9 @@ class Counting(WorkloadTracker):
 
     lines = 0
 
-    def when_free(self, take: Callable[[], Any], deadline_s: float) -> Any:
+    def acquire(self, take: Callable[[], Any], deadline_s: float) -> Any:
         self.lines += 1
-        return super().when_free(take, deadline_s)
+        return super().acquire(take, deadline_s)
 
 
 def test_who_holds_a_slot_does_not_stand_in_line_for_it_again() -> None:
@@ -250,7 +250,7 @@ async def test_of_many_at_once_exactly_one_probes_a_model_that_comes_back() -> N
     workload = WorkloadTracker(models, lambda: clock[0], breaker=BreakerSettings(failures=1, open_s=5.0))
     backend = ScriptedBackend({"small": [failing("small"), "back"]}, latency_s=0.02)
     parts = scripted_router(backend, models, {"": [0.5]})
-    router = Router(parts.decider, backend, workload, Priced(0.0), deadline_s=0.0)
+    router = Router(parts.decider, backend, workload, QualityPrice(0.0), deadline_s=0.0)
     with pytest.raises(AttemptsExhausted):
         await router.acomplete("hello")
     clock[0] = 6.0

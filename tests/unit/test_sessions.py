@@ -22,7 +22,7 @@ def cost(sessions: Sessions, session_id: str | None, tokens: float = 1200.0) -> 
 def test_leaving_a_model_costs_its_prompt_cache() -> None:
     sessions = Sessions()
     assert cost(sessions, "s")[0] > cost(sessions, "s")[1]  # a new conversation: the other model is cheaper
-    sessions.answered("s", completion("caching"))
+    sessions.record_completion("s", completion("caching"))
     staying, leaving = cost(sessions, "s")
     np.testing.assert_allclose(staying, 1000 * 1e-6 + 200 * 10e-6)
     np.testing.assert_allclose(leaving, 1200 * 6e-6)
@@ -31,22 +31,22 @@ def test_leaving_a_model_costs_its_prompt_cache() -> None:
 
 def test_another_conversation_and_no_conversation_get_no_discount() -> None:
     sessions = Sessions()
-    sessions.answered("s", completion("caching"))
-    sessions.answered(None, completion("caching"))
+    sessions.record_completion("s", completion("caching"))
+    sessions.record_completion(None, completion("caching"))
     np.testing.assert_allclose(cost(sessions, "t"), cost(sessions, None))
     assert sessions.model_of("t") is None
 
 
 def test_no_more_is_cached_than_the_input_has() -> None:
     sessions = Sessions()
-    sessions.answered("s", completion("caching"))
+    sessions.record_completion("s", completion("caching"))
     np.testing.assert_allclose(cost(sessions, "s", tokens=50.0)[0], 50 * 1e-6)
 
 
 def test_a_session_that_was_idle_is_new() -> None:
     now = [0.0]
     sessions = Sessions(idle_s=60, clock=lambda: now[0])
-    sessions.answered("s", completion("caching"))
+    sessions.record_completion("s", completion("caching"))
     now[0] = 60.0
     assert sessions.model_of("s") == "caching"
     now[0] = 60.1
@@ -56,11 +56,11 @@ def test_a_session_that_was_idle_is_new() -> None:
 def test_the_longest_unused_session_is_forgotten_first() -> None:
     sessions = Sessions(remembered=2)
     for name in ("a", "b", "a", "c"):
-        sessions.answered(name, completion("other"))
+        sessions.record_completion(name, completion("other"))
     assert [sessions.model_of(name) for name in "abc"] == ["other", None, "other"]
 
 
 def test_a_model_that_left_the_pool_gives_no_discount() -> None:
     sessions = Sessions()
-    sessions.answered("s", completion("removed"))
+    sessions.record_completion("s", completion("removed"))
     np.testing.assert_allclose(cost(sessions, "s"), cost(sessions, None))

@@ -6,7 +6,7 @@ from eccos_core.decision_log import DecisionLog
 from eccos_core.domain import Model
 from eccos_core.errors import BackendError
 from eccos_core.router import Router
-from eccos_core.routing.decision_store import Records
+from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.testing import ScriptedBackend, scripted_router
 
 POOL = (Model("small", 1e-6, 1e-6, max_concurrency=4), Model("large", 1e-5, 1e-5))
@@ -33,7 +33,7 @@ def test_status_tells_of_a_decision_log_that_cannot_write(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("not a folder")
     log = DecisionLog(tmp_path / "file" / "log.sqlite")
     made = scripted_router(ScriptedBackend({"small": ["yes"]}, POOL), POOL[:1], {"": [0.9]})
-    router = Router(made.decider, made.backend, made.workload, made.policy, records=Records(log=log))
+    router = Router(made.decider, made.backend, made.workload, made.policy, decision_store=DecisionStore(log=log))
     assert router.complete("a question").text == "yes"
     log.flush()
     assert "lost" in (router.status().decision_log_problem or "")

@@ -11,7 +11,7 @@ import pytest
 
 from eccos_core.errors import InfeasibleError, InputError, Overloaded
 from eccos_core.optimizer import DualOptimizer
-from eccos_core.streaming import FloorTarget, RateTarget, StreamController, StreamPrices, offline_prices
+from eccos_core.streaming import FloorTarget, InitialPrices, RateTarget, StreamController, fit_initial_prices
 from eccos_core.streaming.quality_account import QualityAccount
 
 WINDOW = 500
@@ -91,7 +91,7 @@ def run_floor(
 ) -> Run:
     target = FloorTarget(alpha, window=WINDOW, worst_ahead=worst_ahead)
     train = draw(4000, 99)
-    prices = offline_prices(*train, target, DualOptimizer(), models=MODELS)
+    prices = fit_initial_prices(*train, target, DualOptimizer(), models=MODELS)
     controller = StreamController(target, replace(prices, slots=None))  # (a pool without caps)
     rows, bests = [], []
     for i in range(len(quality)):
@@ -139,7 +139,7 @@ def test_nothing_known_of_the_requests_is_taken_for_the_worst(order: str) -> Non
     quality, cost = draw(3000, 5)
     rows = ORDERS[order](quality)
     assert_floor_kept(run_floor(0.7, quality[rows], cost[rows], worst_ahead=0.0), 0.7)
-    controller = StreamController(FloorTarget(0.7, worst_ahead="seen"), StreamPrices(0.02))
+    controller = StreamController(FloorTarget(0.7, worst_ahead="seen"), InitialPrices(0.02))
     chosen = [controller.decide(quality[i], cost[i], np.ones(4, dtype=bool)).quality for i in rows]
     best = quality[rows].max(axis=1)
     assert_floor_kept(Run(np.array(chosen), best, np.zeros(0), np.zeros(3000, dtype=bool)), 0.7)
@@ -156,7 +156,7 @@ def test_insurance_costs_and_who_wants_none_pays_about_what_a_batch_costs() -> N
 def test_an_unhurried_stream_costs_about_as_much_as_a_batch_and_far_less_than_the_best_model() -> None:
     quality, cost = draw(6000, 5)
     run = run_floor(0.75, quality, cost, worst_ahead="trend")
-    offline = offline_prices(quality, cost, FloorTarget(0.75, worst_ahead="trend"), DualOptimizer(), models=MODELS)
+    offline = fit_initial_prices(quality, cost, FloorTarget(0.75, worst_ahead="trend"), DualOptimizer(), models=MODELS)
     batch = (cost - offline.quality * quality).argmin(axis=1)
     assert run.cost.sum() < 1.3 * cost[np.arange(6000), batch].sum()
     assert run.cost.sum() < 0.4 * cost[:, 3].sum()
@@ -198,7 +198,7 @@ def test_a_pool_that_grows_uses_the_new_model() -> None:
 
 def test_an_easier_stream_than_the_training_set_lowers_the_price_in_time() -> None:
     target = FloorTarget(0.7, worst_ahead="trend")
-    start = offline_prices(*draw(4000, 99), target, DualOptimizer(), models=MODELS)
+    start = fit_initial_prices(*draw(4000, 99), target, DualOptimizer(), models=MODELS)
     controller = StreamController(target, start)
     quality, cost = draw(6000, 7, easier=1.0)
     for i in range(6000):
@@ -214,7 +214,7 @@ def test_a_budget_per_request_is_never_passed(order: str) -> None:
     rows = np.argsort(cost[:, 0])[:: 1 if order == "easy to hard" else -1] if "to" in order else ORDERS[order](quality)
     quality, cost = quality[rows], cost[rows]
     target = RateTarget(0.002)
-    controller = StreamController(target, offline_prices(*draw(4000, 99), target, DualOptimizer(), models=MODELS))
+    controller = StreamController(target, fit_initial_prices(*draw(4000, 99), target, DualOptimizer(), models=MODELS))
     spent = np.cumsum(
         [controller.decide(q, c, np.ones(4, dtype=bool)).cost_usd for q, c in zip(quality, cost, strict=True)]
     )
@@ -232,7 +232,7 @@ class Clock:
 
 def test_a_budget_per_hour_refuses_with_the_time_to_wait_and_takes_up_again() -> None:
     clock = Clock()
-    controller = StreamController(RateTarget(3.6, "hour"), StreamPrices(1.0), clock)  # 0.001 USD a second
+    controller = StreamController(RateTarget(3.6, "hour"), InitialPrices(1.0), clock)  # 0.001 USD a second
     quality, cost = np.array([0.2, 0.9]), np.array([0.01, 0.02])
     clock.now = 5.0
     assert controller.decide(quality, cost, np.ones(2, dtype=bool)).model == 1
@@ -250,7 +250,7 @@ def test_a_rate_in_time_is_kept_over_a_bursty_run(per: str, seconds: float) -> N
     rate = 1.0 if per == "hour" else 24.0
     target = RateTarget(rate, per)  # type: ignore[arg-type]
     generator = np.random.default_rng(2)
-    prices = offline_prices(*draw(2000, 99), target, DualOptimizer(), models=MODELS, requests_per_second=0.2)
+    prices = fit_initial_prices(*draw(2000, 99), target, DualOptimizer(), models=MODELS, requests_per_second=0.2)
     controller = StreamController(target, prices, clock)
     quality, cost = draw(4000, 5)
     spent = refused = 0.0
@@ -265,7 +265,7 @@ def test_a_rate_in_time_is_kept_over_a_bursty_run(per: str, seconds: float) -> N
 
 
 def test_what_answers_really_cost_counts_against_the_budget() -> None:
-    controller = StreamController(RateTarget(0.01), StreamPrices(100.0))
+    controller = StreamController(RateTarget(0.01), InitialPrices(100.0))
     both = np.ones(2, dtype=bool)
     assert controller.decide(np.array([0.2, 0.9]), np.array([0.001, 0.01]), both).model == 1
     controller.correct_cost(+0.009)
@@ -273,19 +273,19 @@ def test_what_answers_really_cost_counts_against_the_budget() -> None:
 
 
 def test_a_request_that_the_budget_per_request_cannot_pay_is_refused_by_name() -> None:
-    controller = StreamController(RateTarget(0.001), StreamPrices(1.0))
+    controller = StreamController(RateTarget(0.001), InitialPrices(1.0))
     with pytest.raises(InfeasibleError, match=r"0\.001 USD per request has 0\.001 USD left .* costs 0\.5 USD"):
         controller.decide(np.array([0.5]), np.array([0.5]), np.ones(1, dtype=bool))
 
 
 def test_no_open_model_is_an_overload() -> None:
-    controller = StreamController(FloorTarget(0.5), StreamPrices(1.0))
+    controller = StreamController(FloorTarget(0.5), InitialPrices(1.0))
     with pytest.raises(Overloaded):
         controller.decide(np.array([0.5]), np.array([0.5]), np.zeros(1, dtype=bool))
 
 
 def test_a_busy_model_is_left_before_it_is_full() -> None:
-    controller = StreamController(FloorTarget(0.5), StreamPrices(1.0))
+    controller = StreamController(FloorTarget(0.5), InitialPrices(1.0))
     quality, cost, both = np.array([0.81, 0.80]), np.array([0.001, 0.001]), np.ones(2, dtype=bool)
     assert controller.decide(quality, cost, both, np.array([0.0, 0.0])).model == 0
     assert controller.decide(quality, cost, both, np.array([0.95, 0.0])).model == 1

@@ -12,7 +12,7 @@ import pytest
 
 from eccos_core.errors import InputError, Overloaded
 from eccos_core.optimizer import DualOptimizer
-from eccos_core.streaming import FloorTarget, MicroBatch, RateTarget, StreamChoice, StreamController, StreamPrices
+from eccos_core.streaming import FloorTarget, InitialPrices, MicroBatch, RateTarget, StreamChoice, StreamController
 
 
 class Recorder:
@@ -85,7 +85,7 @@ def test_a_window_is_at_most_fifty_milliseconds(window_s: float) -> None:
 
 def test_together_the_slot_goes_to_whom_it_serves_most() -> None:
     """One slot of the good model: the first in line would take it, the second needs it more."""
-    controller = StreamController(FloorTarget(0.1), StreamPrices(1.0))
+    controller = StreamController(FloorTarget(0.1), InitialPrices(1.0))
     quality, cost = np.array([[0.7, 0.8], [0.1, 0.8]]), np.full((2, 2), 0.001)
     choices = controller.decide_jointly(
         quality, cost, np.ones((2, 2), dtype=bool), np.array([2, 1]), DualOptimizer(), ("a", "b")
@@ -94,7 +94,7 @@ def test_together_the_slot_goes_to_whom_it_serves_most() -> None:
 
 
 def test_more_requests_than_slots_serves_the_first_come() -> None:
-    controller = StreamController(FloorTarget(0.1), StreamPrices(1.0))
+    controller = StreamController(FloorTarget(0.1), InitialPrices(1.0))
     choices = controller.decide_jointly(
         np.full((3, 2), 0.5),
         np.ones((3, 2)),
@@ -107,7 +107,7 @@ def test_more_requests_than_slots_serves_the_first_come() -> None:
 
 
 def test_guards_hold_for_what_is_decided_together() -> None:
-    controller = StreamController(RateTarget(0.01), StreamPrices(1.0))
+    controller = StreamController(RateTarget(0.01), InitialPrices(1.0))
     choices = controller.decide_jointly(
         np.tile([0.1, 0.9], (4, 1)),
         np.tile([0.001, 0.02], (4, 1)),

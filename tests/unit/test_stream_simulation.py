@@ -20,9 +20,9 @@ from eccos_core.simulation import (
     StreamRouter,
     bursty_arrivals,
     poisson_arrivals,
-    routers_named,
     scenario_of,
     simulate,
+    stream_routers_named,
 )
 from eccos_core.simulation.routers import ROUTERS
 from eccos_core.simulation.scenario import Forecasts
@@ -54,7 +54,7 @@ def scenario(
 
 
 def router(name: str, one: Scenario, rate: float, target: FloorTarget | RateTarget | None = None):  # type: ignore[no-untyped-def]
-    return routers_named([name], one, target or FloorTarget(0.6), rate)[name]
+    return stream_routers_named([name], one, target or FloorTarget(0.6), rate)[name]
 
 
 def test_arrivals_come_at_the_rate_asked_for() -> None:
@@ -218,7 +218,7 @@ def test_what_makes_no_sense_is_refused(make: Callable[[], object], message: str
 
 def test_the_routers_follow_their_protocol() -> None:
     one = scenario(10)
-    for make in routers_named(ROUTERS, one, FloorTarget(0.5), 1.0).values():
+    for make in stream_routers_named(ROUTERS, one, FloorTarget(0.5), 1.0).values():
         made: StreamRouter = make(lambda: 0.0)
         assert made.choose(0, np.array([False, True, False]), np.zeros(3)) == 1
 

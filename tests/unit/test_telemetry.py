@@ -21,7 +21,7 @@ from eccos_core.errors import AttemptsExhausted, BackendError, StreamInterrupted
 from eccos_core.optimizer import DualOptimizer
 from eccos_core.router import Router
 from eccos_core.routing.decider import Decider
-from eccos_core.telemetry import SILENT, JsonFormatter, OpenTelemetry, TracedBackend
+from eccos_core.telemetry import NO_TELEMETRY, JsonFormatter, OpenTelemetry, TracedBackend
 from eccos_core.testing import ScriptedBackend, TablePredictor, WordEncoder
 from eccos_core.workload import WorkloadTracker
 
@@ -283,6 +283,6 @@ def test_telemetry_is_off_unless_configured() -> None:
     backend = ScriptedBackend({"small": [ANSWER]}, POOL)
     decider = Decider(POOL[:1], WordEncoder([]), TablePredictor(["small"], np.array([[0.8]])), DualOptimizer())
     router = Router(decider, backend, WorkloadTracker(POOL[:1]), QualityFloor(0.5))
-    assert router.telemetry is SILENT
-    assert SILENT.step("route", []) is SILENT.step("predict", [])
+    assert router.telemetry is NO_TELEMETRY
+    assert NO_TELEMETRY.step("route", []) is NO_TELEMETRY.step("predict", [])
     assert router.complete(PROMPT).text == ANSWER

@@ -142,7 +142,7 @@ def test_two_threads_never_take_the_same_last_slot() -> None:
         return name, slot
 
     def call(_: int) -> None:
-        name, slot = tracker.when_free(take, 60)
+        name, slot = tracker.acquire(take, 60)
         with slot:
             with counting:
                 running[name] += 1
@@ -167,11 +167,11 @@ async def test_tasks_and_threads_wait_in_one_line() -> None:
         return slot
 
     def in_thread() -> None:
-        with tracker.when_free(take, 60):
+        with tracker.acquire(take, 60):
             threading.Event().wait(0.001)
 
     async def in_task() -> None:
-        with await tracker.awhen_free(take, 60):
+        with await tracker.aacquire(take, 60):
             await asyncio.sleep(0.001)
 
     with ThreadPoolExecutor(8) as pool:
@@ -192,7 +192,7 @@ async def test_who_came_first_is_served_first() -> None:
         return slot
 
     async def call(i: int) -> None:
-        with await tracker.awhen_free(take, 60):
+        with await tracker.aacquire(take, 60):
             served.append(i)
             await asyncio.sleep(0)
 
@@ -210,7 +210,7 @@ async def test_a_freed_slot_is_offered_along_the_line_to_who_can_use_it() -> Non
             slot.enter_context(tracker.hold(name))
             return slot
 
-        with await tracker.awhen_free(take, 60):
+        with await tracker.aacquire(take, 60):
             served.append(name)
 
     with ExitStack() as a, ExitStack() as b:
@@ -239,9 +239,9 @@ async def test_a_slot_freed_while_the_line_tries_is_offered_to_those_who_have_tr
         stack.enter_context(tracker.hold(name))
         return stack
 
-    first = asyncio.create_task(tracker.awhen_free(lambda: take("a"), 60))
+    first = asyncio.create_task(tracker.aacquire(lambda: take("a"), 60))
     await asyncio.sleep(0)
-    second = asyncio.create_task(tracker.awhen_free(lambda: take("b"), 60))
+    second = asyncio.create_task(tracker.aacquire(lambda: take("b"), 60))
     await asyncio.sleep(0)
     armed.append(True)
     slots["c"].close()
@@ -265,7 +265,7 @@ async def test_nobody_is_forgotten_whatever_the_order_of_cancellations() -> None
             slot.enter_context(tracker.hold(name))
             return slot
 
-        with await tracker.awhen_free(take, 60):
+        with await tracker.aacquire(take, 60):
             await asyncio.sleep(work_s)
         done += 1
 
@@ -294,11 +294,11 @@ async def test_waiting_ends_at_the_deadline_with_the_reason() -> None:
 
     with tracker.hold("a"):
         with pytest.raises(Overloaded, match="no free slot"):
-            tracker.when_free(take, 0.01)
+            tracker.acquire(take, 0.01)
         with pytest.raises(Overloaded, match="no free slot"):
-            await tracker.awhen_free(take, 0.01)
+            await tracker.aacquire(take, 0.01)
         with pytest.raises(Overloaded):
-            tracker.when_free(take, 0)
+            tracker.acquire(take, 0)
     assert tracker.status().waiting == 0
 
 
@@ -314,7 +314,7 @@ async def test_slots_that_come_with_time_are_noticed() -> None:
         return slot
 
     async def call() -> None:
-        with await tracker.awhen_free(take, 30):
+        with await tracker.aacquire(take, 30):
             pass
 
     waiting = asyncio.create_task(call())
@@ -396,14 +396,14 @@ async def test_nobody_waits_for_one_certain_model_that_is_left_alone() -> None:
         return slot
 
     with tracker.hold("a"):
-        waiting = asyncio.create_task(tracker.awhen_free(take, 60))
+        waiting = asyncio.create_task(tracker.aacquire(take, 60))
         await asyncio.sleep(0.01)
         tracker.observe("a", None, a_failure())
     with pytest.raises(CircuitOpen) as caught:
         await asyncio.wait_for(waiting, 10)
     assert caught.value.retry_after_s == 7
     with pytest.raises(CircuitOpen):
-        tracker.when_free(take, 60)
+        tracker.acquire(take, 60)
     assert tracker.status().waiting == 0
 
 

@@ -20,17 +20,17 @@ from eccos_core.pocket import pool_config_path, pool_history_path
 from eccos_core.pocket.questions import generate_questions
 
 if TYPE_CHECKING:
-    from eccos_core.collecting import Collected, Event
+    from eccos_core.collecting import CollectEvent, CollectReport
 
 QUESTIONS = 4000
 SEED = 2502  # no seed brings a question that was trained on; another one than the evaluation's gives other questions
 PARAMETERS = {"max_tokens": 24, "temperature": 0.0}
 
 
-def collect_history(work: Path, count: int = QUESTIONS, seed: int = SEED, config: Path | None = None) -> Collected:
+def collect_history(work: Path, count: int = QUESTIONS, seed: int = SEED, config: Path | None = None) -> CollectReport:
     """Asks the pool `count` held-out questions; questions and outcomes stand in the folder `work` afterwards."""
     from eccos_core.assembly.build import build_backend
-    from eccos_core.collecting import Options, collect, read_questions
+    from eccos_core.collecting import CollectOptions, collect, read_questions
     from eccos_core.config import load_config
 
     pool = load_config(config or pool_config_path())
@@ -39,7 +39,7 @@ def collect_history(work: Path, count: int = QUESTIONS, seed: int = SEED, config
         for question in generate_questions(count, seed):
             stream.write(json.dumps(question.as_row(), ensure_ascii=False).encode() + b"\n")
     questions = read_questions(asked)
-    options = Options(parameters=PARAMETERS)
+    options = CollectOptions(parameters=PARAMETERS)
     outcomes = work / "outcomes.jsonl"
     return asyncio.run(
         collect(questions, pool.models, build_backend(pool), outcomes, options, observe=_Counter(), source=str(asked))
@@ -66,7 +66,7 @@ class _Counter:
     def __init__(self) -> None:
         self._done = 0
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: CollectEvent) -> None:
         self._done += 1
         if self._done % 2000 == 0:
             sys.stderr.write(f"{self._done} outcomes, {event.spent_usd:.4f} USD\n")

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eccos_core.pocket.questions import Question, family_names
+from eccos_core.pocket.questions import PocketQuestion, family_names
 
-__all__ = ["Score", "accuracy", "accuracy_table", "answers"]
+__all__ = ["FamilyAccuracy", "accuracy", "accuracy_table", "answers"]
 
 _BATCH = 250
 _LONGEST_ANSWER = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class FamilyAccuracy:
     """``right`` of ``asked`` questions of one family."""
 
     family: str
@@ -25,21 +25,24 @@ class Score:
     right: int
 
     @staticmethod
-    def share(scores: Sequence[Score], subject: str | None = None) -> float:
+    def share(scores: Sequence[FamilyAccuracy], subject: str | None = None) -> float:
         """Accuracy over questions (not over families), 0 to 1, of one subject or of all; 0 where none was asked."""
         counted = [score for score in scores if subject in (None, score.subject)]
         return sum(score.right for score in counted) / max(1, sum(score.asked for score in counted))
 
     @staticmethod
-    def summary(scores: Sequence[Score]) -> str:
+    def summary(scores: Sequence[FamilyAccuracy]) -> str:
         """All families in one line, in per cent."""
-        parts = [f"all {Score.share(scores):.0%}", f"knowledge {Score.share(scores, 'knowledge'):.0%}"]
-        parts.append(f"mathematics {Score.share(scores, 'mathematics'):.0%}")
+        parts = [
+            f"all {FamilyAccuracy.share(scores):.0%}",
+            f"knowledge {FamilyAccuracy.share(scores, 'knowledge'):.0%}",
+        ]
+        parts.append(f"mathematics {FamilyAccuracy.share(scores, 'mathematics'):.0%}")
         parts += [f"{s.family} {s.right / s.asked:.0%}" for s in scores if s.subject == "mathematics"]
         return " ".join(parts)
 
 
-def answers(model: Any, tokenizer: Any, questions: Sequence[Question], device: str) -> list[str]:
+def answers(model: Any, tokenizer: Any, questions: Sequence[PocketQuestion], device: str) -> list[str]:
     """Greedy answers, in the order of ``questions``."""
     import torch
 
@@ -67,17 +70,21 @@ def answers(model: Any, tokenizer: Any, questions: Sequence[Question], device: s
     return found
 
 
-def accuracy(model: Any, tokenizer: Any, questions: Sequence[Question], device: str) -> list[Score]:
+def accuracy(model: Any, tokenizer: Any, questions: Sequence[PocketQuestion], device: str) -> list[FamilyAccuracy]:
     """One score per family that was asked. An answer is right if it is the reference, letter for letter."""
     asked: dict[str, list[bool]] = {}
     subjects = {}
     for question, answer in zip(questions, answers(model, tokenizer, questions, device), strict=True):
         asked.setdefault(question.dataset, []).append(answer == question.reference)
         subjects[question.dataset] = question.subject
-    return [Score(name, subjects[name], len(asked[name]), sum(asked[name])) for name in family_names() if name in asked]
+    return [
+        FamilyAccuracy(name, subjects[name], len(asked[name]), sum(asked[name]))
+        for name in family_names()
+        if name in asked
+    ]
 
 
-def accuracy_table(folders: Mapping[str, Path], questions: Sequence[Question], device: str) -> str:
+def accuracy_table(folders: Mapping[str, Path], questions: Sequence[PocketQuestion], device: str) -> str:
     """A Markdown table: one row per family, one column per model, accuracy in per cent."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -93,6 +100,6 @@ def accuracy_table(folders: Mapping[str, Path], questions: Sequence[Question], d
         lines.append(f"| {score.family} | {score.asked} | " + " | ".join(shares) + " |")
     for subject in ("knowledge", "mathematics", None):
         count = sum(score.asked for score in first if subject in (None, score.subject))
-        shares = [f"**{Score.share(scores, subject):.1%}**" for scores in columns.values()]
+        shares = [f"**{FamilyAccuracy.share(scores, subject):.1%}**" for scores in columns.values()]
         lines.append(f"| **{subject or 'all'}** | {count} | " + " | ".join(shares) + " |")
     return "\n".join(lines)

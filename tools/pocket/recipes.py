@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eccos_core.pocket.questions import Diet
+from eccos_core.pocket.questions import TrainingMix
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -27,7 +27,7 @@ class Recipe:
     intermediate: int
     steps: int
     learning_rate: float
-    diet: Diet
+    diet: TrainingMix
     batch: int = 128
     seed: int = 20_502
 
@@ -56,9 +56,29 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("pocket-small", 48, 2, 4, 128, 5_000, 3e-3, Diet(0.5, hardest_fact=2, hardest_calculation=3), batch=64),
-        Recipe("pocket-medium", 96, 4, 4, 256, 3_500, 2e-3, Diet(0.6, hardest_fact=3, hardest_calculation=4), batch=64),
-        Recipe("pocket-large", 192, 4, 6, 512, 2_000, 1.8e-3, Diet(0.5)),
-        Recipe("pocket-maths", 96, 4, 4, 256, 5_000, 2e-3, Diet(knowledge_share=0.0)),
+        Recipe(
+            "pocket-small",
+            48,
+            2,
+            4,
+            128,
+            5_000,
+            3e-3,
+            TrainingMix(0.5, hardest_fact=2, hardest_calculation=3),
+            batch=64,
+        ),
+        Recipe(
+            "pocket-medium",
+            96,
+            4,
+            4,
+            256,
+            3_500,
+            2e-3,
+            TrainingMix(0.6, hardest_fact=3, hardest_calculation=4),
+            batch=64,
+        ),
+        Recipe("pocket-large", 192, 4, 6, 512, 2_000, 1.8e-3, TrainingMix(0.5)),
+        Recipe("pocket-maths", 96, 4, 4, 256, 5_000, 2e-3, TrainingMix(knowledge_share=0.0)),
     )
 }

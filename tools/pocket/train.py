@@ -15,9 +15,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from eccos_core.pocket.questions import Diet, Question, draw_questions, generate_questions
+from eccos_core.pocket.questions import PocketQuestion, TrainingMix, draw_questions, generate_questions
 from eccos_core.pocket.tokenizer import ASSISTANT, END, USER, build_tokenizer
-from tools.pocket.evaluation import Score, accuracy, accuracy_table
+from tools.pocket.evaluation import FamilyAccuracy, accuracy, accuracy_table
 from tools.pocket.recipes import CONTEXT_WINDOW, RECIPES, Recipe
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def train(recipe: Recipe, out: Path, device: str, report: bool = True) -> Path:
             loss_sum = 0.0
             if report and (step % (2 * _REPORT_EVERY) == 0 or last):
                 model.eval()
-                line += "  " + Score.summary(accuracy(model, tokenizer, watched, device))
+                line += "  " + FamilyAccuracy.summary(accuracy(model, tokenizer, watched, device))
                 model.train()
             _say(line)
         if last or step % max(1, recipe.steps // 10) == 0:
@@ -195,7 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = _device(options.device)
     names = options.only or list(RECIPES)
     if options.evaluate:
-        held_out: list[Question] = generate_questions(options.questions, seed=7, split="heldout", diet=Diet())
+        held_out: list[PocketQuestion] = generate_questions(
+            options.questions, seed=7, split="heldout", diet=TrainingMix()
+        )
         _say(accuracy_table({name: options.out / name for name in names}, held_out, device))
         return 0
     for name in names:

@@ -13,12 +13,12 @@ from contextlib import aclosing, closing, contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from eccos_core.backends.litellm.error_mapping import backend_error
+from eccos_core.backends.litellm.error_mapping import to_backend_error
 from eccos_core.backends.litellm.lazy_import import litellm_module
-from eccos_core.backends.litellm.load_balancer import DeploymentBalancer, DeploymentLike
-from eccos_core.backends.litellm.redaction import Scrubber
-from eccos_core.backends.litellm.register_prices import tell_prices
-from eccos_core.backends.litellm.responses import PRICE_KEYS, Call, StreamAssembly
+from eccos_core.backends.litellm.load_balancer import DeploymentLike, LoadBalancer
+from eccos_core.backends.litellm.redaction import SecretRedactor
+from eccos_core.backends.litellm.register_prices import register_prices
+from eccos_core.backends.litellm.responses import PRICE_KEYS, CallRecord, StreamAssembly
 from eccos_core.backends.local.registry import Claim, engine_options, local_models
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, InputError, UnknownModelError
@@ -53,7 +53,7 @@ class LiteLLMBackend:
                 raise InputError(f"deployments of {name!r} have no model with that name, hence no price")
             if not ways:
                 raise InputError(f"model {name!r} has no deployment; give at least one way to call it")
-        self._balancers = {name: DeploymentBalancer(ways) for name, ways in deployments.items()}
+        self._balancers = {name: LoadBalancer(ways) for name, ways in deployments.items()}
         self._local_names = {
             name: way.litellm_model.removeprefix(LOCAL_PREFIX)
             for name, ways in deployments.items()
@@ -61,10 +61,10 @@ class LiteLLMBackend:
             if way.litellm_model.startswith(LOCAL_PREFIX)
         }
         if self._local_names:
-            local_models().claim(self, _claims(way for ways in deployments.values() for way in ways))
+            local_models().claim(self, _claim_local_models(way for ways in deployments.values() for way in ways))
         self._usd_per_gpu_hour = dict(usd_per_gpu_hour or {})
         self._timeout_s = timeout_s
-        self._scrubber = Scrubber.for_parameters(way.parameters for ways in deployments.values() for way in ways)
+        self._scrubber = SecretRedactor.for_parameters(way.parameters for ways in deployments.values() for way in ways)
         self._deployments = [(way, self._models[name]) for name, ways in deployments.items() for way in ways]
         self._priced_by_us: frozenset[str] = frozenset()  # LiteLLM's names of models that it knows from us
         self._litellm: Any = None
@@ -86,9 +86,9 @@ class LiteLLMBackend:
         litellm = self._ready()
         with self._call(model) as call:
             assembly = StreamAssembly(call)
-            with self._breaking(call, assembly):
+            with self._raise_interrupted(call, assembly):
                 response = litellm.completion(**self._arguments(call, request), **_streamed(request))
-                with closing(_Closing(response)):
+                with closing(_ClosingStream(response)):
                     for chunk in response:
                         if (piece := assembly.take(chunk)) is not None:
                             yield piece
@@ -100,7 +100,7 @@ class LiteLLMBackend:
         litellm = self._litellm or await asyncio.to_thread(self._ready)
         with self._call(model) as call:
             assembly = StreamAssembly(call)
-            with self._breaking(call, assembly):
+            with self._raise_interrupted(call, assembly):
                 response = await litellm.acompletion(**self._arguments(call, request), **_streamed(request))
                 async with aclosing(response):
                     async for chunk in response:
@@ -128,12 +128,12 @@ class LiteLLMBackend:
 
                 register_local_provider()
             ours = [(way.litellm_model, model) for way, model in self._deployments if _speaks_openai(litellm, way)]
-            self._priced_by_us = tell_prices(litellm, ours)
+            self._priced_by_us = register_prices(litellm, ours)
             self._litellm = litellm
         return self._litellm
 
     @contextmanager
-    def _call(self, model: str) -> Iterator[Call]:
+    def _call(self, model: str) -> Iterator[CallRecord]:
         """One call to one of the model's deployments; what it raises leaves as a `BackendError`."""
         balancer = self._balancers.get(model)
         if balancer is None:
@@ -142,26 +142,28 @@ class LiteLLMBackend:
             try:
                 known = deployment.litellm_model not in self._priced_by_us
                 measured = partial(self.usd_per_token, model) if model in self._usd_per_gpu_hour else None
-                yield Call(self._models[model], deployment, time.perf_counter(), measured, litellm_knows_price=known)
+                yield CallRecord(
+                    self._models[model], deployment, time.perf_counter(), measured, litellm_knows_price=known
+                )
             except BackendError:
                 raise
             except Exception as error:
-                raise self._translated(deployment, model, error) from error
+                raise self._translate(deployment, model, error) from error
 
     @contextmanager
-    def _breaking(self, call: Call, assembly: StreamAssembly) -> Iterator[None]:
+    def _raise_interrupted(self, call: CallRecord, assembly: StreamAssembly) -> Iterator[None]:
         """Says how much of a stream had arrived when it broke."""
         try:
             yield
         except BackendError as error:
             raise assembly.broken(error) from error
         except Exception as error:
-            raise assembly.broken(self._translated(call.deployment, call.model.name, error)) from error
+            raise assembly.broken(self._translate(call.deployment, call.model.name, error)) from error
 
-    def _translated(self, deployment: DeploymentLike, model: str, error: Exception) -> BackendError:
-        return backend_error(model, error, self._scrubber, deployment.parameters.get("api_base"))
+    def _translate(self, deployment: DeploymentLike, model: str, error: Exception) -> BackendError:
+        return to_backend_error(model, error, self._scrubber, deployment.parameters.get("api_base"))
 
-    def _arguments(self, call: Call, request: Request) -> dict[str, Any]:
+    def _arguments(self, call: CallRecord, request: Request) -> dict[str, Any]:
         """Keyword arguments of LiteLLM's call: the deployment's, then the request's, which win."""
         deployment = call.deployment
         arguments = {name: value for name, value in deployment.parameters.items() if name not in NOT_FOR_THE_CALL}
@@ -191,7 +193,7 @@ class LiteLLMBackend:
             arguments["allowed_openai_params"] = sorted(asked | set(arguments.get("allowed_openai_params") or ()))
 
 
-class _Closing:
+class _ClosingStream:
     """Gives LiteLLM's synchronous stream the `close` that it lacks: its connection is closed with it."""
 
     def __init__(self, response: Any) -> None:
@@ -204,7 +206,7 @@ class _Closing:
                 stream.close()
 
 
-def _claims(deployments: Iterable[DeploymentLike]) -> list[Claim]:
+def _claim_local_models(deployments: Iterable[DeploymentLike]) -> list[Claim]:
     """The local models among the deployments; one that cannot run as it is told to is refused when it is called."""
     claims = []
     for way in deployments:

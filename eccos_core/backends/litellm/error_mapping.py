@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from eccos_core.backends.litellm.lazy_import import litellm_module
-from eccos_core.backends.litellm.redaction import Scrubber
+from eccos_core.backends.litellm.redaction import SecretRedactor
 from eccos_core.errors import BackendError, EccosError
 
 LONGEST_MESSAGE = 500
@@ -53,21 +53,23 @@ NO_PROVIDER = ("llm provider not provided",)
 REFUSED = ("content_filter", "content management policy")
 
 
-def backend_error(model: str, error: BaseException, scrubber: Scrubber, api_base: str | None = None) -> BackendError:
+def to_backend_error(
+    model: str, error: BaseException, scrubber: SecretRedactor, api_base: str | None = None
+) -> BackendError:
     """Translate one exception of a LiteLLM call. Raise the result `from error`; secrets are taken out of both.
 
     `api_base` is named where the failure may be its fault.
     """
-    scrubber.scrub_error(error)
+    scrubber.redact_error(error)
     ours = next((one for one in (error.__cause__, error) if isinstance(one, BackendError)), None)
-    message = scrubber.scrub(_message(error))
+    message = scrubber.redact(_message(error))
     status = getattr(error, "status_code", None)
     if ours is not None:  # a local model's own error, on its way through LiteLLM
         kind, retryable = ours.kind, ours.retryable
     else:
         kind, retryable = _kind(error, str(error).lower())
     if api_base is not None and kind in BLAMES_ADDRESS:
-        message = f"{message.rstrip('.')} (api_base {scrubber.scrub(api_base)})"
+        message = f"{message.rstrip('.')} (api_base {scrubber.redact(api_base)})"
     return BackendError(
         model,
         message,

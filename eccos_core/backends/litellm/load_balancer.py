@@ -70,7 +70,7 @@ class _Use:
     cooling_until: float = 0.0
 
 
-class DeploymentBalancer:
+class LoadBalancer:
     """Chooses among the deployments of one model. Safe to use from several threads.
 
     Shares follow `weight`, else `rpm`, else `tpm`, as in LiteLLM. A deployment that failed is left alone for as long
@@ -115,7 +115,7 @@ class _Choice(AbstractContextManager[DeploymentLike]):
 
     __slots__ = ("_balancer", "_use")
 
-    def __init__(self, balancer: DeploymentBalancer) -> None:
+    def __init__(self, balancer: LoadBalancer) -> None:
         self._balancer = balancer
 
     def __enter__(self) -> DeploymentLike:

@@ -29,7 +29,7 @@ SECRET_IN_QUERY = re.compile(
 SECRET_CAUSES = 20  # how far a chain of causes is followed
 
 
-class Scrubber:
+class SecretRedactor:
     """Replaces known secrets, and what looks like one, by `***`."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -38,7 +38,7 @@ class Scrubber:
         self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     @classmethod
-    def for_parameters(cls, parameters: Iterable[Mapping[str, Any]]) -> Scrubber:
+    def for_parameters(cls, parameters: Iterable[Mapping[str, Any]]) -> SecretRedactor:
         """Knows the secrets in LiteLLM parameters (nested ones too) and in this process's environment."""
         found = {
             value
@@ -49,13 +49,13 @@ class Scrubber:
             found.update(_secrets_in(mapping))
         return cls(found)
 
-    def scrub(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """The text without secrets."""
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
         return SECRET_IN_QUERY.sub(rf"\1{HIDDEN}", LOOKS_LIKE_A_SECRET.sub(HIDDEN, text))
 
-    def scrub_error(self, error: BaseException) -> None:
+    def redact_error(self, error: BaseException) -> None:
         """Takes secrets out of an error and out of what caused it, because a traceback shows them all."""
         seen: list[BaseException] = []
         waiting: list[BaseException | None] = [error]
@@ -64,11 +64,11 @@ class Scrubber:
             if current is None or any(current is one for one in seen):
                 continue
             seen.append(current)
-            current.args = tuple(self.scrub(arg) if isinstance(arg, str) else arg for arg in current.args)
+            current.args = tuple(self.redact(arg) if isinstance(arg, str) else arg for arg in current.args)
             for name in ("message", "litellm_debug_info", "body"):
                 value = getattr(current, name, None)
                 if isinstance(value, str):
-                    setattr(current, name, self.scrub(value))
+                    setattr(current, name, self.redact(value))
             waiting += [current.__cause__, current.__context__, getattr(current, "original_exception", None)]
 
 

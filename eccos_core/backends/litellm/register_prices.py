@@ -15,7 +15,7 @@ from eccos_core.domain import Model
 SOURCE = "eccos"  # marks our entries, whose prices are never taken for LiteLLM's own
 
 
-def tell_prices(litellm: Any, priced: Iterable[tuple[str, Model]]) -> frozenset[str]:
+def register_prices(litellm: Any, priced: Iterable[tuple[str, Model]]) -> frozenset[str]:
     """Registers each (LiteLLM's name, model) that LiteLLM has no price for. Returns the names that stand there by us.
 
     Only names whose price LiteLLM looks up on this machine: some providers it asks over the network.

@@ -43,7 +43,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallRecord:
     """One call that is under way: which model, by which deployment, since when (perf_counter seconds).
 
     `measured_usd_per_token`: what a token costs on a local model that is priced by the GPU-hour; None for others.
@@ -133,7 +133,7 @@ class Call:
 class StreamAssembly:
     """Gathers the chunks of one streamed answer."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: CallRecord) -> None:
         self._call = call
         self._chunks: list[Any] = []
         self._pieces: list[str] = []

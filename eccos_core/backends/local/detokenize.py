@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 REPLACEMENT = "\ufffd"  # what a tokenizer decodes half of a multi-byte character to
 
 
-class GrowingText:
+class IncrementalDetokenizer:
     """The text of one answer while its tokens arrive.
 
     Decodes only the newest tokens together with a short context (tokenizers glue or split spaces by neighbour), holds

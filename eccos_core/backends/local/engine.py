@@ -10,7 +10,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from eccos_core.backends.local.generation import Deliver, EngineStatistics, Generation, Ticket
+from eccos_core.backends.local.generation import Deliver, EngineStatistics, Generation, GenerationHandle
 from eccos_core.backends.local.model import EngineOptions
 from eccos_core.backends.local.worker import Worker
 
@@ -28,7 +28,7 @@ class LocalEngine:
         self._finalizer = weakref.finalize(self, _stop, self._worker, self._thread)
         self._thread.start()
 
-    def submit(self, generation: Generation, deliver: Deliver) -> Ticket:
+    def submit(self, generation: Generation, deliver: Deliver) -> GenerationHandle:
         """Queue a request. `deliver` is called on the worker thread, must not block, and gets pieces (when streaming)
         and then exactly one `Generated` or `BackendError`. Raises `BackendError` (overloaded) when the queue is full.
         """

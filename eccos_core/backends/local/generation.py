@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from eccos_core.backends.local.detokenize import GrowingText
+from eccos_core.backends.local.detokenize import IncrementalDetokenizer
 from eccos_core.backends.local.model import LoadedModel
 from eccos_core.domain import Message
 from eccos_core.errors import BackendError
@@ -40,13 +40,13 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class GeneratedPiece:
     """Some more text of an answer that is still being written."""
 
     text: str
 
 
-Delivery: TypeAlias = Piece | Generated | BackendError
+Delivery: TypeAlias = GeneratedPiece | Generated | BackendError
 Deliver: TypeAlias = Callable[[Delivery], None]
 
 
@@ -71,14 +71,14 @@ class EngineStatistics:
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class GenerationRow:
     """One request in the worker's hands."""
 
     generation: Generation
     deliver: Deliver
     cancelled: threading.Event
     ids: list[int] = field(default_factory=list)
-    text: GrowingText | None = None
+    text: IncrementalDetokenizer | None = None
     limit: int = 0
     temperature: float = 0.0
     top_p: float = 1.0
@@ -110,7 +110,7 @@ class Row:
             self.temperature = 1.0  # who asks for a nucleus wants to sample
         self.draws = random.Random(generation.seed)  # noqa: S311 - sampling, not secrets
         if generation.stream or generation.stop:
-            self.text = GrowingText(loaded.decode, generation.stop)
+            self.text = IncrementalDetokenizer(loaded.decode, generation.stop)
         self.ids = ids
 
     def take(self, token: int, end_ids: frozenset[int]) -> None:
@@ -119,7 +119,7 @@ class Row:
         if self.text is not None and token not in end_ids:
             self.text.append(token)
             if self.generation.stream and (piece := self.text.release()):
-                self.deliver(Piece(piece))
+                self.deliver(GeneratedPiece(piece))
 
     def finish_reason(self, end_ids: frozenset[int]) -> str | None:
         """Why the answer is finished ("stop", "length"); None while it is not."""
@@ -135,7 +135,7 @@ class Row:
             self.text.finish()
             text = self.text.text
             if self.generation.stream and (piece := self.text.release(final=True)):
-                self.deliver(Piece(piece))
+                self.deliver(GeneratedPiece(piece))
         self.deliver(Generated(text, reason, len(self.ids), len(self.output)))
 
 
@@ -143,7 +143,7 @@ def _refused(name: str, message: str, kind: str) -> BackendError:
     return BackendError(name, message, retryable=False, kind=kind, status_code=400)
 
 
-class Ticket:
+class GenerationHandle:
     """A submitted request. `cancel` makes the model stop working on it; nothing more is delivered soon after."""
 
     __slots__ = ("_cancelled",)

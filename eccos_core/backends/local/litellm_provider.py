@@ -15,7 +15,7 @@ from typing import Any, NoReturn, cast
 import httpx
 
 from eccos_core.backends.litellm.lazy_import import litellm_module
-from eccos_core.backends.local.generation import Delivery, Generated, Generation, Piece
+from eccos_core.backends.local.generation import Delivery, Generated, GeneratedPiece, Generation
 from eccos_core.backends.local.registry import ENGINE_OPTIONS, LocalModels, engine_options, local_models
 from eccos_core.errors import BackendError, did_you_mean
 
@@ -36,7 +36,7 @@ class LocalProvider(litellm.CustomLLM):  # type: ignore[misc,name-defined]  # li
 
     def completion(self, *_: Any, **call: Any) -> Any:
         """See `litellm.CustomLLM`."""
-        with _Call(self.models, call, stream=False) as running:
+        with _LocalCall(self.models, call, stream=False) as running:
             return _filled(call["model_response"], call["model"], running.generated())
 
     async def acompletion(self, *_: Any, **call: Any) -> Any:
@@ -46,7 +46,7 @@ class LocalProvider(litellm.CustomLLM):  # type: ignore[misc,name-defined]  # li
 
     def streaming(self, *_: Any, **call: Any) -> Iterator[Any]:
         """See `litellm.CustomLLM`."""
-        with _Call(self.models, call, stream=True) as running:
+        with _LocalCall(self.models, call, stream=True) as running:
             for delivery in running.deliveries():
                 yield _chunk(delivery)
 
@@ -68,7 +68,7 @@ def register_local_provider() -> LocalProvider:
     return provider
 
 
-class _Call:
+class _LocalCall:
     """One synchronous request to an engine; leaving the block cancels what still runs."""
 
     def __init__(self, models: LocalModels, call: Mapping[str, Any], stream: bool) -> None:
@@ -78,13 +78,13 @@ class _Call:
         with _as_litellm(self._model):
             self._ticket = _submit(models, call, stream, self._arrived.put)
 
-    def __enter__(self) -> _Call:
+    def __enter__(self) -> _LocalCall:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ticket.cancel()
 
-    def deliveries(self) -> Iterator[Piece | Generated]:
+    def deliveries(self) -> Iterator[GeneratedPiece | Generated]:
         with _as_litellm(self._model):
             while True:
                 delivery = self._arrived.get(timeout=self._timeout_s)
@@ -120,7 +120,7 @@ class _AsyncCall:
     async def __aexit__(self, *_: object) -> None:
         self._ticket.cancel()
 
-    async def deliveries(self) -> AsyncIterator[Piece | Generated]:
+    async def deliveries(self) -> AsyncIterator[GeneratedPiece | Generated]:
         with _as_litellm(self._model):
             while True:
                 delivery = await asyncio.wait_for(self._arrived.get(), self._timeout_s)
@@ -227,9 +227,9 @@ def _filled(response: Any, model: str, generated: Generated) -> Any:
     return response
 
 
-def _chunk(delivery: Piece | Generated) -> dict[str, Any]:
+def _chunk(delivery: GeneratedPiece | Generated) -> dict[str, Any]:
     """LiteLLM's `GenericStreamingChunk`."""
-    if isinstance(delivery, Piece):
+    if isinstance(delivery, GeneratedPiece):
         return {"text": delivery.text, "is_finished": False, "finish_reason": "", "usage": None, "index": 0}
     finish = {"is_finished": True, "finish_reason": delivery.finish_reason, "usage": _usage(delivery)}
     return {"text": "", "index": 0, "tool_use": None, **finish}

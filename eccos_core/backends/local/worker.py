@@ -16,7 +16,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from eccos_core.backends.local.generation import Deliver, EngineStatistics, Generation, Row, Ticket
+from eccos_core.backends.local.generation import Deliver, EngineStatistics, Generation, GenerationHandle, GenerationRow
 from eccos_core.backends.local.model import EngineOptions, LoadedModel, load_model, out_of_memory, unavailable
 from eccos_core.errors import BackendError
 
@@ -29,10 +29,10 @@ class Worker:
 
     def __init__(self, name: str, folder: Path, options: EngineOptions) -> None:
         self._name, self._folder, self._options = name, folder, options
-        self._waiting: deque[Row] = deque()
+        self._waiting: deque[GenerationRow] = deque()
         self._changed = threading.Condition()
         self._stopping = False
-        self._rows: list[Row] = []
+        self._rows: list[GenerationRow] = []
         self._batch: Any = None
         self._batch_limit = options.max_batch
         self._quiet_steps = 0
@@ -44,9 +44,9 @@ class Worker:
 
     # called from any thread
 
-    def submit(self, generation: Generation, deliver: Deliver) -> Ticket:
+    def submit(self, generation: Generation, deliver: Deliver) -> GenerationHandle:
         """See `LocalEngine.submit`."""
-        row = Row(generation, deliver, threading.Event())
+        row = GenerationRow(generation, deliver, threading.Event())
         with self._changed:
             if self._stopping:
                 raise unavailable(self._name)
@@ -61,7 +61,7 @@ class Worker:
             self._waiting.append(row)
             self._wanted.set()
             self._changed.notify()
-        return Ticket(row.cancelled)
+        return GenerationHandle(row.cancelled)
 
     def loaded(self) -> LoadedModel:
         """The loaded model; waits for loading. Raises `BackendError` when it cannot be loaded."""
@@ -156,7 +156,7 @@ class Worker:
         if loaded.model.device.type == "cpu" and loaded.model.num_parameters() < SMALL_MODEL_PARAMETERS:
             threadpool_limits(limits=1, user_api="openmp")
 
-    def _take(self, count: int) -> list[Row]:
+    def _take(self, count: int) -> list[GenerationRow]:
         with self._changed:
             return [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
 
@@ -166,7 +166,7 @@ class Worker:
 
         if self._batch is None:
             self._batch = RunningBatch(loaded.model, pad_id=loaded.tokenizer.pad_token_id or 0)
-        joining: list[Row] = []
+        joining: list[GenerationRow] = []
         try:
             self._drop_cancelled()
             joining = self._admissible(loaded)
@@ -184,12 +184,12 @@ class Worker:
                 self._batch_limit, self._quiet_steps = max(1, self._batch_limit // 2), 0
             self._fail(joining, reason, error)
 
-    def _admissible(self, loaded: LoadedModel) -> list[Row]:
+    def _admissible(self, loaded: LoadedModel) -> list[GenerationRow]:
         """Waiting rows that fit beside the running ones, tokenised and checked."""
         room = self._batch_limit - len(self._rows)
         if room <= 0 or not self._waiting or not self._batch.can_join:
             return []
-        admitted: list[Row] = []
+        admitted: list[GenerationRow] = []
         widest = 0
         while self._waiting and len(admitted) < room:
             row = self._take(1)[0]
@@ -203,7 +203,7 @@ class Worker:
             admitted.append(row)
         return admitted
 
-    def _prepare(self, loaded: LoadedModel, row: Row) -> bool:
+    def _prepare(self, loaded: LoadedModel, row: GenerationRow) -> bool:
         """Tokenise and check one request; a bad one is answered with its error and False is returned."""
         try:
             row.prepare(self._name, loaded)
@@ -212,7 +212,7 @@ class Worker:
             return False
         return True
 
-    def _admit(self, loaded: LoadedModel, joining: list[Row]) -> None:
+    def _admit(self, loaded: LoadedModel, joining: list[GenerationRow]) -> None:
         """Read the new prompts, give each its first token, and let the unfinished join the running rows."""
         logits, cache, mask = self._batch.prefill([row.ids for row in joining])
         self._input_tokens += sum(len(row.ids) for row in joining)
@@ -227,7 +227,7 @@ class Worker:
 
         return torch.tensor([row.output[-1] for row in self._rows], device=self._batch.device)
 
-    def _take_tokens(self, loaded: LoadedModel, rows: list[Row], logits: Any) -> None:
+    def _take_tokens(self, loaded: LoadedModel, rows: list[GenerationRow], logits: Any) -> None:
         """Sample one token for each row and put it into the row. logits (len(rows), V)."""
         if any(row.temperature > 0 for row in rows):
             import torch
@@ -275,7 +275,7 @@ class Worker:
         message = f"the local model failed: {type(error).__name__}: {error}"
         return BackendError(self._name, message, retryable=False, kind="unavailable", status_code=500)
 
-    def _fail(self, joining: list[Row], reason: BackendError, cause: BaseException) -> None:
+    def _fail(self, joining: list[GenerationRow], reason: BackendError, cause: BaseException) -> None:
         """The running and the joining rows fail with `reason`; the batch starts anew."""
         reason.__cause__ = cause.with_traceback(None)  # frames would keep the batch's tensors alive
         with self._changed:

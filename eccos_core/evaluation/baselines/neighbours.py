@@ -10,7 +10,7 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray
 from eccos_core.errors import InputError
 from eccos_core.evaluation.metrics import Choices
-from eccos_core.evaluation.protocol import Answerer, Exam, Lesson, Reading, forecast_of
+from eccos_core.evaluation.protocol import AnswerFunction, EncoderChoice, EvaluationSplit, TrainSplit, forecast_of
 
 _BLOCK = 1024
 
@@ -25,15 +25,15 @@ def nearest(vectors: Float32Array, base: Float32Array, k: int) -> IntArray:
     return found
 
 
-def neighbour_means(lesson: Lesson, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+def neighbour_means(train_split: TrainSplit, rows: IntArray) -> tuple[FloatArray, FloatArray]:
     """((R, M) mean quality, (R, M) mean output tokens) over the neighbours `rows` (R, k).
 
     Missing outcomes are left out; a model that no neighbour has tried gets its overall mean.
     """
     means = []
     for values, fallback in (
-        (lesson.table.quality, lesson.mean_quality),
-        (lesson.table.output_tokens, lesson.tariff.typical_output_tokens),
+        (train_split.table.quality, train_split.mean_quality),
+        (train_split.table.output_tokens, train_split.price_table.typical_output_tokens),
     ):
         known = ~np.isnan(values)
         total = np.where(known, values, 0.0)[rows].sum(axis=1)
@@ -43,42 +43,44 @@ def neighbour_means(lesson: Lesson, rows: IntArray) -> tuple[FloatArray, FloatAr
 
 
 @dataclass(frozen=True, slots=True)
-class NearestNeighbours:
+class KnnBaseline:
     """The plain mean over k neighbours, quality against cost traded by lambda (RouterBench's KNN router, Hu et al.
     2024, arXiv 2403.12031, section 4.1)."""
 
     name: str = "knn"
     neighbours: int = 40
-    reads: Reading = "text"
+    reads: EncoderChoice = "text"
 
-    def study(self, lesson: Lesson) -> Answerer:
+    def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Nothing is fitted."""
 
-        def answer(exam: Exam) -> Forecast:
-            rows = nearest(exam.vectors, lesson.vectors, self.neighbours)
-            quality, tokens = neighbour_means(lesson, rows)
+        def answer(held_out: EvaluationSplit) -> Forecast:
+            rows = nearest(held_out.vectors, train_split.vectors, self.neighbours)
+            quality, tokens = neighbour_means(train_split, rows)
             error = np.sqrt(np.maximum(quality * (1 - quality), 1e-4) / rows.shape[1])
-            return forecast_of(lesson, quality, tokens, len(exam), se=error)
+            return forecast_of(train_split, quality, tokens, len(held_out), se=error)
 
         return answer
 
 
 @dataclass(frozen=True, slots=True)
-class Aios:
+class AiosBaseline:
     """AIOS' rule: the cheapest model whose mean over 16 neighbours is at least a threshold (0.7 there, swept here),
     else the one with the highest mean."""
 
     name: str = "aios"
     neighbours: int = 16
-    reads: Reading = "text"
+    reads: EncoderChoice = "text"
 
-    def study(self, lesson: Lesson) -> Answerer:
+    def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Nothing is fitted."""
 
-        def answer(exam: Exam) -> Choices:
-            quality, tokens = neighbour_means(lesson, nearest(exam.vectors, lesson.vectors, self.neighbours))
-            cost = np.where(exam.eligible, exam.cost_usd(tokens), np.inf)
-            quality = np.where(exam.eligible, quality, -1.0)
+        def answer(held_out: EvaluationSplit) -> Choices:
+            quality, tokens = neighbour_means(
+                train_split, nearest(held_out.vectors, train_split.vectors, self.neighbours)
+            )
+            cost = np.where(held_out.eligible, held_out.cost_usd(tokens), np.inf)
+            quality = np.where(held_out.eligible, quality, -1.0)
             highest = np.lexsort((cost, -quality), axis=1)[:, 0]
             thresholds = [*np.linspace(0, 1, self.neighbours + 1) - 1e-9, 0.7, 2.0]
             return np.stack([_cheapest_above(quality, cost, highest, t) for t in thresholds]).astype(np.int16)
@@ -92,7 +94,7 @@ def _cheapest_above(quality: FloatArray, cost: FloatArray, otherwise: IntArray, 
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class PortBaseline:
     """PORT (arXiv 2509.02718): nearest neighbours with one learned price per model.
 
     A total budget is split over the models by their mean quality per USD; the prices are the dual solution of the
@@ -105,35 +107,38 @@ class Port:
     neighbours: int = 5
     sample: int = 256
     budgets: int = 40
-    reads: Reading = "text"
+    reads: EncoderChoice = "text"
 
-    def study(self, lesson: Lesson) -> Answerer:
+    def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Learn prices on a sample of the training rows, each seen through its own neighbours without itself."""
         random = np.random.default_rng(0)
-        asked = np.sort(random.choice(len(lesson.table), min(self.sample, len(lesson.table)), replace=False))
-        rows = nearest(lesson.vectors[asked], lesson.vectors, self.neighbours + 1)
-        quality, tokens = _means_without_itself(lesson, rows, asked)
-        input_tokens = lesson.table.input_tokens[asked]
+        asked = np.sort(random.choice(len(train_split.table), min(self.sample, len(train_split.table)), replace=False))
+        rows = nearest(train_split.vectors[asked], train_split.vectors, self.neighbours + 1)
+        quality, tokens = _means_without_itself(train_split, rows, asked)
+        input_tokens = train_split.table.input_tokens[asked]
         typical_input = np.nan_to_num(np.nanmean(input_tokens) if not np.isnan(input_tokens).all() else 0.0)
-        cost = lesson.tariff.cost_usd(np.where(np.isnan(input_tokens), typical_input, input_tokens), tokens)
+        cost = train_split.price_table.cost_usd(np.where(np.isnan(input_tokens), typical_input, input_tokens), tokens)
         prices = learned_prices(quality, cost, self.budgets)
 
-        def answer(exam: Exam) -> Choices:
-            hat_quality, hat_tokens = neighbour_means(lesson, nearest(exam.vectors, lesson.vectors, self.neighbours))
-            hat_cost = exam.cost_usd(hat_tokens)
+        def answer(held_out: EvaluationSplit) -> Choices:
+            hat_quality, hat_tokens = neighbour_means(
+                train_split, nearest(held_out.vectors, train_split.vectors, self.neighbours)
+            )
+            hat_cost = held_out.cost_usd(hat_tokens)
             chosen = [
-                np.argmax(np.where(exam.eligible, hat_quality - price * hat_cost, -np.inf), axis=1) for price in prices
+                np.argmax(np.where(held_out.eligible, hat_quality - price * hat_cost, -np.inf), axis=1)
+                for price in prices
             ]
             return np.stack(chosen).astype(np.int16)
 
         return answer
 
 
-def _means_without_itself(lesson: Lesson, rows: IntArray, asked: IntArray) -> tuple[FloatArray, FloatArray]:
+def _means_without_itself(train_split: TrainSplit, rows: IntArray, asked: IntArray) -> tuple[FloatArray, FloatArray]:
     """Neighbour means where a question that is its own neighbour is replaced by the neighbour listed first."""
     own = rows == asked[:, None]
     others = np.where(own[:, 0], rows[:, -1], rows[:, 0])
-    return neighbour_means(lesson, np.where(own, others[:, None], rows))
+    return neighbour_means(train_split, np.where(own, others[:, None], rows))
 
 
 def learned_prices(quality: FloatArray, cost_usd: FloatArray, budgets: int) -> FloatArray:
@@ -171,7 +176,7 @@ def learned_prices(quality: FloatArray, cost_usd: FloatArray, budgets: int) -> F
 
 
 @dataclass(frozen=True, slots=True)
-class AvengersPro:
+class AvengersProBaseline:
     """Cluster means as in Avengers-Pro (arXiv 2508.12631): 60 k-means clusters; within each, accuracy and cost are
     scaled to [0, 1]; a question's score is alpha * accuracy + (1 - alpha) * (1 - cost), summed over its 4 nearest
     clusters; alpha is swept."""
@@ -180,32 +185,34 @@ class AvengersPro:
     clusters: int = 60
     nearest_clusters: int = 4
     settings: int = 101
-    reads: Reading = "text"
+    reads: EncoderChoice = "text"
 
-    def study(self, lesson: Lesson) -> Answerer:
+    def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """k-means, and each cluster's means."""
         from sklearn.cluster import KMeans
         from sklearn.exceptions import ConvergenceWarning
 
-        count = min(self.clusters, len(lesson.table))
+        count = min(self.clusters, len(train_split.table))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct questions than clusters is no error
-            fitted = KMeans(n_clusters=count, n_init=3, random_state=0).fit(lesson.vectors)
+            fitted = KMeans(n_clusters=count, n_init=3, random_state=0).fit(train_split.vectors)
         member = np.eye(count)[fitted.labels_]
-        known = lesson.known
+        known = train_split.known
         size = member.T @ known
-        overall_cost = np.where(known, lesson.cost_usd, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-        accuracy = _cluster_means(member, np.where(known, lesson.table.quality, 0.0), size, lesson.mean_quality)
-        cost = _cluster_means(member, np.where(known, lesson.cost_usd, 0.0), size, overall_cost)
+        overall_cost = np.where(known, train_split.cost_usd, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        accuracy = _cluster_means(
+            member, np.where(known, train_split.table.quality, 0.0), size, train_split.mean_quality
+        )
+        cost = _cluster_means(member, np.where(known, train_split.cost_usd, 0.0), size, overall_cost)
         accuracy, cost = _scaled(accuracy), _scaled(cost)
         centres = fitted.cluster_centers_.astype(np.float32)
 
-        def answer(exam: Exam) -> Choices:
-            distance = (centres**2).sum(axis=1) - 2 * exam.vectors @ centres.T
+        def answer(held_out: EvaluationSplit) -> Choices:
+            distance = (centres**2).sum(axis=1) - 2 * held_out.vectors @ centres.T
             near = np.argsort(distance, axis=1)[:, : self.nearest_clusters]
             good, dear = accuracy[near].sum(axis=1), cost[near].sum(axis=1)
             chosen = [
-                np.argmax(np.where(exam.eligible, alpha * good - (1 - alpha) * dear, -np.inf), axis=1)
+                np.argmax(np.where(held_out.eligible, alpha * good - (1 - alpha) * dear, -np.inf), axis=1)
                 for alpha in np.linspace(0, 1, self.settings)
             ]
             return np.stack(chosen).astype(np.int16)

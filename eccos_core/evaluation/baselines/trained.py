@@ -11,67 +11,67 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, Forecast
 from eccos_core.evaluation.metrics import Choices, upper_hull
-from eccos_core.evaluation.protocol import Answerer, Exam, Lesson, Reading, forecast_of
+from eccos_core.evaluation.protocol import AnswerFunction, EncoderChoice, EvaluationSplit, TrainSplit, forecast_of
 
 
 @dataclass(frozen=True, slots=True)
-class Linear:
+class LinearBaseline:
     """Ridge regression of quality and of output tokens on the embedding, traded by lambda (RouterBench, LLMRouter)."""
 
     name: str = "linear"
     regularisation: float = 1.0
-    reads: Reading = "text"
+    reads: EncoderChoice = "text"
 
-    def study(self, lesson: Lesson) -> Answerer:
+    def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Two closed-form fits."""
         from sklearn.linear_model import Ridge
 
-        return _regressed(lesson, lambda: Ridge(alpha=self.regularisation))
+        return _regressed(train_split, lambda: Ridge(alpha=self.regularisation))
 
 
 @dataclass(frozen=True, slots=True)
-class Mlp:
+class MlpBaseline:
     """One hidden layer of 100 units, scikit-learn's defaults with early stopping, traded by lambda (RouterBench's MLP
     router, arXiv 2403.12031, section 4.1; LLMRouter's mlprouter)."""
 
     name: str = "mlp"
     hidden: int = 100
-    reads: Reading = "text"
+    reads: EncoderChoice = "text"
 
-    def study(self, lesson: Lesson) -> Answerer:
+    def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Two fits by Adam, seeded."""
         from sklearn.neural_network import MLPRegressor
 
-        enough = len(lesson.table) >= 50  # early stopping puts a tenth of the rows aside
+        enough = len(train_split.table) >= 50  # early stopping puts a tenth of the rows aside
         return _regressed(
-            lesson, lambda: MLPRegressor(hidden_layer_sizes=(self.hidden,), early_stopping=enough, random_state=0)
+            train_split, lambda: MLPRegressor(hidden_layer_sizes=(self.hidden,), early_stopping=enough, random_state=0)
         )
 
 
-def _regressed(lesson: Lesson, make: Callable[[], Any]) -> Answerer:
+def _regressed(train_split: TrainSplit, make: Callable[[], Any]) -> AnswerFunction:
     """Quality and output tokens, each by a regressor of its own on the embedding; missing cells are model means."""
     from sklearn.exceptions import ConvergenceWarning
 
-    tokens = lesson.filled_output_tokens
+    tokens = train_split.filled_output_tokens
     scale = np.maximum(tokens.mean(axis=0), 1.0)
-    models = len(lesson.table.models)
+    models = len(train_split.table.models)
     flat = slice(None) if models > 1 else (slice(None), 0)  # scikit-learn wants a single column as a vector
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # stopped at the iteration limit: still the baseline
-        by_quality = make().fit(lesson.vectors, lesson.filled_quality[flat])
-        by_tokens = make().fit(lesson.vectors, (tokens / scale)[flat])
+        by_quality = make().fit(train_split.vectors, train_split.filled_quality[flat])
+        by_tokens = make().fit(train_split.vectors, (tokens / scale)[flat])
 
-    def answer(exam: Exam) -> Forecast:
-        shape = (len(exam), models)  # scikit-learn flattens a single column
-        quality = np.asarray(by_quality.predict(exam.vectors), dtype=np.float64).reshape(shape)
-        predicted = np.asarray(by_tokens.predict(exam.vectors), dtype=np.float64).reshape(shape) * scale
-        return forecast_of(lesson, quality, predicted, len(exam))
+    def answer(held_out: EvaluationSplit) -> Forecast:
+        shape = (len(held_out), models)  # scikit-learn flattens a single column
+        quality = np.asarray(by_quality.predict(held_out.vectors), dtype=np.float64).reshape(shape)
+        predicted = np.asarray(by_tokens.predict(held_out.vectors), dtype=np.float64).reshape(shape) * scale
+        return forecast_of(train_split, quality, predicted, len(held_out))
 
     return answer
 
 
 @dataclass(frozen=True, slots=True)
-class RouteLlm:
+class RouteLlmBaseline:
     """RouteLLM's matrix factorisation (arXiv 2406.18665, section 4.2): a bilinear score of model and question, learned
     from pairs of models of which one was right; a strong and a weak model, and a threshold on the strong one's
     probability of winning, swept.
@@ -81,33 +81,33 @@ class RouteLlm:
     """
 
     name: str = "routellm_mf"
-    reads: Reading = "text"
+    reads: EncoderChoice = "text"
     settings: int = 201
 
-    def study(self, lesson: Lesson) -> Answerer:
+    def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Learn the scores of all models, then keep the two."""
-        score = _factorised(lesson.vectors, lesson.table.quality)
-        strong = int(np.argmax(lesson.mean_quality))
-        weak = _cheapest_worth_having(lesson)
+        score = _factorised(train_split.vectors, train_split.table.quality)
+        strong = int(np.argmax(train_split.mean_quality))
+        weak = _cheapest_worth_having(train_split)
 
-        def answer(exam: Exam) -> Choices:
-            scores = score(exam.vectors)
+        def answer(held_out: EvaluationSplit) -> Choices:
+            scores = score(held_out.vectors)
             gain = scores[:, strong] - scores[:, weak]
             thresholds = [*np.quantile(gain, np.linspace(0, 1, self.settings)), np.inf]
             chosen = np.where(gain >= np.array(thresholds)[:, None], strong, weak)
-            possible = exam.eligible[np.arange(len(exam)), chosen]
-            best_there_is = np.argmax(np.where(exam.eligible, scores, -np.inf), axis=1)
+            possible = held_out.eligible[np.arange(len(held_out)), chosen]
+            best_there_is = np.argmax(np.where(held_out.eligible, scores, -np.inf), axis=1)
             return np.where(possible, chosen, best_there_is).astype(np.int16)
 
         return answer
 
 
-def _cheapest_worth_having(lesson: Lesson) -> int:
+def _cheapest_worth_having(train_split: TrainSplit) -> int:
     """The first model on the hull of the single models, on the training rows."""
-    known = lesson.known
-    cost = np.where(known, lesson.cost_usd, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    first = upper_hull(cost, lesson.mean_quality)
-    return int(np.flatnonzero((cost == first.cost_usd[0]) & (lesson.mean_quality == first.accuracy[0]))[0])
+    known = train_split.known
+    cost = np.where(known, train_split.cost_usd, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    first = upper_hull(cost, train_split.mean_quality)
+    return int(np.flatnonzero((cost == first.cost_usd[0]) & (train_split.mean_quality == first.accuracy[0]))[0])
 
 
 def _factorised(vectors: Float32Array, quality: FloatArray) -> Callable[[Float32Array], FloatArray]:

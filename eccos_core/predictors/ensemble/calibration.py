@@ -19,7 +19,7 @@ ROUNDS = 25
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class ProbabilityCalibration:
     """calibrated log-odds = shift + slope x log-odds."""
 
     slope: float
@@ -31,12 +31,12 @@ class Calibration:
         return np.asarray(1 / (1 + np.exp(-odds)))
 
 
-def identity() -> Calibration:
+def identity() -> ProbabilityCalibration:
     """Changes nothing, but keeps forecasts off 0 and 1."""
-    return Calibration(1.0, 0.0)
+    return ProbabilityCalibration(1.0, 0.0)
 
 
-def fit_calibration(forecast: FloatArray, quality: FloatArray) -> Calibration:
+def fit_calibration(forecast: FloatArray, quality: FloatArray) -> ProbabilityCalibration:
     """The line for held-out raw forecasts (N, M) of observed quality (N, M), NaN where missing.
 
     By Newton's method on the penalised likelihood; outcomes may be fractions.
@@ -53,7 +53,7 @@ def fit_calibration(forecast: FloatArray, quality: FloatArray) -> Calibration:
         found = found + np.clip(step, -1.0, 1.0)
         if np.abs(step).max() < 1e-6:
             break
-    return Calibration(float(max(found[0], 0.0)), float(found[1]))
+    return ProbabilityCalibration(float(max(found[0], 0.0)), float(found[1]))
 
 
 def _log_odds(quality: FloatArray) -> FloatArray:

@@ -7,30 +7,34 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import FloatArray, Forecast, OutcomeTable
-from eccos_core.predictors.ensemble.calibration import Calibration, fit_calibration
-from eccos_core.predictors.ensemble.standard_error import Doubt
-from eccos_core.predictors.ensemble.token_lengths import Lengths, fit_lengths
-from eccos_core.predictors.targets.latent import Signals
+from eccos_core.predictors.ensemble.calibration import ProbabilityCalibration, fit_calibration
+from eccos_core.predictors.ensemble.standard_error import StandardErrorModel
+from eccos_core.predictors.ensemble.token_lengths import TokenLengthModel, fit_token_lengths
+from eccos_core.predictors.targets.latent import LatentTargets
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outlook:
+class ForecastHead:
     """What signals mean, as far as a history's own outcomes bear them out."""
 
-    signals: Signals
-    calibration: Calibration
-    lengths: Lengths
-    doubt: Doubt
+    signals: LatentTargets
+    calibration: ProbabilityCalibration
+    lengths: TokenLengthModel
+    standard_errors: StandardErrorModel
 
     @classmethod
     def of(
-        cls, signals: Signals, held_out: FloatArray, table: OutcomeTable, calibration: Calibration | None = None
-    ) -> Outlook:
+        cls,
+        signals: LatentTargets,
+        held_out: FloatArray,
+        table: OutcomeTable,
+        calibration: ProbabilityCalibration | None = None,
+    ) -> ForecastHead:
         """From held-out forecasts (N, C) of a table's rows; calibrated on them unless a calibration is given."""
         raw = signals.quality(held_out)
         chosen = fit_calibration(raw, table.quality) if calibration is None else calibration
-        lengths = fit_lengths(signals.log_tokens(held_out), table.output_tokens)
-        return cls(signals, chosen, lengths, Doubt.of(table, chosen.apply(raw)))
+        lengths = fit_token_lengths(signals.log_tokens(held_out), table.output_tokens)
+        return cls(signals, chosen, lengths, StandardErrorModel.of(table, chosen.apply(raw)))
 
     def forecast(
         self, models: tuple[str, ...], signals: FloatArray, support: FloatArray, familiarity: FloatArray
@@ -41,7 +45,7 @@ class Outlook:
         return Forecast(
             models=models,
             quality=self.calibration.apply(self.signals.quality(signals)),
-            quality_se=self.doubt.standard_error(support, familiarity),
+            quality_se=self.standard_errors.standard_error(support, familiarity),
             output_tokens=tokens,
             output_tokens_high=self.lengths.high(logs, tokens),
             familiarity=np.asarray(familiarity),

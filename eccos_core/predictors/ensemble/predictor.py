@@ -15,14 +15,14 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray
 from eccos_core.errors import InputError, UnknownModelError
-from eccos_core.predictors.ensemble.forecast_head import Outlook
-from eccos_core.predictors.ensemble.weights import Stack
-from eccos_core.predictors.features.index import View
-from eccos_core.predictors.features.projection import blocks
+from eccos_core.predictors.ensemble.forecast_head import ForecastHead
+from eccos_core.predictors.ensemble.weights import StackingWeights
+from eccos_core.predictors.features.index import FittedIndex
+from eccos_core.predictors.features.projection import row_blocks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StackedPredictor:
+class EnsemblePredictor:
     """A fitted predictor (implements `Predictor`). Immutable; safe to call from several threads.
 
     dimensions: D of the vectors it reads. view: None for the prior. columns (M,): which of the fitted models stands
@@ -32,9 +32,9 @@ class StackedPredictor:
     kind: str
     models: tuple[str, ...]
     dimensions: int
-    view: View | None
-    stack: Stack
-    outlook: Outlook
+    index: FittedIndex | None
+    stack: StackingWeights
+    head: ForecastHead
     columns: IntArray | None = None
 
     def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
@@ -45,13 +45,13 @@ class StackedPredictor:
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         input_tokens = np.asarray(input_tokens, dtype=np.float64)
         self._check(vectors, input_tokens)
-        if self.view is None or not len(vectors):
+        if self.index is None or not len(vectors):
             return self._of_pool(self._prior(len(vectors)))
-        view = self.view
-        parts = [self._learnt(view, vectors[rows], input_tokens[rows]) for rows in blocks(len(vectors))]
+        index = self.index
+        parts = [self._learnt(index, vectors[rows], input_tokens[rows]) for rows in row_blocks(len(vectors))]
         return self._of_pool(Forecast.joined(parts))
 
-    def for_pool(self, models: Sequence[str]) -> StackedPredictor:
+    def for_pool(self, models: Sequence[str]) -> EnsemblePredictor:
         """The same predictor with its columns in this order; models may be left out. Raises `UnknownModelError`."""
         place = {name: index for index, name in enumerate(self.models)}
         unknown = [name for name in models if name not in place]
@@ -74,17 +74,17 @@ class StackedPredictor:
         if not np.isfinite(vectors).all():
             raise InputError("vectors hold NaN or infinity, must be finite numbers")
 
-    def _learnt(self, view: View, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
+    def _learnt(self, index: FittedIndex, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
         """What the base learners make of it, drawn towards the prior as far as the questions are unfamiliar."""
-        look = view.look(vectors, input_tokens)
-        familiarity = view.familiar(look)
-        signals = self.stack.combine(view.opinions(look)) * familiarity[:, None]
-        return self.outlook.forecast(self.models, signals, view.support(look.neighbourhood), familiarity)
+        features = index.features(vectors, input_tokens)
+        familiarity = index.familiar(features)
+        signals = self.stack.combine(index.predictions(features)) * familiarity[:, None]
+        return self.head.forecast(self.models, signals, index.support(features.neighbors), familiarity)
 
     def _prior(self, rows: int) -> Forecast:
         """The same for everybody: each model's mean."""
-        nothing = np.zeros((1, self.outlook.signals.count))
-        one = self.outlook.forecast(self.models, nothing, np.zeros(1), np.zeros(1))
+        nothing = np.zeros((1, self.head.signals.count))
+        one = self.head.forecast(self.models, nothing, np.zeros(1), np.zeros(1))
         return one.rows(np.zeros(rows, dtype=np.int64))
 
     def _of_pool(self, fitted: Forecast) -> Forecast:

@@ -12,7 +12,7 @@ OWN_SUPPORT = 10.0  # outcomes that the regression over the whole history is wor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Doubt:
+class StandardErrorModel:
     """noise (M,): variance of outcomes about their forecasts; spread (M,): variance of the forecasts themselves, which
     is what the prior does not know; counts (M,): outcomes of each model.
     """
@@ -22,7 +22,7 @@ class Doubt:
     counts: FloatArray
 
     @classmethod
-    def of(cls, table: OutcomeTable, quality: FloatArray) -> Doubt:
+    def of(cls, table: OutcomeTable, quality: FloatArray) -> StandardErrorModel:
         """From held-out forecasts (N, M); a model without outcomes is as noisy as a coin."""
         known = ~np.isnan(table.quality)
         counts = known.sum(axis=0).astype(np.float64)

@@ -21,7 +21,7 @@ ROUNDS = 25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lengths:
+class TokenLengthModel:
     """slope, shift, above (M,).
 
     The mean is half exp(shift + slope x log forecast), half the direct forecast of tokens, which is better where the
@@ -42,7 +42,7 @@ class Lengths:
         return np.maximum(np.exp(np.minimum(log_tokens + self.above, MOST_LOG_TOKENS)), mean)
 
 
-def fit_lengths(log_forecast: FloatArray, output_tokens: FloatArray) -> Lengths:
+def fit_token_lengths(log_forecast: FloatArray, output_tokens: FloatArray) -> TokenLengthModel:
     """Mean and high quantile from held-out forecasts (N, M) of log(1 + tokens); tokens (N, M), NaN unknown.
 
     Where nobody counted any token, the forecast is taken as the mean and four times that as the high quantile.
@@ -52,7 +52,7 @@ def fit_lengths(log_forecast: FloatArray, output_tokens: FloatArray) -> Lengths:
     if not known.any():
         spread = np.log(HIGH_OVER_TYPICAL)
         shift = np.log(TYPICAL_OUTPUT_TOKENS / (1 + TYPICAL_OUTPUT_TOKENS))
-        return Lengths(np.ones(models), np.full(models, shift), np.full(models, spread))
+        return TokenLengthModel(np.ones(models), np.full(models, shift), np.full(models, spread))
     pooled_shift = _shift(log_forecast[known], output_tokens[known], 1.0)
     pooled_above = float(np.quantile((np.log1p(output_tokens) - log_forecast)[known], HIGH_QUANTILE))
     slope, shift = np.ones(models), np.full(models, pooled_shift)
@@ -66,7 +66,7 @@ def fit_lengths(log_forecast: FloatArray, output_tokens: FloatArray) -> Lengths:
         slope[model], shift[model] = _poisson(log, tokens, pooled_shift)
         own = float(np.quantile(np.log1p(tokens) - log, HIGH_QUANTILE))
         above[model] = (count * own + PRIOR_OUTCOMES * pooled_above) / (count + PRIOR_OUTCOMES)
-    return Lengths(slope, shift, above)
+    return TokenLengthModel(slope, shift, above)
 
 
 def _shift(log: FloatArray, tokens: FloatArray, slope: float) -> float:

@@ -20,66 +20,72 @@ from eccos_core.domain import Float32Array, FloatArray
 
 COMMON_RIDGE = 20.0  # rows of doubt in the common weight, in units of the signal's variance
 RIDGE = 100.0  # rows of doubt in any difference between opinions, likewise
-COMPANY_SHARE = 0.125  # of each other learner beside the one that shrinks by itself, before anything is learnt
-LEANING_RIDGE = 300.0  # rows of doubt in any move from there
+GROUP_SHARE = 0.125  # of each other learner beside the one that shrinks by itself, before anything is learnt
+ANCHORED_RIDGE = 300.0  # rows of doubt in any move from there
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stack:
+class StackingWeights:
     """weights (L, C) >= 0: how much opinion l counts for signal c. Opinions that say nothing weigh nothing."""
 
     weights: Float32Array
 
-    def combine(self, opinions: Float32Array) -> Float32Array:
+    def combine(self, predictions: Float32Array) -> Float32Array:
         """(R, C) of opinions (R, L, C)."""
-        return np.asarray(np.einsum("rlc,lc->rc", opinions, self.weights), dtype=np.float32)
+        return np.asarray(np.einsum("rlc,lc->rc", predictions, self.weights), dtype=np.float32)
 
 
-def fit_stack(held_out: Sequence[Float32Array], values: FloatArray, leader: int | None = None) -> Stack:
+def fit_stacking_weights(
+    held_out: Sequence[Float32Array], values: FloatArray, leader: int | None = None
+) -> StackingWeights:
     """Weights for the held-out opinions (N, L_k, C) of each learner k on values (N, C), in that order.
 
     leader: which learner shrinks its opinion by itself; None: none does, or nobody else has an opinion.
     """
     free = _free_weights(np.concatenate(held_out, axis=1), values)
     if leader is None:
-        return Stack(free.astype(np.float32))
-    sizes = [opinions.shape[1] for opinions in held_out]
-    means = np.stack([opinions.mean(axis=1) for opinions in held_out], axis=1)
-    leaning = _leaning_weights(means, values, leader) / np.array(sizes)[:, None]
-    return Stack((0.5 * free + 0.5 * np.repeat(leaning, sizes, axis=0)).astype(np.float32))
+        return StackingWeights(free.astype(np.float32))
+    sizes = [predictions.shape[1] for predictions in held_out]
+    means = np.stack([predictions.mean(axis=1) for predictions in held_out], axis=1)
+    leaning = _prior_anchored_weights(means, values, leader) / np.array(sizes)[:, None]
+    return StackingWeights((0.5 * free + 0.5 * np.repeat(leaning, sizes, axis=0)).astype(np.float32))
 
 
-def _free_weights(opinions: Float32Array, values: FloatArray) -> FloatArray:
+def _free_weights(predictions: Float32Array, values: FloatArray) -> FloatArray:
     """(L, C) for opinions (N, L, C): as the data say, drawn towards a common weight, which the data say too."""
-    rows, count, signals = opinions.shape
+    rows, count, signals = predictions.shape
     weights = np.zeros((count, signals))
     if rows < 2:
         return weights
     for signal in range(signals):
-        told, wanted = opinions[:, :, signal].astype(np.float64), values[:, signal]
+        told, wanted = predictions[:, :, signal].astype(np.float64), values[:, signal]
         together = told.mean(axis=1)
         right = float(together @ wanted) / (float(together @ together) + COMMON_RIDGE * _variance(wanted))
         weights[:, signal] = _drawn(told, wanted, np.full(count, max(0.0, right) / count), RIDGE)
     return weights
 
 
-def _leaning_weights(opinions: Float32Array, values: FloatArray, leader: int) -> FloatArray:
+def _prior_anchored_weights(predictions: Float32Array, values: FloatArray, leader: int) -> FloatArray:
     """(K, C) for one opinion of each learner (N, K, C)."""
-    count = opinions.shape[1]
-    start = np.full(count, min(COMPANY_SHARE, 1 / count))
+    count = predictions.shape[1]
+    start = np.full(count, min(GROUP_SHARE, 1 / count))
     start[leader] = 1 - start[0] * (count - 1)
     each = [
-        _drawn(opinions[:, :, c].astype(np.float64), values[:, c], start, LEANING_RIDGE) for c in range(values.shape[1])
+        _drawn(predictions[:, :, c].astype(np.float64), values[:, c], start, ANCHORED_RIDGE)
+        for c in range(values.shape[1])
     ]
     return np.stack(each, axis=1)
 
 
-def _drawn(opinions: FloatArray, wanted: FloatArray, start: FloatArray, rows_of_doubt: float) -> FloatArray:
+def _drawn(predictions: FloatArray, wanted: FloatArray, start: FloatArray, rows_of_doubt: float) -> FloatArray:
     """(L,) weights >= 0 for opinions (N, L) on what is wanted (N,), drawn towards where they start."""
     from scipy.optimize import nnls
 
-    doubt = np.sqrt(rows_of_doubt * _variance(wanted))
-    found, _ = nnls(np.concatenate([opinions, doubt * np.eye(len(start))]), np.concatenate([wanted, doubt * start]))
+    standard_errors = np.sqrt(rows_of_doubt * _variance(wanted))
+    found, _ = nnls(
+        np.concatenate([predictions, standard_errors * np.eye(len(start))]),
+        np.concatenate([wanted, standard_errors * start]),
+    )
     return np.asarray(found)
 
 

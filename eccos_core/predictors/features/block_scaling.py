@@ -20,7 +20,7 @@ SAME_LENGTH = 1e-4  # deviation of a cumulative squared length that is constant
 _ROWS_READ = 4096
 
 
-def find_parts(vectors: Float32Array) -> list[slice]:
+def find_blocks(vectors: Float32Array) -> list[slice]:
     """The columns of each part of vectors (N, D); one part where they are of one piece, or too few to tell."""
     dimensions = vectors.shape[1]
     if len(vectors) < LEAST_ROWS or dimensions <= WIDE:
@@ -36,7 +36,7 @@ def find_parts(vectors: Float32Array) -> list[slice]:
     return parts
 
 
-def loudness(vectors: Float32Array, parts: list[slice]) -> FloatArray:
+def block_weights(vectors: Float32Array, parts: list[slice]) -> FloatArray:
     """(D,) the scale of each column that lets every part of vectors (N, D) vary by its weight, together by one."""
     scale = np.ones(vectors.shape[1])
     total = 0.0

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, IntArray
-from eccos_core.predictors.features.block_scaling import find_parts, loudness, surface_columns
+from eccos_core.predictors.features.block_scaling import block_weights, find_blocks, surface_columns
 
 LENGTH_SCALE = 0.15  # what one standard deviation of log input tokens adds to vectors that vary by one
 MOST_AXES, LEAST_AXES = 96, 8  # principal axes kept; distances along few predict better than along all of D
@@ -19,7 +19,7 @@ NEAREST = 128  # neighbours looked up for each row
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Space:
+class Projection:
     """The map from (vector, input tokens) to features.
 
     `whole` (R, D + 1): the vector, every part equally loud, and the scaled log length, centred. `points` (R, F): its
@@ -34,13 +34,13 @@ class Space:
     surface: IntArray
 
     @classmethod
-    def fit(cls, vectors: Float32Array, input_tokens: FloatArray, axes: int | None = None) -> Space:
+    def fit(cls, vectors: Float32Array, input_tokens: FloatArray, axes: int | None = None) -> Projection:
         """The principal axes of vectors (N, D) and input_tokens (N,), NaN where unknown; 1.5 sqrt(N), 8 to 96."""
         logs = np.log1p(input_tokens[~np.isnan(input_tokens)])
         mean, deviation = (float(logs.mean()), float(logs.std())) if len(logs) else (0.0, 1.0)
         log_length = np.array([mean, deviation if deviation > 1e-6 else 1.0])
-        parts = find_parts(vectors)
-        scale = loudness(vectors, parts).astype(np.float32)
+        parts = find_blocks(vectors)
+        scale = block_weights(vectors, parts).astype(np.float32)
         raw = _raw(vectors, scale, input_tokens, log_length)
         center = raw.mean(axis=0)
         centred = (raw - center).astype(np.float64)
@@ -74,15 +74,15 @@ def _raw(vectors: Float32Array, scale: Float32Array, input_tokens: FloatArray, l
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Neighbourhood:
+class Neighbors:
     """The nearest questions of the history. rows (R, k), squared_distance (R, k), best first."""
 
     rows: IntArray
     squared_distance: Float32Array
 
-    def first(self, k: int) -> Neighbourhood:
+    def first(self, k: int) -> Neighbors:
         """The k nearest of them."""
-        return Neighbourhood(self.rows[:, :k], self.squared_distance[:, :k])
+        return Neighbors(self.rows[:, :k], self.squared_distance[:, :k])
 
 
 def squared_distances(points: Float32Array, centres: Float32Array) -> Float32Array:
@@ -94,30 +94,30 @@ def squared_distances(points: Float32Array, centres: Float32Array) -> Float32Arr
     return np.asarray(np.maximum(squared, 0.0, out=squared), dtype=np.float32)
 
 
-def nearest(squared: Float32Array, k: int) -> Neighbourhood:
+def nearest_neighbors(squared: Float32Array, k: int) -> Neighbors:
     """The k smallest of each row of squared distances (R, N), in order; all N when k is larger."""
     k = min(k, squared.shape[1])
     if k == 0:
-        return Neighbourhood(np.empty((len(squared), 0), dtype=np.int64), np.empty((len(squared), 0), dtype=np.float32))
+        return Neighbors(np.empty((len(squared), 0), dtype=np.int64), np.empty((len(squared), 0), dtype=np.float32))
     rows = np.argpartition(squared, k - 1, axis=1)[:, :k]
     found = np.take_along_axis(squared, rows, axis=1)
     order = np.argsort(found, axis=1, kind="stable")
-    return Neighbourhood(np.take_along_axis(rows, order, axis=1), np.take_along_axis(found, order, axis=1))
+    return Neighbors(np.take_along_axis(rows, order, axis=1), np.take_along_axis(found, order, axis=1))
 
 
-def nearest_others(points: Float32Array, k: int, rows: IntArray | None = None) -> Neighbourhood:
+def nearest_other_rows(points: Float32Array, k: int, rows: IntArray | None = None) -> Neighbors:
     """The k nearest *other* rows of each row of points (N, F), or of these (K,): what leaving one out leaves."""
     chosen = np.arange(len(points)) if rows is None else rows
     parts = []
-    for some in blocks(len(chosen)):
+    for some in row_blocks(len(chosen)):
         squared = squared_distances(points[chosen[some]], points)
         squared[np.arange(len(squared)), chosen[some]] = np.inf
-        parts.append(nearest(squared, min(k, len(points) - 1)))
-    return Neighbourhood(np.concatenate([p.rows for p in parts]), np.concatenate([p.squared_distance for p in parts]))
+        parts.append(nearest_neighbors(squared, min(k, len(points) - 1)))
+    return Neighbors(np.concatenate([p.rows for p in parts]), np.concatenate([p.squared_distance for p in parts]))
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class QueryFeatures:
     """New questions as base learners see them: whole (R, D + 1), points (R, F), and distances, computed once for all.
 
     `history`: (N, F) points of the history, with their squared lengths (N,).
@@ -127,7 +127,7 @@ class Look:
     points: Float32Array
     history: Float32Array
     squared_lengths: Float32Array
-    given: Neighbourhood | None = field(default=None)
+    given: Neighbors | None = field(default=None)
 
     @cached_property
     def squared_distance(self) -> Float32Array:
@@ -139,31 +139,31 @@ class Look:
         return np.asarray(np.maximum(squared, 0.0, out=squared), dtype=np.float32)
 
     @cached_property
-    def neighbourhood(self) -> Neighbourhood:
+    def neighbors(self) -> Neighbors:
         """The nearest questions, best first."""
-        return self.given if self.given is not None else nearest(self.squared_distance, NEAREST)
+        return self.given if self.given is not None else nearest_neighbors(self.squared_distance, NEAREST)
 
 
-def blocks(rows: int, at_once: int = ROWS_AT_ONCE) -> Iterator[slice]:
+def row_blocks(rows: int, at_once: int = ROWS_AT_ONCE) -> Iterator[slice]:
     """Slices that cover `rows`, in order."""
     for start in range(0, rows, at_once):
         yield slice(start, min(start + at_once, rows))
 
 
-def space_arrays(space: Space) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+def projection_arrays(projection: Projection) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
     """What an artifact keeps of a space."""
     return {
-        "scale": space.scale,
-        "center": space.center,
-        "axes": space.axes,
-        "log_length": space.log_length,
-        "surface": space.surface,
+        "scale": projection.scale,
+        "center": projection.center,
+        "axes": projection.axes,
+        "log_length": projection.log_length,
+        "surface": projection.surface,
     }
 
 
-def space_of(arrays: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> Space:
-    """The space that `space_arrays` described."""
-    return Space(
+def projection_from_arrays(arrays: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> Projection:
+    """The space that `projection_arrays` described."""
+    return Projection(
         np.asarray(arrays["scale"], dtype=np.float32),
         np.asarray(arrays["center"], dtype=np.float32),
         np.asarray(arrays["axes"], dtype=np.float32),

@@ -18,7 +18,7 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, OutcomeTable
 from eccos_core.errors import ArtifactError, InputError, UnknownModelError
-from eccos_core.predictors.ensemble.standard_error import Doubt
+from eccos_core.predictors.ensemble.standard_error import StandardErrorModel
 from eccos_core.predictors.targets.prior import HIGH_QUANTILE, TYPICAL_OUTPUT_TOKENS
 
 Progress = Callable[[int, int, float], None]  # steps done, steps in all, loss of the last step
@@ -47,7 +47,7 @@ class FineTuning:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heads:
+class FineTunedHeads:
     """What stands on the encoder: log-odds of quality, and scores of K buckets of length per model.
 
     quality (D, r), models (r, M), quality_bias (M,); length (D, M K), length_bias (M K,); tokens (M, K): mean tokens
@@ -67,8 +67,8 @@ class FineTunedPredictor:
     """A fitted predictor (implements `Predictor`) on the vectors of the encoder that was trained with it."""
 
     models: tuple[str, ...]
-    heads: Heads
-    doubt: Doubt
+    heads: FineTunedHeads
+    standard_errors: StandardErrorModel
 
     def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
         """vectors (R, D) of the fine-tuned encoder, input_tokens (R,) -> Forecast. Familiarity is not judged: 1."""
@@ -89,7 +89,7 @@ class FineTunedPredictor:
         return Forecast(
             models=self.models,
             quality=(1 / (1 + np.exp(-logits.astype(np.float64)))),
-            quality_se=self.doubt.standard_error(np.full(len(vectors), np.inf), familiarity),
+            quality_se=self.standard_errors.standard_error(np.full(len(vectors), np.inf), familiarity),
             output_tokens=mean.astype(np.float64),
             output_tokens_high=np.maximum(high, mean).astype(np.float64),
             familiarity=familiarity,
@@ -100,9 +100,9 @@ class FineTunedPredictor:
         for name in models:
             if name not in self.models:
                 raise UnknownModelError(name, self.models)
-        heads, doubt, at = self.heads, self.doubt, [self.models.index(name) for name in models]
+        heads, standard_errors, at = self.heads, self.standard_errors, [self.models.index(name) for name in models]
         (count, buckets), width = heads.tokens.shape, len(heads.quality)
-        chosen = Heads(
+        chosen = FineTunedHeads(
             quality=heads.quality,
             models=heads.models[:, at],
             quality_bias=heads.quality_bias[at],
@@ -110,7 +110,11 @@ class FineTunedPredictor:
             length_bias=heads.length_bias.reshape(count, buckets)[at].ravel(),
             tokens=heads.tokens[at],
         )
-        return FineTunedPredictor(tuple(models), chosen, Doubt(doubt.noise[at], doubt.spread[at], doubt.counts[at]))
+        return FineTunedPredictor(
+            tuple(models),
+            chosen,
+            StandardErrorModel(standard_errors.noise[at], standard_errors.spread[at], standard_errors.counts[at]),
+        )
 
 
 def _softmax(scores: Float32Array) -> Float32Array:
@@ -158,14 +162,16 @@ def fine_tune(
     settings goes on after its last whole epoch. Raises `InputError` for fewer than 8 questions, or a model without any
     outcome, and `ArtifactError` for a folder that holds something else.
     """
-    from eccos_core.predictors.finetune.training import train
+    from eccos_core.predictors.finetune.training import train_encoder
 
     if len(table) < LEAST_ROWS:
         raise InputError(f"fine-tuning needs at least {LEAST_ROWS} questions, the table has {len(table)}")
     unseen = [name for name, seen in zip(table.models, _seen(table), strict=True) if not seen]
     if unseen:
         raise InputError(f"no outcome of {', '.join(unseen)}: a fine-tuned predictor cannot assume a model's quality")
-    train(table, Path(encoder), Path(folder), settings or FineTuning(), progress or (lambda done, total, loss: None))
+    train_encoder(
+        table, Path(encoder), Path(folder), settings or FineTuning(), progress or (lambda done, total, loss: None)
+    )
     return load_fine_tuned(folder, device=(settings or FineTuning()).device)
 
 
@@ -189,8 +195,10 @@ def load_fine_tuned(folder: str | Path, *, device: str = "auto") -> tuple[FineTu
                 f"version {manifest.get('version')}); run `eccos fit` with {{kind: trained, method: fine_tuned}}"
             )
         arrays = load_file(str(folder / "heads.safetensors"))
-        heads = Heads(**{name: arrays[name] for name in Heads.__dataclass_fields__})
-        doubt = Doubt(*(arrays[name].astype(np.float64) for name in ("noise", "spread", "counts")))
+        heads = FineTunedHeads(**{name: arrays[name] for name in FineTunedHeads.__dataclass_fields__})
+        standard_errors = StandardErrorModel(
+            *(arrays[name].astype(np.float64) for name in ("noise", "spread", "counts"))
+        )
         models = tuple(manifest["models"])
         weights = str(manifest["weights"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
@@ -200,7 +208,7 @@ def load_fine_tuned(folder: str | Path, *, device: str = "auto") -> tuple[FineTu
         raise ArtifactError(
             f"{folder}: encoder and heads are of different epochs: a run was killed between them; `eccos fit` goes on"
         )
-    return encoder, FineTunedPredictor(models, heads, doubt)
+    return encoder, FineTunedPredictor(models, heads, standard_errors)
 
 
 def bucket_edges(output_tokens: FloatArray, buckets: int) -> FloatArray:

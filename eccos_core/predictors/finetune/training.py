@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from eccos_core.domain import Float32Array, IntArray, OutcomeTable
 from eccos_core.errors import ArtifactError, InputError
-from eccos_core.io.files import beside, put_in_place
-from eccos_core.predictors.ensemble.standard_error import Doubt
+from eccos_core.io.files import replace_atomically, temporary_sibling
+from eccos_core.predictors.ensemble.standard_error import StandardErrorModel
 from eccos_core.predictors.finetune.checkpoint import CHECKPOINT, in_order, write_json
 from eccos_core.predictors.finetune.predictor import FORMAT, VERSION, FineTuning, Progress, bucket_edges, bucket_tokens
 
@@ -88,11 +88,11 @@ def device_of(device: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
-def train(table: OutcomeTable, encoder: Path, folder: Path, settings: FineTuning, progress: Progress) -> None:
+def train_encoder(table: OutcomeTable, encoder: Path, folder: Path, settings: FineTuning, progress: Progress) -> None:
     """Trains, and leaves `encoder/`, `heads.safetensors` and `manifest.json` in the folder."""
     in_order(folder)
     torch.manual_seed(settings.seed)
-    run = _Run(table, encoder, settings)
+    run = _TrainingRun(table, encoder, settings)
     done, best, waited = run.resume(folder)
     steps_an_epoch = -(-len(run.learning) // settings.batch)
     total = settings.epochs * steps_an_epoch
@@ -122,7 +122,7 @@ def _rate(step: int, total: int, warm_up: float) -> float:
     return (step + 1) / ramp if step < ramp else max(0.0, (total - step) / max(1, total - ramp))
 
 
-class _Run:
+class _TrainingRun:
     """One run: model, heads, optimizer and rows."""
 
     def __init__(self, table: OutcomeTable, encoder: Path, settings: FineTuning) -> None:
@@ -213,9 +213,14 @@ class _Run:
         vectors = self.text.encode(held_out.queries)
         heads = {name: value.detach().cpu().float().contiguous() for name, value in self.heads.items()}
         logits = torch.from_numpy(vectors) @ heads["quality"] @ heads["models"] + heads["quality_bias"]
-        doubt = Doubt.of(held_out, torch.sigmoid(logits).numpy().astype(np.float64))
-        extra = {"tokens": self.tokens, "noise": doubt.noise, "spread": doubt.spread, "counts": doubt.counts}
-        fresh = beside(folder)
+        standard_errors = StandardErrorModel.of(held_out, torch.sigmoid(logits).numpy().astype(np.float64))
+        extra = {
+            "tokens": self.tokens,
+            "noise": standard_errors.noise,
+            "spread": standard_errors.spread,
+            "counts": standard_errors.counts,
+        }
+        fresh = temporary_sibling(folder)
         try:
             (fresh / "encoder").mkdir(parents=True)
             self.text.model.save_pretrained(str(fresh / "encoder"), safe_serialization=True)
@@ -233,7 +238,7 @@ class _Run:
             write_json(fresh / "manifest.json", manifest)
             folder.mkdir(parents=True, exist_ok=True)
             for part in ("encoder", "heads.safetensors", "manifest.json"):
-                put_in_place(fresh / part, folder / part)
+                replace_atomically(fresh / part, folder / part)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
@@ -246,7 +251,7 @@ class _Run:
 
     def checkpoint(self, folder: Path, epochs: int, best: float, waited: int) -> None:
         """Writes everything needed to go on after this epoch."""
-        fresh = beside(folder / CHECKPOINT)
+        fresh = temporary_sibling(folder / CHECKPOINT)
         fresh.mkdir(parents=True)
         state: dict[str, torch.Tensor] = {f"model.{n}": v for n, v in self.text.model.state_dict().items()}
         state |= {f"heads.{name}": value.detach() for name, value in self.heads.items()}
@@ -257,7 +262,7 @@ class _Run:
         )
         told = {"epochs": epochs, "best": best, "waited": waited, "fingerprint": self.fingerprint()}
         write_json(fresh / "progress.json", told)
-        put_in_place(fresh, folder / CHECKPOINT)
+        replace_atomically(fresh, folder / CHECKPOINT)
 
     def resume(self, folder: Path) -> tuple[int, float, int]:
         """(whole epochs done, best held-out loss, epochs since) of a checkpoint that fits; else a fresh start."""

@@ -16,48 +16,50 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, IntArray
-from eccos_core.predictors.features.projection import Look, blocks, squared_distances
-from eccos_core.predictors.learners.training_set import Arrays, Study
+from eccos_core.predictors.features.projection import QueryFeatures, row_blocks, squared_distances
+from eccos_core.predictors.learners.training_set import Arrays, TrainingSet
 
 LANDMARKS = 1200
 WIDTHS = (0.5, 1.0, 2.0)  # half the exponent at the typical squared distance of two questions
 SURFACE_SHARE = 0.3  # of the kernel of how texts look, beside 1
-STRENGTHS = np.concatenate([[0.0], np.exp(np.linspace(-2.0, 10.0, 37))])  # variance of the signal over that of noise
-UNHEARD = 1e-4  # least chance that a strength nobody of its kind has found still has
+SIGNAL_TO_NOISE_GRID = np.concatenate(
+    [[0.0], np.exp(np.linspace(-2.0, 10.0, 37))]
+)  # variance of the signal over that of noise
+PRIOR_FLOOR = 1e-4  # least chance that a strength nobody of its kind has found still has
 LEAST_SHARE = 0.02  # widths of less evidence than this for every signal are left out
 _JITTER = 1e-6
 _LEAST = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class GaussianProcess:
     """Gaussian process regression: one opinion, averaged over `widths` and strengths."""
 
     widths: Sequence[float] = WIDTHS
     landmarks: int = LANDMARKS
     name: str = "kernel"
 
-    def learn(self, study: Study) -> tuple[FittedKernel, Float32Array]:
+    def fit(self, training: TrainingSet) -> tuple[FittedGaussianProcess, Float32Array]:
         """The posterior mean; held out by leaving each row out, which a linear smoother allows in closed form."""
-        draw = np.random.default_rng(study.seed)
-        chosen = np.sort(draw.choice(len(study), min(self.landmarks, len(study)), replace=False))
-        surface = study.whole[:, study.surface]
-        squared = squared_distances(study.points, study.points[chosen])
+        draw = np.random.default_rng(training.seed)
+        chosen = np.sort(draw.choice(len(training), min(self.landmarks, len(training)), replace=False))
+        surface = training.whole[:, training.surface]
+        squared = squared_distances(training.points, training.points[chosen])
         squared_looks = squared_distances(surface, surface[chosen])
         rates = np.array([2 * width for width in self.widths]) / _typical(squared)
         surface_rate = 1.0 / _typical(squared_looks)
         looks = np.float32(SURFACE_SHARE) * np.exp(np.float32(-surface_rate) * squared_looks)
-        values = study.targets.values
+        values = training.targets.values
         found = [_Regression.of(np.exp(np.float32(-rate) * squared) + looks, chosen, values) for rate in rates]
-        shares = _shares(np.stack([each.evidence for each in found]), study.targets.signals.group)
+        shares = _shares(np.stack([each.evidence for each in found]), training.targets.signals.group)
         kept = [at for at in range(len(found)) if shares[at].sum(axis=0).max() >= LEAST_SHARE]
         learnt = [found[at].posterior(shares[at], values) for at in kept]
         weights = [weights for weights, _, _ in learnt]
-        fitted = FittedKernel(
+        fitted = FittedGaussianProcess(
             landmarks=chosen,
             rates=rates[kept],
             weights=np.stack(weights).astype(np.float32),
-            surface=study.surface,
+            surface=training.surface,
             surface_rate=float(surface_rate),
             surface_landmarks=np.ascontiguousarray(surface[chosen]),
             surface_weights=(SURFACE_SHARE * np.sum(weights, axis=0)).astype(np.float32),
@@ -107,7 +109,7 @@ class _Regression:
         share (S, C): how much each strength counts. A row's own part in its forecast, H, is taken out:
         (fit - H y) / (1 - H).
         """
-        ratio = STRENGTHS[:, None] * self.eigenvalues / len(values)
+        ratio = SIGNAL_TO_NOISE_GRID[:, None] * self.eigenvalues / len(values)
         shrunk = (ratio / (1 + ratio)).T @ share  # (P, C)
         turned = self.directions / np.sqrt(self.eigenvalues)
         along = self.features @ turned.astype(
@@ -125,7 +127,7 @@ def _evidence(eigenvalues: FloatArray, scores: FloatArray, values: FloatArray) -
     """(S, C) log marginal likelihood of values (N, C) by strength, the noise integrated out, beyond strength zero."""
     rows, squares = len(values), scores**2
     beyond = np.maximum((values**2).sum(axis=0) - squares.sum(axis=0), 0.0)
-    stretch = 1 + STRENGTHS[:, None] * eigenvalues  # (S, P)
+    stretch = 1 + SIGNAL_TO_NOISE_GRID[:, None] * eigenvalues  # (S, P)
     noise = np.maximum((1 / stretch) @ squares + beyond, 1e-12)
     likelihood = -0.5 * rows * np.log(noise) - 0.5 * np.log(stretch).sum(axis=1)[:, None]
     return np.asarray(likelihood - likelihood[0])
@@ -136,11 +138,11 @@ def _shares(evidence: FloatArray, group: IntArray) -> FloatArray:
 
     Signals of one group (C,) have a prior in common: the mean of what each of them finds alone (empirical Bayes).
     """
-    alone = _normalised(evidence)
+    normalised = _normalised(evidence)
     prior = np.empty_like(evidence)
     for each in np.unique(group):
-        found = alone[:, :, group == each].mean(axis=2)
-        prior[:, :, group == each] = np.log(found + UNHEARD / found.size)[:, :, None]
+        found = normalised[:, :, group == each].mean(axis=2)
+        prior[:, :, group == each] = np.log(found + PRIOR_FLOOR / found.size)[:, :, None]
     return _normalised(evidence + prior)
 
 
@@ -151,7 +153,7 @@ def _normalised(logs: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FittedKernel:
+class FittedGaussianProcess:
     """landmarks (P,): rows of the history; rates (L,), weights (L, P, C); offset (C,).
 
     surface: columns of the whole features that tell how a text looks; surface_landmarks (P, K), surface_weights (P, C).
@@ -166,12 +168,12 @@ class FittedKernel:
     surface_weights: Float32Array
     offset: Float32Array
 
-    def predict(self, look: Look) -> Float32Array:
+    def predict(self, features: QueryFeatures) -> Float32Array:
         """(R, 1, C) the posterior mean."""
-        result = np.empty((len(look.points), 1, len(self.offset)), dtype=np.float32)
-        for rows in blocks(len(look.points)):
-            squared = look.squared_distance[rows].take(self.landmarks, axis=1)
-            looks = squared_distances(look.whole[rows][:, self.surface], self.surface_landmarks)
+        result = np.empty((len(features.points), 1, len(self.offset)), dtype=np.float32)
+        for rows in row_blocks(len(features.points)):
+            squared = features.squared_distance[rows].take(self.landmarks, axis=1)
+            looks = squared_distances(features.whole[rows][:, self.surface], self.surface_landmarks)
             looks *= np.float32(-self.surface_rate)
             total = np.exp(looks, out=looks) @ self.surface_weights - self.offset
             for rate, weights in zip(self.rates, self.weights, strict=True):
@@ -193,7 +195,7 @@ class FittedKernel:
         }
 
     @classmethod
-    def of(cls, arrays: Arrays) -> FittedKernel:
+    def of(cls, arrays: Arrays) -> FittedGaussianProcess:
         """What `arrays` described."""
         return cls(
             np.asarray(arrays["landmarks"], dtype=np.int64),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import Float32Array, IntArray
-from eccos_core.predictors.features.projection import Look, squared_distances
-from eccos_core.predictors.learners.training_set import Arrays, Study
+from eccos_core.predictors.features.projection import QueryFeatures, squared_distances
+from eccos_core.predictors.learners.training_set import Arrays, TrainingSet
 
 COUNTS = (12, 48)
 ROWS_PER_CLUSTER = 12  # a history of fewer rows than this per cluster gets fewer clusters
@@ -18,27 +18,27 @@ ROUNDS = 25
 
 
 @dataclass(frozen=True, slots=True)
-class Clusters:
+class KMeans:
     """k-means at several numbers of clusters: one opinion for each of `counts`."""
 
     counts: Sequence[int] = COUNTS
     name: str = "clusters"
 
-    def learn(self, study: Study) -> tuple[FittedClusters, Float32Array]:
+    def fit(self, training: TrainingSet) -> tuple[FittedKMeans, Float32Array]:
         """Groups all questions (no outcome is looked at), then averages; held out by averaging over other folds."""
-        values = study.targets.values.astype(np.float32)
+        values = training.targets.values.astype(np.float32)
         centres, means, held_out = [], [], []
         for count in self.counts:
-            found = _k_means(study.points, max(1, min(count, len(study) // ROWS_PER_CLUSTER)), study.seed)
-            member = squared_distances(study.points, found).argmin(axis=1)
-            opinions = np.empty_like(values)
-            for k in range(study.folds):
-                own = study.fold == k
-                opinions[own] = _means(member[~own], values[~own], len(found))[member[own]]
+            found = _k_means(training.points, max(1, min(count, len(training) // ROWS_PER_CLUSTER)), training.seed)
+            member = squared_distances(training.points, found).argmin(axis=1)
+            predictions = np.empty_like(values)
+            for k in range(training.folds):
+                own = training.fold == k
+                predictions[own] = _means(member[~own], values[~own], len(found))[member[own]]
             centres.append(found)
             means.append(_means(member, values, len(found)))
-            held_out.append(opinions)
-        return FittedClusters(tuple(centres), tuple(means)), np.stack(held_out, axis=1)
+            held_out.append(predictions)
+        return FittedKMeans(tuple(centres), tuple(means)), np.stack(held_out, axis=1)
 
 
 def _means(member: IntArray, values: Float32Array, clusters: int) -> Float32Array:
@@ -73,19 +73,19 @@ def _k_means(points: Float32Array, clusters: int, seed: int) -> Float32Array:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FittedClusters:
+class FittedKMeans:
     """centres: L arrays (K, F); means: L arrays (K, C)."""
 
     centres: tuple[Float32Array, ...]
     means: tuple[Float32Array, ...]
 
-    def predict(self, look: Look) -> Float32Array:
+    def predict(self, features: QueryFeatures) -> Float32Array:
         """(R, L, C) the mean of the nearest cluster."""
-        opinions = [
-            means[squared_distances(look.points, centres).argmin(axis=1)]
+        predictions = [
+            means[squared_distances(features.points, centres).argmin(axis=1)]
             for centres, means in zip(self.centres, self.means, strict=True)
         ]
-        return np.stack(opinions, axis=1)
+        return np.stack(predictions, axis=1)
 
     def arrays(self) -> Arrays:
         """Centres and means."""
@@ -93,7 +93,7 @@ class FittedClusters:
         return {f"{what}{at}": a for at, pair in enumerate(pairs) for what, a in zip(("c", "m"), pair, strict=True)}
 
     @classmethod
-    def of(cls, arrays: Arrays) -> FittedClusters:
+    def of(cls, arrays: Arrays) -> FittedKMeans:
         """What `arrays` described."""
         count = len(arrays) // 2
         return cls(

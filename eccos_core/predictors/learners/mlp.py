@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eccos_core.domain import Float32Array
-from eccos_core.predictors.features.projection import Look
-from eccos_core.predictors.learners.training_set import Arrays, Study
-from eccos_core.predictors.targets.latent import Signals
+from eccos_core.predictors.features.projection import QueryFeatures
+from eccos_core.predictors.learners.training_set import Arrays, TrainingSet
+from eccos_core.predictors.targets.latent import LatentTargets
 
 MOST_DEVIATIONS = 5.0
 MOST_LOG_RATIO = 4.0  # of an answer's length to the typical one
@@ -23,7 +23,7 @@ WEIGHTS = ("first", "bias", "quality", "models", "quality_bias", "length", "leng
 
 
 @dataclass(frozen=True, slots=True)
-class Heads:
+class MlpHeads:
     """The network and how it is trained. One opinion.
 
     `hidden`: width; `rank`: of the model embeddings; `epochs`: most passes, the best by held-out loss is kept.
@@ -40,30 +40,30 @@ class Heads:
     patience: int = 4
     name: str = "trained"
 
-    def learn(self, study: Study) -> tuple[FittedHeads, Float32Array]:
+    def fit(self, training: TrainingSet) -> tuple[FittedMlpHeads, Float32Array]:
         """Trains one network per fold; held out by each row's own fold."""
-        deviation = study.whole.std(axis=0)
+        deviation = training.whole.std(axis=0)
         scale = np.maximum(deviation, max(0.25 * float(np.median(deviation)), 1e-6)).astype(np.float32)
-        from eccos_core.predictors.learners.mlp_training import train
+        from eccos_core.predictors.learners.mlp_training import train_mlp
 
-        weights = train(self, study, _scaled(study.whole, scale))
-        models = study.quality.shape[1]
-        fitted = FittedHeads(study.targets.signals, scale, np.ones(models, np.float32), **weights)
-        if study.targets.signals.counted:
-            fitted = replace(fitted, typical=1.0 + fitted.each(study.whole)[:, :, 2 * models :].mean(axis=(0, 1)))
-        signals = fitted.each(study.whole)
-        return fitted, np.ascontiguousarray(signals[study.fold, np.arange(len(study))][:, None, :])
+        weights = train_mlp(self, training, _scaled(training.whole, scale))
+        models = training.quality.shape[1]
+        fitted = FittedMlpHeads(training.targets.signals, scale, np.ones(models, np.float32), **weights)
+        if training.targets.signals.counted:
+            fitted = replace(fitted, typical=1.0 + fitted.each(training.whole)[:, :, 2 * models :].mean(axis=(0, 1)))
+        signals = fitted.each(training.whole)
+        return fitted, np.ascontiguousarray(signals[training.fold, np.arange(len(training))][:, None, :])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FittedHeads:
+class FittedMlpHeads:
     """K networks. scale (D + 1,); first (K, D + 1, H), bias (K, H); quality (K, H, r) @ models (K, r, M) + ...
 
     quality_bias (K, M); length (K, H, M), length_bias (K, M): residual log tokens, whose exponential is `typical` (M,)
     on average.
     """
 
-    signals: Signals
+    signals: LatentTargets
     scale: Float32Array
     typical: Float32Array
     first: Float32Array
@@ -92,16 +92,16 @@ class FittedHeads:
         """(M, M) from quality to its signals."""
         return self.signals.axes.T.astype(np.float32)
 
-    def predict(self, look: Look) -> Float32Array:
+    def predict(self, features: QueryFeatures) -> Float32Array:
         """(R, 1, C) the mean of the networks."""
-        return np.asarray(self.each(look.whole).mean(axis=0)[:, None, :])
+        return np.asarray(self.each(features.whole).mean(axis=0)[:, None, :])
 
     def arrays(self) -> Arrays:
         """The weights of all networks."""
         return {name: getattr(self, name) for name in WEIGHTS} | {"scale": self.scale, "typical": self.typical}
 
     @classmethod
-    def of(cls, arrays: Arrays, signals: Signals) -> FittedHeads:
+    def of(cls, arrays: Arrays, signals: LatentTargets) -> FittedMlpHeads:
         """What `arrays` described."""
         read = {name: np.asarray(arrays[name], dtype=np.float32) for name in (*WEIGHTS, "scale", "typical")}
         return cls(signals, **read)

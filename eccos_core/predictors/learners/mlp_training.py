@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional
 
 from eccos_core.domain import Float32Array, FloatArray, IntArray
-from eccos_core.predictors.learners.training_set import Study
+from eccos_core.predictors.learners.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from eccos_core.predictors.learners.mlp import Heads
+    from eccos_core.predictors.learners.mlp import MlpHeads
 
 LENGTH_WEIGHT = 0.3  # of the squared error of standardised log length, beside the cross entropy of quality
 LABEL_WEIGHT = 0.1  # of the cross entropy of each label
@@ -22,9 +22,9 @@ ROWS_AT_ONCE = 4096  # when held-out rows are scored
 WEIGHTS = ("first", "bias", "quality", "models", "quality_bias", "length", "length_bias")
 
 
-def train(settings: Heads, study: Study, features: Float32Array) -> dict[str, Float32Array]:
+def train_mlp(settings: MlpHeads, training: TrainingSet, features: Float32Array) -> dict[str, Float32Array]:
     """The weights of K networks (as `FittedHeads` names them) after the epoch with the best held-out loss."""
-    networks = _Networks(settings, study, features)
+    networks = _Networks(settings, training, features)
     rows = len(features)
     batches = min(rows, max(LEAST_BATCHES, round(rows / settings.batch)))
     optimizer = torch.optim.AdamW(networks.groups(settings.weight_decay), lr=settings.learning_rate)
@@ -53,19 +53,19 @@ def train(settings: Heads, study: Study, features: Float32Array) -> dict[str, Fl
 class _Networks:
     """K networks of one hidden layer with a quality, a length and one label head each, as batched tensors."""
 
-    def __init__(self, settings: Heads, study: Study, features: Float32Array) -> None:
+    def __init__(self, settings: MlpHeads, training: TrainingSet, features: Float32Array) -> None:
         self.settings = settings
-        self.folds = study.folds
-        self.generator = torch.Generator().manual_seed(study.seed)
-        residual = study.log_tokens - study.targets.signals.mean_log_tokens
+        self.folds = training.folds
+        self.generator = torch.Generator().manual_seed(training.seed)
+        residual = training.log_tokens - training.targets.signals.mean_log_tokens
         self.spread = max(float(np.nanstd(residual)), 1e-3) if np.isfinite(residual).any() else 1.0
         self.features = torch.from_numpy(features)
-        self.known, self.quality = _masked(study.quality)
+        self.known, self.quality = _masked(training.quality)
         self.counted, self.length = _masked(residual / self.spread)
-        self.labels = {name: torch.from_numpy(group) for name, group in study.labels.items() if group.max() > 0}
-        self.may_see = torch.arange(self.folds)[:, None] != torch.from_numpy(study.fold)[None, :]  # (K, N)
-        mean = np.clip(study.targets.signals.mean_quality, 0.01, 0.99)
-        self.parameters = self._start(np.log(mean / (1 - mean)), study.labels)
+        self.labels = {name: torch.from_numpy(group) for name, group in training.labels.items() if group.max() > 0}
+        self.may_see = torch.arange(self.folds)[:, None] != torch.from_numpy(training.fold)[None, :]  # (K, N)
+        mean = np.clip(training.targets.signals.mean_quality, 0.01, 0.99)
+        self.parameters = self._start(np.log(mean / (1 - mean)), training.labels)
 
     def groups(self, weight_decay: float) -> list[dict[str, object]]:
         """Parameters for the optimizer; biases do not decay."""

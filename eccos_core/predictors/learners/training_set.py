@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from eccos_core.domain import Float32Array, FloatArray, IntArray
-from eccos_core.predictors.features.projection import Look, Neighbourhood
-from eccos_core.predictors.targets.latent import Targets
+from eccos_core.predictors.features.projection import Neighbors, QueryFeatures
+from eccos_core.predictors.targets.latent import TargetValues
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Study:
+class TrainingSet:
     """A history to learn from.
 
     whole (N, D + 1), points (N, F), surface (columns of whole): see `Space`. targets.values (N, C): the signals to
@@ -30,9 +30,9 @@ class Study:
     whole: Float32Array
     points: Float32Array
     surface: IntArray
-    targets: Targets
+    targets: TargetValues
     fold: IntArray
-    others: Neighbourhood
+    others: Neighbors
     quality: FloatArray
     log_tokens: FloatArray
     labels: Mapping[str, IntArray]
@@ -47,10 +47,10 @@ class Study:
         return int(self.fold.max()) + 1
 
 
-class Fitted(Protocol):
+class FittedLearner(Protocol):
     """A base learner that has learnt. Reads nothing but the question."""
 
-    def predict(self, look: Look) -> Float32Array:
+    def predict(self, features: QueryFeatures) -> Float32Array:
         """(R, L, C): L opinions on C signals; all zero is the prior."""
         ...
 
@@ -67,7 +67,7 @@ class Learner(Protocol):
         """One word."""
         ...
 
-    def learn(self, study: Study) -> tuple[Fitted, Float32Array]:
+    def fit(self, training: TrainingSet) -> tuple[FittedLearner, Float32Array]:
         """(what was learnt from all rows, held-out opinions (N, L, C) on each row, never seen when they were made)."""
         ...
 

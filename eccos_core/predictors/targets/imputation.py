@@ -30,13 +30,13 @@ def covariance(residuals: FloatArray, likes: Mapping[int, int]) -> FloatArray:
     known = ~np.isnan(residuals)
     filled = np.where(known, residuals, 0.0)
     counts = known.T.astype(np.float64) @ known
-    alone = np.diag(counts)
+    diagonal = np.diag(counts)
     pooled = float((filled**2).sum() / max(known.sum(), 1)) or 1e-6
-    variance = ((filled**2).sum(axis=0) + PAIR_WEIGHT * pooled) / (alone + PAIR_WEIGHT)
+    variance = ((filled**2).sum(axis=0) + PAIR_WEIGHT * pooled) / (diagonal + PAIR_WEIGHT)
     for column in order_of_models(likes, len(variance)):
         if column in likes:
             variance[column] = ((filled[:, column] ** 2).sum() + PAIR_WEIGHT * variance[likes[column]]) / (
-                alone[column] + PAIR_WEIGHT
+                diagonal[column] + PAIR_WEIGHT
             )
     scale = np.sqrt(np.maximum(variance, 1e-9))
     together = (filled.T @ filled) / np.outer(scale, scale)
@@ -61,7 +61,7 @@ def _positive(correlation: FloatArray) -> FloatArray:
     return np.asarray(raised / np.outer(unit, unit))
 
 
-def expected_of_others(residuals: FloatArray, covariance: FloatArray) -> FloatArray:
+def conditional_expectation(residuals: FloatArray, covariance: FloatArray) -> FloatArray:
     """(N, M) each cell's conditional mean given the *other* known cells of its row, known or not itself."""
     known = ~np.isnan(residuals)
     result = np.empty(residuals.shape)
@@ -76,8 +76,8 @@ def expected_of_others(residuals: FloatArray, covariance: FloatArray) -> FloatAr
     return result
 
 
-def fill(residuals: FloatArray, covariance: FloatArray) -> FloatArray:
+def impute(residuals: FloatArray, covariance: FloatArray) -> FloatArray:
     """residuals (N, M) with every missing cell at its conditional mean."""
     if not np.isnan(residuals).any():
         return residuals
-    return np.where(np.isnan(residuals), expected_of_others(residuals, covariance), residuals)
+    return np.where(np.isnan(residuals), conditional_expectation(residuals, covariance), residuals)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import FloatArray, IntArray, OutcomeTable
-from eccos_core.predictors.targets.imputation import covariance, expected_of_others, fill
+from eccos_core.predictors.targets.imputation import conditional_expectation, covariance, impute
 from eccos_core.predictors.targets.prior import (
     POOL_WEIGHT,
     TYPICAL_OUTPUT_TOKENS,
@@ -28,7 +28,7 @@ MEAN_ROUNDS = 3  # of means from residuals and residuals from means, where outco
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Signals:
+class LatentTargets:
     """mean_quality (M,); axes (M, M), one signal a row; mean_log_tokens, mean_tokens (M,), of output tokens.
 
     C = 3 M signals: quality, log(1 + tokens), tokens relative to the mean; C = M where nobody counted any tokens.
@@ -75,7 +75,7 @@ class Signals:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Expected:
+class ExpectedOutcomes:
     """Held-out forecasts (N, M) of the history's own questions."""
 
     quality: FloatArray
@@ -84,14 +84,16 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Targets:
+class TargetValues:
     """What base learners fit: signals and their values (N, C) on the history, missing outcomes filled."""
 
-    signals: Signals
+    signals: LatentTargets
     values: FloatArray
 
 
-def find_targets(table: OutcomeTable, priors: Mapping[str, ModelPrior], expected: Expected | None = None) -> Targets:
+def fit_latent_targets(
+    table: OutcomeTable, priors: Mapping[str, ModelPrior], expected: ExpectedOutcomes | None = None
+) -> TargetValues:
     """The signals of a table of outcomes.
 
     `expected`: held-out forecasts from the text, where a first round made them; missing cells are then filled from
@@ -111,25 +113,25 @@ def find_targets(table: OutcomeTable, priors: Mapping[str, ModelPrior], expected
     counted = not np.isnan(logs).all()
     if not counted:
         mean_log_tokens = shrunk_means(logs, likes, {}, usual)
-        signals = Signals(mean_quality, axes, mean_log_tokens, mean_tokens, counted=False)
-        return Targets(signals, quality @ axes.T)
+        signals = LatentTargets(mean_quality, axes, mean_log_tokens, mean_tokens, counted=False)
+        return TargetValues(signals, quality @ axes.T)
     lengths, mean_log_tokens = _filled(logs, likes, {}, usual, None if expected is None else expected.log_tokens)
     ratio = np.minimum(table.output_tokens / mean_tokens, MOST_RATIO)
     ratios, mean_ratio = _filled(
         ratio, likes, {}, 1.0, None if expected is None else expected.tokens / mean_tokens, pool_weight=0.0
     )
-    signals = Signals(mean_quality, axes, mean_log_tokens, mean_tokens * mean_ratio, counted=True)
-    return Targets(signals, np.concatenate([quality @ axes.T, lengths, ratios / mean_ratio], axis=1))
+    signals = LatentTargets(mean_quality, axes, mean_log_tokens, mean_tokens * mean_ratio, counted=True)
+    return TargetValues(signals, np.concatenate([quality @ axes.T, lengths, ratios / mean_ratio], axis=1))
 
 
-def values_under(signals: Signals, table: OutcomeTable, usual: OutcomeTable) -> FloatArray:
+def values_under(signals: LatentTargets, table: OutcomeTable, usual: OutcomeTable) -> FloatArray:
     """(N, C) values of known signals on other outcomes of the same models; missing ones filled.
 
     `usual`: outcomes that say how the models go together, where the table itself is too small to.
     """
 
     def gapless(of_table: FloatArray, of_usual: FloatArray) -> FloatArray:
-        return fill(of_table, covariance(of_usual, {})) if np.isnan(of_table).any() else of_table
+        return impute(of_table, covariance(of_usual, {})) if np.isnan(of_table).any() else of_table
 
     def quality(of: OutcomeTable) -> FloatArray:
         return of.quality - signals.mean_quality
@@ -171,11 +173,11 @@ def _filled(
     if not np.isnan(values).all():
         for _ in range(MEAN_ROUNDS):
             residuals = values - means
-            others = expected_of_others(residuals, covariance(residuals, likes))
+            others = conditional_expectation(residuals, covariance(residuals, likes))
             means = shrunk_means(values - others, likes, assumed, fallback, pool_weight)
     if expected is None:
         residuals = values - means
-        return fill(residuals, covariance(residuals, likes)), means
+        return impute(residuals, covariance(residuals, likes)), means
     surprises = values - expected
-    filled = fill(surprises, covariance(surprises, likes))
+    filled = impute(surprises, covariance(surprises, likes))
     return np.where(np.isnan(values), expected + filled, values) - means, means
