@@ -38,7 +38,7 @@ def encoders() -> dict[str, Encoder]:
     """By the name in the table."""
     threads, kept = os.cpu_count() or 1, cache_folder() / "embeddings.sqlite"
     plain = CachedEncoder(SentenceTransformerEncoder(threads=threads), kept)
-    middle = CachedEncoder(SentenceTransformerEncoder(threads=threads, middle=True), kept)
+    middle = CachedEncoder(SentenceTransformerEncoder(threads=threads, intermediate_layer=True), kept)
     static, surface = StaticEncoder(), SurfaceEncoder()
     return {
         "surface": surface,

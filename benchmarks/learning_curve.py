@@ -42,7 +42,8 @@ KINDS = ("prior", "retrieval", "trained", "hybrid")
 def encoders() -> dict[str, Encoder]:
     """The two that eccos recommends; MiniLM's vectors are kept on disk."""
     minilm = CachedEncoder(
-        SentenceTransformerEncoder(threads=os.cpu_count() or 1, middle=True), cache_folder() / "embeddings.sqlite"
+        SentenceTransformerEncoder(threads=os.cpu_count() or 1, intermediate_layer=True),
+        cache_folder() / "embeddings.sqlite",
     )
     static, surface = StaticEncoder(), SurfaceEncoder()
     return {

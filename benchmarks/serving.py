@@ -90,7 +90,9 @@ def make_router(server: ModelServer, encoder: StaticEncoder, names: Mapping[str,
     """A router over four models of the server; `names`: what LiteLLM calls them, else names of their own."""
     models, way = pool(), {"api_base": server.url, "api_key": KEY}
     ways = {m.name: [Deployment((names or {}).get(m.name, f"openai/{m.name}"), way)] for m in models}
-    backend = RetryingBackend(LiteLLMBackend(ways, models), RetryPolicy(attempts=3, first_wait_s=0.05, deadline_s=60))
+    backend = RetryingBackend(
+        LiteLLMBackend(ways, models), RetryPolicy(attempts=3, initial_backoff_s=0.05, deadline_s=60)
+    )
     decider = Decider(models, encoder, FixedPredictor(encoder.dimensions), DualOptimizer(), steering={"": 1e-3})
     return Router(decider, backend, WorkloadTracker(models), QualityPrice(1e-5), max_attempts=3, deadline_s=300)
 
@@ -253,7 +255,7 @@ async def soak(encoder: StaticEncoder, minutes: float, per_second: float, folder
     readings: list[tuple[float, float]] = []
     with ModelServer(latency_s=0.02, faults=faults) as server:
         router = make_router(server, encoder)
-        router.decision_store = DecisionStore(log=DecisionLog(folder / "decisions.sqlite"), remembered=2_000)
+        router.decision_store = DecisionStore(log=DecisionLog(folder / "decisions.sqlite"), max_decisions=2_000)
 
         async def one(number: int) -> None:
             if number % 4:

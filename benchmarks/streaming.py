@@ -1,7 +1,7 @@
 """Streams: time of one decision, and whether floor and windows are kept in adversarial orders, and at what cost.
 
 Requests are drawn, and real forecasts replayed: those of an outcomes file (`--data OUTCOMES --prices PRICES`; without
-them of `../shared/data`, where that exists). Levels are what the floor is insured against (`FloorTarget.worst_ahead`).
+them of `../shared/data`, where that exists). Levels are what the floor is insured against (`FloorTarget.floor_insurance`).
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ def run(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--floors", type=float, nargs="*", default=[0.65, 0.7, 0.74])
-    parser.add_argument("--levels", nargs="*", default=["0", "seen", "0.6", "trend"], help="seen, trend, or a quality")
+    parser.add_argument(
+        "--levels", nargs="*", default=["0", "history", "0.6", "none"], help="history, none, or a quality"
+    )
     parser.add_argument("--data", type=Path, default=SHARED / "qa_math_mix9.jsonl.gz")
     parser.add_argument("--prices", type=Path, default=SHARED / "qa_math_mix9.prices.json")
     chosen = parser.parse_args()
@@ -152,10 +154,10 @@ def main() -> None:
         print(f"no real forecasts: {chosen.data} does not exist")
     for source, floor, level in itertools.product(sources, chosen.floors, chosen.levels):
         training, stream = sources[source]
-        target = FloorTarget(floor, WINDOW, worst_ahead=level if level in ("seen", "trend") else float(level))
+        target = FloorTarget(floor, WINDOW, floor_insurance=level if level in ("history", "none") else float(level))
         for name, requests, open_models in scenes(stream):
             found = run(target, training, requests, open_models)
-            row = {"forecasts": source, "floor": floor, "worst_ahead": level, "order": name, **found}
+            row = {"forecasts": source, "floor": floor, "floor_insurance": level, "order": name, **found}
             print(json.dumps(row), flush=True)
 
 

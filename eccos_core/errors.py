@@ -28,6 +28,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
@@ -40,6 +41,102 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` or an empty string, to end a message with."""
     nearest = nearest_name(name, known)
     return f"; did you mean {nearest!r}?" if nearest else ""
+
+
+class FailureKind(StrEnum):
+    """What went wrong with one call to one model. Everything that reacts to a failure asks its kind, never its text."""
+
+    TIMEOUT = "timeout"
+    RATE_LIMIT = "rate_limit"
+    AUTHENTICATION = "authentication"
+    CONTEXT_WINDOW = "context_window"
+    CONTENT_POLICY = "content_policy"
+    BAD_REQUEST = "bad_request"
+    NOT_FOUND = "not_found"
+    UNAVAILABLE = "unavailable"
+    CONNECTION = "connection"
+    MALFORMED_RESPONSE = "malformed_response"
+    OUT_OF_MEMORY = "out_of_memory"
+    OVERLOADED = "overloaded"
+    UNKNOWN = "unknown"
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same model may answer when it is asked again."""
+        return self in _RETRYABLE
+
+    @property
+    def blames_request(self) -> bool:
+        """Whether the request itself is at fault, so that no other model would do better."""
+        return self is FailureKind.BAD_REQUEST
+
+    @property
+    def blames_model(self) -> bool:
+        """Whether the failure counts against the model's circuit breaker."""
+        return self not in _REQUEST_SPECIFIC
+
+    @property
+    def blames_deployment(self) -> bool:
+        """Whether the load balancer leaves the deployment alone for a while."""
+        return self.blames_model and self not in (FailureKind.MALFORMED_RESPONSE, FailureKind.UNKNOWN)
+
+    @property
+    def blames_address(self) -> bool:
+        """Whether a wrong `api_base` may be the cause, so that the message should name it."""
+        return self in _ADDRESS_RELATED
+
+    @property
+    def billed(self) -> bool:
+        """Whether the provider may have charged for the call although it failed."""
+        return self in _BILLED
+
+
+_RETRYABLE = frozenset(
+    {
+        FailureKind.TIMEOUT,
+        FailureKind.RATE_LIMIT,
+        FailureKind.UNAVAILABLE,
+        FailureKind.CONNECTION,
+        FailureKind.MALFORMED_RESPONSE,
+        FailureKind.OUT_OF_MEMORY,
+        FailureKind.OVERLOADED,
+    }
+)
+_REQUEST_SPECIFIC = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY})
+_ADDRESS_RELATED = frozenset(
+    {FailureKind.CONNECTION, FailureKind.NOT_FOUND, FailureKind.TIMEOUT, FailureKind.MALFORMED_RESPONSE}
+)
+_BILLED = frozenset(
+    {
+        FailureKind.TIMEOUT,
+        FailureKind.CONNECTION,
+        FailureKind.CONTENT_POLICY,
+        FailureKind.MALFORMED_RESPONSE,
+        FailureKind.UNKNOWN,
+    }
+)
+
+
+class ExclusionKind(StrEnum):
+    """Which hard filter ruled a model out."""
+
+    ALLOW_LIST = "allow_list"
+    DENY_LIST = "deny_list"
+    TAGS = "tags"
+    CAPABILITIES = "capabilities"
+    CONTEXT_WINDOW = "context_window"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Why one model may not answer one request: which filter, and the reason in words."""
+
+    kind: ExclusionKind
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class EccosError(Exception):
@@ -114,11 +211,19 @@ class RoutingError(EccosError):
 
 
 class NoEligibleModelError(RoutingError):
-    """Every model of the pool was ruled out. `reasons` says, per model, which filter did it."""
+    """Every model of the pool was ruled out.
 
-    def __init__(self, request_id: str, reasons: Mapping[str, str]) -> None:
+    `exclusions` says, per model, which filter did it. `reasons` gives the same in words. A reason that is given as
+    text has the kind `OTHER`.
+    """
+
+    def __init__(self, request_id: str, exclusions: Mapping[str, Exclusion | str]) -> None:
         self.request_id = request_id
-        self.reasons = dict(reasons)
+        self.exclusions = {
+            model: each if isinstance(each, Exclusion) else Exclusion(ExclusionKind.OTHER, each)
+            for model, each in exclusions.items()
+        }
+        self.reasons = {model: each.message for model, each in self.exclusions.items()}
         listed = "; ".join(f"{model}: {reason}" for model, reason in self.reasons.items())
         super().__init__(f"request {request_id!r}: no model of the pool may answer it. {listed}")
 
@@ -154,10 +259,10 @@ class CircuitOpen(Overloaded):
 
 
 class BackendError(EccosError):
-    """One call to one model failed. `retryable` says whether another try may help; `retry_after_s` when.
+    """One call to one model failed.
 
-    `kind` is a short stable word: timeout, rate_limit, authentication, context_window, content_policy, bad_request,
-    not_found, unavailable, connection, malformed_response, out_of_memory, overloaded, unknown.
+    `kind` says what went wrong. `retryable` says whether another try may help. The kind decides it unless you do.
+    `retry_after_s` is how long the provider asks you to wait, in seconds.
     """
 
     def __init__(
@@ -165,14 +270,14 @@ class BackendError(EccosError):
         model: str,
         message: str,
         *,
-        retryable: bool,
-        kind: str = "unknown",
+        retryable: bool | None = None,
+        kind: FailureKind | str = FailureKind.UNKNOWN,
         retry_after_s: float | None = None,
         status_code: int | None = None,
     ) -> None:
         self.model = model
-        self.retryable = retryable
-        self.kind = kind
+        self.kind = FailureKind(kind)
+        self.retryable = self.kind.retryable if retryable is None else retryable
         self.retry_after_s = retry_after_s
         self.status_code = status_code
         super().__init__(f"{model}: {message}")
@@ -181,7 +286,7 @@ class BackendError(EccosError):
 class StreamInterrupted(BackendError):
     """A stream broke after its first token. `received` is the text that had arrived; it is never restarted silently."""
 
-    def __init__(self, model: str, message: str, *, received: str, kind: str = "connection") -> None:
+    def __init__(self, model: str, message: str, *, received: str, kind: FailureKind = FailureKind.CONNECTION) -> None:
         self.received = received
         super().__init__(
             model, f"{message} (the stream broke after {len(received)} characters)", retryable=False, kind=kind
@@ -193,7 +298,7 @@ class Attempt:
     """One failed call: which model, what kind of failure, the message, and how long it took."""
 
     model: str
-    kind: str
+    kind: FailureKind | str
     message: str
     latency_s: float
 

@@ -123,8 +123,14 @@ def _encoders_of(config: EncoderConfig) -> list[Encoder]:
     from eccos_core import encoders
 
     match config:
-        case SentenceTransformerConfig(model=model, device=device, threads=threads, middle=middle):
-            return [encoders.SentenceTransformerEncoder(model, device=device, threads=threads, middle=middle)]
+        case SentenceTransformerConfig(
+            model=model, device=device, threads=threads, intermediate_layer=intermediate_layer
+        ):
+            return [
+                encoders.SentenceTransformerEncoder(
+                    model, device=device, threads=threads, intermediate_layer=intermediate_layer
+                )
+            ]
         case StaticConfig(model=model, dimensions=dimensions):
             return [encoders.StaticEncoder(model, dimensions=dimensions)]
         case ConcatenatedConfig(encoders=parts):
@@ -169,7 +175,7 @@ def build_telemetry(config: Config, before: Built | None = None) -> Telemetry:
         return NO_TELEMETRY
     known = before.router.telemetry if before is not None else None
     following = known if isinstance(known, OpenTelemetry) else None
-    return OpenTelemetry(config.models, keep_text=config.telemetry.keep_text, following=following)
+    return OpenTelemetry(config.models, log_prompts=config.telemetry.log_prompts, following=following)
 
 
 def build_backend(config: Config, telemetry: Telemetry = NO_TELEMETRY) -> Backend:
@@ -189,7 +195,7 @@ def build_backend(config: Config, telemetry: Telemetry = NO_TELEMETRY) -> Backen
         backend = TracedBackend(backend, telemetry)
     retries = config.retries
     return RetryingBackend(
-        backend, RetryPolicy(retries.attempts, retries.first_wait_s, retries.longest_wait_s, retries.deadline_s)
+        backend, RetryPolicy(retries.attempts, retries.initial_backoff_s, retries.max_backoff_s, retries.deadline_s)
     )
 
 
@@ -227,8 +233,8 @@ def build_records(config: Config, history: HistoryStore | None, before: Built | 
     sessions = kept.sessions if kept is not None and same_sessions else None
     opened = kept.log if kept is not None and same_log else None
     if opened is None and log.path is not None:
-        opened = DecisionLog(log.path, keep_text=log.keep_text)
-    return DecisionStore(history, opened, sessions or Sessions(config.sessions.remembered, config.sessions.idle_s))
+        opened = DecisionLog(log.path, log_prompts=log.log_prompts)
+    return DecisionStore(history, opened, sessions or Sessions(config.sessions.max_sessions, config.sessions.idle_s))
 
 
 def build_steering(

@@ -119,7 +119,7 @@ def online_retrieval(config: Config, history: OnlineHistory) -> Predictor:
 
 def is_online(config: Config) -> bool:
     """Whether the predictor is a retrieval that asks the history at every decision: nothing is learnt beforehand."""
-    return isinstance(config.predictor, RetrievalConfig) and config.predictor.living
+    return isinstance(config.predictor, RetrievalConfig) and config.predictor.online
 
 
 def same_training_inputs(before: Config, config: Config) -> bool:
@@ -255,7 +255,7 @@ def _stream_target(config: Config, policy: Policy) -> FloorTarget | RateTarget:
     if stream.usd_per_day is not None:
         return RateTarget(stream.usd_per_day, "day")
     if isinstance(policy, QualityFloor):
-        return FloorTarget(policy.alpha, worst_ahead=stream.worst_ahead)
+        return FloorTarget(policy.alpha, floor_insurance=stream.floor_insurance)
     raise InputError(
         f"{config.path}: the policy is a budget, which a batch spends; say in eccos.stream what a stream may spend: "
         "usd_per_request, usd_per_hour or usd_per_day"

@@ -25,20 +25,20 @@ Result = TypeVar("Result")
 class RetryPolicy:
     """At most `attempts` calls of one model, and all calls of a request within `deadline_s` seconds, waits included.
 
-    The wait before attempt n + 1 is drawn evenly from 0 to `first_wait_s` * 2**n, at most `longest_wait_s`; a provider
+    The wait before attempt n + 1 is drawn evenly from 0 to `initial_backoff_s` * 2**n, at most `max_backoff_s`; a provider
     that names a time (Retry-After) is waited for that long and a little more. When the wait would end after the
     deadline the failure is raised at once, so that another model can be tried while there is time.
     """
 
     attempts: int = 3
-    first_wait_s: float = 0.5
-    longest_wait_s: float = 20.0
+    initial_backoff_s: float = 0.5
+    max_backoff_s: float = 20.0
     deadline_s: float = 600.0
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise InputError(f"retries: attempts is {self.attempts}, must be >= 1")
-        for name in ("first_wait_s", "longest_wait_s"):
+        for name in ("initial_backoff_s", "max_backoff_s"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"retries: {name} is {value}, must be a finite number >= 0")
@@ -47,7 +47,7 @@ class RetryPolicy:
 
     def wait_s(self, attempt: int, error: BackendError, draw: float) -> float:
         """Seconds to wait after the failed attempt number `attempt` (from 1). `draw` in [0, 1)."""
-        backoff_s = draw * min(self.longest_wait_s, self.first_wait_s * 2.0 ** min(attempt, 30))
+        backoff_s = draw * min(self.max_backoff_s, self.initial_backoff_s * 2.0 ** min(attempt, 30))
         if error.retry_after_s is None or not error.retry_after_s > 0:  # negative and NaN count as not said
             return backoff_s
         return error.retry_after_s + min(backoff_s, 1.0)

@@ -106,7 +106,7 @@ def _options(config: Config, **fields: Any) -> CollectOptions:
     from eccos_core.collecting import CollectOptions
 
     retry = config.retries
-    policy = RetryPolicy(retry.attempts, retry.first_wait_s, retry.longest_wait_s, retry.deadline_s)
+    policy = RetryPolicy(retry.attempts, retry.initial_backoff_s, retry.max_backoff_s, retry.deadline_s)
     return CollectOptions(retries=policy, **fields)
 
 

@@ -143,7 +143,7 @@ def _encoder(name: str, device: str, cache: Path) -> tuple[Encoder, Encoder]:
             case "surface":
                 bare.append(SurfaceEncoder())
             case other:
-                bare.append(SentenceTransformerEncoder(other, device=device, middle=True))
+                bare.append(SentenceTransformerEncoder(other, device=device, intermediate_layer=True))
                 remembering.append(CachedEncoder(bare[-1], cache))
                 continue
         remembering.append(bare[-1])

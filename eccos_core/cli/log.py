@@ -114,7 +114,7 @@ def opened_log(config: Path | None) -> Iterator[DecisionLog]:
             f"{loaded.path}: eccos.decision_log is off, so no decision is kept; "
             "remove that line, or give --config a file that keeps a log"
         )
-    opened = DecisionLog(path, keep_text=loaded.decision_log.keep_text)
+    opened = DecisionLog(path, log_prompts=loaded.decision_log.log_prompts)
     try:
         yield opened
     except sqlite3.Error as error:
@@ -190,7 +190,7 @@ def _export(found: Sequence[LoggedDecision], path: Path, target: Path, *, as_jso
     textless = len(found) - len(outcomes)
     if not outcomes:
         told = f"the {textless} labelled decisions have no text" if textless else "no decision has a label"
-        way_out = "; an outcome needs its question: set eccos.decision_log.keep_text" if textless else ""
+        way_out = "; an outcome needs its question: set eccos.decision_log.log_prompts" if textless else ""
         raise DataError(str(path), f"nothing to export: {told}{way_out}")
     exported = table_of(outcomes)
     write_outcomes(target, exported)

@@ -49,9 +49,9 @@ SpeedOption = Annotated[
     list[str] | None, typer.Option("--speed", metavar="N or MODEL=N", help="Output tokens per second, for all or one.")
 ]
 FirstTokenOption = Annotated[float, typer.Option("--first-token", min=0.0, help="Seconds to the first token.")]
-WorstAheadOption = Annotated[
+FloorInsuranceOption = Annotated[
     str,
-    typer.Option("--worst-ahead", help="What a floor is insured against: trend (nothing sudden), seen, or a quality."),
+    typer.Option("--floor-insurance", help="What a floor is insured against: none, history, or a quality."),
 ]
 DeadlineOption = Annotated[float, typer.Option("--deadline", min=0.0, help="Seconds a request may wait for a slot.")]
 QueueOption = Annotated[int, typer.Option("--queue", min=0, help="Most requests waiting.")]
@@ -78,7 +78,7 @@ def simulate(
     slots: SlotsOption = None,
     speed: SpeedOption = None,
     first_token: FirstTokenOption = 0.5,
-    worst_ahead: WorstAheadOption = "trend",
+    floor_insurance: FloorInsuranceOption = "none",
     deadline: DeadlineOption = 30.0,
     queue: QueueOption = 1000,
     requests: RequestsOption = None,
@@ -98,7 +98,7 @@ def simulate(
     from eccos_core.simulation.recorded import Draw, recorded_scenario
     from eccos_core.simulation.routers import ROUTERS
 
-    target = _target(floor, usd_per_request, usd_per_hour, usd_per_day, worst_ahead)
+    target = _target(floor, usd_per_request, usd_per_hour, usd_per_day, floor_insurance)
     outcomes = read_outcomes(data)
     tariff = read_prices(prices, outcomes.models)
     service = _service(outcomes.models, slots, speed, first_token)
@@ -128,7 +128,7 @@ def simulate(
 
 
 def _target(
-    floor: float | None, per_request: float | None, per_hour: float | None, per_day: float | None, worst_ahead: str
+    floor: float | None, per_request: float | None, per_hour: float | None, per_day: float | None, floor_insurance: str
 ) -> FloorTarget | RateTarget:
     from eccos_core.streaming import FloorTarget, RateTarget
 
@@ -136,20 +136,20 @@ def _target(
     if len(given) != 1:
         raise InputError("give exactly one of --floor, --usd-per-request, --usd-per-hour and --usd-per-day")
     if floor is not None:
-        return FloorTarget(floor, worst_ahead=_level(worst_ahead))
+        return FloorTarget(floor, floor_insurance=_level(floor_insurance))
     if per_request is not None:
         return RateTarget(per_request, "request")
     return RateTarget(per_hour, "hour") if per_hour is not None else RateTarget(given[0], "day")
 
 
-def _level(text: str) -> float | Literal["seen", "trend"]:
+def _level(text: str) -> float | Literal["history", "none"]:
     match text:
-        case "seen" | "trend" as level:
+        case "history" | "none" as level:
             return level
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"--worst-ahead is {text!r}, must be trend, seen or a quality in [0, 1]") from None
+        raise InputError(f"--floor-insurance is {text!r}, must be none, history or a quality in [0, 1]") from None
 
 
 def _service(

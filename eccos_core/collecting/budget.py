@@ -14,12 +14,6 @@ from eccos_core.errors import InputError
 TOKENS_OF_A_TEMPLATE = 64  # what a chat template adds around a conversation, at most
 TOKENS_OF_A_MESSAGE = 16  # ... and around each message
 
-NOT_BILLED = frozenset(
-    {"authentication", "bad_request", "context_window", "not_found", "out_of_memory", "overloaded", "rate_limit",
-     "unavailable"}
-)  # fmt: skip
-"""Kinds of failure where the provider refused before it generated anything. Any other failure may have been billed."""
-
 
 class BudgetGuard:
     """Holds back the highest price of every call in flight, so that spent, at risk and held stay within the budget.

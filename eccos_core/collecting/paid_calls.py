@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapp
 from typing import TypeAlias
 
 from eccos_core.backends.retrying import RetryPolicy
-from eccos_core.collecting.budget import NOT_BILLED, BudgetGuard, most_expensive_usd
+from eccos_core.collecting.budget import BudgetGuard, most_expensive_usd
 from eccos_core.collecting.journal import AskedEntry, AttemptedEntry, Cell, Journal, JudgedEntry, Role
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, InputError
@@ -116,7 +116,7 @@ class PaidCalls:
 
     def at_risk(self, name: str, request: Request, error: BackendError) -> float:
         """What a failed call may have cost all the same, in USD."""
-        return 0.0 if error.kind in NOT_BILLED else self._dearest(name, request)
+        return self._dearest(name, request) if error.kind.billed else 0.0
 
 
 class JudgesBackend:

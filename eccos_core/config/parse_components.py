@@ -105,7 +105,7 @@ def _one_encoder(section: Section, folder: Path) -> SentenceTransformerConfig | 
         if not _DEVICE.fullmatch(device):
             section.wrong("device", "auto, cpu, cuda, cuda:N or mps")
         config = SentenceTransformerConfig(
-            model, device, section.integer("threads", 1), section.boolean("middle", True)
+            model, device, section.integer("threads", 1), section.boolean("intermediate_layer", True)
         )
     section.close()
     return config
@@ -131,11 +131,11 @@ def read_predictor(ours: Section, folder: Path) -> PredictorConfig:
             config = PriorConfig(artifact)
         case "retrieval":
             neighbours, bandwidth = section.integer("neighbours", None), section.number("bandwidth", None, above=True)
-            living = section.boolean("living", False)
-            if living and artifact is not None:
-                rule = "has no place beside living: true: a living retrieval reads the history itself; leave one out"
+            online = section.boolean("online", False)
+            if online and artifact is not None:
+                rule = "has no place beside online: true: an online retrieval reads the history itself; leave one out"
                 section.problems.add(section.at("artifact"), rule)
-            config = RetrievalConfig(artifact, neighbours, bandwidth, living)
+            config = RetrievalConfig(artifact, neighbours, bandwidth, online)
         case "trained":
             method = section.choice("method", ("heads", "fine_tuned"), "heads")
             config = TrainedConfig(artifact, cast(Any, method))

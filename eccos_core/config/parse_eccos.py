@@ -138,23 +138,23 @@ def _stream(ours: Section) -> StreamConfig:
         usd_per_request=section.number("usd_per_request", None, above=True),
         usd_per_hour=section.number("usd_per_hour", None, above=True),
         usd_per_day=section.number("usd_per_day", None, above=True),
-        worst_ahead=_worst_ahead(section),
+        floor_insurance=_floor_insurance(section),
     )
     section.close()
     return stream
 
 
-def _worst_ahead(section: Section) -> float | Literal["seen", "trend"]:
-    match section.raw("worst_ahead"):
+def _floor_insurance(section: Section) -> float | Literal["history", "none"]:
+    match section.raw("floor_insurance"):
         case None:
-            return StreamConfig().worst_ahead
-        case "seen" | "trend" as known:
-            return cast(Literal["seen", "trend"], known)
+            return StreamConfig().floor_insurance
+        case "history" | "none" as known:
+            return cast(Literal["history", "none"], known)
         case int() | float() as quality if not isinstance(quality, bool) and 0 <= quality <= 1:
             return float(quality)
         case _:
-            section.wrong("worst_ahead", "seen, trend or a quality between 0 and 1")
-            return StreamConfig().worst_ahead
+            section.wrong("floor_insurance", "history, none or a quality between 0 and 1")
+            return StreamConfig().floor_insurance
 
 
 def _retries(ours: Section) -> RetryConfig:
@@ -166,13 +166,13 @@ def _retries(ours: Section) -> RetryConfig:
         attempts=section.integer("attempts", default.attempts),
         fallbacks=section.integer("fallbacks", default.fallbacks, low=0),
         deadline_s=section.number("deadline_s", default.deadline_s, above=True),
-        first_wait_s=section.number("first_wait_s", default.first_wait_s),
-        longest_wait_s=section.number("longest_wait_s", default.longest_wait_s),
+        initial_backoff_s=section.number("initial_backoff_s", default.initial_backoff_s),
+        max_backoff_s=section.number("max_backoff_s", default.max_backoff_s),
     )
     section.close()
-    if retries.first_wait_s > retries.longest_wait_s:
-        rule = f"is {retries.first_wait_s:g}, must not be longer than longest_wait_s ({retries.longest_wait_s:g})"
-        section.problems.add(section.at("first_wait_s"), rule)
+    if retries.initial_backoff_s > retries.max_backoff_s:
+        rule = f"is {retries.initial_backoff_s:g}, must not be longer than max_backoff_s ({retries.max_backoff_s:g})"
+        section.problems.add(section.at("initial_backoff_s"), rule)
     return retries
 
 
@@ -182,7 +182,7 @@ def _sessions(ours: Section) -> SessionConfig:
     if section is None:
         return default
     sessions = SessionConfig(
-        remembered=section.integer("remembered", default.remembered, low=0),
+        max_sessions=section.integer("max_sessions", default.max_sessions, low=0),
         idle_s=section.number("idle_s", default.idle_s, above=True),
     )
     section.close()
@@ -196,7 +196,7 @@ def _decision_log(ours: Section, folder: Path) -> DecisionLogConfig:
     section = ours.section("decision_log", instead="a mapping, or off")
     if section is None:
         return default
-    log = DecisionLogConfig(section.path("path", folder, default.path), section.boolean("keep_text", False))
+    log = DecisionLogConfig(section.path("path", folder, default.path), section.boolean("log_prompts", False))
     section.close()
     return log
 
@@ -207,7 +207,7 @@ def _telemetry(ours: Section) -> TelemetryConfig:
     section = ours.section("telemetry", instead="a mapping, or on or off")
     if section is None:
         return TelemetryConfig()
-    telemetry = TelemetryConfig(section.boolean("enabled", True), section.boolean("keep_text", False))
+    telemetry = TelemetryConfig(section.boolean("enabled", True), section.boolean("log_prompts", False))
     section.close()
     return telemetry
 

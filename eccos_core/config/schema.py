@@ -70,13 +70,13 @@ def _sum_or_none(limits: Iterable[int | None]) -> int | None:
 class SentenceTransformerConfig:
     """A sentence-transformers model: `minilm` (bundled), a folder, or a name. `threads`: torch threads per call.
 
-    `middle`: whether its middle layer is read, too.
+    `intermediate_layer`: whether its middle layer is read, too.
     """
 
     model: str = "minilm"
     device: str = "auto"
     threads: int = 1
-    middle: bool = True
+    intermediate_layer: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +110,13 @@ class PriorConfig:
 class RetrievalConfig:
     """Kernel-weighted neighbours (ECCOS-R). What is None is chosen on held-out training folds.
 
-    `living`: neighbours are asked of the history at every decision, so that a new outcome counts at once.
+    `online`: neighbours are asked of the history at every decision, so that a new outcome counts at once.
     """
 
     artifact: Path | None = None
     neighbours: int | None = None
     bandwidth: float | None = None
-    living: bool = False
+    online: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ class WorkloadConfig:
 class StreamConfig:
     """Requests that come one by one.
 
-    `window_ms` (0 to 50): what arrives within it is solved jointly. At most one budget rate, in USD. `worst_ahead`: how
+    `window_ms` (0 to 50): what arrives within it is solved jointly. At most one budget rate, in USD. `floor_insurance`: how
     hard requests a quality floor is insured against, see `FloorTarget`; insurance is dear, so none unless asked for.
     """
 
@@ -216,7 +216,7 @@ class StreamConfig:
     usd_per_request: float | None = None
     usd_per_hour: float | None = None
     usd_per_day: float | None = None
-    worst_ahead: float | Literal["seen", "trend"] = "trend"
+    floor_insurance: float | Literal["history", "none"] = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,32 +226,32 @@ class RetryConfig:
     attempts: int = 3
     fallbacks: int = 2
     deadline_s: float = 120.0
-    first_wait_s: float = 0.5
-    longest_wait_s: float = 20.0
+    initial_backoff_s: float = 0.5
+    max_backoff_s: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """Conversations stay on their model while that is right. `remembered`: most sessions; `idle_s`: then forgotten."""
+    """Conversations stay on their model while that is right. `max_sessions`: most sessions; `idle_s`: then forgotten."""
 
-    remembered: int = 10_000
+    max_sessions: int = 10_000
     idle_s: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionLogConfig:
-    """Where decisions are kept (SQLite); None keeps none. `keep_text`: message text too."""
+    """Where decisions are kept (SQLite); None keeps none. `log_prompts`: message text too."""
 
     path: Path | None
-    keep_text: bool = False
+    log_prompts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TelemetryConfig:
-    """OpenTelemetry spans and metrics; `keep_text` puts message text into them."""
+    """OpenTelemetry spans and metrics; `log_prompts` puts message text into them."""
 
     enabled: bool = False
-    keep_text: bool = False
+    log_prompts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,12 +54,12 @@ class DecisionLog:
     """Keeps decisions, answers and labels in a SQLite file.
 
     Entries are handed to a writer thread and committed in groups. A disk that is full or broken is reported once by
-    the logger `eccos.decision_log` and in `problem`; answers go on. `keep_text` keeps what was embedded, too.
+    the logger `eccos.decision_log` and in `problem`; answers go on. `log_prompts` keeps what was embedded, too.
     """
 
-    def __init__(self, path: str | Path, *, keep_text: bool = False) -> None:
+    def __init__(self, path: str | Path, *, log_prompts: bool = False) -> None:
         self.path = Path(path)
-        self.keep_text = keep_text
+        self.log_prompts = log_prompts
         self.problem: str | None = None
         self.dropped = 0
         self._handover: WriteQueue[_Entry] = WriteQueue(GROUP_S, GROUP_ROWS, MOST_WAITING)
@@ -176,7 +176,7 @@ class DecisionLog:
     def _write(self, connection: sqlite3.Connection, entry: _Entry) -> None:
         match entry:
             case DecisionEntry():
-                connection.execute(_INSERT, _decision_row(entry, keep_text=self.keep_text))
+                connection.execute(_INSERT, _decision_row(entry, log_prompts=self.log_prompts))
             case CompletionEntry(decision_id=decision_id, completion=None, attempts=attempts):
                 connection.execute(_ANSWER, (None, None, None, None, None, None, _attempts_json(attempts), decision_id))
             case CompletionEntry(decision_id=decision_id, completion=completion, attempts=attempts) if (
@@ -200,7 +200,7 @@ class DecisionLog:
         self.problem = problem
 
 
-def _decision_row(entry: DecisionEntry, *, keep_text: bool) -> tuple[object, ...]:
+def _decision_row(entry: DecisionEntry, *, log_prompts: bool) -> tuple[object, ...]:
     decision = entry.decision
     return (
         decision.id,
@@ -215,7 +215,7 @@ def _decision_row(entry: DecisionEntry, *, keep_text: bool) -> tuple[object, ...
         int(decision.floor_met),
         decision.reason,
         json.dumps(entry.forecast),
-        entry.text if keep_text else None,
+        entry.text if log_prompts else None,
         text_key(entry.text),
         np.asarray(entry.vector, dtype=np.float32).tobytes(),
         entry.input_tokens,

@@ -32,7 +32,7 @@ class SentenceTransformerEncoder:
     """Sentence embeddings of unit length.
 
     `model`: "minilm" (all-MiniLM-L6-v2, D = 384, bundled), a folder, or a Hugging Face name. `device`: "auto" (CUDA
-    where there is one), "cpu", "cuda", "cuda:1", "mps". `threads`: torch threads for one forward pass. `middle`: the
+    where there is one), "cpu", "cuda", "cuda:1", "mps". `threads`: torch threads for one forward pass. `intermediate_layer`: the
     mean over tokens of a middle layer stands beside the embedding, each half of the squared length. What a text is
     like and how hard it is can be told better from there (docs/encoders.md), and it costs nothing more; what a text
     is about, as a search engine means it, is in the embedding alone.
@@ -56,7 +56,7 @@ class SentenceTransformerEncoder:
         device: str = "auto",
         threads: int = 1,
         max_tokens: int | None = None,
-        middle: bool = False,
+        intermediate_layer: bool = False,
     ) -> None:
         if threads < 1:
             raise InputError(f"encoder {model!r}: threads is {threads}, must be >= 1")
@@ -67,8 +67,8 @@ class SentenceTransformerEncoder:
         self._device = device
         self._threads = threads
         self._max_tokens = max_tokens
-        self._middle = middle
-        cut = (f"/{max_tokens}" if max_tokens else "") + ("/middle" if middle else "")
+        self._intermediate_layer = intermediate_layer
+        cut = (f"/{max_tokens}" if max_tokens else "") + ("/middle" if intermediate_layer else "")
         self._name = f"sentence-transformer:{display_name(model)}{cut}@{fingerprint(self._folder)}"
         self._model: Any = None
         self._loading = threading.Lock()
@@ -83,7 +83,7 @@ class SentenceTransformerEncoder:
     def dimensions(self) -> int:
         """D: 384 for MiniLM, 768 with its middle layer."""
         own = declared_dimensions(self._folder) or int(self.load().get_embedding_dimension())
-        return own + (declared_width(self._folder) if self._middle else 0)
+        return own + (declared_width(self._folder) if self._intermediate_layer else 0)
 
     @property
     def max_tokens(self) -> int:
@@ -137,7 +137,7 @@ class SentenceTransformerEncoder:
         with _torch_threads(self._threads), torch.inference_mode():
             read = model(features)
             embedding = torch.nn.functional.normalize(read["sentence_embedding"].float(), dim=1)
-            if self._middle:
+            if self._intermediate_layer:
                 layers = read["all_layer_embeddings"]
                 layer = layers[round(MIDDLE * (len(layers) - 1))].float()
                 counted = features["attention_mask"].unsqueeze(-1).to(layer.dtype)
@@ -178,7 +178,7 @@ class SentenceTransformerEncoder:
             transformers_logging.set_verbosity(before)
             if bars:
                 transformers_logging.enable_progress_bar()
-        if self._middle:
+        if self._intermediate_layer:
             self._show_layers(model)
         return self._with_max_tokens(model.eval())
 
@@ -187,7 +187,7 @@ class SentenceTransformerEncoder:
         config = getattr(getattr(model[0], "auto_model", None), "config", None)
         if config is None:
             raise InputError(
-                f"encoder {self._model_name!r}: it is no transformer with layers to read; use it without middle"
+                f"encoder {self._model_name!r}: it is no transformer with layers to read; use it without intermediate_layer"
             )
         config.output_hidden_states = True
 

@@ -152,7 +152,7 @@ class ChromaHistory:
         return self._side_by_side(keys, found)
 
     def changes(self, since: int) -> tuple[int, IntArray]:
-        """(a number for now, the rows that this object wrote since `since`); see `LivingHistory.changes`."""
+        """(a number for now, the rows that this object wrote since `since`); see `OnlineHistory.changes`."""
         with self._numbering:
             return len(self._written), np.unique(np.array(self._written[since:], dtype=np.int64))
 

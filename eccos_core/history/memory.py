@@ -75,7 +75,7 @@ class MemoryHistory:
             return table_from(self._rows), self._vectors[: len(self._rows)].copy()
 
     def changes(self, since: int) -> tuple[int, IntArray]:
-        """(a number for now, the rows written since `since`); see `LivingHistory.changes`."""
+        """(a number for now, the rows written since `since`); see `OnlineHistory.changes`."""
         with self._lock:
             return len(self._written), np.unique(np.array(self._written[since:], dtype=np.int64))
 

@@ -1,4 +1,4 @@
-"""ECCOS-R over a living history: neighbours come from a history (Chroma), so that new outcomes count at once.
+"""ECCOS-R over an online history: neighbours come from a history (Chroma), so that new outcomes count at once.
 
 What is tuned (how much to trust neighbours of which width, signal by signal) is tuned when it is made; which questions
 are the neighbours is asked of the history at every decision, and what models made of them is kept and brought up to

@@ -39,12 +39,12 @@ class DecisionStore:
         log: DecisionLog | None = None,
         sessions: Sessions | None = None,
         *,
-        remembered: int = MAX_REMEMBERED_DECISIONS,
+        max_decisions: int = MAX_REMEMBERED_DECISIONS,
     ) -> None:
         self.history = history
         self.log = log
         self.sessions = sessions
-        self._most = remembered
+        self._max_decisions = max_decisions
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -53,7 +53,7 @@ class DecisionStore:
         with self._lock:
             for text, vector, decision in zip(prepared.texts, prepared.vectors, made, strict=True):
                 self._remembered[decision.id] = _Remembered(text, vector, decision.model)
-            while len(self._remembered) > self._most:
+            while len(self._remembered) > self._max_decisions:
                 self._remembered.popitem(last=False)
         if self.log is None:
             return

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from eccos_core.domain import BoolArray, Capability, Model, Request
-from eccos_core.errors import NoEligibleModelError, UnknownModelError
+from eccos_core.errors import Exclusion, ExclusionKind, NoEligibleModelError, UnknownModelError
 
 
 def needs_of(request: Request, *, streaming: bool = False) -> frozenset[Capability]:
@@ -39,25 +39,26 @@ def _has_image(content: Any) -> bool:
     )
 
 
-def exclusion_reasons(request: Request, model: Model, input_tokens: int, needs: frozenset[Capability]) -> str | None:
-    """Why `model` may not answer `request`, in words; None when it may.
+def find_exclusion(request: Request, model: Model, input_tokens: int, needs: frozenset[Capability]) -> Exclusion | None:
+    """Why `model` may not answer `request`. None when it may.
 
     The context window must hold the input and the output that was asked for (max_tokens, else one token).
     """
     if request.allow is not None and model.name not in request.allow:
-        return "not on the request's allow list"
+        return Exclusion(ExclusionKind.ALLOW_LIST, "not on the request's allow list")
     if model.name in request.deny:
-        return "on the request's deny list"
+        return Exclusion(ExclusionKind.DENY_LIST, "on the request's deny list")
     if missing := sorted(request.required_tags - model.tags):
-        return f"lacks the tag {', '.join(missing)}"
+        return Exclusion(ExclusionKind.TAGS, f"lacks the tag {', '.join(missing)}")
     if missing := sorted(needs - model.capabilities):
-        return f"cannot do {', '.join(missing)}"
+        return Exclusion(ExclusionKind.CAPABILITIES, f"cannot do {', '.join(missing)}")
     if model.context_window is not None:
         output_tokens = _requested_output(request)
         if input_tokens + output_tokens > model.context_window:
-            return (
+            return Exclusion(
+                ExclusionKind.CONTEXT_WINDOW,
                 f"context window of {model.context_window} tokens is too small for {input_tokens} tokens in and "
-                f"{output_tokens} out"
+                f"{output_tokens} out",
             )
     return None
 
@@ -104,7 +105,7 @@ def _row(request: Request, models: Sequence[Model], input_tokens: int, *, stream
         if name not in names:
             raise UnknownModelError(name, names)
     needs = needs_of(request, streaming=streaming)
-    reasons = {model.name: exclusion_reasons(request, model, input_tokens, needs) for model in models}
+    reasons = {model.name: find_exclusion(request, model, input_tokens, needs) for model in models}
     if all(reason is not None for reason in reasons.values()):
         raise NoEligibleModelError(request.id, {name: reason for name, reason in reasons.items() if reason is not None})
     return [reasons[name] is None for name in names]

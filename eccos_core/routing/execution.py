@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 from eccos_core.domain import Chunk, Completion, Decision, Request
-from eccos_core.errors import BackendError, EccosError, Overloaded
+from eccos_core.errors import BackendError, EccosError, FailureKind, Overloaded
 from eccos_core.protocols import Workload
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.fallbacks import FallbackChain
@@ -105,7 +105,7 @@ class Execution:
         if isinstance(error, BackendError):
             self._workload.observe(self.model, None, error)
         else:
-            error = BackendError(self.model, str(error), retryable=True, kind="overloaded")
+            error = BackendError(self.model, str(error), retryable=True, kind=FailureKind.OVERLOADED)
         self._tell("call_failed", model=error.model, kind=error.kind, latency_s=latency_s)
         try:
             self._fallbacks.record_failure(error, latency_s, in_time=self.left_s > 0)

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from eccos_core.domain import Decision
 from eccos_core.errors import Attempt, AttemptsExhausted, BackendError, StreamInterrupted
 
-# the request itself is at fault: no other model would do better
-FATAL_KINDS = frozenset({"bad_request"})
-
 
 class FallbackChain:
     """Walks from the chosen model down its fallbacks; every failure is kept.
@@ -41,7 +38,7 @@ class FallbackChain:
         """Moves on to the next model, or raises: the error itself when another model cannot help, else
         `AttemptsExhausted` with every attempt, when none is left or no time for one (`in_time` is False)."""
         self._failed.append(Attempt(error.model, error.kind, str(error), latency_s))
-        if isinstance(error, StreamInterrupted) or error.kind in FATAL_KINDS:
+        if isinstance(error, StreamInterrupted) or error.kind.blames_request:
             raise error
         self._waiting = self._waiting[1:]
         if not self._waiting or not in_time:

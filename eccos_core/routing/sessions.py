@@ -30,14 +30,14 @@ class _Seen:
 class Sessions:
     """Remembers which model each conversation is on. Safe to use from several threads.
 
-    `remembered`: most sessions kept, the longest unused are forgotten first; `idle_s`: a session unused for longer is
+    `max_sessions`: most sessions kept, the longest unused are forgotten first; `idle_s`: a session unused for longer is
     taken as new, since providers drop their prompt caches too. `clock` gives seconds and never goes back.
     """
 
     def __init__(
-        self, remembered: int = 10_000, idle_s: float = 3600.0, clock: Callable[[], float] = time.monotonic
+        self, max_sessions: int = 10_000, idle_s: float = 3600.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._remembered = remembered
+        self._remembered = max_sessions
         self._idle_s = idle_s
         self._clock = clock
         self._seen: OrderedDict[str, _Seen] = OrderedDict()

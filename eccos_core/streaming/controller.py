@@ -6,7 +6,7 @@ rate; mu rises with occupancy, so that load spreads before a cap is hit. *Guardi
 may choose from whenever a choice would break the floor of a window or the budget. Steering makes guarding rare;
 guarding makes promises.
 
-Without insurance (`worst_ahead="trend"`) lambda is lowered only slowly: quality above the floor now is then all that
+Without insurance (`floor_insurance="none"`) lambda is lowered only slowly: quality above the floor now is then all that
 pays for harder requests later.
 """
 
@@ -240,7 +240,7 @@ class StreamController:
         self._urgent = min(max(_GAIN * under, 0.0), _MOST_MOVED)
         if under > 0:
             self._lasting = min(self._lasting + _LEARNING * min(under, 1.0), _MOST_MOVED)
-        elif target.worst_ahead != "trend":
+        elif target.floor_insurance != "none":
             self._lasting = max(self._lasting + _LEARNING * max(under, -1.0), -_MOST_MOVED)
         elif self._lasting > 0:
             self._lasting = max(self._lasting + _LEARNING * max(under, -1.0), 0.0)

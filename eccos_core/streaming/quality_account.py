@@ -16,7 +16,7 @@ greatest of these over all windows that are open; giving the best always meets t
 above its best, so with L = 0 the promise holds against any order whatever. The run is a window whose end is not known:
 of all ends the most demanding is the one at which the floor is just attainable if only L comes from now on.
 
-So the level of protection is L, what the hardest stretch ahead can reach: `FloorTarget.worst_ahead`.
+So the level of protection is L, what the hardest stretch ahead can reach: `FloorTarget.floor_insurance`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ROUNDING = 1e-9  # of mean quality: what adding up floats may lose
 _GUARDED = 1 - 1e-7  # share of the tolerance that is given away; the rest is for that rounding
 _OPENING = 0.1  # share of a window after which a floor that is not attainable is spoken of
 
-# Level "trend". Guarded is the floor less this share of the tolerance; the rest covers what a trend cannot know.
+# Level "none". Guarded is the floor less this share of the tolerance; the rest covers what a trend cannot know.
 _SPARE, _SPARE_FALLING = 0.5, 0.25
 # What the next requests can reach: the least of the means of the last n best qualities, each n with so many standard
 # errors to spare. The short ones see a sudden change at once, the long one a small change surely.
@@ -47,11 +47,11 @@ def hardest_ahead(target: FloorTarget, best_quality: FloatArray | None) -> Float
     """(W + 1,): the least total quality that the best models reach on the next 0 ... W requests.
 
     best_quality (N,): what the best model reaches on each request of the history; None where nothing is known, which
-    is taken for the worst. "seen": the hardest `HARDEST_SHARE` of the history, its hardest last.
+    is taken for the worst. "history": the hardest `HARDEST_SHARE` of the history, its hardest last.
     """
     steps = np.arange(target.window + 1, dtype=np.float64)
-    if not isinstance(target.worst_ahead, str):
-        return steps * target.worst_ahead
+    if not isinstance(target.floor_insurance, str):
+        return steps * target.floor_insurance
     if best_quality is None or not len(best_quality):
         return np.zeros(target.window + 1)
     totals = np.concatenate([[0.0], np.cumsum(np.sort(best_quality))])
@@ -71,7 +71,7 @@ def insured_floor(target: FloorTarget, best_quality: FloatArray) -> float:
     floor, mean = target.alpha, float(best_quality.mean())
     plain = floor + target.tolerance / 2
     worst = float(hardest_ahead(target, best_quality)[-1]) / target.window
-    if target.worst_ahead == "trend" or worst >= floor:
+    if target.floor_insurance == "none" or worst >= floor:
         return min(1.0, plain)
     return min(1.0, max(plain, mean - target.tolerance * (mean - worst) / (floor - worst)))
 
@@ -128,7 +128,7 @@ class QualityAccount:
         """What the next answer must reach, when the best open model reaches `best`."""
         floor, window = self.target.alpha, self.target.window
         tolerance, ahead = self.target.tolerance * _GUARDED, self._ahead
-        if self.target.worst_ahead == "trend":
+        if self.target.floor_insurance == "none":
             level, slope = self._projection(best)
             self.falling = slope < 0
             tolerance *= 1 - (_SPARE_FALLING if self.falling else _SPARE)
@@ -155,7 +155,7 @@ class QualityAccount:
         chosen = self._before_chosen + float(self._chosen[self._at])
         lost = self._before_lost + float(self._lost[self._at])
         more = max(0.0, self.target.window - count)
-        if self.target.worst_ahead == "trend":
+        if self.target.floor_insurance == "none":
             if more:
                 return 0.0
         elif self._long_run < floor - tolerance:

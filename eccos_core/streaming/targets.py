@@ -19,8 +19,8 @@ SECONDS = {"hour": 3600.0, "day": 86400.0}
 class FloorTarget:
     """Mean predicted quality of `alpha` less at most `tolerance`: over the run, and over every `window` of requests.
 
-    worst_ahead: against what this is insured, see `floor`. "trend": nothing sudden; what comes is projected from what
-    came last. "seen": at any moment a stretch may begin that is as hard as the hardest eighth of the history. A number:
+    floor_insurance: against what this is insured, see `floor`. "none": nothing sudden; what comes is projected from what
+    came last. "history": at any moment a stretch may begin that is as hard as the hardest eighth of the history. A number:
     requests may come whose best models reach no more than that on average; 0 insures against everything. Insurance
     keeps the promise in any order, and costs several times as much where the floor is low (docs/streams.md).
     """
@@ -28,7 +28,7 @@ class FloorTarget:
     alpha: float
     window: int = 500
     tolerance: float = 0.01
-    worst_ahead: float | Literal["seen", "trend"] = "trend"
+    floor_insurance: float | Literal["history", "none"] = "none"
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
@@ -37,9 +37,9 @@ class FloorTarget:
             raise InputError(f"window is {self.window} requests, must be >= 2")
         if not 0 < self.tolerance < 1:
             raise InputError(f"tolerance is {self.tolerance}, must be between 0 and 1")
-        worst = self.worst_ahead
-        if worst not in ("seen", "trend") and not (isinstance(worst, (int, float)) and 0 <= worst <= 1):
-            raise InputError(f"worst_ahead is {worst!r}, must be seen, trend or a quality in [0, 1]")
+        worst = self.floor_insurance
+        if worst not in ("history", "none") and not (isinstance(worst, (int, float)) and 0 <= worst <= 1):
+            raise InputError(f"floor_insurance is {worst!r}, must be history, none or a quality in [0, 1]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Spans: `eccos.complete` around `eccos.route`, `eccos.predict` and `eccos.optimise`, and `chat MODEL` for every call;
 each retry and each fallback is a call of its own. They go to the providers that the process has set up; without an SDK
-they go nowhere. No text unless `keep_text`, and no message of an error, which may quote it: `error.type` tells.
+they go nowhere. No text unless `log_prompts`, and no message of an error, which may quote it: `error.type` tells.
 https://opentelemetry.io/docs/specs/semconv/gen-ai/
 """
 
@@ -49,7 +49,7 @@ _SECOND_BUCKETS = [0.01 * 2**power for power in range(14)]
 class OpenTelemetry:
     """The `Telemetry` that goes to OpenTelemetry. `models`: the pool, for the providers' names.
 
-    `keep_text` puts messages and answers into the spans of calls. `tracer_provider`, `meter_provider`: the process's
+    `log_prompts` puts messages and answers into the spans of calls. `tracer_provider`, `meter_provider`: the process's
     own unless given. `following`: the one before, whose instruments are used again.
     """
 
@@ -57,7 +57,7 @@ class OpenTelemetry:
         self,
         models: Sequence[Model],
         *,
-        keep_text: bool = False,
+        log_prompts: bool = False,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         following: OpenTelemetry | None = None,
@@ -66,7 +66,7 @@ class OpenTelemetry:
 
         release = version("eccos")
         self._providers = {model.name: PROVIDERS.get(model.provider, model.provider or "unknown") for model in models}
-        self._keep_text = keep_text
+        self._keep_text = log_prompts
         self._tracer: Tracer = following._tracer if following else trace.get_tracer("eccos", release, tracer_provider)
         self._measures: _Measures = (
             following._measures if following else _Measures(metrics.get_meter("eccos", release, meter_provider))
@@ -114,7 +114,7 @@ class OpenTelemetry:
         if self._keep_text:
             attributes["gen_ai.input.messages"] = _told([_with_parts(message) for message in request.messages])
         span = self._tracer.start_span(f"chat {model}", kind=SpanKind.CLIENT, attributes=attributes)
-        return _CallSpan(span, common, self._measures, keep_text=self._keep_text)
+        return _CallSpan(span, common, self._measures, log_prompts=self._keep_text)
 
 
 class TracedBackend:
@@ -173,12 +173,12 @@ class _CallSpan:
     """One call on its way; a `with` block around it ends the span whatever happens."""
 
     def __init__(
-        self, span: Span, common: Mapping[str, AttributeValue], measures: _Measures, *, keep_text: bool
+        self, span: Span, common: Mapping[str, AttributeValue], measures: _Measures, *, log_prompts: bool
     ) -> None:
         self._span = span
         self._common = dict(common)
         self._measures = measures
-        self._keep_text = keep_text
+        self._keep_text = log_prompts
         self._began = time.perf_counter()
         self._arrived = False
         self._over = False

@@ -41,8 +41,8 @@ def fit_to_folder(
     say = progress or (lambda _: None)
     if is_online(config):
         raise InputError(
-            f"{config.path}: eccos.predictor is a living retrieval, which asks the history at every decision: there is "
-            "nothing to fit and nothing to write; route with it as it is, or leave out living: true"
+            f"{config.path}: eccos.predictor is an online retrieval, which asks the history at every decision: there is "
+            "nothing to fit and nothing to write; route with it as it is, or leave out online: true"
         )
     folder = out or config.predictor.artifact
     if folder is None:

@@ -25,21 +25,6 @@ from eccos_core.workload.sliding_window import SlidingWindow
 UNCAPPED = 1_000_000  # slots of a model without a cap: more than any batch has requests
 WARM_UP_SLOTS = 100  # what an uncapped model is warmed up to before its cap is lifted
 SMOOTHING = 0.1  # weight of the newest call in the exponentially weighted means
-# failures that are the model's own; the others are the request's
-BLAMES_MODEL = frozenset(
-    {
-        "authentication",
-        "connection",
-        "malformed_response",
-        "not_found",
-        "out_of_memory",
-        "overloaded",
-        "rate_limit",
-        "timeout",
-        "unavailable",
-        "unknown",
-    }
-)
 
 Held = TypeVar("Held")
 
@@ -268,7 +253,7 @@ class _Load:
 
     def _learn_failure(self, now: float, error: Exception) -> None:
         self._failures += 1
-        if isinstance(error, BackendError) and error.kind not in BLAMES_MODEL:
+        if isinstance(error, BackendError) and not error.kind.blames_model:
             return
         self._error_rate = self._error_rate * (1 - SMOOTHING) + SMOOTHING
         self._breaker.record_failure(now, self._error_rate, getattr(error, "retry_after_s", None))

@@ -17,6 +17,7 @@ from eccos_core.errors import (
     AttemptsExhausted,
     BackendError,
     EccosError,
+    ExclusionKind,
     NoEligibleModelError,
     RequestError,
 )
@@ -70,7 +71,9 @@ def _expected(error: EccosError) -> type[Exception] | None:
         case AttemptsExhausted():  # several models were tried; what all of them said
             kinds = {attempt.kind for attempt in error.attempts}
             return _of_kind(kinds.pop()) if len(kinds) == 1 else None
-        case NoEligibleModelError() if any("context window" in reason for reason in error.reasons.values()):
+        case NoEligibleModelError() if any(
+            exclusion.kind is ExclusionKind.CONTEXT_WINDOW for exclusion in error.exclusions.values()
+        ):
             return _of_kind("context_window")
         case RequestError():
             return ValueError

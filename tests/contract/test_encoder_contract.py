@@ -41,7 +41,7 @@ def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 MAKERS: dict[str, Callable[[Path, Path], Encoder]] = {
     "minilm": lambda _, __: SentenceTransformerEncoder(),
-    "middle": lambda tiny, _: SentenceTransformerEncoder(str(tiny), device="cpu", middle=True),
+    "intermediate_layer": lambda tiny, _: SentenceTransformerEncoder(str(tiny), device="cpu", intermediate_layer=True),
     "sentence_transformer": lambda tiny, _: SentenceTransformerEncoder(str(tiny), device="cpu"),
     "static": lambda tiny, kept: StaticEncoder(str(tiny), dimensions=20, lexical=8, cache_dir=kept),
     "static_without_lexical": lambda tiny, kept: StaticEncoder(str(tiny), dimensions=16, lexical=0, cache_dir=kept),

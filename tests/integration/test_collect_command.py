@@ -24,7 +24,7 @@ model_list:
     litellm_params: {model: openai/two, api_base: "http://127.0.0.1:9/v1", api_key: none}
     model_info: {free: true, max_input_tokens: 1000}
 eccos:
-  retries: {attempts: 2, first_wait_s: 0, longest_wait_s: 0}
+  retries: {attempts: 2, initial_backoff_s: 0, max_backoff_s: 0}
 """
 QUESTIONS = [
     {"id": "a", "query": "What is 1 + 1?", "reference": "2", "grader": "number"},

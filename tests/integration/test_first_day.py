@@ -20,7 +20,7 @@ MODEL = """
   litellm_params: {{model: eccos-local/pocket-{name}}}
   model_info: {{input_cost_per_token: {usd}, output_cost_per_token: {usd}{prior}}}
 """
-KINDS = ("prior", "retrieval", "{kind: retrieval, living: true}", "trained", "hybrid")
+KINDS = ("prior", "retrieval", "{kind: retrieval, online: true}", "trained", "hybrid")
 QUESTIONS = [f"What is {number} + {number}?" for number in range(30)]
 
 

@@ -22,7 +22,7 @@ def config(tmp_path: Path) -> Path:
     """The pocket pool on a folder of Chroma that holds a part of its history."""
     file = write_pool_config(tmp_path, "{path: history}")
     assert run(app, ["ingest", str(write_outcomes_part(tmp_path)), "-c", str(file)]) == DONE
-    file.write_text(file.read_text().replace("predictor: retrieval", "predictor: {kind: retrieval, living: true}"))
+    file.write_text(file.read_text().replace("predictor: retrieval", "predictor: {kind: retrieval, online: true}"))
     return file
 
 
@@ -65,6 +65,6 @@ def test_there_is_nothing_to_fit(config: Path, tmp_path: Path, capsys: pytest.Ca
     assert run(app, ["fit", "-c", str(config), "--out", str(tmp_path / "fitted"), "--json"]) == YOUR_INPUT
     assert "nothing to write" in json.loads(capsys.readouterr().out)["error"]["message"]
     assert not (tmp_path / "fitted").exists()
-    config.write_text(config.read_text().replace("living: true", "living: true, artifact: fitted"))
-    with pytest.raises(ConfigError, match="living retrieval reads the history itself"):
+    config.write_text(config.read_text().replace("online: true", "online: true, artifact: fitted"))
+    with pytest.raises(ConfigError, match="online retrieval reads the history itself"):
         load_config(config)

@@ -284,7 +284,7 @@ def test_a_deployment_without_a_model_has_no_price_and_is_refused() -> None:
 
 @WAYS
 async def test_a_fault_that_passes_is_survived_by_retries(backend: LiteLLMBackend, way: str) -> None:
-    retrying = RetryingBackend(backend, RetryPolicy(first_wait_s=0.01))
+    retrying = RetryingBackend(backend, RetryPolicy(initial_backoff_s=0.01))
     completion = await call(retrying, way, ask(f"[[status 500]] [[times 2]] by {way}"))
     assert completion.text == f"You said: by {way}"
     assert completion.attempts == 3
@@ -343,6 +343,8 @@ def test_deployments_of_one_model_share_its_calls(server: ModelServer) -> None:
 def test_a_broken_deployment_is_passed_over_after_its_failure(server: ModelServer) -> None:
     good = Deployment("openai/x", {"api_base": server.url, "api_key": KEY})
     bad = Deployment("openai/y", {"api_base": "http://127.0.0.1:9/v1", "api_key": KEY})
-    shared = RetryingBackend(LiteLLMBackend({"m": [bad, good]}, [Model("m", 0.0, 0.0)]), RetryPolicy(first_wait_s=0.01))
+    shared = RetryingBackend(
+        LiteLLMBackend({"m": [bad, good]}, [Model("m", 0.0, 0.0)]), RetryPolicy(initial_backoff_s=0.01)
+    )
     attempts = [shared.complete("m", ask("hi")).attempts for _ in range(4)]
     assert attempts == [2, 1, 1, 1]

@@ -52,7 +52,7 @@ def make_router(server: ModelServer, **backend_of: str) -> Router:
     }
     encoder = SurfaceEncoder()
     decider = Decider(models, encoder, ByLength(encoder.dimensions), DualOptimizer(), steering={"": 1e-3})
-    backend = RetryingBackend(LiteLLMBackend(ways, models), RetryPolicy(first_wait_s=0.02, deadline_s=60))
+    backend = RetryingBackend(LiteLLMBackend(ways, models), RetryPolicy(initial_backoff_s=0.02, deadline_s=60))
     return Router(decider, backend, WorkloadTracker(models), QualityPrice(1e-5), max_attempts=3, deadline_s=120)
 
 

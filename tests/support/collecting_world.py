@@ -99,7 +99,7 @@ POOL = (
     model("weak", max_concurrency=2, max_output_tokens=20),
 )
 QUESTIONS = [question(number, extras={"dataset": "sums"}) for number in range(10)]
-IMPATIENT = RetryPolicy(attempts=3, first_wait_s=0.0, longest_wait_s=0.0)
+IMPATIENT = RetryPolicy(attempts=3, initial_backoff_s=0.0, max_backoff_s=0.0)
 
 
 async def run(

@@ -29,7 +29,7 @@ eccos:
   encoder: static
   predictor: retrieval
   history: {history}
-  decision_log: {{path: decisions.sqlite, keep_text: true}}
+  decision_log: {{path: decisions.sqlite, log_prompts: true}}
   policy: {{quality_floor: 0.6, on_infeasible: best_effort}}
 """)
     return file

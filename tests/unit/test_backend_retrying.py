@@ -139,10 +139,10 @@ def test_waits_are_never_negative(attempt: int, said: float | None, draw: float)
     if said is not None and said > 0:
         assert wait_s >= said
     else:
-        assert wait_s <= policy.longest_wait_s
+        assert wait_s <= policy.max_backoff_s
 
 
-@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"deadline_s": -1}, {"first_wait_s": float("nan")}])
+@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"deadline_s": -1}, {"initial_backoff_s": float("nan")}])
 def test_a_policy_without_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         RetryPolicy(**wrong)  # type: ignore[arg-type]

@@ -35,8 +35,8 @@ def decided(name: str, model: str, at: float, text: str) -> DecisionEntry:
 def config(tmp_path: Path) -> Path:
     """A configuration whose log has five decisions: see the rows below."""
     file = tmp_path / "eccos.yaml"
-    file.write_text(CONFIG.format(log="{path: log.sqlite, keep_text: true}"))
-    log = DecisionLog(tmp_path / "log.sqlite", keep_text=True)
+    file.write_text(CONFIG.format(log="{path: log.sqlite, log_prompts: true}"))
+    log = DecisionLog(tmp_path / "log.sqlite", log_prompts=True)
     now = time.time()
     failed = Attempt("small", "rate_limit", "busy", 0.1)
     rows: list[tuple[str, str, float, str | None, float, tuple[Attempt, ...]]] = [
@@ -129,7 +129,7 @@ def test_an_export_without_texts_says_what_to_set(capsys: pytest.CaptureFixture[
     log.label("d1", 1.0)
     log.close()
     assert run(app, ["log", "-c", str(file), "--export", str(tmp_path / "outcomes.jsonl")]) == YOUR_INPUT
-    assert "set eccos.decision_log.keep_text" in capsys.readouterr().err
+    assert "set eccos.decision_log.log_prompts" in capsys.readouterr().err
 
 
 def test_status_counts_each_model_by_hour_and_day(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

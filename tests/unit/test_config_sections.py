@@ -30,7 +30,7 @@ def test_a_file_without_our_section_gets_sensible_defaults(tmp_path: Path) -> No
     assert config.encoder == configs.SentenceTransformerConfig("minilm", "auto", 1)
     assert config.predictor == configs.HybridConfig(None)
     assert config.history == configs.ChromaPersistentConfig(tmp_path / ".eccos" / "history")
-    assert config.decision_log == configs.DecisionLogConfig(tmp_path / ".eccos" / "decisions.sqlite", keep_text=False)
+    assert config.decision_log == configs.DecisionLogConfig(tmp_path / ".eccos" / "decisions.sqlite", log_prompts=False)
     assert config.telemetry == configs.TelemetryConfig(enabled=False)
     assert config.warnings == ()
 
@@ -61,7 +61,7 @@ def test_each_policy_has_its_key(tmp_path: Path, text: str, policy: Policy) -> N
         ("org/some-model", configs.SentenceTransformerConfig("org/some-model")),
         ("all-mpnet-base-v2", configs.SentenceTransformerConfig("all-mpnet-base-v2")),
         ("{kind: minilm, threads: 2, device: 'cuda:1'}", configs.SentenceTransformerConfig("minilm", "cuda:1", 2)),
-        ("{kind: minilm, middle: false}", configs.SentenceTransformerConfig(middle=False)),
+        ("{kind: minilm, intermediate_layer: false}", configs.SentenceTransformerConfig(intermediate_layer=False)),
         ("{kind: static, model: org/m, dimensions: 64}", configs.StaticConfig("org/m", 64)),
         ("[minilm, static]", configs.ConcatenatedConfig((configs.SentenceTransformerConfig(), configs.StaticConfig()))),
         ("{kind: concatenated, encoders: [static]}", configs.ConcatenatedConfig((configs.StaticConfig(),))),
@@ -84,7 +84,7 @@ def test_an_encoder_folder_is_seen_from_the_file(tmp_path: Path, monkeypatch: py
     [
         ("prior", configs.PriorConfig()),
         ("{kind: retrieval, neighbours: 16, bandwidth: 0.1}", configs.RetrievalConfig(None, 16, 0.1)),
-        ("{kind: retrieval, living: true}", configs.RetrievalConfig(living=True)),
+        ("{kind: retrieval, online: true}", configs.RetrievalConfig(online=True)),
         ("{kind: trained, method: fine_tuned}", configs.TrainedConfig(None, "fine_tuned")),
         ("{kind: hybrid}", configs.HybridConfig()),
     ],
@@ -151,9 +151,9 @@ def test_the_sample_with_every_setting_has_every_setting(tmp_path: Path) -> None
     assert [key for key in known if f"| `{key}` |" not in page] == []
 
 
-@pytest.mark.parametrize(("written", "read"), [("trend", "trend"), ("seen", "seen"), ("0", 0.0), ("0.4", 0.4)])
+@pytest.mark.parametrize(("written", "read"), [("none", "none"), ("history", "history"), ("0", 0.0), ("0.4", 0.4)])
 def test_how_hard_requests_a_stream_is_insured_against_is_a_word_or_a_quality(
     tmp_path: Path, written: str, read: object
 ) -> None:
-    assert load(tmp_path, f"stream: {{worst_ahead: {written}}}").stream.worst_ahead == read
-    assert load(tmp_path).stream.worst_ahead == "trend"
+    assert load(tmp_path, f"stream: {{floor_insurance: {written}}}").stream.floor_insurance == read
+    assert load(tmp_path).stream.floor_insurance == "none"

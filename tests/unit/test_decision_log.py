@@ -71,15 +71,15 @@ def test_a_failed_request_keeps_its_attempts(log: DecisionLog) -> None:
 
 
 def test_text_is_kept_only_when_asked_for(tmp_path: Path) -> None:
-    for keep_text, expected in ((False, None), (True, "what is the secret?")):
-        path = tmp_path / f"{keep_text}.sqlite"
-        log = DecisionLog(path, keep_text=keep_text)
+    for log_prompts, expected in ((False, None), (True, "what is the secret?")):
+        path = tmp_path / f"{log_prompts}.sqlite"
+        log = DecisionLog(path, log_prompts=log_prompts)
         log.add_decision(decided("d"))
         log.close()
         found = log.get("d")
         assert found is not None
         assert found.text == expected
-        assert (b"secret" in path.read_bytes()) is keep_text
+        assert (b"secret" in path.read_bytes()) is log_prompts
 
 
 def test_a_label_can_be_given_once_or_again(log: DecisionLog) -> None:

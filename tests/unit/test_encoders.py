@@ -84,7 +84,7 @@ def test_what_lies_beyond_the_cut_has_no_effect(tiny: Path) -> None:
 
 
 def test_the_middle_layer_stands_beside_the_embedding(tiny: Path) -> None:
-    plain, both = SentenceTransformerEncoder(str(tiny)), SentenceTransformerEncoder(str(tiny), middle=True)
+    plain, both = SentenceTransformerEncoder(str(tiny)), SentenceTransformerEncoder(str(tiny), intermediate_layer=True)
     texts = ["alpha beta", "gamma " * 20, ""]
     vectors = both.encode(texts)
     own = plain.dimensions

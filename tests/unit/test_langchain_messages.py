@@ -27,6 +27,8 @@ from eccos_core.errors import (
     AttemptsExhausted,
     BackendError,
     EccosError,
+    Exclusion,
+    ExclusionKind,
     InfeasibleError,
     NoEligibleModelError,
     StreamInterrupted,
@@ -274,7 +276,12 @@ def test_what_cannot_be_parsed_is_an_error_or_stands_beside_the_raw_answer() -> 
         (BackendError("m", "x", retryable=False, kind="context_window"), exceptions.ContextOverflowError),
         (StreamInterrupted("m", "x", received="abc"), exceptions.ModelConnectionError),
         (AttemptsExhausted("r", [Attempt("m", "timeout", "x", 1.0)] * 2), exceptions.ModelTimeoutError),
-        (NoEligibleModelError("r", {"m": "context window of 5 tokens is too small"}), exceptions.ContextOverflowError),
+        (
+            NoEligibleModelError(
+                "r", {"m": Exclusion(ExclusionKind.CONTEXT_WINDOW, "context window of 5 tokens is too small")}
+            ),
+            exceptions.ContextOverflowError,
+        ),
     ],
 )
 def test_errors_are_ours_and_langchains(error: EccosError, theirs: type[Exception]) -> None:

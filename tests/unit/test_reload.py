@@ -183,7 +183,13 @@ def test_what_was_spent_stays_spent_and_telemetry_can_be_turned_on(server: Model
         assert router.complete("another").text
         told = router.telemetry
         write(
-            file, server.url, "small", "large", cap=4, more=f"{budget}\n  telemetry: {{keep_text: true}}", policy=FLOOR
+            file,
+            server.url,
+            "small",
+            "large",
+            cap=4,
+            more=f"{budget}\n  telemetry: {{log_prompts: true}}",
+            policy=FLOOR,
         )
         until(lambda: router.telemetry is not told, "telemetry with text")
         write(file, server.url, "small", "large", cap=4, more="stream: {usd_per_hour: 2}", policy=FLOOR)

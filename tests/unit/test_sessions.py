@@ -54,7 +54,7 @@ def test_a_session_that_was_idle_is_new() -> None:
 
 
 def test_the_longest_unused_session_is_forgotten_first() -> None:
-    sessions = Sessions(remembered=2)
+    sessions = Sessions(max_sessions=2)
     for name in ("a", "b", "a", "c"):
         sessions.record_completion(name, completion("other"))
     assert [sessions.model_of(name) for name in "abc"] == ["other", None, "other"]

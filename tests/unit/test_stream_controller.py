@@ -87,9 +87,9 @@ def run_floor(
     quality: np.ndarray,
     cost: np.ndarray,
     open_models: Callable[[int], np.ndarray] = lambda _: np.ones(4, dtype=bool),
-    worst_ahead: float | Literal["seen", "trend"] = "seen",
+    floor_insurance: float | Literal["history", "none"] = "history",
 ) -> Run:
-    target = FloorTarget(alpha, window=WINDOW, worst_ahead=worst_ahead)
+    target = FloorTarget(alpha, window=WINDOW, floor_insurance=floor_insurance)
     train = draw(4000, 99)
     prices = fit_initial_prices(*train, target, DualOptimizer(), models=MODELS)
     controller = StreamController(target, replace(prices, slots=None))  # (a pool without caps)
@@ -138,8 +138,8 @@ def test_every_window_keeps_what_is_attainable_while_the_pool_changes(alpha: flo
 def test_nothing_known_of_the_requests_is_taken_for_the_worst(order: str) -> None:
     quality, cost = draw(3000, 5)
     rows = ORDERS[order](quality)
-    assert_floor_kept(run_floor(0.7, quality[rows], cost[rows], worst_ahead=0.0), 0.7)
-    controller = StreamController(FloorTarget(0.7, worst_ahead="seen"), InitialPrices(0.02))
+    assert_floor_kept(run_floor(0.7, quality[rows], cost[rows], floor_insurance=0.0), 0.7)
+    controller = StreamController(FloorTarget(0.7, floor_insurance="history"), InitialPrices(0.02))
     chosen = [controller.decide(quality[i], cost[i], np.ones(4, dtype=bool)).quality for i in rows]
     best = quality[rows].max(axis=1)
     assert_floor_kept(Run(np.array(chosen), best, np.zeros(0), np.zeros(3000, dtype=bool)), 0.7)
@@ -147,7 +147,7 @@ def test_nothing_known_of_the_requests_is_taken_for_the_worst(order: str) -> Non
 
 def test_insurance_costs_and_who_wants_none_pays_about_what_a_batch_costs() -> None:
     quality, cost = draw(6000, 5)
-    usd = [run_floor(0.7, quality, cost, worst_ahead=level).cost.sum() for level in (0.0, "seen", 0.6, "trend")]
+    usd = [run_floor(0.7, quality, cost, floor_insurance=level).cost.sum() for level in (0.0, "history", 0.6, "none")]
     assert usd == sorted(usd, reverse=True)
     assert usd[-1] < 0.5 * usd[1]
     assert usd[0] < 0.8 * cost[np.arange(6000), quality.argmax(axis=1)].sum()
@@ -155,8 +155,10 @@ def test_insurance_costs_and_who_wants_none_pays_about_what_a_batch_costs() -> N
 
 def test_an_unhurried_stream_costs_about_as_much_as_a_batch_and_far_less_than_the_best_model() -> None:
     quality, cost = draw(6000, 5)
-    run = run_floor(0.75, quality, cost, worst_ahead="trend")
-    offline = fit_initial_prices(quality, cost, FloorTarget(0.75, worst_ahead="trend"), DualOptimizer(), models=MODELS)
+    run = run_floor(0.75, quality, cost, floor_insurance="none")
+    offline = fit_initial_prices(
+        quality, cost, FloorTarget(0.75, floor_insurance="none"), DualOptimizer(), models=MODELS
+    )
     batch = (cost - offline.quality * quality).argmin(axis=1)
     assert run.cost.sum() < 1.3 * cost[np.arange(6000), batch].sum()
     assert run.cost.sum() < 0.4 * cost[:, 3].sum()
@@ -197,7 +199,7 @@ def test_a_pool_that_grows_uses_the_new_model() -> None:
 
 
 def test_an_easier_stream_than_the_training_set_lowers_the_price_in_time() -> None:
-    target = FloorTarget(0.7, worst_ahead="trend")
+    target = FloorTarget(0.7, floor_insurance="none")
     start = fit_initial_prices(*draw(4000, 99), target, DualOptimizer(), models=MODELS)
     controller = StreamController(target, start)
     quality, cost = draw(6000, 7, easier=1.0)
@@ -297,7 +299,10 @@ def test_a_busy_model_is_left_before_it_is_full() -> None:
         (lambda: FloorTarget(1.5), r"quality floor is 1\.5"),
         (lambda: FloorTarget(float("nan")), "quality floor is nan"),
         (lambda: FloorTarget(0.5, window=1), "window is 1"),
-        (lambda: FloorTarget(0.5, worst_ahead=1.5), r"worst_ahead is 1\.5, must be seen, trend or a quality in"),
+        (
+            lambda: FloorTarget(0.5, floor_insurance=1.5),
+            r"floor_insurance is 1\.5, must be history, none or a quality in",
+        ),
         (lambda: RateTarget(0.0), r"budget rate is 0\.0 USD per request, must be a finite number > 0"),
         (lambda: RateTarget(float("inf")), "budget rate is inf"),
         (lambda: RateTarget(1.0, "week"), "per 'week'"),

@@ -276,7 +276,7 @@ def test_the_command_replays_a_file_and_prints_json(outcomes_file: tuple[Path, P
         (["--floor", "0.5", "--usd-per-day", "3"], "exactly one of --floor"),
         (["--floor", "0.5", "--slots", "big=3"], "no model 'big'"),
         (["--floor", "0.5", "--slots", "many"], "must be a number or MODEL=NUMBER"),
-        (["--floor", "0.5", "--worst-ahead", "rain"], "must be trend, seen or a quality"),
+        (["--floor", "0.5", "--floor-insurance", "rain"], "must be none, history or a quality"),
     ],
 )
 def test_the_command_says_what_to_change(outcomes_file: tuple[Path, Path], arguments: list[str], message: str) -> None:

@@ -37,12 +37,14 @@ BUSY = BackendError("small", f"busy with {PROMPT!r}, key {KEY}", retryable=True,
 class World:
     """A real router over a scripted backend, and what its exporters got."""
 
-    def __init__(self, small: list[Any], *, keep_text: bool = False) -> None:
+    def __init__(self, small: list[Any], *, log_prompts: bool = False) -> None:
         self.exporter, self.reader = InMemorySpanExporter(), InMemoryMetricReader()
         self.tracers = TracerProvider()
         self.tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.meters = MeterProvider([self.reader])
-        telemetry = OpenTelemetry(POOL, keep_text=keep_text, tracer_provider=self.tracers, meter_provider=self.meters)
+        telemetry = OpenTelemetry(
+            POOL, log_prompts=log_prompts, tracer_provider=self.tracers, meter_provider=self.meters
+        )
         decider = Decider(
             POOL,
             WordEncoder([]),
@@ -211,11 +213,11 @@ def test_no_text_and_no_secret_is_told_unless_text_is_asked_for(
     way: Callable[[Router], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger="eccos"):
-        for keep_text in (False, True):
-            world = World([BUSY, ANSWER], keep_text=keep_text)
+        for log_prompts in (False, True):
+            world = World([BUSY, ANSWER], log_prompts=log_prompts)
             way(world.router)
             told = world.everything()
-            assert (PROMPT in told, ANSWER in told) == (keep_text, keep_text)
+            assert (PROMPT in told, ANSWER in told) == (log_prompts, log_prompts)
             assert KEY not in told
     logged = "".join(JsonFormatter().format(record) for record in caplog.records)
     assert "call_failed" in logged
@@ -223,7 +225,7 @@ def test_no_text_and_no_secret_is_told_unless_text_is_asked_for(
 
 
 def test_messages_are_kept_in_parts_and_images_only_by_name() -> None:
-    world = World([ANSWER], keep_text=True)
+    world = World([ANSWER], log_prompts=True)
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     world.router.complete([{"role": "user", "content": [{"type": "text", "text": PROMPT}, picture]}])
     [call] = world.spans()["chat small"]

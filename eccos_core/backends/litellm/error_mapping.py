@@ -17,35 +17,34 @@ from typing import Any
 
 from eccos_core.backends.litellm.lazy_import import litellm_module
 from eccos_core.backends.litellm.redaction import SecretRedactor
-from eccos_core.errors import BackendError, EccosError
+from eccos_core.errors import BackendError, EccosError, FailureKind
 
 LONGEST_MESSAGE = 500
 CLASS_PREFIX = re.compile(r"^(?:(?:litellm\.)?\w*(?:Error|Exception|Timeout)\s*(?::|-)\s*|Timeout Error:\s*)")
 NO_ACCESS = frozenset({401, 402, 403})
 LONGEST_CHAIN = 20
 
-# from the special to the general: the first that matches decides; (LiteLLM exception, kind, retryable)
+# from the special to the general: the first that matches decides
 RULES = (
-    ("ContextWindowExceededError", "context_window", False),
-    ("ContentPolicyViolationError", "content_policy", False),
-    ("LiteLLMUnknownProvider", "not_found", False),
-    ("PaymentRequiredError", "authentication", False),
-    ("UnsupportedParamsError", "bad_request", False),
-    ("BadRequestError", "bad_request", False),
-    ("UnprocessableEntityError", "bad_request", False),
-    ("NotFoundError", "not_found", False),
-    ("AuthenticationError", "authentication", False),
-    ("PermissionDeniedError", "authentication", False),
-    ("RateLimitError", "rate_limit", True),
-    ("Timeout", "timeout", True),
-    ("APIResponseValidationError", "malformed_response", True),
-    ("ServiceUnavailableError", "unavailable", True),
-    ("BadGatewayError", "unavailable", True),
-    ("InternalServerError", "unavailable", True),
-    ("APIConnectionError", "connection", True),
-    ("APIError", "unavailable", True),
+    ("ContextWindowExceededError", FailureKind.CONTEXT_WINDOW),
+    ("ContentPolicyViolationError", FailureKind.CONTENT_POLICY),
+    ("LiteLLMUnknownProvider", FailureKind.NOT_FOUND),
+    ("PaymentRequiredError", FailureKind.AUTHENTICATION),
+    ("UnsupportedParamsError", FailureKind.BAD_REQUEST),
+    ("BadRequestError", FailureKind.BAD_REQUEST),
+    ("UnprocessableEntityError", FailureKind.BAD_REQUEST),
+    ("NotFoundError", FailureKind.NOT_FOUND),
+    ("AuthenticationError", FailureKind.AUTHENTICATION),
+    ("PermissionDeniedError", FailureKind.AUTHENTICATION),
+    ("RateLimitError", FailureKind.RATE_LIMIT),
+    ("Timeout", FailureKind.TIMEOUT),
+    ("APIResponseValidationError", FailureKind.MALFORMED_RESPONSE),
+    ("ServiceUnavailableError", FailureKind.UNAVAILABLE),
+    ("BadGatewayError", FailureKind.UNAVAILABLE),
+    ("InternalServerError", FailureKind.UNAVAILABLE),
+    ("APIConnectionError", FailureKind.CONNECTION),
+    ("APIError", FailureKind.UNAVAILABLE),
 )
-BLAMES_ADDRESS = frozenset({"connection", "not_found", "timeout", "malformed_response"})
 NO_MONEY = ("insufficient_quota", "exceeded your current quota")
 NO_KEY = ("api_key client option must be set", "missing credentials", "api key is required")
 NO_ANSWER = ("empty or invalid response from llm endpoint", "'choices' that is not a list")
@@ -67,8 +66,9 @@ def to_backend_error(
     if ours is not None:  # a local model's own error, on its way through LiteLLM
         kind, retryable = ours.kind, ours.retryable
     else:
-        kind, retryable = _kind(error, str(error).lower())
-    if api_base is not None and kind in BLAMES_ADDRESS:
+        kind = _failure_kind(error, str(error).lower())
+        retryable = kind.retryable
+    if api_base is not None and kind.blames_address:
         message = f"{message.rstrip('.')} (api_base {scrubber.redact(api_base)})"
     return BackendError(
         model,
@@ -92,47 +92,43 @@ def chain(error: BaseException) -> Iterator[BaseException]:
             waiting += [getattr(current, "original_exception", None), current.__cause__, current.__context__]
 
 
-def _kind(error: BaseException, text: str) -> tuple[str, bool]:
-    """(kind, retryable)"""
+def _failure_kind(error: BaseException, text: str) -> FailureKind:
     original = getattr(error, "original_exception", None)
     if isinstance(original, Exception):  # LiteLLM's wrapper around a stream that broke
-        return _kind(original, str(original).lower())
+        return _failure_kind(original, str(original).lower())
     if isinstance(error, asyncio.TimeoutError | TimeoutError):
-        return "timeout", True
+        return FailureKind.TIMEOUT
     if isinstance(error, ConnectionError):
-        return "connection", True
+        return FailureKind.CONNECTION
     litellm = litellm_module()
-    kind, retryable = next(
-        ((kind, retryable) for name, kind, retryable in RULES if isinstance(error, getattr(litellm, name))),
-        ("unknown", False),
-    )
+    kind = next((kind for name, kind in RULES if isinstance(error, getattr(litellm, name))), FailureKind.UNKNOWN)
     match kind:
-        case "unavailable" | "unknown" if getattr(error, "status_code", None) in NO_ACCESS:
-            return "authentication", False
-        case "rate_limit" if any(word in text for word in NO_MONEY):
-            return "authentication", False  # no money left is not a matter of waiting
-        case "bad_request" if any(word in text for word in NO_PROVIDER):
-            return "not_found", False
-        case "bad_request" if any(word in text for word in REFUSED):
-            return "content_policy", False
-        case "unavailable" | "connection" | "unknown":
-            return _hidden_kind(error, text) or (kind, retryable)
-    return kind, retryable
+        case FailureKind.UNAVAILABLE | FailureKind.UNKNOWN if getattr(error, "status_code", None) in NO_ACCESS:
+            return FailureKind.AUTHENTICATION
+        case FailureKind.RATE_LIMIT if any(word in text for word in NO_MONEY):
+            return FailureKind.AUTHENTICATION  # no money left is not a matter of waiting
+        case FailureKind.BAD_REQUEST if any(word in text for word in NO_PROVIDER):
+            return FailureKind.NOT_FOUND
+        case FailureKind.BAD_REQUEST if any(word in text for word in REFUSED):
+            return FailureKind.CONTENT_POLICY
+        case FailureKind.UNAVAILABLE | FailureKind.CONNECTION | FailureKind.UNKNOWN:
+            return _hidden_kind(error, text) or kind
+    return kind
 
 
-def _hidden_kind(error: BaseException, text: str) -> tuple[str, bool] | None:
+def _hidden_kind(error: BaseException, text: str) -> FailureKind | None:
     """What LiteLLM's catch-all exceptions (500, connection) really stand for, by their causes."""
     if any(word in text for word in NO_KEY):
-        return "authentication", False
+        return FailureKind.AUTHENTICATION
     names = {type(one).__name__ for one in chain(error)}
     if any(word in text for word in NO_ANSWER):
-        return "malformed_response", True
+        return FailureKind.MALFORMED_RESPONSE
     if any(isinstance(one, json.JSONDecodeError) for one in chain(error)) or "ValidationError" in names:
-        return "malformed_response", True
+        return FailureKind.MALFORMED_RESPONSE
     if names & {"ConnectError", "ConnectTimeout", "RemoteProtocolError", "ReadError", "ClientConnectorError"}:
-        return "connection", True
+        return FailureKind.CONNECTION
     if "connection error" in text or "connection refused" in text or "cannot connect" in text:
-        return "connection", True
+        return FailureKind.CONNECTION
     return None
 
 

@@ -18,10 +18,6 @@ from eccos_core.errors import BackendError
 
 FIRST_COOLDOWN_S = 1.0
 LONGEST_COOLDOWN_S = 60.0
-# failures that say something about the deployment, not about the request
-BLAMES_DEPLOYMENT = frozenset(
-    {"rate_limit", "unavailable", "connection", "timeout", "authentication", "not_found", "out_of_memory", "overloaded"}
-)
 
 
 class DeploymentLike(Protocol):
@@ -99,7 +95,7 @@ class LoadBalancer:
             chosen.in_flight -= 1
             if error is None:
                 chosen.failures, chosen.cooling_until = 0, 0.0
-            elif isinstance(error, BackendError) and error.kind in BLAMES_DEPLOYMENT:
+            elif isinstance(error, BackendError) and error.kind.blames_deployment:
                 chosen.failures += 1
                 backoff_s = FIRST_COOLDOWN_S * 2.0 ** min(chosen.failures - 1, 10)
                 asked_s = backoff_s if error.retry_after_s is None else error.retry_after_s

@@ -15,7 +15,7 @@ from typing import Any
 from eccos_core.backends.litellm.lazy_import import litellm_module
 from eccos_core.backends.litellm.load_balancer import DeploymentLike
 from eccos_core.domain import Chunk, Completion, Model
-from eccos_core.errors import BackendError, StreamInterrupted
+from eccos_core.errors import BackendError, FailureKind, StreamInterrupted
 
 PRICE_KEYS = ("input_cost_per_token", "output_cost_per_token")
 
@@ -86,7 +86,7 @@ class CallRecord:
     def malformed(self, what: str) -> BackendError:
         """The error of an answer that is not one."""
         return BackendError(
-            self.model.name, f"the provider answered with {what}", retryable=True, kind="malformed_response"
+            self.model.name, f"the provider answered with {what}", retryable=True, kind=FailureKind.MALFORMED_RESPONSE
         )
 
     def completion(self, response: Any) -> Completion:
@@ -113,7 +113,10 @@ class CallRecord:
         text = text if isinstance(text, str) else ""
         if finish_reason == "content_filter" and not text:
             raise BackendError(
-                self.model.name, "a content filter removed the whole answer", retryable=False, kind="content_policy"
+                self.model.name,
+                "a content filter removed the whole answer",
+                retryable=False,
+                kind=FailureKind.CONTENT_POLICY,
             )
         return Completion(
             text=text,

@@ -17,7 +17,7 @@ import httpx
 from eccos_core.backends.litellm.lazy_import import litellm_module
 from eccos_core.backends.local.generation import Delivery, Generated, GeneratedPiece, Generation
 from eccos_core.backends.local.registry import ENGINE_OPTIONS, LocalModels, engine_options, local_models
-from eccos_core.errors import BackendError, did_you_mean
+from eccos_core.errors import BackendError, FailureKind, did_you_mean
 
 PROVIDER = "eccos-local"
 GENERATION_PARAMETERS = frozenset(
@@ -183,7 +183,7 @@ def _number(model: str, given: Mapping[str, Any], name: str, *, least: float, mo
 
 
 def _refuse(model: str, message: str) -> NoReturn:
-    raise BackendError(model, message, retryable=False, kind="bad_request", status_code=400)
+    raise BackendError(model, message, retryable=False, kind=FailureKind.BAD_REQUEST, status_code=400)
 
 
 def _seconds(timeout: Any) -> float | None:
@@ -205,12 +205,12 @@ def _as_litellm(model: str) -> Iterator[None]:
 
 
 def _litellm_error(model: str, error: BackendError) -> Exception:
-    kinds: dict[str, Callable[..., Exception]] = {
-        "not_found": litellm.NotFoundError,
-        "context_window": litellm.ContextWindowExceededError,
-        "bad_request": litellm.BadRequestError,
-        "overloaded": litellm.RateLimitError,
-        "out_of_memory": litellm.ServiceUnavailableError,
+    kinds: dict[FailureKind, Callable[..., Exception]] = {
+        FailureKind.NOT_FOUND: litellm.NotFoundError,
+        FailureKind.CONTEXT_WINDOW: litellm.ContextWindowExceededError,
+        FailureKind.BAD_REQUEST: litellm.BadRequestError,
+        FailureKind.OVERLOADED: litellm.RateLimitError,
+        FailureKind.OUT_OF_MEMORY: litellm.ServiceUnavailableError,
     }
     raised = kinds.get(error.kind, litellm.ServiceUnavailableError if error.retryable else litellm.InternalServerError)
     translated: Exception = raised(message=str(error), model=model, llm_provider=PROVIDER)

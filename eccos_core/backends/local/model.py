@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eccos_core.domain import Message
-from eccos_core.errors import BackendError
+from eccos_core.errors import BackendError, FailureKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,17 @@ class EngineOptions:
 def out_of_memory(name: str, doing: str) -> BackendError:
     """The retryable error of a model that had too little memory."""
     return BackendError(
-        name, f"out of memory while {doing}; try again later", retryable=True, kind="out_of_memory", status_code=503
+        name,
+        f"out of memory while {doing}; try again later",
+        retryable=True,
+        kind=FailureKind.OUT_OF_MEMORY,
+        status_code=503,
     )
 
 
 def unavailable(name: str) -> BackendError:
     """The error of a model that was closed."""
-    return BackendError(name, "the local model was closed", retryable=True, kind="unavailable", status_code=503)
+    return BackendError(name, "the local model was closed", kind=FailureKind.UNAVAILABLE, status_code=503)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
             name,
             f"dtype {options.dtype!r} is not a torch dtype such as 'bfloat16'",
             retryable=False,
-            kind="bad_request",
+            kind=FailureKind.BAD_REQUEST,
         )
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
@@ -125,7 +129,7 @@ def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
             name,
             f"the model folder {folder} cannot be loaded on {device}: {error}",
             retryable=False,
-            kind="unavailable",
+            kind=FailureKind.UNAVAILABLE,
             status_code=500,
         ) from error
     finally:
@@ -135,7 +139,7 @@ def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
         message = (
             f"{type(model).__name__} keeps no key-value cache; serve it behind an OpenAI-compatible server instead"
         )
-        raise BackendError(name, message, retryable=False, kind="unavailable", status_code=500)
+        raise BackendError(name, message, retryable=False, kind=FailureKind.UNAVAILABLE, status_code=500)
     own = model.generation_config
     end_ids = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
     window = getattr(model.config.get_text_config(), "max_position_embeddings", None)

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 from eccos_core.backends.local.engine import LocalEngine
 from eccos_core.backends.local.generation import EngineStatistics
 from eccos_core.backends.local.model import EngineOptions
-from eccos_core.errors import BackendError, EccosError
+from eccos_core.errors import BackendError, EccosError, FailureKind
 
 LONGEST_CLOSING_S = 30.0  # that the end of the process waits for a model that is being freed
 ENGINE_OPTIONS = frozenset(f.name for f in fields(EngineOptions))
@@ -42,7 +42,7 @@ def model_folder(name: str) -> Path:
             name,
             f"there is no pocket model and no Hugging Face model folder {name!r} (a folder has a config.json)",
             retryable=False,
-            kind="not_found",
+            kind=FailureKind.NOT_FOUND,
             status_code=404,
         )
     return folder.resolve()
@@ -55,7 +55,11 @@ def engine_options(name: str, parameters: Mapping[str, Any]) -> EngineOptions:
         kind, said = (str, "a text") if option in ("device", "dtype") else (int, "a whole number")
         if value is not None and not isinstance(value, kind):
             raise BackendError(
-                name, f"{option} is {value!r}, must be {said}", retryable=False, kind="bad_request", status_code=400
+                name,
+                f"{option} is {value!r}, must be {said}",
+                retryable=False,
+                kind=FailureKind.BAD_REQUEST,
+                status_code=400,
             )
     return EngineOptions(**given)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from eccos_core.backends.local.generation import Deliver, EngineStatistics, Generation, GenerationHandle, GenerationRow
 from eccos_core.backends.local.model import EngineOptions, LoadedModel, load_model, out_of_memory, unavailable
-from eccos_core.errors import BackendError
+from eccos_core.errors import BackendError, FailureKind
 
 SMALL_MODEL_PARAMETERS = 50_000_000  # below this one CPU thread is faster than several
 STEPS_BEFORE_GROWING = 500  # steps without running out of memory after which a halved batch grows again
@@ -55,7 +55,7 @@ class Worker:
                     self._name,
                     f"the queue of the local model is full ({self._options.max_queue} waiting)",
                     retryable=True,
-                    kind="overloaded",
+                    kind=FailureKind.OVERLOADED,
                     status_code=429,
                 )
             self._waiting.append(row)
@@ -180,7 +180,7 @@ class Worker:
             self._grow_again()
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything; its callers must hear of it
             reason = self._failure(error)
-            if reason.kind == "out_of_memory":
+            if reason.kind is FailureKind.OUT_OF_MEMORY:
                 self._batch_limit, self._quiet_steps = max(1, self._batch_limit // 2), 0
             self._fail(joining, reason, error)
 
@@ -273,7 +273,7 @@ class Worker:
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
             return out_of_memory(self._name, f"{len(self._rows)} requests ran")
         message = f"the local model failed: {type(error).__name__}: {error}"
-        return BackendError(self._name, message, retryable=False, kind="unavailable", status_code=500)
+        return BackendError(self._name, message, retryable=False, kind=FailureKind.UNAVAILABLE, status_code=500)
 
     def _fail(self, joining: list[GenerationRow], reason: BackendError, cause: BaseException) -> None:
         """The running and the joining rows fail with `reason`; the batch starts anew."""
