@@ -9,7 +9,6 @@ import pytest
 from eccos_core import Router
 from eccos_core.cli import app
 from eccos_core.cli.output import DONE, YOUR_INPUT, run
-from eccos_core.config import load_config
 from eccos_core.errors import InputError
 
 pytestmark = pytest.mark.timeout(300)
