@@ -29,8 +29,12 @@ print("fitted" if stages else "loaded")
 
 CONFIG = """
 model_list:
-- {model_name: a, litellm_params: {model: openai/a, api_key: none}, model_info: {input_cost_per_token: 1.0e-6, output_cost_per_token: 1.0e-6}}
-- {model_name: b, litellm_params: {model: openai/b, api_key: none}, model_info: {input_cost_per_token: 1.0e-6, output_cost_per_token: 1.0e-6}}
+- model_name: a
+  litellm_params: {model: openai/a, api_key: none}
+  model_info: {input_cost_per_token: 1.0e-6, output_cost_per_token: 1.0e-6}
+- model_name: b
+  litellm_params: {model: openai/b, api_key: none}
+  model_info: {input_cost_per_token: 1.0e-6, output_cost_per_token: 1.0e-6}
 eccos: {predictor: retrieval}
 """
 
