@@ -31,17 +31,17 @@ class Price:
     tokens_per_hour: float | None = None
 
 
-def read_price(params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap) -> Price | None:
+def parse_price(params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap) -> Price | None:
     """The price of an entry, or None after noting what is missing or wrong.
 
     `known` is the entry of LiteLLM's price map, if there is one.
     """
-    noted = len(info.problems.found)
+    before = len(info.problems.found)
     stated = {key: _stated(key, params, info) for key in KEYS}
     free = info.boolean("free", False)
     gpu_hour = info.number("usd_per_gpu_hour", None)
     tokens_per_hour = info.number("tokens_per_hour", None, above=True)
-    if len(info.problems.found) > noted:
+    if len(info.problems.found) > before:
         return None
     ways = {
         "free: true": free,

@@ -1,13 +1,87 @@
-"""What a configuration says, as frozen values: one class of config for each class of object it builds."""
+"""What a configuration says, as frozen values: the pool, the sections of `eccos:`, and the whole.
+
+Every key of `eccos:` stands here or in `components.py` once, with its default, its bounds and its description.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeAlias
 
-from eccos_core.domain import ConversationView, Model, Policy, QualityFloor
+from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo, model_validator
+
+from eccos_core.config.components import (
+    DEFAULT_HISTORY,
+    ChromaPersistentConfig,
+    ChromaServerConfig,
+    ConcatenatedConfig,
+    Encoder,
+    EncoderConfig,
+    History,
+    HistoryConfig,
+    HybridConfig,
+    InMemoryConfig,
+    Predictor,
+    PredictorConfig,
+    PriorConfig,
+    RetrievalConfig,
+    SentenceTransformerConfig,
+    StaticConfig,
+    TrainedConfig,
+    default_history,
+    expand_kind,
+)
+from eccos_core.config.problems import show_value
+from eccos_core.config.renamed import RENAMED_VALUES
+from eccos_core.config.section_model import (
+    ConfigPath,
+    Count,
+    CountOrZero,
+    Flag,
+    Names,
+    NotNegative,
+    Positive,
+    SectionModel,
+    Share,
+    Text,
+    WindowMs,
+    problem,
+    problems_at,
+)
+from eccos_core.config.yaml import describe_yaml
+from eccos_core.domain import Budget, ConversationView, Model, OnInfeasible, Policy, QualityFloor, QualityPrice
+
+__all__ = [
+    "ChromaPersistentConfig",
+    "ChromaServerConfig",
+    "ConcatenatedConfig",
+    "Config",
+    "DecisionLogConfig",
+    "Deployment",
+    "EccosSection",
+    "EncoderConfig",
+    "GroupConfig",
+    "HistoryConfig",
+    "HybridConfig",
+    "InMemoryConfig",
+    "OptimizerConfig",
+    "PoolEntry",
+    "PredictorConfig",
+    "PriorConfig",
+    "RetrievalConfig",
+    "RetryConfig",
+    "SentenceTransformerConfig",
+    "SessionConfig",
+    "StaticConfig",
+    "StreamConfig",
+    "TelemetryConfig",
+    "TenantConfig",
+    "TrainedConfig",
+    "WorkloadConfig",
+]
 
 # ----------------------------------------------------------------------------- the pool
 
@@ -45,12 +119,12 @@ class PoolEntry:
 
     @property
     def requests_per_minute(self) -> int | None:
-        """The sum over the deployments, or None when one of them has no limit."""
+        """Return the sum over the deployments, or None when one of them has no limit."""
         return _sum_or_none(deployment.rpm for deployment in self.deployments)
 
     @property
     def tokens_per_minute(self) -> int | None:
-        """The sum over the deployments, or None when one of them has no limit."""
+        """Return the sum over the deployments, or None when one of them has no limit."""
         return _sum_or_none(deployment.tpm for deployment in self.deployments)
 
 
@@ -63,241 +137,378 @@ def _sum_or_none(limits: Iterable[int | None]) -> int | None:
     return total
 
 
-# ----------------------------------------------------------------------------- encoders
+# ----------------------------------------------------------------------------- policies and groups
+
+POLICY_KEYS = ("quality_floor", "budget_usd", "usd_per_quality_point")
+DEFAULT_POLICY = QualityFloor(0.75, on_infeasible="best_effort")
 
 
-@dataclass(frozen=True, slots=True)
-class SentenceTransformerConfig:
-    """A sentence-transformers model: `minilm` (bundled), a folder, or a name. `threads`: torch threads per call.
+class PolicyConfig(SectionModel):
+    """What the router optimises. Give exactly one of the three targets."""
 
-    `intermediate_layer`: whether its middle layer is read, too.
-    """
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [key]} for key in POLICY_KEYS]})
 
-    model: str = "minilm"
-    device: str = "auto"
-    threads: int = 1
-    intermediate_layer: bool = True
+    quality_floor: Share | None = Field(None, description="Least cost at this mean predicted quality, from 0 to 1.")
+    budget_usd: NotNegative | None = Field(None, description="Best quality for at most this many USD a batch.")
+    usd_per_quality_point: NotNegative | None = Field(
+        None, description="What 0.01 of quality is worth to you, in USD. Cost and quality are weighed by it."
+    )
+    on_infeasible: OnInfeasible = Field(
+        "error", description="What happens when no assignment reaches the target: raise an error, or get the nearest."
+    )
 
+    @classmethod
+    def check_keys(cls, given: frozenset[str]) -> str | None:
+        """Exactly one target. A section with nothing but unknown keys has a misspelt one, which is reported."""
+        targets = [key for key in POLICY_KEYS if key in given]
+        if len(targets) == 1 or (not targets and given - {"on_infeasible"}):
+            return None
+        start = f"has {' and '.join(targets)}" if targets else "names no policy"
+        return f"{start}; give exactly one of {', '.join(POLICY_KEYS)}"
 
-@dataclass(frozen=True, slots=True)
-class StaticConfig:
-    """Static token embeddings, distilled once from a sentence-transformers model and kept on disk."""
-
-    model: str = "minilm"
-    dimensions: int = 384
-
-
-@dataclass(frozen=True, slots=True)
-class ConcatenatedConfig:
-    """Several encoders side by side; D is the sum of theirs."""
-
-    encoders: tuple[SentenceTransformerConfig | StaticConfig, ...]
-
-
-EncoderConfig: TypeAlias = SentenceTransformerConfig | StaticConfig | ConcatenatedConfig
-
-# ----------------------------------------------------------------------------- predictors
-
-
-@dataclass(frozen=True, slots=True)
-class PriorConfig:
-    """Every request gets each model's mean. `artifact`: the folder that `eccos fit` writes and the router loads."""
-
-    artifact: Path | None = None
+    def policy(self) -> Policy:
+        """Make the policy of the domain."""
+        if self.quality_floor is not None:
+            return QualityFloor(self.quality_floor, self.on_infeasible)
+        if self.budget_usd is not None:
+            return Budget(self.budget_usd, self.on_infeasible)
+        assert self.usd_per_quality_point is not None
+        return QualityPrice(self.usd_per_quality_point, self.on_infeasible)
 
 
-@dataclass(frozen=True, slots=True)
-class RetrievalConfig:
-    """Kernel-weighted neighbours (ECCOS-R). What is None is chosen on held-out training folds.
-
-    `online`: neighbours are asked of the history at every decision, so that a new outcome counts at once.
-    """
-
-    artifact: Path | None = None
-    neighbours: int | None = None
-    bandwidth: float | None = None
-    online: bool = False
+def _parse_policy(value: Any, info: ValidationInfo) -> Policy:
+    if isinstance(value, QualityFloor | Budget | QualityPrice):
+        return value
+    return PolicyConfig.model_validate(value, context=info.context).policy()
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedConfig:
-    """A trained predictor (ECCOS-T): `heads` on frozen embeddings, or a text encoder `fine_tuned` end to end."""
-
-    artifact: Path | None = None
-    method: Literal["heads", "fine_tuned"] = "heads"
+PolicyField: TypeAlias = Annotated[Policy, PlainValidator(_parse_policy, json_schema_input_type=PolicyConfig)]
 
 
-@dataclass(frozen=True, slots=True)
-class HybridConfig:
-    """Stacked retrieval, clusters, regression and trained head, calibrated: the default."""
+class GroupConfig(SectionModel):
+    """A share of a batch's calls that some models must get at least, or may get at most."""
 
-    artifact: Path | None = None
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["models"]}, {"required": ["tags"]}]})
 
+    models: Names = Field(frozenset(), description="Models of the group, by name.")
+    tags: Names = Field(frozenset(), description="Models of the group, by tag: each model with one of them.")
+    at_least: Share = Field(0.0, description="Least share of the calls, from 0 to 1.")
+    at_most: Share = Field(1.0, description="Greatest share of the calls, from 0 to 1.")
+    name: Text = Field(
+        default_factory=lambda read: ", ".join(sorted(read["models"] | read["tags"])),
+        description="The name of the group in reports. Left out, it is the list of models and tags.",
+    )
 
-PredictorConfig: TypeAlias = PriorConfig | RetrievalConfig | TrainedConfig | HybridConfig
+    @classmethod
+    def check_keys(cls, given: frozenset[str]) -> str | None:
+        """At least one of models and tags."""
+        return None if given & {"models", "tags"} else "names no models and no tags; give at least one of them"
 
-# ----------------------------------------------------------------------------- history
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        if not self.models and not self.tags:
+            raise problem("names no models and no tags; give at least one of them")
+        if self.at_least > self.at_most:
+            shares = f"at_least is {self.at_least:g} and at_most is {self.at_most:g}"
+            raise problem(f"{shares}: no share lies between them")
+        return self
 
-
-@dataclass(frozen=True, slots=True)
-class ChromaPersistentConfig:
-    """A Chroma store in a folder."""
-
-    path: Path
-    collection: str = "eccos"
-
-
-@dataclass(frozen=True, slots=True)
-class ChromaServerConfig:
-    """A Chroma server, `http://host:port` or `https://...`; `headers` may hold its credentials."""
-
-    url: str
-    collection: str = "eccos"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class InMemoryConfig:
-    """A history that is gone when the process ends; `outcomes`: the outcomes file that it begins with."""
-
-    outcomes: Path | None = None
-
-
-HistoryConfig: TypeAlias = ChromaPersistentConfig | ChromaServerConfig | InMemoryConfig
 
 # ----------------------------------------------------------------------------- optimizer, workload, serving
 
 
-@dataclass(frozen=True, slots=True)
-class OptimizerConfig:
-    """`dual` (default), `exact` (OR-Tools, small batches) or `greedy` (for comparison). `time_limit_s`: per batch."""
+class OptimizerConfig(SectionModel):
+    """The algorithm that assigns the requests of a batch to models."""
 
-    kind: Literal["dual", "exact", "greedy"] = "dual"
-    time_limit_s: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class GroupConfig:
-    """At least / at most a share (in [0, 1]) of a batch's calls goes to some models, named or by tag."""
-
-    name: str
-    models: frozenset[str] = frozenset()
-    tags: frozenset[str] = frozenset()
-    at_least: float = 0.0
-    at_most: float = 1.0
+    kind: Literal["dual", "exact", "greedy"] = Field(
+        "dual",
+        description="`dual` is fast and certified. `exact` uses OR-Tools and fits small batches. `greedy` is there to "
+        "compare with.",
+    )
+    time_limit_s: Positive = Field(10.0, description="Longest time for one batch, in seconds. `exact` uses it.")
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadConfig:
-    """Caps, queue and circuit breaker.
-
-    `default_max_concurrency`: for models that name none (None: no cap). `queue_length`: most requests waiting for a
-    slot; `deadline_s`: longest wait of one. The breaker opens after `breaker_failures` failures in a row, for
-    `breaker_open_s`; a model that came back is warmed up over `warm_up_s`.
-    """
-
-    default_max_concurrency: int | None = None
-    queue_length: int = 10_000
-    deadline_s: float = 60.0
-    breaker_failures: int = 5
-    breaker_open_s: float = 30.0
-    warm_up_s: float = 10.0
+def _expand_optimizer(value: Any) -> Any:
+    return value if isinstance(value, SectionModel) else expand_kind(value, ("dual", "exact", "greedy"))
 
 
-@dataclass(frozen=True, slots=True)
-class StreamConfig:
-    """Requests that come one by one.
+class WorkloadConfig(SectionModel):
+    """Caps of concurrent calls, the queue before them, and the circuit breakers."""
 
-    `window_ms` (0 to 50): what arrives within it is solved jointly. At most one budget rate, in USD. `floor_insurance`: how
-    hard requests a quality floor is insured against, see `FloorTarget`; insurance is dear, so none unless asked for.
-    """
-
-    window_ms: float = 0.0
-    usd_per_request: float | None = None
-    usd_per_hour: float | None = None
-    usd_per_day: float | None = None
-    floor_insurance: float | Literal["history", "none"] = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class RetryConfig:
-    """`attempts`: calls of one model, the first included; then up to `fallbacks` other models, within `deadline_s`."""
-
-    attempts: int = 3
-    fallbacks: int = 2
-    deadline_s: float = 120.0
-    initial_backoff_s: float = 0.5
-    max_backoff_s: float = 20.0
+    default_max_concurrency: Count | None = Field(
+        None, description="Most calls in flight at once, for models that name no cap. Left out, they have none."
+    )
+    queue_length: CountOrZero = Field(10_000, description="Most requests that wait for a free slot.")
+    deadline_s: Positive = Field(60.0, description="Longest wait of one request for a free slot, in seconds.")
+    breaker_failures: Count = Field(5, description="Failures in a row that open a model's circuit.")
+    breaker_open_s: Positive = Field(
+        30.0, description="How long an open circuit keeps requests away from the model, in seconds."
+    )
+    warm_up_s: NotNegative = Field(
+        10.0, description="How long a model that came back takes to get all its slots again, in seconds."
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class SessionConfig:
-    """Conversations stay on their model while that is right. `max_sessions`: most sessions; `idle_s`: then forgotten."""
-
-    max_sessions: int = 10_000
-    idle_s: float = 3600.0
+RATES = ("usd_per_request", "usd_per_hour", "usd_per_day")
+INSURANCE_WORDS = ("history", "none")
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionLogConfig:
-    """Where decisions are kept (SQLite); None keeps none. `log_prompts`: message text too."""
-
-    path: Path | None
-    log_prompts: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TelemetryConfig:
-    """OpenTelemetry spans and metrics; `log_prompts` puts message text into them."""
-
-    enabled: bool = False
-    log_prompts: bool = False
+def _parse_floor_insurance(value: Any) -> float | Literal["history", "none"]:
+    match value:
+        case "history" | "none":
+            return value  # type: ignore[no-any-return]
+        case int() | float() if not isinstance(value, bool) and 0 <= value <= 1:
+            return float(value)
+        case str() if value in RENAMED_VALUES["floor_insurance"]:
+            raise problem(f"{value!r} is called {RENAMED_VALUES['floor_insurance'][value]!r} now")
+        case _:
+            raise problem(f"is {show_value(value)}, must be history, none or a quality between 0 and 1")
 
 
-@dataclass(frozen=True, slots=True)
-class TenantConfig:
-    """What one tenant (`Request.tenant`) gets instead of the rule for all. None or empty: as everybody."""
+class StreamConfig(SectionModel):
+    """Requests that come one by one."""
 
-    name: str
-    policy: Policy | None = None
-    min_quality: float | None = None
-    allow: frozenset[str] | None = None
-    deny: frozenset[str] = frozenset()
-    required_tags: frozenset[str] = frozenset()
+    model_config = ConfigDict(
+        json_schema_extra={"allOf": [{"not": {"required": list(pair)}} for pair in combinations(RATES, 2)]}
+    )
+
+    window_ms: WindowMs = Field(
+        0.0, description="Requests that arrive within this many milliseconds are solved jointly."
+    )
+    usd_per_request: Positive | None = Field(None, description="What a stream may spend per request, in USD.")
+    usd_per_hour: Positive | None = Field(None, description="What a stream may spend per hour, in USD.")
+    usd_per_day: Positive | None = Field(None, description="What a stream may spend per day, in USD.")
+    floor_insurance: Annotated[
+        float | Literal["history", "none"],
+        PlainValidator(_parse_floor_insurance, json_schema_input_type=Literal["history", "none"] | Share),
+    ] = Field(
+        "none",
+        description="What a quality floor is insured against. `none`: nothing sudden. `history`: a stretch as hard as "
+        "the hardest eighth of the history. A quality from 0 to 1: requests whose best models reach no more. "
+        "Insurance costs several times as much where the floor is low.",
+    )
+
+    @classmethod
+    def check_keys(cls, given: frozenset[str]) -> str | None:
+        """At most one budget rate."""
+        rates = [rate for rate in RATES if rate in given]
+        return f"has {' and '.join(rates)}; give at most one budget rate" if len(rates) > 1 else None
+
+
+class RetryConfig(SectionModel):
+    """What happens when a call fails."""
+
+    attempts: Count = Field(3, description="Most calls of one model, the first one included.")
+    fallbacks: CountOrZero = Field(2, description="Most other models that are tried after it.")
+    deadline_s: Positive = Field(120.0, description="Longest time for all calls of a request together, in seconds.")
+    initial_backoff_s: NotNegative = Field(
+        0.5, description="Longest wait before the second attempt, in seconds. It doubles with every attempt."
+    )
+    max_backoff_s: NotNegative = Field(20.0, description="Longest wait before any attempt, in seconds.")
+
+    @model_validator(mode="after")
+    def _check_backoff(self) -> Self:
+        if self.initial_backoff_s > self.max_backoff_s:
+            rule = f"must not be longer than max_backoff_s ({self.max_backoff_s:g})"
+            raise problems_at([(("initial_backoff_s",), f"is {self.initial_backoff_s:g}, {rule}")])
+        return self
+
+
+class SessionConfig(SectionModel):
+    """Conversations stay on their model while that pays, because providers cache their prompts."""
+
+    max_sessions: CountOrZero = Field(10_000, description="Most conversations that are remembered.")
+    idle_s: Positive = Field(3600.0, description="A conversation idle for longer is forgotten, in seconds.")
+
+
+class DecisionLogConfig(SectionModel):
+    """Where decisions are kept, in a SQLite file. `off` keeps none."""
+
+    path: ConfigPath | None = Field(
+        Path(".eccos/decisions.sqlite"), description="The SQLite file.", validate_default=True
+    )
+    log_prompts: Flag = Field(False, description="Also keep the text of the messages.")
+
+
+def _expand_decision_log(value: Any) -> Any:
+    """Read `off`, which YAML reads as false."""
+    if value is False:
+        return DecisionLogConfig.model_construct(path=None)
+    if not isinstance(value, Mapping | SectionModel):
+        raise problem(f"is {describe_yaml(value)}, must be a mapping, or off")
+    return value
+
+
+class TelemetryConfig(SectionModel):
+    """OpenTelemetry spans and metrics. `on` and `off` are short forms."""
+
+    enabled: Flag = Field(True, description="Send spans and metrics. A section that is written is on.")
+    log_prompts: Flag = Field(False, description="Also put the text of the messages into the spans.")
+
+
+def _expand_telemetry(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {"enabled": value}
+    if not isinstance(value, Mapping | SectionModel):
+        raise problem(f"is {describe_yaml(value)}, must be a mapping, or on or off")
+    return value
+
+
+class TenantConfig(SectionModel):
+    """What one tenant (`Request.tenant`) gets instead of the rule for all. What you leave out is as for everybody."""
+
+    policy: PolicyField | None = Field(None, description="The policy for this tenant.")
+    min_quality: Share | None = Field(None, description="Least predicted quality of each request, from 0 to 1.")
+    allow: Names | None = Field(None, description="The only models that may answer.")
+    deny: Names = Field(frozenset(), description="Models that may not answer.")
+    required_tags: Names = Field(frozenset(), description="Tags that a model needs to answer.")
+
+    @model_validator(mode="after")
+    def _check_models(self) -> Self:
+        if self.allow is not None and not self.allow - self.deny:
+            raise problem("allow and deny leave no model for this tenant")
+        return self
 
 
 # ----------------------------------------------------------------------------- the whole
 
 
-DEFAULT_POLICY = QualityFloor(0.75, on_infeasible="best_effort")
+def _example(*examples: Any, default: Any = None) -> dict[str, Any]:
+    """Show examples, and the default as YAML writes it, in the JSON schema and the reference page."""
+    return {"examples": list(examples)} | ({} if default is None else {"default": default})
+
+
+class EccosSection(SectionModel):
+    """The `eccos:` section. You may leave out every key, and the whole section."""
+
+    policy: PolicyField = Field(
+        DEFAULT_POLICY,
+        description="What the router optimises. Without a policy: a quality floor of 0.75, else the nearest.",
+        json_schema_extra=_example(
+            {"quality_floor": 0.8, "on_infeasible": "best_effort"},
+            {"budget_usd": 2.0},
+            default={"quality_floor": DEFAULT_POLICY.alpha, "on_infeasible": DEFAULT_POLICY.on_infeasible},
+        ),
+    )
+    groups: tuple[GroupConfig, ...] = Field(
+        (),
+        description="Shares of a batch's calls for some models.",
+        json_schema_extra=_example([{"name": "committed", "models": ["small"], "at_least": 0.2}]),
+    )
+    encoder: Encoder = Field(
+        default_factory=SentenceTransformerConfig,
+        description="What turns a request into a vector: `minilm`, `static`, the name or folder of a "
+        "sentence-transformers model, a mapping, or a list of these side by side.",
+        json_schema_extra=_example("static", {"kind": "minilm", "threads": 2}, ["minilm", "static"], default="minilm"),
+    )
+    conversation: ConversationView = Field(
+        "last_user",
+        description="What the encoder reads of a conversation: the last user message, all of them, or everything.",
+        json_schema_extra=_example("all_user"),
+    )
+    predictor: Predictor = Field(
+        default_factory=HybridConfig,
+        description="What forecasts quality and cost: `prior`, `retrieval`, `trained`, `hybrid`, or a mapping. A "
+        "mapping without a `kind` is `hybrid`.",
+        json_schema_extra=_example(
+            "retrieval",
+            {"kind": "hybrid", "artifact": "./fitted"},
+            {"kind": "retrieval", "online": True},
+            default="hybrid",
+        ),
+    )
+    history: History = Field(
+        default_factory=default_history,
+        validate_default=True,
+        description="Where outcomes are kept: `in_memory`, or a mapping with exactly one of `path`, `url`, `outcomes`.",
+        json_schema_extra=_example(
+            {"path": ".eccos/history"},
+            {"url": "https://chroma.example:8000", "headers": {"X-Chroma-Token": "os.environ/CHROMA_TOKEN"}},
+            {"outcomes": "outcomes.jsonl"},
+            "in_memory",
+            default={"path": DEFAULT_HISTORY},
+        ),
+    )
+    optimizer: Annotated[
+        OptimizerConfig,
+        BeforeValidator(_expand_optimizer, json_schema_input_type=Literal["dual", "exact", "greedy"] | OptimizerConfig),
+    ] = Field(
+        default_factory=OptimizerConfig,
+        description="The algorithm that assigns requests to models: `dual`, `exact`, `greedy`, or a mapping.",
+        json_schema_extra=_example("exact", {"kind": "exact", "time_limit_s": 5}, default="dual"),
+    )
+    workload: WorkloadConfig = Field(
+        default_factory=WorkloadConfig,
+        description="Caps of concurrent calls, the queue and the circuit breakers.",
+        json_schema_extra=_example({"default_max_concurrency": 64, "deadline_s": 30}),
+    )
+    stream: StreamConfig = Field(
+        default_factory=StreamConfig,
+        description="Requests that come one by one.",
+        json_schema_extra=_example({"window_ms": 10, "floor_insurance": "history"}, {"usd_per_hour": 5}),
+    )
+    retries: RetryConfig = Field(
+        default_factory=RetryConfig,
+        description="What happens when a call fails.",
+        json_schema_extra=_example({"attempts": 2, "fallbacks": 3, "deadline_s": 60}),
+    )
+    sessions: SessionConfig = Field(
+        default_factory=SessionConfig,
+        description="How long conversations stay on their model.",
+        json_schema_extra=_example({"max_sessions": 50000, "idle_s": 600}),
+    )
+    decision_log: Annotated[
+        DecisionLogConfig,
+        BeforeValidator(_expand_decision_log, json_schema_input_type=Literal[False] | DecisionLogConfig),
+    ] = Field(
+        default_factory=DecisionLogConfig,
+        validate_default=True,
+        description="Where decisions are kept, or `off`.",
+        json_schema_extra=_example({"path": ".eccos/decisions.sqlite", "log_prompts": True}, False),
+    )
+    telemetry: Annotated[
+        TelemetryConfig, BeforeValidator(_expand_telemetry, json_schema_input_type=bool | TelemetryConfig)
+    ] = Field(
+        default_factory=lambda: TelemetryConfig(enabled=False),
+        description="OpenTelemetry spans and metrics: `on`, `off`, or a mapping.",
+        json_schema_extra=_example(True, {"log_prompts": True}, default=False),
+    )
+    tenants: dict[str, TenantConfig] = Field(
+        default_factory=dict,
+        description="Rules for single tenants, by the tenant's name.",
+        json_schema_extra=_example({"hospital": {"required_tags": ["eu"], "policy": {"quality_floor": 0.8}}}),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One checked YAML file. `litellm_sections` holds what is LiteLLM's (`router_settings`, ...), untouched."""
+    """One checked YAML file: the pool, the keys of `eccos:`, and what is LiteLLM's.
+
+    `litellm_sections` holds LiteLLM's own sections (`router_settings`, ...), untouched.
+    """
 
     path: Path
     pool: tuple[PoolEntry, ...]
+    policy: Policy
+    groups: tuple[GroupConfig, ...]
+    encoder: EncoderConfig
+    conversation: ConversationView
+    predictor: PredictorConfig
     history: HistoryConfig
+    optimizer: OptimizerConfig
+    workload: WorkloadConfig
+    stream: StreamConfig
+    retries: RetryConfig
+    sessions: SessionConfig
     decision_log: DecisionLogConfig
-    policy: Policy = DEFAULT_POLICY
-    encoder: EncoderConfig = SentenceTransformerConfig()
-    conversation: ConversationView = "last_user"
-    predictor: PredictorConfig = HybridConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    groups: tuple[GroupConfig, ...] = ()
-    workload: WorkloadConfig = WorkloadConfig()
-    stream: StreamConfig = StreamConfig()
-    retries: RetryConfig = RetryConfig()
-    sessions: SessionConfig = SessionConfig()
-    telemetry: TelemetryConfig = TelemetryConfig()
-    tenants: Mapping[str, TenantConfig] = field(default_factory=dict)
+    telemetry: TelemetryConfig
+    tenants: Mapping[str, TenantConfig]
     warnings: tuple[str, ...] = ()
     litellm_sections: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def models(self) -> tuple[Model, ...]:
-        """The pool's models, in the order of their first entry."""
+        """Return the pool's models, in the order of their first entry."""
         return tuple(entry.model for entry in self.pool)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
