@@ -33,7 +33,7 @@ class RetryPolicy:
     attempts: int = 3
     initial_backoff_s: float = 0.5
     max_backoff_s: float = 20.0
-    deadline_s: float = 600.0
+    deadline_s: float = 120.0
 
     def __post_init__(self) -> None:
         if self.attempts < 1:

@@ -146,7 +146,7 @@ def _parse_encoders(value: Any, info: ValidationInfo) -> tuple[SentenceTransform
 class ConcatenatedConfig(SectionModel):
     """Several encoders side by side. Their vectors are joined."""
 
-    model_config = _KIND_REQUIRED
+    model_config = ConfigDict(json_schema_extra={"required": ["kind", "encoders"]})
 
     kind: Literal["concatenated"] = Field("concatenated", description="Several encoders side by side.")
     encoders: Annotated[

@@ -302,7 +302,8 @@ class RetryConfig(SectionModel):
     fallbacks: CountOrZero = Field(2, description="Most other models that are tried after it.")
     deadline_s: Positive = Field(120.0, description="Longest time for all calls of a request together, in seconds.")
     initial_backoff_s: NotNegative = Field(
-        0.5, description="Longest wait before the second attempt, in seconds. It doubles with every attempt."
+        0.5,
+        description="Scale of the waits, in seconds. The wait before attempt n + 1 is drawn from 0 to this times 2^n.",
     )
     max_backoff_s: NotNegative = Field(20.0, description="Longest wait before any attempt, in seconds.")
 
@@ -383,7 +384,8 @@ class EccosSection(SectionModel):
 
     policy: PolicyField = Field(
         DEFAULT_POLICY,
-        description="What the router optimises. Without a policy: a quality floor of 0.75, else the nearest.",
+        description="What the router optimises. Give exactly one of the three targets. Without a policy you get a "
+        "quality floor of 0.75, or the nearest quality that can be reached.",
         json_schema_extra=_example(
             {"quality_floor": 0.8, "on_infeasible": "best_effort"},
             {"budget_usd": 2.0},
@@ -392,7 +394,7 @@ class EccosSection(SectionModel):
     )
     groups: tuple[GroupConfig, ...] = Field(
         (),
-        description="Shares of a batch's calls for some models.",
+        description="Shares of a batch's calls: what some models must get at least, or may get at most.",
         json_schema_extra=_example([{"name": "committed", "models": ["small"], "at_least": 0.2}]),
     )
     encoder: Encoder = Field(
@@ -444,17 +446,17 @@ class EccosSection(SectionModel):
     )
     stream: StreamConfig = Field(
         default_factory=StreamConfig,
-        description="Requests that come one by one.",
+        description="How a stream is decided, that is, requests that come one by one.",
         json_schema_extra=_example({"window_ms": 10, "floor_insurance": "history"}, {"usd_per_hour": 5}),
     )
     retries: RetryConfig = Field(
         default_factory=RetryConfig,
-        description="What happens when a call fails.",
+        description="How often and how long a failed call is tried again.",
         json_schema_extra=_example({"attempts": 2, "fallbacks": 3, "deadline_s": 60}),
     )
     sessions: SessionConfig = Field(
         default_factory=SessionConfig,
-        description="How long conversations stay on their model.",
+        description="How long a conversation stays on its model. Providers cache prompts, so staying saves money.",
         json_schema_extra=_example({"max_sessions": 50000, "idle_s": 600}),
     )
     decision_log: Annotated[
@@ -463,7 +465,7 @@ class EccosSection(SectionModel):
     ] = Field(
         default_factory=DecisionLogConfig,
         validate_default=True,
-        description="Where decisions are kept, or `off`.",
+        description="The SQLite file that keeps decisions, or `off`.",
         json_schema_extra=_example({"path": ".eccos/decisions.sqlite", "log_prompts": True}, False),
     )
     telemetry: Annotated[
@@ -475,7 +477,8 @@ class EccosSection(SectionModel):
     )
     tenants: dict[str, TenantConfig] = Field(
         default_factory=dict,
-        description="Rules for single tenants, by the tenant's name.",
+        description="Rules for single tenants, by the tenant's name (`Request.tenant`). What you leave out is as for "
+        "everybody.",
         json_schema_extra=_example({"hospital": {"required_tags": ["eu"], "policy": {"quality_floor": 0.8}}}),
     )
 
