@@ -88,13 +88,14 @@ class SentenceTransformerConfig(SectionModel):
     model_config = _KIND_REQUIRED
 
     kind: Literal["minilm", "sentence_transformer"] = Field(
-        "minilm", description="`minilm` is the bundled model. `sentence_transformer` takes any other `model`."
+        default="minilm", description="`minilm` is the bundled model. `sentence_transformer` takes any other `model`."
     )
-    model: Text = Field("minilm", description="The name or the folder of a sentence-transformers model.")
-    device: Device = Field("auto", description="Where the model runs. `auto` takes a GPU where there is one.")
-    threads: Count = Field(1, description="Torch threads for one call.")
+    model: Text = Field(default="minilm", description="The name or the folder of a sentence-transformers model.")
+    device: Device = Field(default="auto", description="Where the model runs. `auto` takes a GPU where there is one.")
+    threads: Count = Field(default=1, description="Torch threads for one call.")
     intermediate_layer: Flag = Field(
-        True, description="Also read the middle layer of the model. It says how a question is asked and how hard it is."
+        default=True,
+        description="Also read the middle layer of the model. It says how a question is asked and how hard it is.",
     )
 
     _resolve = field_validator("model")(_resolve_model)
@@ -112,9 +113,9 @@ class StaticConfig(SectionModel):
 
     model_config = _KIND_REQUIRED
 
-    kind: Literal["static"] = Field("static", description="Static token embeddings.")
-    model: Text = Field("minilm", description="The sentence-transformers model they are distilled from.")
-    dimensions: Count = Field(384, description="Length of a vector.")
+    kind: Literal["static"] = Field(default="static", description="Static token embeddings.")
+    model: Text = Field(default="minilm", description="The sentence-transformers model they are distilled from.")
+    dimensions: Count = Field(default=384, description="Length of a vector.")
 
     _resolve = field_validator("model")(_resolve_model)
 
@@ -148,7 +149,7 @@ class ConcatenatedConfig(SectionModel):
 
     model_config = ConfigDict(json_schema_extra={"required": ["kind", "encoders"]})
 
-    kind: Literal["concatenated"] = Field("concatenated", description="Several encoders side by side.")
+    kind: Literal["concatenated"] = Field(default="concatenated", description="Several encoders side by side.")
     encoders: Annotated[
         tuple[SentenceTransformerConfig | StaticConfig, ...],
         PlainValidator(
@@ -225,7 +226,7 @@ class PriorConfig(SectionModel):
 
     model_config = _KIND_REQUIRED
 
-    kind: Literal["prior"] = Field("prior", description="The mean of each model.")
+    kind: Literal["prior"] = Field(default="prior", description="The mean of each model.")
     artifact: Artifact = None
 
 
@@ -234,15 +235,17 @@ class RetrievalConfig(SectionModel):
 
     model_config = _KIND_REQUIRED
 
-    kind: Literal["retrieval"] = Field("retrieval", description="The most similar past questions.")
+    kind: Literal["retrieval"] = Field(default="retrieval", description="The most similar past questions.")
     artifact: Artifact = None
     neighbours: Count | None = Field(
-        None, description="How many past questions count. Left out, it is chosen on held-out folds."
+        default=None, description="How many past questions count. Left out, it is chosen on held-out folds."
     )
     bandwidth: Positive | None = Field(
-        None, description="Width of the kernel. Left out, it is chosen on held-out folds."
+        default=None, description="Width of the kernel. Left out, it is chosen on held-out folds."
     )
-    online: Flag = Field(False, description="Ask the history at every decision, so that a new outcome counts at once.")
+    online: Flag = Field(
+        default=False, description="Ask the history at every decision, so that a new outcome counts at once."
+    )
 
     @model_validator(mode="after")
     def _check_online(self) -> Self:
@@ -257,10 +260,10 @@ class TrainedConfig(SectionModel):
 
     model_config = _KIND_REQUIRED
 
-    kind: Literal["trained"] = Field("trained", description="A trained neural network.")
+    kind: Literal["trained"] = Field(default="trained", description="A trained neural network.")
     artifact: Artifact = None
     method: Literal["heads", "fine_tuned"] = Field(
-        "heads",
+        default="heads",
         description="`heads` trains a small network on the vectors of the encoder. `fine_tuned` trains the encoder "
         "itself: it needs an `artifact`, and `eccos fit` writes it.",
     )
@@ -269,7 +272,7 @@ class TrainedConfig(SectionModel):
 class HybridConfig(SectionModel):
     """Retrieval, clusters, regression and a trained head, stacked and calibrated. This is the default."""
 
-    kind: Literal["hybrid"] = Field("hybrid", description="All of them, stacked and calibrated.")
+    kind: Literal["hybrid"] = Field(default="hybrid", description="All of them, stacked and calibrated.")
     artifact: Artifact = None
 
 
@@ -324,7 +327,7 @@ class ChromaPersistentConfig(SectionModel):
     """A Chroma store in a folder. This is the default."""
 
     path: ConfigPath = Field(description="The folder of the store.")
-    collection: Collection = Field("eccos", description="The name of the collection in the store.")
+    collection: Collection = Field(default="eccos", description="The name of the collection in the store.")
 
 
 def _parse_headers(value: Any, info: ValidationInfo) -> RedactedMapping:
@@ -353,7 +356,7 @@ class ChromaServerConfig(SectionModel):
     """A Chroma server."""
 
     url: Text = Field(description="The address, `http://host:port` or `https://host:port`. A password is refused here.")
-    collection: Collection = Field("eccos", description="The name of the collection on the server.")
+    collection: Collection = Field(default="eccos", description="The name of the collection on the server.")
     headers: Annotated[Mapping[str, str], PlainValidator(_parse_headers, json_schema_input_type=dict[str, str])] = (
         Field(
             default_factory=lambda: RedactedMapping({}),
@@ -380,7 +383,7 @@ class InMemoryConfig(SectionModel):
 
     model_config = ConfigDict(json_schema_extra={"required": ["outcomes"]})
 
-    outcomes: ConfigPath | None = Field(None, description="The outcomes file that the history begins with.")
+    outcomes: ConfigPath | None = Field(default=None, description="The outcomes file that the history begins with.")
 
 
 HistoryConfig: TypeAlias = ChromaPersistentConfig | ChromaServerConfig | InMemoryConfig

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eccos_core.config.parse_model import CAPABILITY_KEYS, Entry, ParseContext, SourcedValue, parse_entry
+from eccos_core.config.context import ParseContext
+from eccos_core.config.parse_model import CAPABILITY_KEYS, Entry, SourcedValue, parse_entry
 from eccos_core.config.parse_price import Price
 from eccos_core.config.problems import Problems
 from eccos_core.config.schema import PoolEntry

@@ -148,13 +148,16 @@ class PolicyConfig(SectionModel):
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [key]} for key in POLICY_KEYS]})
 
-    quality_floor: Share | None = Field(None, description="Least cost at this mean predicted quality, from 0 to 1.")
-    budget_usd: NotNegative | None = Field(None, description="Best quality for at most this many USD a batch.")
+    quality_floor: Share | None = Field(
+        default=None, description="Least cost at this mean predicted quality, from 0 to 1."
+    )
+    budget_usd: NotNegative | None = Field(default=None, description="Best quality for at most this many USD a batch.")
     usd_per_quality_point: NotNegative | None = Field(
-        None, description="What 0.01 of quality is worth to you, in USD. Cost and quality are weighed by it."
+        default=None, description="What 0.01 of quality is worth to you, in USD. Cost and quality are weighed by it."
     )
     on_infeasible: OnInfeasible = Field(
-        "error", description="What happens when no assignment reaches the target: raise an error, or get the nearest."
+        default="error",
+        description="What happens when no assignment reaches the target: raise an error, or get the nearest.",
     )
 
     @classmethod
@@ -190,10 +193,10 @@ class GroupConfig(SectionModel):
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["models"]}, {"required": ["tags"]}]})
 
-    models: Names = Field(frozenset(), description="Models of the group, by name.")
-    tags: Names = Field(frozenset(), description="Models of the group, by tag: each model with one of them.")
-    at_least: Share = Field(0.0, description="Least share of the calls, from 0 to 1.")
-    at_most: Share = Field(1.0, description="Greatest share of the calls, from 0 to 1.")
+    models: Names = Field(default=frozenset(), description="Models of the group, by name.")
+    tags: Names = Field(default=frozenset(), description="Models of the group, by tag: each model with one of them.")
+    at_least: Share = Field(default=0.0, description="Least share of the calls, from 0 to 1.")
+    at_most: Share = Field(default=1.0, description="Greatest share of the calls, from 0 to 1.")
     name: Text = Field(
         default_factory=lambda read: ", ".join(sorted(read["models"] | read["tags"])),
         description="The name of the group in reports. Left out, it is the list of models and tags.",
@@ -221,11 +224,11 @@ class OptimizerConfig(SectionModel):
     """The algorithm that assigns the requests of a batch to models."""
 
     kind: Literal["dual", "exact", "greedy"] = Field(
-        "dual",
+        default="dual",
         description="`dual` is fast and certified. `exact` uses OR-Tools and fits small batches. `greedy` is there to "
         "compare with.",
     )
-    time_limit_s: Positive = Field(10.0, description="Longest time for one batch, in seconds. `exact` uses it.")
+    time_limit_s: Positive = Field(default=10.0, description="Longest time for one batch, in seconds. `exact` uses it.")
 
 
 def _expand_optimizer(value: Any) -> Any:
@@ -236,16 +239,16 @@ class WorkloadConfig(SectionModel):
     """Caps of concurrent calls, the queue before them, and the circuit breakers."""
 
     default_max_concurrency: Count | None = Field(
-        None, description="Most calls in flight at once, for models that name no cap. Left out, they have none."
+        default=None, description="Most calls in flight at once, for models that name no cap. Left out, they have none."
     )
-    queue_length: CountOrZero = Field(10_000, description="Most requests that wait for a free slot.")
-    deadline_s: Positive = Field(60.0, description="Longest wait of one request for a free slot, in seconds.")
-    breaker_failures: Count = Field(5, description="Failures in a row that open a model's circuit.")
+    queue_length: CountOrZero = Field(default=10_000, description="Most requests that wait for a free slot.")
+    deadline_s: Positive = Field(default=60.0, description="Longest wait of one request for a free slot, in seconds.")
+    breaker_failures: Count = Field(default=5, description="Failures in a row that open a model's circuit.")
     breaker_open_s: Positive = Field(
-        30.0, description="How long an open circuit keeps requests away from the model, in seconds."
+        default=30.0, description="How long an open circuit keeps requests away from the model, in seconds."
     )
     warm_up_s: NotNegative = Field(
-        10.0, description="How long a model that came back takes to get all its slots again, in seconds."
+        default=10.0, description="How long a model that came back takes to get all its slots again, in seconds."
     )
 
 
@@ -273,16 +276,16 @@ class StreamConfig(SectionModel):
     )
 
     window_ms: WindowMs = Field(
-        0.0, description="Requests that arrive within this many milliseconds are solved jointly."
+        default=0.0, description="Requests that arrive within this many milliseconds are solved jointly."
     )
-    usd_per_request: Positive | None = Field(None, description="What a stream may spend per request, in USD.")
-    usd_per_hour: Positive | None = Field(None, description="What a stream may spend per hour, in USD.")
-    usd_per_day: Positive | None = Field(None, description="What a stream may spend per day, in USD.")
+    usd_per_request: Positive | None = Field(default=None, description="What a stream may spend per request, in USD.")
+    usd_per_hour: Positive | None = Field(default=None, description="What a stream may spend per hour, in USD.")
+    usd_per_day: Positive | None = Field(default=None, description="What a stream may spend per day, in USD.")
     floor_insurance: Annotated[
         float | Literal["history", "none"],
         PlainValidator(_parse_floor_insurance, json_schema_input_type=Literal["history", "none"] | Share),
     ] = Field(
-        "none",
+        default="none",
         description="What a quality floor is insured against. `none`: nothing sudden. `history`: a stretch as hard as "
         "the hardest eighth of the history. A quality from 0 to 1: requests whose best models reach no more. "
         "Insurance costs several times as much where the floor is low.",
@@ -298,14 +301,16 @@ class StreamConfig(SectionModel):
 class RetryConfig(SectionModel):
     """What happens when a call fails."""
 
-    attempts: Count = Field(3, description="Most calls of one model, the first one included.")
-    fallbacks: CountOrZero = Field(2, description="Most other models that are tried after it.")
-    deadline_s: Positive = Field(120.0, description="Longest time for all calls of a request together, in seconds.")
+    attempts: Count = Field(default=3, description="Most calls of one model, the first one included.")
+    fallbacks: CountOrZero = Field(default=2, description="Most other models that are tried after it.")
+    deadline_s: Positive = Field(
+        default=120.0, description="Longest time for all calls of a request together, in seconds."
+    )
     initial_backoff_s: NotNegative = Field(
-        0.5,
+        default=0.5,
         description="Scale of the waits, in seconds. The wait before attempt n + 1 is drawn from 0 to this times 2^n.",
     )
-    max_backoff_s: NotNegative = Field(20.0, description="Longest wait before any attempt, in seconds.")
+    max_backoff_s: NotNegative = Field(default=20.0, description="Longest wait before any attempt, in seconds.")
 
     @model_validator(mode="after")
     def _check_backoff(self) -> Self:
@@ -318,17 +323,17 @@ class RetryConfig(SectionModel):
 class SessionConfig(SectionModel):
     """Conversations stay on their model while that pays, because providers cache their prompts."""
 
-    max_sessions: CountOrZero = Field(10_000, description="Most conversations that are remembered.")
-    idle_s: Positive = Field(3600.0, description="A conversation idle for longer is forgotten, in seconds.")
+    max_sessions: CountOrZero = Field(default=10_000, description="Most conversations that are remembered.")
+    idle_s: Positive = Field(default=3600.0, description="A conversation idle for longer is forgotten, in seconds.")
 
 
 class DecisionLogConfig(SectionModel):
     """Where decisions are kept, in a SQLite file. `off` keeps none."""
 
     path: ConfigPath | None = Field(
-        Path(".eccos/decisions.sqlite"), description="The SQLite file.", validate_default=True
+        default=Path(".eccos/decisions.sqlite"), description="The SQLite file.", validate_default=True
     )
-    log_prompts: Flag = Field(False, description="Also keep the text of the messages.")
+    log_prompts: Flag = Field(default=False, description="Also keep the text of the messages.")
 
 
 def _expand_decision_log(value: Any) -> Any:
@@ -343,8 +348,8 @@ def _expand_decision_log(value: Any) -> Any:
 class TelemetryConfig(SectionModel):
     """OpenTelemetry spans and metrics. `on` and `off` are short forms."""
 
-    enabled: Flag = Field(True, description="Send spans and metrics. A section that is written is on.")
-    log_prompts: Flag = Field(False, description="Also put the text of the messages into the spans.")
+    enabled: Flag = Field(default=True, description="Send spans and metrics. A section that is written is on.")
+    log_prompts: Flag = Field(default=False, description="Also put the text of the messages into the spans.")
 
 
 def _expand_telemetry(value: Any) -> Any:
@@ -358,11 +363,11 @@ def _expand_telemetry(value: Any) -> Any:
 class TenantConfig(SectionModel):
     """What one tenant (`Request.tenant`) gets instead of the rule for all. What you leave out is as for everybody."""
 
-    policy: PolicyField | None = Field(None, description="The policy for this tenant.")
-    min_quality: Share | None = Field(None, description="Least predicted quality of each request, from 0 to 1.")
-    allow: Names | None = Field(None, description="The only models that may answer.")
-    deny: Names = Field(frozenset(), description="Models that may not answer.")
-    required_tags: Names = Field(frozenset(), description="Tags that a model needs to answer.")
+    policy: PolicyField | None = Field(default=None, description="The policy for this tenant.")
+    min_quality: Share | None = Field(default=None, description="Least predicted quality of each request, from 0 to 1.")
+    allow: Names | None = Field(default=None, description="The only models that may answer.")
+    deny: Names = Field(default=frozenset(), description="Models that may not answer.")
+    required_tags: Names = Field(default=frozenset(), description="Tags that a model needs to answer.")
 
     @model_validator(mode="after")
     def _check_models(self) -> Self:
@@ -383,7 +388,7 @@ class EccosSection(SectionModel):
     """The `eccos:` section. You may leave out every key, and the whole section."""
 
     policy: PolicyField = Field(
-        DEFAULT_POLICY,
+        default=DEFAULT_POLICY,
         description="What the router optimises. Give exactly one of the three targets. Without a policy you get a "
         "quality floor of 0.75, or the nearest quality that can be reached.",
         json_schema_extra=_example(
@@ -393,7 +398,7 @@ class EccosSection(SectionModel):
         ),
     )
     groups: tuple[GroupConfig, ...] = Field(
-        (),
+        default=(),
         description="Shares of a batch's calls: what some models must get at least, or may get at most.",
         json_schema_extra=_example([{"name": "committed", "models": ["small"], "at_least": 0.2}]),
     )
@@ -404,7 +409,7 @@ class EccosSection(SectionModel):
         json_schema_extra=_example("static", {"kind": "minilm", "threads": 2}, ["minilm", "static"], default="minilm"),
     )
     conversation: ConversationView = Field(
-        "last_user",
+        default="last_user",
         description="What the encoder reads of a conversation: the last user message, all of them, or everything.",
         json_schema_extra=_example("all_user"),
     )

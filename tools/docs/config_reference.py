@@ -109,7 +109,7 @@ def _section(key: str, rule: Mapping[str, Any], definitions: Mapping[str, Any]) 
 def _examples(key: str) -> list[Any]:
     """Read the examples from the model: the JSON schema sorts their keys."""
     extra = EccosSection.model_fields[key].json_schema_extra
-    return list(extra["examples"]) if isinstance(extra, dict) else []  # type: ignore[arg-type, call-overload]
+    return list(extra["examples"]) if isinstance(extra, dict) else []  # type: ignore[arg-type]
 
 
 def _model_table(key: str, name: str, definitions: Mapping[str, Any], *, several: bool) -> Iterator[str]:
