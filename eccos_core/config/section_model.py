@@ -89,6 +89,11 @@ def unknown_key(key: str, known: Sequence[str], value: object = None) -> str:
     return f"unknown key{did_you_mean(key, known)} (known here: {', '.join(sorted(known))})"
 
 
+def read_mapping(value: Any) -> dict[str, Any] | None:
+    """Return a copy of the mapping without empty keys, or None when the value is no mapping."""
+    return {str(key): item for key, item in value.items() if item is not None} if isinstance(value, Mapping) else None
+
+
 class SectionModel(BaseModel):
     """A mapping of the `eccos:` section, checked and frozen. All its problems are found at once.
 
