@@ -1,4 +1,4 @@
-"""Reads and checks the YAML file. `load_config(path)` returns a `Config`, or raises `ConfigError` with every problem."""
+"""Reads and checks the YAML file. `load_config(path)` returns a `Config`, or raises every problem at once."""
 
 from eccos_core.config.components import (
     ConcatenatedConfig,

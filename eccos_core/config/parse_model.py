@@ -1,4 +1,4 @@
-"""One entry of `model_list`: how to reach a model, what it costs and what it can do."""
+"""Parses one entry of `model_list`: how to reach a model, what it costs and what it can do."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _ROUTABLE_MODES = ("chat", "completion", "responses")
 
 @dataclass(frozen=True, slots=True)
 class SourcedValue:
-    """A value, and whether the file itself says so (else it comes from LiteLLM's price map)."""
+    """A value and its source. `stated`: the file says it. Otherwise it comes from LiteLLM's price map."""
 
     value: Any
     stated: bool
@@ -52,7 +52,7 @@ class SourcedValue:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one entry says. `price` is None when its problems were noted; `properties` may lack what nobody knows."""
+    """What one entry says. `price` is None when it has problems. `properties` lacks what nobody knows."""
 
     place: str
     name: str
@@ -67,7 +67,7 @@ class Entry:
 
 
 def parse_entry(raw: object, place: str, context: ParseContext) -> Entry | None:
-    """An entry; None when it was left out (a warning says why) or cannot be told apart (problems say why)."""
+    """Parse an entry. Return None when it is left out (a warning says why) or has no name or model (a problem)."""
     problems = context.problems
     if not isinstance(raw, dict):
         problems.add(place, f"is {describe_yaml(raw)}, must be a mapping with model_name and litellm_params")
@@ -146,7 +146,7 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
 
 
 def _tags(params: Section) -> frozenset[str]:
-    """LiteLLM's tags; they are shown wherever a model is, so they must not come from the environment."""
+    """Read LiteLLM's tags. They are shown with the model, so they must not come from the environment."""
     if params.hidden("tags"):
         params.report("tags", "written in the file, because tags are shown")
         return frozenset()
@@ -176,7 +176,7 @@ def _why_left_out(name: str, model: object, info: Section, known: Mapping[str, A
 def _other_use(
     model: object, params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap
 ) -> str | None:
-    """Why a model without any price is no chat model, where its name (dall-e-3, whisper-1) says it everywhere."""
+    """Return why a model without a price is no chat model, when every provider uses its name (dall-e-3) otherwise."""
     priced = {"free", "mode", "usd_per_gpu_hour", *PRICE_KEYS} & {*params.values, *info.values}
     if known is not None or priced or not isinstance(model, str) or model.startswith(LOCAL):
         return None
@@ -187,7 +187,7 @@ def _other_use(
 
 
 def _local_model(model: str, params: Section, context: ParseContext) -> str:
-    """`eccos-local/<pocket name or folder>`, with a folder made absolute."""
+    """Resolve `eccos-local/<pocket name or folder>`: a folder becomes absolute."""
     where = model.removeprefix(LOCAL)
     if where in pocket_names():
         return model
@@ -219,7 +219,7 @@ def _provider(
 
 
 def _read_properties(model: str, info: Section, known: Mapping[str, Any]) -> dict[str, SourcedValue]:
-    """Context window, longest answer, capabilities: the file's word, else LiteLLM's, else (of a folder) the model's."""
+    """Read context window, longest answer and capabilities: from the file, else LiteLLM, else the model's folder."""
     properties: dict[str, SourcedValue] = {}
     window = info.integer("context_window", None) or info.integer("max_input_tokens", None)
     longest = info.integer("max_output_tokens", None)
@@ -268,7 +268,7 @@ def _cap(params: Section, info: Section) -> int | None:
 
 
 def _warn_of_misspelt(info: Section, prices: PriceMap) -> None:
-    """LiteLLM keeps `model_info` free-form, so a misspelt key is no error; but it is worth knowing."""
+    """Warn of a misspelt key. It is no error, because LiteLLM leaves `model_info` open."""
     known = {*OUR_KEYS, *CAPABILITY_KEYS.values(), *PRICE_KEYS, "max_input_tokens", "max_output_tokens", "base_model"}
     for key in info.values:
         if key in known or key in prices.fields:

@@ -1,4 +1,4 @@
-"""The pool: entries of `model_list` with one `model_name` are deployments of one model, as in LiteLLM."""
+"""Parses the pool. Entries of `model_list` with one `model_name` are deployments of one model, as in LiteLLM."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PROPERTY_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The models that can be routed to, and every name that the file declares (also those with problems)."""
+    """The models of the pool, and every name and tag that the file declares. A name counts even with problems."""
 
     entries: tuple[PoolEntry, ...]
     declared: frozenset[str]
@@ -33,7 +33,7 @@ class Pool:
 
 
 def parse_pool(lists: Sequence[tuple[str, object]], context: ParseContext, default_cap: int | None) -> Pool:
-    """The pool of one or several `model_list`s, each with its place in the file."""
+    """Parse one or several `model_list`s, each given with its place in the file."""
     by_name: dict[str, list[Entry]] = {}
     declared: set[str] = set()
     listed = 0
@@ -87,8 +87,11 @@ def _goes_in_a_circle(name: str, by_name: Mapping[str, list[Entry]]) -> bool:
 
 
 def _merge(name: str, group: list[Entry], problems: Problems, default_cap: int | None) -> PoolEntry | None:
-    """One model of its deployments. What the file states twice differently is a problem; where LiteLLM's map differs
-    between deployments, the model promises only what every deployment can do, at the dearest price."""
+    """Merge the deployments of one model.
+
+    It is a problem when the file contradicts itself. Where only LiteLLM's map differs, the model promises what every
+    deployment can do, at the highest price.
+    """
     first = group[0]
     properties = {key: _merge_property(key, group, problems) for key in _PROPERTY_NAMES}
     price = _merge_prices(group, problems)
@@ -175,7 +178,7 @@ def _merge_prices(group: list[Entry], problems: Problems) -> Price | None:
 
 
 def _dearest(prices: Sequence[float | None]) -> float | None:
-    """The highest price; None (the ordinary one) when a deployment has no such price."""
+    """Return the highest price, or None when a deployment has no such price and uses the ordinary one."""
     known = [price for price in prices if price is not None]
     return max(known) if len(known) == len(prices) else None
 
@@ -187,7 +190,7 @@ def _single(key: str, group: list[Entry], problems: Problems, read: Callable[[En
 
 
 def _total_cap(group: list[Entry], default_cap: int | None) -> int | None:
-    """The sum of the deployments' caps; the workload's default when none has one; no cap when only some have."""
+    """Add the caps. Without any, the workload's default counts. When only some have one, there is no cap."""
     caps = [entry.max_concurrency for entry in group if entry.max_concurrency is not None]
     if not caps:
         return default_cap
