@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, TypeAlias, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import (
     ConfigDict,
@@ -12,7 +12,6 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from eccos_core.config.context import ParseContext
@@ -21,6 +20,7 @@ from eccos_core.config.section_model import (
     ConfigPath,
     Count,
     Flag,
+    Found,
     Positive,
     SectionModel,
     Text,
@@ -82,12 +82,11 @@ class SentenceTransformerConfig(SectionModel):
 
     _resolve = field_validator("model")(_resolve_model)
 
-    @model_validator(mode="after")
-    def _check_bundled(self) -> Self:
+    def check_values(self) -> Iterator[Found]:
+        """Compare the values."""
         if self.kind == "minilm" and self.model != "minilm" and "kind" in self.model_fields_set:
             rule = "must be left out with kind: minilm (or use kind: sentence_transformer)"
-            raise problems_at([(("model",), f"is {show_value(self.model)}, {rule}")])
-        return self
+            yield ("model",), f"is {show_value(self.model)}, {rule}"
 
 
 class StaticConfig(SectionModel):
@@ -229,12 +228,11 @@ class RetrievalConfig(SectionModel):
         default=False, description="Ask the history at every decision, so that a new outcome counts at once."
     )
 
-    @model_validator(mode="after")
-    def _check_online(self) -> Self:
+    def check_values(self) -> Iterator[Found]:
+        """Compare the values."""
         if self.online and self.artifact is not None:
             rule = "has no place beside online: true: an online retrieval reads the history itself; leave one out"
-            raise problems_at([(("artifact",), rule)])
-        return self
+            yield ("artifact",), rule
 
 
 class TrainedConfig(SectionModel):

@@ -24,7 +24,7 @@ PROBLEM = "eccos_problem"
 
 _EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 _Location: TypeAlias = tuple[int | str, ...]
-_Found: TypeAlias = tuple[_Location, str]
+Found: TypeAlias = tuple[_Location, str]
 
 
 # ----------------------------------------------------------------------------- the types of keys
@@ -74,7 +74,7 @@ def problem(message: str) -> PydanticCustomError:
     return PydanticCustomError(PROBLEM, "{message}", {"message": message})
 
 
-def problems_at(found: Sequence[_Found]) -> ValidationError:
+def problems_at(found: Sequence[Found]) -> ValidationError:
     """Make one error of several messages, each with its location below the value being checked."""
     details = [InitErrorDetails(type=problem(message), loc=location, input=None) for location, message in found]
     return ValidationError.from_exception_data("eccos", details)
@@ -107,6 +107,10 @@ class SectionModel(BaseModel):
         """Return what is wrong with the combination of keys given, or None."""
         return None
 
+    def check_values(self) -> Iterator[Found]:
+        """Yield what is wrong with the values beside each other: a location below this section, and a message."""
+        yield from ()
+
     @model_validator(mode="wrap")
     @classmethod
     def _check(cls, value: Any, handler: Any, info: ValidationInfo) -> Any:
@@ -116,13 +120,13 @@ class SectionModel(BaseModel):
             shown = "empty" if value is None else describe_yaml(value)
             raise problem(f"is {shown}, must be a mapping")
         values = {str(key): item for key, item in value.items() if item is not None or info.context is None}
-        found: list[_Found] = []
         checked: Any = None
         try:
             checked = handler(values)
+            found = list(checked.check_values())
         except ValidationError as error:
             found = list(dict.fromkeys(cls._translate(error, values)))
-            found += [each for each in cls._compare_rest(handler, values, found) if each not in found]
+            found += cls._check_rest(handler, values, found)
         message = cls.check_keys(frozenset(values))
         if message is not None:
             found.append(((), message))
@@ -131,17 +135,17 @@ class SectionModel(BaseModel):
         return checked
 
     @classmethod
-    def _compare_rest(cls, handler: Any, values: Mapping[str, Any], found: Sequence[_Found]) -> list[_Found]:
-        """Check again without the wrong keys: pydantic compares keys with each other only when each one is right."""
+    def _check_rest(cls, handler: Any, values: Mapping[str, Any], found: Sequence[Found]) -> list[Found]:
+        """Compare the values that are right with each other, and the defaults in place of the wrong ones."""
         wrong = {location[0] for location, _ in found if location}
         try:
-            handler({key: item for key, item in values.items() if key not in wrong})
-        except ValidationError as error:
-            return [(each["loc"], each["msg"]) for each in error.errors(include_url=False) if each["type"] == PROBLEM]
-        return []
+            rest = handler({key: item for key, item in values.items() if key not in wrong})
+        except ValidationError:  # a required key is wrong, which is reported already
+            return []
+        return list(rest.check_values())
 
     @classmethod
-    def _translate(cls, error: ValidationError, values: Mapping[str, Any]) -> Iterator[_Found]:
+    def _translate(cls, error: ValidationError, values: Mapping[str, Any]) -> Iterator[Found]:
         for each in error.errors(include_url=False):
             location, key = each["loc"], str(each["loc"][0]) if each["loc"] else ""
             match each["type"]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
 
 from eccos_core.config.components import (
     expand_kind,
@@ -19,6 +19,7 @@ from eccos_core.config.section_model import (
     Count,
     CountOrZero,
     Flag,
+    Found,
     Names,
     NotNegative,
     Positive,
@@ -27,7 +28,6 @@ from eccos_core.config.section_model import (
     Text,
     WindowMs,
     problem,
-    problems_at,
 )
 from eccos_core.config.yaml import describe_yaml
 from eccos_core.domain import Budget, OnInfeasible, Policy, QualityFloor, QualityPrice
@@ -102,14 +102,13 @@ class GroupConfig(SectionModel):
         """At least one of models and tags."""
         return None if given & {"models", "tags"} else "names no models and no tags; give at least one of them"
 
-    @model_validator(mode="after")
-    def _check_shares(self) -> Self:
+    def check_values(self) -> Iterator[Found]:
+        """Compare the values."""
         if not self.models and not self.tags:
-            raise problem("names no models and no tags; give at least one of them")
+            yield (), "names no models and no tags; give at least one of them"
         if self.at_least > self.at_most:
             shares = f"at_least is {self.at_least:g} and at_most is {self.at_most:g}"
-            raise problem(f"{shares}: no share lies between them")
-        return self
+            yield (), f"{shares}: no share lies between them"
 
 
 # ----------------------------------------------------------------------------- optimizer, workload, serving
@@ -213,12 +212,11 @@ class RetryConfig(SectionModel):
     )
     max_backoff_s: NotNegative = Field(default=20.0, description="Longest wait before any attempt, in seconds.")
 
-    @model_validator(mode="after")
-    def _check_backoff(self) -> Self:
+    def check_values(self) -> Iterator[Found]:
+        """Compare the values."""
         if self.initial_backoff_s > self.max_backoff_s:
             rule = f"must not be longer than max_backoff_s ({self.max_backoff_s:g})"
-            raise problems_at([(("initial_backoff_s",), f"is {self.initial_backoff_s:g}, {rule}")])
-        return self
+            yield ("initial_backoff_s",), f"is {self.initial_backoff_s:g}, {rule}"
 
 
 class SessionConfig(SectionModel):
@@ -281,8 +279,7 @@ class TenantConfig(SectionModel):
     deny: Names = Field(default=frozenset(), description="Models that may not answer.")
     required_tags: Names = Field(default=frozenset(), description="Tags that a model needs to answer.")
 
-    @model_validator(mode="after")
-    def _check_models(self) -> Self:
+    def check_values(self) -> Iterator[Found]:
+        """Compare the values."""
         if self.allow is not None and not self.allow - self.deny:
-            raise problem("allow and deny leave no model for this tenant")
-        return self
+            yield (), "allow and deny leave no model for this tenant"
