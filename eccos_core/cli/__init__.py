@@ -16,6 +16,7 @@ from eccos_core.cli.log import log, record
 from eccos_core.cli.output import run
 from eccos_core.cli.plan import plan
 from eccos_core.cli.route import ask, route
+from eccos_core.cli.schema import schema
 from eccos_core.cli.simulate import simulate
 from eccos_core.cli.status import status
 from eccos_core.cli.version import show_version
@@ -34,6 +35,7 @@ SET_UP, ROUTE, STUDY, OPERATE = "Set up", "Route", "Study", "Operate"
 
 # one line registers a command: name, function, and the panel of `eccos --help` that lists it
 app.command("check", rich_help_panel=SET_UP)(check)
+app.command("schema", rich_help_panel=SET_UP)(schema)
 app.command("collect", rich_help_panel=SET_UP)(collect)
 app.command("ingest", rich_help_panel=SET_UP)(ingest)
 app.command("fit", rich_help_panel=SET_UP)(fit)

@@ -1,4 +1,4 @@
-"""`eccos check`: every problem of a configuration file, or a table of its pool."""
+"""`eccos check`: prints every problem of a configuration file, or its pool."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _NUMBERS = ("in", "out", "cap", "context")
 
 
 def check(config: ConfigArgument, probe: ProbeOption = False, json: JsonOption = False) -> None:
-    """Check a configuration file: print every problem, or the pool.
+    """Check a configuration file. You get every problem, or a table of the pool.
 
-    Prices are in USD per million tokens. Exits with 1 when anything is wrong.
+    Prices are in USD per million tokens. The exit code is 1 when anything is wrong.
     """
     from eccos_core.config import load_config
 
@@ -41,8 +41,8 @@ def check(config: ConfigArgument, probe: ProbeOption = False, json: JsonOption =
     if json:
         print_json(_as_json(loaded, probes))
     else:
-        _print(loaded, probes)
-    if any(not answered.ok for answered in probes):
+        _print_pool(loaded, probes)
+    if any(not result.ok for result in probes):
         raise typer.Exit(YOUR_INPUT)
 
 
@@ -53,24 +53,26 @@ def _probe(config: Config) -> tuple[Probe, ...]:
         return probe_pool(config)
 
 
-def _print(config: Config, probes: tuple[Probe, ...]) -> None:
+def _print_pool(config: Config, probes: tuple[Probe, ...]) -> None:
     from rich.text import Text
 
     out = console(sys.stdout)
     title = f"{config.path}: {len(config.pool)} model{'s' if len(config.pool) != 1 else ''}, USD per million tokens"
     print_table(out, title, _COLUMNS, [_row(model) for model in config.models], numbers=_NUMBERS)
-    out.print(_summary(config), soft_wrap=True)
-    for answered in probes:
-        style = "green" if answered.ok else "red"
-        told = f"{answered.latency_s * 1000:.0f} ms" if answered.ok else answered.cause
-        out.print(Text.assemble((f"{answered.label}: ", "bold"), (told, style)), soft_wrap=True)
+    out.print(_summarize(config), soft_wrap=True)
+    for result in probes:
+        style = "green" if result.ok else "red"
+        text = f"{result.latency_s * 1000:.0f} ms" if result.ok else result.cause
+        out.print(Text.assemble((f"{result.label}: ", "bold"), (text, style)), soft_wrap=True)
     for warning in config.warnings:
         out.print(Text.assemble(("Warning ", "bold yellow"), warning), soft_wrap=True)
-    out.print(Text("No problems found.", style="green") if not _failed(probes) else _failed(probes))
+    out.print(
+        Text("No problems found.", style="green") if not _describe_failures(probes) else _describe_failures(probes)
+    )
 
 
-def _failed(probes: tuple[Probe, ...]) -> str:
-    failed = sum(not answered.ok for answered in probes)
+def _describe_failures(probes: tuple[Probe, ...]) -> str:
+    failed = sum(not result.ok for result in probes)
     return f"{failed} of {len(probes)} deployments did not answer." if failed else ""
 
 
@@ -82,7 +84,7 @@ def _row(model: Model) -> tuple[str, ...]:
         _per_million(model.usd_per_output_token),
         str(model.max_concurrency) if model.max_concurrency is not None else "-",
         _tokens(model.context_window),
-        _abilities(model),
+        _describe_abilities(model),
     )
 
 
@@ -97,7 +99,7 @@ def _tokens(count: int | None) -> str:
     return f"{count / 1e6:.3g}M" if count >= 1_000_000 else f"{count / 1000:.3g}k" if count >= 1000 else str(count)
 
 
-def _abilities(model: Model) -> str:
+def _describe_abilities(model: Model) -> str:
     from eccos_core.domain import Capability
 
     able = [one.value.replace("_", " ") for one in Capability if one in model.capabilities and one != "streaming"]
@@ -106,7 +108,7 @@ def _abilities(model: Model) -> str:
     return ", ".join([*able, *(f"#{tag}" for tag in sorted(model.tags))]) or "text"
 
 
-def _summary(config: Config) -> str:
+def _summarize(config: Config) -> str:
     from eccos_core.domain import Budget, QualityFloor, QualityPrice
 
     match config.policy:
@@ -118,13 +120,18 @@ def _summary(config: Config) -> str:
             policy = f"a point of quality is worth {usd:g} USD"
     if config.policy.on_infeasible == "best_effort":
         policy += ", else the nearest attainable"
-    kinds = (_kind(config.encoder), _kind(config.predictor), _kind(config.history), config.optimizer.kind)
+    kinds = (
+        _describe_part(config.encoder),
+        _describe_part(config.predictor),
+        _describe_part(config.history),
+        config.optimizer.kind,
+    )
     names = ("encoder", "predictor", "history", "optimizer")
     return "\n".join([f"policy: {policy}", ", ".join(f"{n}: {k}" for n, k in zip(names, kinds, strict=True))])
 
 
-def _kind(config: object) -> str:
-    """`HybridConfig(...)` in a few words."""
+def _describe_part(config: object) -> str:
+    """Describe a part in a few words."""
     from eccos_core import config as configs
 
     match config:
@@ -133,18 +140,18 @@ def _kind(config: object) -> str:
         case configs.StaticConfig(model=model, dimensions=dimensions):
             return f"static {model} ({dimensions})"
         case configs.ConcatenatedConfig(encoders=parts):
-            return " + ".join(_kind(part) for part in parts)
+            return " + ".join(_describe_part(part) for part in parts)
         case configs.ChromaPersistentConfig(path=path):
-            return f"Chroma in {_seen_from_here(path)}"
+            return f"Chroma in {_relative_to_here(path)}"
         case configs.ChromaServerConfig(url=url):
             return f"Chroma at {url}"
         case configs.InMemoryConfig(outcomes=outcomes):
-            return f"in memory, from {_seen_from_here(outcomes)}" if outcomes else "in memory"
+            return f"in memory, from {_relative_to_here(outcomes)}" if outcomes else "in memory"
         case _:
             return type(config).__name__.removesuffix("Config").lower()
 
 
-def _seen_from_here(path: Path) -> Path:
+def _relative_to_here(path: Path) -> Path:
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
@@ -152,13 +159,13 @@ def _seen_from_here(path: Path) -> Path:
 def _as_json(config: Config, probes: tuple[Probe, ...]) -> dict[str, Any]:
     document: dict[str, Any] = {
         "file": str(config.path),
-        "ok": not _failed(probes),
+        "ok": not _describe_failures(probes),
         "problems": [],
         "warnings": list(config.warnings),
         "policy": _policy_as_json(config),
-        "encoder": _kind(config.encoder),
-        "predictor": _kind(config.predictor),
-        "history": _kind(config.history),
+        "encoder": _describe_part(config.encoder),
+        "predictor": _describe_part(config.predictor),
+        "history": _describe_part(config.history),
         "optimizer": config.optimizer.kind,
         "models": [
             {

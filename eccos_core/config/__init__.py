@@ -1,31 +1,28 @@
-"""What the YAML file says, checked: `load_config(path)` gives a `Config` or a `ConfigError` with every problem."""
+"""Reads and checks the YAML file. `load_config(path)` returns a `Config`, or raises every problem at once."""
 
-from eccos_core.config.load import load_config
-from eccos_core.config.schema import (
-    ChromaPersistentConfig,
-    ChromaServerConfig,
+from eccos_core.config.components import (
     ConcatenatedConfig,
-    Config,
-    DecisionLogConfig,
-    Deployment,
     EncoderConfig,
-    GroupConfig,
-    HistoryConfig,
     HybridConfig,
-    InMemoryConfig,
-    OptimizerConfig,
-    PoolEntry,
     PredictorConfig,
     PriorConfig,
     RetrievalConfig,
-    RetryConfig,
     SentenceTransformerConfig,
-    SessionConfig,
     StaticConfig,
+    TrainedConfig,
+)
+from eccos_core.config.history import ChromaPersistentConfig, ChromaServerConfig, HistoryConfig, InMemoryConfig
+from eccos_core.config.load import load_config
+from eccos_core.config.schema import Config, Deployment, EccosSection, PoolEntry
+from eccos_core.config.sections import (
+    DecisionLogConfig,
+    GroupConfig,
+    OptimizerConfig,
+    RetryConfig,
+    SessionConfig,
     StreamConfig,
     TelemetryConfig,
     TenantConfig,
-    TrainedConfig,
     WorkloadConfig,
 )
 from eccos_core.config.watch import config_changes
@@ -37,6 +34,7 @@ __all__ = [
     "Config",
     "DecisionLogConfig",
     "Deployment",
+    "EccosSection",
     "EncoderConfig",
     "GroupConfig",
     "HistoryConfig",

@@ -1,4 +1,4 @@
-"""`os.environ/NAME` in a LiteLLM file: filled in from the environment, named when unset, never shown."""
+"""Fills in `os.environ/NAME` of a LiteLLM file. A variable that is unset is named, and no value is ever shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from eccos_core.config.section import Problems
+from eccos_core.config.problems import Problems
 
 PREFIX = "os.environ/"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -14,7 +14,7 @@ _LARGEST = 10_000
 
 
 class Environment:
-    """Variables of the process, below those of the file's own `environment_variables` section (as in LiteLLM)."""
+    """The variables of the process, and those of the file's own `environment_variables`, which win (as in LiteLLM)."""
 
     def __init__(self, process: Mapping[str, str], section: object = None) -> None:
         self._process = process
@@ -29,7 +29,10 @@ class Environment:
         return str(value)
 
     def fill(self, values: Mapping[str, Any], place: str, problems: Problems) -> tuple[dict[str, Any], dict[str, str]]:
-        """The mapping with its variables filled in, and for each key that held one the words that replace its value."""
+        """Fill in the variables of a mapping.
+
+        Return the filled mapping, and for each key that held a variable the words that stand for its value.
+        """
         filled: dict[str, Any] = {}
         hidden: dict[str, str] = {}
         for key, value in values.items():
@@ -63,7 +66,7 @@ class Environment:
 
 
 def _is_too_large(value: object) -> bool:
-    """Whether a value has more parts than any parameter needs: YAML aliases can nest without end."""
+    """Tell whether a value has more parts than any parameter needs: YAML aliases can nest without end."""
     waiting, seen = [value], 0
     while waiting and seen <= _LARGEST:
         seen += 1

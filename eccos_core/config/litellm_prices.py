@@ -1,4 +1,4 @@
-"""LiteLLM's price map, read from its JSON file: importing litellm takes seconds, this takes milliseconds."""
+"""Reads LiteLLM's price map from its JSON file. This takes milliseconds, and importing litellm takes seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BEDROCK_ROUTES = ("converse", "converse_like", "invoke")
 
 
 def litellm_price_file() -> Path:
-    """Where the installed litellm keeps its price map. Raises `MissingDependencyError`."""
+    """Find the price map of the installed litellm. Raises `MissingDependencyError`."""
     spec = importlib.util.find_spec("litellm")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         file = Path(folder) / FILE
@@ -29,7 +29,7 @@ def litellm_price_file() -> Path:
 class PriceMap:
     """What LiteLLM knows of each model: prices (USD per token), context window, capabilities, mode.
 
-    Names are looked up exactly, with and without their provider's prefix; nothing is guessed from parts of a name.
+    Names are looked up exactly, with and without their provider's prefix. Nothing is guessed from parts of a name.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -43,12 +43,12 @@ class PriceMap:
 
     @cached_property
     def providers(self) -> frozenset[str]:
-        """Every provider that LiteLLM has a price for."""
+        """List every provider that LiteLLM has a price for."""
         prefixes = {name.split("/", 1)[0] for name in self._entries if "/" in name}
         return frozenset({str(entry.get("litellm_provider", "")) for entry in self._entries.values()} | prefixes) - {""}
 
     def find(self, model: str, provider: str | None = None) -> Mapping[str, Any] | None:
-        """The entry of a LiteLLM model string, or None. `provider`: its `custom_llm_provider`, if it has one."""
+        """Find the entry of a LiteLLM model string, or None. `provider` is its `custom_llm_provider`, if any."""
         if provider and (entry := self._entries.get(f"{provider}/{model}")):
             return entry
         if entry := self._entries.get(model):
@@ -61,8 +61,11 @@ class PriceMap:
         return self._of_provider(rest, prefix)
 
     def _of_provider(self, name: str, provider: str) -> Mapping[str, Any] | None:
-        """A bare name's entry when it belongs to the provider: `openai/gpt-4o` is the entry `gpt-4o` of `openai`,
-        `vertex_ai/gemini-...` one of `vertex_ai-language-models`."""
+        """Find the entry of a bare name if it belongs to the provider.
+
+        `openai/gpt-4o` is the entry `gpt-4o` of `openai`. `vertex_ai/gemini-...` belongs to
+        `vertex_ai-language-models`.
+        """
         entry = self._entries.get(name)
         if entry is None:
             return None
@@ -70,18 +73,18 @@ class PriceMap:
         return entry if owner == provider or owner.startswith((f"{provider}-", f"{provider}_")) else None
 
     def modes(self, model: str) -> frozenset[str]:
-        """What every provider's model of this very name (its last part) is for: chat, embedding, image_generation."""
+        """List what all models with this name (its last part) are for: chat, embedding, image_generation."""
         name = model.rpartition("/")[2]
         same = (entry for known, entry in self._entries.items() if known.rpartition("/")[2] == name)
         return frozenset(str(entry.get("mode")) for entry in same)
 
     @cached_property
     def fields(self) -> frozenset[str]:
-        """Every key that an entry of the map may have."""
+        """List every key that an entry of the map may have."""
         return frozenset(key for entry in self._entries.values() for key in entry)
 
     def nearest(self, model: str) -> str | None:
-        """The name in the map that `model` was probably meant to be: for an error's last words, never for a price."""
+        """Guess the name that was meant, to end a message with. It never decides a price."""
         provider, _, bare = model.rpartition("/")
         same_provider = [name for name in self._entries if provider and name.startswith(f"{provider}/")]
         of_any = [name for name in self._entries if "/" not in name]

@@ -1,4 +1,4 @@
-"""One entry of `model_list`: how to reach a model, what it costs and what it can do."""
+"""Parses one entry of `model_list`: how to reach a model, what it costs and what it can do."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eccos_core.config.environment import Environment
+from eccos_core.config.context import ParseContext
 from eccos_core.config.litellm_prices import PriceMap
 from eccos_core.config.parse_price import KEYS as PRICE_KEYS
-from eccos_core.config.parse_price import Price, read_price
+from eccos_core.config.parse_price import Price, parse_price
+from eccos_core.config.problems import Problems, resolve_path
 from eccos_core.config.redacted import RedactedMapping
 from eccos_core.config.schema import Deployment
-from eccos_core.config.section import Problems, Section, resolved
+from eccos_core.config.section import Section
 from eccos_core.config.yaml import describe_yaml
 from eccos_core.domain import Capability
 from eccos_core.errors import ArtifactError, did_you_mean
@@ -42,8 +43,8 @@ _ROUTABLE_MODES = ("chat", "completion", "responses")
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
-    """A value, and whether the file itself says so (else it comes from LiteLLM's price map)."""
+class SourcedValue:
+    """A value and its source. `stated`: the file says it. Otherwise it comes from LiteLLM's price map."""
 
     value: Any
     stated: bool
@@ -51,33 +52,23 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one entry says. `price` is None when its problems were noted; `facts` may lack what nobody knows."""
+    """What one entry says. `price` is None when it has problems. `properties` lacks what nobody knows."""
 
     place: str
     name: str
     provider: str
     deployment: Deployment
     price: Price | None
-    facts: Mapping[str, Fact] = field(default_factory=dict)
+    properties: Mapping[str, SourcedValue] = field(default_factory=dict)
     tags: frozenset[str] = frozenset()
     max_concurrency: int | None = None
     assume_like: str | None = None
     assumed_quality: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ParseContext:
-    """What reading an entry needs besides the entry."""
-
-    folder: Path
-    environment: Environment
-    prices: PriceMap
-    problems: Problems
-
-
-def read_entry(raw: object, place: str, around: ParseContext) -> Entry | None:
-    """An entry; None when it was left out (a warning says why) or cannot be told apart (problems say why)."""
-    problems = around.problems
+def parse_entry(raw: object, place: str, context: ParseContext) -> Entry | None:
+    """Parse an entry. Return None when it is left out (a warning says why) or has no name or model (a problem)."""
+    problems = context.problems
     if not isinstance(raw, dict):
         problems.add(place, f"is {describe_yaml(raw)}, must be a mapping with model_name and litellm_params")
         return None
@@ -96,7 +87,7 @@ def read_entry(raw: object, place: str, around: ParseContext) -> Entry | None:
     info = top.section("model_info") or Section({}, top.at("model_info"), problems)
     if name is None or model is None:
         return None
-    return _read_named(name, params, Section(info.values, info.place, problems, lenient=True), around)
+    return _read_named(name, params, Section(info.values, info.place, problems), context)
 
 
 def _required_text(section: Section, key: str) -> str | None:
@@ -112,31 +103,31 @@ def _report_misplaced(section: Section) -> None:
             section.problems.add(section.at(key), "belongs under model_info of the same entry")
 
 
-def _read_named(name: str, params: Section, info: Section, around: ParseContext) -> Entry | None:
+def _read_named(name: str, params: Section, info: Section, context: ParseContext) -> Entry | None:
     place = params.place.removesuffix(".litellm_params")
     unset = Problems()
-    filled, hidden = around.environment.fill(params.values, params.place, unset)
+    filled, hidden = context.environment.fill(params.values, params.place, unset)
     model = filled.get("model")
-    known = _known(model, filled, info, around.prices) if isinstance(model, str) else None
-    why = _why_left_out(name, model, info, known) or _other_use(model, params, info, known, around.prices)
+    known = _find_prices(model, filled, info, context.prices) if isinstance(model, str) else None
+    why = _why_left_out(name, model, info, known) or _other_use(model, params, info, known, context.prices)
     if why:
-        around.problems.warn(place, f"left out of the pool: {why}")
+        context.problems.warn(place, f"left out of the pool: {why}")
         return None
     for problem in unset.found:
-        around.problems.add(problem.place, problem.message)
+        context.problems.add(problem.place, problem.message)
     if not isinstance(model, str):
         return None
     if model.startswith(LOCAL):
-        filled["model"] = model = _local_model(model, params, around)
-    filled_params = Section(filled, params.place, around.problems, lenient=True, hidden=hidden)
+        filled["model"] = model = _local_model(model, params, context)
+    filled_params = Section(filled, params.place, context.problems, hidden=hidden)
     missing_variables = {problem.place for problem in unset.found}
     for key in [key for key in filled if filled_params.at(key) in missing_variables]:
         del filled[key]
-    _warn_of_misspelt(info, around.prices)
+    _warn_of_misspelt(info, context.prices)
     return Entry(
         place=place,
         name=name,
-        provider=_provider(model, filled, known, around.prices, filled_params),
+        provider=_provider(model, filled, known, context.prices, filled_params),
         deployment=Deployment(
             litellm_model=model,
             parameters=RedactedMapping(filled, frozenset(hidden)),
@@ -145,8 +136,8 @@ def _read_named(name: str, params: Section, info: Section, around: ParseContext)
             tpm=filled_params.integer("tpm", None),
             weight=filled_params.number("weight", None, above=True),
         ),
-        price=read_price(filled_params, info, known, around.prices),
-        facts=_facts(model, info, known or {}),
+        price=parse_price(filled_params, info, known, context.prices),
+        properties=_read_properties(model, info, known or {}),
         tags=info.names("tags", frozenset()) | _tags(filled_params),
         max_concurrency=_cap(filled_params, info),
         assume_like=info.text("assume_like", None),
@@ -155,14 +146,14 @@ def _read_named(name: str, params: Section, info: Section, around: ParseContext)
 
 
 def _tags(params: Section) -> frozenset[str]:
-    """LiteLLM's tags; they are shown wherever a model is, so they must not come from the environment."""
+    """Read LiteLLM's tags. They are shown with the model, so they must not come from the environment."""
     if params.hidden("tags"):
-        params.wrong("tags", "written in the file, because tags are shown")
+        params.report("tags", "written in the file, because tags are shown")
         return frozenset()
     return params.names("tags", frozenset())
 
 
-def _known(model: str, params: Mapping[str, Any], info: Section, prices: PriceMap) -> Mapping[str, Any] | None:
+def _find_prices(model: str, params: Mapping[str, Any], info: Section, prices: PriceMap) -> Mapping[str, Any] | None:
     provider = params.get("custom_llm_provider")
     provider = provider if isinstance(provider, str) else None
     if model.startswith(LOCAL):
@@ -185,7 +176,7 @@ def _why_left_out(name: str, model: object, info: Section, known: Mapping[str, A
 def _other_use(
     model: object, params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap
 ) -> str | None:
-    """Why a model without any price is no chat model, where its name (dall-e-3, whisper-1) says it everywhere."""
+    """Return why a model without a price is no chat model, when every provider uses its name (dall-e-3) otherwise."""
     priced = {"free", "mode", "usd_per_gpu_hour", *PRICE_KEYS} & {*params.values, *info.values}
     if known is not None or priced or not isinstance(model, str) or model.startswith(LOCAL):
         return None
@@ -195,17 +186,17 @@ def _other_use(
     return f"LiteLLM knows it for {' and '.join(sorted(modes))} only"
 
 
-def _local_model(model: str, params: Section, around: ParseContext) -> str:
-    """`eccos-local/<pocket name or folder>`, with a folder made absolute."""
+def _local_model(model: str, params: Section, context: ParseContext) -> str:
+    """Resolve `eccos-local/<pocket name or folder>`: a folder becomes absolute."""
     where = model.removeprefix(LOCAL)
     if where in pocket_names():
         return model
-    folder = resolved(where, around.folder)
+    folder = resolve_path(where, context.folder)
     if not where or not (folder / "config.json").is_file():
         meant = did_you_mean(where, pocket_names())
         listed = ", ".join(pocket_names())
         rule = f"{LOCAL} and a pocket model ({listed}) or a Hugging Face model folder, with a config.json{meant}"
-        params.wrong("model", rule)
+        params.report("model", rule)
         return model
     return LOCAL + str(folder)
 
@@ -227,9 +218,9 @@ def _provider(
     return ""
 
 
-def _facts(model: str, info: Section, known: Mapping[str, Any]) -> dict[str, Fact]:
-    """Context window, longest answer, capabilities: the file's word, else LiteLLM's, else (of a folder) the model's."""
-    facts: dict[str, Fact] = {}
+def _read_properties(model: str, info: Section, known: Mapping[str, Any]) -> dict[str, SourcedValue]:
+    """Read context window, longest answer and capabilities: from the file, else LiteLLM, else the model's folder."""
+    properties: dict[str, SourcedValue] = {}
     window = info.integer("context_window", None) or info.integer("max_input_tokens", None)
     longest = info.integer("max_output_tokens", None)
     either = info.integer("max_tokens", None)  # LiteLLM's older name, for the answer where the window is known
@@ -238,22 +229,22 @@ def _facts(model: str, info: Section, known: Mapping[str, Any]) -> dict[str, Fac
     elif either is not None and longest is None:
         longest = either
     derived = known.get("max_input_tokens") or known.get("max_tokens") or _window_of_folder(model)
-    _choose(facts, "context_window", window, derived)
-    _choose(facts, "max_output_tokens", longest, known.get("max_output_tokens"))
+    _choose(properties, "context_window", window, derived)
+    _choose(properties, "max_output_tokens", longest, known.get("max_output_tokens"))
     for capability, key in CAPABILITY_KEYS.items():
-        _choose(facts, capability.value, info.boolean(key, None), known.get(key))
-    _choose(facts, Capability.STREAMING.value, info.boolean("supports_native_streaming", None), True)
-    parallel = facts.get(Capability.PARALLEL_TOOLS.value)
-    if parallel is not None and parallel.value and Capability.TOOLS.value not in facts:
-        facts[Capability.TOOLS.value] = parallel
-    return facts
+        _choose(properties, capability.value, info.boolean(key, None), known.get(key))
+    _choose(properties, Capability.STREAMING.value, info.boolean("supports_native_streaming", None), True)
+    parallel = properties.get(Capability.PARALLEL_TOOLS.value)
+    if parallel is not None and parallel.value and Capability.TOOLS.value not in properties:
+        properties[Capability.TOOLS.value] = parallel
+    return properties
 
 
-def _choose(facts: dict[str, Fact], name: str, stated: object, derived: object) -> None:
+def _choose(properties: dict[str, SourcedValue], name: str, stated: object, derived: object) -> None:
     if stated is not None:
-        facts[name] = Fact(stated, stated=True)
+        properties[name] = SourcedValue(stated, stated=True)
     elif isinstance(derived, int):
-        facts[name] = Fact(derived, stated=False)
+        properties[name] = SourcedValue(derived, stated=False)
 
 
 def _window_of_folder(model: str) -> int | None:
@@ -264,7 +255,9 @@ def _window_of_folder(model: str) -> int | None:
         folder = pocket_path(where) if where in pocket_names() else Path(where)
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, ArtifactError):
-        return None  # said elsewhere: a folder without config.json is a problem, a damaged one fails when it is loaded
+        return (
+            None  # sourced elsewhere: a folder without config.json is a problem, a damaged one fails when it is loaded
+        )
     window = described.get("max_position_embeddings") if isinstance(described, dict) else None
     return window if isinstance(window, int) else None
 
@@ -275,7 +268,7 @@ def _cap(params: Section, info: Section) -> int | None:
 
 
 def _warn_of_misspelt(info: Section, prices: PriceMap) -> None:
-    """LiteLLM keeps `model_info` free-form, so a misspelt key is no error; but it is worth knowing."""
+    """Warn of a misspelt key. It is no error, because LiteLLM leaves `model_info` open."""
     known = {*OUR_KEYS, *CAPABILITY_KEYS.values(), *PRICE_KEYS, "max_input_tokens", "max_output_tokens", "base_model"}
     for key in info.values:
         if key in known or key in prices.fields:

@@ -1,4 +1,4 @@
-"""The pool: entries of `model_list` with one `model_name` are deployments of one model, as in LiteLLM."""
+"""Parses the pool. Entries of `model_list` with one `model_name` are deployments of one model, as in LiteLLM."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eccos_core.config.parse_model import CAPABILITY_KEYS, Entry, Fact, ParseContext, read_entry
+from eccos_core.config.context import ParseContext
+from eccos_core.config.parse_model import CAPABILITY_KEYS, Entry, SourcedValue, parse_entry
 from eccos_core.config.parse_price import Price
+from eccos_core.config.problems import Problems
 from eccos_core.config.schema import PoolEntry
-from eccos_core.config.section import Problems
 from eccos_core.config.yaml import describe_yaml
 from eccos_core.domain import Capability, Model
 from eccos_core.errors import did_you_mean
 
-_FACT_NAMES = {
+_PROPERTY_NAMES = {
     "context_window": "context window",
     "max_output_tokens": "longest answer",
     Capability.STREAMING.value: "supports_native_streaming",
@@ -24,36 +25,36 @@ _FACT_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The models that can be routed to, and every name that the file declares (also those with problems)."""
+    """The models of the pool, and every name and tag that the file declares. A name counts even with problems."""
 
     entries: tuple[PoolEntry, ...]
     declared: frozenset[str]
     tags: frozenset[str]
 
 
-def read_pool(lists: Sequence[tuple[str, object]], around: ParseContext, default_cap: int | None) -> Pool:
-    """The pool of one or several `model_list`s, each with its place in the file."""
+def parse_pool(lists: Sequence[tuple[str, object]], context: ParseContext, default_cap: int | None) -> Pool:
+    """Parse one or several `model_list`s, each given with its place in the file."""
     by_name: dict[str, list[Entry]] = {}
     declared: set[str] = set()
     listed = 0
-    before = len(around.problems.found)
+    before = len(context.problems.found)
     for place, raw_list in lists:
         if not isinstance(raw_list, list):
-            around.problems.add(place, f"is {describe_yaml(raw_list)}, must be a list of models")
+            context.problems.add(place, f"is {describe_yaml(raw_list)}, must be a list of models")
             continue
         listed += len(raw_list)
         for index, raw in enumerate(raw_list):
-            noted = len(around.problems.found)
-            entry = read_entry(raw, f"{place}[{index}]", around)
+            before_entry = len(context.problems.found)
+            entry = parse_entry(raw, f"{place}[{index}]", context)
             if entry is not None:
                 by_name.setdefault(entry.name, []).append(entry)
-            if isinstance(raw, dict) and (entry is not None or len(around.problems.found) > noted):
+            if isinstance(raw, dict) and (entry is not None or len(context.problems.found) > before_entry):
                 declared.add(str(raw.get("model_name")))
-    if lists and len(around.problems.found) == before and not by_name:
+    if lists and len(context.problems.found) == before and not by_name:
         rule = "is empty, must list at least one model" if listed == 0 else "leaves no model that can be routed to"
-        around.problems.add(lists[0][0], rule)
-    _check_priors(by_name, declared, around.problems)
-    entries = [_merge(name, group, around.problems, default_cap) for name, group in by_name.items()]
+        context.problems.add(lists[0][0], rule)
+    _check_priors(by_name, declared, context.problems)
+    entries = [_merge(name, group, context.problems, default_cap) for name, group in by_name.items()]
     tags = frozenset(tag for group in by_name.values() for entry in group for tag in entry.tags)
     return Pool(tuple(entry for entry in entries if entry is not None), frozenset(declared), tags)
 
@@ -86,11 +87,14 @@ def _goes_in_a_circle(name: str, by_name: Mapping[str, list[Entry]]) -> bool:
 
 
 def _merge(name: str, group: list[Entry], problems: Problems, default_cap: int | None) -> PoolEntry | None:
-    """One model of its deployments. What the file states twice differently is a problem; where LiteLLM's map differs
-    between deployments, the model promises only what every deployment can do, at the dearest price."""
+    """Merge the deployments of one model.
+
+    It is a problem when the file contradicts itself. Where only LiteLLM's map differs, the model promises what every
+    deployment can do, at the highest price.
+    """
     first = group[0]
-    facts = {key: _agreed(key, group, problems) for key in _FACT_NAMES}
-    price = _agreed_price(group, problems)
+    properties = {key: _merge_property(key, group, problems) for key in _PROPERTY_NAMES}
+    price = _merge_prices(group, problems)
     tags = frozenset.intersection(*(entry.tags for entry in group))
     if any(entry.tags != tags for entry in group):
         listed = ", ".join(sorted(tags)) or "none"
@@ -107,9 +111,9 @@ def _merge(name: str, group: list[Entry], problems: Problems, default_cap: int |
             usd_per_cached_input_token=price.cached_input,
             usd_per_reasoning_token=price.reasoning,
             max_concurrency=_total_cap(group, default_cap),
-            context_window=facts["context_window"],
-            max_output_tokens=facts["max_output_tokens"],
-            capabilities=frozenset(capability for capability in Capability if facts[capability.value]),
+            context_window=properties["context_window"],
+            max_output_tokens=properties["max_output_tokens"],
+            capabilities=frozenset(capability for capability in Capability if properties[capability.value]),
             tags=tags,
             provider=", ".join(dict.fromkeys(entry.provider for entry in group if entry.provider)),
         ),
@@ -121,42 +125,46 @@ def _merge(name: str, group: list[Entry], problems: Problems, default_cap: int |
     )
 
 
-def _agreed(key: str, group: list[Entry], problems: Problems) -> Any:
-    """The least that any deployment says of a fact; None when one of them says nothing."""
-    facts = [entry.facts.get(key) for entry in group]
-    said = [(entry, fact) for entry, fact in zip(group, facts, strict=True) if fact is not None]
-    _report_contradiction(_FACT_NAMES[key], [(e.place, f) for e, f in said], problems, "the smallest", min)
+def _merge_property(key: str, group: list[Entry], problems: Problems) -> Any:
+    """Take the least that any deployment promises, or None when nobody says anything."""
+    properties = [entry.properties.get(key) for entry in group]
+    sourced = [(entry, found) for entry, found in zip(group, properties, strict=True) if found is not None]
+    _report_contradiction(_PROPERTY_NAMES[key], [(e.place, f) for e, f in sourced], problems, "the smallest", min)
     if key in {"context_window", "max_output_tokens"}:
-        return min((fact.value for _, fact in said), default=None)
-    return bool(said) and len(said) == len(group) and all(fact.value for _, fact in said)
+        return min((found.value for _, found in sourced), default=None)
+    return bool(sourced) and len(sourced) == len(group) and all(found.value for _, found in sourced)
 
 
 def _report_contradiction(
-    name: str, said: list[tuple[str, Fact]], problems: Problems, kept: str, choose: Callable[[Iterable[Any]], Any]
+    name: str,
+    sourced: list[tuple[str, SourcedValue]],
+    problems: Problems,
+    kept: str,
+    choose: Callable[[Iterable[Any]], Any],
 ) -> None:
-    if len({fact.value for _, fact in said}) < 2:
+    if len({found.value for _, found in sourced}) < 2:
         return
-    stated = [(place, fact) for place, fact in said if fact.stated]
-    listed = "; ".join(f"{_told(fact.value)} in {place.partition(' ')[0]}" for place, fact in said)
-    if len({fact.value for _, fact in stated}) > 1:
+    stated = [(place, found) for place, found in sourced if found.stated]
+    listed = "; ".join(f"{_show(found.value)} in {place.partition(' ')[0]}" for place, found in sourced)
+    if len({found.value for _, found in stated}) > 1:
         rule = f"deployments of one model contradict each other in {name}: {listed}. Make them equal, or two models"
         problems.add(stated[-1][0], rule)
     else:
-        value = _told(choose(fact.value for _, fact in said))
-        problems.warn(said[0][0], f"its deployments differ in {name}: {listed}. Taken: {kept}, {value}")
+        value = _show(choose(found.value for _, found in sourced))
+        problems.warn(sourced[0][0], f"its deployments differ in {name}: {listed}. Taken: {kept}, {value}")
 
 
-def _told(value: object) -> str:
+def _show(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _agreed_price(group: list[Entry], problems: Problems) -> Price | None:
+def _merge_prices(group: list[Entry], problems: Problems) -> Price | None:
     prices = [(entry.place, entry.price) for entry in group if entry.price is not None]
     if not prices:
         return None
     for side, name in (("input", "price per input token (USD)"), ("output", "price per output token (USD)")):
-        said = [(place, Fact(getattr(price, side), price.stated)) for place, price in prices]
-        _report_contradiction(name, said, problems, "the dearest", max)
+        sourced = [(place, SourcedValue(getattr(price, side), price.stated)) for place, price in prices]
+        _report_contradiction(name, sourced, problems, "the dearest", max)
     known = [price for _, price in prices]
     dearest = max(known, key=lambda price: (price.input + price.output, price.input))
     return Price(
@@ -170,19 +178,19 @@ def _agreed_price(group: list[Entry], problems: Problems) -> Price | None:
 
 
 def _dearest(prices: Sequence[float | None]) -> float | None:
-    """The highest price; None (the ordinary one) when a deployment has no such price."""
+    """Return the highest price, or None when a deployment has no such price and uses the ordinary one."""
     known = [price for price in prices if price is not None]
     return max(known) if len(known) == len(prices) else None
 
 
 def _single(key: str, group: list[Entry], problems: Problems, read: Callable[[Entry], Any]) -> Any:
-    said = [(entry.place, Fact(read(entry), stated=True)) for entry in group if read(entry) is not None]
-    _report_contradiction(key, said, problems, "", min)
-    return said[0][1].value if said else None
+    sourced = [(entry.place, SourcedValue(read(entry), stated=True)) for entry in group if read(entry) is not None]
+    _report_contradiction(key, sourced, problems, "", min)
+    return sourced[0][1].value if sourced else None
 
 
 def _total_cap(group: list[Entry], default_cap: int | None) -> int | None:
-    """The sum of the deployments' caps; the workload's default when none has one; no cap when only some have."""
+    """Add the caps. Without any, the workload's default counts. When only some have one, there is no cap."""
     caps = [entry.max_concurrency for entry in group if entry.max_concurrency is not None]
     if not caps:
         return default_cap

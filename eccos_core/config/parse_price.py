@@ -1,4 +1,4 @@
-"""The price of one entry: stated in the file, else LiteLLM's; never guessed, never silently nothing."""
+"""Parses the price of one entry: from the file, else from LiteLLM. A price is never guessed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CACHED = "cache_read_input_token_cost"
 REASONING = "output_cost_per_reasoning_token"
 KEYS = (INPUT, OUTPUT, CACHED, REASONING)
 _DEAREST = 0.01
-"""USD per token that no model costs; above it somebody probably meant USD per million tokens."""
+"""USD per token. No model costs more, so a higher number is probably meant per million tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD per token. `stated`: in the file itself, not taken from LiteLLM's map."""
+    """Prices in USD per token. `stated`: the file says it. Otherwise it comes from LiteLLM's map."""
 
     input: float
     output: float
@@ -31,17 +31,17 @@ class Price:
     tokens_per_hour: float | None = None
 
 
-def read_price(params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap) -> Price | None:
-    """The price of an entry, or None after noting what is missing or wrong.
+def parse_price(params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap) -> Price | None:
+    """Parse the price of an entry. Return None after reporting what is missing or wrong.
 
     `known` is the entry of LiteLLM's price map, if there is one.
     """
-    noted = len(info.problems.found)
+    before = len(info.problems.found)
     stated = {key: _stated(key, params, info) for key in KEYS}
     free = info.boolean("free", False)
     gpu_hour = info.number("usd_per_gpu_hour", None)
     tokens_per_hour = info.number("tokens_per_hour", None, above=True)
-    if len(info.problems.found) > noted:
+    if len(info.problems.found) > before:
         return None
     ways = {
         "free: true": free,
@@ -66,7 +66,7 @@ def _entry(info: Section) -> str:
 
 
 def _stated(key: str, params: Section, info: Section) -> float | None:
-    """A price from model_info or litellm_params; two that differ are noted."""
+    """Read a price from model_info or litellm_params. Report two that differ."""
     in_info, in_params = info.number(key, None), params.number(key, None)
     if in_info is not None and in_params is not None and in_info != in_params:
         rule = f"{key} is {in_info:g} under model_info and {in_params:g} under litellm_params; keep one"

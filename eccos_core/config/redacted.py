@@ -1,4 +1,4 @@
-"""Where secrets live: a read-only mapping that never shows what it should not."""
+"""A read-only mapping that holds secrets and never shows them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SHOWN_KEYS = frozenset(
         "weight",
     }
 )
-"""Keys whose values may be printed. Whatever is not named here is taken for a secret."""
+"""Keys whose values may be shown. Every other value counts as a secret."""
 
 HIDDEN = "***"
 

@@ -1,26 +1,47 @@
-"""Names that `eccos:` uses must exist in the pool: models of groups and tenants, and tags."""
+"""Names in `eccos:` must exist in the pool: the models of groups and tenants, and their tags."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from eccos_core.config.parse_pool import Pool
-from eccos_core.config.schema import Config
-from eccos_core.config.section import Problems
+from eccos_core.config.problems import Problems
 from eccos_core.errors import did_you_mean
 
 
-def check_names(config: Config, pool: Pool, problems: Problems) -> None:
-    """Note every model and every tag that no entry of the pool declares."""
-    for index, group in enumerate(config.groups):
-        place = f"eccos.groups[{index}]"
-        _check_models(group.models, f"{place}.models", pool, problems)
-        _check_tags(group.tags, f"{place}.tags", pool, problems)
-    for name, tenant in config.tenants.items():
-        place = f"eccos.tenants.{name}"
-        _check_models(tenant.allow or (), f"{place}.allow", pool, problems)
-        _check_models(tenant.deny, f"{place}.deny", pool, problems)
-        _check_tags(tenant.required_tags, f"{place}.required_tags", pool, problems)
+def check_references(section: object, pool: Pool, problems: Problems) -> None:
+    """Report every model and every tag that no entry of the pool declares.
+
+    `section` is the `eccos:` section as the file has it, so that names are checked beside other problems.
+    """
+    for place, key, names in _find_names(section):
+        if key in {"models", "allow", "deny"}:
+            _check_models(names, f"{place}.{key}", pool, problems)
+        else:
+            _check_tags(names, f"{place}.{key}", pool, problems)
+
+
+def _find_names(section: object) -> Iterator[tuple[str, str, list[str]]]:
+    """Find the lists of names: their place, key and names. A list that is wrong has been reported elsewhere."""
+    if not isinstance(section, Mapping):
+        return
+    groups, tenants = section.get("groups"), section.get("tenants")
+    if isinstance(groups, list):
+        for index, group in enumerate(groups):
+            yield from _names_of(group, f"eccos.groups[{index}]", ("models", "tags"))
+    if isinstance(tenants, Mapping):
+        for name, tenant in tenants.items():
+            yield from _names_of(tenant, f"eccos.tenants.{name}", ("allow", "deny", "required_tags"))
+
+
+def _names_of(mapping: Any, place: str, keys: tuple[str, ...]) -> Iterator[tuple[str, str, list[str]]]:
+    if not isinstance(mapping, Mapping):
+        return
+    for key in keys:
+        names = mapping.get(key)
+        if isinstance(names, list):
+            yield place, key, [name for name in names if isinstance(name, str)]
 
 
 def _check_models(names: Iterable[str], place: str, pool: Pool, problems: Problems) -> None:

@@ -1,13 +1,52 @@
-"""What a configuration says, as frozen values: one class of config for each class of object it builds."""
+"""What a configuration says, as frozen values: the pool, the `eccos:` section, and the whole file.
+
+Each key of `eccos:` stands once, with its default, its bounds and its description: here, in `sections.py`,
+`components.py` and `history.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
-from eccos_core.domain import ConversationView, Model, Policy, QualityFloor
+from pydantic import Field
+
+from eccos_core.config.components import (
+    EncoderConfig,
+    EncoderField,
+    HybridConfig,
+    PredictorConfig,
+    PredictorField,
+    SentenceTransformerConfig,
+)
+from eccos_core.config.history import (
+    DEFAULT_HISTORY,
+    HistoryConfig,
+    HistoryField,
+    default_history,
+)
+from eccos_core.config.section_model import (
+    SectionModel,
+)
+from eccos_core.config.sections import (
+    DEFAULT_POLICY,
+    DecisionLogConfig,
+    DecisionLogField,
+    GroupConfig,
+    OptimizerConfig,
+    OptimizerField,
+    PolicyField,
+    RetryConfig,
+    SessionConfig,
+    StreamConfig,
+    TelemetryConfig,
+    TelemetryField,
+    TenantConfig,
+    WorkloadConfig,
+)
+from eccos_core.domain import ConversationView, Model, Policy
 
 # ----------------------------------------------------------------------------- the pool
 
@@ -45,12 +84,12 @@ class PoolEntry:
 
     @property
     def requests_per_minute(self) -> int | None:
-        """The sum over the deployments, or None when one of them has no limit."""
+        """Return the sum over the deployments, or None when one of them has no limit."""
         return _sum_or_none(deployment.rpm for deployment in self.deployments)
 
     @property
     def tokens_per_minute(self) -> int | None:
-        """The sum over the deployments, or None when one of them has no limit."""
+        """Return the sum over the deployments, or None when one of them has no limit."""
         return _sum_or_none(deployment.tpm for deployment in self.deployments)
 
 
@@ -63,241 +102,139 @@ def _sum_or_none(limits: Iterable[int | None]) -> int | None:
     return total
 
 
-# ----------------------------------------------------------------------------- encoders
-
-
-@dataclass(frozen=True, slots=True)
-class SentenceTransformerConfig:
-    """A sentence-transformers model: `minilm` (bundled), a folder, or a name. `threads`: torch threads per call.
-
-    `intermediate_layer`: whether its middle layer is read, too.
-    """
-
-    model: str = "minilm"
-    device: str = "auto"
-    threads: int = 1
-    intermediate_layer: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class StaticConfig:
-    """Static token embeddings, distilled once from a sentence-transformers model and kept on disk."""
-
-    model: str = "minilm"
-    dimensions: int = 384
-
-
-@dataclass(frozen=True, slots=True)
-class ConcatenatedConfig:
-    """Several encoders side by side; D is the sum of theirs."""
-
-    encoders: tuple[SentenceTransformerConfig | StaticConfig, ...]
-
-
-EncoderConfig: TypeAlias = SentenceTransformerConfig | StaticConfig | ConcatenatedConfig
-
-# ----------------------------------------------------------------------------- predictors
-
-
-@dataclass(frozen=True, slots=True)
-class PriorConfig:
-    """Every request gets each model's mean. `artifact`: the folder that `eccos fit` writes and the router loads."""
-
-    artifact: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RetrievalConfig:
-    """Kernel-weighted neighbours (ECCOS-R). What is None is chosen on held-out training folds.
-
-    `online`: neighbours are asked of the history at every decision, so that a new outcome counts at once.
-    """
-
-    artifact: Path | None = None
-    neighbours: int | None = None
-    bandwidth: float | None = None
-    online: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedConfig:
-    """A trained predictor (ECCOS-T): `heads` on frozen embeddings, or a text encoder `fine_tuned` end to end."""
-
-    artifact: Path | None = None
-    method: Literal["heads", "fine_tuned"] = "heads"
-
-
-@dataclass(frozen=True, slots=True)
-class HybridConfig:
-    """Stacked retrieval, clusters, regression and trained head, calibrated: the default."""
-
-    artifact: Path | None = None
-
-
-PredictorConfig: TypeAlias = PriorConfig | RetrievalConfig | TrainedConfig | HybridConfig
-
-# ----------------------------------------------------------------------------- history
-
-
-@dataclass(frozen=True, slots=True)
-class ChromaPersistentConfig:
-    """A Chroma store in a folder."""
-
-    path: Path
-    collection: str = "eccos"
-
-
-@dataclass(frozen=True, slots=True)
-class ChromaServerConfig:
-    """A Chroma server, `http://host:port` or `https://...`; `headers` may hold its credentials."""
-
-    url: str
-    collection: str = "eccos"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class InMemoryConfig:
-    """A history that is gone when the process ends; `outcomes`: the outcomes file that it begins with."""
-
-    outcomes: Path | None = None
-
-
-HistoryConfig: TypeAlias = ChromaPersistentConfig | ChromaServerConfig | InMemoryConfig
-
-# ----------------------------------------------------------------------------- optimizer, workload, serving
-
-
-@dataclass(frozen=True, slots=True)
-class OptimizerConfig:
-    """`dual` (default), `exact` (OR-Tools, small batches) or `greedy` (for comparison). `time_limit_s`: per batch."""
-
-    kind: Literal["dual", "exact", "greedy"] = "dual"
-    time_limit_s: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class GroupConfig:
-    """At least / at most a share (in [0, 1]) of a batch's calls goes to some models, named or by tag."""
-
-    name: str
-    models: frozenset[str] = frozenset()
-    tags: frozenset[str] = frozenset()
-    at_least: float = 0.0
-    at_most: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadConfig:
-    """Caps, queue and circuit breaker.
-
-    `default_max_concurrency`: for models that name none (None: no cap). `queue_length`: most requests waiting for a
-    slot; `deadline_s`: longest wait of one. The breaker opens after `breaker_failures` failures in a row, for
-    `breaker_open_s`; a model that came back is warmed up over `warm_up_s`.
-    """
-
-    default_max_concurrency: int | None = None
-    queue_length: int = 10_000
-    deadline_s: float = 60.0
-    breaker_failures: int = 5
-    breaker_open_s: float = 30.0
-    warm_up_s: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class StreamConfig:
-    """Requests that come one by one.
-
-    `window_ms` (0 to 50): what arrives within it is solved jointly. At most one budget rate, in USD. `floor_insurance`: how
-    hard requests a quality floor is insured against, see `FloorTarget`; insurance is dear, so none unless asked for.
-    """
-
-    window_ms: float = 0.0
-    usd_per_request: float | None = None
-    usd_per_hour: float | None = None
-    usd_per_day: float | None = None
-    floor_insurance: float | Literal["history", "none"] = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class RetryConfig:
-    """`attempts`: calls of one model, the first included; then up to `fallbacks` other models, within `deadline_s`."""
-
-    attempts: int = 3
-    fallbacks: int = 2
-    deadline_s: float = 120.0
-    initial_backoff_s: float = 0.5
-    max_backoff_s: float = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class SessionConfig:
-    """Conversations stay on their model while that is right. `max_sessions`: most sessions; `idle_s`: then forgotten."""
-
-    max_sessions: int = 10_000
-    idle_s: float = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionLogConfig:
-    """Where decisions are kept (SQLite); None keeps none. `log_prompts`: message text too."""
-
-    path: Path | None
-    log_prompts: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TelemetryConfig:
-    """OpenTelemetry spans and metrics; `log_prompts` puts message text into them."""
-
-    enabled: bool = False
-    log_prompts: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TenantConfig:
-    """What one tenant (`Request.tenant`) gets instead of the rule for all. None or empty: as everybody."""
-
-    name: str
-    policy: Policy | None = None
-    min_quality: float | None = None
-    allow: frozenset[str] | None = None
-    deny: frozenset[str] = frozenset()
-    required_tags: frozenset[str] = frozenset()
-
-
 # ----------------------------------------------------------------------------- the whole
 
 
-DEFAULT_POLICY = QualityFloor(0.75, on_infeasible="best_effort")
+def _example(*examples: Any, default: Any = None) -> dict[str, Any]:
+    """Show examples, and the default as YAML writes it, in the JSON schema and the reference page."""
+    return {"examples": list(examples)} | ({} if default is None else {"default": default})
+
+
+class EccosSection(SectionModel):
+    """The `eccos:` section. You may leave out every key, and the whole section."""
+
+    policy: PolicyField = Field(
+        default=DEFAULT_POLICY,
+        description="What the router optimises. Give exactly one of the three targets. Without a policy you get a "
+        "quality floor of 0.75, or the nearest quality that can be reached.",
+        json_schema_extra=_example(
+            {"quality_floor": 0.8, "on_infeasible": "best_effort"},
+            {"budget_usd": 2.0},
+            default={"quality_floor": DEFAULT_POLICY.alpha, "on_infeasible": DEFAULT_POLICY.on_infeasible},
+        ),
+    )
+    groups: tuple[GroupConfig, ...] = Field(
+        default=(),
+        description="Shares of a batch's calls: what some models must get at least, or may get at most.",
+        json_schema_extra=_example([{"name": "committed", "models": ["small"], "at_least": 0.2}]),
+    )
+    encoder: EncoderField = Field(
+        default_factory=SentenceTransformerConfig,
+        description="What turns a request into a vector: `minilm`, `static`, the name or folder of a "
+        "sentence-transformers model, a mapping, or a list of these side by side.",
+        json_schema_extra=_example("static", {"kind": "minilm", "threads": 2}, ["minilm", "static"], default="minilm"),
+    )
+    conversation: ConversationView = Field(
+        default="last_user",
+        description="What the encoder reads of a conversation: the last user message, all of them, or everything.",
+        json_schema_extra=_example("all_user"),
+    )
+    predictor: PredictorField = Field(
+        default_factory=HybridConfig,
+        description="What forecasts quality and cost: `prior`, `retrieval`, `trained`, `hybrid`, or a mapping. A "
+        "mapping without a `kind` is `hybrid`.",
+        json_schema_extra=_example(
+            "retrieval",
+            {"kind": "hybrid", "artifact": "./fitted"},
+            {"kind": "retrieval", "online": True},
+            default="hybrid",
+        ),
+    )
+    history: HistoryField = Field(
+        default_factory=default_history,
+        validate_default=True,
+        description="Where outcomes are kept: `in_memory`, or a mapping with exactly one of `path`, `url`, `outcomes`.",
+        json_schema_extra=_example(
+            {"path": ".eccos/history"},
+            {"url": "https://chroma.example:8000", "headers": {"X-Chroma-Token": "os.environ/CHROMA_TOKEN"}},
+            {"outcomes": "outcomes.jsonl"},
+            "in_memory",
+            default={"path": DEFAULT_HISTORY},
+        ),
+    )
+    optimizer: OptimizerField = Field(
+        default_factory=OptimizerConfig,
+        description="The algorithm that assigns requests to models: `dual`, `exact`, `greedy`, or a mapping.",
+        json_schema_extra=_example("exact", {"kind": "exact", "time_limit_s": 5}, default="dual"),
+    )
+    workload: WorkloadConfig = Field(
+        default_factory=WorkloadConfig,
+        description="Caps of concurrent calls, the queue and the circuit breakers.",
+        json_schema_extra=_example({"default_max_concurrency": 64, "deadline_s": 30}),
+    )
+    stream: StreamConfig = Field(
+        default_factory=StreamConfig,
+        description="How a stream is decided, that is, requests that come one by one.",
+        json_schema_extra=_example({"window_ms": 10, "floor_insurance": "history"}, {"usd_per_hour": 5}),
+    )
+    retries: RetryConfig = Field(
+        default_factory=RetryConfig,
+        description="How often and how long a failed call is tried again.",
+        json_schema_extra=_example({"attempts": 2, "fallbacks": 3, "deadline_s": 60}),
+    )
+    sessions: SessionConfig = Field(
+        default_factory=SessionConfig,
+        description="How long a conversation stays on its model. Providers cache prompts, so staying saves money.",
+        json_schema_extra=_example({"max_sessions": 50000, "idle_s": 600}),
+    )
+    decision_log: DecisionLogField = Field(
+        default_factory=DecisionLogConfig,
+        validate_default=True,
+        description="The SQLite file that keeps decisions, or `off`.",
+        json_schema_extra=_example({"path": ".eccos/decisions.sqlite", "log_prompts": True}, False),
+    )
+    telemetry: TelemetryField = Field(
+        default_factory=lambda: TelemetryConfig(enabled=False),
+        description="OpenTelemetry spans and metrics: `on`, `off`, or a mapping.",
+        json_schema_extra=_example(True, {"log_prompts": True}, default=False),
+    )
+    tenants: dict[str, TenantConfig] = Field(
+        default_factory=dict,
+        description="Rules for single tenants, by the tenant's name (`Request.tenant`). What you leave out is as for "
+        "everybody.",
+        json_schema_extra=_example({"hospital": {"required_tags": ["eu"], "policy": {"quality_floor": 0.8}}}),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One checked YAML file. `litellm_sections` holds what is LiteLLM's (`router_settings`, ...), untouched."""
+    """One checked YAML file: the pool, the keys of `eccos:`, and what is LiteLLM's.
+
+    `litellm_sections` holds LiteLLM's own sections (`router_settings`, ...), untouched.
+    """
 
     path: Path
     pool: tuple[PoolEntry, ...]
+    policy: Policy
+    groups: tuple[GroupConfig, ...]
+    encoder: EncoderConfig
+    conversation: ConversationView
+    predictor: PredictorConfig
     history: HistoryConfig
+    optimizer: OptimizerConfig
+    workload: WorkloadConfig
+    stream: StreamConfig
+    retries: RetryConfig
+    sessions: SessionConfig
     decision_log: DecisionLogConfig
-    policy: Policy = DEFAULT_POLICY
-    encoder: EncoderConfig = SentenceTransformerConfig()
-    conversation: ConversationView = "last_user"
-    predictor: PredictorConfig = HybridConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    groups: tuple[GroupConfig, ...] = ()
-    workload: WorkloadConfig = WorkloadConfig()
-    stream: StreamConfig = StreamConfig()
-    retries: RetryConfig = RetryConfig()
-    sessions: SessionConfig = SessionConfig()
-    telemetry: TelemetryConfig = TelemetryConfig()
-    tenants: Mapping[str, TenantConfig] = field(default_factory=dict)
+    telemetry: TelemetryConfig
+    tenants: Mapping[str, TenantConfig]
     warnings: tuple[str, ...] = ()
     litellm_sections: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def models(self) -> tuple[Model, ...]:
-        """The pool's models, in the order of their first entry."""
+        """Return the pool's models, in the order of their first entry."""
         return tuple(entry.model for entry in self.pool)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:

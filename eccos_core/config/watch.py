@@ -1,4 +1,4 @@
-"""Hot reload: every change of a YAML file becomes a new `Config`, or a `ConfigError` that changes nothing."""
+"""Watches a YAML file. Each change gives a new `Config`, or a `ConfigError` that changes nothing."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from eccos_core.errors import ConfigError
 
 
 def config_changes(path: str | Path, stop: threading.Event | None = None) -> Iterator[Config | ConfigError]:
-    """Every change from this call on: the new configuration, or what is wrong with it.
+    """Yield each change from this call on: the new configuration, or what is wrong with it.
 
-    The iterator blocks between changes, so give it a thread of its own; setting `stop` ends it. The file is watched,
-    and so are the YAML files beside it, because it may include them; the environment variables that it names are
-    not. A change that leaves the content as it was is none.
+    The iterator blocks between changes, so give it a thread of its own. Set `stop` to end it. The YAML files beside the
+    file are watched too, because it may include them. Environment variables are not watched. A change that leaves the
+    content as it was does not count.
     """
     file = Path(path).expanduser().resolve()
     return _changes(file, _fingerprint(file), stop)
@@ -41,7 +41,7 @@ def _changes(file: Path, last: str, stop: threading.Event | None) -> Iterator[Co
 
 
 def _fingerprint(file: Path) -> str:
-    """Changes when the file or an other YAML file of its folder (it may be included) does."""
+    """Hash the file and the other YAML files of its folder, which it may include."""
     digest = hashlib.sha256()
     for one in sorted({file, *file.parent.glob("*.yaml"), *file.parent.glob("*.yml")}):
         try:

@@ -1,4 +1,4 @@
-"""Reading the YAML file: safe, strict about repeated keys, and silent about what stands in it."""
+"""Reads the YAML file safely. Repeated keys are problems, and no message shows the content of the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _QUOTED = re.compile(r"'[^'<>]{2,}'|\"[^\"<>]{2,}\"")
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader that also notes every repeated key; it stops at an alias that contains itself."""
+    """PyYAML's safe loader, which also collects repeated keys. It stops at an alias that contains itself."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -39,7 +39,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    """The mapping at the top of a YAML file, and every key that is given twice.
+    """Read the mapping at the top of a YAML file, and every key that is given twice.
 
     Raises `ConfigError`: unreadable, empty, not YAML, not a mapping.
     """
@@ -54,7 +54,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     except yaml.YAMLError:
         raise ConfigError(str(path), [Problem("", "is not YAML: it holds a character that YAML forbids")]) from None
     except (ValueError, RecursionError):
-        # PyYAML gives these up without a position: a date that does not exist, an alias that contains itself
+        # PyYAML gives no position for these: a date that does not exist, an alias that contains itself
         raise ConfigError(str(path), [Problem("", "holds a value that YAML cannot represent")]) from None
     if document is None:
         raise ConfigError(str(path), [Problem("", "is empty; it needs at least a model_list")])
@@ -85,13 +85,13 @@ def _position(mark: yaml.Mark) -> str:
 
 
 def _without_content(error: yaml.MarkedYAMLError) -> str:
-    """PyYAML's explanation without names quoted from the file: they might be secrets."""
-    told = " ".join(part for part in (error.context, error.problem) if part)
-    return _QUOTED.sub("a name", told)
+    """Return PyYAML's explanation without names quoted from the file, because they may be secrets."""
+    explanation = " ".join(part for part in (error.context, error.problem) if part)
+    return _QUOTED.sub("a name", explanation)
 
 
 def describe_yaml(value: object) -> str:
-    """What a YAML value is, in words, without its content."""
+    """Say what a YAML value is, in words, without its content."""
     match value:
         case None:
             return "nothing"

@@ -38,7 +38,7 @@ class ExactOptimizer:
     """
 
     engine: Literal["cp_sat", "glop"] = "cp_sat"
-    time_limit_s: float = 30.0
+    time_limit_s: float = 10.0
     workers: int = 1
 
     def solve(self, problem: RoutingProblem) -> Assignment:

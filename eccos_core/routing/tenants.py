@@ -31,7 +31,7 @@ class Tenants:
             if not allow:
                 raise RequestError(
                     f"request {request.id!r} allows {', '.join(sorted(request.allow or ()))}, its tenant "
-                    f"{rules.name!r} only {', '.join(sorted(rules.allow))}: no model is left"
+                    f"{request.tenant!r} only {', '.join(sorted(rules.allow))}: no model is left"
                 )
         least = [each for each in (request.min_quality, rules.min_quality) if each is not None]
         return replace(

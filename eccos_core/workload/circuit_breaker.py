@@ -17,7 +17,7 @@ class BreakerSettings:
 
     failures: int = 5
     error_rate: float = 0.6
-    open_s: float = 5.0
+    open_s: float = 30.0
     longest_open_s: float = 120.0
     warm_up_s: float = 10.0
 

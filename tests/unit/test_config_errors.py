@@ -399,3 +399,8 @@ def test_a_problem_in_an_included_file_is_placed_there(tmp_path: Path) -> None:
     found = problems_of(tmp_path, "include: [more.yaml, gone.yaml]")
     assert found[0] == ("include[1] 'gone.yaml'", "the file does not exist")
     assert found[1][0] == "more.yaml: model_list[0] 'm'"
+
+
+def test_values_are_compared_beside_a_wrong_one(tmp_path: Path) -> None:
+    found = problems_of(tmp_path, GOOD_MODEL + "eccos: {retries: {attempts: 0, initial_backoff_s: 30}}")
+    assert [place for place, _ in found] == ["eccos.retries.attempts", "eccos.retries.initial_backoff_s"]

@@ -27,10 +27,11 @@ def load(folder: Path, section: str | None = None, **environment: str) -> Config
 def test_a_file_without_our_section_gets_sensible_defaults(tmp_path: Path) -> None:
     config = load(tmp_path)
     assert config.policy == QualityFloor(0.75, "best_effort")
-    assert config.encoder == configs.SentenceTransformerConfig("minilm", "auto", 1)
-    assert config.predictor == configs.HybridConfig(None)
-    assert config.history == configs.ChromaPersistentConfig(tmp_path / ".eccos" / "history")
-    assert config.decision_log == configs.DecisionLogConfig(tmp_path / ".eccos" / "decisions.sqlite", log_prompts=False)
+    assert config.encoder == configs.SentenceTransformerConfig(model="minilm", device="auto", threads=1)
+    assert config.predictor == configs.HybridConfig(artifact=None)
+    assert config.history == configs.ChromaPersistentConfig(path=tmp_path / ".eccos" / "history")
+    log = configs.DecisionLogConfig(path=tmp_path / ".eccos" / "decisions.sqlite", log_prompts=False)
+    assert config.decision_log == log
     assert config.telemetry == configs.TelemetryConfig(enabled=False)
     assert config.warnings == ()
 
@@ -57,14 +58,20 @@ def test_each_policy_has_its_key(tmp_path: Path, text: str, policy: Policy) -> N
     ("text", "expected"),
     [
         ("minilm", configs.SentenceTransformerConfig()),
-        ("static", configs.StaticConfig("minilm", 384)),
-        ("org/some-model", configs.SentenceTransformerConfig("org/some-model")),
-        ("all-mpnet-base-v2", configs.SentenceTransformerConfig("all-mpnet-base-v2")),
-        ("{kind: minilm, threads: 2, device: 'cuda:1'}", configs.SentenceTransformerConfig("minilm", "cuda:1", 2)),
+        ("static", configs.StaticConfig(model="minilm", dimensions=384)),
+        ("org/some-model", configs.SentenceTransformerConfig(kind="sentence_transformer", model="org/some-model")),
+        (
+            "all-mpnet-base-v2",
+            configs.SentenceTransformerConfig(kind="sentence_transformer", model="all-mpnet-base-v2"),
+        ),
+        ("{kind: minilm, threads: 2, device: 'cuda:1'}", configs.SentenceTransformerConfig(device="cuda:1", threads=2)),
         ("{kind: minilm, intermediate_layer: false}", configs.SentenceTransformerConfig(intermediate_layer=False)),
-        ("{kind: static, model: org/m, dimensions: 64}", configs.StaticConfig("org/m", 64)),
-        ("[minilm, static]", configs.ConcatenatedConfig((configs.SentenceTransformerConfig(), configs.StaticConfig()))),
-        ("{kind: concatenated, encoders: [static]}", configs.ConcatenatedConfig((configs.StaticConfig(),))),
+        ("{kind: static, model: org/m, dimensions: 64}", configs.StaticConfig(model="org/m", dimensions=64)),
+        (
+            "[minilm, static]",
+            configs.ConcatenatedConfig(encoders=(configs.SentenceTransformerConfig(), configs.StaticConfig())),
+        ),
+        ("{kind: concatenated, encoders: [static]}", configs.ConcatenatedConfig(encoders=(configs.StaticConfig(),))),
     ],
 )
 def test_an_encoder_is_a_word_a_mapping_or_a_list(tmp_path: Path, text: str, expected: configs.EncoderConfig) -> None:
@@ -74,7 +81,7 @@ def test_an_encoder_is_a_word_a_mapping_or_a_list(tmp_path: Path, text: str, exp
 def test_an_encoder_folder_is_seen_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model").mkdir()
     monkeypatch.chdir("/")
-    expected = configs.SentenceTransformerConfig(str(tmp_path / "model"))
+    expected = configs.SentenceTransformerConfig(kind="sentence_transformer", model=str(tmp_path / "model"))
     assert load(tmp_path, "encoder: ./model").encoder == expected
     assert load(tmp_path, "encoder: model").encoder == expected
 
@@ -83,9 +90,9 @@ def test_an_encoder_folder_is_seen_from_the_file(tmp_path: Path, monkeypatch: py
     ("text", "expected"),
     [
         ("prior", configs.PriorConfig()),
-        ("{kind: retrieval, neighbours: 16, bandwidth: 0.1}", configs.RetrievalConfig(None, 16, 0.1)),
+        ("{kind: retrieval, neighbours: 16, bandwidth: 0.1}", configs.RetrievalConfig(neighbours=16, bandwidth=0.1)),
         ("{kind: retrieval, online: true}", configs.RetrievalConfig(online=True)),
-        ("{kind: trained, method: fine_tuned}", configs.TrainedConfig(None, "fine_tuned")),
+        ("{kind: trained, method: fine_tuned}", configs.TrainedConfig(method="fine_tuned")),
         ("{kind: hybrid}", configs.HybridConfig()),
     ],
 )
@@ -96,14 +103,14 @@ def test_each_predictor_has_its_class(tmp_path: Path, text: str, expected: confi
 def test_relative_paths_are_seen_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     config = load(tmp_path, "predictor: {artifact: ./fitted}, history: {path: store}, decision_log: {path: ../log.db}")
-    assert config.predictor == configs.HybridConfig(tmp_path / "fitted")
-    assert config.history == configs.ChromaPersistentConfig(tmp_path / "store")
+    assert config.predictor == configs.HybridConfig(artifact=tmp_path / "fitted")
+    assert config.history == configs.ChromaPersistentConfig(path=tmp_path / "store")
     assert config.decision_log.path == tmp_path.parent / "log.db"
 
 
 def test_a_history_is_a_folder_a_server_or_memory(tmp_path: Path) -> None:
     assert load(tmp_path, "history: in_memory").history == configs.InMemoryConfig()
-    expected = configs.InMemoryConfig(tmp_path / "outcomes.jsonl")
+    expected = configs.InMemoryConfig(outcomes=tmp_path / "outcomes.jsonl")
     assert load(tmp_path, "history: {outcomes: outcomes.jsonl}").history == expected
     server = load(tmp_path, "history: {url: 'https://h:8000', headers: {X-Token: os.environ/T}}", T="sesame").history
     assert isinstance(server, configs.ChromaServerConfig)
@@ -123,9 +130,13 @@ def test_tenants_and_groups_name_models_and_tags_of_the_pool(tmp_path: Path) -> 
         " groups: [{tags: [eu], at_least: 0.25}]",
     )
     assert config.tenants["a"] == configs.TenantConfig(
-        "a", Budget(1.0), 0.2, frozenset({"m", "n"}), frozenset({"n"}), frozenset({"eu"})
+        policy=Budget(1.0),
+        min_quality=0.2,
+        allow=frozenset({"m", "n"}),
+        deny=frozenset({"n"}),
+        required_tags=frozenset({"eu"}),
     )
-    assert config.groups == (configs.GroupConfig("eu", frozenset(), frozenset({"eu"}), 0.25, 1.0),)
+    assert config.groups == (configs.GroupConfig(name="eu", tags=frozenset({"eu"}), at_least=0.25, at_most=1.0),)
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)
@@ -147,8 +158,8 @@ def test_the_sample_with_every_setting_has_every_setting(tmp_path: Path) -> None
         load(tmp_path, "x: 1")
     known = str(raised.value).partition("known here: ")[2].rstrip(")").split(", ")
     assert sorted(written) == known
-    page = (EXAMPLES.parents[1] / "docs" / "configuration.md").read_text()
-    assert [key for key in known if f"| `{key}` |" not in page] == []
+    page = (EXAMPLES.parents[1] / "docs" / "reference" / "configuration.md").read_text()
+    assert [key for key in known if f"## `{key}`" not in page] == []
 
 
 @pytest.mark.parametrize(("written", "read"), [("none", "none"), ("history", "history"), ("0", 0.0), ("0.4", 0.4)])

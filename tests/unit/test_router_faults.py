@@ -92,8 +92,8 @@ def test_what_the_same_model_would_say_again_is_asked_of_the_next_one_at_once(ki
 def test_a_fallback_is_never_a_model_that_the_request_may_not_use(request_: Request, way: str) -> None:
     backend = ScriptedBackend({name: [failing(name)] for name in NAMES})
     rules = {
-        "strict": TenantConfig("strict", required_tags=frozenset({"eu"})),
-        "choosy": TenantConfig("choosy", deny=frozenset({"medium"})),
+        "strict": TenantConfig(required_tags=frozenset({"eu"})),
+        "choosy": TenantConfig(deny=frozenset({"medium"})),
     }
     router = router_over(backend, window_s=0.01 if way == "window" else 0.0, **rules)
     ways: dict[str, Callable[[], object]] = {

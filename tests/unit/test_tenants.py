@@ -8,14 +8,13 @@ from eccos_core.routing.tenants import Tenants
 TENANTS = Tenants(
     {
         "hospital": TenantConfig(
-            "hospital",
             policy=QualityFloor(0.9),
             min_quality=0.5,
             allow=frozenset({"small", "large"}),
             deny=frozenset({"cheap"}),
             required_tags=frozenset({"eu"}),
         ),
-        "plain": TenantConfig("plain"),
+        "plain": TenantConfig(),
     }
 )
 

@@ -1,0 +1,48 @@
+"""Problems and warnings found while a configuration file is read, and how values are shown in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eccos_core.config.yaml import describe_yaml
+from eccos_core.errors import Problem
+
+
+class Problems:
+    """Every problem and warning found so far."""
+
+    def __init__(self) -> None:
+        self.found: list[Problem] = []
+        self.warnings: list[str] = []
+
+    def add(self, place: str, message: str) -> None:
+        """Add a problem once."""
+        problem = Problem(place, message)
+        if problem not in self.found:
+            self.found.append(problem)
+
+    def warn(self, place: str, message: str) -> None:
+        """Add a warning once: something that is not wrong, but worth knowing."""
+        warning = f"{place}: {message}"
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+
+
+def show_value(value: object) -> str:
+    """Show a value in a message. Scalars use YAML's spelling and are cut short. Collections show only their kind."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return repr(value if len(value) <= 60 else value[:57] + "...")
+        case int() | float():
+            return repr(value)
+        case _:
+            return describe_yaml(value)
+
+
+def resolve_path(path: str | Path, folder: Path) -> Path:
+    """Make a path absolute. A relative path starts at `folder`, and `~` is the home folder."""
+    return (folder / Path(path).expanduser()).resolve()

@@ -1,0 +1,285 @@
+"""The sections of `eccos:` beside encoder, predictor and history: policy, workload, stream, tenants and others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
+
+from eccos_core.config.components import (
+    expand_kind,
+)
+from eccos_core.config.problems import show_value
+from eccos_core.config.renamed import RENAMED_VALUES
+from eccos_core.config.section_model import (
+    ConfigPath,
+    Count,
+    CountOrZero,
+    Flag,
+    Found,
+    Names,
+    NotNegative,
+    Positive,
+    SectionModel,
+    Share,
+    Text,
+    WindowMs,
+    problem,
+)
+from eccos_core.config.yaml import describe_yaml
+from eccos_core.domain import Budget, OnInfeasible, Policy, QualityFloor, QualityPrice
+
+# ----------------------------------------------------------------------------- policies and groups
+
+POLICY_KEYS = ("quality_floor", "budget_usd", "usd_per_quality_point")
+DEFAULT_POLICY = QualityFloor(0.75, on_infeasible="best_effort")
+
+
+class PolicyConfig(SectionModel):
+    """What the router optimises. Give exactly one of the three targets."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [key]} for key in POLICY_KEYS]})
+
+    quality_floor: Share | None = Field(
+        default=None, description="Least cost at this mean predicted quality, from 0 to 1."
+    )
+    budget_usd: NotNegative | None = Field(default=None, description="Best quality for at most this many USD a batch.")
+    usd_per_quality_point: NotNegative | None = Field(
+        default=None, description="What 0.01 of quality is worth to you, in USD. Cost and quality are weighed by it."
+    )
+    on_infeasible: OnInfeasible = Field(
+        default="error",
+        description="What happens when no assignment reaches the target: raise an error, or get the nearest.",
+    )
+
+    @classmethod
+    def check_keys(cls, given: frozenset[str]) -> str | None:
+        """Exactly one target. A section with nothing but unknown keys has a misspelt one, which is reported."""
+        targets = [key for key in POLICY_KEYS if key in given]
+        if len(targets) == 1 or (not targets and given - {"on_infeasible"}):
+            return None
+        start = f"has {' and '.join(targets)}" if targets else "names no policy"
+        return f"{start}; give exactly one of {', '.join(POLICY_KEYS)}"
+
+    def policy(self) -> Policy:
+        """Make the policy of the domain."""
+        if self.quality_floor is not None:
+            return QualityFloor(self.quality_floor, self.on_infeasible)
+        if self.budget_usd is not None:
+            return Budget(self.budget_usd, self.on_infeasible)
+        assert self.usd_per_quality_point is not None
+        return QualityPrice(self.usd_per_quality_point, self.on_infeasible)
+
+
+def _parse_policy(value: Any, info: ValidationInfo) -> Policy:
+    if isinstance(value, QualityFloor | Budget | QualityPrice):
+        return value
+    return PolicyConfig.model_validate(value, context=info.context).policy()
+
+
+PolicyField: TypeAlias = Annotated[Policy, PlainValidator(_parse_policy, json_schema_input_type=PolicyConfig)]
+
+
+class GroupConfig(SectionModel):
+    """A share of a batch's calls that some models must get at least, or may get at most."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["models"]}, {"required": ["tags"]}]})
+
+    models: Names = Field(default=frozenset(), description="Models of the group, by name.")
+    tags: Names = Field(default=frozenset(), description="Models of the group, by tag: each model with one of them.")
+    at_least: Share = Field(default=0.0, description="Least share of the calls, from 0 to 1.")
+    at_most: Share = Field(default=1.0, description="Greatest share of the calls, from 0 to 1.")
+    name: Text = Field(
+        default_factory=lambda read: ", ".join(sorted(read["models"] | read["tags"])),
+        description="The name of the group in reports. Left out, it is the list of models and tags.",
+    )
+
+    @classmethod
+    def check_keys(cls, given: frozenset[str]) -> str | None:
+        """At least one of models and tags."""
+        return None if given & {"models", "tags"} else "names no models and no tags; give at least one of them"
+
+    def check_values(self) -> Iterator[Found]:
+        """Compare the values."""
+        if not self.models and not self.tags:
+            yield (), "names no models and no tags; give at least one of them"
+        if self.at_least > self.at_most:
+            shares = f"at_least is {self.at_least:g} and at_most is {self.at_most:g}"
+            yield (), f"{shares}: no share lies between them"
+
+
+# ----------------------------------------------------------------------------- optimizer, workload, serving
+
+
+class OptimizerConfig(SectionModel):
+    """The algorithm that assigns the requests of a batch to models."""
+
+    kind: Literal["dual", "exact", "greedy"] = Field(
+        default="dual",
+        description="`dual` is fast and certified. `exact` uses OR-Tools and fits small batches. `greedy` is there to "
+        "compare with.",
+    )
+    time_limit_s: Positive = Field(default=10.0, description="Longest time for one batch, in seconds. `exact` uses it.")
+
+
+def _expand_optimizer(value: Any) -> Any:
+    return value if isinstance(value, SectionModel) else expand_kind(value, ("dual", "exact", "greedy"))
+
+
+OptimizerField: TypeAlias = Annotated[
+    OptimizerConfig,
+    BeforeValidator(_expand_optimizer, json_schema_input_type=Literal["dual", "exact", "greedy"] | OptimizerConfig),
+]
+
+
+class WorkloadConfig(SectionModel):
+    """Caps of concurrent calls, the queue before them, and the circuit breakers."""
+
+    default_max_concurrency: Count | None = Field(
+        default=None, description="Most calls in flight at once, for models that name no cap. Left out, they have none."
+    )
+    queue_length: CountOrZero = Field(default=10_000, description="Most requests that wait for a free slot.")
+    deadline_s: Positive = Field(default=60.0, description="Longest wait of one request for a free slot, in seconds.")
+    breaker_failures: Count = Field(default=5, description="Failures in a row that open a model's circuit.")
+    breaker_open_s: Positive = Field(
+        default=30.0, description="How long an open circuit keeps requests away from the model, in seconds."
+    )
+    warm_up_s: NotNegative = Field(
+        default=10.0, description="How long a model that came back takes to get all its slots again, in seconds."
+    )
+
+
+RATES = ("usd_per_request", "usd_per_hour", "usd_per_day")
+INSURANCE_WORDS = ("history", "none")
+
+
+def _parse_floor_insurance(value: Any) -> float | Literal["history", "none"]:
+    match value:
+        case "history" | "none":
+            return value  # type: ignore[no-any-return]
+        case int() | float() if not isinstance(value, bool) and 0 <= value <= 1:
+            return float(value)
+        case str() if value in RENAMED_VALUES["floor_insurance"]:
+            raise problem(f"{value!r} is called {RENAMED_VALUES['floor_insurance'][value]!r} now")
+        case _:
+            raise problem(f"is {show_value(value)}, must be history, none or a quality between 0 and 1")
+
+
+class StreamConfig(SectionModel):
+    """Requests that come one by one."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"allOf": [{"not": {"required": list(pair)}} for pair in combinations(RATES, 2)]}
+    )
+
+    window_ms: WindowMs = Field(
+        default=0.0, description="Requests that arrive within this many milliseconds are solved jointly."
+    )
+    usd_per_request: Positive | None = Field(default=None, description="What a stream may spend per request, in USD.")
+    usd_per_hour: Positive | None = Field(default=None, description="What a stream may spend per hour, in USD.")
+    usd_per_day: Positive | None = Field(default=None, description="What a stream may spend per day, in USD.")
+    floor_insurance: Annotated[
+        float | Literal["history", "none"],
+        PlainValidator(_parse_floor_insurance, json_schema_input_type=Literal["history", "none"] | Share),
+    ] = Field(
+        default="none",
+        description="What a quality floor is insured against. `none`: nothing sudden. `history`: a stretch as hard as "
+        "the hardest eighth of the history. A quality from 0 to 1: requests whose best models reach no more. "
+        "Insurance costs several times as much where the floor is low.",
+    )
+
+    @classmethod
+    def check_keys(cls, given: frozenset[str]) -> str | None:
+        """At most one budget rate."""
+        rates = [rate for rate in RATES if rate in given]
+        return f"has {' and '.join(rates)}; give at most one budget rate" if len(rates) > 1 else None
+
+
+class RetryConfig(SectionModel):
+    """What happens when a call fails."""
+
+    attempts: Count = Field(default=3, description="Most calls of one model, the first one included.")
+    fallbacks: CountOrZero = Field(default=2, description="Most other models that are tried after it.")
+    deadline_s: Positive = Field(
+        default=120.0, description="Longest time for all calls of a request together, in seconds."
+    )
+    initial_backoff_s: NotNegative = Field(
+        default=0.5,
+        description="Scale of the waits, in seconds. The wait before attempt n + 1 is drawn from 0 to this times 2^n.",
+    )
+    max_backoff_s: NotNegative = Field(default=20.0, description="Longest wait before any attempt, in seconds.")
+
+    def check_values(self) -> Iterator[Found]:
+        """Compare the values."""
+        if self.initial_backoff_s > self.max_backoff_s:
+            rule = f"must not be longer than max_backoff_s ({self.max_backoff_s:g})"
+            yield ("initial_backoff_s",), f"is {self.initial_backoff_s:g}, {rule}"
+
+
+class SessionConfig(SectionModel):
+    """Conversations stay on their model while that pays, because providers cache their prompts."""
+
+    max_sessions: CountOrZero = Field(default=10_000, description="Most conversations that are remembered.")
+    idle_s: Positive = Field(default=3600.0, description="A conversation idle for longer is forgotten, in seconds.")
+
+
+class DecisionLogConfig(SectionModel):
+    """Where decisions are kept, in a SQLite file. `off` keeps none."""
+
+    path: ConfigPath | None = Field(
+        default=Path(".eccos/decisions.sqlite"), description="The SQLite file.", validate_default=True
+    )
+    log_prompts: Flag = Field(default=False, description="Also keep the text of the messages.")
+
+
+def _expand_decision_log(value: Any) -> Any:
+    """Read `off`, which YAML reads as false."""
+    if value is False:
+        return DecisionLogConfig.model_construct(path=None)
+    if not isinstance(value, Mapping | SectionModel):
+        raise problem(f"is {describe_yaml(value)}, must be a mapping, or off")
+    return value
+
+
+DecisionLogField: TypeAlias = Annotated[
+    DecisionLogConfig,
+    BeforeValidator(_expand_decision_log, json_schema_input_type=Literal[False] | DecisionLogConfig),
+]
+
+
+class TelemetryConfig(SectionModel):
+    """OpenTelemetry spans and metrics. `on` and `off` are short forms."""
+
+    enabled: Flag = Field(default=True, description="Send spans and metrics. A section that is written is on.")
+    log_prompts: Flag = Field(default=False, description="Also put the text of the messages into the spans.")
+
+
+def _expand_telemetry(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {"enabled": value}
+    if not isinstance(value, Mapping | SectionModel):
+        raise problem(f"is {describe_yaml(value)}, must be a mapping, or on or off")
+    return value
+
+
+TelemetryField: TypeAlias = Annotated[
+    TelemetryConfig, BeforeValidator(_expand_telemetry, json_schema_input_type=bool | TelemetryConfig)
+]
+
+
+class TenantConfig(SectionModel):
+    """What one tenant (`Request.tenant`) gets instead of the rule for all. What you leave out is as for everybody."""
+
+    policy: PolicyField | None = Field(default=None, description="The policy for this tenant.")
+    min_quality: Share | None = Field(default=None, description="Least predicted quality of each request, from 0 to 1.")
+    allow: Names | None = Field(default=None, description="The only models that may answer.")
+    deny: Names = Field(default=frozenset(), description="Models that may not answer.")
+    required_tags: Names = Field(default=frozenset(), description="Tags that a model needs to answer.")
+
+    def check_values(self) -> Iterator[Found]:
+        """Compare the values."""
+        if self.allow is not None and not self.allow - self.deny:
+            yield (), "allow and deny leave no model for this tenant"
