@@ -28,7 +28,7 @@ from eccos_core.optimizer.linear_program import (
     equal_neighbours,
     rounded,
 )
-from eccos_core.optimizer.validation import BUDGET_TOLERANCE, FLOOR_TOLERANCE, GAP_TOLERANCE, totals
+from eccos_core.optimizer.validation import GAP_TOLERANCE, least_quality, most_usd, totals
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,9 +58,9 @@ class CanonicalProblem:
         """The linear program of the problem's policy."""
         match self.problem.policy:
             case QualityFloor(alpha=alpha):
-                return self._program(self.cost, -self.quality, -self.requests * (alpha - FLOOR_TOLERANCE / 2))
+                return self._program(self.cost, -self.quality, -self.requests * least_quality(alpha))
             case Budget(usd=usd):
-                return self._program(-self.quality, self.cost, usd / self.usd_unit * (1 + BUDGET_TOLERANCE / 2))
+                return self._program(-self.quality, self.cost, most_usd(usd) / self.usd_unit)
             case QualityPrice() as priced:
                 weight = priced.usd_per_quality / self.usd_unit
                 return self._program(self.cost - weight * self.quality, None, 0.0)

@@ -125,7 +125,9 @@ def least_objective(program: LinearProgram, time_limit_s: float, workers: int = 
         model.add(_sum(cp_model, chosen, np.broadcast_to(row[:, None], program.objective.shape)) <= int(limit))
     if program.side is not None:
         side = np.rint(program.side / _SIDE_UNIT)
-        model.add(_sum(cp_model, chosen, side) <= int(np.floor(program.side_limit / _SIDE_UNIT)))
+        # each request's share is rounded by up to half a unit: what lies within that of the limit keeps it
+        limit = int(np.floor(program.side_limit / _SIDE_UNIT + 0.5 * program.requests))
+        model.add(_sum(cp_model, chosen, side) <= limit)
     model.minimize(_sum(cp_model, chosen, np.rint(program.objective / COST_UNIT)))
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = time_limit_s

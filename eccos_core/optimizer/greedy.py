@@ -23,7 +23,7 @@ from eccos_core.domain import (
 from eccos_core.errors import InfeasibleError
 from eccos_core.optimizer.canonical import canonicalize
 from eccos_core.optimizer.feasibility import budget_error, floor_error, solve_or_nearest
-from eccos_core.optimizer.validation import BUDGET_TOLERANCE, FLOOR_TOLERANCE, allowed_models, check, totals
+from eccos_core.optimizer.validation import allowed_models, check, least_quality, most_usd, totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,18 @@ class GreedyOptimizer:
             case QualityFloor(alpha=alpha):
                 choice = _in_turn(problem, allowed, _CheapestGoodEnough(alpha))
                 quality = totals(problem, choice)[1]
-                if quality < alpha - FLOOR_TOLERANCE:
+                if quality < least_quality(alpha):
                     choice = _in_turn(problem, allowed, _Best())
                     quality = totals(problem, choice)[1]
-                if quality < alpha - FLOOR_TOLERANCE:
+                if quality < least_quality(alpha):
                     raise _by_this_rule(floor_error(problem, alpha, quality))
             case Budget(usd=usd):
                 choice = _in_turn(problem, allowed, _BestAffordable(usd, len(problem.quality)))
                 cost = totals(problem, choice)[0]
-                if cost > usd * (1 + BUDGET_TOLERANCE):
+                if cost > most_usd(usd):
                     choice = _in_turn(problem, allowed, _CheapestGoodEnough(0.0))
                     cost = totals(problem, choice)[0]
-                if cost > usd * (1 + BUDGET_TOLERANCE):
+                if cost > most_usd(usd):
                     raise _by_this_rule(budget_error(problem, usd, cost))
             case QualityPrice() as priced:
                 choice = _in_turn(problem, allowed, _LeastNetCost(priced.usd_per_quality))

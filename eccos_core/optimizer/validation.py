@@ -11,9 +11,23 @@ import numpy.typing as npt
 from eccos_core.domain import BoolArray, Budget, FloatArray, GroupShare, QualityFloor, QualityPrice, RoutingProblem
 from eccos_core.errors import InfeasibleError, InputError, NoEligibleModelError
 
-FLOOR_TOLERANCE = 1e-9  # mean quality: a floor counts as met when missed by no more (rounding of sums of floats)
-BUDGET_TOLERANCE = 1e-9  # relative: a budget counts as kept when passed by no more than this share of it
+FLOOR_TOLERANCE = 1e-9  # of mean quality, see `least_quality`
+BUDGET_TOLERANCE = 1e-9  # of the budget, see `most_usd`
 GAP_TOLERANCE = 1e-9  # relative: an assignment counts as proved optimal when it is this close to its bound
+
+
+def least_quality(alpha: float) -> float:
+    """Return the mean quality that counts as meeting the floor `alpha`.
+
+    Every optimizer asks this and nothing else, so that all agree on what is feasible. The tolerance covers the rounding
+    of sums of floats. A solver that works on integers may round by another 1e-12.
+    """
+    return alpha - FLOOR_TOLERANCE
+
+
+def most_usd(usd: float) -> float:
+    """Return the total cost that counts as keeping a budget of `usd`. Every optimizer asks this, as `least_quality`."""
+    return usd * (1 + BUDGET_TOLERANCE)
 
 
 def check(problem: RoutingProblem) -> None:
@@ -87,7 +101,7 @@ def _check_policy(problem: RoutingProblem) -> None:
         case QualityPrice(usd_per_quality_point=value):
             right, rule = math.isfinite(value) and value >= 0, "a price >= 0 USD per point"
         case other:
-            raise InputError(f"policy is {other!r}, must be a QualityFloor, a Budget or Priced")
+            raise InputError(f"policy is {other!r}, must be a QualityFloor, a Budget or a QualityPrice")
     if not right:
         raise InputError(f"policy has the value {value}, must be {rule}")
 

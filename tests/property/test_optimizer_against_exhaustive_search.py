@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from eccos_core.domain import Assignment, Budget, GroupShare, QualityFloor, QualityPrice, RoutingProblem, SolutionStatus
 from eccos_core.errors import InfeasibleError
-from eccos_core.optimizer import DualOptimizer, ExactOptimizer
+from eccos_core.optimizer import DualOptimizer, ExactOptimizer, GreedyOptimizer
+from eccos_core.optimizer.validation import BUDGET_TOLERANCE, FLOOR_TOLERANCE
 from eccos_core.protocols import Optimizer
 
 TOLERANCE = 2e-9
@@ -223,3 +224,47 @@ def test_a_limit_that_is_not_used_up_has_no_price_beyond_the_gap(problem: Routin
     if isinstance(problem.policy, QualityFloor):
         paid += answer.prices.quality * requests * max(answer.quality - problem.policy.alpha, 0.0)
     assert paid <= answer.gap * answer.cost_usd + 1e-6 * float(problem.cost_usd.max()) * (1 + requests) + 1e-12
+
+
+OPTIMIZERS: tuple[Optimizer, ...] = (DualOptimizer(), ExactOptimizer("cp_sat"), ExactOptimizer("glop"))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    problems(groups=True), st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 0.8, 0.99, 1.0, 1.01, 1.5, 2.0]), st.booleans()
+)
+def test_all_optimizers_agree_at_the_edge_of_the_tolerance(
+    problem: RoutingProblem, tolerances: float, floor: bool
+) -> None:
+    truth = enumerate_all(problem)
+    if not len(truth.cost):
+        return
+    if floor:
+        alpha = float(truth.quality.max()) + tolerances * FLOOR_TOLERANCE
+        if not 0 <= alpha <= 1:
+            return
+        edge = replace(problem, policy=QualityFloor(alpha))
+    else:
+        usd = float(truth.cost.min()) * (1 - tolerances * BUDGET_TOLERANCE)
+        edge = replace(problem, policy=Budget(usd))
+    answers = [solve(edge, optimizer) for optimizer in OPTIMIZERS]
+    solved = [not isinstance(answer, InfeasibleError) for answer in answers]
+    if tolerances != 1.0:  # at the edge itself, the rounding of the sums decides
+        assert solved == [tolerances < 1.0] * len(OPTIMIZERS)
+    greedy = solve(edge, GreedyOptimizer())
+    if not isinstance(greedy, InfeasibleError):
+        assert all(solved), "greedy found what the others say is not there"
+
+
+def test_a_floor_within_the_tolerance_is_met_by_every_optimizer() -> None:
+    group = (GroupShare("group", np.array([False, False]), 0.0, 0.3),)
+    for best, alpha in ((0.0, 1e-9), (0.8, 0.8 + 8e-10)):
+        for groups in (group, ()):
+            problem = RoutingProblem(
+                np.array([[best, best]]), np.zeros((1, 2)), np.ones((1, 2), dtype=bool), np.array([0, 1]),
+                QualityFloor(alpha), ("a", "b"), groups=groups,
+            )  # fmt: skip
+            for optimizer in (*OPTIMIZERS, GreedyOptimizer()):
+                assert optimizer.solve(problem).status is SolutionStatus.OPTIMAL, optimizer
+                over = replace(problem, policy=QualityFloor(best + 1.5e-9))
+                assert isinstance(solve(over, optimizer), InfeasibleError), optimizer

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from synthetic_outcomes import CHANCE, DIMENSIONS, TYPICAL_TOKENS, World, make_world
 
-from eccos_core.domain import Float32Array
+from eccos_core.domain import Float32Array, FloatArray, OutcomeTable
 from eccos_core.errors import InputError, UnknownModelError
 from eccos_core.history import MemoryHistory
 from eccos_core.io.outcomes import outcomes_of
@@ -287,3 +287,42 @@ def test_a_living_history_that_begins_empty_grows_from_its_priors(world: World) 
         forecast = predictor.predict(asked, np.full(40, 50.0))
     assert forecast.familiarity.mean() > 0.8
     assert np.abs(forecast.quality - world.chance[:40]).mean() < np.abs(first.quality - world.chance[:40]).mean() - 0.1
+
+
+def _tokens(kind: str) -> FloatArray:
+    """(60, 2) output tokens of which some or all are 0."""
+    tokens = np.tile([0.0, 20.0], (60, 1))
+    match kind:
+        case "all of both":
+            tokens[:, 1] = 0.0
+        case "one single answer":
+            tokens[:, 0] = np.nan
+            tokens[3, 0] = 0.0
+        case "some beside unknown ones":
+            tokens[::2, 0] = np.nan
+        case "the only ones counted":
+            tokens[:, 1] = np.nan
+    return tokens
+
+
+ZEROS = ("all of one model", "all of both", "one single answer", "some beside unknown ones", "the only ones counted")
+
+
+@pytest.mark.parametrize("zeros", ZEROS)
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_answers_without_a_token_are_learned_from(kind: str, zeros: str) -> None:
+    draw = np.random.default_rng(7)
+    tokens = _tokens(zeros)
+    names = tuple(f"q{row}" for row in range(len(tokens)))
+    quality = (draw.random((len(tokens), 2)) < [0.6, 0.8]).astype(float)
+    table = OutcomeTable(names, names, ("silent", "other"), quality, np.full((len(tokens), 2), 10.0), tokens)
+    vectors = draw.normal(size=(len(tokens), 32)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    with np.errstate(all="raise", under="ignore"):
+        forecast = fit_predictor(kind, table, vectors).predict(vectors[:5], np.full(5, 10.0))
+    for values in (forecast.quality, forecast.quality_se, forecast.output_tokens, forecast.output_tokens_high):
+        assert np.isfinite(values).all()
+    assert (forecast.output_tokens >= 0).all()
+    assert (forecast.output_tokens[:, 0] < (3.0 if zeros == "one single answer" else 0.1)).all()
+    if zeros in ("all of one model", "one single answer", "some beside unknown ones"):
+        assert forecast.output_tokens[:, 1] == pytest.approx(20.0, abs=1.0)

@@ -29,7 +29,7 @@ class KMeans:
         values = training.targets.values.astype(np.float32)
         centres, means, held_out = [], [], []
         for count in self.counts:
-            found = _k_means(training.points, max(1, min(count, len(training) // ROWS_PER_CLUSTER)), training.seed)
+            found = _find_centres(training.points, max(1, min(count, len(training) // ROWS_PER_CLUSTER)), training.seed)
             member = squared_distances(training.points, found).argmin(axis=1)
             predictions = np.empty_like(values)
             for k in range(training.folds):
@@ -49,27 +49,17 @@ def _means(member: IntArray, values: Float32Array, clusters: int) -> Float32Arra
     return np.asarray(sums / (counts + OWN_WEIGHT)[:, None], dtype=np.float32)
 
 
-def _k_means(points: Float32Array, clusters: int, seed: int) -> Float32Array:
-    """(K, F) centres, by k-means++ (Arthur and Vassilvitskii 2007) and Lloyd's rounds."""
-    draw = np.random.default_rng(seed)
-    centres = points[draw.integers(len(points))][None]
-    nearest = squared_distances(points, centres)[:, 0].astype(np.float64)
-    for _ in range(clusters - 1):
-        total = nearest.sum()
-        chance = nearest / total if total > 0 else np.full(len(points), 1 / len(points))
-        fresh = points[draw.choice(len(points), p=chance)][None]
-        centres = np.concatenate([centres, fresh])
-        nearest = np.minimum(nearest, squared_distances(points, fresh)[:, 0])
-    for _ in range(ROUNDS):
-        member = squared_distances(points, centres).argmin(axis=1)
-        counts = np.bincount(member, minlength=clusters)
-        sums = np.zeros_like(centres)
-        np.add.at(sums, member, points)
-        moved = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres).astype(np.float32)
-        if np.allclose(moved, centres, atol=1e-5):
-            break
-        centres = moved
-    return np.asarray(centres, dtype=np.float32)
+def _find_centres(points: Float32Array, clusters: int, seed: int) -> Float32Array:
+    """Return the (K, F) centres that k-means finds from one k-means++ start. Equal points give fewer than K."""
+    import warnings
+
+    from sklearn.cluster import KMeans as SklearnKMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
+        found = SklearnKMeans(clusters, n_init=1, max_iter=ROUNDS, random_state=seed).fit(points)
+    return np.asarray(found.cluster_centers_, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -121,7 +121,9 @@ def fit_latent_targets(
         ratio, likes, {}, 1.0, None if expected is None else expected.tokens / mean_tokens, pool_weight=0.0
     )
     signals = LatentTargets(mean_quality, axes, mean_log_tokens, mean_tokens * mean_ratio, counted=True)
-    return TargetValues(signals, np.concatenate([quality @ axes.T, lengths, ratios / mean_ratio], axis=1))
+    # a model that never wrote a token has no ratio to predict: its residuals are 0 already
+    relative = ratios / np.where(mean_ratio > 0, mean_ratio, 1.0)
+    return TargetValues(signals, np.concatenate([quality @ axes.T, lengths, relative], axis=1))
 
 
 def values_under(signals: LatentTargets, table: OutcomeTable, usual: OutcomeTable) -> FloatArray:
