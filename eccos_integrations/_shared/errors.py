@@ -49,7 +49,9 @@ def combine_error(error: EccosError, expected: type[Exception] | None) -> EccosE
     """Return the same error as an instance of `expected` too. Return the error itself where nothing is expected."""
     if expected is None or isinstance(error, expected):
         return error
-    combined_class = _combine_classes(type(error), expected)
+    ours: Any = type(error)
+    theirs: Any = expected
+    combined_class = _combine_classes(ours, theirs)
     combined: EccosError = combined_class.__new__(combined_class)
     combined.args = error.args
     combined.__dict__.update(error.__dict__)
@@ -69,6 +71,6 @@ def raise_translated(translate: Callable[[EccosError], EccosError]) -> Iterator[
 
 
 @functools.cache
-def _combine_classes(ours: type[Exception], theirs: type[Exception]) -> Any:
+def _combine_classes(ours: Any, theirs: Any) -> Any:  # Any: mypy does not see that a class is hashable
     """Return a class that inherits from both and has the name of ours. One class per pair, so you can catch it."""
     return type(ours.__name__, (ours, theirs), {"__doc__": ours.__doc__, "__module__": __name__})

@@ -202,6 +202,9 @@ class CallParameters(BaseModel):
     def _wrap_one_stop(cls, given: Any) -> Any:
         return [given] if isinstance(given, str) else given
 
+    def _list_stops(self) -> list[str] | None:
+        return [self.stop] if isinstance(self.stop, str) else self.stop or None
+
     def _collect_parameters(
         self, extra: Mapping[str, Any], given: Mapping[str, Any], ours: Collection[str]
     ) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
@@ -17,7 +17,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel, Field
 
-from eccos_core.domain import Capability, Completion, Decision, Request
+from eccos_core.domain import Capability, Chunk, Completion, Decision, Request
 from eccos_integrations._shared.messages import PROVIDER
 from eccos_integrations._shared.settings import CALL_PARAMETERS, CallParameters
 from eccos_integrations.langchain.batch_plan import PlannedCall
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from langchain_core.language_models.model_profile import ModelProfile
 
     from eccos_integrations.langchain.tools import Method, Schema, ToolChoice, ToolLike
+
+SchemaModel = TypeVar("SchemaModel", bound=BaseModel)
 
 IDENTIFYING_FIELDS = (CALL_SETTINGS - UNTRACED_ARGUMENTS) | {*CALL_PARAMETERS, "model_kwargs"}
 # of what a call is given, everything else is for the model
@@ -71,7 +73,7 @@ class ChatEccos(CallParameters, JointBatchChatModel):
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop or self.stop or None, **kwargs)
+        params = super()._get_ls_params(stop=stop or self._list_stops(), **kwargs)
         params["ls_provider"] = PROVIDER
         params.setdefault("ls_model_name", PROVIDER)
         return params
@@ -163,7 +165,9 @@ class ChatEccos(CallParameters, JointBatchChatModel):
         with raise_langchain_errors():
             prepared = self._prepare_call(messages, stop, kwargs)
             request, decision = self._decide(_require_streaming(prepared), kwargs)
-            with closing(self.router.stream(request, decision=decision)) as chunks:
+            with closing(
+                cast("Generator[Chunk, None, None]", self.router.stream(request, decision=decision))
+            ) as chunks:
                 for chunk in chunks:
                     yield ChatGenerationChunk(message=to_message_chunk(chunk))
 
@@ -177,7 +181,9 @@ class ChatEccos(CallParameters, JointBatchChatModel):
         with raise_langchain_errors():
             prepared = self._prepare_call(messages, stop, kwargs)
             request, decision = await self._adecide(_require_streaming(prepared), kwargs)
-            async with aclosing(self.router.astream(request, decision=decision)) as chunks:
+            async with aclosing(
+                cast("AsyncGenerator[Chunk, None]", self.router.astream(request, decision=decision))
+            ) as chunks:
                 async for chunk in chunks:
                     yield ChatGenerationChunk(message=to_message_chunk(chunk))
 
@@ -264,6 +270,29 @@ class ChatEccos(CallParameters, JointBatchChatModel):
         given = {"tools": converted or None, "tool_choice": chosen, "parallel_tool_calls": parallel_tool_calls}
         return self.bind(**{name: value for name, value in given.items() if value is not None}, **kwargs)
 
+    @overload
+    def with_structured_output(
+        self,
+        schema: type[SchemaModel],
+        *,
+        method: Method | None = None,
+        include_raw: Literal[False] = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, SchemaModel]: ...
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: Schema,
+        *,
+        method: Method | None = None,
+        include_raw: Literal[True],
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any]]: ...
+
+    @overload
     def with_structured_output(
         self,
         schema: Schema,
@@ -272,12 +301,23 @@ class ChatEccos(CallParameters, JointBatchChatModel):
         include_raw: bool = False,
         strict: bool | None = None,
         **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]: ...
+
+    def with_structured_output(
+        self,
+        schema: Schema,
+        *,
+        method: Method | None = None,
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
         """Get answers in the form of a schema: Pydantic, TypedDict, JSON schema or an OpenAI function.
 
         With the `method` "function_calling" or "json_schema" only models that can do so may answer. "json_mode" asks
         for JSON and leaves the form to your prompt. None chooses tool calls, unless more models of the pool take a
-        JSON schema. Raises `ValueError` for another method and for further arguments.
+        JSON schema. With `include_raw` you get a dictionary: `raw`, `parsed` and `parsing_error`. Raises `ValueError`
+        for another method and for further arguments.
         """
         from eccos_integrations.langchain.tools import build_structured_chain, choose_method
 

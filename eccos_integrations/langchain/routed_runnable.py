@@ -17,7 +17,9 @@ from eccos_integrations.langchain.batch_plan import ConcurrencyLimits, Plan, aru
 
 
 class RoutedRunnable(RunnableSerializable[Any, Any]):
-    """A Runnable that sends each input to the branch of the model that `chooser` decides for. See `EccosRouter.route_to`.
+    """A Runnable that sends each input to the branch of the model that `chooser` decides for.
+
+    You get one from `EccosRouter.route_to`.
 
     The metadata of the branch holds the decision (`eccos_decision_id`, `eccos_model`), so traces and
     `FeedbackRecorder` know it. No slot is held for a branch. The branch holds one when it calls a model.

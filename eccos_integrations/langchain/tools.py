@@ -57,7 +57,7 @@ def openai_tool_choice(choice: ToolChoice, tools: Sequence[Mapping[str, Any]]) -
             raise ValueError(
                 f"tool_choice is {choice!r}. Give a tool's name, 'auto', 'any', 'required', 'none' or a dictionary."
             )
-    return check_chosen_function(chosen, [name for tool in tools if (name := _read_name(tool)) is not None])
+    return check_chosen_function(chosen, [known for tool in tools if (known := _read_name(tool)) is not None])
 
 
 def _read_name(tool: Mapping[str, Any]) -> str | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -23,7 +23,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from pydantic import Field
 
-from eccos_core.domain import Capability, Request
+from eccos_core.domain import Capability, Chunk, Request
 from eccos_integrations._shared.messages import PROVIDER
 from eccos_integrations._shared.settings import CALL_SETTINGS, CallParameters
 from eccos_integrations.llama_index.errors import raise_llama_index_errors
@@ -106,14 +106,17 @@ class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
 
     def _stream(self, request: Request) -> Iterator[ChatResponse]:
         accumulator = StreamAccumulator()
-        with raise_llama_index_errors(), closing(self._called_router.stream(request)) as chunks:
+        with (
+            raise_llama_index_errors(),
+            closing(cast("Generator[Chunk, None, None]", self._called_router.stream(request))) as chunks,
+        ):
             for chunk in chunks:
                 yield accumulator.add(chunk)
 
     async def _astream(self, request: Request) -> AsyncGenerator[ChatResponse, None]:
         accumulator = StreamAccumulator()
         with raise_llama_index_errors():
-            async with aclosing(self._called_router.astream(request)) as chunks:
+            async with aclosing(cast("AsyncGenerator[Chunk, None]", self._called_router.astream(request))) as chunks:
                 async for chunk in chunks:
                     yield accumulator.add(chunk)
 
@@ -121,7 +124,10 @@ class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Answer a conversation. `kwargs` are call parameters (`temperature`) and settings of this call (`min_quality`)."""
+        """Answer a conversation.
+
+        `kwargs` are call parameters (`temperature`, ...) and settings of this call (`min_quality`, ...).
+        """
         return self._chat(messages, kwargs)
 
     @llm_chat_callback()

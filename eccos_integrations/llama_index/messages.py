@@ -46,7 +46,9 @@ def to_openai(messages: Sequence[ChatMessage]) -> tuple[dict[str, Any], ...]:
     Reads the files that blocks point to.
     """
     if not messages:
-        raise InvalidRequestError("there are no messages: give at least one: ChatMessage(role='user', content='...')")
+        raise InvalidRequestError(
+            "there are no messages, so give at least one: ChatMessage(role='user', content='...')"
+        )
     converted = tuple(_convert(message) for message in messages)
     if not any(each.get("content") or each.get("tool_calls") for each in converted):
         raise InvalidRequestError("every message is empty. Give at least one word.")

@@ -31,13 +31,14 @@ class LlamaIndexSettings(RouterSettings):
         if self.window_s is not None:
             if type(self.router).__name__ == "ReloadingRouter":
                 raise ValueError(
-                    "window_s does not work with a router that follows its file. Set eccos.stream.window_ms in the file."
+                    "window_s does not work with a router that follows its file. "
+                    "Set eccos.stream.window_ms in the file."
                 )
             self._called_router = self.router.with_window(self.window_s)
         return self
 
     def candidates(self) -> tuple[Model, ...]:
-        """Return the models that may answer. When the settings leave none, return the whole pool: the call then says so."""
+        """Return the models that may answer. Return the whole pool when the settings leave none: the call says so."""
         allow = {self.model} if self.model is not None else self.allow
         found = tuple(
             model
