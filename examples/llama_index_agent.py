@@ -39,7 +39,7 @@ async def run(config: str) -> None:
             called.append((event.tool_name, event.tool_kwargs, event.tool_output.content))
         elif isinstance(event, AgentStream):
             print(event.delta, end="", flush=True)
-    response = await handler
+    response: object = await handler
     assert isinstance(response, AgentOutput)
     assert isinstance(response.raw, dict)
     print()

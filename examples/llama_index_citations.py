@@ -1,4 +1,4 @@
-"""Answer with citations: LlamaIndex's citation query engine (docs: examples/query_engine/citation_query_engine) on a pool of models."""
+"""Answer with sources, by LlamaIndex's engine (docs: examples/query_engine/citation_query_engine) on a pool."""
 
 from __future__ import annotations
 
