@@ -166,8 +166,8 @@ class Router:
     def with_window(self, window_s: float) -> Router:
         """Return a router of the same parts that decides together what arrives within `window_s` seconds.
 
-        The two share slots and memory. Closing the new one closes nothing that the old one uses. Raises `InputError`
-        for a window that is not between 0 and 0.05.
+        The two share slots and memory. The new one has the parts of now and follows no file. Closing it closes nothing
+        that the old one uses. Raises `InputError` for a window that is not between 0 and 0.05.
         """
         return Router.from_parts(replace(self.parts, window_s=window_s))
 
@@ -276,6 +276,11 @@ class Router:
     def telemetry(self) -> Telemetry:
         """Where spans and metrics go."""
         return self.parts.telemetry
+
+    @property
+    def follows_file(self) -> bool:
+        """Whether changes of a configuration file are put into use, as `from_yaml(path, reload=True)` asks for."""
+        return self._hot_reload is not None
 
     @property
     def problem(self) -> str | None:

@@ -1,4 +1,4 @@
-"""LangChain, a joint batch: the same questions under three budgets, one assignment each. Runs offline.
+"""Answer a batch of questions with LangChain under three budgets. Each batch is one assignment. Runs offline.
 
 python examples/langchain_batch_budget.py
 """
@@ -24,7 +24,7 @@ def main() -> None:
     least = 0.0
     try:
         chain.batch(QUESTIONS, config={"configurable": {"budget": 1e-9}})
-    except InfeasibleError as error:  # nothing was called; it says what is possible
+    except InfeasibleError as error:  # no model was called, and the error says what is possible
         print(error)
         least = error.attainable
 

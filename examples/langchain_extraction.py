@@ -1,4 +1,4 @@
-"""LangChain, structured extraction: a schema is a hard filter, and a batch of extractions is one assignment.
+"""Extract structured data with LangChain. Only models that can follow your schema answer.
 
 python examples/langchain_extraction.py
 """
@@ -25,6 +25,7 @@ def main() -> None:
         extractor = ChatPromptTemplate.from_template("Extract: {text}") | model.with_structured_output(Person)
         print(extractor.batch([{"text": "Alan is 1.83 m tall"}, {"text": "Grace wrote a compiler"}]))
 
+        # with `include_raw` you also get the message, which says who answered
         both = model.with_structured_output(Person, method="json_schema", include_raw=True).invoke(
             "Alan is 1.83 m tall"
         )

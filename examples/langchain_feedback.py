@@ -1,4 +1,4 @@
-"""LangChain, the feedback loop: what people and evaluators say of an answer becomes a label to learn from.
+"""Turn feedback into labels with LangChain. The router learns from what people and evaluators say of an answer.
 
 python examples/langchain_feedback.py
 """
@@ -16,27 +16,25 @@ from eccos_integrations.langchain import ChatEccos, FeedbackRecorder
 
 
 def is_short(message: BaseMessage) -> dict[str, object]:
-    """An evaluator, as LangSmith has them."""
+    """Score an answer, as evaluators of LangSmith do."""
     return {"key": "short", "score": len(message.text.split()) < 20}
 
 
 def main() -> None:
     with served_pool() as configuration:
         model = ChatEccos(config=configuration)
-        history = model.router.records.history
         prompt = ChatPromptTemplate.from_template("{question}")
 
-        # feedback that arrives later, for a run: thumbs up on a scale from 1 to 5
+        # feedback that arrives later for a run, on a scale from 1 to 5
         recorder = FeedbackRecorder(model.router, lowest=1, highest=5)
         run_id = uuid4()
         chain = prompt | model | StrOutputParser()
         print(chain.invoke({"question": "Who wrote Faust?"}, config={"callbacks": [recorder], "run_id": run_id}))
-        print("labelled:", recorder.record_feedback({"run_id": run_id, "key": "stars", "score": 4}))
+        print("answers labelled:", recorder.record_feedback({"run_id": run_id, "key": "stars", "score": 4}))
 
-        # an evaluator in the chain
+        # an evaluator that scores every answer in the chain
         scored = prompt | model | FeedbackRecorder(model.router).scored_by(is_short) | StrOutputParser()
         print(scored.batch([{"question": "Who wrote Hamlet?"}, {"question": "Who wrote Emma?"}]))
-        print("questions in the history now:", len(history.table()[0]))
 
 
 if __name__ == "__main__":

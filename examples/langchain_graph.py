@@ -1,4 +1,4 @@
-"""LangGraph: the decision as a node, and a branch per model that need not be a model.
+"""Use the decision in LangGraph: as a node of a graph, and to choose a branch. A branch need not be a model.
 
 python examples/langchain_graph.py
 """
@@ -38,7 +38,7 @@ def main() -> None:
         state = graph.compile().invoke({"messages": [HumanMessage("Hello")], "chosen": ""})
         print(state["chosen"], "answered:", state["messages"][-1].content)
 
-        # a branch per model: a plain function for the cheap one, a chain for the good one
+        # one branch per model: a plain function for the cheap model, a chain for the good one
         carefully = ChatPromptTemplate.from_template("Think step by step. {question}") | model | StrOutputParser()
         routed = EccosRouter(router=model.router, quality_floor=0.7).route_to(
             {"small": lambda given: f"looked up: {given['question']}", "large": carefully.with_config(tags=["careful"])}

@@ -1,4 +1,4 @@
-"""LangChain, quick start: one chat model that is a whole pool. Runs offline, on the four tiny models of eccos.
+"""Use a whole pool as one LangChain chat model. Runs offline, on the four tiny models of eccos.
 
 python examples/langchain_quick_start.py
 """
@@ -13,14 +13,14 @@ from eccos_integrations.langchain import ChatEccos
 
 
 def main() -> None:
-    model = ChatEccos(config=pool_config_path())  # your own eccos.yaml goes here
+    model = ChatEccos(config=pool_config_path())  # put the path of your own eccos.yaml here
     for question in ("What is the capital of France?", "What is 17 + 25?"):
         message = model.invoke(question)
         metadata = message.response_metadata
         print(f"{question} {message.content}")
         print(f"  {metadata['model_name']}, {metadata['cost_usd']:.8f} USD. {metadata['reason']}")
 
-    # a chain as any other; streamed, the same model decides
+    # use it in any chain. Streaming works too
     chain = ChatPromptTemplate.from_template("What is the capital of {country}?") | model | StrOutputParser()
     print("".join(chain.stream({"country": "Italy"})))
 

@@ -1,7 +1,7 @@
-"""For the examples: a pool of three models behind an OpenAI-compatible server on loopback.
+"""Serve a pool of three models for the other examples, behind an OpenAI-compatible server on this machine.
 
-The server comes with eccos for tests: what it answers is written into the question, in double square brackets. With
-models of your own, write their addresses and keys into the configuration instead; nothing else changes.
+The server comes with eccos for tests. You write its answer into the question, in double square brackets. For models of
+your own, write their addresses and keys into the configuration. Nothing else changes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from eccos_core.testing import ModelServer
 
-MODELS = {  # name: share of past questions that it answered well, and its price
+MODELS = {  # name -> share of past questions that it answered well, and its prices and abilities
     "small": (0.5, {"input_cost_per_token": 1e-7, "output_cost_per_token": 4e-7}),
     "middle": (
         0.75,
@@ -35,7 +35,7 @@ MODELS = {  # name: share of past questions that it answered well, and its price
 
 @contextmanager
 def served_pool() -> Iterator[Path]:
-    """The path of a configuration file, as long as the server runs."""
+    """Yield the path of a configuration file while the server runs."""
     with tempfile.TemporaryDirectory() as folder, ModelServer() as server:
         history = Path(folder) / "outcomes.jsonl"
         with history.open("w") as lines:

@@ -1,10 +1,10 @@
-"""LlamaIndex's function agent (docs: understanding/agent) on a pool of models: tools go to models that call tools."""
+"""Run LlamaIndex's function agent (docs: understanding/agent) on a pool. Only models that can call tools answer."""
 
 from __future__ import annotations
 
 import asyncio
 
-from llama_index.core.agent.workflow import AgentStream, FunctionAgent, ToolCallResult
+from llama_index.core.agent.workflow import AgentOutput, AgentStream, FunctionAgent, ToolCallResult
 from llama_index.core.workflow import Context
 from llama_index_offline import offline_pool
 
@@ -14,12 +14,12 @@ SCRIPT = {"20+(2*4)": '[[tool multiply {"a": 2, "b": 4}]]', "name is Logan": "[[
 
 
 def multiply(a: float, b: float) -> float:
-    """Multiply two numbers and returns the product"""
+    """Multiply two numbers and return the product"""
     return a * b
 
 
 def add(a: float, b: float) -> float:
-    """Add two numbers and returns the sum"""
+    """Add two numbers and return the sum"""
     return a + b
 
 
@@ -39,7 +39,9 @@ async def run(config: str) -> None:
             called.append((event.tool_name, event.tool_kwargs, event.tool_output.content))
         elif isinstance(event, AgentStream):
             print(event.delta, end="", flush=True)
-    response = await handler
+    response: object = await handler
+    assert isinstance(response, AgentOutput)
+    assert isinstance(response.raw, dict)
     print()
     print(called)
     print(response.raw["eccos"]["model"], response.raw["eccos"]["reason"])

@@ -1,8 +1,9 @@
-"""LlamaIndex's streaming chat engine with memory (docs: module_guides/deploying/chat_engines) on a pool of models."""
+"""Stream LlamaIndex's chat engine with memory (docs: module_guides/deploying/chat_engines) from a pool of models."""
 
 from __future__ import annotations
 
 from llama_index.core import Document, Settings, VectorStoreIndex
+from llama_index.core.chat_engine.types import ChatMode
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index_offline import offline_pool
 
@@ -26,7 +27,7 @@ def main() -> None:
         index = VectorStoreIndex.from_documents(documents)
         memory = ChatMemoryBuffer.from_defaults(token_limit=1500)
         chat_engine = index.as_chat_engine(
-            chat_mode="context", memory=memory, system_prompt="You are a chatbot that talks about cities."
+            chat_mode=ChatMode.CONTEXT, memory=memory, system_prompt="You are a chatbot that talks about cities."
         )
         said = []
         for question in SCRIPT:

@@ -1,4 +1,4 @@
-"""LlamaIndex's citation query engine (docs: examples/query_engine/citation_query_engine) on a pool of models."""
+"""Answer with sources, by LlamaIndex's engine (docs: examples/query_engine/citation_query_engine) on a pool."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main() -> None:
 
         print(response)
         for node in response.source_nodes:
-            print(f"{node.score:.2f} {node.node.get_text().strip()[:80]}")
+            print(f"{node.score:.2f} {node.get_content().strip()[:80]}")
         assert str(response) == "The Danube flows through Vienna [1]."
         assert response.source_nodes[0].node.metadata["city"] == "Vienna"
 

@@ -1,7 +1,7 @@
-"""A pool to try LlamaIndex on without keys and network: three models on a local server, answering from a script.
+"""Try LlamaIndex without keys and network: three models on a local server answer from a script.
 
-The other `llama_index_*` examples take `offline_pool` from here; with a pool of your own they read
-`EccosLLM(config="eccos.yaml")`. Run by itself, this one asks the pool once.
+The other `llama_index_*` examples use `offline_pool`. With a pool of your own, write `EccosLLM(config="eccos.yaml")`
+instead. Run by itself, this example asks the pool one question.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SKILL = {"fact": {"small": 0.95, "caller": 0.95, "large": 0.97}, "sum": {"small"
 
 
 def outcomes() -> Iterator[dict[str, object]]:
-    """What the pool has been seen to know: facts about cities everybody, how to compare and compute only `large`."""
+    """Yield past answers: every model knows facts about cities, but only `large` can compare and compute."""
     for place, city in enumerate(PLACES):
         questions = {
             "fact": f"Which river flows through {city}?",
@@ -83,7 +83,10 @@ def outcomes() -> Iterator[dict[str, object]]:
 
 @contextmanager
 def offline_pool(script: Mapping[str, str]) -> Iterator[str]:
-    """Path of the configuration of a running pool. `script`: text in a question -> `[[directives]]` for the answer."""
+    """Yield the path of the configuration while the pool runs.
+
+    `script` maps a text in a question to `[[directives]]` for the answer.
+    """
     with ModelServer(script=script) as server, tempfile.TemporaryDirectory() as folder:
         lines = "".join(json.dumps(outcome) + "\n" for outcome in outcomes())
         Path(folder, "outcomes.jsonl").write_text(lines)

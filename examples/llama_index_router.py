@@ -1,7 +1,7 @@
-"""LlamaIndex's router query engine (docs: examples/query_engine/RouterQueryEngine), with the selector of eccos.
+"""Choose query engines with eccos in LlamaIndex's router (docs: examples/query_engine/RouterQueryEngine).
 
-No model is asked which engine to take: recorded outcomes of similar questions decide. Then what an evaluator finds is
-recorded, so that the next decision knows more.
+No model is asked which engine to take. Recorded outcomes of similar questions decide. An evaluator then scores the
+answer, and the router learns from the score.
 """
 
 from __future__ import annotations
@@ -35,17 +35,18 @@ def main() -> None:
         Settings.embed_model = EccosEmbedding()
         index = VectorStoreIndex.from_documents([Document(text="Lima has 10 million people; the Rímac is its river.")])
 
-        # one query engine per model over one index, in one line
+        # build one query engine per model over one index
         query_engine = router_query_engine(index, llm)
         chosen = {}
         for question in (EASY, HARD):
             response = query_engine.query(question)
+            assert response.metadata is not None
             selection = response.metadata["selector_result"].selections[0]
             chosen[question] = selection.model
             print(f"{question}\n  {response}\n  {selection.reason}")
         assert chosen == {EASY: "small", HARD: "large"}
 
-        # the same by hand, as in LlamaIndex's documentation
+        # build the same by hand, as LlamaIndex's documentation does
         tools = [
             QueryEngineTool.from_defaults(
                 query_engine=index.as_query_engine(llm=llm.only("small")), name="quick", description="Quick facts."

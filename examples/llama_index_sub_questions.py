@@ -1,6 +1,6 @@
-"""LlamaIndex's sub-question engine (docs: examples/query_engine/sub_question_query_engine) on a pool of models.
+"""Split a question with LlamaIndex's sub-question engine (docs: examples/query_engine/sub_question_query_engine).
 
-The sub-questions are asked together; with `window_s` they are also routed together.
+The engine asks the sub-questions at the same time. With `window_s` the router also decides them together.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
             )
             for name, text in {"lima": "Lima has 10 million people.", "oslo": "Oslo has 700 thousand people."}.items()
         ]
-        # without this line LlamaIndex looks for its package for OpenAI's models
+        # without this line LlamaIndex looks for its OpenAI package
         question_gen = LLMQuestionGenerator.from_defaults(llm=Settings.llm)
         query_engine = SubQuestionQueryEngine.from_defaults(
             query_engine_tools=tools, question_gen=question_gen, use_async=True
@@ -49,7 +49,7 @@ def main() -> None:
 
         print(response)
         assert str(response) == "Lima, by far."
-        assert any("Response: 10 million" in node.node.get_text() for node in response.source_nodes)
+        assert any("Response: 10 million" in node.get_content() for node in response.source_nodes)
 
 
 if __name__ == "__main__":

@@ -6,40 +6,34 @@
     chain = prompt | model | StrOutputParser()
     chain.batch(inputs)  # one assignment for the whole batch
 
-`ChatEccos` is a chat model, `EccosRouter` decides without calling, `FeedbackRecorder` turns feedback into labels.
-These classes only translate; every decision is made in `eccos_core`.
+`ChatEccos` is a chat model. `EccosRouter` decides without calling. `FeedbackRecorder` turns feedback into labels.
+These classes only translate. Every decision is made in `eccos_core`.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from eccos_core.errors import MissingDependencyError
+from eccos_integrations._shared.lazy_import import import_public_name
 
 if TYPE_CHECKING:
-    from eccos_integrations.langchain.branching import RoutedRunnable
     from eccos_integrations.langchain.chat_model import ChatEccos
     from eccos_integrations.langchain.feedback import FeedbackRecorder
-    from eccos_integrations.langchain.routing import EccosRouter
-
-_HOMES = {
-    "ChatEccos": "chat_model",
-    "EccosRouter": "routing",
-    "FeedbackRecorder": "feedback",
-    "RoutedRunnable": "branching",
-}
+    from eccos_integrations.langchain.routed_runnable import RoutedRunnable
+    from eccos_integrations.langchain.router import EccosRouter
 
 __all__ = ["ChatEccos", "EccosRouter", "FeedbackRecorder", "RoutedRunnable"]
 
+_HOMES = {
+    "ChatEccos": "chat_model",
+    "EccosRouter": "router",
+    "FeedbackRecorder": "feedback",
+    "RoutedRunnable": "routed_runnable",
+}
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "langchain_core":
-            raise
-        install = "pip install 'eccos[langchain]'"
-        raise MissingDependencyError("langchain-core", "the LangChain integration", install) from error
+if not TYPE_CHECKING:  # a type checker finds the names above, and reports a misspelled one
+
+    def __getattr__(name: str) -> Any:
+        return import_public_name(
+            __name__, name, _HOMES, framework="langchain_core", distribution="langchain-core", extra="langchain"
+        )

@@ -1,8 +1,8 @@
-"""One assignment for a whole batch, then the framework's own `invoke` for each input.
+"""Decide a whole batch at once, then let the framework's own `invoke` call the model for each input.
 
-Deciding is joint; calling is not: every input runs through `invoke` with its decision in hand, so that callbacks,
-traces, cache, rate limiter and retries behave as LangChain promises. As many run at once as the slots of their models
-allow, or `max_concurrency`, whichever is less.
+Every input runs through `invoke` with its decision. So callbacks, traces, cache, rate limiter and retries behave as
+LangChain promises. As many calls run at once as the slots of their models or `max_concurrency` allow, whichever is
+less.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ class PlannedCall:
     decision: Decision
 
 
-Plan: TypeAlias = PlannedCall | BaseException | None  # None: nothing to decide, the answer is cached
+Plan: TypeAlias = PlannedCall | BaseException | None  # None: the answer is cached, so there is nothing to decide
 
 
-def plan_all(
+def plan_batch(
     to_decide: Sequence[Callable[[], Plan | Request]],
     decide: Callable[[list[Request]], Sequence[Decision | EccosError]],
     *,
     return_exceptions: bool,
 ) -> list[Plan]:
-    """A plan for every input: those that give a request are decided together.
+    """Return a plan for every input. All inputs that give a request are decided together.
 
-    An input that cannot be asked, and a request that no model may answer, has its error in its place, or raises it
-    without `return_exceptions`; so do all of them when they cannot be assigned at all.
+    With `return_exceptions`, an input that cannot be asked has its error in its place. So has a request that no model
+    may answer. When the batch cannot be assigned at all, every place has that error. Else the first error is raised.
     """
     plans: list[Plan | Request] = []
     for each in to_decide:
@@ -72,62 +72,63 @@ def plan_all(
 
 
 @dataclass(frozen=True, slots=True)
-class Gates:
-    """How many calls may run at once: `caps` per model (None: no cap), `most` of all together (None: no limit)."""
+class ConcurrencyLimits:
+    """How many calls may run at once: `per_model` (None: no cap), and in `total` (None: no limit)."""
 
-    caps: Mapping[str, int | None]
-    most: int | None
+    per_model: Mapping[str, int | None]
+    total: int | None
 
-    def of(self, plan: Plan) -> tuple[str, int]:
-        """The model of a plan, and how many of its calls may run at once."""
+    def find(self, plan: Plan) -> tuple[str, int]:
+        """Return the model of a plan, and how many of its calls may run at once."""
         if not isinstance(plan, PlannedCall):
             return "", MOST_THREADS
-        cap = self.caps.get(plan.decision.model)
+        cap = self.per_model.get(plan.decision.model)
         return plan.decision.model, MOST_THREADS if cap is None else cap
 
 
-def run_all(
-    plans: Sequence[Plan], gates: Gates, call: Callable[[int], Answer], *, return_exceptions: bool
+def run_calls(
+    plans: Sequence[Plan], limits: ConcurrencyLimits, call: Callable[[int], Answer], *, return_exceptions: bool
 ) -> Iterator[tuple[int, Answer | BaseException]]:
-    """`call(i)` for every plan, as they end. Without `return_exceptions` the first error ends it all.
+    """Run `call(i)` for every plan, and yield (place, result) as they end.
 
-    A plan that is an error is that error. Calls that have not begun when somebody stops reading are never made.
+    A plan that is an error gives that error. Without `return_exceptions` the first error ends it all. When you stop
+    reading, calls that have not begun are never made.
     """
-    places = dict(map(gates.of, plans))
-    load = Counter(gates.of(plan)[0] for plan in plans)
-    everything = BoundedSemaphore(gates.most) if gates.most else None
+    at_once_of = dict(map(limits.find, plans))
+    load = Counter(limits.find(plan)[0] for plan in plans)
+    total = BoundedSemaphore(limits.total) if limits.total else None
 
-    def one(i: int) -> Answer:
+    def call_one(i: int) -> Answer:
         plan = plans[i]
         if isinstance(plan, BaseException):
             raise plan
-        if everything is None:
+        if total is None:
             return call(i)
-        with everything:
+        with total:
             return call(i)
 
     with ExitStack() as pools:
         pool = {
             model: pools.enter_context(
                 ThreadPoolExecutor(
-                    max(1, min(load[model], at_once, MOST_THREADS, gates.most or MOST_THREADS)),
+                    max(1, min(load[model], at_once, MOST_THREADS, limits.total or MOST_THREADS)),
                     thread_name_prefix="eccos-langchain",
                 )
             )
-            for model, at_once in places.items()
+            for model, at_once in at_once_of.items()
         }
         futures: dict[Future[Answer], int] = {
-            pool[gates.of(plan)[0]].submit(copy_context().run, one, i): i for i, plan in enumerate(plans)
+            pool[limits.find(plan)[0]].submit(copy_context().run, call_one, i): i for i, plan in enumerate(plans)
         }
         try:
             for future in as_completed(futures):
-                yield futures[future], _outcome(future, return_exceptions=return_exceptions)
+                yield futures[future], _read_result(future, return_exceptions=return_exceptions)
         finally:
             for future in futures:
                 future.cancel()
 
 
-def _outcome(future: Future[Any], *, return_exceptions: bool) -> Any:
+def _read_result(future: Future[Any], *, return_exceptions: bool) -> Any:
     error = future.exception()
     if error is None:
         return future.result()
@@ -136,25 +137,29 @@ def _outcome(future: Future[Any], *, return_exceptions: bool) -> Any:
     raise error
 
 
-async def arun_all(
-    plans: Sequence[Plan], gates: Gates, call: Callable[[int], Awaitable[Answer]], *, return_exceptions: bool
+async def arun_calls(
+    plans: Sequence[Plan],
+    limits: ConcurrencyLimits,
+    call: Callable[[int], Awaitable[Answer]],
+    *,
+    return_exceptions: bool,
 ) -> AsyncIterator[tuple[int, Answer | BaseException]]:
-    """The asynchronous twin of `run_all`; whoever stops reading, or is cancelled, cancels every call."""
-    caps = {model: gates.caps.get(model) for model in {gates.of(plan)[0] for plan in plans}}
-    places = {model: asyncio.Semaphore(cap) for model, cap in caps.items() if cap is not None}
-    everything = asyncio.Semaphore(gates.most) if gates.most else None
+    """The asynchronous twin of `run_calls`. When you stop reading, or are cancelled, every call is cancelled."""
+    caps = {model: limits.per_model.get(model) for model in {limits.find(plan)[0] for plan in plans}}
+    per_model = {model: asyncio.Semaphore(cap) for model, cap in caps.items() if cap is not None}
+    total = asyncio.Semaphore(limits.total) if limits.total else None
     ended: asyncio.Queue[tuple[int, Answer | BaseException]] = asyncio.Queue()
 
-    async def one(i: int) -> None:
+    async def call_one(i: int) -> None:
         plan = plans[i]
         if isinstance(plan, BaseException):
             ended.put_nowait((i, plan))
             return
         try:
             async with AsyncExitStack() as held:
-                for gate in (places.get(gates.of(plan)[0]), everything):
-                    if gate is not None:
-                        await held.enter_async_context(gate)
+                for semaphore in (per_model.get(limits.find(plan)[0]), total):
+                    if semaphore is not None:
+                        await held.enter_async_context(semaphore)
                 answer = await call(i)
         except asyncio.CancelledError:
             raise
@@ -163,7 +168,7 @@ async def arun_all(
         else:
             ended.put_nowait((i, answer))
 
-    tasks = [asyncio.create_task(one(i)) for i in range(len(plans))]
+    tasks = [asyncio.create_task(call_one(i)) for i in range(len(plans))]
     try:
         for _ in plans:
             i, outcome = await ended.get()
@@ -176,8 +181,8 @@ async def arun_all(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def in_order(results: Iterator[tuple[int, Any]], count: int) -> list[Any]:
-    """The answers, each in the place of its input."""
+def sort_results(results: Iterator[tuple[int, Any]], count: int) -> list[Any]:
+    """Return the answers, each in the place of its input."""
     places: list[Any] = [None] * count
     for i, answer in results:
         places[i] = answer

@@ -1,4 +1,4 @@
-"""Batches of a chat model: one assignment for all inputs, also in the middle of a chain."""
+"""Batches of a chat model: one assignment for all inputs, in the middle of a chain too."""
 
 from __future__ import annotations
 
@@ -20,23 +20,31 @@ from langchain_core.runnables.config import get_config_list
 from langchain_core.runnables.utils import AnyConfigurableField
 
 from eccos_core.domain import Request
-from eccos_integrations.langchain.batch_plan import Gates, Plan, PlannedCall, arun_all, in_order, plan_all, run_all
-from eccos_integrations.langchain.errors import as_langchain_expects
+from eccos_integrations.langchain.batch_plan import (
+    ConcurrencyLimits,
+    Plan,
+    PlannedCall,
+    arun_calls,
+    plan_batch,
+    run_calls,
+    sort_results,
+)
+from eccos_integrations.langchain.errors import raise_langchain_errors
 from eccos_integrations.langchain.settings import LangChainSettings
 
-# of a call, but no part of what is asked: neither the cache nor a trace should tell two calls apart by them
-UNTRACED = frozenset({"decision", "session_id", "wait_s"})
-OF_THE_FRAMEWORK = frozenset({"ls_structured_output_format", "structured_output_format", "stream"})
+# These change nothing about the question, so neither the cache nor a trace may tell two calls apart by them.
+UNTRACED_ARGUMENTS = frozenset({"decision", "session_id", "wait_s"})
+FRAMEWORK_ARGUMENTS = frozenset({"ls_structured_output_format", "structured_output_format", "stream"})
 
 
-class JointlyBatched(LangChainSettings, BaseChatModel):
-    """A chat model whose batches are decided jointly, and then invoked one by one with their decisions."""
+class JointBatchChatModel(LangChainSettings, BaseChatModel):
+    """A chat model that decides a batch jointly, then invokes each input with its decision."""
 
     @abstractmethod
-    def _asking(
+    def _prepare_call(
         self, messages: list[BaseMessage], stop: list[str] | None, given: dict[str, Any]
     ) -> PlannedCall | Request:
-        """What to ask for; a request of a batch comes with its decision."""
+        """Build the request. A call of a batch comes with its decision already."""
 
     def batch(
         self,
@@ -46,9 +54,9 @@ class JointlyBatched(LangChainSettings, BaseChatModel):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        """All inputs under one assignment; results in order. With `return_exceptions` an error stands in its place."""
+        """Answer all inputs under one assignment, in order. With `return_exceptions` an error stands in its place."""
         results = self.batch_as_completed(inputs, config, return_exceptions=return_exceptions, **kwargs)
-        return in_order(results, len(inputs))
+        return sort_results(results, len(inputs))
 
     def batch_as_completed(
         self,
@@ -58,17 +66,17 @@ class JointlyBatched(LangChainSettings, BaseChatModel):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
-        """All inputs under one assignment; (place, answer) as they end."""
+        """Answer all inputs under one assignment, and yield (place, answer) as they end."""
         if not inputs:
             return
         configs = get_config_list(config, len(inputs))
-        plans = self._plans(inputs, configs, kwargs, return_exceptions=return_exceptions)
+        plans = self._plan_batch(inputs, configs, kwargs, return_exceptions=return_exceptions)
 
         def call(i: int) -> AIMessage:
             return self.invoke(inputs[i], configs[i], **{**kwargs, "decision": plans[i]})
 
         with closing(
-            cast("Any", run_all(plans, self._gates(configs), call, return_exceptions=return_exceptions))
+            cast("Any", run_calls(plans, self._build_limits(configs), call, return_exceptions=return_exceptions))
         ) as ends:
             yield from ends
 
@@ -83,7 +91,7 @@ class JointlyBatched(LangChainSettings, BaseChatModel):
         """The asynchronous twin of `batch`."""
         results = self.abatch_as_completed(inputs, config, return_exceptions=return_exceptions, **kwargs)
         async with aclosing(cast("Any", results)) as ends:
-            return in_order(iter([end async for end in ends]), len(inputs))
+            return sort_results(iter([end async for end in ends]), len(inputs))
 
     async def abatch_as_completed(
         self,
@@ -97,21 +105,21 @@ class JointlyBatched(LangChainSettings, BaseChatModel):
         if not inputs:
             return
         configs = get_config_list(config, len(inputs))
-        plans = await asyncio.to_thread(self._plans, inputs, configs, kwargs, return_exceptions=return_exceptions)
+        plans = await asyncio.to_thread(self._plan_batch, inputs, configs, kwargs, return_exceptions=return_exceptions)
 
         async def call(i: int) -> AIMessage:
             return await self.ainvoke(inputs[i], configs[i], **{**kwargs, "decision": plans[i]})
 
-        running = arun_all(plans, self._gates(configs), call, return_exceptions=return_exceptions)
+        running = arun_calls(plans, self._build_limits(configs), call, return_exceptions=return_exceptions)
         async with aclosing(cast("Any", running)) as ends:
             async for end in ends:
                 yield end
 
-    def _gates(self, configs: Sequence[RunnableConfig]) -> Gates:
+    def _build_limits(self, configs: Sequence[RunnableConfig]) -> ConcurrencyLimits:
         caps = {model.name: model.max_concurrency for model in self.router.models}
-        return Gates(caps, configs[0].get("max_concurrency") or None)
+        return ConcurrencyLimits(caps, configs[0].get("max_concurrency") or None)
 
-    def _plans(
+    def _plan_batch(
         self,
         inputs: Sequence[LanguageModelInput],
         configs: Sequence[RunnableConfig],
@@ -119,39 +127,39 @@ class JointlyBatched(LangChainSettings, BaseChatModel):
         *,
         return_exceptions: bool,
     ) -> list[Plan]:
-        return plan_all(
-            [partial(self._to_decide, *each, given) for each in zip(inputs, configs, strict=True)],
-            lambda requests: self._decided(requests, self._policy(given)),
+        return plan_batch(
+            [partial(self._plan_input, *each, given) for each in zip(inputs, configs, strict=True)],
+            lambda requests: self._decide_jointly(requests, given),
             return_exceptions=return_exceptions,
         )
 
-    def _to_decide(
-        self, each: LanguageModelInput, config: RunnableConfig, of_the_call: dict[str, Any]
+    def _plan_input(
+        self, each: LanguageModelInput, config: RunnableConfig, call_arguments: dict[str, Any]
     ) -> Plan | Request:
-        """The request of one input; nothing to decide for one whose answer is cached."""
-        given = self._in_session(config, of_the_call)
+        """Build the request of one input. Return None for an input whose answer is cached."""
+        given = self._add_session(config, call_arguments)
         messages = self._convert_input(each).to_messages()
         stop = given.get("stop")
         settings = {name: value for name, value in given.items() if name != "stop"}
-        with as_langchain_expects():
-            asking = self._asking(messages, stop, settings)
-        if isinstance(asking, PlannedCall):
-            return asking
-        return None if self._is_cached(messages, stop, settings) else asking
+        with raise_langchain_errors():
+            prepared = self._prepare_call(messages, stop, settings)
+        if isinstance(prepared, PlannedCall):
+            return prepared
+        return None if self._is_cached(messages, stop, settings) else prepared
 
     def _is_cached(self, messages: list[BaseMessage], stop: list[str] | None, given: dict[str, Any]) -> bool:
-        """Whether `invoke` will find its answer in the cache; looked up with the same key."""
+        """Tell whether `invoke` will find its answer in the cache. It looks it up with the same key."""
         cache = self.cache if isinstance(self.cache, BaseCache) else get_llm_cache()
         if cache is None or self.cache is False:
             return False
         key = dumps([message.model_copy(update={"id": None}) if message.id else message for message in messages])
-        asked = {name: value for name, value in given.items() if name not in OF_THE_FRAMEWORK}
+        asked = {name: value for name, value in given.items() if name not in FRAMEWORK_ARGUMENTS}
         return bool(cache.lookup(key, self._get_llm_string(stop=stop, **asked)))
 
     def configurable_fields(
         self, **kwargs: AnyConfigurableField
     ) -> RunnableSerializable[LanguageModelInput, AIMessage]:
-        """See `Runnable`; a batch with one and the same configuration is still assigned jointly."""
-        from eccos_integrations.langchain.configurable import joint_configurable_fields
+        """Make fields configurable. A batch with the same configuration is still assigned jointly."""
+        from eccos_integrations.langchain.configurable import keep_batches_joint
 
-        return joint_configurable_fields(self, super().configurable_fields(**kwargs))
+        return keep_batches_joint(self, super().configurable_fields(**kwargs))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
@@ -15,59 +15,46 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 
-from eccos_core.domain import Capability, Completion, Decision, Request
+from eccos_core.domain import Capability, Chunk, Completion, Decision, Request
+from eccos_integrations._shared.messages import PROVIDER
+from eccos_integrations._shared.settings import CALL_PARAMETERS, CallParameters
 from eccos_integrations.langchain.batch_plan import PlannedCall
-from eccos_integrations.langchain.batches import OF_THE_FRAMEWORK, UNTRACED, JointlyBatched
-from eccos_integrations.langchain.errors import InvalidRequestError, as_langchain_expects
-from eccos_integrations.langchain.messages import PROVIDER, to_message, to_message_chunk, to_openai
-from eccos_integrations.langchain.settings import PER_CALL, profile_of
+from eccos_integrations.langchain.batches import FRAMEWORK_ARGUMENTS, UNTRACED_ARGUMENTS, JointBatchChatModel
+from eccos_integrations.langchain.errors import raise_langchain_errors
+from eccos_integrations.langchain.messages import to_message, to_message_chunk, to_openai
+from eccos_integrations.langchain.settings import CALL_SETTINGS, describe_pool
 
 if TYPE_CHECKING:
     from langchain_core.language_models.model_profile import ModelProfile
 
     from eccos_integrations.langchain.tools import Method, Schema, ToolChoice, ToolLike
 
-CALL_PARAMETERS = ("temperature", "top_p", "max_tokens", "seed", "timeout")
-IDENTIFYING = (PER_CALL - UNTRACED) | {*CALL_PARAMETERS, "stop", "model_kwargs"}
-OURS = PER_CALL | UNTRACED | OF_THE_FRAMEWORK  # of what a call is given, everything else is for the model
+SchemaModel = TypeVar("SchemaModel", bound=BaseModel)
+
+IDENTIFYING_FIELDS = (CALL_SETTINGS - UNTRACED_ARGUMENTS) | {*CALL_PARAMETERS, "model_kwargs"}
+# of what a call is given, everything else is for the model
+OUR_ARGUMENTS = CALL_SETTINGS | UNTRACED_ARGUMENTS | FRAMEWORK_ARGUMENTS
 
 
-class ChatEccos(JointlyBatched):
-    """A chat model that answers every request with the cheapest model of a pool that is good enough.
+class ChatEccos(CallParameters, JointBatchChatModel):
+    """Answer every request with the cheapest model of a pool that is good enough.
 
         model = ChatEccos(config="eccos.yaml")
         model.invoke("What is the capital of France?").response_metadata["model_name"]
         (prompt | model | StrOutputParser()).batch(inputs)  # one assignment under one floor or budget
 
-    Bound tools, schemas and images are hard filters: only models that can do them are candidates, fallbacks included.
-    A call alone is decided at the stream's price, or as a batch of one where `quality_floor` or `budget_usd` is given.
-    `response_metadata` says who answered, at what cost, and why. Errors are those of `eccos_core.errors`; what
-    LangChain has a class for is an instance of that too (`ValueError`, `ContextOverflowError`, ...).
+    Only models that can do what a request needs may answer it: bound tools, schemas, images. That holds for fallbacks
+    too. A single call uses the current price of quality. With `quality_floor` or `budget_usd` it is a batch of one.
+    `response_metadata` says who answered, at what cost, and why. Errors are those of `eccos_core.errors`. Where
+    LangChain has a class for an error, you get an instance of both (`ContextOverflowError`, `ValueError`, ...).
     """
 
-    temperature: float | None = None
-    """Sampling temperature."""
-    top_p: float | None = None
-    """Nucleus sampling."""
-    max_tokens: int | None = Field(default=None, ge=1)
-    """Most output tokens of an answer."""
-    stop: list[str] | None = None
-    """Where an answer ends."""
-    seed: int | None = None
-    """For answers that can be had again, where a provider offers it."""
-    timeout: float | None = Field(default=None, gt=0)
-    """Longest wait for one call of a model in seconds."""
     streaming: bool = False
-    """Whether `invoke` streams underneath."""
+    """Whether `invoke` asks the model for a stream."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Further OpenAI call parameters, passed on as they are."""
-
-    @field_validator("stop", mode="before")
-    @classmethod
-    def _one_stop(cls, given: Any) -> Any:
-        return [given] if isinstance(given, str) else given
+    """Further OpenAI call parameters. They are passed on unchanged."""
 
     # -------------------------------------------------------------------------------------------------------- identity
 
@@ -77,8 +64,8 @@ class ChatEccos(JointlyBatched):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        """What tells two of these models apart; no keys, no addresses."""
-        given = {name: getattr(self, name) for name in sorted(IDENTIFYING & self.model_fields_set)}
+        """Return what tells two of these models apart. It holds no keys and no addresses."""
+        given = {name: getattr(self, name) for name in sorted(IDENTIFYING_FIELDS & self.model_fields_set)}
         return {
             "model_name": self.model or PROVIDER,
             "pool": [model.name for model in self.router.models],
@@ -86,29 +73,29 @@ class ChatEccos(JointlyBatched):
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop or self.stop or None, **kwargs)
+        params = super()._get_ls_params(stop=stop or self._list_stops(), **kwargs)
         params["ls_provider"] = PROVIDER
         params.setdefault("ls_model_name", PROVIDER)
         return params
 
     def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
-        return super()._get_invocation_params(stop=stop, **_traced(kwargs))
+        return super()._get_invocation_params(stop=stop, **_drop_untraced(kwargs))
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        return super()._get_llm_string(stop=stop, **_traced(kwargs))
+        return super()._get_llm_string(stop=stop, **_drop_untraced(kwargs))
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        """What the pool as a whole can do: a request goes only to models that can do what it needs."""
-        return cast("ModelProfile", profile_of(self.router.models))
+        """Return what the whole pool can do. A request goes only to models that can do what it needs."""
+        return cast("ModelProfile", describe_pool(self.router.models))
 
     def get_num_tokens(self, text: str) -> int:
-        """Estimated tokens of a text (cl100k_base, no network)."""
+        """Estimate the tokens of a text (cl100k_base, no network)."""
         from eccos_core.io.tokens import count_text_tokens
 
         return count_text_tokens(text)
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """Estimated input tokens of a conversation with its tools (cl100k_base, no network)."""
+        """Estimate the input tokens of a conversation with its tools (cl100k_base, no network)."""
         from eccos_core.io.tokens import count_tokens
         from eccos_integrations.langchain.tools import openai_tools
 
@@ -116,29 +103,27 @@ class ChatEccos(JointlyBatched):
 
     # --------------------------------------------------------------------------------------------------------- one call
 
-    def _asking(
+    def _prepare_call(
         self, messages: list[BaseMessage], stop: list[str] | None, given: dict[str, Any]
     ) -> PlannedCall | Request:
-        """What to ask for; a request of a batch comes with its decision."""
+        """Build the request. A call of a batch comes with its decision already."""
         decision = given.get("decision")
         if isinstance(decision, PlannedCall):
             return decision
-        parameters = {name: value for name in CALL_PARAMETERS if (value := getattr(self, name)) is not None}
-        parameters |= self.model_kwargs
-        parameters |= {name: value for name, value in given.items() if name not in OURS and value is not None}
-        if stopping := stop if stop is not None else parameters.get("stop", self.stop):
-            parameters["stop"] = stopping
-        if parameters.get("n") not in (None, 1):
-            raise InvalidRequestError(f"n is {parameters['n']}, must be 1: a call has one answer; use batch for more")
-        request = self._request(to_openai(messages), parameters, given)
+        parameters = self._collect_parameters(self.model_kwargs, given, OUR_ARGUMENTS)
+        if stop is not None:
+            parameters["stop"] = stop
+        if not parameters.get("stop"):
+            parameters.pop("stop", None)
+        request = self._build_request(to_openai(messages), parameters, given)
         return PlannedCall(request, decision) if isinstance(decision, Decision) else request
 
-    def _planned(self, asking: PlannedCall | Request, given: dict[str, Any]) -> tuple[Request, Decision | None]:
-        """The request and, where one was made or a policy asks for one, its decision."""
-        if isinstance(asking, PlannedCall):
-            return asking.request, asking.decision
-        policy = self._policy(given)
-        return asking, self.router.route([asking], policy=policy)[0] if policy is not None else None
+    def _decide(self, prepared: PlannedCall | Request, given: dict[str, Any]) -> tuple[Request, Decision | None]:
+        """Return the request and its decision. The decision is None where the router decides when it is called."""
+        if isinstance(prepared, PlannedCall):
+            return prepared.request, prepared.decision
+        policy = self._choose_policy(given)
+        return prepared, self.router.route([prepared], policy=policy)[0] if policy is not None else None
 
     def _generate(
         self,
@@ -147,10 +132,10 @@ class ChatEccos(JointlyBatched):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        with as_langchain_expects():
-            asking = self._asking(messages, stop, kwargs)
-            request, decision = self._planned(asking, kwargs)
-            return _result(self.router.complete(request, decision=decision))
+        with raise_langchain_errors():
+            prepared = self._prepare_call(messages, stop, kwargs)
+            request, decision = self._decide(prepared, kwargs)
+            return _build_result(self.router.complete(request, decision=decision))
 
     async def _agenerate(
         self,
@@ -159,16 +144,16 @@ class ChatEccos(JointlyBatched):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        with as_langchain_expects():
-            asking = self._asking(messages, stop, kwargs)
-            request, decision = await self._aplanned(asking, kwargs)
-            return _result(await self.router.acomplete(request, decision=decision))
+        with raise_langchain_errors():
+            prepared = self._prepare_call(messages, stop, kwargs)
+            request, decision = await self._adecide(prepared, kwargs)
+            return _build_result(await self.router.acomplete(request, decision=decision))
 
-    async def _aplanned(self, asking: PlannedCall | Request, given: dict[str, Any]) -> tuple[Request, Decision | None]:
-        """`_planned`, without blocking the event loop where something is to be decided."""
-        if isinstance(asking, PlannedCall) or self._policy(given) is None:
-            return self._planned(asking, given)
-        return await asyncio.to_thread(self._planned, asking, given)
+    async def _adecide(self, prepared: PlannedCall | Request, given: dict[str, Any]) -> tuple[Request, Decision | None]:
+        """The asynchronous twin of `_decide`. It decides in a thread."""
+        if isinstance(prepared, PlannedCall) or self._choose_policy(given) is None:
+            return self._decide(prepared, given)
+        return await asyncio.to_thread(self._decide, prepared, given)
 
     def _stream(
         self,
@@ -177,10 +162,12 @@ class ChatEccos(JointlyBatched):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        with as_langchain_expects():
-            asking = self._asking(messages, stop, kwargs)
-            request, decision = self._planned(_streamed(asking), kwargs)
-            with closing(self.router.stream(request, decision=decision)) as chunks:
+        with raise_langchain_errors():
+            prepared = self._prepare_call(messages, stop, kwargs)
+            request, decision = self._decide(_require_streaming(prepared), kwargs)
+            with closing(
+                cast("Generator[Chunk, None, None]", self.router.stream(request, decision=decision))
+            ) as chunks:
                 for chunk in chunks:
                     yield ChatGenerationChunk(message=to_message_chunk(chunk))
 
@@ -191,15 +178,17 @@ class ChatEccos(JointlyBatched):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        with as_langchain_expects():
-            asking = self._asking(messages, stop, kwargs)
-            request, decision = await self._aplanned(_streamed(asking), kwargs)
-            async with aclosing(self.router.astream(request, decision=decision)) as chunks:
+        with raise_langchain_errors():
+            prepared = self._prepare_call(messages, stop, kwargs)
+            request, decision = await self._adecide(_require_streaming(prepared), kwargs)
+            async with aclosing(
+                cast("AsyncGenerator[Chunk, None]", self.router.astream(request, decision=decision))
+            ) as chunks:
                 async for chunk in chunks:
                     yield ChatGenerationChunk(message=to_message_chunk(chunk))
 
     def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
-        """Also not when no model of the pool can: then a stream is one chunk, as LangChain promises."""
+        """Tell whether to stream. When no model of the pool can, a stream is one chunk, as LangChain promises."""
         able = any(Capability.STREAMING in model.capabilities for model in self.router.models)
         return able and super()._should_stream(async_api=async_api, run_manager=run_manager, **kwargs)
 
@@ -221,8 +210,8 @@ class ChatEccos(JointlyBatched):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        """See `BaseChatModel`; the conversation is the configuration's thread."""
-        return super().invoke(input, config, stop=stop, **self._in_session(config, kwargs))
+        """Answer one conversation. `config` names its thread. Call arguments override the settings."""
+        return super().invoke(input, config, stop=stop, **self._add_session(config, kwargs))
 
     async def ainvoke(
         self,
@@ -232,8 +221,8 @@ class ChatEccos(JointlyBatched):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        """See `BaseChatModel`; the conversation is the configuration's thread."""
-        return await super().ainvoke(input, config, stop=stop, **self._in_session(config, kwargs))
+        """The asynchronous twin of `invoke`."""
+        return await super().ainvoke(input, config, stop=stop, **self._add_session(config, kwargs))
 
     def stream(
         self,
@@ -243,8 +232,8 @@ class ChatEccos(JointlyBatched):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        """See `BaseChatModel`; the conversation is the configuration's thread."""
-        return super().stream(input, config, stop=stop, **self._in_session(config, kwargs))
+        """Answer one conversation piece by piece. The last chunk carries usage, cost and decision."""
+        return super().stream(input, config, stop=stop, **self._add_session(config, kwargs))
 
     def astream(
         self,
@@ -254,8 +243,8 @@ class ChatEccos(JointlyBatched):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        """See `BaseChatModel`; the conversation is the configuration's thread."""
-        return super().astream(input, config, stop=stop, **self._in_session(config, kwargs))
+        """The asynchronous twin of `stream`."""
+        return super().astream(input, config, stop=stop, **self._add_session(config, kwargs))
 
     # ----------------------------------------------------------------------------------------------- tools and schemas
 
@@ -268,11 +257,11 @@ class ChatEccos(JointlyBatched):
         parallel_tool_calls: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Tools in any form that LangChain takes. Only models that can call tools are candidates from here on.
+        """Give the model tools, in any form that LangChain takes. Only models that can call tools may answer.
 
-        `tool_choice`: the name of a tool, "auto", "any" or "required" or True, "none", or a dictionary.
-        `parallel_tool_calls=True` asks for models that can call several at once. Raises `ValueError` for a tool without
-        a name and for a choice that is not among the tools.
+        `tool_choice` is the name of a tool, "auto", "any", "required", True (any), "none", or a dictionary.
+        `parallel_tool_calls=True` asks for models that can call several tools at once. Raises `ValueError` for a tool
+        without a name, and for a choice that is not among the tools.
         """
         from eccos_integrations.langchain.tools import openai_tool_choice, openai_tools
 
@@ -280,6 +269,39 @@ class ChatEccos(JointlyBatched):
         chosen = openai_tool_choice(tool_choice, converted)
         given = {"tools": converted or None, "tool_choice": chosen, "parallel_tool_calls": parallel_tool_calls}
         return self.bind(**{name: value for name, value in given.items() if value is not None}, **kwargs)
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: type[SchemaModel],
+        *,
+        method: Method | None = None,
+        include_raw: Literal[False] = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, SchemaModel]: ...
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: Schema,
+        *,
+        method: Method | None = None,
+        include_raw: Literal[True],
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any]]: ...
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: Schema,
+        *,
+        method: Method | None = None,
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]: ...
 
     def with_structured_output(
         self,
@@ -289,37 +311,39 @@ class ChatEccos(JointlyBatched):
         include_raw: bool = False,
         strict: bool | None = None,
         **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """Answers in the form of a schema (Pydantic, TypedDict, JSON schema, OpenAI function).
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Get answers in the form of a schema: Pydantic, TypedDict, JSON schema or an OpenAI function.
 
-        `method`: "function_calling" and "json_schema" let only models answer that can do so; "json_mode" asks for JSON
-        and leaves the form to the prompt. None: by tool calls, unless more models of the pool take a JSON schema.
+        With the `method` "function_calling" or "json_schema" only models that can do so may answer. "json_mode" asks
+        for JSON and leaves the form to your prompt. None chooses tool calls, unless more models of the pool take a
+        JSON schema. With `include_raw` you get a dictionary: `raw`, `parsed` and `parsing_error`. Raises `ValueError`
+        for another method and for further arguments.
         """
-        from eccos_integrations.langchain.tools import best_method, structured
+        from eccos_integrations.langchain.tools import build_structured_chain, choose_method
 
         if kwargs:
             raise ValueError(f"with_structured_output has no parameter {', '.join(map(repr, kwargs))}")
-        method = method or best_method(self.router.models)
-        return structured(self, schema, method, strict=strict, include_raw=include_raw)
+        method = method or choose_method(self.router.models)
+        return build_structured_chain(self, schema, method, strict=strict, include_raw=include_raw)
 
 
-# LangChain asks for these signatures at every call; a signature that is there already is found ten times as fast
+# LangChain reads these signatures at every call. It finds a stored one ten times as fast.
 for _method in (ChatEccos._generate, ChatEccos._agenerate):
     vars(_method)["__signature__"] = inspect.signature(_method)
 
 
-def _traced(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name not in UNTRACED}
+def _drop_untraced(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in UNTRACED_ARGUMENTS}
 
 
-def _streamed(asking: PlannedCall | Request) -> PlannedCall | Request:
-    """The same; a request that is decided under a policy of its own goes to models that can stream."""
-    if isinstance(asking, PlannedCall):
-        return asking
-    return replace(asking, needs=asking.needs | {Capability.STREAMING})
+def _require_streaming(prepared: PlannedCall | Request) -> PlannedCall | Request:
+    """Let only models that can stream answer. A call that has its decision stays as it is."""
+    if isinstance(prepared, PlannedCall):
+        return prepared
+    return replace(prepared, needs=prepared.needs | {Capability.STREAMING})
 
 
-def _result(completion: Completion) -> ChatResult:
+def _build_result(completion: Completion) -> ChatResult:
     message = to_message(completion)
     usage = {
         "prompt_tokens": completion.input_tokens,

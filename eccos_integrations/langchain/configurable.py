@@ -1,7 +1,7 @@
 """Configurable fields whose batches stay joint.
 
-LangChain invokes the inputs of a batch one by one as soon as a field was configured. Here the inputs with the same
-configuration are one batch of one model, so that a configured floor or budget is a floor or budget of the batch.
+LangChain invokes the inputs of a batch one by one as soon as a field is configured. Here the inputs with the same
+configuration form one batch, so a configured floor or budget is that of the batch.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from langchain_core.runnables.utils import AnyConfigurableField
 
 
 class JointConfigurableFields(RunnableConfigurableFields):  # type: ignore[type-arg]  # Pydantic cannot subscript it
-    """`RunnableConfigurableFields`, one batch per distinct configuration."""
+    """`RunnableConfigurableFields` that makes one batch of each distinct configuration."""
 
     def configurable_fields(self, **kwargs: AnyConfigurableField) -> RunnableSerializable[Any, Any]:
-        """See `Runnable`."""
+        """Make further fields configurable."""
         return JointConfigurableFields(default=self.default, fields={**self.fields, **kwargs})
 
     def batch(
@@ -31,9 +31,9 @@ class JointConfigurableFields(RunnableConfigurableFields):  # type: ignore[type-
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Any]:
-        """See `Runnable`."""
+        """Answer the inputs, one joint batch for each configuration. Results keep their order."""
         results: list[Any] = [None] * len(inputs)
-        for model, configs, rows in self._groups(config, len(inputs)):
+        for model, configs, rows in self._group_inputs(config, len(inputs)):
             part = model.batch([inputs[i] for i in rows], configs, return_exceptions=return_exceptions, **kwargs)
             for row, answer in zip(rows, part, strict=True):
                 results[row] = answer
@@ -47,9 +47,9 @@ class JointConfigurableFields(RunnableConfigurableFields):  # type: ignore[type-
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Any]:
-        """See `Runnable`."""
+        """The asynchronous twin of `batch`."""
         results: list[Any] = [None] * len(inputs)
-        for model, configs, rows in self._groups(config, len(inputs)):
+        for model, configs, rows in self._group_inputs(config, len(inputs)):
             part = await model.abatch([inputs[i] for i in rows], configs, return_exceptions=return_exceptions, **kwargs)
             for row, answer in zip(rows, part, strict=True):
                 results[row] = answer
@@ -63,8 +63,8 @@ class JointConfigurableFields(RunnableConfigurableFields):  # type: ignore[type-
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
-        """See `Runnable`."""
-        for model, configs, rows in self._groups(config, len(inputs)):
+        """Answer as `batch` does, and yield (place, answer) as they end."""
+        for model, configs, rows in self._group_inputs(config, len(inputs)):
             part = [inputs[i] for i in rows]
             for place, answer in model.batch_as_completed(part, configs, return_exceptions=return_exceptions, **kwargs):
                 yield rows[place], answer
@@ -77,17 +77,17 @@ class JointConfigurableFields(RunnableConfigurableFields):  # type: ignore[type-
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> AsyncIterator[tuple[int, Any]]:
-        """See `Runnable`."""
-        for model, configs, rows in self._groups(config, len(inputs)):
+        """The asynchronous twin of `batch_as_completed`."""
+        for model, configs, rows in self._group_inputs(config, len(inputs)):
             part = [inputs[i] for i in rows]
             running: Any = model.abatch_as_completed(part, configs, return_exceptions=return_exceptions, **kwargs)
             async for place, answer in running:
                 yield rows[place], answer
 
-    def _groups(
+    def _group_inputs(
         self, config: RunnableConfig | Sequence[RunnableConfig] | None, count: int
     ) -> Iterator[tuple[Any, list[RunnableConfig], list[int]]]:
-        """The configured models, each with the configurations and the places of its inputs."""
+        """Yield the configured models, each with the configurations and the places of its inputs."""
         ids = {spec.id for spec in self.fields.values()}
         rows: dict[str, list[int]] = {}
         configs = get_config_list(config, count)
@@ -100,9 +100,9 @@ class JointConfigurableFields(RunnableConfigurableFields):  # type: ignore[type-
             yield model, [configs[row] for row in places], places
 
 
-def joint_configurable_fields(
+def keep_batches_joint(
     default: RunnableSerializable[LanguageModelInput, Any], plain: RunnableSerializable[LanguageModelInput, Any]
 ) -> RunnableSerializable[LanguageModelInput, Any]:
-    """`plain`, what LangChain made of `default`, with batches that stay joint."""
+    """Return `plain`, which LangChain made of `default`, with batches that stay joint."""
     assert isinstance(plain, RunnableConfigurableFields)
     return JointConfigurableFields(default=default, fields=plain.fields)

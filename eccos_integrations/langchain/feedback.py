@@ -1,4 +1,4 @@
-"""Feedback becomes labels: what people, evaluators and LangSmith say of an answer is recorded with its decision."""
+"""Turn feedback into labels: what people, evaluators and LangSmith say of an answer joins its decision."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from eccos_core.domain import Decision
 from eccos_core.errors import InputError
 from eccos_core.router import Router
+from eccos_integrations._shared.scores import ScoreScale
 
-REMEMBERED_RUNS = 100_000  # the oldest are forgotten first
+MAX_RUNS = 100_000  # the oldest are forgotten first
 
 
 class FeedbackRecorder(BaseCallbackHandler):
-    """Knows which decisions were made in which run, and turns feedback on a run into `router.record`.
+    """Remember which decisions were made in which run, and turn feedback on a run into `router.record`.
 
         recorder = FeedbackRecorder(model.router)
         chain.invoke(question, config={"callbacks": [recorder], "run_id": run_id})
         recorder.record_feedback({"run_id": run_id, "key": "helpful", "score": 1})
         (prompt | model | recorder.scored_by(evaluator) | parser).invoke(question)
 
-    `lowest` and `highest` are the ends of the scale that scores are on; qualities are in [0, 1]. `keys`: only feedback
-    under these keys is a matter of quality (None: all). Feedback on a run counts for every answer in it, at any depth.
+    `lowest` and `highest` are the ends of your scale of scores. They become qualities in [0, 1]. Only feedback under
+    one of `keys` counts as quality (None: all). Feedback on a run counts for every answer in it, at any depth. Raises
+    `InputError` when `highest` is not above `lowest`.
     """
 
     def __init__(
         self, router: Router, *, lowest: float = 0.0, highest: float = 1.0, keys: frozenset[str] | None = None
     ) -> None:
-        if not highest > lowest:
-            raise InputError(f"a scale from {lowest} to {highest} has no length; highest must be above lowest")
         self.router = router
-        self._lowest, self._highest, self._keys = lowest, highest, keys
+        self._scale = ScoreScale(lowest, highest, set_by="FeedbackRecorder(lowest=..., highest=...)")
+        self._keys = keys
         self._parents: OrderedDict[UUID, UUID | None] = OrderedDict()
         self._decisions: OrderedDict[UUID, list[str]] = OrderedDict()
         self._lock = threading.Lock()
@@ -49,39 +50,39 @@ class FeedbackRecorder(BaseCallbackHandler):
     def on_chain_start(
         self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
-        """A run begins; a branch of `route_to` says which decision led to it."""
-        self._begun(run_id, parent_run_id)
-        self._routed(run_id, kwargs.get("metadata"))
+        """Remember a run. The metadata of a `route_to` branch says which decision led to it."""
+        self._start_run(run_id, parent_run_id)
+        self._read_metadata(run_id, kwargs.get("metadata"))
 
     def on_chat_model_start(
         self, serialized: Any, messages: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
-        """A call of a model begins."""
-        self._begun(run_id, parent_run_id)
-        self._routed(run_id, kwargs.get("metadata"))
+        """Remember a call of a model."""
+        self._start_run(run_id, parent_run_id)
+        self._read_metadata(run_id, kwargs.get("metadata"))
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """The run of an `EccosRouter` ends with its decision."""
+        """Remember the decision of an `EccosRouter`."""
         if isinstance(outputs, Decision):
-            self._decided(run_id, outputs.id)
+            self._add_decision(run_id, outputs.id)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        """A call of `ChatEccos` ends with an answer that names its decision."""
+        """Remember the decision behind an answer of `ChatEccos`."""
         for generation in (each for prompt in response.generations for each in prompt):
-            if isinstance(generation, ChatGeneration) and (found := decision_of(generation.message)):
-                self._decided(run_id, found)
+            if isinstance(generation, ChatGeneration) and (found := find_decision_id(generation.message)):
+                self._add_decision(run_id, found)
 
-    def _begun(self, run_id: UUID, parent_run_id: UUID | None) -> None:
+    def _start_run(self, run_id: UUID, parent_run_id: UUID | None) -> None:
         with self._lock:
             self._parents[run_id] = parent_run_id
-            while len(self._parents) > REMEMBERED_RUNS:
+            while len(self._parents) > MAX_RUNS:
                 self._decisions.pop(self._parents.popitem(last=False)[0], None)
 
-    def _routed(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
+    def _read_metadata(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
         if metadata and "eccos_decision_id" in metadata:
-            self._decided(run_id, metadata["eccos_decision_id"])
+            self._add_decision(run_id, metadata["eccos_decision_id"])
 
-    def _decided(self, run_id: UUID, decision_id: str) -> None:
+    def _add_decision(self, run_id: UUID, decision_id: str) -> None:
         with self._lock:
             run: UUID | None = run_id
             while run is not None:
@@ -93,96 +94,101 @@ class FeedbackRecorder(BaseCallbackHandler):
     # ------------------------------------------------------------------------------------------------------- recording
 
     def decisions_of(self, run_id: UUID | str) -> tuple[str, ...]:
-        """The decisions made in a run, at any depth, in order."""
+        """Return the ids of the decisions made in a run, at any depth, in order."""
         with self._lock:
             return tuple(self._decisions.get(UUID(str(run_id)), ()))
 
     def record_feedback(self, feedback: Any) -> int:
-        """Records LangSmith-style feedback: a mapping or object with `run_id` and `score` (`key` where keys are given).
+        """Record LangSmith-style feedback: a mapping or object with `run_id`, `score` and, where you gave keys, `key`.
 
-        Returns how many decisions were labelled: none for feedback without a score, or under another key. Raises
+        Returns how many decisions were labelled. Feedback without a score, or under another key, labels none. Raises
         `InputError` for a run without an answer of eccos, and for a score outside the scale.
         """
-        run_id, score = _get(feedback, "run_id") or _get(feedback, "target_run_id"), _get(feedback, "score")
+        run_id, score = (
+            _read_field(feedback, "run_id") or _read_field(feedback, "target_run_id"),
+            _read_field(feedback, "score"),
+        )
         if run_id is None:
-            raise InputError("feedback has no run_id; give the id of the run, or use record(message, score)")
-        if self._keys is not None and _get(feedback, "key") not in self._keys:
+            raise InputError("feedback has no run_id. Give the id of the run, or use record(message, score).")
+        if self._keys is not None and _read_field(feedback, "key") not in self._keys:
             return 0
         if score is None:
             return 0
         decisions = self.decisions_of(run_id)
         if not decisions:
             raise InputError(
-                f"run {run_id} has no answer of eccos that is known here; was this recorder among its callbacks?"
+                f"run {run_id} has no answer of eccos that is known here. Was this recorder among its callbacks? "
+                "Run it with config={'callbacks': [recorder]}."
             )
-        quality = self._quality(score)
+        quality = self._to_quality(score)
         for decision_id in decisions:
             self.router.record(decision_id, quality)
         return len(decisions)
 
     def record(self, message: BaseMessage, score: Any) -> None:
-        """Records what an answer is worth. Raises `InputError` for a message that is no answer of eccos."""
-        decision_id = decision_of(message)
+        """Record what an answer is worth: a score, a mapping or object with `score`, or several under `results`.
+
+        Raises `InputError` for a message that is no answer of eccos, and for a score outside the scale.
+        """
+        decision_id = find_decision_id(message)
         if decision_id is None:
-            raise InputError("this message has no decision_id in its response_metadata: it is no answer of ChatEccos")
-        for each in _scores(score):
-            if self._keys is None or _get(each, "key") is None or _get(each, "key") in self._keys:
-                self.router.record(decision_id, self._quality(each))
+            raise InputError(
+                "this message has no decision_id in its response_metadata, so it is no answer of ChatEccos. "
+                "Record the message that ChatEccos returned."
+            )
+        for each in _list_scores(score):
+            if self._keys is None or _read_field(each, "key") is None or _read_field(each, "key") in self._keys:
+                self.router.record(decision_id, self._to_quality(each))
 
     def scored_by(self, evaluator: Callable[[BaseMessage], Any]) -> Runnable[BaseMessage, BaseMessage]:
-        """A step for a chain, after the model: hands the answer on, and records what `evaluator` says of it.
+        """Return a step for a chain, after the model. It records what `evaluator` says of an answer and passes it on.
 
-        It says a score, a mapping or an object with `score` (LangSmith's `EvaluationResult`), several of them under
-        `results`, or None, which records nothing. It may be asynchronous.
+        The evaluator returns a score, a mapping or object with `score` (LangSmith's `EvaluationResult`), or several of
+        them under `results`. None records nothing. The evaluator may be asynchronous.
         """
 
         def score(message: BaseMessage) -> BaseMessage:
-            said = evaluator(message)
-            if inspect.isawaitable(said):
-                raise InputError("this evaluator is asynchronous: use ainvoke, astream or abatch")
-            self.record(message, said)
+            verdict = evaluator(message)
+            if inspect.isawaitable(verdict):
+                raise InputError("this evaluator is asynchronous. Call the chain with ainvoke, astream or abatch.")
+            self.record(message, verdict)
             return message
 
         async def ascore(message: BaseMessage) -> BaseMessage:
-            said = evaluator(message)
-            self.record(message, await said if inspect.isawaitable(said) else said)
+            verdict = evaluator(message)
+            self.record(message, await verdict if inspect.isawaitable(verdict) else verdict)
             return message
 
         return RunnableLambda(score, afunc=ascore, name="scored_by")
 
-    def _quality(self, score: Any) -> float:
-        """A score on its scale -> quality in [0, 1]."""
-        value = score if isinstance(score, bool | int | float) else _get(score, "score")
+    def _to_quality(self, score: Any) -> float:
+        """Return the quality in [0, 1] of a score on the scale. True is 1, False is 0."""
+        value = score if isinstance(score, bool | int | float) else _read_field(score, "score")
         if not isinstance(value, bool | int | float):
-            raise InputError(f"a score is a number, True or False, got {value!r}")
+            raise InputError(f"a score is a number, True or False. Got {value!r}.")
         if isinstance(value, bool):
             return float(value)
-        if not self._lowest <= value <= self._highest:
-            raise InputError(
-                f"score {value} is outside the scale from {self._lowest} to {self._highest}; "
-                "say FeedbackRecorder(lowest=..., highest=...)"
-            )
-        return (value - self._lowest) / (self._highest - self._lowest)
+        return self._scale.to_quality(value)
 
 
-def decision_of(message: BaseMessage) -> str | None:
-    """The id of the decision that led to an answer; None for a message that is no answer of eccos."""
+def find_decision_id(message: BaseMessage) -> str | None:
+    """Return the id of the decision behind an answer. None for a message that is no answer of eccos."""
     found = getattr(message, "response_metadata", {}).get("decision_id")
     return found if isinstance(found, str) else None
 
 
-def _get(source: Any, name: str) -> Any:
+def _read_field(source: Any, name: str) -> Any:
     return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
 
 
-def _scores(said: Any) -> list[Any]:
-    """What an evaluator said, one by one; nothing for None and for results without a score."""
-    several = _get(said, "results")
-    each = several if isinstance(several, list) else [said]
-    return [one for one in each if one is not None and (isinstance(one, bool | int | float) or _said(one))]
+def _list_scores(verdict: Any) -> list[Any]:
+    """Return the scores of a verdict, one by one. None, and results without a score, give none."""
+    several = _read_field(verdict, "results")
+    each = several if isinstance(several, list) else [verdict]
+    return [one for one in each if one is not None and (isinstance(one, bool | int | float) or _has_score(one))]
 
 
-def _said(one: Any) -> bool:
-    """Whether it has a score. What has neither score nor number is refused later, by name."""
+def _has_score(one: Any) -> bool:
+    """Tell whether a result has a score. One that has no `score` at all is refused later, with its value."""
     known = "score" in one if isinstance(one, Mapping) else hasattr(one, "score")
-    return not known or _get(one, "score") is not None
+    return not known or _read_field(one, "score") is not None

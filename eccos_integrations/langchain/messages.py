@@ -1,10 +1,11 @@
-"""Messages, both ways: LangChain's to OpenAI-style ones, and completions and chunks back.
+"""Convert messages both ways: LangChain's to OpenAI-style ones, and completions and chunks back.
 
-Inwards langchain-core's own `convert_to_openai_messages` does the work. Around it stands what it leaves to callers:
-reasoning and tool-call blocks are no content for another model (they are dropped, tool calls travel as `tool_calls`),
-`cache_control` of a block survives, and a call with broken arguments that a tool message answers keeps its place.
-Outwards langchain-core's tool-call parsers do. (`langchain-litellm`'s delta converter drops the later chunks of a tool
-call when its dictionary has no name, and its import is LiteLLM's, seconds long: so not that one.)
+On the way in, langchain-core's own `convert_to_openai_messages` does the work. Three things it leaves to callers, so
+they are here. Reasoning and tool-call blocks are dropped, because tool calls travel as `tool_calls`. The
+`cache_control` of a block survives. A call with broken arguments keeps its place when a tool message answers it.
+
+On the way out, langchain-core's parsers of tool calls do the work. We do not use the delta converter of
+`langchain-litellm`. It drops the later chunks of a tool call that have no name, and importing it takes seconds.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from langchain_core.messages.tool import ToolCall, ToolCallChunk, tool_call_chun
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
 
 from eccos_core.domain import Chunk, Completion
-from eccos_integrations.langchain.errors import InvalidRequestError
+from eccos_integrations._shared.errors import InvalidRequestError
+from eccos_integrations._shared.messages import PROVIDER, describe_completion
 
-PROVIDER = "eccos"  # whose message format this is: langchain-core chooses its block translator by it
-NOT_FOR_A_MODEL = frozenset(  # block types that are a record of an answer, not something to ask with
+RECORD_BLOCKS = frozenset(  # blocks that record how an answer came about. They are not sent to another model
     {
         "invalid_tool_call",
         "non_standard",
@@ -44,38 +45,40 @@ NOT_FOR_A_MODEL = frozenset(  # block types that are a record of an answer, not 
         "tool_call_chunk",
     }
 )
-# keys of an OpenAI-style message that LangChain keeps in `additional_kwargs`: those that come in pieces which can be
-# put together, and those that a stream gives whole, at its end
-IN_PIECES = ("function_call", "reasoning_content", "refusal")
-WHOLE = ("annotations", "audio", "provider_specific_fields", "thinking_blocks")
+# Keys of an OpenAI-style message that LangChain keeps in `additional_kwargs`. The first ones come in pieces that can be
+# put together. A stream gives the others whole, at its end.
+STREAMED_FIELDS = ("function_call", "reasoning_content", "refusal")
+WHOLE_FIELDS = ("annotations", "audio", "provider_specific_fields", "thinking_blocks")
 
 # ------------------------------------------------------------------------------------------------------------- inwards
 
 
 def to_openai(messages: Sequence[BaseMessage]) -> tuple[dict[str, Any], ...]:
-    """OpenAI-style messages. Raises `InvalidRequestError` for a conversation that asks nothing."""
+    """Convert LangChain's messages to OpenAI-style ones. Raise `InvalidRequestError` when they ask nothing."""
     if not messages:
-        raise InvalidRequestError("there are no messages; give a string or at least one message, a HumanMessage")
+        raise InvalidRequestError(
+            "there are no messages. Give a string or at least one message, such as HumanMessage('...')."
+        )
     if all(isinstance(message, SystemMessage) for message in messages):
-        raise InvalidRequestError("there are only system messages, which ask nothing; add a HumanMessage")
+        raise InvalidRequestError("there are only system messages, which ask nothing. Add a HumanMessage.")
     if not any(message.content or getattr(message, "tool_calls", None) for message in messages):
-        raise InvalidRequestError("every message is empty; give at least one word")
+        raise InvalidRequestError("every message is empty. Give at least one word.")
     answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
     converted: list[dict[str, Any]] = []
     for message in messages:
-        converted += _converted(message, answered)
+        converted += _convert(message, answered)
     return tuple(converted)
 
 
-def _converted(message: BaseMessage, answered: set[str]) -> list[dict[str, Any]]:
-    """One message; several where a content block holds a tool's result."""
+def _convert(message: BaseMessage, answered: set[str]) -> list[dict[str, Any]]:
+    """Convert one message. The result is several messages where a content block holds a tool's result."""
     cached: dict[str, Any] | None = None
     if isinstance(message.content, list):
-        blocks = _blocks(message.content, of_an_answer=isinstance(message, AIMessage))
+        blocks = _keep_blocks(message.content, is_answer=isinstance(message, AIMessage))
         message = message.model_copy(update={"content": blocks})
-        cached = _cache_controls(blocks)
+        cached = _find_cache_marks(blocks)
     try:
-        # one block style or the other: text alone is a string, unless a block of it must keep its cache mark
+        # text alone becomes a string, unless one of its blocks must keep its cache mark
         found = convert_to_openai_messages([message], text_format="block" if cached else "string")
     except (KeyError, ValueError) as error:
         what = f"a content block lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -86,24 +89,24 @@ def _converted(message: BaseMessage, answered: set[str]) -> list[dict[str, Any]]
             if block.get("type") == "text" and block["text"] in cached:
                 block["cache_control"] = cached[block["text"]]
     if isinstance(message, AIMessage) and message.invalid_tool_calls:
-        broken = [_as_it_was(call) for call in message.invalid_tool_calls if call["id"] in answered]
+        broken = [_restore_call(call) for call in message.invalid_tool_calls if call["id"] in answered]
         if broken:
             converted[0]["tool_calls"] = [*converted[0].get("tool_calls", ()), *broken]
     return converted
 
 
-def _blocks(content: Sequence[str | dict[str, Any]], *, of_an_answer: bool) -> list[str | dict[str, Any]]:
-    """The blocks to ask with. What a person gives in a provider's own format is unwrapped, and passed on."""
-    if of_an_answer:
-        return [block for block in content if isinstance(block, str) or block.get("type") not in NOT_FOR_A_MODEL]
+def _keep_blocks(content: Sequence[str | dict[str, Any]], *, is_answer: bool) -> list[str | dict[str, Any]]:
+    """Return the blocks to send. What a person gives in a provider's own format is unwrapped and passed on."""
+    if is_answer:
+        return [block for block in content if isinstance(block, str) or block.get("type") not in RECORD_BLOCKS]
     return [
         block["value"] if isinstance(block, dict) and block.get("type") == "non_standard" else block
         for block in content
     ]
 
 
-def _cache_controls(blocks: Sequence[str | Mapping[str, Any]]) -> dict[str, Any]:
-    """text -> `cache_control` of the text blocks that have one."""
+def _find_cache_marks(blocks: Sequence[str | Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the `cache_control` of each text block that has one, by its text."""
     return {
         block["text"]: block["cache_control"]
         for block in blocks
@@ -111,7 +114,7 @@ def _cache_controls(blocks: Sequence[str | Mapping[str, Any]]) -> dict[str, Any]
     }
 
 
-def _as_it_was(call: InvalidToolCall) -> dict[str, Any]:
+def _restore_call(call: InvalidToolCall) -> dict[str, Any]:
     return {
         "type": "function",
         "id": call["id"],
@@ -123,40 +126,40 @@ def _as_it_was(call: InvalidToolCall) -> dict[str, Any]:
 
 
 def to_message(completion: Completion) -> AIMessage:
-    """The answer, with usage, cost and decision."""
-    calls, broken = _tool_calls(completion.message.get("tool_calls") or ())
+    """Convert an answer, with its usage, cost and decision."""
+    calls, broken = _parse_tool_calls(completion.message.get("tool_calls") or ())
     message = AIMessage(
         content=completion.message.get("content") or completion.text,
-        additional_kwargs=_beside(completion.message, IN_PIECES + WHOLE),
+        additional_kwargs=_pick_fields(completion.message, STREAMED_FIELDS + WHOLE_FIELDS),
         tool_calls=calls,
         invalid_tool_calls=broken,
     )
-    message.usage_metadata = usage_of(completion)  # of our own making: set, not validated
-    message.response_metadata = metadata_of(completion)
+    message.usage_metadata = build_usage(completion)  # of our own making: set, not validated
+    message.response_metadata = build_metadata(completion)
     return message
 
 
 def to_message_chunk(chunk: Chunk) -> AIMessageChunk:
-    """A piece of the answer; the last one carries usage, cost and decision."""
+    """Convert a piece of an answer. The last piece carries usage, cost and decision."""
     message = AIMessageChunk(
         content=chunk.delta.get("content") or chunk.text,
-        additional_kwargs=_beside(chunk.delta, IN_PIECES),
+        additional_kwargs=_pick_fields(chunk.delta, STREAMED_FIELDS),
         tool_call_chunks=[
-            _tool_call_chunk(place, call) for place, call in enumerate(chunk.delta.get("tool_calls") or ())
+            _build_tool_call_chunk(place, call) for place, call in enumerate(chunk.delta.get("tool_calls") or ())
         ],
     )
     if chunk.completion is not None:
-        message.additional_kwargs |= _beside(chunk.completion.message, WHOLE)
-        message.usage_metadata = usage_of(chunk.completion)
-        message.response_metadata = metadata_of(chunk.completion)
+        message.additional_kwargs |= _pick_fields(chunk.completion.message, WHOLE_FIELDS)
+        message.usage_metadata = build_usage(chunk.completion)
+        message.response_metadata = build_metadata(chunk.completion)
         message.chunk_position = "last"
     return message
 
 
-def usage_of(completion: Completion) -> UsageMetadata:
-    """Tokens as the provider counted them; cached ones are part of the input, reasoning ones of the output.
+def build_usage(completion: Completion) -> UsageMetadata:
+    """Return the tokens that the provider counted. Input includes cached tokens, output includes reasoning tokens.
 
-    Money has no place here: langchain-core adds usages up and takes whole numbers only. See `metadata_of`.
+    The cost is not here, because langchain-core adds usages up as whole numbers. See `build_metadata`.
     """
     return UsageMetadata(
         input_tokens=completion.input_tokens,
@@ -167,35 +170,17 @@ def usage_of(completion: Completion) -> UsageMetadata:
     )
 
 
-def metadata_of(completion: Completion) -> dict[str, Any]:
-    """Who answered, what it cost, and why this model: predicted quality and cost beside the real ones."""
-    metadata: dict[str, Any] = {
+def build_metadata(completion: Completion) -> dict[str, Any]:
+    """Return who answered, what it cost, and why this model was chosen."""
+    return {
         "model_name": completion.model,
-        "model_provider": PROVIDER,
-        "finish_reason": completion.finish_reason or "stop",
-        "cost_usd": completion.cost_usd,
-        "latency_s": completion.latency_s,
-        "attempts": completion.attempts,
+        "model_provider": PROVIDER,  # langchain-core chooses the translator of content blocks by it
+        **describe_completion(completion),
     }
-    if completion.time_to_first_token_s is not None:
-        metadata["time_to_first_token_s"] = completion.time_to_first_token_s
-    decision = completion.decision
-    if decision is not None:
-        metadata |= {
-            "decision_id": decision.id,
-            "decided_model": decision.model,
-            "predicted_quality": decision.quality,
-            "predicted_cost_usd": decision.cost_usd,
-            "runner_up": decision.runner_up,
-            "reason": decision.reason,
-            "familiarity": decision.familiarity,
-            "floor_met": decision.floor_met,
-        }
-    return metadata
 
 
-def _tool_calls(raw: Sequence[Mapping[str, Any]]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    """Calls, and those whose arguments are not the JSON object that they must be."""
+def _parse_tool_calls(raw: Sequence[Mapping[str, Any]]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    """Return the calls, and the broken ones: those whose arguments are not a JSON object."""
     calls: list[ToolCall] = []
     broken: list[InvalidToolCall] = []
     for each in raw:
@@ -214,7 +199,7 @@ def _tool_calls(raw: Sequence[Mapping[str, Any]]) -> tuple[list[ToolCall], list[
     return calls, broken
 
 
-def _tool_call_chunk(place: int, call: Mapping[str, Any]) -> ToolCallChunk:
+def _build_tool_call_chunk(place: int, call: Mapping[str, Any]) -> ToolCallChunk:
     function = call.get("function") or {}
     return tool_call_chunk(
         name=function.get("name"),
@@ -224,10 +209,10 @@ def _tool_call_chunk(place: int, call: Mapping[str, Any]) -> ToolCallChunk:
     )
 
 
-def _beside(message: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: message[name] for name in names if name in message and _says_something(message[name])}
+def _pick_fields(message: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: message[name] for name in names if name in message and _has_content(message[name])}
 
 
-def _says_something(value: Any) -> bool:
-    """Not for `{"refusal": None}`, which LiteLLM puts beside every answer of some providers."""
+def _has_content(value: Any) -> bool:
+    """Tell whether a value says something. LiteLLM adds `{"refusal": None}` to every answer of some providers."""
     return any(each is not None for each in value.values()) if isinstance(value, Mapping) else bool(value)

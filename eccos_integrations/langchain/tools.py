@@ -1,4 +1,4 @@
-"""Tools, tool choices and output schemas in the form that every model of the pool is asked in: OpenAI's."""
+"""Convert tools, tool choices and output schemas to OpenAI's form, which is how every model of the pool is asked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from langchain_core.utils.function_calling import convert_to_openai_function, co
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from eccos_core.domain import Capability, Model
-from eccos_core.errors import did_you_mean
+from eccos_integrations._shared.tools import check_chosen_function, choose_function
 
 ToolLike: TypeAlias = dict[str, Any] | type | Callable[..., Any] | BaseTool
 ToolChoice: TypeAlias = dict[str, Any] | str | bool | None
@@ -24,18 +24,18 @@ Schema: TypeAlias = dict[str, Any] | type
 
 
 def openai_tools(tools: Sequence[ToolLike], *, strict: bool | None = None) -> list[dict[str, Any]]:
-    """Anything that LangChain takes as a tool, as OpenAI-style tools. Raises `ValueError` for one without a name."""
+    """Convert anything that LangChain takes as a tool. Raise `ValueError` for a tool without a name."""
     converted = []
     for place, each in enumerate(tools):
         tool = convert_to_openai_tool(each, strict=strict)
-        if tool.get("type") == "function" and not _name(tool):
-            raise ValueError(f"tools[{place}] has no name; a model calls a tool by its name. Got: {tool}")
+        if tool.get("type") == "function" and not _read_name(tool):
+            raise ValueError(f"tools[{place}] has no name. A model calls a tool by its name. Got: {tool}")
         converted.append(tool)
     return converted
 
 
 def openai_tool_choice(choice: ToolChoice, tools: Sequence[Mapping[str, Any]]) -> str | dict[str, Any] | None:
-    """OpenAI's form of a tool choice; None where nothing is chosen. Raises `ValueError` for one that is not bound."""
+    """Convert a tool choice. Return None where nothing is chosen. Raise `ValueError` for a tool that is not there."""
     match choice:
         case None | False:
             return None
@@ -44,79 +44,73 @@ def openai_tool_choice(choice: ToolChoice, tools: Sequence[Mapping[str, Any]]) -
         case "auto" | "none":
             return str(choice)
         case str() as name:
-            chosen: dict[str, Any] = {"type": "function", "function": {"name": name}}
+            chosen = choose_function(name)
         case {"type": "any" | "auto" | "none" as word}:  # Anthropic's form
             return "required" if word == "any" else str(word)
         case {"function": {"name": str()}}:
             chosen = dict(choice)
         case {"name": str(named)}:
-            chosen = {"type": "function", "function": {"name": named}}
+            chosen = choose_function(named)
         case dict():
             return dict(choice)
         case _:
             raise ValueError(
-                f"tool_choice is {choice!r}; give the name of a tool, 'auto', 'any', 'required', 'none' or a dictionary"
+                f"tool_choice is {choice!r}. Give a tool's name, 'auto', 'any', 'required', 'none' or a dictionary."
             )
-    wanted, names = chosen["function"]["name"], [found for tool in tools if (found := _name(tool))]
-    if wanted not in names:
-        raise ValueError(
-            f"tool_choice names {wanted!r}, which is not bound{did_you_mean(wanted, names) or '.'} "
-            f"Bound are: {', '.join(names) or 'none'}."
-        )
-    return chosen
+    return check_chosen_function(chosen, [known for tool in tools if (known := _read_name(tool)) is not None])
 
 
-def _name(tool: Mapping[str, Any]) -> str | None:
-    """The name of a function tool; None for a tool of the provider's own."""
+def _read_name(tool: Mapping[str, Any]) -> str | None:
+    """Return the name of a function tool. None for a tool of the provider's own."""
     function = tool.get("function")
     found = function.get("name") if isinstance(function, Mapping) else tool.get("name")
     return found if isinstance(found, str) else None
 
 
-def best_method(models: Sequence[Model]) -> Method:
-    """The way to a structured output that most models of the pool know: by tool calls, unless more take a schema."""
+def choose_method(models: Sequence[Model]) -> Method:
+    """Choose the way to structured output that most models of the pool know: tool calls, unless more take a schema."""
     offers = [each for model in models for each in model.capabilities]
     by_schema = offers.count(Capability.JSON_SCHEMA) > offers.count(Capability.TOOLS)
     return "json_schema" if by_schema else "function_calling"
 
 
-def structured(
+def build_structured_chain(
     model: BaseChatModel, schema: Schema, method: Method, *, strict: bool | None, include_raw: bool
 ) -> Runnable[LanguageModelInput, Any]:
-    """A chain from the model to the parsed output."""
+    """Build a chain from the model to the parsed output. Raise `ValueError` for an unknown method."""
     if method not in ("function_calling", "json_schema", "json_mode"):
         raise ValueError(f"method is {method!r}, must be 'function_calling', 'json_schema' or 'json_mode'")
-    shown = {"ls_structured_output_format": {"kwargs": {"method": method, "strict": strict}, "schema": schema}}
+    trace_options = {"ls_structured_output_format": {"kwargs": {"method": method, "strict": strict}, "schema": schema}}
     parser: Runnable[Any, Any]
     if isinstance(schema, type) and is_basemodel_subclass(schema):
-        by_call: Any = PydanticToolsParser(tools=[schema], first_tool_only=True)
-        by_text: Any = PydanticOutputParser(pydantic_object=schema)
+        call_parser: Any = PydanticToolsParser(tools=[schema], first_tool_only=True)
+        text_parser: Any = PydanticOutputParser(pydantic_object=schema)
     else:
         name = convert_to_openai_tool(schema)["function"]["name"]
-        by_call = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
-        by_text = JsonOutputParser()
+        call_parser = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+        text_parser = JsonOutputParser()
     match method:
         case "function_calling":
-            parser = by_call
-            asking: Any = model.bind_tools([schema], tool_choice="any", strict=strict, **shown)
+            parser = call_parser
+            asked_model: Any = model.bind_tools([schema], tool_choice="any", strict=strict, **trace_options)
         case "json_schema":
-            parser = by_text
-            asking = model.bind(response_format=json_schema_format(schema, strict=strict), **shown)
+            parser = text_parser
+            asked_model = model.bind(response_format=build_json_schema_format(schema, strict=strict), **trace_options)
         case "json_mode":
-            parser = by_text
-            asking = model.bind(response_format={"type": "json_object"}, **shown)
+            parser = text_parser
+            asked_model = model.bind(response_format={"type": "json_object"}, **trace_options)
     if not include_raw:
-        chain: Runnable[LanguageModelInput, Any] = asking | parser
+        chain: Runnable[LanguageModelInput, Any] = asked_model | parser
         return chain
-    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-    unparsed = RunnablePassthrough.assign(parsed=lambda _: None)
-    or_none = parsed.with_fallbacks([unparsed], exception_key="parsing_error")
-    both: Runnable[LanguageModelInput, Any] = RunnableMap(raw=asking) | or_none
-    return both
+    with_parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+    without_parsed = RunnablePassthrough.assign(parsed=lambda _: None)
+    parse_or_none = with_parsed.with_fallbacks([without_parsed], exception_key="parsing_error")
+    raw_and_parsed: Runnable[LanguageModelInput, Any] = RunnableMap(raw=asked_model) | parse_or_none
+    return raw_and_parsed
 
 
-def json_schema_format(schema: Schema, *, strict: bool | None) -> dict[str, Any]:
-    """OpenAI's `response_format` for a schema."""
+def build_json_schema_format(schema: Schema, *, strict: bool | None) -> dict[str, Any]:
+    """Return OpenAI's `response_format` for a schema."""
     function = convert_to_openai_function(schema, strict=strict)
     described = {"name": function["name"], "schema": function.get("parameters", {})}
     if function.get("description"):

@@ -10,7 +10,7 @@ from pydantic import Field
 
 
 class EccosEmbedding(BaseEmbedding):
-    """Embeds with an `eccos_core` encoder: the bundled all-MiniLM-L6-v2, or the one given.
+    """Embed texts with an encoder of eccos: the bundled all-MiniLM-L6-v2, or the one you give.
 
     Settings.embed_model = EccosEmbedding()
     """
@@ -19,7 +19,7 @@ class EccosEmbedding(BaseEmbedding):
     """An `eccos_core.protocols.Encoder`. None: the bundled MiniLM."""
 
     def model_post_init(self, context: Any, /) -> None:
-        """Takes the bundled encoder where none was given, and its name."""
+        """Take the bundled encoder where none was given, and the encoder's name."""
         super().model_post_init(context)
         if self.encoder is None:
             from eccos_core.encoders import SentenceTransformerEncoder
@@ -29,7 +29,7 @@ class EccosEmbedding(BaseEmbedding):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name under which LlamaIndex stores this class."""
+        """Return the name under which LlamaIndex stores this class."""
         return "eccos_embedding"
 
     def _get_query_embedding(self, query: str) -> Embedding:

@@ -25,14 +25,15 @@ def router_query_engine(
     enough: float | None = None,
     **engine: Any,
 ) -> RouterQueryEngine:
-    """A `RouterQueryEngine` whose choices are the models, each with a query engine of its own over the same index.
+    """Build a `RouterQueryEngine` whose choices are models, each with a query engine of its own over one index.
 
         llm = EccosLLM(config="eccos.yaml")
         router_query_engine(index, llm, similarity_top_k=3).query("...")
 
-    `models`: those to choose among (None: all that `llm` may ask). The query alone decides, before anything is
-    retrieved. `max_outputs`, `enough`: see `EccosSelector`; several answers are combined by `llm`. `engine`: what
-    `index.as_query_engine` takes. Raises `ValueError` for no models and for a model that is not in the pool.
+    `models` are the names to choose among (None: all that `llm` may ask). The query alone decides, before anything is
+    retrieved. `max_outputs` and `enough` are those of `EccosSelector`, and `llm` combines several answers. `engine` is
+    what `index.as_query_engine` takes. When you query the engine, it raises `ValueError` for no models, and for a
+    model that is not in the pool.
     """
     names = [model.name for model in llm.candidates()] if models is None else list(models)
     tools = [

@@ -1,4 +1,4 @@
-"""Evaluations become labels: what LlamaIndex's evaluators say of an answer is recorded with its decision."""
+"""Turn evaluations into labels: what LlamaIndex's evaluators say of an answer joins its decision."""
 
 from __future__ import annotations
 
@@ -17,42 +17,44 @@ from llama_index_instrumentation import get_dispatcher
 
 from eccos_core.errors import InputError
 from eccos_core.router import Router
+from eccos_integrations._shared.scores import ScoreScale
 
-REMEMBERED_ANSWERS = 100_000  # the oldest are forgotten first
-CORRECTNESS = (1.0, 5.0)  # the scale of LlamaIndex's CorrectnessEvaluator
+MAX_ANSWERS = 100_000  # the oldest are forgotten first
+CORRECTNESS_SCALE = (1.0, 5.0)  # the scale of LlamaIndex's CorrectnessEvaluator
 
 
 class EvaluationRecorder:
-    """Hears which decision led to which answer, and turns evaluations of an answer into `router.record`.
+    """Remember which decision led to which answer, and turn evaluations of an answer into `router.record`.
 
         recorder = EvaluationRecorder(llm.router)
         with recorder:
             response = engine.query(question)
         recorder.recording(FaithfulnessEvaluator()).evaluate_response(response=response)
 
-    It listens while its `with` block, or `start` to `stop`, lasts. An answer is known by its text; where two questions
-    had the same answer, by the question too. Marks of several evaluators on one answer: the lowest counts.
+    It listens inside its `with` block, or from `start` to `stop`. It recognises an answer by its text. Where two
+    questions had the same answer, it looks at the question too. When several evaluators score one answer, the lowest
+    score counts.
     """
 
     def __init__(self, router: Router) -> None:
         self.router = router
         self._answers: OrderedDict[str, list[tuple[str, str]]] = OrderedDict()  # answer -> (asked, decision id)
-        self._marks: OrderedDict[str, dict[str, float]] = OrderedDict()  # decision id -> evaluator -> quality
+        self._scores: OrderedDict[str, dict[str, float]] = OrderedDict()  # decision id -> evaluator -> quality
         self._lock = threading.Lock()
-        self._ear = _EventListener(recorder=self)
+        self._listener = _EventListener(recorder=self)
 
     # ------------------------------------------------------------------------------------------------------- listening
 
     def start(self) -> None:
-        """Listens to every LLM of this process from now on."""
+        """Listen to every LLM of this process from now on."""
         dispatcher = get_dispatcher()
-        if self._ear not in dispatcher.event_handlers:
-            dispatcher.add_event_handler(self._ear)
+        if self._listener not in dispatcher.event_handlers:
+            dispatcher.add_event_handler(self._listener)
 
     def stop(self) -> None:
-        """Listens no longer; what was heard is kept."""
+        """Stop listening, and keep what was heard."""
         dispatcher = get_dispatcher()
-        dispatcher.event_handlers = [each for each in dispatcher.event_handlers if each is not self._ear]
+        dispatcher.event_handlers = [each for each in dispatcher.event_handlers if each is not self._listener]
 
     def __enter__(self) -> EvaluationRecorder:
         self.start()
@@ -63,29 +65,31 @@ class EvaluationRecorder:
     ) -> None:
         self.stop()
 
-    def heard(self, asked: str, answer: str, decision_id: str) -> None:
-        """Remembers an answer."""
+    def remember_answer(self, asked: str, answer: str, decision_id: str) -> None:
+        """Remember which decision led to an answer of a question."""
         with self._lock:
             self._answers.setdefault(answer.strip(), []).append((asked, decision_id))
             self._answers.move_to_end(answer.strip())
-            while len(self._answers) > REMEMBERED_ANSWERS:
+            while len(self._answers) > MAX_ANSWERS:
                 self._answers.popitem(last=False)
 
     def decisions_of(self, response: Any, query: str | None = None) -> tuple[str, ...]:
-        """The decisions behind a response (of a query or chat engine, an LLM, or its text): that of its last answer,
-        and that of the selector that led to it."""
+        """Return the ids of the decisions behind a response: that of its last answer, and that of the selector.
+
+        The response comes from a query or chat engine or an LLM, or is the text of one.
+        """
         selected = (getattr(response, "metadata", None) or {}).get("selector_result")
         found = [getattr(each, "decision_id", None) for each in getattr(selected, "selections", ())]
-        told = (getattr(response, "additional_kwargs", None) or {}).get("decision_id")
-        found.append(told or self._behind(_text_of(response), query))
+        decision_id = (getattr(response, "additional_kwargs", None) or {}).get("decision_id")
+        found.append(decision_id or self._find_decision(_read_text(response), query))
         return tuple(dict.fromkeys(each for each in found if each is not None))
 
-    def _behind(self, answer: str, query: str | None) -> str | None:
+    def _find_decision(self, answer: str, query: str | None) -> str | None:
         with self._lock:
             known = self._answers.get(answer.strip(), [])
-            fitting = [decision for asked, decision in known if query is not None and query in asked]
-            said = fitting or [decision for _, decision in known]
-            return said[-1] if said else None
+            matching = [decision for asked, decision in known if query is not None and query in asked]
+            candidates = matching or [decision for _, decision in known]
+            return candidates[-1] if candidates else None
 
     # ------------------------------------------------------------------------------------------------------- recording
 
@@ -98,42 +102,42 @@ class EvaluationRecorder:
         evaluator: str = "",
         scale: tuple[float, float] = (0.0, 1.0),
     ) -> int:
-        """Labels the decisions behind a response with what an evaluation says of it; how many were labelled.
+        """Label the decisions behind a response with what an evaluation says of it. Return how many were labelled.
 
-        `scale`: the lowest and the highest score. An invalid evaluation labels none. Raises `InputError` for an answer
-        that was not heard, and for a score outside the scale.
+        `scale` is the lowest and the highest score. An invalid evaluation labels none. Raises `InputError` for an
+        answer that was not heard, and for a score outside the scale.
         """
-        quality = _quality(result, scale)
+        quality = _to_quality(result, scale)
         if quality is None:
             return 0
         decisions = self.decisions_of(response, query if query is not None else result.query)
         if not decisions:
             raise InputError(
-                "this response is no answer of eccos that was heard here; ask within `with recorder:`, or after "
-                "recorder.start()"
+                "this response is no answer of eccos that was heard here. Ask within `with recorder:`, or after "
+                "recorder.start()."
             )
         for decision_id in decisions:
             with self._lock:
-                marks = self._marks.setdefault(decision_id, {})
-                marks[evaluator] = quality
-                lowest = min(marks.values())
-                while len(self._marks) > REMEMBERED_ANSWERS:
-                    self._marks.popitem(last=False)
+                scores = self._scores.setdefault(decision_id, {})
+                scores[evaluator] = quality
+                lowest = min(scores.values())
+                while len(self._scores) > MAX_ANSWERS:
+                    self._scores.popitem(last=False)
             self.router.record(decision_id, lowest)
         return len(decisions)
 
     def recording(self, evaluator: BaseEvaluator, scale: tuple[float, float] | None = None) -> RecordingEvaluator:
-        """The same evaluator, that also records what it finds. For `BatchEvalRunner` and wherever evaluators go.
+        """Return the same evaluator, which also records what it finds. Use it wherever evaluators go.
 
-        `scale`: the lowest and the highest score; None: 1 to 5 for correctness, 0 to 1 for all others.
+        `scale` is the lowest and the highest score. None means 1 to 5 for correctness, and 0 to 1 for all others.
         """
         if scale is None:
-            scale = CORRECTNESS if isinstance(evaluator, CorrectnessEvaluator) else (0.0, 1.0)
+            scale = CORRECTNESS_SCALE if isinstance(evaluator, CorrectnessEvaluator) else (0.0, 1.0)
         return RecordingEvaluator(self, evaluator, scale)
 
 
 class RecordingEvaluator(BaseEvaluator):
-    """Evaluates as another evaluator does, and hands every result to an `EvaluationRecorder`."""
+    """An evaluator that hands every result of another evaluator to an `EvaluationRecorder`."""
 
     def __init__(self, recorder: EvaluationRecorder, evaluator: BaseEvaluator, scale: tuple[float, float]) -> None:
         self.recorder = recorder
@@ -147,7 +151,7 @@ class RecordingEvaluator(BaseEvaluator):
         return {"evaluator": self.evaluator}
 
     def _update_prompts(self, prompts: PromptDictType) -> None:
-        """Its prompts are those of the evaluator, a module of its own."""
+        """Update nothing here. The evaluator is a module of its own, with its own prompts."""
 
     async def aevaluate(
         self,
@@ -156,13 +160,13 @@ class RecordingEvaluator(BaseEvaluator):
         contexts: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> EvaluationResult:
-        """The evaluator's result for the text of a response, recorded."""
+        """Evaluate the text of a response, and record the result."""
         result = await self.evaluator.aevaluate(query=query, response=response, contexts=contexts, **kwargs)
         self._record(response, result, query)
         return result
 
     def evaluate_response(self, query: str | None = None, response: Any = None, **kwargs: Any) -> EvaluationResult:
-        """The evaluator's result for a response, recorded."""
+        """Evaluate a response, and record the result."""
         result = self.evaluator.evaluate_response(query=query, response=response, **kwargs)
         self._record(response, result, query)
         return result
@@ -188,7 +192,7 @@ class _EventListener(BaseEventHandler):
         return "EccosEvaluationRecorder"
 
     def handle(self, event: Any, **kwargs: Any) -> None:
-        """Hears the end of every call of an LLM."""
+        """Remember the answer of every call of an LLM."""
         if isinstance(event, LLMChatEndEvent):
             asked = "\n".join(message.content or "" for message in event.messages)
         elif isinstance(event, LLMCompletionEndEvent):
@@ -197,26 +201,20 @@ class _EventListener(BaseEventHandler):
             return
         decision_id = event.response.additional_kwargs.get("decision_id") if event.response else None
         if decision_id is not None:
-            self.recorder.heard(asked, _text_of(event.response), decision_id)
+            self.recorder.remember_answer(asked, _read_text(event.response), decision_id)
 
 
-def _text_of(response: Any) -> str:
+def _read_text(response: Any) -> str:
     if isinstance(response, ChatResponse):
         return response.message.content or ""
     return response.text if isinstance(response, CompletionResponse) else str(response)
 
 
-def _quality(result: EvaluationResult, scale: tuple[float, float]) -> float | None:
-    """A score on its scale, else whether it passed -> quality in [0, 1]; None for an evaluation that says nothing."""
-    lowest, highest = scale
-    if not highest > lowest:
-        raise InputError(f"a scale from {lowest} to {highest} has no length; the highest must be above the lowest")
+def _to_quality(result: EvaluationResult, scale: tuple[float, float]) -> float | None:
+    """Return the quality in [0, 1]: the score on its scale, else whether it passed. None where there is neither."""
+    checked_scale = ScoreScale(*scale, set_by="recording(..., scale=(lowest, highest))")
     if result.invalid_result:
         return None
     if result.score is None:
         return None if result.passing is None else float(result.passing)
-    if not lowest <= result.score <= highest:
-        raise InputError(
-            f"score {result.score} is outside the scale from {lowest} to {highest}; say recording(..., scale=...)"
-        )
-    return (result.score - lowest) / (highest - lowest)
+    return checked_scale.to_quality(result.score)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -21,19 +21,20 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from eccos_core.domain import Capability, Request
-from eccos_integrations.llama_index.errors import InvalidRequestError, as_llama_index_expects
+from eccos_core.domain import Capability, Chunk, Request
+from eccos_integrations._shared.messages import PROVIDER
+from eccos_integrations._shared.settings import CALL_SETTINGS, CallParameters
+from eccos_integrations.llama_index.errors import raise_llama_index_errors
 from eccos_integrations.llama_index.messages import (
-    PROVIDER,
     StreamAccumulator,
     reads_files,
     to_chat_response,
     to_completion_response,
     to_openai,
 )
-from eccos_integrations.llama_index.settings import PER_CALL, LlamaIndexSettings, output_of, window_of
+from eccos_integrations.llama_index.settings import LlamaIndexSettings, find_context_window, reserve_output
 
 if TYPE_CHECKING:
     from llama_index.core.program.function_program import FunctionCallingProgram
@@ -42,108 +43,91 @@ if TYPE_CHECKING:
 
     from eccos_integrations.llama_index.tools import ToolChoice
 
-CALL_PARAMETERS = ("temperature", "top_p", "max_tokens", "stop", "seed", "timeout")
 
-
-class EccosLLM(LlamaIndexSettings, FunctionCallingLLM):
-    """An LLM that answers every request with the cheapest model of a pool that is good enough.
+class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
+    """Answer every request with the cheapest model of a pool that is good enough.
 
         Settings.llm = EccosLLM(config="eccos.yaml")
         Settings.llm.complete("What is the capital of France?").additional_kwargs["model"]
 
-    Tools, schemas and images are hard filters: only models that can do them are candidates, fallbacks included.
-    `additional_kwargs` of a response says who answered, at what cost, and why; `raw["eccos"]` says the same where
-    LlamaIndex hands only that on (agents). Errors are those of `eccos_core.errors`; what cannot be asked is a
-    `ValueError` too. With `window_s` the many small calls of one query are decided together.
+    Only models that can do what a request needs may answer it: tools, schemas, images. That holds for fallbacks too.
+    `additional_kwargs` of a response says who answered, at what cost, and why. Agents pass on `raw` only, so
+    `raw["eccos"]` says the same. Errors are those of `eccos_core.errors`. What cannot be asked is a `ValueError` too.
+    With `window_s` the many small calls of one query are decided together.
     """
 
-    temperature: float | None = None
-    """Sampling temperature."""
-    top_p: float | None = None
-    """Nucleus sampling."""
-    max_tokens: int | None = Field(default=None, ge=1)
-    """Most output tokens of an answer."""
-    stop: list[str] | None = None
-    """Where an answer ends."""
-    seed: int | None = None
-    """For answers that can be had again, where a provider offers it."""
-    timeout: float | None = Field(default=None, gt=0)
-    """Longest wait for one call of a model in seconds."""
     additional_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Further OpenAI call parameters, passed on as they are."""
-
-    @field_validator("stop", mode="before")
-    @classmethod
-    def _one_stop(cls, given: Any) -> Any:
-        return [given] if isinstance(given, str) else given
+    """Further OpenAI call parameters. They are passed on unchanged."""
 
     @classmethod
     def class_name(cls) -> str:
-        """The name under which LlamaIndex stores this class."""
+        """Return the name under which LlamaIndex stores this class."""
         return "eccos_llm"
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What the models that may answer can do together: a request goes only to models that can do what it needs."""
+        """What the models that may answer can do together. A request goes only to models that can do what it needs."""
         pool = self.candidates()
         return LLMMetadata(
-            context_window=window_of(pool),
-            num_output=output_of(pool, self.max_tokens),
+            context_window=find_context_window(pool),
+            num_output=reserve_output(pool, self.max_tokens),
             is_chat_model=True,
             is_function_calling_model=any(Capability.TOOLS in model.capabilities for model in pool),
             model_name=self.model or PROVIDER,
         )
 
     def only(self, model: str) -> EccosLLM:
-        """The same LLM, answering with this model of the pool only, however good it is expected to be."""
+        """Return the same LLM, limited to one model of the pool, however good that model is expected to be."""
         return self.model_copy(update={"model": model, "min_quality": None})
 
     # --------------------------------------------------------------------------------------------------------- one call
 
-    def _asking(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> Request:
-        """What to ask for. Raises `InvalidRequestError` for what no model could be asked."""
-        parameters = {name: value for name in CALL_PARAMETERS if (value := getattr(self, name)) is not None}
-        parameters |= self.additional_kwargs
-        parameters |= {name: value for name, value in given.items() if name not in PER_CALL and value is not None}
-        if parameters.get("n") not in (None, 1):
-            raise InvalidRequestError(f"n is {parameters['n']}, must be 1: a call has one answer")
-        with as_llama_index_expects():
-            return self._request(to_openai(messages), parameters, given)
+    def _build_chat_request(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> Request:
+        """Build the request. Raise `InvalidRequestError` for what no model could be asked."""
+        parameters = self._collect_parameters(self.additional_kwargs, given, CALL_SETTINGS)
+        with raise_llama_index_errors():
+            return self._build_request(to_openai(messages), parameters, given)
 
-    async def _aasking(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> Request:
-        """`_asking`, without blocking the event loop where files are read."""
+    async def _abuild_chat_request(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> Request:
+        """The asynchronous twin of `_build_chat_request`. Files are read in a thread."""
         if reads_files(messages):
-            return await asyncio.to_thread(self._asking, messages, given)
-        return self._asking(messages, given)
+            return await asyncio.to_thread(self._build_chat_request, messages, given)
+        return self._build_chat_request(messages, given)
 
     def _chat(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> ChatResponse:
-        request = self._asking(messages, given)
-        with as_llama_index_expects():
-            return to_chat_response(self._asked.complete(request))
+        request = self._build_chat_request(messages, given)
+        with raise_llama_index_errors():
+            return to_chat_response(self._called_router.complete(request))
 
     async def _achat(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> ChatResponse:
-        request = await self._aasking(messages, given)
-        with as_llama_index_expects():
-            return to_chat_response(await self._asked.acomplete(request))
+        request = await self._abuild_chat_request(messages, given)
+        with raise_llama_index_errors():
+            return to_chat_response(await self._called_router.acomplete(request))
 
     def _stream(self, request: Request) -> Iterator[ChatResponse]:
-        gathering = StreamAccumulator()
-        with as_llama_index_expects(), closing(self._asked.stream(request)) as chunks:
+        accumulator = StreamAccumulator()
+        with (
+            raise_llama_index_errors(),
+            closing(cast("Generator[Chunk, None, None]", self._called_router.stream(request))) as chunks,
+        ):
             for chunk in chunks:
-                yield gathering.take(chunk)
+                yield accumulator.add(chunk)
 
     async def _astream(self, request: Request) -> AsyncGenerator[ChatResponse, None]:
-        gathering = StreamAccumulator()
-        with as_llama_index_expects():
-            async with aclosing(self._asked.astream(request)) as chunks:
+        accumulator = StreamAccumulator()
+        with raise_llama_index_errors():
+            async with aclosing(cast("AsyncGenerator[Chunk, None]", self._called_router.astream(request))) as chunks:
                 async for chunk in chunks:
-                    yield gathering.take(chunk)
+                    yield accumulator.add(chunk)
 
     # ------------------------------------------------------------------------------------------------------------ chat
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """One answer. `kwargs`: call parameters (`temperature`, ...) and settings of this call (`min_quality`, ...)."""
+        """Answer a conversation.
+
+        `kwargs` are call parameters (`temperature`, ...) and settings of this call (`min_quality`, ...).
+        """
         return self._chat(messages, kwargs)
 
     @llm_chat_callback()
@@ -153,8 +137,8 @@ class EccosLLM(LlamaIndexSettings, FunctionCallingLLM):
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """The answer as it comes; the last response carries usage, cost and decision."""
-        request = self._asking(messages, kwargs)
+        """Answer a conversation piece by piece. The last response carries usage, cost and decision."""
+        request = self._build_chat_request(messages, kwargs)
 
         def responses() -> ChatResponseGen:
             yield from self._stream(request)
@@ -164,7 +148,7 @@ class EccosLLM(LlamaIndexSettings, FunctionCallingLLM):
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """The asynchronous twin of `stream_chat`."""
-        request = await self._aasking(messages, kwargs)
+        request = await self._abuild_chat_request(messages, kwargs)
 
         async def responses() -> ChatResponseAsyncGen:
             async with aclosing(self._astream(request)) as stream:
@@ -177,18 +161,18 @@ class EccosLLM(LlamaIndexSettings, FunctionCallingLLM):
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """The answer to a prompt, asked as one user message."""
-        return to_completion_response(self._chat(_asked_by_user(prompt), kwargs))
+        """Answer a prompt, sent as one user message."""
+        return to_completion_response(self._chat(_wrap_prompt(prompt), kwargs))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """The asynchronous twin of `complete`."""
-        return to_completion_response(await self._achat(_asked_by_user(prompt), kwargs))
+        return to_completion_response(await self._achat(_wrap_prompt(prompt), kwargs))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """The answer to a prompt as it comes."""
-        request = self._asking(_asked_by_user(prompt), kwargs)
+        """Answer a prompt piece by piece."""
+        request = self._build_chat_request(_wrap_prompt(prompt), kwargs)
 
         def responses() -> CompletionResponseGen:
             for response in self._stream(request):
@@ -199,7 +183,7 @@ class EccosLLM(LlamaIndexSettings, FunctionCallingLLM):
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """The asynchronous twin of `stream_complete`."""
-        request = await self._aasking(_asked_by_user(prompt), kwargs)
+        request = await self._abuild_chat_request(_wrap_prompt(prompt), kwargs)
 
         async def responses() -> CompletionResponseAsyncGen:
             async with aclosing(self._astream(request)) as stream:
@@ -221,9 +205,10 @@ class EccosLLM(LlamaIndexSettings, FunctionCallingLLM):
         tool_choice: ToolChoice = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """The arguments of `chat` for a call with tools. `tool_choice`: a tool's name, "auto", "required", "none".
+        """Return the arguments of `chat` for a call with tools.
 
-        Several calls at once are allowed, not demanded: any model that can call tools is a candidate.
+        `tool_choice` is the name of a tool, "auto", "required" or "none". A model may make several calls at once, but
+        need not be able to: any model that can call tools may answer.
         """
         from eccos_integrations.llama_index.tools import openai_tool_choice, openai_tools
 
@@ -245,18 +230,18 @@ class EccosLLM(LlamaIndexSettings, FunctionCallingLLM):
         allow_parallel_tool_calls: bool = False,
         **kwargs: Any,
     ) -> ChatResponse:
-        """Where one call was allowed, the first one counts: a model may give more than it is asked for."""
+        """Keep the first call where only one was allowed. Some models make more calls than they are asked for."""
         if not allow_parallel_tool_calls:
-            from eccos_integrations.llama_index.tools import with_one_call
+            from eccos_integrations.llama_index.tools import keep_first_call
 
-            with_one_call(response.message)
+            keep_first_call(response.message)
         return response
 
     def _structured_stream_call(
         self, output_cls: Any, prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any
     ) -> Any:
-        """LlamaIndex's streams of structured output offer the schema as a tool; here they demand it, as calls do."""
-        program = self._program(output_cls, prompt)
+        """Demand the schema as a tool call. LlamaIndex's own streams of structured output only offer it."""
+        program = self._build_program(output_cls, prompt)
         if program is None:
             return super()._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args)
         return program.stream_call(llm_kwargs=llm_kwargs, **prompt_args)
@@ -264,13 +249,13 @@ class EccosLLM(LlamaIndexSettings, FunctionCallingLLM):
     async def _structured_astream_call(
         self, output_cls: Any, prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any
     ) -> Any:
-        program = self._program(output_cls, prompt)
+        program = self._build_program(output_cls, prompt)
         if program is None:
             return await super()._structured_astream_call(output_cls, prompt, llm_kwargs, **prompt_args)
         return await program.astream_call(llm_kwargs=llm_kwargs, **prompt_args)
 
-    def _program(self, output_cls: Any, prompt: PromptTemplate) -> FunctionCallingProgram[Any] | None:
-        """The program that gets structured output by a tool call; None where it is got otherwise."""
+    def _build_program(self, output_cls: Any, prompt: PromptTemplate) -> FunctionCallingProgram[Any] | None:
+        """Build the program that gets structured output by a tool call. None where LlamaIndex gets it another way."""
         from llama_index.core.program.function_program import FunctionCallingProgram
         from llama_index.core.types import PydanticProgramMode
 
@@ -282,16 +267,19 @@ class EccosLLM(LlamaIndexSettings, FunctionCallingLLM):
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """The tool calls of a response. Raises `ValueError` where there is none and one is needed."""
-        from eccos_integrations.llama_index.tools import selections
+        """Return the tool calls of a response. Raise `ValueError` when there is none and one is needed."""
+        from eccos_integrations.llama_index.tools import select_tools
 
-        found = selections(response.message, finished="finish_reason" in response.additional_kwargs)
+        found = select_tools(response.message, finished="finish_reason" in response.additional_kwargs)
         if not found and error_on_no_tool_call:
             model = response.additional_kwargs.get("model", "the model")
-            said = (response.message.content or "")[:200]
-            raise ValueError(f"expected at least one tool call, but {model} answered: {said!r}")
+            answer = (response.message.content or "")[:200]
+            raise ValueError(
+                f"expected at least one tool call, but {model} answered: {answer!r}. "
+                "Pass error_on_no_tool_call=False to allow an answer without a tool call."
+            )
         return found
 
 
-def _asked_by_user(prompt: str) -> list[ChatMessage]:
+def _wrap_prompt(prompt: str) -> list[ChatMessage]:
     return [ChatMessage(role=MessageRole.USER, content=prompt)]

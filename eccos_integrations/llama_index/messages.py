@@ -1,8 +1,8 @@
-"""Messages, both ways: LlamaIndex's to OpenAI-style ones, and completions and chunks back.
+"""Convert messages both ways: LlamaIndex's to OpenAI-style ones, and completions and chunks back.
 
-Thinking and citation blocks record how an answer came about and are not sent to another model; tool calls travel as
-`tool_calls`. (`llama-index-llms-litellm` has converters too, but its import is LiteLLM's, seconds long, it refuses
-tool-call blocks, and it sends whatever stands in `additional_kwargs` to the provider: so not those.)
+Thinking and citation blocks record how an answer came about, so they are not sent to another model. Tool calls travel
+as `tool_calls`. We do not use the converters of `llama-index-llms-litellm`. Importing them takes seconds, they refuse
+tool-call blocks, and they send everything in `additional_kwargs` to the provider.
 """
 
 from __future__ import annotations
@@ -30,71 +30,79 @@ from llama_index.core.base.llms.types import (
 )
 
 from eccos_core.domain import Chunk, Completion
-from eccos_integrations.llama_index.errors import InvalidRequestError
+from eccos_integrations._shared.errors import InvalidRequestError
+from eccos_integrations._shared.messages import PROVIDER, describe_completion
 
-PROVIDER = "eccos"
 ASSISTANTS = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)  # three names for who answers
-# what LlamaIndex keeps in `additional_kwargs` that is part of an OpenAI-style message; the rest is not for a model
-BESIDE = ("name", "tool_call_id", "function_call", "refusal")
+# fields of an OpenAI-style message that LlamaIndex keeps in `additional_kwargs`. The rest is not for a model.
+KEPT_FIELDS = ("name", "tool_call_id", "function_call", "refusal")
 
 # ------------------------------------------------------------------------------------------------------------- inwards
 
 
 def to_openai(messages: Sequence[ChatMessage]) -> tuple[dict[str, Any], ...]:
-    """OpenAI-style messages. Raises `InvalidRequestError` for a conversation that asks nothing.
+    """Convert LlamaIndex's messages to OpenAI-style ones. Raise `InvalidRequestError` when they ask nothing.
 
-    Files that blocks point to are read here.
+    Reads the files that blocks point to.
     """
     if not messages:
-        raise InvalidRequestError("there are no messages; give at least one, ChatMessage(role='user', content='...')")
-    converted = tuple(_converted(message) for message in messages)
+        raise InvalidRequestError(
+            "there are no messages, so give at least one: ChatMessage(role='user', content='...')"
+        )
+    converted = tuple(_convert(message) for message in messages)
     if not any(each.get("content") or each.get("tool_calls") for each in converted):
-        raise InvalidRequestError("every message is empty; give at least one word")
+        raise InvalidRequestError("every message is empty. Give at least one word.")
     return converted
 
 
 def reads_files(messages: Sequence[ChatMessage]) -> bool:
-    """Whether translating these messages may read from a disk or the network."""
+    """Tell whether translating these messages may read from a disk or the network."""
     return any(not isinstance(block, TextBlock | ToolCallBlock) for message in messages for block in message.blocks)
 
 
-def _converted(message: ChatMessage) -> dict[str, Any]:
-    parts = _parts(message.blocks)
+def _convert(message: ChatMessage) -> dict[str, Any]:
+    parts = _convert_blocks(message.blocks)
     content: Any = parts
     if all(part.keys() == {"type", "text"} for part in parts):
         content = "".join(part["text"] for part in parts)
     role = "assistant" if message.role in ASSISTANTS else message.role.value
     beside = message.additional_kwargs
-    converted = {"role": role, "content": content, **{name: beside[name] for name in BESIDE if beside.get(name)}}
-    if calls := _calls_of(message):
+    converted = {"role": role, "content": content, **{name: beside[name] for name in KEPT_FIELDS if beside.get(name)}}
+    if calls := _find_tool_calls(message):
         converted["tool_calls"] = calls
         converted["content"] = content or None
     return converted
 
 
-def _parts(blocks: Sequence[ContentBlock]) -> list[dict[str, Any]]:
+def _convert_blocks(blocks: Sequence[ContentBlock]) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     for block in blocks:
         match block:
             case CachePoint():
                 if not parts:
-                    raise InvalidRequestError("a CachePoint stands first; it marks the block before it")
+                    raise InvalidRequestError(
+                        "a CachePoint stands first, but it marks the block before it. Put it after a block."
+                    )
                 parts[-1]["cache_control"] = block.cache_control.model_dump()
             case CitableBlock():
-                parts += _parts(block.content)
+                parts += _convert_blocks(block.content)
             case ThinkingBlock() | CitationBlock() | ToolCallBlock():
                 continue
             case _:
-                parts.append(_part(block))
+                parts.append(_convert_block(block))
     return parts
 
 
-def _part(block: ContentBlock) -> dict[str, Any]:
+def _convert_block(block: ContentBlock) -> dict[str, Any]:
     match block:
         case TextBlock():
             return {"type": "text", "text": block.text}
         case ImageBlock():
-            url = str(block.url) if block.url else _data_url(block.image_mimetype, block.resolve_image(as_base64=True))
+            url = (
+                str(block.url)
+                if block.url
+                else _build_data_url(block.image_mimetype, block.resolve_image(as_base64=True))
+            )
             return {"type": "image_url", "image_url": {"url": url, "detail": block.detail or "auto"}}
         case AudioBlock():
             data = block.resolve_audio(as_base64=True).read().decode()
@@ -103,27 +111,32 @@ def _part(block: ContentBlock) -> dict[str, Any]:
             return {"type": "video_url", "video_url": {"url": str(block.url) if block.url else block.inline_url()}}
         case DocumentBlock():
             return {"type": "file", "file": {"filename": block.title, "file_data": block.inline_url()}}
-    raise InvalidRequestError(f"a {type(block).__name__} cannot be sent to a model of the pool")
+    raise InvalidRequestError(
+        f"a {type(block).__name__} cannot be sent to a model of the pool. Remove it from the message."
+    )
 
 
-def _data_url(mimetype: str | None, encoded: Any) -> str:
+def _build_data_url(mimetype: str | None, encoded: Any) -> str:
     return f"data:{mimetype or 'image/png'};base64,{encoded.read().decode()}"
 
 
-def _calls_of(message: ChatMessage) -> list[dict[str, Any]]:
-    """The tool calls of an answer: its blocks, or what other LLMs of LlamaIndex leave beside it."""
+def _find_tool_calls(message: ChatMessage) -> list[dict[str, Any]]:
+    """Return the tool calls of an answer, from its blocks or from where other LLMs of LlamaIndex leave them."""
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     if blocks:
-        return [_call(block.tool_call_id, block.tool_name, _as_text(block.tool_kwargs)) for block in blocks]
+        return [
+            _build_tool_call(block.tool_call_id, block.tool_name, _dump_arguments(block.tool_kwargs))
+            for block in blocks
+        ]
     beside = message.additional_kwargs.get("tool_calls") or ()
     return [each if isinstance(each, dict) else each.model_dump(exclude_none=True) for each in beside]
 
 
-def _call(identity: str | None, name: str, arguments: str) -> dict[str, Any]:
+def _build_tool_call(identity: str | None, name: str, arguments: str) -> dict[str, Any]:
     return {"id": identity or "", "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def _as_text(arguments: Mapping[str, Any] | str) -> str:
+def _dump_arguments(arguments: Mapping[str, Any] | str) -> str:
     if isinstance(arguments, str):
         return arguments
     return json.dumps(arguments, ensure_ascii=False)
@@ -133,19 +146,19 @@ def _as_text(arguments: Mapping[str, Any] | str) -> str:
 
 
 def to_chat_response(completion: Completion) -> ChatResponse:
-    """The answer, with usage, cost and decision."""
+    """Convert an answer, with its usage, cost and decision."""
     message = completion.message
     return ChatResponse(
-        message=_answer(
+        message=_build_answer(
             message.get("content") or completion.text, message.get("reasoning_content"), message.get("tool_calls") or ()
         ),
-        raw=_raw(completion),
-        additional_kwargs=metadata_of(completion),
+        raw=_build_raw(completion),
+        additional_kwargs=build_metadata(completion),
     )
 
 
 def to_completion_response(response: ChatResponse) -> CompletionResponse:
-    """The same answer as that of a completion."""
+    """Convert the answer of a chat to the answer of a completion."""
     return CompletionResponse(
         text=response.message.content or "",
         additional_kwargs={**response.message.additional_kwargs, **response.additional_kwargs},
@@ -155,48 +168,50 @@ def to_completion_response(response: ChatResponse) -> CompletionResponse:
 
 
 class StreamAccumulator:
-    """Puts together what a stream brings."""
+    """The answer so far, put together from the chunks of a stream."""
 
     def __init__(self) -> None:
         self._text = ""
         self._thought = ""
         self._calls: dict[int, dict[str, Any]] = {}  # by their place in the answer
 
-    def take(self, chunk: Chunk) -> ChatResponse:
-        """The answer so far, after this chunk; after the last one, with usage, cost and decision."""
+    def add(self, chunk: Chunk) -> ChatResponse:
+        """Add a chunk and return the answer so far. After the last chunk it carries usage, cost and decision."""
         self._text += chunk.text
         thought = chunk.delta.get("reasoning_content") or ""
         self._thought += thought
         for place, call in enumerate(chunk.delta.get("tool_calls") or ()):
-            self._add(call.get("index", place), call)
-        told: dict[str, Any] = {"thinking_delta": thought} if thought else {}
+            self._add_call(call.get("index", place), call)
+        extra: dict[str, Any] = {"thinking_delta": thought} if thought else {}
         if chunk.completion is not None:
             whole = to_chat_response(chunk.completion)
             whole.delta = chunk.text
-            whole.additional_kwargs |= told
+            whole.additional_kwargs |= extra
             return whole
         calls = [self._calls[place] for place in sorted(self._calls)]
         return ChatResponse(
-            message=_answer(self._text, self._thought, calls),
+            message=_build_answer(self._text, self._thought, calls),
             delta=chunk.text,
             raw={"choices": [{"index": 0, "delta": dict(chunk.delta)}]},
-            additional_kwargs=told,
+            additional_kwargs=extra,
         )
 
-    def _add(self, place: int, piece: Mapping[str, Any]) -> None:
-        call = self._calls.setdefault(place, _call(None, "", ""))
+    def _add_call(self, place: int, piece: Mapping[str, Any]) -> None:
+        call = self._calls.setdefault(place, _build_tool_call(None, "", ""))
         call["id"] = call["id"] or piece.get("id") or ""
         function = piece.get("function") or {}
         call["function"]["name"] += function.get("name") or ""
         call["function"]["arguments"] += function.get("arguments") or ""
 
 
-def _answer(text: str, thought: str | None, calls: Sequence[Mapping[str, Any]]) -> ChatMessage:
-    """Tool calls stand in blocks and, for all the code that looks for them there, in `additional_kwargs`."""
+def _build_answer(text: str, thought: str | None, calls: Sequence[Mapping[str, Any]]) -> ChatMessage:
+    """Build the message. Tool calls are in its blocks, and in `additional_kwargs` for code that looks there."""
     blocks: list[ContentBlock] = [ThinkingBlock(content=thought)] if thought else []
     if text or not calls:
         blocks.append(TextBlock(text=text))
-    copied = [_call(each.get("id"), _name(each), each["function"].get("arguments") or "") for each in calls]
+    copied = [
+        _build_tool_call(each.get("id"), _read_name(each), each["function"].get("arguments") or "") for each in calls
+    ]
     blocks += [
         ToolCallBlock(
             tool_call_id=each["id"] or None,
@@ -209,22 +224,22 @@ def _answer(text: str, thought: str | None, calls: Sequence[Mapping[str, Any]]) 
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=beside)
 
 
-def _name(call: Mapping[str, Any]) -> str:
+def _read_name(call: Mapping[str, Any]) -> str:
     return call["function"].get("name") or ""
 
 
-def _raw(completion: Completion) -> dict[str, Any]:
-    """The answer as OpenAI would write it; LlamaIndex's token counters read `usage`, agents hand it on."""
+def _build_raw(completion: Completion) -> dict[str, Any]:
+    """Return the answer as OpenAI would write it. LlamaIndex's token counters read `usage`, and agents pass it on."""
     return {
         "model": completion.model,
         "choices": [{"index": 0, "message": dict(completion.message), "finish_reason": completion.finish_reason}],
-        "usage": usage_of(completion),
-        PROVIDER: metadata_of(completion),
+        "usage": build_usage(completion),
+        PROVIDER: build_metadata(completion),
     }
 
 
-def usage_of(completion: Completion) -> dict[str, Any]:
-    """Tokens as the provider counted them; cached ones are part of the input, reasoning ones of the output."""
+def build_usage(completion: Completion) -> dict[str, Any]:
+    """Return the tokens that the provider counted. Input includes cached tokens, output includes reasoning tokens."""
     return {
         "prompt_tokens": completion.input_tokens,
         "completion_tokens": completion.output_tokens,
@@ -234,30 +249,12 @@ def usage_of(completion: Completion) -> dict[str, Any]:
     }
 
 
-def metadata_of(completion: Completion) -> dict[str, Any]:
-    """Who answered, what it cost, and why this model: predicted quality and cost beside the real ones."""
-    metadata: dict[str, Any] = {
+def build_metadata(completion: Completion) -> dict[str, Any]:
+    """Return who answered, what it cost, and why this model was chosen."""
+    return {
         "model": completion.model,
-        "finish_reason": completion.finish_reason or "stop",
-        "cost_usd": completion.cost_usd,
-        "latency_s": completion.latency_s,
-        "attempts": completion.attempts,
         "prompt_tokens": completion.input_tokens,
         "completion_tokens": completion.output_tokens,
         "total_tokens": completion.input_tokens + completion.output_tokens,
+        **describe_completion(completion),
     }
-    if completion.time_to_first_token_s is not None:
-        metadata["time_to_first_token_s"] = completion.time_to_first_token_s
-    decision = completion.decision
-    if decision is not None:
-        metadata |= {
-            "decision_id": decision.id,
-            "decided_model": decision.model,
-            "predicted_quality": decision.quality,
-            "predicted_cost_usd": decision.cost_usd,
-            "runner_up": decision.runner_up,
-            "reason": decision.reason,
-            "familiarity": decision.familiarity,
-            "floor_met": decision.floor_met,
-        }
-    return metadata

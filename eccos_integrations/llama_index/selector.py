@@ -1,4 +1,4 @@
-"""`EccosSelector`: which of the choices of a router query engine or router retriever, by predicted quality and cost."""
+"""`EccosSelector`: choose among query engines or retrievers by predicted quality and cost."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from eccos_core.domain import Decision, Request
 from eccos_core.errors import Overloaded, did_you_mean
 from eccos_core.router import Router
 from eccos_core.routing.prepared import PreparedBatch
-from eccos_integrations.llama_index.errors import as_llama_index_expects
-from eccos_integrations.llama_index.settings import the_router
+from eccos_integrations._shared.settings import resolve_router
+from eccos_integrations.llama_index.errors import raise_llama_index_errors
 
-WAIT_S = 60.0
+DEFAULT_WAIT_S = 60.0
 
 
 @dataclass
 class ModelChoice(ToolMetadata):
-    """The metadata of a choice that says which model, or recorded pipeline, of the pool it stands for."""
+    """The metadata of a choice that stands for a model, or a recorded pipeline, of the pool."""
 
     model: str = ""
 
 
 class EccosSelection(SingleSelection):
-    """One selected choice, with the numbers: quality in [0, 1] and cost in USD are predicted."""
+    """One selected choice, with its predicted quality in [0, 1] and its predicted cost in USD."""
 
     model: str
     quality: float
@@ -40,17 +40,17 @@ class EccosSelection(SingleSelection):
 
 
 class EccosSelector(BaseSelector):
-    """Selects the cheapest choice that is good enough for the query, or several.
+    """Select the cheapest choice that is good enough for the query, or several.
 
         engine = RouterQueryEngine(EccosSelector(router=llm.router, models={"summary": "large"}), tools)
 
-    Every choice stands for a model of the pool, or for a pipeline that has an entry and recorded outcomes there. It is
-    bound by `models` (name or description of a choice -> model, or one model per choice in order), else by its metadata
-    (`ModelChoice`), else by its own name or description, when that is a model's name.
+    Every choice stands for a model of the pool, or for a pipeline that has an entry and recorded outcomes there.
+    `models` says which: a mapping from the name or description of a choice to a model, or one model per choice, in
+    order. Without it the metadata of a choice says it (`ModelChoice`), or its own name or description does.
 
-    `max_outputs`: most choices selected; the further ones are the next best. `enough`: fewer are taken where at least
-    one of them is predicted to be right with this chance. `min_quality`: least predicted quality. `wait_s`: longest
-    wait for a free slot.
+    At most `max_outputs` choices are selected, the best first. The selector stops earlier when at least one of them is
+    right with the chance `enough`, in [0, 1]. `min_quality` is the least predicted quality. `wait_s` is the longest
+    wait for a free slot, in seconds. Raises `ValueError` without a router, and for numbers outside their range.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class EccosSelector(BaseSelector):
         enough: float | None = None,
         min_quality: float | None = None,
         tenant: str | None = None,
-        wait_s: float = WAIT_S,
+        wait_s: float = DEFAULT_WAIT_S,
     ) -> None:
         if max_outputs < 1:
-            raise ValueError(f"max_outputs is {max_outputs}, must be >= 1")
+            raise ValueError(f"max_outputs is {max_outputs}, must be at least 1")
         if enough is not None and not 0 <= enough <= 1:
             raise ValueError(f"enough is {enough}, must be a chance in [0, 1]")
-        self.router = the_router(type(self).__name__, config, router)
+        self.router = resolve_router(type(self).__name__, config, router)
         self._models = models
         self._max_outputs = max_outputs
         self._enough = enough
@@ -78,32 +78,34 @@ class EccosSelector(BaseSelector):
         self._wait_s = wait_s
 
     def _get_prompts(self) -> PromptDictType:
-        """None: no model is asked which choice to take."""
+        """Return no prompts, because no model is asked which choice to take."""
         return {}
 
     def _update_prompts(self, prompts: PromptDictType) -> None:
-        """Nothing to update."""
+        """Update nothing, because there are no prompts."""
 
     def _select(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
-        bound = bindings(choices, self._models, [model.name for model in self.router.models])
-        with as_llama_index_expects():
+        bound = bind_choices(choices, self._models, [model.name for model in self.router.models])
+        with raise_llama_index_errors():
             request = Request.of(
                 query.query_str, allow=frozenset(bound), min_quality=self._min_quality, tenant=self._tenant
             )
-            prepared, decision = self._decided(request)
-        return SelectorResult(selections=self._selections(bound, prepared, decision))
+            prepared, decision = self._decide(request)
+        return SelectorResult(selections=self._select_models(bound, prepared, decision))
 
     async def _aselect(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
         return await asyncio.to_thread(self._select, choices, query)
 
-    def _decided(self, request: Request) -> tuple[PreparedBatch, Decision]:
+    def _decide(self, request: Request) -> tuple[PreparedBatch, Decision]:
         try:
             return self.router.explain(request)
         except Overloaded:
             return self.router.workload.acquire(lambda: self.router.explain(request), self._wait_s)
 
-    def _selections(self, bound: Sequence[str], prepared: PreparedBatch, decision: Decision) -> list[SingleSelection]:
-        """The decision's own choice, and the next best ones as far as they are wanted."""
+    def _select_models(
+        self, bound: Sequence[str], prepared: PreparedBatch, decision: Decision
+    ) -> list[SingleSelection]:
+        """Return the choice of the decision, then the next best ones as far as they are wanted."""
         selected: list[SingleSelection] = []
         all_wrong = 1.0
         for model in (decision.model, *decision.fallbacks)[: self._max_outputs]:
@@ -133,45 +135,47 @@ class EccosSelector(BaseSelector):
         return selected
 
 
-def bindings(
+def bind_choices(
     choices: Sequence[ToolMetadata], models: Mapping[str, str] | Sequence[str] | None, pool: Sequence[str]
 ) -> list[str]:
-    """The model of each choice. Raises `ValueError` for a choice without one, and for a model with two choices."""
+    """Return the model of each choice. Raise `ValueError` for a choice without a model, or two of one model."""
     if not choices:
-        raise ValueError("there are no choices to select from; give at least one, each bound to a model of the pool")
+        raise ValueError("there are no choices to select from. Give at least one, each bound to a model of the pool.")
     if models is not None and not isinstance(models, Mapping) and len(models) != len(choices):
-        raise ValueError(f"models names {len(models)} models for {len(choices)} choices; give one per choice, in order")
+        raise ValueError(
+            f"models names {len(models)} models for {len(choices)} choices. Give one per choice, in order."
+        )
     bound: list[str] = []
     for place, choice in enumerate(choices):
-        told = _told(choice, place, models)
+        named = _find_binding(choice, place, models)
         label = repr(choice.name or choice.description)
-        if told is not None and told not in pool:
+        if named is not None and named not in pool:
             raise ValueError(
-                f"choices[{place}] {label} is bound to {told!r}, which is not in the pool"
-                f"{did_you_mean(told, pool) or '.'} The pool has: {', '.join(pool)}."
+                f"choices[{place}] {label} is bound to {named!r}, which is not in the pool"
+                f"{did_you_mean(named, pool) or '.'} The pool has: {', '.join(pool)}."
             )
-        model = told or next((name for name in (choice.name, choice.description) if name in pool), None)
+        model = named or next((name for name in (choice.name, choice.description) if name in pool), None)
         if model is None:
             raise ValueError(
-                f"choices[{place}] {label} stands for no model of the pool; name it like one "
-                f"({', '.join(pool)}), or say EccosSelector(models={{{label}: '{pool[0]}'}})"
+                f"choices[{place}] {label} stands for no model of the pool. Name it like one "
+                f"({', '.join(pool)}), or bind it: EccosSelector(models={{{label}: '{pool[0]}'}})."
             )
         if model in bound:
             raise ValueError(
                 f"choices[{bound.index(model)}] and choices[{place}] are both bound to {model!r}, whose outcomes cannot"
-                " tell them apart; give each pipeline an entry of its own in the pool, with its own recorded outcomes"
+                " tell them apart. Give each pipeline an entry of its own in the pool, with its own recorded outcomes."
             )
         bound.append(model)
     return bound
 
 
-def _told(choice: ToolMetadata, place: int, models: Mapping[str, str] | Sequence[str] | None) -> str | None:
-    """What the selector or the metadata says; None where only the choice's own name is left."""
+def _find_binding(choice: ToolMetadata, place: int, models: Mapping[str, str] | Sequence[str] | None) -> str | None:
+    """Return the model that the selector or the metadata names. None where only the choice's own name is left."""
     if isinstance(models, Mapping):
         for key in (choice.name, choice.description):
             if key is not None and key in models:
                 return models[key]
     elif models is not None:
         return models[place]
-    told: Any = getattr(choice, "model", None)
-    return str(told) if told else None
+    named: Any = getattr(choice, "model", None)
+    return str(named) if named else None

@@ -1,4 +1,4 @@
-"""Tools and tool choices in the form that every model is asked in, OpenAI's; and the calls that come back."""
+"""Convert tools and tool choices to OpenAI's form, which is how every model is asked, and read the calls back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.llms.utils import parse_partial_json
 
-from eccos_core.errors import did_you_mean
+from eccos_integrations._shared.tools import check_chosen_function, choose_function
 
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
@@ -23,15 +23,15 @@ ToolChoice: TypeAlias = dict[str, Any] | str | None
 
 
 def openai_tools(tools: Sequence[BaseTool]) -> list[dict[str, Any]]:
-    """OpenAI-style tools. Raises `ValueError` for one without a name."""
+    """Convert tools. Raise `ValueError` for a tool without a name."""
     for place, tool in enumerate(tools):
         if not tool.metadata.name:
-            raise ValueError(f"tools[{place}] has no name; a model calls a tool by its name: ToolMetadata(name=...)")
+            raise ValueError(f"tools[{place}] has no name. A model calls a tool by its name: ToolMetadata(name=...).")
     return [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
 
 
 def openai_tool_choice(choice: ToolChoice, tools: Sequence[Mapping[str, Any]]) -> str | dict[str, Any]:
-    """OpenAI's form of a tool choice. Raises `ValueError` for one that is not among the tools."""
+    """Convert a tool choice. Raise `ValueError` for a tool that is not there."""
     match choice:
         case None:
             return "auto"
@@ -40,46 +40,40 @@ def openai_tool_choice(choice: ToolChoice, tools: Sequence[Mapping[str, Any]]) -
         case "any":
             return "required"
         case str() as wanted:
-            chosen: dict[str, Any] = {"type": "function", "function": {"name": wanted}}
-        case {"function": {"name": str(wanted)}}:
+            chosen = choose_function(wanted)
+        case {"function": {"name": str()}}:
             chosen = dict(choice)
         case dict():
             return dict(choice)
-    names = [tool["function"]["name"] for tool in tools]
-    if wanted not in names:
-        raise ValueError(
-            f"tool_choice names {wanted!r}, which is not among the tools{did_you_mean(wanted, names) or '.'} "
-            f"There are: {', '.join(names) or 'none'}."
-        )
-    return chosen
+    return check_chosen_function(chosen, [tool["function"]["name"] for tool in tools])
 
 
-def selections(message: ChatMessage, *, finished: bool) -> list[ToolSelection]:
-    """The tool calls of an answer, finished or half-way through a stream. A call without a name is none yet.
+def select_tools(message: ChatMessage, *, finished: bool) -> list[ToolSelection]:
+    """Return the tool calls of an answer, finished or half-way through a stream. A call without a name is left out.
 
-    Arguments that are no JSON object are empty, as everywhere in LlamaIndex: the tool then says what it lacks. Those of
-    a finished answer are logged.
+    Arguments that are no JSON object become empty, as everywhere in LlamaIndex. The tool then says what it lacks. For a
+    finished answer a warning is logged.
     """
     return [
         ToolSelection(
             tool_id=block.tool_call_id or str(uuid.uuid4()),
             tool_name=block.tool_name,
-            tool_kwargs=_arguments(block, finished=finished),
+            tool_kwargs=_parse_arguments(block, finished=finished),
         )
         for block in message.blocks
         if isinstance(block, ToolCallBlock) and block.tool_name
     ]
 
 
-def with_one_call(message: ChatMessage) -> None:
-    """Leaves the first of the tool calls of an answer, in place."""
+def keep_first_call(message: ChatMessage) -> None:
+    """Drop all but the first tool call of an answer, in place."""
     calls = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     if len(calls) > 1:
         message.blocks = [block for block in message.blocks if all(block is not call for call in calls[1:])]
         message.additional_kwargs["tool_calls"] = message.additional_kwargs["tool_calls"][:1]
 
 
-def _arguments(block: ToolCallBlock, *, finished: bool) -> dict[str, Any]:
+def _parse_arguments(block: ToolCallBlock, *, finished: bool) -> dict[str, Any]:
     if isinstance(block.tool_kwargs, dict):
         return block.tool_kwargs
     if not block.tool_kwargs:
@@ -91,5 +85,5 @@ def _arguments(block: ToolCallBlock, *, finished: bool) -> dict[str, Any]:
     if isinstance(parsed, dict):
         return parsed
     if finished:
-        logger.warning("tool %s was called with arguments that are no JSON object: they are dropped", block.tool_name)
+        logger.warning("tool %s was called with arguments that are no JSON object. They are dropped", block.tool_name)
     return {}

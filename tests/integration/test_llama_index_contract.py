@@ -11,10 +11,12 @@ import base64
 import json
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from counting_encoder import CountingEncoder
 from llama_index.core.base.llms.types import (
     AudioBlock,
     CacheControl,
@@ -502,21 +504,14 @@ async def test_a_stream_that_is_left_gives_its_slot_back(router: Router) -> None
 
 
 async def test_a_window_decides_together_what_is_asked_together(router: Router) -> None:
-    sizes: list[int] = []
-    together = router.decider.prepare
-
-    def counting(requests: Any) -> Any:
-        sizes.append(len(requests))
-        return together(requests)
-
-    llm = EccosLLM(router=router, window_s=0.05)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(router.decider, "prepare", counting)
-        answers = await asyncio.gather(*(llm.acomplete(f"[[say {place}]]") for place in range(12)))
-        assert [answer.text for answer in answers] == [str(place) for place in range(12)]
-        assert sum(sizes) == 12
-        assert max(sizes) > 1
-        sizes.clear()
-        plain = EccosLLM(router=router)
-        await asyncio.gather(*(plain.acomplete(f"[[say {place}]]") for place in range(4)))
-        assert sizes == [1] * 4
+    counting = CountingEncoder(router.parts.encoder)
+    counted = Router.from_parts(replace(router.parts, encoder=counting))
+    llm = EccosLLM(router=counted, window_s=0.05)
+    answers = await asyncio.gather(*(llm.acomplete(f"[[say {place}]]") for place in range(12)))
+    assert [answer.text for answer in answers] == [str(place) for place in range(12)]
+    assert sum(counting.sizes) == 12
+    assert max(counting.sizes) > 1
+    counting.sizes.clear()
+    plain = EccosLLM(router=counted)
+    await asyncio.gather(*(plain.acomplete(f"[[say {place}]]") for place in range(4)))
+    assert counting.sizes == [1] * 4

@@ -226,7 +226,8 @@ def test_a_choice_of_tools_is_openais(choice: Any, meant: Any) -> None:
 
 
 def test_a_choice_that_is_not_bound_says_what_is() -> None:
-    with pytest.raises(ValueError, match=r"'ad', which is not bound; did you mean 'add'\? Bound are: add"):
+    expected = r"'ad', which is not one of the tools; did you mean 'add'\? The tools are: add"
+    with pytest.raises(ValueError, match=expected):
         openai_tool_choice("ad", openai_tools([add]))
     with pytest.raises(ValueError, match="tool_choice is 3"):
         openai_tool_choice(3, [])  # type: ignore[arg-type]

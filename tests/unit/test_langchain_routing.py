@@ -189,7 +189,7 @@ def test_feedback_on_a_run_labels_every_answer_in_it() -> None:
     assert labels.added == [("large", 0.75)]
     with pytest.raises(InputError, match="outside the scale from 1 to 5"):
         recorder.record_feedback({"run_id": run_id, "key": "stars", "score": 6})
-    with pytest.raises(InputError, match="was this recorder among its callbacks"):
+    with pytest.raises(InputError, match="Was this recorder among its callbacks"):
         recorder.record_feedback({"run_id": uuid4(), "key": "stars", "score": 3})
     with pytest.raises(InputError, match="no run_id"):
         recorder.record_feedback({"key": "stars", "score": 3})

@@ -319,10 +319,10 @@ def test_turns_of_one_conversation_share_a_session(router: Router) -> None:
 
 def test_thoughts_are_shown_and_not_sent_back() -> None:
     gathering = StreamAccumulator()
-    half = gathering.take(Chunk(text="", delta={"reasoning_content": "hm"}))
+    half = gathering.add(Chunk(text="", delta={"reasoning_content": "hm"}))
     assert half.additional_kwargs == {"thinking_delta": "hm"}
     message = {"role": "assistant", "content": "yes", "reasoning_content": "hm"}
-    whole = gathering.take(Chunk(text="", completion=Completion("yes", "small", 1, 1, 0.0, 0.1, message=message)))
+    whole = gathering.add(Chunk(text="", completion=Completion("yes", "small", 1, 1, 0.0, 0.1, message=message)))
     assert isinstance(whole.message.blocks[0], ThinkingBlock)
     assert whole.message.content == "yes"
     assert to_openai([ChatMessage(content="a"), whole.message])[1] == {"role": "assistant", "content": "yes"}

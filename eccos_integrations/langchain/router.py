@@ -1,11 +1,11 @@
-"""`EccosRouter`: the decision as a Runnable."""
+"""`EccosRouter`: the decision which model should answer, as a Runnable."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
@@ -16,34 +16,34 @@ from pydantic import Field
 
 from eccos_core.domain import Decision, Request
 from eccos_core.errors import did_you_mean
-from eccos_integrations.langchain.batch_plan import PlannedCall, plan_all
-from eccos_integrations.langchain.errors import InvalidRequestError, as_langchain_expects
+from eccos_integrations._shared.errors import InvalidRequestError
+from eccos_integrations.langchain.batch_plan import PlannedCall, plan_batch
+from eccos_integrations.langchain.errors import raise_langchain_errors
 from eccos_integrations.langchain.messages import to_openai
-from eccos_integrations.langchain.settings import PER_CALL, LangChainSettings
-
-if TYPE_CHECKING:
-    from eccos_integrations.langchain.branching import RoutedRunnable
+from eccos_integrations.langchain.routed_runnable import RoutedRunnable
+from eccos_integrations.langchain.settings import CALL_SETTINGS, LangChainSettings
 
 
 class EccosRouter(LangChainSettings, RunnableSerializable[Any, Decision]):
-    """Decides which model of the pool should answer, and calls nothing. A batch is decided jointly.
+    """Decide which model of the pool should answer, and call nothing. A batch is decided jointly.
 
         EccosRouter(config="eccos.yaml").invoke("What is 17 * 23?").model
         EccosRouter(config="eccos.yaml").route_to({"small": chain_a, "large": chain_b}).batch(inputs)
 
-    Input: a string, a prompt value, messages, or a dictionary (a LangGraph state with `messages`, or a chain's input:
-    `question` says where in it the question is). Output: the `Decision`. No slot is held for it.
+    The input is a string, a prompt value, messages or a dictionary. A dictionary is a LangGraph state with `messages`,
+    or the input of a chain. `question` says where in it the question is. The output is the `Decision`. No slot is held
+    for it.
     """
 
     question: Any = Field(default=None, exclude=True, repr=False)
-    """Where the question is in an input that is a dictionary: its key, or a function of the input."""
+    """Where a dictionary holds the question: the key, or a function of the input."""
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Decision:  # noqa: A002
-        """The decision for one request, at the stream's price, or as a batch of one under a policy of its own."""
+        """Decide one request at the current price, or as a batch of one under a policy of its own."""
         return self._call_with_config(self._decide, input, config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Decision:  # noqa: A002
-        """The same; the work is done in a thread."""
+        """The asynchronous twin of `invoke`. The work is done in a thread."""
         return await self._acall_with_config(self._adecide, input, config, **kwargs)
 
     def batch(
@@ -54,7 +54,7 @@ class EccosRouter(LangChainSettings, RunnableSerializable[Any, Decision]):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Decision]:
-        """One assignment for all inputs, in their order."""
+        """Decide all inputs in one assignment, in their order."""
         return self._batch_with_config(self._decide_all, inputs, config, return_exceptions=return_exceptions, **kwargs)
 
     async def abatch(
@@ -78,7 +78,7 @@ class EccosRouter(LangChainSettings, RunnableSerializable[Any, Decision]):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
-        """See `batch`: a joint decision is complete for all at once."""
+        """Decide as `batch` does, and yield (place, decision). All of them end at once."""
         configs = get_config_list(config, len(inputs))
         yield from enumerate(self.batch(list(inputs), configs, return_exceptions=return_exceptions, **kwargs))
 
@@ -90,19 +90,18 @@ class EccosRouter(LangChainSettings, RunnableSerializable[Any, Decision]):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> AsyncIterator[tuple[int, Any]]:
-        """See `batch`: a joint decision is complete for all at once."""
+        """Decide as `batch` does, and yield (place, decision). All of them end at once."""
         configs = get_config_list(config, len(inputs))
         made = await self.abatch(list(inputs), configs, return_exceptions=return_exceptions, **kwargs)
         for place in enumerate(made):
             yield place
 
     def route_to(self, branches: Mapping[str, RunnableLike[Any, Any]]) -> RoutedRunnable:
-        """Sends each input to the branch of the model that is chosen for it. Only models with a branch are chosen.
+        """Send each input to the branch of the model that is chosen for it. Only models with a branch are chosen.
 
-        A branch is anything that LangChain takes as a Runnable. Raises `ValueError` for names outside the pool.
+        `branches` maps names of models to anything that LangChain takes as a Runnable. Raises `ValueError` for names
+        outside the pool, and when no model with a branch may be chosen.
         """
-        from eccos_integrations.langchain.branching import RoutedRunnable
-
         names = [model.name for model in self.router.models]
         for name in branches:
             if name not in names:
@@ -110,8 +109,8 @@ class EccosRouter(LangChainSettings, RunnableSerializable[Any, Decision]):
                     f"route_to has a branch for {name!r}, which is not in the pool{did_you_mean(name, names) or '.'} "
                     f"The pool has: {', '.join(names)}."
                 )
-        wanted = {self.model} if self.model is not None else self.allow or set(names)
-        allow = frozenset(branches) & wanted
+        wanted = frozenset({self.model} if self.model is not None else self.allow or names)
+        allow = wanted.intersection(branches)
         if not allow:
             raise ValueError(f"route_to has no branch for any model that may be chosen: {', '.join(sorted(wanted))}")
         chooser = self.model_copy(update={"allow": allow})
@@ -119,15 +118,17 @@ class EccosRouter(LangChainSettings, RunnableSerializable[Any, Decision]):
 
     # -------------------------------------------------------------------------------------------------------- deciding
 
-    def _to_request(self, given_input: Any, config: RunnableConfig | None, given: dict[str, Any]) -> Request:
-        settings = self._in_session(config, given)
-        parameters = {name: value for name, value in settings.items() if name not in PER_CALL and value is not None}
-        with as_langchain_expects():
-            return self._request(to_openai(messages_of(given_input, self.question)), parameters, settings)
+    def _read_request(self, given_input: Any, config: RunnableConfig | None, given: dict[str, Any]) -> Request:
+        settings = self._add_session(config, given)
+        parameters = {
+            name: value for name, value in settings.items() if name not in CALL_SETTINGS and value is not None
+        }
+        with raise_langchain_errors():
+            return self._build_request(to_openai(read_messages(given_input, self.question)), parameters, settings)
 
     def _decide(self, given_input: Any, run_manager: Any, config: RunnableConfig, **given: Any) -> Decision:
-        request, policy = self._to_request(given_input, config, given), self._policy(given)
-        with as_langchain_expects():
+        request, policy = self._read_request(given_input, config, given), self._choose_policy(given)
+        with raise_langchain_errors():
             made: Decision = (
                 self.router.decide(request) if policy is None else self.router.route([request], policy=policy)[0]
             )
@@ -139,9 +140,9 @@ class EccosRouter(LangChainSettings, RunnableSerializable[Any, Decision]):
     def _decide_all(
         self, inputs: list[Any], run_manager: Any, config: list[RunnableConfig], **given: Any
     ) -> list[Exception | Decision]:
-        plans = plan_all(
-            [partial(self._to_request, *each, given) for each in zip(inputs, config, strict=True)],
-            lambda requests: self._decided(requests, self._policy(given)),
+        plans = plan_batch(
+            [partial(self._read_request, *each, given) for each in zip(inputs, config, strict=True)],
+            lambda requests: self._decide_jointly(requests, given),
             return_exceptions=True,
         )
         return [plan.decision if isinstance(plan, PlannedCall) else plan for plan in plans]  # type: ignore[misc]
@@ -152,12 +153,12 @@ class EccosRouter(LangChainSettings, RunnableSerializable[Any, Decision]):
         return await asyncio.to_thread(self._decide_all, inputs, run_manager, config, **given)
 
 
-def messages_of(given: Any, question: Any = None) -> list[BaseMessage]:
-    """The conversation in an input. Raises `InvalidRequestError` where it cannot be found."""
+def read_messages(given: Any, question: Any = None) -> list[BaseMessage]:
+    """Find the conversation in an input. Raise `InvalidRequestError` when there is none."""
     if question is not None:
         given = question(given) if callable(question) else given[question]
     if isinstance(given, Mapping):
-        given = _of_dictionary(given)
+        given = _find_question(given)
     if isinstance(given, str):
         return [HumanMessage(given)]
     if isinstance(given, PromptValue):
@@ -167,16 +168,17 @@ def messages_of(given: Any, question: Any = None) -> list[BaseMessage]:
     if isinstance(given, Sequence):
         return list(convert_to_messages(given))
     raise InvalidRequestError(
-        f"the input is a {type(given).__name__}; give a string, a prompt value, messages, or EccosRouter(question=...)"
+        f"the input is a {type(given).__name__}. Give a string, a prompt value or messages. "
+        "For another input say where the question is: EccosRouter(question=...)."
     )
 
 
-def _of_dictionary(given: Mapping[str, Any]) -> Any:
+def _find_question(given: Mapping[str, Any]) -> Any:
     if "messages" in given:
         return given["messages"]
     texts = [name for name, value in given.items() if isinstance(value, str | PromptValue)]
     if len(texts) != 1:
         raise InvalidRequestError(
-            f"which of {', '.join(map(repr, given)) or 'no keys'} is the question? Say EccosRouter(question='...')"
+            f"which of {', '.join(map(repr, given)) or 'no keys'} is the question? Say it: EccosRouter(question='...')."
         )
     return given[texts[0]]

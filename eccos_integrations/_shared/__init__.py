@@ -1,0 +1,4 @@
+"""What the integrations have in common: settings, errors, descriptions of answers, tools and scores.
+
+Nothing here imports LangChain or LlamaIndex.
+"""

@@ -1,0 +1,56 @@
+"""What both integrations say about an answer, and how they recognise a conversation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eccos_core.domain import Completion, Message
+
+PROVIDER = "eccos"  # the name under which a framework shows answers of the pool
+
+
+def describe_completion(completion: Completion) -> dict[str, Any]:
+    """Return what an answer cost and why this model gave it: predicted quality and cost beside the real cost.
+
+    Costs are in USD, times in seconds, qualities in [0, 1].
+    """
+    description: dict[str, Any] = {
+        "finish_reason": completion.finish_reason or "stop",
+        "cost_usd": completion.cost_usd,
+        "latency_s": completion.latency_s,
+        "attempts": completion.attempts,
+    }
+    if completion.time_to_first_token_s is not None:
+        description["time_to_first_token_s"] = completion.time_to_first_token_s
+    decision = completion.decision
+    if decision is not None:
+        description |= {
+            "decision_id": decision.id,
+            "decided_model": decision.model,
+            "predicted_quality": decision.quality,
+            "predicted_cost_usd": decision.cost_usd,
+            "runner_up": decision.runner_up,
+            "reason": decision.reason,
+            "familiarity": decision.familiarity,
+            "floor_met": decision.floor_met,
+        }
+    return description
+
+
+def name_conversation(messages: Sequence[Message], parameters: Mapping[str, Any]) -> str | None:
+    """Name a conversation by a digest of its beginning, up to the first user message.
+
+    All turns of an agent share their beginning, and so does what a provider has cached of them. Return None for a
+    question that stands alone: one without tools and without an earlier answer.
+    """
+    if not parameters.get("tools") and all(message.get("role") != "assistant" for message in messages):
+        return None
+    beginning = []
+    for message in messages:
+        beginning.append((message.get("role"), message.get("content")))
+        if message.get("role") == "user":
+            break
+    return hashlib.sha256(json.dumps(beginning, default=str).encode()).hexdigest()[:32]
