@@ -19,7 +19,7 @@ def test_a_batch_is_planned_priced_and_drawn(tmp_path: Path, capsys: pytest.Capt
     requests = str(write_outcomes_part(tmp_path))  # an outcomes file has questions, too
     config = str(write_pool_config(tmp_path, "{outcomes: outcomes.jsonl}"))
     picture = tmp_path / "plan.png"
-    assert run(app, ["plan", "-r", requests, "-c", config, "--plot", str(picture), "--json"]) == DONE
+    assert run(app, ["plan", "-r", requests, "-c", config, "--picture", str(picture), "--json"]) == DONE
     plan = printed_json(capsys)
     assert plan["requests"] == sum(plan["calls"].values()) == len(plan["assignment"]) == QUESTIONS
     assert max(plan["calls"].values()) <= 128
