@@ -25,7 +25,7 @@ from eccos_core.encoders import (
     StaticEncoder,
     SurfaceEncoder,
 )
-from eccos_core.evaluation.calibration import calibration
+from eccos_core.evaluation.calibration import measure_calibration
 from eccos_core.evaluation.metrics import RecordedOutcomes, score_forecast
 from eccos_core.evaluation.recorded_cost import PriceTable, filled_input_tokens
 from eccos_core.io.files import cache_folder
@@ -68,7 +68,7 @@ def measure(
     forecast = predictor.predict(test_vectors, read.mean(axis=1))
     recorded = RecordedOutcomes(test.models, test.quality, tariff.recorded_cost_usd(test), ~np.isnan(test.quality))
     score = score_forecast(forecast.quality, tariff.cost_usd(read, forecast.output_tokens), recorded)
-    trust = calibration(forecast.quality, test.quality, recorded.observed)
+    trust = measure_calibration(forecast.quality, test.quality, recorded.observed)
     return {
         "area": score.area,
         "cost_share": list(score.cost_share.values()),

@@ -1,4 +1,4 @@
-"""`eccos collect`: every model answers every question, and the graded answers become outcomes."""
+"""`eccos collect`: call every model with every question and grade the answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eccos_core.cli.output import ConfigOption, JsonOption, console, print_json, print_table
+from eccos_core.cli.options import resolve_config, split_names
+from eccos_core.cli.output import JsonOption, console, print_json, print_table
+from eccos_core.cli.route import PoolOption
 
 if TYPE_CHECKING:
     from eccos_core.collecting import CollectEvent, CollectOptions, CollectReport, Estimate, Question
@@ -20,48 +22,73 @@ if TYPE_CHECKING:
     from eccos_core.domain import Model
     from eccos_core.protocols import Backend
 
-_SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw bars on
+_SECONDS_BETWEEN_LINES = 30.0  # without a terminal to draw bars on
 
 QuestionsOption = Annotated[
     Path,
-    typer.Option("--questions", "-q", metavar="FILE", help="JSON Lines: id, query or messages, reference, grader."),
+    typer.Option(
+        "--questions",
+        "-q",
+        metavar="FILE",
+        help="The questions: JSON Lines with id, query or messages, reference, grader.",
+    ),
 ]
 OutOption = Annotated[
-    Path, typer.Option("--out", "-o", metavar="FILE", help="The outcomes file to write or go on with.")
+    Path, typer.Option("--out", "-o", metavar="FILE", help="The outcomes file to write. An existing one is continued.")
 ]
 ModelsOption = Annotated[
-    list[str] | None, typer.Option("--models", metavar="NAMES", help="Ask only these, separated by commas.")
+    list[str] | None,
+    typer.Option(
+        "--models",
+        metavar="NAMES",
+        help="The models to call, instead of all. Repeat it, or separate names by commas.",
+    ),
 ]
 GraderOption = Annotated[
-    str | None, typer.Option("--grader", metavar="NAME", help="For questions that name none: exact, number, ...")
+    str | None,
+    typer.Option("--grader", metavar="NAME", help="The grader for questions that name none: exact, number, ..."),
 ]
-MaxTokensOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer.")]
-TemperatureOption = Annotated[float | None, typer.Option("--temperature", help="Passed to every call.")]
+MaxTokensOption = Annotated[
+    int | None, typer.Option("--max-tokens", min=1, metavar="N", help="The most tokens of an answer.")
+]
+TemperatureOption = Annotated[
+    float | None, typer.Option("--temperature", metavar="T", help="The temperature of every call.")
+]
 ConcurrencyOption = Annotated[
     int | None,
-    typer.Option("--concurrency", min=1, help="Most calls in flight per model (8); its own cap is never exceeded."),
+    typer.Option(
+        "--concurrency",
+        min=1,
+        metavar="N",
+        help="Calls in flight per model, within the model's own limit. Default: that limit, or 8.",
+    ),
 ]
 BudgetOption = Annotated[
     float | None,
-    typer.Option("--budget-usd", min=0.0, metavar="USD", help="Stop before this outcomes file costs more."),
+    typer.Option("--budget-usd", min=0.0, metavar="USD", help="The most that this outcomes file may cost in all."),
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost. Calls nothing.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only estimate the cost. Nothing is called.")]
 AssumeOption = Annotated[
     int | None,
     typer.Option(
-        "--assume-output-tokens", min=1, help="With --dry-run: mean length of an answer (else observed, or 300)."
+        "--assume-output-tokens",
+        min=1,
+        metavar="N",
+        help="With --dry-run: the mean tokens of an answer. Default: the recorded mean, or 300.",
     ),
 ]
-RetryFailedOption = Annotated[bool, typer.Option("--retry-failed", help="Ask again where a model failed before.")]
+RetryFailedOption = Annotated[
+    bool, typer.Option("--retry-failed", help="Call again where a model failed, and grade ungraded answers again.")
+]
 KeepAnswersOption = Annotated[
-    bool, typer.Option("--keep-answers", help="Keep the text of the answers in the outcomes.")
+    bool, typer.Option("--keep-answers", help="Write the text of the answers into the outcomes file.")
 ]
 
 
 def collect(
     questions: QuestionsOption,
     out: OutOption,
-    config: ConfigOption = Path("eccos.yaml"),
+    config: PoolOption = None,
     models: ModelsOption = None,
     grader: GraderOption = None,
     max_tokens: MaxTokensOption = None,
@@ -74,16 +101,18 @@ def collect(
     keep_answers: KeepAnswersOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Ask every model every question, grade the answers, and write an outcomes file.
+    """Call every model with every question, grade the answers, and write an outcomes file.
 
-    Killed at any moment and started again with the same options, it never asks again what was answered.
+    You can stop it at any time. Start it again with the same options to continue. It never pays for an answer twice.
+
+    Example: eccos collect -q questions.jsonl -o outcomes.jsonl --budget-usd 5
     """
     from eccos_core.assembly.build import build_backend
     from eccos_core.collecting import read_questions
     from eccos_core.config import load_config
 
-    loaded = load_config(config)
-    asked = read_questions(questions, grader)
+    loaded = load_config(resolve_config(config))
+    wanted = read_questions(questions, grader)
     parameters = {"max_tokens": max_tokens, "temperature": temperature}
     options = _options(
         loaded,
@@ -92,13 +121,13 @@ def collect(
         budget_usd=budget_usd,
         retry_failed=retry_failed,
         keep_answers=keep_answers,
-        models=_names(models),
+        models=None if models is None else split_names(models),
     )
     backend = _without_retries(build_backend(loaded))
     if dry_run:
-        _estimate(asked, loaded, backend, out, options, assume_output_tokens, str(questions), json)
+        _estimate(wanted, loaded, backend, out, options, assume_output_tokens, str(questions), json)
     else:
-        _collect(asked, loaded, backend, out, options, str(questions), json)
+        _collect(wanted, loaded, backend, out, options, str(questions), json)
 
 
 def _options(config: Config, **fields: Any) -> CollectOptions:
@@ -110,12 +139,8 @@ def _options(config: Config, **fields: Any) -> CollectOptions:
     return CollectOptions(retries=policy, **fields)
 
 
-def _names(given: list[str] | None) -> list[str] | None:
-    return None if given is None else [name.strip() for each in given for name in each.split(",") if name.strip()]
-
-
 def _without_retries(backend: Backend) -> Backend:
-    """The collector tries again itself: every attempt has to be reserved in the budget and noted in the journal."""
+    """Return the backend without retries. The collection retries itself, within its budget and in its journal."""
     from eccos_core.backends.retrying import RetryingBackend
 
     return backend.backend if isinstance(backend, RetryingBackend) else backend
@@ -137,10 +162,10 @@ def _collect(
 
     names = [model.name for model in config.models if options.models is None or model.name in options.models]
     try:
-        with _bars(names, len(questions)) as bars:
+        with _progress_bars(names, len(questions)) as bars:
             collected = asyncio.run(run(questions, config.models, backend, out, options, observe=bars, source=source))
     except KeyboardInterrupt:
-        console().print("Stopped. What was answered is kept; start again with the same options to go on.")
+        console().print("Stopped. Every answer so far is kept. Start again with the same options to continue.")
         raise
     if json:
         print_json(_collected_as_json(collected, out))
@@ -148,8 +173,8 @@ def _collect(
         _print_collected(collected, config.models, out)
 
 
-class _Bars:
-    """One bar a model and the running cost; without a terminal, a line from time to time. Takes the events."""
+class _ProgressBars:
+    """Show one progress bar per model and the running cost. Without a terminal, print a line every 30 s."""
 
     def __init__(self, names: list[str], questions: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -183,8 +208,8 @@ class _Bars:
 
 
 @contextmanager
-def _bars(names: list[str], questions: int) -> Iterator[_Bars]:
-    bars = _Bars(names, questions)
+def _progress_bars(names: list[str], questions: int) -> Iterator[_ProgressBars]:
+    bars = _ProgressBars(names, questions)
     with bars.progress:
         yield bars
 
@@ -206,12 +231,11 @@ def _print_collected(collected: CollectReport, models: tuple[Model, ...], out: P
     print_table(
         screen, title, ("model", "mean score", "failed", "not graded"), rows, numbers=("mean score", "not graded")
     )
-    money = (
-        f"{collected.calls} calls now, {collected.on_file} outcomes were on file; {collected.spent_usd:.6f} USD in all"
-    )
+    cost = f"{collected.calls} new calls. {collected.already_recorded} outcomes were recorded before. "
+    cost += f"Cost so far: {collected.spent_usd:.6f} USD"
     if collected.at_risk_usd > 0:
-        money += f", and up to {collected.at_risk_usd:.6f} USD for calls whose bill never came"
-    screen.print(Text(money), soft_wrap=True)
+        cost += f", plus up to {collected.at_risk_usd:.6f} USD for failed calls that may be billed"
+    screen.print(Text(f"{cost}."), soft_wrap=True)
     for line in _advice(collected):
         screen.print(Text(line, style="yellow"), soft_wrap=True)
 
@@ -220,20 +244,20 @@ def _advice(collected: CollectReport) -> list[str]:
     advice = []
     if collected.in_flight_at_kill:
         advice.append(
-            f"An earlier run was killed with {collected.in_flight_at_kill} calls in flight: their answers never came, "
-            "so they were asked again."
+            f"An earlier run was killed with {collected.in_flight_at_kill} calls in flight. Their answers are lost, so "
+            "these calls were made again."
         )
     if collected.budget_reached:
         missing = collected.questions - collected.complete
         advice.append(
-            f"The budget is used up: {missing} questions are not complete. Start again with a larger --budget-usd to "
-            "go on; what is answered is kept."
+            f"The budget is used up, and {missing} questions are not complete. Start again with a larger --budget-usd "
+            "to continue. Every answer so far is kept."
         )
     if collected.failed or collected.ungraded:
-        advice.append("Failed outcomes have no score. Try them again with --retry-failed.")
+        advice.append("Failed outcomes have no score. Add --retry-failed to try them again.")
     for model, kinds in collected.failed.items():
         if sum(kinds.values()) == collected.questions:
-            advice.append(f"{model} failed on every question: see `eccos check CONFIG --probe`.")
+            advice.append(f"{model} failed on every question. Run `eccos check CONFIG --probe` to find the cause.")
     return advice
 
 
@@ -244,7 +268,7 @@ def _collected_as_json(collected: CollectReport, out: Path) -> Mapping[str, Any]
         "complete": collected.complete,
         "models": list(collected.models),
         "calls": collected.calls,
-        "on_file": collected.on_file,
+        "already_recorded": collected.already_recorded,
         "failed": collected.failed,
         "ungraded": collected.ungraded,
         "mean_score": collected.accuracy,
@@ -270,7 +294,8 @@ def _estimate(
 ) -> None:
     from eccos_core.collecting import estimate
 
-    found = estimate(questions, config.models, backend, out, options, assumed_output_tokens=assumed, source=source)
+    with console().status("Counting tokens ..."):
+        found = estimate(questions, config.models, backend, out, options, assumed_output_tokens=assumed, source=source)
     if json:
         print_json(_estimate_as_json(found))
         return
@@ -287,19 +312,19 @@ def _estimate(
     ]
     columns = ("model", "calls", "input tokens", "output tokens each", "USD", "USD at most")
     screen = console(sys.stdout)
-    title = f"{found.questions} questions, {found.on_file} outcomes on file. Nothing was called."
+    title = f"{found.questions} questions, {found.already_recorded} outcomes recorded before. Nothing was called."
     print_table(screen, title, columns, rows, numbers=columns[1:])
     at_most = (
-        "no upper bound: give --max-tokens" if found.usd_at_most is None else f"at most {found.usd_at_most:.6f} USD"
+        "no upper bound, add --max-tokens" if found.usd_at_most is None else f"at most {found.usd_at_most:.6f} USD"
     )
-    screen.print(f"about {found.usd:.6f} USD ({at_most}); {found.spent_usd:.6f} USD were spent before", soft_wrap=True)
+    screen.print(f"Estimate: {found.usd:.6f} USD ({at_most}). Spent before: {found.spent_usd:.6f} USD.", soft_wrap=True)
 
 
 def _estimate_as_json(found: Estimate) -> Mapping[str, Any]:
     return {
         "dry_run": True,
         "questions": found.questions,
-        "on_file": found.on_file,
+        "already_recorded": found.already_recorded,
         "models": [
             {
                 "model": row.model,

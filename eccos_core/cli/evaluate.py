@@ -1,4 +1,4 @@
-"""`eccos evaluate`: what would each router have bought, replayed over recorded outcomes?"""
+"""`eccos evaluate`: compare routers on recorded answers."""
 
 from __future__ import annotations
 
@@ -8,52 +8,64 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eccos_core.cli.output import console, print_json, table
+from eccos_core.cli.options import DataOption, PricesOption, SeedOption, split_names
+from eccos_core.cli.output import JsonOption, console, print_json, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from eccos_core.evaluation.report import EvaluationReport
     from eccos_core.protocols import Encoder
 
-DataOption = Annotated[Path, typer.Option("--data", metavar="OUTCOMES", help="Outcomes file, .jsonl or .jsonl.gz.")]
-PricesOption = Annotated[Path, typer.Option("--prices", metavar="PRICES", help="JSON file with each model's prices.")]
 RoutersOption = Annotated[
     list[str] | None,
-    typer.Option("--routers", metavar="NAMES", help="Only these routers, separated by commas, instead of the usual."),
+    typer.Option(
+        "--routers",
+        metavar="NAMES",
+        help="The routers to compare, instead of the usual ones. Repeat it, or separate names by commas.",
+    ),
 ]
 BaselinesOption = Annotated[
-    bool, typer.Option("--baselines", help="Also what people would use instead: AIOS, RouteLLM, Avengers-Pro, ...")
+    bool, typer.Option("--baselines", help="Add routers from the literature: AIOS, RouteLLM, Avengers-Pro, PORT, ...")
 ]
-JsonFileOption = Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write JSON ('-': print it).")]
-MarkdownOption = Annotated[Path | None, typer.Option("--markdown", metavar="OUT", help="Write tables as Markdown.")]
+ReportOption = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the report to this file as JSON.")
+]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables to this file as Markdown.")
+]
 HtmlOption = Annotated[
-    Path | None, typer.Option("--html", metavar="OUT", help="Write one HTML page with interactive plots.")
+    Path | None, typer.Option("--html", metavar="FILE", help="Write one HTML page with interactive plots.")
 ]
-PictureOption = Annotated[Path | None, typer.Option("--picture", metavar="OUT", help="Write the frontier as .png.")]
+PictureOption = Annotated[
+    Path | None, typer.Option("--picture", metavar="PNG", help="Write a picture of accuracy over cost.")
+]
 TrainDataOption = Annotated[
     Path | None,
-    typer.Option("--train-data", metavar="OUTCOMES", help="Learn from this file and test on all of --data."),
+    typer.Option("--train-data", metavar="OUTCOMES", help="Train on this file and test on all of --data."),
 ]
 TrainRowsOption = Annotated[
-    int | None, typer.Option("--train-rows", min=1, metavar="N", help="Learn from N of the training questions only.")
+    int | None,
+    typer.Option("--train-rows", min=1, metavar="N", help="Train on N of the training questions, drawn by --seed."),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Which N questions --train-rows draws.")]
 EncoderOption = Annotated[
     str,
     typer.Option(
-        "--encoder", help="minilm, static, surface, a sentence-transformers folder or name, or several joined with '+'."
+        "--encoder",
+        metavar="NAME",
+        help="minilm, static, surface, or a sentence-transformers folder or name. Join several with '+'.",
     ),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="Where the encoder runs: auto, cpu, cuda.")]
-
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="Where the encoder runs: auto, cpu or cuda.")
+]
 CacheOption = Annotated[
     Path | None,
-    typer.Option("--cache", metavar="FOLDER", help="Keeps embeddings and answers; the user's cache unless given."),
+    typer.Option(
+        "--cache", metavar="FOLDER", help="The folder that keeps embeddings and results. Default: your user cache."
+    ),
 ]
-FreshOption = Annotated[bool, typer.Option("--fresh", help="Fit every router again, whatever is kept.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Fit every router again instead of using kept results.")]
 
-# minilm+surface did best for every predictor on held-out folds of the training rows of both shared data sets
+# minilm+surface was the best for every predictor on held-out folds of the training rows of both shared data sets
 TEXT, STATIC = "minilm+surface", "static+surface"
 _NUMBERS_FROM = 1  # the first column of every table is a name
 
@@ -63,7 +75,7 @@ def evaluate(
     prices: PricesOption,
     routers: RoutersOption = None,
     baselines: BaselinesOption = False,
-    json: JsonFileOption = None,
+    out: ReportOption = None,
     markdown: MarkdownOption = None,
     html: HtmlOption = None,
     picture: PictureOption = None,
@@ -74,58 +86,60 @@ def evaluate(
     device: DeviceOption = "auto",
     cache: CacheOption = None,
     fresh: FreshOption = False,
+    json: JsonOption = False,
 ) -> None:
-    """Compare routers on recorded outcomes, without a single call.
+    """Compare routers on recorded answers, without calling a model.
 
-    Questions are split by the hash of their id: three in ten are tested on, the others are learned from. Every router
-    is charged what the models it chose really cost, and gets the quality they really had.
+    You get a table of what each router costs and how accurate it is, beside every single model.
+
+    The questions are split by the hash of their id. Three in ten are tests, and the routers train on the others. Each
+    router pays the recorded cost of the models it chooses and gets their recorded quality.
+
+    Example: eccos evaluate --data outcomes.jsonl --prices prices.json --baselines --html report.html
     """
-    from eccos_core.evaluation.baselines import BASELINES, DEFAULT_ROUTERS, routers_named
-    from eccos_core.evaluation.replay import ReplaySample
-    from eccos_core.evaluation.replay import evaluate as replay
+    from eccos_core.evaluation.baselines import BASELINES, DEFAULT_ROUTERS, routers_by_name
     from eccos_core.evaluation.result_cache import ResultCache
     from eccos_core.io.files import cache_folder
     from eccos_core.io.outcomes import read_outcomes, read_prices
 
-    names = _names(routers) or [router.name for router in DEFAULT_ROUTERS]
-    chosen = routers_named([*names, *([c.name for c in BASELINES] if baselines else [])])
-    outcomes = read_outcomes(data)
-    learned_from = read_outcomes(train_data) if train_data is not None else None
-    price_table = read_prices(prices, (learned_from or outcomes).models)
+    names = split_names(routers) or [router.name for router in DEFAULT_ROUTERS]
+    chosen = routers_by_name([*names, *([router.name for router in BASELINES] if baselines else [])])
     folder = cache or cache_folder()
-    encoders = {
-        reading: _encoder(encoder if reading == "text" else STATIC, device, folder / "embeddings.sqlite")
-        for reading in dict.fromkeys(router.reads for router in chosen)
-        if reading != "none"
-    }
-    with console().status("Reading ...") as status:
+    with console().status("Reading outcomes ...") as status:
+        from eccos_core.evaluation.replay import ReplaySample
+        from eccos_core.evaluation.replay import evaluate as replay
 
-        def tell(stage: str, done: int, total: int) -> None:
-            status.update(f"{stage}: {done:,} of {total:,}")
-
+        outcomes = read_outcomes(data)
+        train_outcomes = read_outcomes(train_data) if train_data is not None else None
+        price_table = read_prices(prices, (train_outcomes or outcomes).models)
+        status.update("Loading the encoder ...")
+        encoders = {
+            reading: _encoder(encoder if reading == "text" else STATIC, device, folder / "embeddings.sqlite")
+            for reading in dict.fromkeys(router.reads for router in chosen)
+            if reading != "none"
+        }
         report = replay(
             outcomes,
             price_table,
             chosen,
-            {reading: remembering for reading, (remembering, _) in encoders.items()},
-            timed={reading: bare for reading, (_, bare) in encoders.items()},
+            {reading: cached for reading, (cached, _) in encoders.items()},
+            uncached_encoders={reading: uncached for reading, (_, uncached) in encoders.items()},
             dataset=data.name.removesuffix(".gz").removesuffix(".jsonl"),
-            train=learned_from,
+            train=train_outcomes,
             sample=None if train_rows is None else ReplaySample(train_rows, seed),
-            memory=None if fresh else ResultCache(folder / "answers"),
-            progress=tell,
+            cache=None if fresh else ResultCache(folder / "answers"),
+            progress=lambda stage, done, total: status.update(f"{stage}: {done:,} of {total:,}"),
         )
-    _write(report, json=json, markdown=markdown, html=html, picture=picture)
-    if json != Path("-"):
+        status.update("Writing the report ...")
+        _write(report, out=out, markdown=markdown, html=html, picture=picture)
+    if json:
+        print_json(report.as_json())
+    else:
         _print(report)
 
 
-def _names(routers: Sequence[str] | None) -> list[str]:
-    return [name.strip() for part in routers or () for name in part.split(",") if name.strip()]
-
-
 def _encoder(name: str, device: str, cache: Path) -> tuple[Encoder, Encoder]:
-    """An encoder that keeps on disk what is slow to encode, and the same one without that memory."""
+    """Return an encoder that caches slow encodings on disk, and the same one without a cache."""
     from eccos_core.encoders import (
         CachedEncoder,
         ConcatenatedEncoder,
@@ -134,31 +148,29 @@ def _encoder(name: str, device: str, cache: Path) -> tuple[Encoder, Encoder]:
         SurfaceEncoder,
     )
 
-    remembering: list[Encoder] = []
-    bare: list[Encoder] = []
+    cached: list[Encoder] = []
+    uncached: list[Encoder] = []
     for part in name.split("+"):
         match part.strip():
             case "static":
-                bare.append(StaticEncoder())
+                uncached.append(StaticEncoder())
             case "surface":
-                bare.append(SurfaceEncoder())
+                uncached.append(SurfaceEncoder())
             case other:
-                bare.append(SentenceTransformerEncoder(other, device=device, intermediate_layer=True))
-                remembering.append(CachedEncoder(bare[-1], cache))
+                uncached.append(SentenceTransformerEncoder(other, device=device, intermediate_layer=True))
+                cached.append(CachedEncoder(uncached[-1], cache))
                 continue
-        remembering.append(bare[-1])
-    if len(bare) == 1:
-        return remembering[0], bare[0]
-    return ConcatenatedEncoder(remembering), ConcatenatedEncoder(bare)
+        cached.append(uncached[-1])
+    if len(uncached) == 1:
+        return cached[0], uncached[0]
+    return ConcatenatedEncoder(cached), ConcatenatedEncoder(uncached)
 
 
 def _write(
-    report: EvaluationReport, *, json: Path | None, markdown: Path | None, html: Path | None, picture: Path | None
+    report: EvaluationReport, *, out: Path | None, markdown: Path | None, html: Path | None, picture: Path | None
 ) -> None:
-    if json == Path("-"):
-        print_json(report.as_json())
-    elif json is not None:
-        report.write_json(json)
+    if out is not None:
+        report.write_json(out)
     if markdown is not None:
         report.write_markdown(markdown)
     if html is not None:
@@ -166,9 +178,9 @@ def _write(
 
         write_html(report, html)
     if picture is not None:
-        from eccos_core.evaluation.plots import report_picture
+        from eccos_core.evaluation.plots import draw_report
 
-        report_picture(report, picture)
+        draw_report(report, picture)
 
 
 def _print(report: EvaluationReport) -> None:
@@ -196,15 +208,15 @@ def _print(report: EvaluationReport) -> None:
         soft_wrap=True,
     )
     rows = [frontier_row(result) for result in results]
-    title = "Cost to reach a share of the best single model's accuracy, as a share of its cost"
+    title = "Cost to reach a share of the best single model's accuracy (as a share of its cost)"
     out.print(table(title, FRONTIER_HEADER, rows, numbers=FRONTIER_HEADER[_NUMBERS_FROM:]))
     rows = [forecast_row(result) for result in results if result.calibration is not None]
     if rows:
         out.print(table("Forecasts", FORECAST_HEADER, rows, numbers=FORECAST_HEADER[_NUMBERS_FROM:]))
     rows = [latency_row(result) for result in results if result.latency is not None]
     if rows:
-        out.print(table("Latency, without encoding", LATENCY_HEADER, rows, numbers=LATENCY_HEADER[_NUMBERS_FROM:]))
+        out.print(table("Latency without encoding", LATENCY_HEADER, rows, numbers=LATENCY_HEADER[_NUMBERS_FROM:]))
     for role, facts in report.encoders.items():
-        out.print(f"Encoder '{role}' ({facts.name}): {facts.encode_ms:.2f} ms a question", soft_wrap=True)
+        out.print(f"Encoder '{role}' ({facts.name}): {facts.encode_ms:.2f} ms per question", soft_wrap=True)
     for note in report.notes:
         out.print(f"Note: {note}", soft_wrap=True)

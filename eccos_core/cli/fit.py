@@ -1,4 +1,4 @@
-"""`eccos fit`: learn a predictor from the history."""
+"""`eccos fit`: fit a predictor to the history."""
 
 from __future__ import annotations
 
@@ -8,30 +8,37 @@ from typing import Annotated
 
 import typer
 
-from eccos_core.cli.output import ConfigOption, JsonOption, console, print_json
+from eccos_core.cli.options import resolve_config
+from eccos_core.cli.output import JsonOption, console, print_json
+from eccos_core.cli.route import PoolOption
 
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", metavar="OUTCOMES", help="Learn from this outcomes file instead of the history."),
+    typer.Option("--data", metavar="OUTCOMES", help="The outcomes file to learn from, instead of the history."),
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FOLDER", help="Where to write the predictor; without it, where CONFIG says."),
+    typer.Option("--out", "-o", metavar="FOLDER", help="The folder to write. Default: eccos.predictor.artifact."),
 ]
 
 
 def fit(
-    config: ConfigOption = Path("eccos.yaml"),
+    config: PoolOption = None,
     data: DataOption = None,
     out: OutOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Learn a predictor from the history and write it to a folder."""
+    """Fit a predictor to the history and write it to a folder.
+
+    A router that loads the folder starts without fitting.
+
+    Example: eccos fit --config eccos.yaml --out fitted
+    """
     from eccos_core.config import load_config
     from eccos_core.workflows.fit import fit_to_folder
 
-    loaded = load_config(config)
-    with console().status("Fitting ...") as status:
+    loaded = load_config(resolve_config(config))
+    with console().status("Loading the history ...") as status:
         report = fit_to_folder(loaded, data, out, progress=lambda stage: status.update(f"Fitting: {stage}"))
     if json:
         print_json(
@@ -45,7 +52,7 @@ def fit(
         )
     else:
         console(sys.stdout).print(
-            f"{report.kind} predictor of {len(report.models)} models, learnt from {report.questions} questions in "
-            f"{report.seconds:.1f} s, written to {report.folder}",
+            f"Fitted a {report.kind} predictor for {len(report.models)} models to {report.questions} questions in "
+            f"{report.seconds:.1f} s and wrote it to {report.folder}.",
             soft_wrap=True,
         )

@@ -8,25 +8,34 @@ from typing import Annotated
 
 import typer
 
-from eccos_core.cli.output import ConfigOption, JsonOption, console, print_json
+from eccos_core.cli.options import resolve_config
+from eccos_core.cli.output import JsonOption, console, print_json
+from eccos_core.cli.route import PoolOption
 
-OutcomesArgument = Annotated[Path, typer.Argument(metavar="OUTCOMES", help="An outcomes file, .jsonl or .jsonl.gz.")]
+OutcomesArgument = Annotated[
+    Path, typer.Argument(metavar="OUTCOMES", help="The outcomes file to add (.jsonl, .jsonl.gz).")
+]
 
 
-def ingest(outcomes: OutcomesArgument, config: ConfigOption = Path("eccos.yaml"), json: JsonOption = False) -> None:
-    """Add recorded outcomes to the history. The same file twice changes nothing."""
+def ingest(outcomes: OutcomesArgument, config: PoolOption = None, json: JsonOption = False) -> None:
+    """Add recorded outcomes to the history.
+
+    You can ingest the same file again. That changes nothing.
+
+    Example: eccos ingest outcomes.jsonl --config eccos.yaml
+    """
     from eccos_core.assembly.build import build_encoder, build_history
     from eccos_core.config import load_config
     from eccos_core.history.ingest import ingest as ingest_file
 
-    loaded = load_config(config)
-    encoder = build_encoder(loaded.encoder)
-    with console().status("Embedding and storing ...") as status:
+    loaded = load_config(resolve_config(config))
+    with console().status("Loading the encoder ...") as status:
+        encoder = build_encoder(loaded.encoder)
         report = ingest_file(
             outcomes,
             build_history(loaded.history, encoder),
             encoder,
-            progress=lambda done, total: status.update(f"Embedding and storing: {done} of {total} questions"),
+            progress=lambda done, total: status.update(f"Encoding and storing: {done:,} of {total:,} questions"),
         )
     if json:
         print_json({"questions": report.questions, "outcomes": report.outcomes, "new": report.new})

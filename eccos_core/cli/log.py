@@ -1,4 +1,4 @@
-"""`eccos log` shows what was decided and exports what was labelled; `eccos record` gives a label."""
+"""`eccos log` shows decisions and exports labelled ones. `eccos record` labels an answer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eccos_core.cli.options import resolve_config
 from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption
 from eccos_core.errors import DataError, InputError
@@ -22,28 +23,35 @@ from eccos_core.errors import DataError, InputError
 if TYPE_CHECKING:
     from eccos_core.decision_log import DecisionLog, LoggedDecision
 
-SHOWN = 20
+DEFAULT_ROWS = 20
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _COLUMNS = ("decision", "when (UTC)", "model", "forecast", "paid", "ms", "failed", "label")
 
-DecisionArgument = Annotated[str, typer.Argument(metavar="DECISION_ID", help="The id that came with the answer.")]
+DecisionArgument = Annotated[
+    str, typer.Argument(metavar="DECISION_ID", help="The id of the decision. Every answer carries it.")
+]
 QualityArgument = Annotated[float, typer.Argument(metavar="QUALITY", help="How good the answer was, from 0 to 1.")]
-ModelOption = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Only decisions of this model.")]
+ModelOption = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Show only this model's decisions.")]
 LabelledOption = Annotated[
-    bool | None, typer.Option("--labelled/--unlabelled", help="Only decisions with, or without, a label.")
+    bool | None,
+    typer.Option("--labelled/--unlabelled", help="Show only decisions with a label, or without one."),
 ]
 SinceOption = Annotated[
     str | None,
-    typer.Option("--since", metavar="WHEN", help="Only since then: 30m, 12h, 7d ago, or a date such as 2026-11-23."),
+    typer.Option(
+        "--since",
+        metavar="WHEN",
+        help="Show only decisions since 30m, 12h or 7d ago, or since a date such as 2026-11-23.",
+    ),
 ]
 LastOption = Annotated[
     int | None,
-    typer.Option("--last", min=1, help=f"At most so many, the newest first: {SHOWN}, or all with --export."),
+    typer.Option("--last", min=1, metavar="N", help="Show the N newest decisions. Default: 20, or all with --export."),
 ]
 ExportOption = Annotated[
     Path | None,
     typer.Option(
-        "--export", metavar="OUTCOMES", help="Write the labelled ones as an outcomes file for `eccos ingest`."
+        "--export", metavar="OUTCOMES", help="Write labelled decisions to an outcomes file for `eccos ingest`."
     ),
 ]
 
@@ -57,40 +65,48 @@ def log(
     export: ExportOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the decisions of the decision log, the newest first, or export the labelled ones as outcomes."""
+    """Show the newest decisions of the decision log, or export the labelled ones as outcomes.
+
+    Example: eccos log --since 7d --labelled
+
+    Example: eccos log --export labelled.jsonl
+    """
     if export is not None and labelled is False:
-        raise InputError("--export writes what was labelled, so it cannot go with --unlabelled; leave one of them out")
-    after = _moment(since) if since is not None else None
-    with opened_log(config) as opened:
-        found = opened.entries(
+        raise InputError("--export writes labelled decisions, so it cannot go with --unlabelled. Drop one of them.")
+    after = _parse_since(since) if since is not None else None
+    with open_log(config) as decision_log:
+        found = decision_log.entries(
             model=model,
             labelled=True if export is not None else labelled,
             since=after,
-            last=last or (sys.maxsize if export is not None else SHOWN),
+            last=last or (sys.maxsize if export is not None else DEFAULT_ROWS),
         )
     if export is not None:
-        _export(found, opened.path, export, as_json=json)
+        _export(found, decision_log.path, export, as_json=json)
     elif json:
         print_json([_as_json(each) for each in found])
     elif found:
-        _print(found, opened.path)
+        _print(found, decision_log.path)
     else:
-        console().print(f"No such decisions in {opened.path}.", soft_wrap=True)
+        console().print(f"No such decisions in {decision_log.path}.", soft_wrap=True)
 
 
 def record(
     decision_id: DecisionArgument, quality: QualityArgument, config: PoolOption = None, json: JsonOption = False
 ) -> None:
-    """Label the answer of a decision, now or later, once or again.
+    """Label the answer of a decision with its quality.
 
-    The label goes to the decision log. `eccos log --export OUTCOMES`, then `eccos ingest OUTCOMES`, make it history.
+    You can label an answer at any time. A new label replaces the old one. To let the router learn from labels, run
+    `eccos log --export OUTCOMES` and then `eccos ingest OUTCOMES`.
+
+    Example: eccos record DECISION_ID 0.9
     """
     from eccos_core.routing.decision_store import DecisionStore
 
-    with opened_log(config) as opened:
-        DecisionStore(log=opened).label(decision_id, quality)
-    if opened.problem is not None:
-        raise InputError(f"the label was not kept: {opened.problem}")
+    with open_log(config) as decision_log:
+        DecisionStore(log=decision_log).label(decision_id, quality)
+    if decision_log.problem is not None:
+        raise InputError(f"the label was not saved: {decision_log.problem}")
     if json:
         print_json({"decision_id": decision_id, "quality": quality})
     else:
@@ -98,33 +114,32 @@ def record(
 
 
 @contextmanager
-def opened_log(config: Path | None) -> Iterator[DecisionLog]:
-    """The decision log of a configuration, or of the usual one; closed at the end.
+def open_log(config: Path | None) -> Iterator[DecisionLog]:
+    """Open the decision log of a configuration and close it at the end.
 
-    Raises `InputError` where the configuration keeps none, `DataError` for a file that is no decision log.
+    Raises `InputError` if the configuration has no decision log, `DataError` for a file that is no decision log.
     """
-    from eccos_core.assembly.build import usual_config
     from eccos_core.config import load_config
     from eccos_core.decision_log import DecisionLog
 
-    loaded = load_config(config or usual_config())
+    loaded = load_config(resolve_config(config))
     path = loaded.decision_log.path
     if path is None:
         raise InputError(
-            f"{loaded.path}: eccos.decision_log is off, so no decision is kept; "
-            "remove that line, or give --config a file that keeps a log"
+            f"{loaded.path}: eccos.decision_log is off, so no decision is logged. "
+            "Remove that line, or give --config a file with a decision log."
         )
-    opened = DecisionLog(path, log_prompts=loaded.decision_log.log_prompts)
+    decision_log = DecisionLog(path, log_prompts=loaded.decision_log.log_prompts)
     try:
-        yield opened
+        yield decision_log
     except sqlite3.Error as error:
         raise DataError(str(path), f"cannot be read as a decision log ({error})") from error
     finally:
-        opened.close()
+        decision_log.close()
 
 
-def _moment(text: str) -> float:
-    """Seconds since 1970 of `30m` (ago), `7d`, or an ISO date or time (UTC unless it names a zone)."""
+def _parse_since(text: str) -> float:
+    """Return seconds since 1970 for `30m` or `7d` ago, or for an ISO date or time (UTC unless it names a zone)."""
     ago = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip())
     if ago:
         return time.time() - float(ago[1]) * _SECONDS[ago[2]]
@@ -132,12 +147,12 @@ def _moment(text: str) -> float:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise InputError(
-            f"--since is {text!r}, must be a stretch of time such as 30m, 12h or 7d, or a date such as 2026-11-23"
+            f"--since is {text!r}, it must be a duration such as 30m, 12h or 7d, or a date such as 2026-11-23"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _when(at: float) -> str:
+def _format_time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
 
 
@@ -156,7 +171,7 @@ def _print(found: Sequence[LoggedDecision], path: Path) -> None:
     rows = [
         (
             each.id,
-            _when(each.at),
+            _format_time(each.at),
             each.model or f"{each.decided_model} (no answer)",
             f"{each.quality:.3f}",
             format_usd(each.paid_usd) if each.paid_usd is not None else "",
@@ -171,7 +186,7 @@ def _print(found: Sequence[LoggedDecision], path: Path) -> None:
 
 
 def _export(found: Sequence[LoggedDecision], path: Path, target: Path, *, as_json: bool) -> None:
-    """Writes labelled decisions, oldest first, so that of two answers to one question the newest counts."""
+    """Write labelled decisions, the oldest first. So the newest of two answers to one question counts."""
     from eccos_core.domain import Outcome
     from eccos_core.io.outcomes import table_of, write_outcomes
 
@@ -189,9 +204,13 @@ def _export(found: Sequence[LoggedDecision], path: Path, target: Path, *, as_jso
     ]
     textless = len(found) - len(outcomes)
     if not outcomes:
-        told = f"the {textless} labelled decisions have no text" if textless else "no decision has a label"
-        way_out = "; an outcome needs its question: set eccos.decision_log.log_prompts" if textless else ""
-        raise DataError(str(path), f"nothing to export: {told}{way_out}")
+        if not textless:
+            raise DataError(str(path), "nothing to export: no decision has a label. Add labels with `eccos record`.")
+        raise DataError(
+            str(path),
+            f"nothing to export: the {textless} labelled decisions have no text, and an outcome needs its question. "
+            "For later decisions, set eccos.decision_log.log_prompts.",
+        )
     exported = table_of(outcomes)
     write_outcomes(target, exported)
     if as_json:
@@ -199,8 +218,8 @@ def _export(found: Sequence[LoggedDecision], path: Path, target: Path, *, as_jso
             {"file": str(target), "questions": len(exported), "outcomes": len(outcomes), "without_text": textless}
         )
         return
-    left_out = f"; {textless} more have no text and were left out" if textless else ""
+    left_out = f" {textless} more have no text and were left out." if textless else ""
     console(sys.stdout).print(
-        f"labelled decisions: {len(outcomes)}, questions: {len(exported)}, written to {target}{left_out}",
+        f"Wrote {len(outcomes)} labelled decisions ({len(exported)} questions) to {target}.{left_out}",
         soft_wrap=True,
     )

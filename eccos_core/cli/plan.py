@@ -1,4 +1,4 @@
-"""`eccos plan`: the assignment of a batch, before anything is called."""
+"""`eccos plan`: plan a batch without calling a model."""
 
 from __future__ import annotations
 
@@ -16,66 +16,79 @@ if TYPE_CHECKING:
     from eccos_core.workflows.plan import BatchPlan
 
 RequestsOption = Annotated[
-    Path, typer.Option("--requests", "-r", metavar="REQUESTS", help="A .jsonl file: query or messages on every line.")
+    Path,
+    typer.Option(
+        "--requests", "-r", metavar="REQUESTS", help="The requests: JSON Lines with query or messages on every line."
+    ),
 ]
-PlotOption = Annotated[
-    Path | None, typer.Option("--plot", metavar="PNG", help="Write a picture of cost over floors here.")
+PictureOption = Annotated[
+    Path | None, typer.Option("--picture", metavar="PNG", help="Write a picture of the batch's cost over its quality.")
 ]
 
 
 def plan(
-    requests: RequestsOption, config: PoolOption = None, plot: PlotOption = None, json: JsonOption = False
+    requests: RequestsOption, config: PoolOption = None, picture: PictureOption = None, json: JsonOption = False
 ) -> None:
-    """Plan a batch: who would answer what, what it would cost, and what other floors would cost."""
+    """Plan a batch of requests without calling a model.
+
+    You get the model for each request, the cost of the batch, and the cost of other quality floors.
+
+    Example: eccos plan --requests requests.jsonl --picture plan.png
+    """
     from eccos_core.workflows.plan import draw_plan, plan_batch, read_requests
 
-    asked = read_requests(requests)
-    made = plan_batch(router_of(config), asked)
-    if plot is not None:
-        draw_plan(made, plot)
+    batch = read_requests(requests)
+    router = router_of(config)
+    with console().status(f"Planning {len(batch):,} requests ..."):
+        planned = plan_batch(router, batch)
+        if picture is not None:
+            draw_plan(planned, picture)
     if json:
-        assignment = made.assignment
+        assignment = planned.assignment
         print_json(
             {
-                "requests": len(asked),
+                "requests": len(batch),
                 "cost_usd": assignment.cost_usd,
                 "quality": assignment.quality,
                 "lower_bound_usd": assignment.lower_bound_usd,
                 "gap": assignment.gap,
                 "status": assignment.status.value,
-                "calls": dict(made.calls),
+                "calls": dict(planned.calls),
                 "prices": {
                     "usd_per_quality": assignment.prices.quality,
-                    "usd_per_slot": dict(zip(made.problem.models, assignment.prices.slots.tolist(), strict=True)),
+                    "usd_per_slot": dict(zip(planned.problem.models, assignment.prices.slots.tolist(), strict=True)),
                 },
-                "sentences": list(made.sentences),
-                "floors": [asdict(row) for row in made.floors],
+                "sentences": list(planned.sentences),
+                "floors": [asdict(row) for row in planned.floors],
                 "assignment": {
-                    request.id: made.problem.models[column]
-                    for request, column in zip(asked, assignment.model_index.tolist(), strict=True)
+                    request.id: planned.problem.models[column]
+                    for request, column in zip(batch, assignment.model_index.tolist(), strict=True)
                 },
             }
         )
         return
-    _print(made, plot)
+    _print(planned, picture)
 
 
-def _print(made: BatchPlan, plot: Path | None) -> None:
+def _print(planned: BatchPlan, picture: Path | None) -> None:
     from eccos_core.routing.decisions import format_usd
 
     out = console(sys.stdout)
-    assignment = made.assignment
+    assignment = planned.assignment
     rows = [
         (name, str(count), str(int(cap)), f"{format_usd(price)}" if price else "")
         for (name, count), cap, price in zip(
-            made.calls.items(), made.problem.capacity, assignment.prices.slots, strict=True
+            planned.calls.items(), planned.problem.capacity, assignment.prices.slots, strict=True
         )
     ]
     total = format_usd(assignment.cost_usd)
-    title = f"{len(made.requests)} requests, mean predicted quality {assignment.quality:.4f}, {total}"
-    out.print(table(title, ("model", "calls", "of at most", "a slot is worth"), rows, numbers=("calls", "of at most")))
-    out.print(f"{assignment.status.value}: at most {100 * assignment.gap:.4f} % from the best possible", soft_wrap=True)
-    for sentence in made.sentences:
+    title = f"{len(planned.requests)} requests, mean predicted quality {assignment.quality:.4f}, {total}"
+    out.print(table(title, ("model", "calls", "slots", "value of a slot"), rows, numbers=("calls", "slots")))
+    out.print(
+        f"{assignment.status.value}: at most {100 * assignment.gap:.4f} % above the lowest possible cost",
+        soft_wrap=True,
+    )
+    for sentence in planned.sentences:
         out.print(sentence, soft_wrap=True)
     what_if = [
         (
@@ -85,9 +98,9 @@ def _print(made: BatchPlan, plot: Path | None) -> None:
             format_usd(row.usd_per_quality_point),
             row.note,
         )
-        for row in made.floors
+        for row in planned.floors
     ]
-    columns = ("floor", "quality", "cost", "next point costs", "")
+    columns = ("floor", "quality", "cost", "cost of the next point", "note")
     out.print(table("What if", columns, what_if, numbers=columns[:4]))
-    if plot is not None:
-        out.print(f"Picture: {plot}")
+    if picture is not None:
+        out.print(f"Picture: {picture}")

@@ -1,4 +1,4 @@
-"""`eccos check --probe`: one call with a one-token prompt to each deployment, and how it went."""
+"""`eccos check --probe`: call each deployment once with a short prompt and report the result."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from eccos_core.config import Config, Deployment
 from eccos_core.domain import Model, Request
 from eccos_core.errors import EccosError
 
-PATIENCE_S = 30.0
-_AT_ONCE = 8
+TIMEOUT_S = 30.0
+_CALLS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One deployment's answer. `latency_s` of the call, wherever it ended; `cause` in plain words when it failed."""
+    """The result of one call. `latency_s`: how long it took, failed or not. `cause`: why it failed."""
 
     label: str
     ok: bool
@@ -25,7 +25,7 @@ class Probe:
 
 
 def probe_pool(config: Config) -> tuple[Probe, ...]:
-    """Calls every deployment of the pool once, several at a time; a failure is an answer, never raised."""
+    """Call every deployment of the pool once, several at a time. A failure is part of the result and is not raised."""
     targets = []
     for entry in config.pool:
         for number, deployment in enumerate(entry.deployments, start=1):
@@ -33,14 +33,14 @@ def probe_pool(config: Config) -> tuple[Probe, ...]:
             if len(entry.deployments) > 1:
                 label += f" (deployment {number} of {len(entry.deployments)})"
             targets.append((label, entry.model, deployment))
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
+    with ThreadPoolExecutor(_CALLS_AT_ONCE) as threads:
         return tuple(threads.map(lambda target: _probe(*target), targets))
 
 
 def _probe(label: str, model: Model, deployment: Deployment) -> Probe:
     from eccos_core.backends.litellm.backend import LiteLLMBackend
 
-    backend = LiteLLMBackend({model.name: [deployment]}, [model], timeout_s=PATIENCE_S)
+    backend = LiteLLMBackend({model.name: [deployment]}, [model], timeout_s=TIMEOUT_S)
     request = Request.of("Hi", parameters={"max_tokens": 1})
     started = time.perf_counter()
     try:

@@ -1,14 +1,15 @@
-"""`eccos simulate`: what would a stream of these requests have cost, waited and been worth, by router?"""
+"""`eccos simulate`: replay recorded answers as a stream and compare routers."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from eccos_core.cli.options import DataOption, PricesOption, SeedOption, split_names
 from eccos_core.cli.output import JsonOption, console, print_json, print_table
 from eccos_core.errors import InputError
 
@@ -25,41 +26,82 @@ class Arrivals(StrEnum):
 
 
 class PredictorKind(StrEnum):
-    """What forecasts them."""
+    """The predictor that makes the forecasts."""
 
     RETRIEVAL = "retrieval"
     TRAINED = "trained"
     HYBRID = "hybrid"
 
 
-DataOption = Annotated[Path, typer.Option("--data", metavar="OUTCOMES", help="Outcomes file, .jsonl or .jsonl.gz.")]
-PricesOption = Annotated[Path, typer.Option("--prices", metavar="PRICES", help="JSON file with each model's prices.")]
-FloorOption = Annotated[float | None, typer.Option("--floor", help="Least mean predicted quality, in [0, 1].")]
-PerRequestOption = Annotated[float | None, typer.Option("--usd-per-request", help="Instead of a floor: a budget rate.")]
-PerHourOption = Annotated[float | None, typer.Option("--usd-per-hour", help="Instead of a floor: a budget rate.")]
-PerDayOption = Annotated[float | None, typer.Option("--usd-per-day", help="Instead of a floor: a budget rate.")]
-RoutersOption = Annotated[str | None, typer.Option("--routers", metavar="NAMES", help="Only these, comma-separated.")]
-ArrivalsOption = Annotated[Arrivals, typer.Option("--arrivals", help="Independent, or in bursts four times as fast.")]
-LoadOption = Annotated[float, typer.Option("--load", min=0.01, help="Arrivals as a share of what all slots can serve.")]
-RateOption = Annotated[float | None, typer.Option("--rate", help="Requests per second, instead of --load.")]
+FloorOption = Annotated[
+    float | None, typer.Option("--floor", metavar="QUALITY", help="The mean quality to keep, from 0 to 1.")
+]
+PerRequestOption = Annotated[
+    float | None, typer.Option("--usd-per-request", metavar="USD", help="A budget per request, instead of a floor.")
+]
+PerHourOption = Annotated[
+    float | None, typer.Option("--usd-per-hour", metavar="USD", help="A budget per hour, instead of a floor.")
+]
+PerDayOption = Annotated[
+    float | None, typer.Option("--usd-per-day", metavar="USD", help="A budget per day, instead of a floor.")
+]
+RoutersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--routers",
+        metavar="NAMES",
+        help="The routers to compare, instead of all. Repeat it, or separate names by commas.",
+    ),
+]
+ArrivalsOption = Annotated[
+    Arrivals, typer.Option("--arrivals", help="Independent arrivals, or bursts that come four times as fast.")
+]
+LoadOption = Annotated[
+    float, typer.Option("--load", min=0.01, help="Arrivals as a share of what all slots together can serve.")
+]
+RateOption = Annotated[
+    float | None, typer.Option("--rate", metavar="N", help="Requests per second, instead of --load.")
+]
 SlotsOption = Annotated[
-    list[str] | None, typer.Option("--slots", metavar="N or MODEL=N", help="Concurrency, for all or one model (again).")
+    list[str] | None,
+    typer.Option(
+        "--slots",
+        metavar="N or MODEL=N",
+        help="Calls at once, for all models or for result. Repeat it, or separate values by commas. Default: 8.",
+    ),
 ]
 SpeedOption = Annotated[
-    list[str] | None, typer.Option("--speed", metavar="N or MODEL=N", help="Output tokens per second, for all or one.")
+    list[str] | None,
+    typer.Option(
+        "--speed",
+        metavar="N or MODEL=N",
+        help="Output tokens per second, for all models or for result. Repeat it, or use commas. Default: 60.",
+    ),
 ]
-FirstTokenOption = Annotated[float, typer.Option("--first-token", min=0.0, help="Seconds to the first token.")]
+FirstTokenOption = Annotated[
+    float, typer.Option("--first-token", min=0.0, metavar="SECONDS", help="The time to the first token.")
+]
 FloorInsuranceOption = Annotated[
     str,
-    typer.Option("--floor-insurance", help="What a floor is insured against: none, history, or a quality."),
+    typer.Option(
+        "--floor-insurance",
+        metavar="LEVEL",
+        help="Which hard requests the floor is prepared for: none, history, or a quality from 0 to 1.",
+    ),
 ]
-DeadlineOption = Annotated[float, typer.Option("--deadline", min=0.0, help="Seconds a request may wait for a slot.")]
-QueueOption = Annotated[int, typer.Option("--queue", min=0, help="Most requests waiting.")]
-RequestsOption = Annotated[
-    int | None, typer.Option("--requests", min=1, help="So many, drawn with repetition; else each test question once.")
+DeadlineOption = Annotated[
+    float, typer.Option("--deadline", min=0.0, metavar="SECONDS", help="How long a request waits for a slot at most.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of the order and times of arrival.")]
-PredictorOption = Annotated[PredictorKind, typer.Option("--predictor", help="Fitted on the training questions.")]
+QueueOption = Annotated[int, typer.Option("--queue", min=0, help="How many requests may wait at most.")]
+CountOption = Annotated[
+    int | None,
+    typer.Option(
+        "--count", min=1, metavar="N", help="Draw N requests with repetition. Default: each test question once."
+    ),
+]
+PredictorOption = Annotated[
+    PredictorKind, typer.Option("--predictor", help="The predictor to fit on the training questions.")
+]
 
 DEFAULT_SLOTS, DEFAULT_SPEED = 8, 60.0
 
@@ -81,15 +123,19 @@ def simulate(
     floor_insurance: FloorInsuranceOption = "none",
     deadline: DeadlineOption = 30.0,
     queue: QueueOption = 1000,
-    requests: RequestsOption = None,
+    count: CountOption = None,
     seed: SeedOption = 0,
     predictor: PredictorOption = PredictorKind.RETRIEVAL,
-    as_json: JsonOption = False,
+    json: JsonOption = False,
 ) -> None:
-    """Replay recorded outcomes as a stream, with slots, a queue and deadlines, once per router.
+    """Simulate a stream of requests with slots, a queue and deadlines, for several routers.
 
-    A discrete-event simulation: nothing is called. An answer takes the time to the first token and then as long as its
-    recorded tokens take. Decisions see forecasts, learned from the training questions; accuracy and cost are real.
+    You get each router's accuracy, cost, waiting times and missed requests. Nothing is called.
+
+    An answer takes the time to the first token, then the time of its recorded tokens. The routers see only forecasts,
+    which a predictor learns from the training questions. Accuracy and cost come from the recorded answers.
+
+    Example: eccos simulate --data outcomes.jsonl --prices prices.json --floor 0.7 --routers eccos,greedy
     """
     from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
     from eccos_core.io.outcomes import read_outcomes, read_prices
@@ -100,20 +146,20 @@ def simulate(
 
     target = _target(floor, usd_per_request, usd_per_hour, usd_per_day, floor_insurance)
     outcomes = read_outcomes(data)
-    tariff = read_prices(prices, outcomes.models)
+    price_table = read_prices(prices, outcomes.models)
     service = _service(outcomes.models, slots, speed, first_token)
     results = []
-    with console().status("Learning from the training questions ...") as status:
+    with console().status("Fitting the predictor on the training questions ...") as status:
         encoder = ConcatenatedEncoder([StaticEncoder(), SurfaceEncoder()])
-        scenario = recorded_scenario(outcomes, tariff, encoder, predictor.value, service, Draw(requests, seed))
+        scenario = recorded_scenario(outcomes, price_table, encoder, predictor.value, service, Draw(count, seed))
         per_second = scenario.mean_rate(load) if rate is None else rate
         draw = poisson_arrivals if arrivals is Arrivals.POISSON else bursty_arrivals
         times = draw(scenario.requests, per_second, seed)
-        names = [name.strip() for name in routers.split(",")] if routers else list(ROUTERS)
+        names = split_names(routers) or list(ROUTERS)
         for name, make in stream_routers_named(names, scenario, target, per_second).items():
             status.update(f"Simulating {name} ...")
             results.append(run(scenario, name, make, times, deadline_s=deadline, queue_length=queue))
-    if as_json:
+    if json:
         print_json(
             {
                 "requests": scenario.requests,
@@ -136,20 +182,20 @@ def _target(
     if len(given) != 1:
         raise InputError("give exactly one of --floor, --usd-per-request, --usd-per-hour and --usd-per-day")
     if floor is not None:
-        return FloorTarget(floor, floor_insurance=_level(floor_insurance))
+        return FloorTarget(floor, floor_insurance=_parse_insurance(floor_insurance))
     if per_request is not None:
         return RateTarget(per_request, "request")
     return RateTarget(per_hour, "hour") if per_hour is not None else RateTarget(given[0], "day")
 
 
-def _level(text: str) -> float | Literal["history", "none"]:
+def _parse_insurance(text: str) -> float | Literal["history", "none"]:
     match text:
-        case "history" | "none" as level:
-            return level
+        case "history" | "none" as insurance:
+            return insurance
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"--floor-insurance is {text!r}, must be none, history or a quality in [0, 1]") from None
+        raise InputError(f"--floor-insurance is {text!r}, it must be none, history or a quality in [0, 1]") from None
 
 
 def _service(
@@ -157,44 +203,56 @@ def _service(
 ) -> dict[str, Service]:
     from eccos_core.simulation import Service
 
-    many, fast = _by_model("--slots", slots, models, DEFAULT_SLOTS), _by_model("--speed", speed, models, DEFAULT_SPEED)
-    return {name: Service(int(many[name]), first_token_s, fast[name]) for name in models}
+    slot_counts = _by_model("--slots", slots, models, DEFAULT_SLOTS)
+    speeds = _by_model("--speed", speed, models, DEFAULT_SPEED)
+    return {name: Service(int(slot_counts[name]), first_token_s, speeds[name]) for name in models}
 
 
 def _by_model(option: str, given: list[str] | None, models: tuple[str, ...], default: float) -> dict[str, float]:
-    """`8` is for all models, `gpt-4o=2` for one."""
+    """Return a number per model: `8` sets all models, `gpt-4o=2` sets result."""
     found = dict.fromkeys(models, default)
-    for text in given or ():
+    for text in split_names(given):
         name, _, number = text.rpartition("=")
         try:
             value = float(number)
         except ValueError:
-            raise InputError(f"{option} {text!r}: must be a number or MODEL=NUMBER") from None
+            raise InputError(f"{option} is {text!r}, it must be a number or MODEL=NUMBER") from None
         if name and name not in found:
-            raise InputError(f"{option} {text!r}: the outcomes have no model {name!r}, they have {', '.join(models)}")
+            raise InputError(
+                f"{option} is {text!r}, but the outcomes have no model {name!r}. They have: {', '.join(models)}."
+            )
         found.update(dict.fromkeys([name] if name else models, value))
     return found
 
 
 def _print(results: list[SimulationResult], models: tuple[str, ...], title: str) -> None:
-    import sys
-
     out = console(sys.stdout)
-    columns = ["router", "accuracy", "forecast", "USD", "wait p50 s", "p95", "p99", "missed", "refused", "busiest"]
+    columns = [
+        "router",
+        "accuracy",
+        "forecast",
+        "USD",
+        "wait p50, s",
+        "wait p95, s",
+        "wait p99, s",
+        "missed",
+        "refused",
+        "busiest",
+    ]
     rows = []
-    for one in results:
-        share, busiest = max(zip(one.utilisation, models, strict=True))
+    for result in results:
+        share, busiest = max(zip(result.utilisation, models, strict=True))
         rows.append(
             [
-                one.router,
-                f"{one.quality:.4f}",
-                f"{one.forecast_quality:.4f}",
-                f"{one.cost_usd:.4g}",
-                f"{one.waiting_median_s:.2f}",
-                f"{one.waiting_p95_s:.2f}",
-                f"{one.waiting_p99_s:.2f}",
-                str(one.missed),
-                str(one.refused),
+                result.router,
+                f"{result.quality:.4f}",
+                f"{result.forecast_quality:.4f}",
+                f"{result.cost_usd:.4g}",
+                f"{result.waiting_median_s:.2f}",
+                f"{result.waiting_p95_s:.2f}",
+                f"{result.waiting_p99_s:.2f}",
+                str(result.missed),
+                str(result.refused),
                 f"{busiest} {100 * share:.0f} %",
             ]
         )

@@ -1,4 +1,4 @@
-"""`eccos status`: what the decision log says about each model, in the last hour and day."""
+"""`eccos status`: each model's use in the last hour and day, from the decision log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eccos_core.cli.log import opened_log
+from eccos_core.cli.log import open_log
 from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption
 
@@ -20,25 +20,27 @@ _COLUMNS = ("model", "decisions", "calls", "paid", "median ms", "failed", "label
 
 
 def status(config: PoolOption = None, json: JsonOption = False) -> None:
-    """Show each model's calls, spend, speed, failures and labels, from the decision log.
+    """Show each model's calls, cost, latency, failures and labels in the last hour and day.
 
-    What is in flight in a running process is `router.status()` there.
+    The numbers come from the decision log. For calls in flight, use `router.status()` in the running process.
+
+    Example: eccos status --config eccos.yaml
     """
     from eccos_core.decision_log import model_usage
 
     now = time.time()
-    with opened_log(config) as opened:
-        windows = {name: model_usage(opened.path, now - seconds) for name, seconds in WINDOWS_S.items()}
+    with open_log(config) as decision_log:
+        windows = {name: model_usage(decision_log.path, now - seconds) for name, seconds in WINDOWS_S.items()}
     if json:
         print_json(
             {
-                "log": str(opened.path),
+                "log": str(decision_log.path),
                 "at": now,
                 **{name: [_as_json(each) for each in usage] for name, usage in windows.items()},
             }
         )
     else:
-        _print(opened.path, windows)
+        _print(decision_log.path, windows)
 
 
 def _as_json(usage: ModelUsage) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`eccos version`."""
+"""`eccos version`: print versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _PACKAGES = ("litellm", "torch", "transformers", "sentence-transformers", "chrom
 
 
 def show_version(json: JsonOption = False) -> None:
-    """Print the versions of eccos and of what it is built on."""
+    """Print the versions of eccos, Python and the main libraries.
+
+    Example: eccos version --json
+    """
     found = {"eccos": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Collecting outcomes: every model answers every question, the answers are graded, nothing is asked twice."""
+"""Collect outcomes: call every model with every question, grade the answers, and pay for no answer twice."""
 
 from eccos_core.collecting.collect import CollectEvent, CollectOptions, CollectReport, collect
 from eccos_core.collecting.estimate import Estimate, ModelEstimate, estimate

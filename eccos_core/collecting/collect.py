@@ -1,11 +1,11 @@
-"""Asks every model every question, grades the answers, and writes outcomes: the story of `eccos collect`.
+"""Call every model with every question, grade the answers, and write outcomes: the work of `eccos collect`.
 
-for each question (a window of them at a time)
-    for each model: answer on file? else call it (slot, budget, journal)   calls.py, budget.py
-                    answer in the journal, forced to the disk              journal.py
-                    grade it                                              graders.py
-    all models in: one line in the outcomes file                          outcomes_file.py
-at the end: the outcomes in the questions' order, and the journal removed when nothing is missing
+for each question (several at a time)
+    for each model without an answer: call it within slots and budget     paid_calls.py, budget.py
+                                      sync the answer to the journal      journal.py
+                                      grade the answer                    graders.py
+    once all models are done: append a line to the outcomes file          outcomes_file.py
+at the end: put the outcomes in the questions' order, and delete the journal if nothing is missing
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eccos_core.collecting.budget import BudgetGuard
 from eccos_core.collecting.graders import Graders
 from eccos_core.collecting.journal import AnswerEntry, FailureEntry, GradeEntry, Journal, read_journal
 from eccos_core.collecting.outcomes_file import OutcomesFile
-from eccos_core.collecting.paid_calls import BudgetReachedError, JudgesBackend, PaidCalls
+from eccos_core.collecting.paid_calls import BudgetReachedError, JudgeBackend, PaidCalls
 from eccos_core.collecting.progress import CollectionProgress, journal_path
 from eccos_core.collecting.questions import Question
 from eccos_core.domain import Completion, Model
@@ -29,19 +29,19 @@ from eccos_core.errors import BackendError, GradingError, InputError, UnknownMod
 from eccos_core.protocols import Backend
 
 DEFAULT_CONCURRENCY = 8
-_WINDOWS_OF_SLOTS = 2  # questions that may be open at once, as a multiple of the largest cap
+_OPEN_QUESTIONS_PER_SLOT = 2  # how many questions are open at once, per slot of the model with the most slots
 
-EventKind: TypeAlias = Literal["answered", "failed", "ungraded", "on_file"]
+EventKind: TypeAlias = Literal["answered", "failed", "ungraded", "already_recorded"]
 
 
 @dataclass(frozen=True, slots=True)
 class CollectOptions:
     """How to collect.
 
-    `parameters`: of every call (max_tokens, temperature, ...). `concurrency`: most calls in flight per model; a model's
-    own `max_concurrency` is never exceeded. `budget_usd`: for everything that this outcomes file ever cost.
-    `retry_failed`: ask again where a call failed, and grade again where grading failed. `keep_answers`: the answers'
-    text goes into the outcomes. `models`: ask only these.
+    `parameters`: of every call (max_tokens, temperature, ...). `concurrency`: the most calls in flight per model. A
+    model's own `max_concurrency` also holds. `budget_usd`: the most that this outcomes file may cost over all runs.
+    `retry_failed`: call again where a call failed, and grade again where grading failed. `keep_answers`: write the text
+    of the answers into the outcomes. `models`: call only these.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -54,12 +54,12 @@ class CollectOptions:
 
     def __post_init__(self) -> None:
         if self.concurrency is not None and self.concurrency < 1:
-            raise InputError(f"concurrency is {self.concurrency}, must be >= 1")
+            raise InputError(f"concurrency is {self.concurrency}, it must be >= 1")
 
 
 @dataclass(frozen=True, slots=True)
 class CollectEvent:
-    """One model is done with one question. USD: spent so far by this outcomes file."""
+    """One model is done with one question. `spent_usd`: what this outcomes file has cost so far."""
 
     kind: EventKind
     model: str
@@ -68,20 +68,21 @@ class CollectEvent:
 
 @dataclass(frozen=True, slots=True)
 class CollectReport:
-    """What a collection did.
+    """The result of a collection.
 
-    `questions` were wanted of `models`; `complete` have a line with all of them. `calls` were made now, retries and
-    judges included; `on_file` answers were there before. `failed`: per model, per kind of error. `ungraded`: answers
-    without a score, per model. `accuracy`: mean score per model, None where nothing was scored. USD: `spent_usd` for
-    this outcomes file, all runs together; `at_risk_usd` may have been billed beyond that, for calls that failed half
-    way or were in flight when a process was killed (`in_flight_at_kill` of those were found).
+    `questions`: how many were asked of `models`. `complete`: how many have an outcome of every model. `calls`: calls of
+    this run, with retries and judges. `already_recorded`: outcomes of earlier runs. `failed`: counts per model and kind
+    of error. `ungraded`: answers without a score, per model. `accuracy`: mean score per model, None without scores.
+
+    `spent_usd`: the cost of this outcomes file, all runs together. `at_risk_usd`: what providers may have billed beyond
+    that, for calls that failed or were in flight when a process was killed. `in_flight_at_kill`: the number of those.
     """
 
     questions: int
     complete: int
     models: tuple[str, ...]
     calls: int
-    on_file: int
+    already_recorded: int
     failed: Mapping[str, Mapping[str, int]]
     ungraded: Mapping[str, int]
     accuracy: Mapping[str, float | None]
@@ -101,14 +102,14 @@ async def collect(
     observe: Callable[[CollectEvent], None] = lambda event: None,
     source: str = "questions",
 ) -> CollectReport:
-    """Ask every model every question and write the outcomes to `out`; go on where an earlier run ended.
+    """Call every model with every question and write the outcomes to `out`. Continues where an earlier run ended.
 
-    `source` is what errors call the questions file. Raises `InputError` (unknown models, unusable questions, files
-    that cannot be written, a journal of other questions or parameters) before anything is asked, or later when the
-    disk is full; whatever was answered until then is kept.
+    `observe` is called for every outcome. `source` names the questions file in errors. Raises `InputError` before the
+    first call for unknown models, unusable questions, files that cannot be written, or a journal of other questions or
+    parameters. Raises it later when the disk is full. All answers up to then are kept.
     """
     options = options or CollectOptions()
-    asked = chosen_models(models, options.models)
+    names = select_models(models, options.models)
     graders = Graders(questions, backend, [model.name for model in models], source)
     journal = Journal(journal_path(out))
     try:
@@ -116,27 +117,27 @@ async def collect(
         outcomes.repair()
         progress = CollectionProgress(
             questions,
-            asked,
+            names,
             outcomes,
             read_journal(journal.path),
             parameters=options.parameters,
             retry_failed=options.retry_failed,
             keep_answers=options.keep_answers,
         )
-        run = _CollectionRun(questions, asked, models, backend, progress, journal, graders, options, observe)
-        await run.all()
-        outcomes.rewrite(asked)
-        collected = run.result()
-        if collected.complete == collected.questions:
+        run = _CollectionRun(questions, names, models, backend, progress, journal, graders, options, observe)
+        await run.collect_all()
+        outcomes.rewrite(names)
+        report = run.report()
+        if report.complete == report.questions:
             journal.remove()
-        return collected
+        return report
     finally:
         graders.close()
         journal.close()
 
 
-def chosen_models(models: Sequence[Model], names: Sequence[str] | None) -> list[str]:
-    """The names of the models that are asked, in the pool's order. Raises `UnknownModelError`."""
+def select_models(models: Sequence[Model], names: Sequence[str] | None) -> list[str]:
+    """Return the names of the models to call, in the pool's order. Raises `UnknownModelError`."""
     known = [model.name for model in models]
     for name in names or ():
         if name not in known:
@@ -145,12 +146,12 @@ def chosen_models(models: Sequence[Model], names: Sequence[str] | None) -> list[
 
 
 class _CollectionRun:
-    """One run of a collection. Everything new is in the journal before it is used."""
+    """One run of a collection. It writes every new answer and grade to the journal before it uses it."""
 
     def __init__(
         self,
         questions: Sequence[Question],
-        asked: Sequence[str],
+        names: Sequence[str],
         pool: Sequence[Model],
         backend: Backend,
         progress: CollectionProgress,
@@ -160,65 +161,65 @@ class _CollectionRun:
         observe: Callable[[CollectEvent], None],
     ) -> None:
         self._questions = questions
-        self._models = asked
+        self._models = names
         self._progress = progress
         self._journal = journal
         self._graders = graders
         self._parameters = options.parameters
         self._observe = observe
-        self._on_file = sum(len(asked) - len(progress.missing(question)) for question in questions)
+        self._already_recorded = sum(len(names) - len(progress.missing(question)) for question in questions)
         self._budget = BudgetGuard(options.budget_usd, progress.spent_usd, progress.at_risk_usd)
-        slots = {model.name: _slots(model, options.concurrency) for model in pool}
-        self._window = asyncio.Semaphore(_WINDOWS_OF_SLOTS * max(slots.values()))
+        slots = {model.name: _concurrency_limit(model, options.concurrency) for model in pool}
+        self._window = asyncio.Semaphore(_OPEN_QUESTIONS_PER_SLOT * max(slots.values()))
         by_name = {model.name: model for model in pool}
         self._calls = PaidCalls(backend, by_name, slots, journal, self._budget, options.retries)
 
-    async def all(self) -> None:
-        """Every question, as far as the budget goes."""
+    async def collect_all(self) -> None:
+        """Collect every question, as far as the budget goes."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 for question in self._questions:
                     await self._window.acquire()
                     unanswered = self._progress.unanswered(question)
-                    if not await self._calls.afford(unanswered, question.request(self._parameters)):
+                    if not await self._calls.reserve_question(unanswered, question.request(self._parameters)):
                         break
-                    tasks.create_task(self._question(question))
+                    tasks.create_task(self._collect_question(question))
         except BaseExceptionGroup as group:
-            raise _first_of(group) from group
+            raise _root_cause(group) from group
 
-    async def _question(self, question: Question) -> None:
+    async def _collect_question(self, question: Question) -> None:
         try:
             missing = self._progress.missing(question)
             for model in self._models:
                 if model not in missing:
-                    self._tell("on_file", model)
+                    self._notify("already_recorded", model)
             async with asyncio.TaskGroup() as tasks:
                 for model in missing:
-                    tasks.create_task(self._outcome(question, model))
+                    tasks.create_task(self._collect_outcome(question, model))
             if self._progress.is_complete(question):
                 self._progress.write_line(question)
         finally:
             self._window.release()
 
-    async def _outcome(self, question: Question, model: str) -> None:
-        """One model's outcome of one question; none when the budget is reached before."""
+    async def _collect_outcome(self, question: Question, model: str) -> None:
+        """Collect one model's outcome of one question, unless the budget is reached first."""
         try:
-            answer = self._progress.answer(question, model) or await self._answer(question, model)
+            answer = self._progress.answer(question, model) or await self._request_answer(question, model)
             if answer is None:
-                self._tell("failed", model)
+                self._notify("failed", model)
                 return
             grade = await self._grade(question, answer)
         except BudgetReachedError:
             return
         self._progress.add_grade(answer, grade)
-        self._tell("answered" if grade.score is not None else "ungraded", model)
+        self._notify("answered" if grade.score is not None else "ungraded", model)
 
-    async def _answer(self, question: Question, model: str) -> AnswerEntry | None:
-        """Asks; the answer is in the journal before this returns. None when the model failed, which is recorded."""
+    async def _request_answer(self, question: Question, model: str) -> AnswerEntry | None:
+        """Call a model and write its answer to the journal. Records a failure and returns None if the model failed."""
         cell, digest = (question.id, model), self._progress.digest(question)
         request = question.request(self._parameters)
 
-        async def keep(completion: Completion) -> None:
+        async def save_answer(completion: Completion) -> None:
             answer = AnswerEntry(
                 *cell,
                 digest,
@@ -233,7 +234,7 @@ class _CollectionRun:
             self._progress.add_answer(answer)
 
         try:
-            await self._calls.call(model, request, cell, "answer", keep, afforded=True)
+            await self._calls.call(model, request, cell, "answer", save_answer, reserved=True)
         except BackendError as error:
             failure = FailureEntry(*cell, digest, error.kind, str(error), self._calls.at_risk(model, request, error))
             await self._journal.append(failure)
@@ -241,9 +242,9 @@ class _CollectionRun:
         return self._progress.answer(question, model)
 
     async def _grade(self, question: Question, answer: AnswerEntry) -> GradeEntry:
-        """Scores an answer; the score, or why there is none, is in the journal before this returns."""
+        """Score an answer and write the score to the journal, or the reason why there is none."""
         cell = (question.id, answer.model)
-        judge = JudgesBackend(self._calls, self._journal, cell, self._progress.verdict(question, answer.model))
+        judge = JudgeBackend(self._calls, self._journal, cell, self._progress.verdict(question, answer.model))
         try:
             score = await self._graders.score(question, answer.text, judge)
             grade = GradeEntry(*cell, score, judge.spent_usd)
@@ -252,17 +253,17 @@ class _CollectionRun:
         await self._journal.append(grade)
         return grade
 
-    def _tell(self, kind: EventKind, model: str) -> None:
+    def _notify(self, kind: EventKind, model: str) -> None:
         self._observe(CollectEvent(kind, model, self._budget.spent))
 
-    def result(self) -> CollectReport:
-        """What was done, and what stands in the file."""
+    def report(self) -> CollectReport:
+        """Report what this run did and what the outcomes file holds."""
         return CollectReport(
             questions=len(self._questions),
             complete=sum(self._progress.is_complete(question) for question in self._questions),
             models=tuple(self._models),
-            calls=self._calls.made,
-            on_file=self._on_file,
+            calls=self._calls.call_count,
+            already_recorded=self._already_recorded,
             failed=self._progress.failures(),
             ungraded=self._progress.ungraded(),
             accuracy=self._progress.accuracy(),
@@ -273,13 +274,13 @@ class _CollectionRun:
         )
 
 
-def _slots(model: Model, concurrency: int | None) -> int:
+def _concurrency_limit(model: Model, concurrency: int | None) -> int:
     limits = [limit for limit in (model.max_concurrency, concurrency) if limit is not None]
     return min(limits, default=DEFAULT_CONCURRENCY)
 
 
-def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that ended the collection; the others followed from it."""
+def _root_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error that ended the collection. The others followed from it."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

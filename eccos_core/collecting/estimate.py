@@ -1,4 +1,4 @@
-"""What a collection would cost, without a call: input tokens counted, output tokens assumed and said so."""
+"""Estimate what a collection will cost, without a call. Input tokens are counted, output tokens are assumed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from eccos_core.collecting.budget import most_expensive_usd, most_output_tokens
-from eccos_core.collecting.collect import CollectOptions, chosen_models
+from eccos_core.collecting.budget import max_answer_tokens, max_call_usd
+from eccos_core.collecting.collect import CollectOptions, select_models
 from eccos_core.collecting.graders import Graders
 from eccos_core.collecting.journal import read_journal
 from eccos_core.collecting.outcomes_file import OutcomesFile
@@ -21,16 +21,19 @@ from eccos_core.io.tokens import count_tokens
 from eccos_core.protocols import Backend
 
 ASSUMED_OUTPUT_TOKENS = 300
-TOKENS_OF_A_VERDICT = 60
+VERDICT_TOKENS = 60
 
 Basis: TypeAlias = Literal["observed", "assumed", "limit"]
-"""Where a number of output tokens comes from: this model's answers on file, the assumed mean, or max_tokens."""
+"""Where a number of output tokens comes from: this model's recorded answers, the assumed mean, or max_tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEstimate:
-    """One model. `input_tokens` of all calls together, counted with cl100k_base; `output_tokens_each`: mean, assumed on
-    the given basis. `usd`: expected; `usd_at_most`: None where nothing bounds an answer's length."""
+    """The estimate for one model.
+
+    `input_tokens`: of all calls together, counted with cl100k_base. `output_tokens_each`: the mean per answer, from the
+    given basis. `usd`: expected cost. `usd_at_most`: upper bound, None if the length of an answer has no limit.
+    """
 
     model: str
     calls: int
@@ -44,21 +47,21 @@ class ModelEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What is still to be asked. `spent_usd`: what this outcomes file has cost so far."""
+    """The estimate for all calls still to be made. `spent_usd`: what this outcomes file has cost so far."""
 
     questions: int
-    on_file: int
+    already_recorded: int
     models: tuple[ModelEstimate, ...]
     spent_usd: float
 
     @property
     def usd(self) -> float:
-        """Expected, for all calls still to be made."""
+        """The expected cost of all calls still to be made."""
         return sum(model.usd for model in self.models)
 
     @property
     def usd_at_most(self) -> float | None:
-        """An upper bound, None where a model has none."""
+        """The most that all these calls can cost, None if a model has no bound."""
         bounds = [model.usd_at_most for model in self.models]
         return None if None in bounds else sum(bound for bound in bounds if bound is not None)
 
@@ -73,24 +76,24 @@ def estimate(
     assumed_output_tokens: int | None = None,
     source: str = "questions",
 ) -> Estimate:
-    """What `collect` with the same arguments would still ask, and what that costs. Calls nothing and writes nothing.
+    """Estimate the calls that `collect` would still make with the same arguments. Calls nothing and writes nothing.
 
-    Output tokens per answer: `assumed_output_tokens` where given; else the mean of the model's answers on file; else
-    300; never more than max_tokens. A judge's verdict is taken to be 60 tokens long.
+    An answer has `assumed_output_tokens`, else the mean of the model's recorded answers, else 300 tokens, and never
+    more than max_tokens. A judge's verdict has 60.
     """
-    asked = chosen_models(models, options.models)
+    names = select_models(models, options.models)
     graders = Graders(questions, backend, [model.name for model in models], source)
     outcomes = OutcomesFile(out, questions)
     progress = CollectionProgress(
         questions,
-        asked,
+        names,
         outcomes,
         read_journal(journal_path(out)),
         parameters=options.parameters,
         retry_failed=options.retry_failed,
         keep_answers=options.keep_answers,
     )
-    sums = {model.name: _Sum(model) for model in models}
+    sums = {model.name: _CostTotal(model) for model in models}
     means = {} if assumed_output_tokens is not None else progress.mean_output_tokens()
     lengths = {name: _length(sums[name].model, options.parameters, means, assumed_output_tokens) for name in sums}
     for question in questions:
@@ -99,31 +102,31 @@ def estimate(
             continue
         tokens = count_tokens(question.messages)
         request = question.request(options.parameters)
-        judge = graders.of(question)
+        judge = graders.select(question)
         for name in missing:
             if progress.answer(question, name) is None:
-                sums[name].add(tokens, lengths[name][0], _at_most(sums[name].model, request))
+                sums[name].add(tokens, lengths[name][0], _max_usd_or_none(sums[name].model, request))
             if isinstance(judge, JudgeGrader):
                 verdict = judge.request(" word" * round(lengths[name][0]), question.reference, question.query)
-                bound = _at_most(sums[judge.model].model, verdict)
+                bound = _max_usd_or_none(sums[judge.model].model, verdict)
                 sums[judge.model].add_verdict(count_tokens(verdict.messages), bound)
     rows = [sums[name].row(*lengths[name]) for name in sums if sums[name].calls or sums[name].judge_calls]
-    on_file = sum(len(asked) - len(progress.missing(question)) for question in questions)
-    return Estimate(len(questions), on_file, tuple(rows), progress.spent_usd)
+    already_recorded = sum(len(names) - len(progress.missing(question)) for question in questions)
+    return Estimate(len(questions), already_recorded, tuple(rows), progress.spent_usd)
 
 
 def _length(
     model: Model, parameters: Mapping[str, object], means: Mapping[str, float], assumed: int | None
 ) -> tuple[float, Basis]:
-    limit = most_output_tokens(model, parameters)
+    limit = max_answer_tokens(model, parameters)
     expected = means.get(model.name, float(ASSUMED_OUTPUT_TOKENS if assumed is None else assumed))
     if limit is not None and limit < expected:
         return float(limit), "limit"
     return expected, "observed" if model.name in means else "assumed"
 
 
-class _Sum:
-    """What one model's calls add up to."""
+class _CostTotal:
+    """Add up the calls of one model."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -139,7 +142,7 @@ class _Sum:
 
     def add_verdict(self, input_tokens: int, usd_at_most: float | None) -> None:
         self.judge_calls += 1
-        self._add(input_tokens, TOKENS_OF_A_VERDICT, usd_at_most)
+        self._add(input_tokens, VERDICT_TOKENS, usd_at_most)
 
     def _add(self, input_tokens: int, output_tokens: float, usd_at_most: float | None) -> None:
         self._input_tokens += input_tokens
@@ -162,8 +165,8 @@ class _Sum:
         )
 
 
-def _at_most(model: Model, request: Request) -> float | None:
+def _max_usd_or_none(model: Model, request: Request) -> float | None:
     try:
-        return most_expensive_usd(model, request)
+        return max_call_usd(model, request)
     except InputError:
         return None

@@ -1,4 +1,4 @@
-"""The graders of a collection: one per kind, checked before anything is paid for."""
+"""The graders of a collection, each made once and checked before the first paid call."""
 
 from __future__ import annotations
 
@@ -23,47 +23,47 @@ from eccos_core.grading import (
 )
 from eccos_core.protocols import Backend
 
-_CHECKED_WITHOUT_COST = (ExactGrader, NumberGrader, ContainsGrader, ChoiceGrader)
+_LOCAL_GRADERS = (ExactGrader, NumberGrader, ContainsGrader, ChoiceGrader)
 
 
 class Graders:
-    """Makes each grader once, and grades with it.
+    """Make each grader once, and grade with it.
 
-    Raises `DataError` (file and line of the question) for a grader that cannot be made, and for a reference that it
-    cannot work with, as far as that can be told without a call.
+    Raises `DataError` with the file and line of the question if its grader cannot be made. The same goes for a
+    reference that the grader cannot use, if that shows without a call.
     """
 
     def __init__(self, questions: Sequence[Question], backend: Backend, models: Sequence[str], file: str) -> None:
-        self._made: dict[str, Grader] = {}
+        self._by_spec: dict[str, Grader] = {}
         for question in questions:
             key = _key(question)
             try:
-                if key not in self._made:
-                    self._made[key] = grader_for(question.grader, backend, models)
-                grader = self._made[key]
-                if isinstance(grader, _CHECKED_WITHOUT_COST):
+                if key not in self._by_spec:
+                    self._by_spec[key] = grader_for(question.grader, backend, models)
+                grader = self._by_spec[key]
+                if isinstance(grader, _LOCAL_GRADERS):
                     grader.grade("", question.reference, question.query)
             except EccosError as error:
                 raise DataError(file, f"id {question.id!r}: {error}", question.line or None) from error
 
-    def of(self, question: Question) -> Grader:
-        """The grader of a question."""
-        return self._made[_key(question)]
+    def select(self, question: Question) -> Grader:
+        """Return the grader of a question."""
+        return self._by_spec[_key(question)]
 
     async def score(self, question: Question, answer: str, backend: Backend) -> float:
-        """The score of an answer; a judge is asked through `backend`. Raises `GradingError` when there is none."""
-        grader = self.of(question)
+        """Score an answer. A judge is called through `backend`. Raises `GradingError` when there is no score."""
+        grader = self.select(question)
         if isinstance(grader, JudgeGrader):
             grader = replace(grader, backend=backend)
         if isinstance(grader, AsyncGrader):
             return (await grader.agrade(answer, question.reference, question.query)).score
-        if isinstance(grader, _CHECKED_WITHOUT_COST):
+        if isinstance(grader, _LOCAL_GRADERS):
             return grader.grade(answer, question.reference, question.query)
         return await asyncio.to_thread(grader.grade, answer, question.reference, question.query)
 
     def close(self) -> None:
-        """Ends the processes of graders that have one."""
-        for grader in self._made.values():
+        """End the processes of graders that have one."""
+        for grader in self._by_spec.values():
             if isinstance(grader, MathematicsGrader):
                 grader.close()
 

@@ -1,11 +1,11 @@
-"""The journal: everything that was asked and answered, on disk before it counts.
+"""The journal of a collection: every call and answer is on disk before the collection uses it.
 
-A file of JSON lines beside the outcomes file. `asked` is written before a call begins; `answer`, `failure`,
-`judged` and `grade` are forced to the disk (fsync) before anything else happens with them, and before the call's slot
-is free for another one: no more answers can be lost than calls may be in flight. So after a kill at any moment:
+It is a file of JSON lines beside the outcomes file. `call_started` is written before a call begins. `answer`,
+`failure`, `verdict` and `grade` are synced to the disk (fsync) before anything else happens with them. Only then is
+the call's slot free for another call. So a kill loses at most one answer per call in flight:
 
-- an answer that had arrived and been written is there and is never asked for again;
-- an `asked` without a reply is a call that was in flight: it is made again, and counts against the budget as paid.
+- An answer that was written is never paid for again.
+- A `call_started` without a reply was in flight. The call is made again and counts against the budget as paid.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Cell: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class AskedEntry:
-    """A call is about to begin; it will cost at most `usd_at_most`. Role `grade`: a judge is asked."""
+class CallStartedEntry:
+    """A call is about to begin. It costs at most `usd_at_most`. Role `grade`: a judge is called."""
 
     id: str
     model: str
@@ -41,7 +41,7 @@ class AskedEntry:
 
 @dataclass(frozen=True, slots=True)
 class AnswerEntry:
-    """What a model answered. `digest` says to what; see `Question.digest`."""
+    """A model's answer. `digest` identifies the question text and the parameters, see `Question.digest`."""
 
     id: str
     model: str
@@ -56,7 +56,7 @@ class AnswerEntry:
 
 @dataclass(frozen=True, slots=True)
 class FailureEntry:
-    """A call that failed for good; it may have been billed up to `usd_at_risk` all the same."""
+    """A call that failed for good. The provider may have billed up to `usd_at_risk`."""
 
     id: str
     model: str
@@ -67,8 +67,8 @@ class FailureEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptedEntry:
-    """A call that failed and is tried again, or was a judge's."""
+class FailedAttemptEntry:
+    """A failed call that will be retried, or a failed call of a judge."""
 
     id: str
     model: str
@@ -77,8 +77,8 @@ class AttemptedEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedEntry:
-    """What a judge said about a model's answer."""
+class VerdictEntry:
+    """A judge's reply about a model's answer."""
 
     id: str
     model: str
@@ -91,7 +91,7 @@ class JudgedEntry:
 
 @dataclass(frozen=True, slots=True)
 class GradeEntry:
-    """A score in [0, 1], or why there is none; `cost_usd` is what the judge cost."""
+    """A score in [0, 1], or the reason why there is none. `cost_usd` is what the judge cost."""
 
     id: str
     model: str
@@ -100,13 +100,13 @@ class GradeEntry:
     error: str = ""
 
 
-Entry: TypeAlias = AskedEntry | AnswerEntry | FailureEntry | AttemptedEntry | JudgedEntry | GradeEntry
+Entry: TypeAlias = CallStartedEntry | AnswerEntry | FailureEntry | FailedAttemptEntry | VerdictEntry | GradeEntry
 _KINDS: Mapping[str, type[Entry]] = {
-    "asked": AskedEntry,
+    "call_started": CallStartedEntry,
     "answer": AnswerEntry,
     "failure": FailureEntry,
-    "attempted": AttemptedEntry,
-    "judged": JudgedEntry,
+    "failed_attempt": FailedAttemptEntry,
+    "verdict": VerdictEntry,
     "grade": GradeEntry,
 }
 _NAMES = {entry_class: name for name, entry_class in _KINDS.items()}
@@ -114,100 +114,103 @@ _NAMES = {entry_class: name for name, entry_class in _KINDS.items()}
 
 @dataclass(slots=True)
 class JournalContents:
-    """What a journal says. `in_flight`: calls without a reply, and what they cost at most; `usd_at_risk`: what calls
-    that failed, or were in flight, may have cost; `judged`: verdicts that no grade was made of yet."""
+    """The state that a journal describes.
+
+    `in_flight`: number of calls without a reply. `usd_at_risk`: what calls that failed or were in flight may have cost.
+    `verdicts`: judges' replies that have no grade yet. `grading_usd`: what all judges cost.
+    """
 
     answers: dict[Cell, AnswerEntry] = field(default_factory=dict)
     failures: dict[Cell, FailureEntry] = field(default_factory=dict)
     grades: dict[Cell, GradeEntry] = field(default_factory=dict)
-    judged: dict[Cell, JudgedEntry] = field(default_factory=dict)
+    verdicts: dict[Cell, VerdictEntry] = field(default_factory=dict)
     in_flight: int = 0
     usd_at_risk: float = 0.0
-    usd_of_graders: float = 0.0
+    grading_usd: float = 0.0
 
 
 def replay_journal(entries: Iterable[Entry]) -> JournalContents:
-    """The state that a journal's entries lead to; later entries of one cell replace earlier ones."""
-    memory = JournalContents()
-    waiting: dict[tuple[str, str, Role], list[float]] = {}
+    """Compute the state after a journal's entries. A later entry of a cell replaces an earlier one."""
+    contents = JournalContents()
+    open_calls: dict[tuple[str, str, Role], list[float]] = {}
     for entry in entries:
         cell = (entry.id, entry.model)
         match entry:
-            case AskedEntry(role=role, usd_at_most=usd):
-                waiting.setdefault((*cell, role), []).append(usd)
-            case AttemptedEntry(role=role):
-                _replied(waiting, (*cell, role))
-                memory.usd_at_risk += entry.usd_at_risk
-            case JudgedEntry():
-                _replied(waiting, (*cell, "grade"))
-                memory.judged[cell] = entry
-                memory.usd_of_graders += entry.cost_usd
+            case CallStartedEntry(role=role, usd_at_most=usd):
+                open_calls.setdefault((*cell, role), []).append(usd)
+            case FailedAttemptEntry(role=role):
+                _close_call(open_calls, (*cell, role))
+                contents.usd_at_risk += entry.usd_at_risk
+            case VerdictEntry():
+                _close_call(open_calls, (*cell, "grade"))
+                contents.verdicts[cell] = entry
+                contents.grading_usd += entry.cost_usd
             case AnswerEntry():
-                _replied(waiting, (*cell, "answer"))
-                memory.answers[cell] = entry
-                memory.failures.pop(cell, None)
-                memory.grades.pop(cell, None)
+                _close_call(open_calls, (*cell, "answer"))
+                contents.answers[cell] = entry
+                contents.failures.pop(cell, None)
+                contents.grades.pop(cell, None)
             case FailureEntry():
-                _replied(waiting, (*cell, "answer"))
-                memory.failures[cell] = entry
-                memory.usd_at_risk += entry.usd_at_risk
+                _close_call(open_calls, (*cell, "answer"))
+                contents.failures[cell] = entry
+                contents.usd_at_risk += entry.usd_at_risk
             case GradeEntry():
-                memory.grades[cell] = entry
-                memory.judged.pop(cell, None)
-    memory.in_flight = sum(len(calls) for calls in waiting.values())
-    memory.usd_at_risk += sum(sum(calls) for calls in waiting.values())
-    return memory
+                contents.grades[cell] = entry
+                contents.verdicts.pop(cell, None)
+    contents.in_flight = sum(len(calls) for calls in open_calls.values())
+    contents.usd_at_risk += sum(sum(calls) for calls in open_calls.values())
+    return contents
 
 
-def _replied(waiting: dict[tuple[str, str, Role], list[float]], key: tuple[str, str, Role]) -> None:
-    calls = waiting.get(key)
+def _close_call(open_calls: dict[tuple[str, str, Role], list[float]], key: tuple[str, str, Role]) -> None:
+    calls = open_calls.get(key)
     if calls:
         calls.pop()
 
 
 class Journal:
-    """An append-only file of entries. One process at a time: a second one is refused.
+    """An append-only file of entries that one process at a time can open.
 
-    `append` gives a future that is done when the entry is on the disk; entries that arrive while the disk is busy are
-    written together. Raises `InputError` where the file cannot be opened or written, or another process has it. A torn
-    last line is dropped: nothing was done with it.
+    `append` returns a future that is done when the entry is on the disk. Entries that arrive while the disk is busy are
+    written together. A torn last line is dropped, because nothing was done with it. Raises `InputError` if the file
+    cannot be opened or written, or if another process has it open.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor = _open_locked(path)
         self._disk = threading.Lock()
-        self._waiting: deque[tuple[bytes, asyncio.Future[None]]] = deque()
+        self._queue: deque[tuple[bytes, asyncio.Future[None]]] = deque()
         self._writer: asyncio.Task[None] | None = None
         content = path.read_bytes()
         os.ftruncate(self._descriptor, content.rfind(b"\n") + 1)
 
-    def note(self, entry: Entry) -> None:
-        """Writes an entry without forcing it to the disk: it survives a kill of the process, not a power cut."""
+    def write_unsynced(self, entry: Entry) -> None:
+        """Write an entry without syncing it to the disk. It survives a kill of the process, but not a power cut."""
         with self._disk:
             self._write(_line(entry), durable=False)
 
     def append(self, entry: Entry) -> asyncio.Future[None]:
-        """Queues an entry at once, before this call returns; the future is done when it is safely on the disk."""
+        """Queue an entry at once. The returned future is done when the entry is safely on the disk."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((_line(entry), done))
+        self._queue.append((_line(entry), done))
         if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_waiting())
+            self._writer = asyncio.create_task(self._write_queued())
         return done
 
-    async def _write_waiting(self) -> None:
-        while self._waiting:
+    async def _write_queued(self) -> None:
+        while self._queue:
             written, error = await asyncio.to_thread(self._flush)
             for done in written:
                 if not done.done():
                     done.set_exception(error) if error else done.set_result(None)
 
     def _flush(self) -> tuple[list[asyncio.Future[None]], InputError | None]:
-        """Writes everything that waits, in one piece; whoever holds the disk takes it all."""
+        """Write and sync all queued entries at once."""
         with self._disk:
             lines, futures = bytearray(), []
-            while self._waiting:
-                line, done = self._waiting.popleft()
+            while self._queue:
+                line, done = self._queue.popleft()
                 lines += line
                 futures.append(done)
             try:
@@ -218,7 +221,7 @@ class Journal:
             return futures, None
 
     def close(self) -> None:
-        """Writes what waits, and gives the file free. What was queued is never lost by cancellation."""
+        """Write all queued entries and close the file. Cancelling a task never loses a queued entry."""
         _, error = self._flush()
         with self._disk:
             if self._descriptor >= 0:
@@ -228,12 +231,12 @@ class Journal:
             raise error
 
     def remove(self) -> None:
-        """Closes the file and removes it: everything in it stands elsewhere."""
+        """Close and delete the file, once the outcomes file holds everything in it."""
         self.path.unlink()
         self.close()
 
     def _write(self, data: bytes, *, durable: bool) -> None:
-        """Called by whoever holds the disk."""
+        """Write to the file. The caller holds `_disk`."""
         size = os.fstat(self._descriptor).st_size
         try:
             view = memoryview(data)
@@ -242,12 +245,12 @@ class Journal:
             if durable:
                 os.fsync(self._descriptor)
         except OSError as error:
-            os.ftruncate(self._descriptor, size)  # half a line must not stand before the next one
+            os.ftruncate(self._descriptor, size)  # otherwise the next line would be appended to half a line
             raise InputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
 
 def read_journal(path: Path) -> list[Entry]:
-    """Every entry of a journal; none where there is no such file. A torn last line does not count.
+    """Read every entry of a journal. A missing file has none. A torn last line is skipped.
 
     Raises `DataError` for a line that is no entry.
     """
@@ -269,16 +272,16 @@ def _open_locked(path: Path) -> int:
     except OSError as error:
         os.close(descriptor)
         raise InputError(
-            f"{path}: another `eccos collect` is writing it; wait for it, or choose another --out"
+            f"{path}: another `eccos collect` is writing it. Wait for it to end, or choose another --out."
         ) from error
     if not path.exists() or os.fstat(descriptor).st_ino != path.stat().st_ino:
-        os.close(descriptor)  # the process that had it has just finished and removed it
+        os.close(descriptor)  # the process that had it open has just deleted it
         return _open_locked(path)
     return descriptor
 
 
 def _lock(descriptor: int) -> None:
-    """Raises `OSError` when another process holds the file; the lock ends with this process, however it ends."""
+    """Lock the file until this process ends. Raises `OSError` when another process holds the lock."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -299,6 +302,6 @@ def _entry(line: bytes, file: str, number: int) -> Entry:
     entry_class = _KINDS.get(str(content.pop("kind", None)))
     wanted = {part.name for part in fields(entry_class)} if entry_class else set()
     if entry_class is None or set(content) != wanted:
-        message = "not a line that eccos collect wrote; remove the file, and what it holds is asked again"
+        message = "not a line that eccos collect wrote. Delete the file to collect its answers again."
         raise DataError(file, message, number)
     return entry_class(**content)

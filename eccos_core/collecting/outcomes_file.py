@@ -1,4 +1,4 @@
-"""The outcomes file that a collection writes: one line per question, appended when all its models are in."""
+"""The outcomes file that a collection writes: one line per question, appended when all models have an outcome."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from eccos_core.errors import DataError, InputError
 from eccos_core.io.files import atomic_writer, describe, parse_object
 
 Output: TypeAlias = Mapping[str, Any]
-"""One entry of `outputs`: model, correct, tokens, cost_usd, latency_s; or model, correct null, error, error_message."""
+"""One entry of `outputs`: model, correct, tokens, cost_usd and latency_s, or model, correct null and an error."""
 
 GRADING_FAILED = "grading"
-"""The `error` of an output whose answer was paid for and is kept, but could not be graded."""
+"""The `error` of an output whose answer could not be graded. The answer was paid for, so it is kept."""
 
 
-def output_of(answer: AnswerEntry, grade: GradeEntry, keep_answer: bool) -> dict[str, Any]:
-    """The output of a model that answered. An answer without a score is kept, so that it need not be asked again."""
+def answer_to_output(answer: AnswerEntry, grade: GradeEntry, keep_answer: bool) -> dict[str, Any]:
+    """Make the output of a model that answered. An ungraded answer keeps its text, so that it is not paid for again."""
     output: dict[str, Any] = {
         "model": answer.model,
         "correct": grade.score,
@@ -41,13 +41,13 @@ def output_of(answer: AnswerEntry, grade: GradeEntry, keep_answer: bool) -> dict
     return output
 
 
-def output_of_failure(failure: FailureEntry) -> dict[str, Any]:
-    """The output of a model that could not be asked: no score, which readers take for missing."""
+def failure_to_output(failure: FailureEntry) -> dict[str, Any]:
+    """Make the output of a model that failed. It has no score, so readers treat it as missing."""
     return {"model": failure.model, "correct": None, "error": failure.error, "error_message": failure.message}
 
 
-def answer_in(output: Output, question: Question, digest: str) -> AnswerEntry | None:
-    """The answer that an output kept, or None."""
+def answer_from_output(output: Output, question: Question, digest: str) -> AnswerEntry | None:
+    """Return the answer that an output holds, or None."""
     if not isinstance(output.get("answer"), str):
         return None
     return AnswerEntry(
@@ -64,15 +64,18 @@ def answer_in(output: Output, question: Question, digest: str) -> AnswerEntry | 
 
 
 class OutcomesFile:
-    """Reads what an outcomes file holds about some questions, appends to it, and puts it in order at the end.
+    """Read an outcomes file, append to it, and put it in order at the end.
 
-    Lines of other questions are left as they are. Raises `DataError` for a line that is no outcome, and for a question
-    whose id stands there with another text.
+    Lines of other questions stay as they are. Raises `DataError` for a line that is no outcome, and for a question id
+    that the file has with another text.
     """
 
     def __init__(self, path: Path, questions: Sequence[Question]) -> None:
         if path.suffix == ".gz":
-            raise InputError(f"{path}: lines are appended, which gzip cannot do well; give a .jsonl and pack it after")
+            raise InputError(
+                f"{path}: lines are appended one by one, which gzip cannot do well. Give a .jsonl file and compress it "
+                "afterwards."
+            )
         self.path = path
         self._questions = {question.id: question for question in questions}
         self._others: list[bytes] = []
@@ -87,10 +90,10 @@ class OutcomesFile:
         if question is None:
             self._others.append(line)
         else:
-            self._take(entry, question, number)
+            self._add_outputs(entry, question, number)
 
     def repair(self) -> None:
-        """Removes a last line that was cut short by a kill; ends a whole one that lacks its line end."""
+        """Remove a last line that a kill cut short, and add a missing line end."""
         content = self.path.read_bytes() if self.path.exists() else b""
         size = sum(len(line) for line in _whole_lines(self.path))
         if size < len(content):
@@ -98,30 +101,35 @@ class OutcomesFile:
         elif content and not content.endswith(b"\n"):
             _append(self.path, b"\n")
 
-    def _take(self, entry: Mapping[str, Any], question: Question, number: int) -> None:
+    def _add_outputs(self, entry: Mapping[str, Any], question: Question, number: int) -> None:
         if entry.get("query") != question.query:
             message = (
-                f"id {question.id!r} stands here with another query; give the question another id, or another --out"
+                f"id {question.id!r} stands here with another query. Give the question another id, or choose another "
+                "--out."
             )
             raise DataError(str(self.path), message, number)
         outputs = entry.get("outputs")
         if not isinstance(outputs, list):
             raise DataError(
-                str(self.path), f"id {question.id!r}: outputs is {describe(outputs)}, must be a list", number
+                str(self.path), f"id {question.id!r}: outputs is {describe(outputs)}, it must be a list", number
             )
         for output in outputs:
             if not isinstance(output, dict) or not isinstance(output.get("model"), str):
-                raise DataError(str(self.path), f"id {question.id!r}: an output is {describe(output)}", number)
+                raise DataError(
+                    str(self.path),
+                    f"id {question.id!r}: an output is {describe(output)}, it must be an object with a model",
+                    number,
+                )
             self.outputs[question.id, output["model"]] = output
 
     def append(self, question: Question, outputs: Iterable[Output]) -> None:
-        """One line, forced to the disk."""
+        """Append the line of a question and sync it to the disk."""
         _append(self.path, _line(question, outputs))
 
     def rewrite(self, models: Sequence[str]) -> None:
-        """The whole file in order: lines of other questions first, then these, as their file has them, each once.
+        """Write the whole file in order: lines of other questions first, then these in the order of their file.
 
-        The file that an interrupted collection ends with is therefore the one of a collection that was not.
+        So an interrupted collection ends with the same file as one that was not interrupted.
         """
         by_question: dict[str, dict[str, Output]] = {}
         for (question_id, model), output in self.outputs.items():
@@ -140,7 +148,7 @@ class OutcomesFile:
 
 
 def _whole_lines(path: Path) -> list[bytes]:
-    """The lines of a file with their ends; a last one that was cut short is left out: the journal has what is in it."""
+    """Return the lines of a file with their ends, without a last line cut short. The journal holds its content."""
     if not path.exists():
         return []
     lines = path.read_bytes().splitlines(keepends=True)
@@ -161,7 +169,7 @@ def _line(question: Question, outputs: Iterable[Output]) -> bytes:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Raises `InputError` when the disk is full or the file not writable; then nothing was appended."""
+    """Append and sync a line, or change nothing and raise `InputError` if the disk is full or not writable."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

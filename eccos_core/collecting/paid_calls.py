@@ -1,4 +1,4 @@
-"""Calls that are paid for: one at a time per free slot, within the budget, noted before they begin, tried again."""
+"""Make paid calls within slots and budget. Each call is in the journal before it begins, and is retried if it fails."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapp
 from typing import TypeAlias
 
 from eccos_core.backends.retrying import RetryPolicy
-from eccos_core.collecting.budget import BudgetGuard, most_expensive_usd
-from eccos_core.collecting.journal import AskedEntry, AttemptedEntry, Cell, Journal, JudgedEntry, Role
+from eccos_core.collecting.budget import BudgetGuard, max_call_usd
+from eccos_core.collecting.journal import CallStartedEntry, Cell, FailedAttemptEntry, Journal, Role, VerdictEntry
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, InputError
 from eccos_core.protocols import Backend
 
-STREAK_WITHOUT_RETRIES = 5
-"""A model that failed on so many questions in a row is not tried twice on the next one: it is down, not unlucky."""
+FAILURES_BEFORE_RETRIES_STOP = 5
+"""A model that failed on this many questions in a row is down. It gets one attempt on the next question."""
 
 
-Keep: TypeAlias = Callable[[Completion], Awaitable[None]]
-"""Puts an answer on the disk; the call's slot is not free before."""
+SaveCompletion: TypeAlias = Callable[[Completion], Awaitable[None]]
+"""Writes an answer to the disk. The call's slot is held until then."""
 
 
 class BudgetReachedError(Exception):
@@ -28,9 +28,9 @@ class BudgetReachedError(Exception):
 
 
 class PaidCalls:
-    """Calls models for one collection.
+    """Call models for one collection.
 
-    Shared by all its questions: slots per model, the budget, the journal. `made` counts calls, failed ones included.
+    All its questions share the slots per model, the budget and the journal. `call_count` includes failed calls.
     """
 
     def __init__(
@@ -48,105 +48,109 @@ class PaidCalls:
         self._journal = journal
         self._budget = budget
         self._retries = retries
-        self._streak = dict.fromkeys(models, 0)
-        self.made = 0
+        self._failures_in_a_row = dict.fromkeys(models, 0)
+        self.call_count = 0
 
-    async def afford(self, names: Sequence[str], request: Request) -> bool:
-        """Holds back the price of asking these models once each; False when the budget is reached.
+    async def reserve_question(self, names: Sequence[str], request: Request) -> bool:
+        """Reserve the price of one call of each of these models. Returns False when the budget is reached.
 
-        A question is paid for as a whole, so that a budget does not end with many questions half done.
+        A question is reserved as a whole, so that an exhausted budget does not leave many questions half done.
         """
-        return await self._budget.reserve(*(self._dearest(name, request) for name in names))
+        return await self._budget.reserve(*(self._max_usd(name, request) for name in names))
 
     async def call(
-        self, name: str, request: Request, cell: Cell, role: Role, keep: Keep, *, afforded: bool = False
+        self, name: str, request: Request, cell: Cell, role: Role, save: SaveCompletion, *, reserved: bool = False
     ) -> None:
-        """Calls a model, as often as the retry policy allows, and gives what it answers to `keep`.
+        """Call a model, with the retries that the policy allows, and pass its answer to `save`.
 
-        `afforded`: the price of the first attempt was held back before. The last failure is raised as `BackendError`;
-        `BudgetReachedError` when no call is affordable any more.
+        `reserved`: the price of the first attempt is reserved already. Raises the last failure as `BackendError`, and
+        `BudgetReachedError` when the budget has no room for a call.
         """
         attempt, started = 1, time.monotonic()
         while True:
             try:
-                await self._attempt(name, request, cell, role, keep, afforded=afforded and attempt == 1)
+                await self._attempt(name, request, cell, role, save, reserved=reserved and attempt == 1)
             except BackendError as error:
                 wait_s = self._retries.wait_s(attempt, error, random.random())  # noqa: S311 - jitter is no secret
-                late = time.monotonic() - started + wait_s > self._retries.deadline_s
-                tired = attempt >= self._retries.attempts or self._streak[name] >= STREAK_WITHOUT_RETRIES
-                if not error.retryable or tired or late:
-                    self._streak[name] += 1
+                past_deadline = time.monotonic() - started + wait_s > self._retries.deadline_s
+                is_down = self._failures_in_a_row[name] >= FAILURES_BEFORE_RETRIES_STOP
+                if not error.retryable or is_down or past_deadline or attempt >= self._retries.attempts:
+                    self._failures_in_a_row[name] += 1
                     raise
-                self._journal.note(AttemptedEntry(*cell, role, usd_at_risk=self.at_risk(name, request, error)))
+                self._journal.write_unsynced(
+                    FailedAttemptEntry(*cell, role, usd_at_risk=self.at_risk(name, request, error))
+                )
                 await asyncio.sleep(wait_s)
                 attempt += 1
             else:
-                self._streak[name] = 0
+                self._failures_in_a_row[name] = 0
                 return
 
     async def _attempt(
-        self, name: str, request: Request, cell: Cell, role: Role, keep: Keep, *, afforded: bool
+        self, name: str, request: Request, cell: Cell, role: Role, save: SaveCompletion, *, reserved: bool
     ) -> None:
-        # money before a slot: who waits for money must not hold a slot that those in flight need
-        price = self._dearest(name, request)
-        if not afforded and not await self._budget.reserve(price):
+        # reserve before taking a slot: a call that waits for the budget must not hold a slot
+        price = self._max_usd(name, request)
+        if not reserved and not await self._budget.reserve(price):
             raise BudgetReachedError
         spent, at_risk = 0.0, 0.0
         try:
             async with self._slots[name]:
-                at_risk = price  # until we know better: cancelled half way, it may be billed
-                self._journal.note(AskedEntry(*cell, role, price))
-                self.made += 1
+                at_risk = price  # a call that is cancelled now may still be billed
+                self._journal.write_unsynced(CallStartedEntry(*cell, role, price))
+                self.call_count += 1
                 completion = await self._backend.acomplete(name, request)
                 spent, at_risk = completion.cost_usd, 0.0
-                await keep(completion)
+                await save(completion)
         except BackendError as error:
             at_risk = self.at_risk(name, request, error)
             raise
         finally:
             await self._budget.settle(price, spent=spent, at_risk=at_risk)
 
-    def _dearest(self, name: str, request: Request) -> float:
+    def _max_usd(self, name: str, request: Request) -> float:
         try:
-            return most_expensive_usd(self._models[name], request)
+            return max_call_usd(self._models[name], request)
         except InputError:
             if self._budget.budget is not None:
                 raise
             return 0.0
 
     def at_risk(self, name: str, request: Request, error: BackendError) -> float:
-        """What a failed call may have cost all the same, in USD."""
-        return self._dearest(name, request) if error.kind.billed else 0.0
+        """Return what a failed call may have cost, in USD."""
+        return self._max_usd(name, request) if error.kind.billed else 0.0
 
 
-class JudgesBackend:
-    """The backend that a judge is given: its calls are paid calls like any other.
+class JudgeBackend:
+    """The backend of a judge, whose calls are paid calls like any other.
 
-    `said`: what the judge said before a kill, which is taken instead of a call. `spent_usd`: what judging has cost.
+    `verdict`: the judge's reply from before a kill, used instead of a call. `spent_usd`: what judging has cost.
     """
 
-    def __init__(self, calls: PaidCalls, journal: Journal, cell: Cell, said: JudgedEntry | None) -> None:
+    def __init__(self, calls: PaidCalls, journal: Journal, cell: Cell, verdict: VerdictEntry | None) -> None:
         self._calls = calls
         self._journal = journal
         self._cell = cell
-        self._said = said
-        self.spent_usd = said.cost_usd if said else 0.0
+        self._verdict = verdict
+        self.spent_usd = verdict.cost_usd if verdict else 0.0
 
     async def acomplete(self, model: str, request: Request) -> Completion:
         """See `Backend`."""
-        if self._said is None:
+        if self._verdict is None:
             try:
-                await self._calls.call(model, request, self._cell, "grade", self._keep)
+                await self._calls.call(model, request, self._cell, "grade", self._save)
             except BackendError as error:
                 at_risk = self._calls.at_risk(model, request, error)
-                self._journal.note(AttemptedEntry(*self._cell, "grade", at_risk))
+                self._journal.write_unsynced(FailedAttemptEntry(*self._cell, "grade", at_risk))
                 raise
-        said, self._said = self._said, None
-        assert said is not None
-        return Completion(said.text, model, said.input_tokens, said.output_tokens, said.cost_usd, said.latency_s)
+        verdict, self._verdict = self._verdict, None
+        assert verdict is not None
+        return Completion(
+            verdict.text, model, verdict.input_tokens, verdict.output_tokens, verdict.cost_usd, verdict.latency_s
+        )
 
-    async def _keep(self, completion: Completion) -> None:
-        self._said = JudgedEntry(
+    async def _save(self, completion: Completion) -> None:
+        self._verdict = VerdictEntry(
             *self._cell,
             text=completion.text,
             input_tokens=completion.input_tokens,
@@ -155,16 +159,16 @@ class JudgesBackend:
             latency_s=completion.latency_s,
         )
         self.spent_usd += completion.cost_usd
-        await self._journal.append(self._said)
+        await self._journal.append(self._verdict)
 
     def complete(self, model: str, request: Request) -> Completion:
-        """A collection is asynchronous."""
-        raise RuntimeError("a judge of a collection is asked with acomplete")
+        """Refuse: a collection is asynchronous."""
+        raise RuntimeError("call the judge of a collection with acomplete")
 
     def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
-        """A judge is not streamed."""
-        raise RuntimeError("a judge of a collection is asked with acomplete")
+        """Refuse: a judge does not stream."""
+        raise RuntimeError("call the judge of a collection with acomplete")
 
     def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
-        """A judge is not streamed."""
-        raise RuntimeError("a judge of a collection is asked with acomplete")
+        """Refuse: a judge does not stream."""
+        raise RuntimeError("call the judge of a collection with acomplete")

@@ -1,4 +1,4 @@
-"""How far a collection is: what stands in the outcomes file and in the journal, together."""
+"""Combine the outcomes file and the journal into the progress of a collection."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eccos_core.collecting.journal import AnswerEntry, Entry, FailureEntry, GradeEntry, JudgedEntry, replay_journal
-from eccos_core.collecting.outcomes_file import OutcomesFile, Output, answer_in, output_of, output_of_failure
+from eccos_core.collecting.journal import AnswerEntry, Entry, FailureEntry, GradeEntry, VerdictEntry, replay_journal
+from eccos_core.collecting.outcomes_file import (
+    OutcomesFile,
+    Output,
+    answer_from_output,
+    answer_to_output,
+    failure_to_output,
+)
 from eccos_core.collecting.questions import Question
 from eccos_core.errors import InputError
 
 
 def journal_path(out: Path) -> Path:
-    """Where the journal of an outcomes file is: beside it, `outcomes.partial.jsonl` for `outcomes.jsonl`."""
+    """Return the path of the journal beside an outcomes file: `outcomes.partial.jsonl` for `outcomes.jsonl`."""
     return out.with_name(f"{out.name.removesuffix('.jsonl')}.partial.jsonl")
 
 
 class CollectionProgress:
-    """What is known of every (question, model). Changes only through `answered`, `graded` and `failed`.
+    """The state of every (question, model). Change it with `add_answer`, `add_grade` and `add_failure` only.
 
-    Raises `InputError` when the journal belongs to other texts or parameters. With `retry_failed`, what failed before
-    counts as not done: a failed call is made again, an answer that could not be graded is graded again.
+    With `retry_failed`, a failed call is made again and an ungraded answer is graded again. Raises `InputError` when
+    the journal belongs to other texts or parameters.
     """
 
     def __init__(
@@ -41,9 +47,9 @@ class CollectionProgress:
         self._outcomes = outcomes
         self._keep_answers = keep_answers
         self._digests = {question.id: question.digest(parameters) for question in questions}
-        self._memory = replay_journal(journal)
-        self._answers = self._memory.answers
-        self._on_paper = {question.id for question in questions if self.is_complete(question)}
+        self._journal = replay_journal(journal)
+        self._answers = self._journal.answers
+        self._written_ids = {question.id for question in questions if self.is_complete(question)}
         self.spent_usd = self._spent()
         for question in questions:
             for model in models:
@@ -51,41 +57,41 @@ class CollectionProgress:
 
     @property
     def at_risk_usd(self) -> float:
-        """What calls that failed half way, or were in flight at a kill, may have cost."""
-        return self._memory.usd_at_risk
+        """What calls may have cost that failed, or were in flight when the process was killed."""
+        return self._journal.usd_at_risk
 
     @property
     def in_flight_at_kill(self) -> int:
-        """How many calls had begun, and have no reply in the journal."""
-        return self._memory.in_flight
+        """How many calls in the journal have no reply."""
+        return self._journal.in_flight
 
     def _restore(self, question: Question, model: str, retry_failed: bool) -> None:
         cell, outputs = (question.id, model), self._outcomes.outputs
-        answer, failure = self._answers.get(cell), self._memory.failures.get(cell)
+        answer, failure = self._answers.get(cell), self._journal.failures.get(cell)
         self._check(question, answer or failure)
-        if answer and (grade := self._memory.grades.get(cell)):
-            outputs[cell] = output_of(answer, grade, self._keep_answers)
+        if answer and (grade := self._journal.grades.get(cell)):
+            outputs[cell] = answer_to_output(answer, grade, self._keep_answers)
         elif failure and not answer:
-            outputs.setdefault(cell, output_of_failure(failure))
+            outputs.setdefault(cell, failure_to_output(failure))
         output = outputs.get(cell)
         if output is not None and output.get("correct") is None and retry_failed:
             del outputs[cell]
-            self._on_paper.discard(question.id)
-            kept = answer_in(output, question, self._digests[question.id])
-            if kept is not None:
-                self._answers.setdefault(cell, kept)
+            self._written_ids.discard(question.id)
+            answer = answer_from_output(output, question, self._digests[question.id])
+            if answer is not None:
+                self._answers.setdefault(cell, answer)
 
     def _check(self, question: Question, entry: AnswerEntry | FailureEntry | None) -> None:
         if entry is not None and entry.digest != self._digests[question.id]:
             raise InputError(
-                f"{journal_path(self._outcomes.path)}: question {question.id!r} was asked of {entry.model!r} with other"
-                " text or other parameters (max_tokens, temperature); go on with those, choose another --out, or remove"
-                " that file (its answers are then paid for again)"
+                f"{journal_path(self._outcomes.path)}: {entry.model!r} got question {question.id!r} with other text"
+                " or other parameters (max_tokens, temperature). Use those again, choose another --out, or delete that"
+                " file and pay for its answers again."
             )
 
     def _spent(self) -> float:
-        memory = self._memory
-        spent = memory.usd_of_graders + sum(answer.cost_usd for answer in memory.answers.values())
+        memory = self._journal
+        spent = memory.grading_usd + sum(answer.cost_usd for answer in memory.answers.values())
         for cell, output in self._outcomes.outputs.items():
             spent += 0.0 if cell in memory.answers else output.get("cost_usd") or 0.0
             spent += 0.0 if cell in memory.grades else output.get("grading_usd") or 0.0
@@ -94,53 +100,53 @@ class CollectionProgress:
     # ------------------------------------------------------------------------------------------------- questions
 
     def digest(self, question: Question) -> str:
-        """What identifies what is asked."""
+        """Return the digest of the question's text and parameters."""
         return self._digests[question.id]
 
     def missing(self, question: Question) -> list[str]:
-        """The models whose outcome of a question is still wanted."""
+        """Return the models without an outcome of a question."""
         return [model for model in self._models if (question.id, model) not in self._outcomes.outputs]
 
     def unanswered(self, question: Question) -> list[str]:
-        """The models that have to be asked a question: no answer is on file, graded or not."""
+        """Return the models without an answer to a question, graded or not."""
         return [model for model in self.missing(question) if (question.id, model) not in self._answers]
 
     def is_complete(self, question: Question) -> bool:
-        """Whether every model's outcome of a question is known, be it a failure."""
+        """Tell whether every model has an outcome of a question. A failure counts as one."""
         return not self.missing(question)
 
     def answer(self, question: Question, model: str) -> AnswerEntry | None:
-        """The answer that is on file, graded or not."""
+        """Return the recorded answer, graded or not."""
         return self._answers.get((question.id, model))
 
-    def verdict(self, question: Question, model: str) -> JudgedEntry | None:
-        """What a judge said about that answer, before a kill."""
-        return self._memory.judged.get((question.id, model))
+    def verdict(self, question: Question, model: str) -> VerdictEntry | None:
+        """Return the judge's reply about that answer from before a kill."""
+        return self._journal.verdicts.get((question.id, model))
 
     # --------------------------------------------------------------------------------------------------- changes
 
     def add_answer(self, answer: AnswerEntry) -> None:
-        """An answer is safely in the journal."""
+        """Add an answer that is safely in the journal."""
         self._answers[answer.id, answer.model] = answer
 
     def add_grade(self, answer: AnswerEntry, grade: GradeEntry) -> None:
-        """An answer has its score, or will have none."""
-        self._outcomes.outputs[answer.id, answer.model] = output_of(answer, grade, self._keep_answers)
+        """Add the grade of an answer, with or without a score."""
+        self._outcomes.outputs[answer.id, answer.model] = answer_to_output(answer, grade, self._keep_answers)
 
     def add_failure(self, failure: FailureEntry) -> None:
-        """A model failed on a question for good."""
-        self._outcomes.outputs[failure.id, failure.model] = output_of_failure(failure)
+        """Add the final failure of a model on a question."""
+        self._outcomes.outputs[failure.id, failure.model] = failure_to_output(failure)
 
     def write_line(self, question: Question) -> None:
-        """Appends the line of a complete question, unless it stands in the file already."""
-        if question.id not in self._on_paper:
-            self._on_paper.add(question.id)
+        """Append the line of a complete question, unless the file has it already."""
+        if question.id not in self._written_ids:
+            self._written_ids.add(question.id)
             self._outcomes.append(question, [self._outcomes.outputs[question.id, model] for model in self._models])
 
     # --------------------------------------------------------------------------------------------------- summary
 
     def failures(self) -> dict[str, dict[str, int]]:
-        """Per model, per kind of error: on how many questions it failed."""
+        """Count the questions on which each model failed, per kind of error."""
         counts: dict[str, Counter[str]] = {}
         for model, output in self._outputs():
             if output.get("correct") is None and "cost_usd" not in output:
@@ -148,13 +154,13 @@ class CollectionProgress:
         return {model: dict(count) for model, count in counts.items()}
 
     def ungraded(self) -> dict[str, int]:
-        """Per model: how many answers could not be graded."""
+        """Count the answers of each model that could not be graded."""
         return dict(
             Counter(m for m, output in self._outputs() if output.get("correct") is None and "cost_usd" in output)
         )
 
     def accuracy(self) -> dict[str, float | None]:
-        """Per model: the mean score of what has one."""
+        """Return the mean score of each model, None for a model without scores."""
         scores: dict[str, list[float]] = {model: [] for model in self._models}
         for model, output in self._outputs():
             if output.get("correct") is not None:
@@ -162,7 +168,7 @@ class CollectionProgress:
         return {model: sum(each) / len(each) if each else None for model, each in scores.items()}
 
     def mean_output_tokens(self) -> dict[str, float]:
-        """Per model that has answered: how long its answers are on average, in tokens."""
+        """Return the mean output tokens of each model that has answered."""
         lengths: dict[str, list[int]] = {}
         for answer in self._answers.values():
             lengths.setdefault(answer.model, []).append(answer.output_tokens)

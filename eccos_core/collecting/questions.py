@@ -27,10 +27,10 @@ _NOT_COPIED = frozenset({*_KNOWN, "outputs"})  # an outcomes file of another poo
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question to ask of every model.
+    """One question for every model.
 
-    `query`: its text, as graders and the history see it (the last user message, where messages are given). `grader`:
-    what `grader_for` takes. `extras`: further keys of its line. `line` counts from 1 (0: not from a file).
+    `query`: its text for graders and the history. With messages it is the conversation's text. `grader`: what
+    `grader_for` takes. `extras`: further keys of its line. `line`: counts from 1, 0 if it is not from a file.
     """
 
     id: str
@@ -43,20 +43,20 @@ class Question:
     line: int = 0
 
     def request(self, parameters: Mapping[str, Any]) -> Request:
-        """What a model is asked."""
+        """Return the request for a model."""
         return Request(messages=self.messages, id=self.id, parameters=dict(parameters))
 
     def digest(self, parameters: Mapping[str, Any]) -> str:
-        """16 hexadecimal digits that change when something else would be asked."""
-        asked = json.dumps([list(self.messages), dict(parameters)], sort_keys=True, default=str)
-        return hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        """Return 16 hexadecimal digits that change with the messages or the parameters."""
+        content = json.dumps([list(self.messages), dict(parameters)], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def read_questions(path: str | Path, grader: GraderSpec | None = None) -> list[Question]:
-    """The questions of a `.jsonl` or `.jsonl.gz` file, in its order. `grader` is taken where a line names none.
+    """Read the questions of a `.jsonl` or `.jsonl.gz` file, in its order. Lines without a grader get `grader`.
 
-    Raises `DataError` with the line: not JSON, no id, an id that comes twice, neither or empty query and messages, no
-    grader. Whether a grader exists, and can work with the reference, is checked when the collection begins.
+    Raises `DataError` with the line if it is not JSON, if it has no id, no text or no grader, or if its id is used
+    twice. The graders themselves are checked when the collection begins.
     """
     file = str(path)
     questions: dict[str, Question] = {}
@@ -66,7 +66,9 @@ def read_questions(path: str | Path, grader: GraderSpec | None = None) -> list[Q
             raise DataError(file, f"id {question.id!r} was used on line {first.line}; ids are unique", line)
         questions[question.id] = question
     if not questions:
-        raise DataError(file, "the file holds no questions; write one JSON object a line: id, query, reference, grader")
+        raise DataError(
+            file, "the file holds no questions. Write one JSON object per line, with id, query, reference and grader."
+        )
     return list(questions.values())
 
 
@@ -94,7 +96,7 @@ def _question(entry: Mapping[str, Any], default_grader: GraderSpec | None, file:
 
 
 def _messages(entry: Mapping[str, Any], identity: str, file: str, line: int) -> tuple[tuple[Message, ...], str]:
-    """(what is asked, its text)"""
+    """Return (the messages, their text)."""
     query, given = entry.get("query"), entry.get("messages")
     if query is None and given is None:
         raise DataError(file, f"id {identity!r}: query is missing{did_you_mean('query', entry)}; or messages", line)

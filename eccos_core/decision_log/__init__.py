@@ -1,4 +1,4 @@
-"""The decision log: what was decided, what came of it, and what people thought of it. SQLite, written aside."""
+"""The decision log: every decision with its answer and label, in SQLite. A thread of its own writes it."""
 
 from eccos_core.decision_log.entries import CompletionEntry, DecisionEntry, LoggedDecision
 from eccos_core.decision_log.sqlite import DecisionLog

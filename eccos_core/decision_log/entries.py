@@ -1,4 +1,4 @@
-"""What the decision log keeps: the decision with its forecast, what was answered, and the label."""
+"""The entries of the decision log: the decision with its forecast, the completion, and the label."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from eccos_core.errors import Attempt
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecisionEntry:
-    """A decision and what it was made of, enough to replay it: every model's forecast and price at that moment.
+    """A decision with everything needed to replay it.
 
-    `text` is what was embedded, `vector` (D,) its embedding; forecast maps a model to (quality, cost in USD).
+    `text`: what was encoded. `vector` (D,): its embedding. `forecast`: maps a model to (quality, cost in USD). `at`: in
+    s since 1970 (UTC).
     """
 
     decision: Decision
@@ -28,7 +29,7 @@ class DecisionEntry:
 
 @dataclass(frozen=True, slots=True)
 class CompletionEntry:
-    """What came of a decision: a completion, or the failed attempts alone."""
+    """The result of a decision: a completion with its failed attempts, or failed attempts only."""
 
     decision_id: str
     completion: Completion | None
@@ -37,9 +38,10 @@ class CompletionEntry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoggedDecision:
-    """One row of the log. `text` is None unless the log keeps text; `label` is None until somebody gave one.
+    """One row of the log.
 
-    forecast maps a model to (quality, cost in USD). Money in USD, times in s, `at` in s since 1970 (UTC).
+    `text` is None unless the log has `log_prompts`. `label` is None until someone labels the answer. `forecast` maps a
+    model to (quality, cost in USD). Money is in USD, times are in s, `at` is in s since 1970 (UTC).
     """
 
     id: str

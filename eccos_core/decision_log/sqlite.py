@@ -1,4 +1,4 @@
-"""`DecisionLog`: SQLite in WAL mode, written in groups by a thread of its own, so that no answer waits for it."""
+"""`DecisionLog`: SQLite in WAL mode. A thread of its own writes it in groups, so that no answer waits for the disk."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from eccos_core.decision_log.write_queue import WriteQueue
 from eccos_core.errors import Attempt, UnknownDecisionError
 from eccos_core.io.tokens import text_key
 
-GROUP_S = 0.2  # at most what was written in this time is missing after a kill
-GROUP_ROWS = 500
-MOST_WAITING = 100_000  # entries that may wait for a disk that does not answer; later ones are counted and dropped
+MAX_GROUP_S = 0.2  # a kill loses at most the entries of this time
+MAX_GROUP_ROWS = 500
+MAX_QUEUED = 100_000  # entries that wait for a slow disk, later ones are dropped and counted
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS decisions (
@@ -40,21 +40,21 @@ INSERT OR IGNORE INTO decisions (id, at, request_id, session_id, tenant, decided
   usd_per_quality, floor_met, reason, forecast, text, text_key, vector, input_tokens)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_ANSWER = """
+_UPDATE_COMPLETION = """
 UPDATE decisions SET model = ?, input_tokens = coalesce(?, input_tokens), output_tokens = ?, paid_usd = ?,
   latency_s = ?, time_to_first_token_s = ?, attempts = ? WHERE id = ?
 """
-_LABEL = "UPDATE decisions SET label = ?, labelled_at = ? WHERE id = ?"
+_UPDATE_LABEL = "UPDATE decisions SET label = ?, labelled_at = ? WHERE id = ?"
 
-_Entry: TypeAlias = DecisionEntry | CompletionEntry | tuple[str, float, float]  # the last: id, label, when
+_QueuedEntry: TypeAlias = DecisionEntry | CompletionEntry | tuple[str, float, float]  # the last: id, label, when
 _log = logging.getLogger("eccos.decision_log")
 
 
 class DecisionLog:
-    """Keeps decisions, answers and labels in a SQLite file.
+    """Keep decisions, answers and labels in a SQLite file.
 
-    Entries are handed to a writer thread and committed in groups. A disk that is full or broken is reported once by
-    the logger `eccos.decision_log` and in `problem`; answers go on. `log_prompts` keeps what was embedded, too.
+    A writer thread commits entries in groups. The logger `eccos.decision_log` reports a full or broken disk once, and
+    `problem` holds the message. The router keeps answering. With `log_prompts` the log also keeps the encoded text.
     """
 
     def __init__(self, path: str | Path, *, log_prompts: bool = False) -> None:
@@ -62,56 +62,56 @@ class DecisionLog:
         self.log_prompts = log_prompts
         self.problem: str | None = None
         self.dropped = 0
-        self._handover: WriteQueue[_Entry] = WriteQueue(GROUP_S, GROUP_ROWS, MOST_WAITING)
+        self._queue: WriteQueue[_QueuedEntry] = WriteQueue(MAX_GROUP_S, MAX_GROUP_ROWS, MAX_QUEUED)
         self._writer = threading.Thread(target=self._write_all, name="eccos-decision-log", daemon=True)
         self._writer.start()
-        atexit.register(self.close)  # the writer is a daemon, so that it never keeps a process alive; nor loses its end
+        atexit.register(self.close)  # a daemon thread does not keep the process alive, so the last entries need this
 
     # ---------------------------------------------------------------- write
 
     def add_decision(self, entry: DecisionEntry) -> None:
-        """Keeps a decision. Returns at once."""
-        self._hand_over(entry)
+        """Queue a decision and return at once."""
+        self._enqueue(entry)
 
     def add_completion(self, entry: CompletionEntry) -> None:
-        """Keeps what came of a decision. Returns at once."""
-        self._hand_over(entry)
+        """Queue the result of a decision and return at once."""
+        self._enqueue(entry)
 
     def label(self, decision_id: str, quality: float) -> LoggedDecision:
-        """Attaches a label, the first or a new one; gives the decision. Raises `UnknownDecisionError`."""
+        """Label a decision and return it. A new label replaces the old one. Raises `UnknownDecisionError`."""
         self.flush()
         found = self.get(decision_id)
         if found is None:
             raise UnknownDecisionError(decision_id)
-        self._hand_over((decision_id, quality, time.time()))
+        self._enqueue((decision_id, quality, time.time()))
         self.flush()
         return found
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Waits until all that was handed over so far is on disk (or given up); False when that took too long."""
-        return self._handover.wait_until_written(timeout_s)
+        """Wait until all entries so far are written or dropped. Returns False after `timeout_s`."""
+        return self._queue.wait_until_written(timeout_s)
 
     def close(self) -> None:
-        """Writes what is left and ends the writer. A process that ends does so by itself."""
+        """Write all queued entries and end the writer. This happens by itself when the process ends."""
         atexit.unregister(self.close)
-        self._handover.close()
+        self._queue.close()
         self._writer.join()
 
-    def _hand_over(self, entry: _Entry) -> None:
-        if not self._handover.put(entry):
+    def _enqueue(self, entry: _QueuedEntry) -> None:
+        if not self._queue.put(entry):
             self.dropped += 1
-            self._report("decisions are being dropped: the disk does not keep up, or the log was closed")
+            self._report("decisions are being dropped because the disk is too slow or the log is closed")
 
     # ---------------------------------------------------------------- read
 
     def get(self, decision_id: str) -> LoggedDecision | None:
-        """The decision of that id, or None."""
+        """Return the decision with that id, or None."""
         return next(self._select("WHERE id = ?", (decision_id,)), None)
 
     def entries(
         self, *, model: str | None = None, labelled: bool | None = None, since: float | None = None, last: int = 100
     ) -> list[LoggedDecision]:
-        """The newest decisions first, at most `last`, of one model, labelled or not, since a time (s since 1970)."""
+        """Return at most `last` decisions, the newest first. Filter by model, label, and time (s since 1970)."""
         conditions: list[str] = ["1"]
         values: list[object] = []
         if model is not None:
@@ -131,34 +131,36 @@ class DecisionLog:
         with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as connection:
             connection.row_factory = sqlite3.Row
             for row in connection.execute(f"SELECT * FROM decisions {where}", values):  # noqa: S608  # `where` is written in this file
-                yield _logged(row)
+                yield _row_to_decision(row)
 
     # ---------------------------------------------------------------- the writer thread
 
     def _write_all(self) -> None:
         connection: sqlite3.Connection | None = None
-        for group in self._handover.groups():
+        for group in self._queue.groups():
             try:
                 connection = connection or self._connect()
                 with connection:
-                    odd = [error for entry in group if (error := self._written(connection, entry)) is not None]
-                if odd:
-                    self.dropped += len(odd)
-                    self._report(f"{self.path}: an entry that cannot be kept ({odd[0]}) was left out")
+                    errors = [error for entry in group if (error := self._try_write(connection, entry)) is not None]
+                if errors:
+                    self.dropped += len(errors)
+                    self._report(f"{self.path}: an entry was left out because it cannot be stored ({errors[0]})")
                 else:
                     self.problem = None
             except (sqlite3.Error, OSError) as error:
                 self.dropped += len(group)
-                self._report(f"{self.path}: {error}; {self.dropped} entries were lost, answers go on")
+                self._report(f"{self.path}: {error}. {self.dropped} entries are lost. The router keeps answering.")
                 if connection is not None:
                     connection.close()
                     connection = None
         if connection is not None:
             connection.close()
 
-    def _written(self, connection: sqlite3.Connection, entry: _Entry) -> Exception | None:
-        """Writes one entry; gives what is wrong with it when it is not the disk (a number too large, half a character),
-        which must not cost the others."""
+    def _try_write(self, connection: sqlite3.Connection, entry: _QueuedEntry) -> Exception | None:
+        """Write one entry. Returns the error if the entry itself is wrong, so that the other entries are still written.
+
+        Examples are a number that is too large and half of a surrogate pair. Errors of the disk are raised.
+        """
         try:
             self._write(connection, entry)
         except (ValueError, OverflowError, sqlite3.ProgrammingError, sqlite3.IntegrityError) as error:
@@ -173,12 +175,14 @@ class DecisionLog:
         connection.executescript(_SCHEMA)
         return connection
 
-    def _write(self, connection: sqlite3.Connection, entry: _Entry) -> None:
+    def _write(self, connection: sqlite3.Connection, entry: _QueuedEntry) -> None:
         match entry:
             case DecisionEntry():
                 connection.execute(_INSERT, _decision_row(entry, log_prompts=self.log_prompts))
             case CompletionEntry(decision_id=decision_id, completion=None, attempts=attempts):
-                connection.execute(_ANSWER, (None, None, None, None, None, None, _attempts_json(attempts), decision_id))
+                connection.execute(
+                    _UPDATE_COMPLETION, (None, None, None, None, None, None, _attempts_json(attempts), decision_id)
+                )
             case CompletionEntry(decision_id=decision_id, completion=completion, attempts=attempts) if (
                 completion is not None
             ):
@@ -190,9 +194,9 @@ class DecisionLog:
                     completion.latency_s,
                     completion.time_to_first_token_s,
                 )
-                connection.execute(_ANSWER, (*values, _attempts_json(attempts), decision_id))
+                connection.execute(_UPDATE_COMPLETION, (*values, _attempts_json(attempts), decision_id))
             case (str(decision_id), quality, at):
-                connection.execute(_LABEL, (quality, at, decision_id))
+                connection.execute(_UPDATE_LABEL, (quality, at, decision_id))
 
     def _report(self, problem: str) -> None:
         if self.problem is None:
@@ -226,7 +230,7 @@ def _attempts_json(attempts: tuple[Attempt, ...]) -> str:
     return json.dumps([asdict(attempt) for attempt in attempts]) if attempts else "[]"
 
 
-def _logged(row: sqlite3.Row) -> LoggedDecision:
+def _row_to_decision(row: sqlite3.Row) -> LoggedDecision:
     values = dict(row)
     values["floor_met"] = bool(values["floor_met"])
     values["forecast"] = {model: (each[0], each[1]) for model, each in json.loads(values["forecast"]).items()}

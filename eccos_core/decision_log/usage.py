@@ -1,4 +1,4 @@
-"""What the decision log says about each model over a stretch of time: calls, money, speed, failures, labels."""
+"""Sum up each model's calls, cost, latency, failures and labels from the decision log."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ _ROWS = "SELECT model, decided_model, paid_usd, latency_s, attempts, label FROM 
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """One model since some time.
+    """The use of one model since some time.
 
-    `decisions` ended at this model: it answered, or it was chosen and nobody answered (nothing was called, or every
-    call failed). `calls` are `answers` and `failures` together; a failed call counts for the model that failed, whoever
-    answered in the end. `paid_usd`: of the answers. `median_latency_s`: of the answers, None without any.
-    `labelled`: how many of the decisions have a label; `mean_label` in [0, 1], None without any.
+    `decisions`: requests that this model answered, or that chose it and got no answer. `answers` and `failures`: calls
+    of this model, whichever model answered in the end. `paid_usd` and `median_latency_s` (None without answers) are of
+    the answers. `labelled`: decisions with a label. `mean_label`: in [0, 1], None without labels.
     """
 
     model: str
@@ -33,22 +32,22 @@ class ModelUsage:
 
     @property
     def calls(self) -> int:
-        """Answers and failed calls."""
+        """The number of answers and failed calls."""
         return self.answers + self.failures
 
     @property
     def error_rate(self) -> float | None:
-        """Share of the calls that failed, in [0, 1]; None without calls."""
+        """The share of the calls that failed, in [0, 1]. None without calls."""
         return self.failures / self.calls if self.calls else None
 
     @property
     def labelled_share(self) -> float | None:
-        """Share of the decisions that have a label, in [0, 1]; None without decisions."""
+        """The share of the decisions that have a label, in [0, 1]. None without decisions."""
         return self.labelled / self.decisions if self.decisions else None
 
 
 @dataclass(slots=True)
-class _Tally:
+class _UsageTotals:
     decisions: int = 0
     failures: int = 0
     paid_usd: float = 0.0
@@ -57,33 +56,33 @@ class _Tally:
 
 
 def model_usage(path: Path, since: float) -> tuple[ModelUsage, ...]:
-    """Every model that a log names since a time (s since 1970, UTC), the busiest first; nothing where no file is."""
+    """Sum up each model since a time (s since 1970, UTC), the busiest model first. A missing file has no models."""
     if not path.exists():
         return ()
-    tallies: dict[str, _Tally] = {}
+    totals_by_model: dict[str, _UsageTotals] = {}
     with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection:
         for model, decided_model, paid_usd, latency_s, attempts, label in connection.execute(_ROWS, (since,)):
-            tally = tallies.setdefault(model or decided_model, _Tally())
-            tally.decisions += 1
+            totals = totals_by_model.setdefault(model or decided_model, _UsageTotals())
+            totals.decisions += 1
             if model is not None:
-                tally.paid_usd += paid_usd or 0.0
-                tally.latencies_s.append(latency_s or 0.0)
+                totals.paid_usd += paid_usd or 0.0
+                totals.latencies_s.append(latency_s or 0.0)
             if label is not None:
-                tally.labels.append(label)
+                totals.labels.append(label)
             for attempt in json.loads(attempts):
-                tallies.setdefault(attempt["model"], _Tally()).failures += 1
-    made = [_usage(model, tally) for model, tally in tallies.items()]
-    return tuple(sorted(made, key=lambda each: (-each.calls, -each.decisions, each.model)))
+                totals_by_model.setdefault(attempt["model"], _UsageTotals()).failures += 1
+    usage = [_usage(model, totals) for model, totals in totals_by_model.items()]
+    return tuple(sorted(usage, key=lambda each: (-each.calls, -each.decisions, each.model)))
 
 
-def _usage(model: str, tally: _Tally) -> ModelUsage:
+def _usage(model: str, totals: _UsageTotals) -> ModelUsage:
     return ModelUsage(
         model=model,
-        decisions=tally.decisions,
-        answers=len(tally.latencies_s),
-        failures=tally.failures,
-        paid_usd=tally.paid_usd,
-        median_latency_s=statistics.median(tally.latencies_s) if tally.latencies_s else None,
-        labelled=len(tally.labels),
-        mean_label=statistics.fmean(tally.labels) if tally.labels else None,
+        decisions=totals.decisions,
+        answers=len(totals.latencies_s),
+        failures=totals.failures,
+        paid_usd=totals.paid_usd,
+        median_latency_s=statistics.median(totals.latencies_s) if totals.latencies_s else None,
+        labelled=len(totals.labels),
+        mean_label=statistics.fmean(totals.labels) if totals.labels else None,
     )

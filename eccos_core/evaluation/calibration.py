@@ -1,7 +1,7 @@
-"""How far forecasts can be trusted: Brier score, calibration error, reliability diagram, and output-length error.
+"""Measure how well forecasts match recorded outcomes: Brier score, calibration error, reliability, output length.
 
-Everything is computed per model over the cells that were observed, then averaged over models, so that no model hides
-behind another. NaN never enters: cells without a recorded outcome are left out.
+Each number is computed per model over the observed cells and then averaged over the models. So one model with many
+outcomes cannot hide another one. Cells without a recorded outcome are left out, so NaN never enters.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, FloatArray, Forecast
 
-BINS = 15
+CALIBRATION_BINS = 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reliability:
-    """Forecast against outcome in equal-width bins (B,), over all models: mean forecast, mean outcome, how many."""
+    """Mean forecast, mean outcome and number of cells in each of B equal-width bins, over all models. All (B,)."""
 
     forecast: FloatArray
     outcome: FloatArray
@@ -26,8 +26,11 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibrationReport:
-    """brier: mean squared error of the forecast quality. ece: expected calibration error. Both averaged over models;
-    *_per_model (M,), NaN for a model that was not observed."""
+    """How well the forecast quality is calibrated.
+
+    brier: mean squared error. ece: expected calibration error. Both are averaged over the models.
+    brier_per_model and ece_per_model: (M,), NaN for a model without outcomes.
+    """
 
     brier: float
     ece: float
@@ -38,11 +41,11 @@ class CalibrationReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LengthError:
-    """Of the forecast output tokens, averaged over the models that have known ones.
+    """How far the forecast output tokens are off, averaged over the models with recorded output tokens.
 
-    mean_absolute: tokens. median_relative: median of |forecast - known| / max(known, 1). bias: forecast sum over known
-    sum, minus 1 (0.1: ten per cent too long). above_high: share of answers longer than `output_tokens_high`, which is
-    the 0.9 quantile, so 0.1 is right.
+    mean_absolute: tokens. median_relative: median of |forecast - recorded| / max(recorded, 1).
+    bias: sum of forecasts over sum of recorded tokens, minus 1. A bias of 0.1 means 10 % too long.
+    above_high: share of answers longer than `output_tokens_high`. That is the 0.9 quantile, so 0.1 is ideal.
     """
 
     mean_absolute: float
@@ -51,11 +54,13 @@ class LengthError:
     above_high: float
 
 
-def calibration(forecast: FloatArray, outcome: FloatArray, observed: BoolArray, bins: int = BINS) -> CalibrationReport:
-    """Of forecast quality (R, M) against recorded quality (R, M) in [0, 1], where observed (R, M).
+def measure_calibration(
+    forecast: FloatArray, outcome: FloatArray, observed: BoolArray, bins: int = CALIBRATION_BINS
+) -> CalibrationReport:
+    """Compare forecast quality (R, M) with recorded quality (R, M) in the observed (R, M) cells.
 
-    Expected calibration error after Guo et al. 2017 (eq. 5): `bins` equal-width bins over [0, 1] (15 unless told), the
-    absolute difference between mean forecast and mean outcome of each, weighted by its share of the cells.
+    The expected calibration error follows Guo et al. 2017, eq. 5. It uses `bins` equal-width bins over [0, 1]. Each bin
+    adds |mean forecast - mean outcome|, weighted by its share of the cells.
     """
     models = observed.shape[1]
     brier = np.full(models, np.nan)
@@ -64,19 +69,19 @@ def calibration(forecast: FloatArray, outcome: FloatArray, observed: BoolArray, 
         cells = observed[:, model]
         predicted, actual = forecast[cells, model], outcome[cells, model]
         brier[model] = np.mean((predicted - actual) ** 2)
-        binned = reliability(predicted, actual, bins)
+        binned = bin_reliability(predicted, actual, bins)
         errors[model] = np.sum(binned.count * np.abs(binned.forecast - binned.outcome)) / len(predicted)
     return CalibrationReport(
         brier=float(np.nanmean(brier)),
         ece=float(np.nanmean(errors)),
         brier_per_model=brier,
         ece_per_model=errors,
-        reliability=reliability(forecast[observed], outcome[observed], bins),
+        reliability=bin_reliability(forecast[observed], outcome[observed], bins),
     )
 
 
-def reliability(forecast: FloatArray, outcome: FloatArray, bins: int = BINS) -> Reliability:
-    """Forecasts (K,) and outcomes (K,) in equal-width bins; empty bins are left out."""
+def bin_reliability(forecast: FloatArray, outcome: FloatArray, bins: int = CALIBRATION_BINS) -> Reliability:
+    """Group forecasts (K,) and outcomes (K,) into equal-width bins. Empty bins are left out."""
     bin_of = np.clip((forecast * bins).astype(np.int64), 0, bins - 1)
     count = np.bincount(bin_of, minlength=bins).astype(np.float64)
     filled = count > 0
@@ -86,8 +91,11 @@ def reliability(forecast: FloatArray, outcome: FloatArray, bins: int = BINS) -> 
     return Reliability(mean_forecast[filled], mean_outcome[filled], count[filled])
 
 
-def length_error(forecast: Forecast, output_tokens: FloatArray) -> LengthError | None:
-    """Of a forecast (R, M) against recorded output tokens (R, M, NaN where unknown); None when none are known."""
+def measure_length_error(forecast: Forecast, output_tokens: FloatArray) -> LengthError | None:
+    """Compare a forecast (R, M) with recorded output tokens (R, M), NaN where unknown.
+
+    Returns None when no output tokens are recorded.
+    """
     known = ~np.isnan(output_tokens)
     per_model = []
     for model in np.flatnonzero(known.any(axis=0)):

@@ -1,4 +1,4 @@
-"""The routers of eccos itself as contenders: retrieval, trained, hybrid, and hybrid on static embeddings alone."""
+"""The routers of eccos under evaluation: retrieval, trained, hybrid, and hybrid on static embeddings alone."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from eccos_core.evaluation.protocol import AnswerFunction, EncoderChoice, Evalua
 
 @dataclass(frozen=True, slots=True)
 class EccosReplayRouter:
-    """One of eccos' predictors with its default settings, exactly as `eccos fit` would fit it."""
+    """Route by one of eccos' predictors, fitted with the default settings of `eccos fit`."""
 
     name: str
     kind: Literal["retrieval", "trained", "hybrid"]
     reads: EncoderChoice = "text"
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
-        """Fit the predictor on the training rows; whatever it tunes, it tunes on folds of these."""
+        """Fit the predictor on the training rows. It tunes itself on folds of these rows only."""
         from eccos_core.predictors import fit_predictor
 
         predictor = fit_predictor(self.kind, train_split.table, train_split.vectors)

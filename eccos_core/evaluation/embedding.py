@@ -1,4 +1,4 @@
-"""Questions become vectors once, for all contenders that read the same ones; and how long one question takes."""
+"""Encode the questions once for all routers that read the same vectors, and time the encoder."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ from eccos_core.evaluation.protocol import EncoderChoice, ReplayRouter
 from eccos_core.evaluation.report import EncoderFacts
 from eccos_core.protocols import Encoder
 
-Progress = Callable[[str, int, int], None]  # what is going on, how much is done, of how much
-_ENCODE_ROWS = 512
+EvaluationProgress = Callable[[str, int, int], None]  # (stage, items done, items in total)
+_ROWS_PER_BATCH = 512
 _TIMED_REQUESTS = 25
 
 
-def encoded(
+def encode_questions(
     train: OutcomeTable,
     test: OutcomeTable,
     routers: Sequence[ReplayRouter],
     encoders: Mapping[EncoderChoice, Encoder],
-    timed: Mapping[EncoderChoice, Encoder],
-    progress: Progress,
+    uncached_encoders: Mapping[EncoderChoice, Encoder],
+    report_progress: EvaluationProgress,
 ) -> tuple[dict[EncoderChoice, tuple[Float32Array, Float32Array]], dict[str, EncoderFacts]]:
-    """(training vectors, test vectors) for every kind of vectors that is read; none are (rows, 0)."""
+    """Encode training and test questions with every encoder that a router reads.
+
+    Returns (training vectors (N, D), test vectors (R, D)) per encoder choice, and facts about each encoder. The choice
+    "none" has D = 0. `uncached_encoders` are timed. Raises `InputError` for an encoder that is missing.
+    """
     vectors: dict[EncoderChoice, tuple[Float32Array, Float32Array]] = {
         "none": (np.empty((len(train), 0), np.float32), np.empty((len(test), 0), np.float32))
     }
@@ -37,25 +41,33 @@ def encoded(
         if reading in vectors:
             continue
         if reading not in encoders:
-            raise InputError(f"router {replay_router.name!r} reads {reading!r} vectors, and no such encoder was given")
+            raise InputError(
+                f"router {replay_router.name!r} reads {reading!r} vectors, but there is no {reading!r} encoder. "
+                f"Add one to `encoders`."
+            )
         encoder = encoders[reading]
-        all_vectors = _vectors(encoder, (*train.queries, *test.queries), f"encoding ({reading})", progress)
+        all_vectors = _encode_in_batches(
+            encoder, (*train.queries, *test.queries), f"Encoding questions ({reading})", report_progress
+        )
         vectors[reading] = (all_vectors[: len(train)], all_vectors[len(train) :])
-        facts[reading] = EncoderFacts(encoder.name, encoder.dimensions, _encode_ms(timed[reading], test.queries))
+        encode_ms = _measure_encode_ms(uncached_encoders[reading], test.queries)
+        facts[reading] = EncoderFacts(encoder.name, encoder.dimensions, encode_ms)
     return vectors, facts
 
 
-def _vectors(encoder: Encoder, texts: Sequence[str], stage: str, progress: Progress) -> Float32Array:
-    """(len(texts), D), in parts so that progress is seen."""
+def _encode_in_batches(
+    encoder: Encoder, texts: Sequence[str], stage: str, report_progress: EvaluationProgress
+) -> Float32Array:
+    """Encode texts batch by batch, so that progress can be shown. Returns (len(texts), D)."""
     parts = []
-    for start in range(0, len(texts), _ENCODE_ROWS):
-        progress(stage, start, len(texts))
-        parts.append(encoder.encode(texts[start : start + _ENCODE_ROWS]))
+    for start in range(0, len(texts), _ROWS_PER_BATCH):
+        report_progress(stage, start, len(texts))
+        parts.append(encoder.encode(texts[start : start + _ROWS_PER_BATCH]))
     return np.concatenate(parts)
 
 
-def _encode_ms(encoder: Encoder, queries: Sequence[str]) -> float:
-    """Median milliseconds for one question, after one to warm up."""
+def _measure_encode_ms(encoder: Encoder, queries: Sequence[str]) -> float:
+    """Measure the median milliseconds for one question, after a first one to warm up."""
     encoder.encode(queries[:1])
     taken = []
     for query in queries[:_TIMED_REQUESTS]:

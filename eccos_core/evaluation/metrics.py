@@ -1,8 +1,8 @@
-"""What a router is worth: accuracy bought per USD, charged at what really happened.
+"""Score routers: the accuracy that each buys per USD, from recorded costs and outcomes.
 
-A *sweep* tries many settings of one router. Each setting chooses a model per question; charging the recorded cost and
-quality of the chosen models gives one *operating point*. A router may also toss a coin between two settings, so what
-it can reach is the upper concave hull of its points, the *frontier*. `area` and `cost_share` are read off that hull.
+A *sweep* tries many settings of one router. Each setting chooses a model per question. The recorded cost and quality of
+the chosen models give one *operating point*. A router can also pick between two settings at random. So it can reach the
+upper concave hull of its points, the *frontier*. `area` and `cost_share` are read off that hull.
 
 Axes: S settings, R questions, M models.
 """
@@ -17,9 +17,9 @@ import numpy.typing as npt
 from eccos_core.domain import BoolArray, FloatArray
 from eccos_core.errors import InputError
 
-LAMBDAS = 400
+LAMBDA_COUNT = 400
 AREA_POINTS = 200
-TARGETS = (0.90, 0.95, 0.98, 1.00)
+ACCURACY_TARGETS = (0.90, 0.95, 0.98, 1.00)
 _TOLERANCE = 1e-12
 
 Choices = npt.NDArray[np.int16]  # (S, R) model chosen at each setting
@@ -27,9 +27,10 @@ Choices = npt.NDArray[np.int16]  # (S, R) model chosen at each setting
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordedOutcomes:
-    """What every model made of every question. NaN where a model was not asked; `observed` says where it was.
+    """Recorded quality and cost of R questions and M models.
 
-    quality (R, M) in [0, 1]; cost_usd (R, M) >= 0; observed (R, M). Every question has at least one observed model.
+    quality (R, M) in [0, 1], cost_usd (R, M) >= 0, both NaN where no outcome is recorded. observed (R, M) says where
+    one is. Every question has at least one observed model.
     """
 
     models: tuple[str, ...]
@@ -39,13 +40,13 @@ class RecordedOutcomes:
 
     def __post_init__(self) -> None:
         if not len(self.quality):
-            raise InputError("there are no test questions with a known outcome; give a larger outcomes file")
+            raise InputError("there are no test questions with a known outcome. Give a larger outcomes file.")
         for row in np.flatnonzero(~self.observed.any(axis=1)):
-            raise InputError(f"question {row} has no outcome of any model; leave it out before replaying")
+            raise InputError(f"question {row} has no outcome of any model. Leave it out before replaying.")
 
     @property
     def single_accuracy(self) -> FloatArray:
-        """(M,) mean quality of each model over the questions that it answered; NaN for a model without any."""
+        """(M,) mean quality of each model over the questions that it answered. NaN for a model without any."""
         return _column_means(self.quality, self.observed)
 
     @property
@@ -55,13 +56,13 @@ class RecordedOutcomes:
 
     @property
     def best_single(self) -> int:
-        """The most accurate model; the cheapest of them where several are."""
+        """The index of the most accurate model. The cheapest one wins a tie."""
         accuracy = np.where(np.isnan(self.single_accuracy), -1.0, self.single_accuracy)
         return int(np.lexsort((self.single_cost_usd, -accuracy))[0])
 
     @property
     def cheapest_single(self) -> int:
-        """The model with the lowest mean cost."""
+        """The index of the model with the lowest mean cost."""
         return int(np.nanargmin(self.single_cost_usd))
 
 
@@ -73,11 +74,11 @@ class Frontier:
     accuracy: FloatArray
 
     def accuracy_at(self, cost_usd: FloatArray) -> FloatArray:
-        """Best accuracy at no more than each cost; that of the cheapest setting where a cost is below it."""
+        """Return the best accuracy at each cost. A cost below the cheapest setting gives that setting's accuracy."""
         return np.asarray(np.interp(cost_usd, self.cost_usd, self.accuracy), dtype=np.float64)
 
     def cost_of(self, accuracy: float) -> float | None:
-        """Least mean USD per question that buys this accuracy; None when no setting reaches it."""
+        """Return the lowest mean USD per question that buys this accuracy, None when no setting reaches it."""
         if accuracy > self.accuracy[-1] + _TOLERANCE:
             return None
         return float(np.interp(accuracy, self.accuracy, self.cost_usd))
@@ -85,7 +86,11 @@ class Frontier:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoutingScore:
-    """What one router reached. cost_share: target share of the best single model's accuracy -> share of its cost."""
+    """The score of one router.
+
+    cost_share maps a share of the best single model's accuracy to the share of its cost that buys it, None where the
+    router cannot reach it.
+    """
 
     frontier: Frontier
     area: float
@@ -97,28 +102,28 @@ class RoutingScore:
         return float(self.frontier.accuracy[-1])
 
 
-def lambdas_for(cost_usd: FloatArray) -> FloatArray:
-    """(401,) prices of quality in USD per unit: 0, then 400 log-spaced values.
+def lambda_grid(cost_usd: FloatArray) -> FloatArray:
+    """Return (401,) prices of quality in USD per unit: 0, then 400 log-spaced values.
 
-    They span nine decades around the dearest model's mean predicted cost (R, M), so that pools of any price level are
-    swept alike: at the low end only ties are decided by quality, at the high end only ties by cost.
+    They span nine decades around the most expensive model's mean predicted cost, from cost_usd (R, M). So the sweep
+    works alike at every price level. At the low end quality decides ties only. At the high end cost does.
     """
-    dearest = float(np.max(np.mean(cost_usd, axis=0), initial=0.0))
-    return np.concatenate([[0.0], np.logspace(-5, 4, LAMBDAS) * (dearest or 1.0)])
+    highest_cost = float(np.max(np.mean(cost_usd, axis=0), initial=0.0))
+    return np.concatenate([[0.0], np.logspace(-5, 4, LAMBDA_COUNT) * (highest_cost or 1.0)])
 
 
 def sweep(quality: FloatArray, cost_usd: FloatArray, eligible: BoolArray, lambdas: FloatArray) -> Choices:
-    """(S, R) the model that minimises cost - lambda * quality, for every lambda (mathematics.md, "Prices").
+    """Choose the model that minimises cost - lambda * quality, for every lambda. Returns (S, R).
 
-    quality, cost_usd (R, M) are forecasts. Equal scores go to the model with the higher forecast quality, then to the
-    cheaper one. Raises `InputError` for a forecast that is not finite where a model is eligible.
+    quality and cost_usd (R, M) are forecasts. On equal scores the higher forecast quality wins, then the cheaper model.
+    Raises `InputError` for a forecast that is not finite where a model is eligible. Source: mathematics.md, "Prices".
     """
     for name, values in (("quality", quality), ("cost", cost_usd)):
         if not np.isfinite(values[eligible]).all():
             raise InputError(
                 f"the forecast {name} is not finite for {int((~np.isfinite(values[eligible])).sum())} cells"
             )
-    columns = np.lexsort((cost_usd.mean(axis=0), -quality.mean(axis=0)))  # a stable order for what is equal throughout
+    columns = np.lexsort((cost_usd.mean(axis=0), -quality.mean(axis=0)))  # a stable order for models that tie
     costs = np.ascontiguousarray(np.where(eligible, cost_usd, np.inf)[:, columns].T)
     qualities = np.ascontiguousarray(np.where(eligible, quality, 0.0)[:, columns].T)
     chosen = np.empty((len(lambdas), len(quality)), dtype=np.int16)
@@ -137,24 +142,26 @@ def sweep(quality: FloatArray, cost_usd: FloatArray, eligible: BoolArray, lambda
 
 
 def operating_points(choices: Choices, recorded: RecordedOutcomes) -> tuple[FloatArray, FloatArray]:
-    """((S,) mean USD per question, (S,) accuracy) of each setting, charged at what was recorded.
+    """Return (mean USD per question (S,), accuracy (S,)) of each setting, from recorded costs and outcomes.
 
-    Raises `InputError` when a setting chose a model that was never asked that question.
+    Raises `InputError` when a setting chose a model without a recorded answer to the question.
     """
     rows = np.arange(choices.shape[1])
     if not recorded.observed[rows, choices].all():
-        raise InputError("a router chose a model whose answer to that question is not recorded")
+        raise InputError(
+            "a router chose a model whose answer to that question is not recorded. It must choose an eligible model."
+        )
     cost = recorded.cost_usd[rows, choices].mean(axis=1)
     return cost, recorded.quality[rows, choices].mean(axis=1)
 
 
 def upper_hull(cost_usd: FloatArray, accuracy: FloatArray) -> Frontier:
-    """The upper concave hull, from the cheapest point up to the most accurate one (Andrew's monotone chain)."""
+    """Return the upper concave hull, from the cheapest point to the most accurate one (Andrew's monotone chain)."""
     order = np.lexsort((-accuracy, cost_usd))
     hull: list[tuple[float, float]] = []
     for cost, gain in zip(cost_usd[order].tolist(), accuracy[order].tolist(), strict=True):
         if hull and gain <= hull[-1][1]:
-            continue  # dearer and not better
+            continue  # costs more and is no better
         while len(hull) >= 2 and _not_above_chord(hull[-2], hull[-1], (cost, gain)):
             hull.pop()
         hull.append((cost, gain))
@@ -163,55 +170,54 @@ def upper_hull(cost_usd: FloatArray, accuracy: FloatArray) -> Frontier:
 
 
 def score_points(cost_usd: FloatArray, accuracy: FloatArray, recorded: RecordedOutcomes) -> RoutingScore:
-    """Area and cost shares of a router's operating points.
+    """Compute the area and the cost shares of a router's operating points, cost_usd (S,) and accuracy (S,).
 
-    `area`: mean over 200 equally spaced costs, from the cheapest single model's mean cost to the best single model's,
-    of the frontier's accuracy at no more than that cost. A router's cheapest setting takes what it forecasts to be
-    cheapest; where that turns out dearer than the cheapest single model it counts from there on (so that the reference
-    numbers of mathematics.md come out). When cheapest and best are one model the interval is a point and the area is
-    the accuracy there. `cost_share`: cost on the frontier at a share of the best single model's
-    accuracy, over that model's cost; None where the accuracy is out of reach, or where the best model is free of
-    charge (a share of nothing).
+    `area`: the frontier's mean accuracy over 200 equally spaced costs. They run from the cheapest single model's mean
+    cost to the best single model's. A router's cheapest setting may cost more than the cheapest single model. Then its
+    accuracy also counts below that cost, as in the reference numbers of mathematics.md. If the cheapest model is also
+    the best one, the area is the accuracy at its cost.
+
+    `cost_share`: the frontier's cost at a share of the best single model's accuracy, over that model's cost. None where
+    the accuracy is out of reach, or where the best model is free.
     """
     frontier = upper_hull(cost_usd, accuracy)
     best = recorded.best_single
     high = recorded.single_cost_usd[best]
-    area = float(frontier.accuracy_at(_costs_of_the_area(recorded)).mean())
+    area = float(frontier.accuracy_at(_area_costs(recorded)).mean())
     shares: dict[float, float | None] = {}
-    for target in TARGETS:
+    for target in ACCURACY_TARGETS:
         cost = frontier.cost_of(target * float(recorded.single_accuracy[best]))
         shares[target] = None if cost is None or high == 0 else cost / float(high)
     return RoutingScore(frontier, area, shares)
 
 
 def score_forecast(quality: FloatArray, cost_usd: FloatArray, recorded: RecordedOutcomes) -> RoutingScore:
-    """The score of the router that prices these forecasts (R, M): lambda is swept, the true outcomes are charged."""
-    choices = sweep(quality, cost_usd, recorded.observed, lambdas_for(np.where(recorded.observed, cost_usd, 0.0)))
+    """Score a router that routes by these forecasts (R, M): sweep lambda and charge the recorded outcomes."""
+    choices = sweep(quality, cost_usd, recorded.observed, lambda_grid(np.where(recorded.observed, cost_usd, 0.0)))
     return score_points(*operating_points(choices, recorded), recorded)
 
 
 def score_choices(choices: Choices, recorded: RecordedOutcomes) -> RoutingScore:
-    """The score of a router with its own rule and knob: one row of choices (S, R) per setting of the knob."""
+    """Score a router that has a rule of its own, from its choices (S, R) at S settings."""
     return score_points(*operating_points(choices, recorded), recorded)
 
 
 def score_random_mix(recorded: RecordedOutcomes) -> RoutingScore:
-    """Tossing a coin between single models: their convex hull, which every router has to beat."""
+    """Score a random mix of single models: their convex hull, which every router has to beat."""
     known = ~np.isnan(recorded.single_accuracy)
     return score_points(recorded.single_cost_usd[known], recorded.single_accuracy[known], recorded)
 
 
 def score_single(recorded: RecordedOutcomes, model: int) -> RoutingScore:
-    """The score of one model for everything. It has a single setting, and buys nothing for less: its area counts 0
-    below its cost."""
+    """Score one model that answers everything. Below its cost it buys nothing, so the area counts 0 there."""
     cost, accuracy = recorded.single_cost_usd[model : model + 1], recorded.single_accuracy[model : model + 1]
     score = score_points(cost, accuracy, recorded)
-    affordable = _costs_of_the_area(recorded) >= cost * (1 - 1e-9)  # sums in another order differ in the last digit
+    affordable = _area_costs(recorded) >= cost * (1 - 1e-9)  # sums in another order differ in the last digit
     return replace(score, area=float(accuracy[0] * affordable.mean()))
 
 
-def _costs_of_the_area(recorded: RecordedOutcomes) -> FloatArray:
-    """(200,) equally spaced costs from the cheapest single model's to the best single model's."""
+def _area_costs(recorded: RecordedOutcomes) -> FloatArray:
+    """Return (200,) equally spaced costs from the cheapest single model's to the best single model's."""
     cost = recorded.single_cost_usd
     return np.linspace(cost[recorded.cheapest_single], cost[recorded.best_single], AREA_POINTS)
 
@@ -223,5 +229,5 @@ def _column_means(values: FloatArray, observed: BoolArray) -> FloatArray:
 
 
 def _not_above_chord(left: tuple[float, float], middle: tuple[float, float], right: tuple[float, float]) -> bool:
-    """Whether `middle` lies on or under the straight line from `left` to `right`."""
+    """Tell whether `middle` lies on or under the straight line from `left` to `right`."""
     return (middle[1] - left[1]) * (right[0] - left[0]) <= (right[1] - left[1]) * (middle[0] - left[0])

@@ -1,7 +1,7 @@
-"""What takes part in a replay: a router is fitted on the training rows and then answers for questions it never saw.
+"""The protocol of a router under evaluation: fit on the training rows, then route questions it has never seen.
 
-A router gets a `TrainSplit`, with outcomes, and returns a function that gets an `EvaluationSplit`, without any. So no
-router can look at the truth that judges it. `oracle` is not such a router: `replay.py` computes it from the truth.
+A router gets a `TrainSplit` with outcomes. It returns a function that gets an `EvaluationSplit` without any. So no
+router can see the outcomes that it is scored with. `oracle` is no such router: `replay.py` computes it from them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, Out
 from eccos_core.evaluation.metrics import Choices
 from eccos_core.evaluation.recorded_cost import PriceTable
 
-EncoderChoice: TypeAlias = Literal["text", "static", "none"]  # which encoder's vectors a contender reads
+EncoderChoice: TypeAlias = Literal["text", "static", "none"]  # which encoder's vectors a router reads
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainSplit:
-    """Training rows: table of N questions, vectors (N, D) of the encoder of that name ("" where none is read), cost_usd
-    (N, M) of the recorded answers, and prices."""
+    """The training rows: N questions with outcomes of M models.
+
+    vectors (N, D), of the encoder named `encoder` ("" for none). cost_usd (N, M): cost of the recorded answers.
+    """
 
     table: OutcomeTable
     vectors: Float32Array
@@ -42,12 +44,12 @@ class TrainSplit:
 
     @property
     def filled_quality(self) -> FloatArray:
-        """(N, M) recorded quality, a model's mean where it is missing."""
+        """(N, M) recorded quality. A missing cell holds the model's mean."""
         return np.where(self.known, self.table.quality, self.mean_quality)
 
     @property
     def filled_output_tokens(self) -> FloatArray:
-        """(N, M) recorded output tokens, a model's mean where they are missing, 0 for a model without any."""
+        """(N, M) recorded output tokens. A missing cell holds the model's mean, 0 for a model without any."""
         return np.where(
             np.isnan(self.table.output_tokens), self.price_table.typical_output_tokens, self.table.output_tokens
         )
@@ -55,8 +57,7 @@ class TrainSplit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvaluationSplit:
-    """Test questions without their outcomes: queries (R), vectors (R, D), input_tokens (R, M), eligible (R, M), and
-    prices."""
+    """The R test questions without their outcomes: vectors (R, D), input_tokens (R, M), eligible (R, M), prices."""
 
     queries: tuple[str, ...]
     vectors: Float32Array
@@ -68,7 +69,7 @@ class EvaluationSplit:
         return len(self.input_tokens)
 
     def rows(self, start: int, stop: int) -> EvaluationSplit:
-        """Some of the questions, in order."""
+        """Return the questions from `start` up to `stop`."""
         chosen = slice(start, stop)
         return EvaluationSplit(
             self.queries[chosen],
@@ -79,11 +80,11 @@ class EvaluationSplit:
         )
 
     def cost_usd(self, output_tokens: FloatArray) -> FloatArray:
-        """(R, M) USD forecast for these output tokens (R, M)."""
+        """Forecast the USD (R, M) of answers with these output tokens (R, M)."""
         return self.price_table.cost_usd(self.input_tokens, output_tokens)
 
 
-RouterAnswer: TypeAlias = Forecast | Choices  # a forecast is priced and swept; a rule of its own gives choices (S, R)
+RouterAnswer: TypeAlias = Forecast | Choices  # a forecast, whose lambda is swept, or the choices (S, R) of a rule
 AnswerFunction: TypeAlias = Callable[[EvaluationSplit], RouterAnswer]
 
 
@@ -92,34 +93,34 @@ class ReplayRouter(Protocol):
 
     @property
     def name(self) -> str:
-        """Its key under `routers` in the report."""
+        """The router's key under `routers` in the report."""
         ...
 
     @property
     def reads(self) -> EncoderChoice:
-        """Which vectors it wants."""
+        """Which encoder's vectors the router reads."""
         ...
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
-        """Fit on the training rows. The same lesson gives the same answers."""
+        """Fit on the training rows and return the function that routes. The same rows must give the same answers."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PriorReplayRouter:
-    """No text at all: each model's mean quality and mean output tokens; only the question's length is known."""
+    """Forecast each model's mean quality and mean output tokens. Of a question only its length is used."""
 
     name: str = "prior"
     reads: EncoderChoice = "none"
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
-        """Means over the training rows."""
+        """Compute means over the training rows."""
         quality = train_split.mean_quality
         error = np.sqrt(quality * (1 - quality) / np.maximum(train_split.known.sum(axis=0), 1))
         high = high_output_tokens(train_split)
 
         def answer(held_out: EvaluationSplit) -> Forecast:
-            return forecast_of(
+            return make_forecast(
                 train_split,
                 quality,
                 train_split.price_table.typical_output_tokens,
@@ -131,7 +132,7 @@ class PriorReplayRouter:
         return answer
 
 
-def forecast_of(
+def make_forecast(
     train_split: TrainSplit,
     quality: FloatArray,
     output_tokens: FloatArray,
@@ -140,9 +141,9 @@ def forecast_of(
     se: FloatArray | None = None,
     high: FloatArray | None = None,
 ) -> Forecast:
-    """A forecast of `rows` rows from arrays that are (R, M) or (M,): clipped to what is possible.
+    """Make a forecast of `rows` rows from arrays that are (R, M) or (M,). Quality is clipped to [0, 1], tokens to >= 0.
 
-    Baselines that know no uncertainty get the standard error of a coin and the models' own 0.9 quantile of length.
+    Without `se` the standard error is that of a Bernoulli variable. Without `high` it is each model's 0.9 quantile.
     """
     shape = (rows, len(train_split.table.models))
     clipped = np.broadcast_to(np.clip(quality, 0.0, 1.0), shape)
@@ -157,12 +158,12 @@ def forecast_of(
 
 
 def column_means(values: FloatArray) -> FloatArray:
-    """(M,) means of the cells that are not NaN; 0 for a column without any."""
+    """Return the means (M,) of the cells that are not NaN, 0 for a column without any."""
     known = ~np.isnan(values)
     return np.asarray(np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
 
 
 def high_output_tokens(train_split: TrainSplit) -> FloatArray:
-    """(M,) the 0.9 quantile of each model's known output tokens; 0 for a model without any."""
+    """Return the 0.9 quantile (M,) of each model's known output tokens, 0 for a model without any."""
     columns = train_split.table.output_tokens.T
     return np.array([np.quantile(c[~np.isnan(c)], 0.9) if (~np.isnan(c)).any() else 0.0 for c in columns])

@@ -1,4 +1,4 @@
-"""The report as a value, and as the JSON that other programs read."""
+"""The report of an evaluation: its values, its JSON for other programs, and its tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eccos_core.evaluation.calibration import CalibrationReport, LengthError
-from eccos_core.evaluation.metrics import TARGETS, RoutingScore
+from eccos_core.evaluation.metrics import ACCURACY_TARGETS, RoutingScore
 from eccos_core.io.files import atomic_writer
 
 RouterRole = Literal["reference", "eccos", "baseline", "single"]
@@ -18,8 +18,11 @@ RouterRole = Literal["reference", "eccos", "baseline", "single"]
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Measured in this process. fit_s: fitting once. batch_ms: per request when all test questions are forecast at
-    once. single_ms: median for one request on its own. None of them includes the encoder (see `EncoderFacts`)."""
+    """Times of one router, measured in this process, without the encoder (see `EncoderFacts`).
+
+    fit_s: fitting once. batch_ms: per request, with all test questions in one batch. single_ms: median for one request
+    on its own.
+    """
 
     fit_s: float
     batch_ms: float
@@ -28,7 +31,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class EncoderFacts:
-    """An encoder that took part. encode_ms: median for one question on its own, not from the cache."""
+    """An encoder of the evaluation. encode_ms: median for one question on its own, without a cache."""
 
     name: str
     dimensions: int
@@ -37,8 +40,10 @@ class EncoderFacts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RouterResult:
-    """One router's score, and what else was measured where it makes forecasts. recalled: its answers and latency are
-    those of an earlier run with the same data, settings and code."""
+    """One router's score. A router that makes forecasts also has calibration and length error.
+
+    from_cache: the answers and the latency come from an earlier run with the same data, settings and code.
+    """
 
     name: str
     role: RouterRole
@@ -47,12 +52,12 @@ class RouterResult:
     calibration: CalibrationReport | None = None
     length: LengthError | None = None
     latency: Latency | None = None
-    recalled: bool = False
+    from_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BestSingle:
-    """The most accurate single model on the test rows: every cost share is a share of its cost."""
+    """The most accurate single model on the test rows. Every cost share is a share of its cost."""
 
     model: str
     accuracy: float
@@ -61,7 +66,7 @@ class BestSingle:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvaluationReport:
-    """What a replay found. train, test: rows. results: by name, in the order they are shown."""
+    """The result of an evaluation. train, test: numbers of rows. results: by name, in the order of the tables."""
 
     dataset: str
     train: int
@@ -73,7 +78,7 @@ class EvaluationReport:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The documented JSON object (docs/evaluation.md): plain numbers, null where a target is out of reach."""
+        """Return the JSON object that docs/evaluation.md documents. null means that a target is out of reach."""
         return {
             "dataset": self.dataset,
             "train": self.train,
@@ -84,7 +89,7 @@ class EvaluationReport:
                 "accuracy": self.best_single.accuracy,
                 "usd_per_1k": 1000 * self.best_single.usd_per_question,
             },
-            "routers": {name: _router_json(result) for name, result in self.results.items()},
+            "routers": {name: _router_as_json(result) for name, result in self.results.items()},
             "encoders": {
                 role: {"name": facts.name, "dimensions": facts.dimensions, "encode_ms": facts.encode_ms}
                 for role, facts in self.encoders.items()
@@ -93,17 +98,17 @@ class EvaluationReport:
         }
 
     def write_json(self, path: str | Path) -> None:
-        """The JSON object as a file, whole or not at all."""
+        """Write the JSON object to a file, whole or not at all."""
         with atomic_writer(Path(path)) as stream:
             stream.write(json.dumps(self.as_json(), indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
     def write_markdown(self, path: str | Path) -> None:
-        """The tables as Markdown."""
+        """Write the tables to a file as Markdown."""
         with atomic_writer(Path(path)) as stream:
             stream.write(self.as_markdown().encode())
 
     def as_markdown(self) -> str:
-        """Tables for a README: the frontier in numbers, calibration and length error, latency."""
+        """Return Markdown tables of the frontier, calibration and length error, and latency."""
         best = self.best_single
         parts = [
             f"# {self.dataset or 'Evaluation'}",
@@ -113,9 +118,9 @@ class EvaluationReport:
             "Area: mean accuracy over all budgets up to that cost.",
             markdown_table(FRONTIER_HEADER, [frontier_row(result) for result in self.results.values()]),
         ]
-        trusted = [result for result in self.results.values() if result.calibration is not None]
-        if trusted:
-            parts += ["## Forecasts", markdown_table(FORECAST_HEADER, [forecast_row(result) for result in trusted])]
+        forecasters = [result for result in self.results.values() if result.calibration is not None]
+        if forecasters:
+            parts += ["## Forecasts", markdown_table(FORECAST_HEADER, [forecast_row(result) for result in forecasters])]
         timed = [result for result in self.results.values() if result.latency is not None]
         if timed:
             parts += ["## Latency", markdown_table(LATENCY_HEADER, [latency_row(result) for result in timed])]
@@ -127,20 +132,20 @@ class EvaluationReport:
         return "\n\n".join(parts) + "\n"
 
 
-FRONTIER_HEADER = ("router", *(f"{target:.2f}" for target in TARGETS), "area", "best accuracy")
+FRONTIER_HEADER = ("router", *(f"{target:.2f}" for target in ACCURACY_TARGETS), "area", "best accuracy")
 FORECAST_HEADER = ("router", "Brier", "ECE", "tokens off (mean)", "off (median)", "bias", "above the 0.9 quantile")
 LATENCY_HEADER = ("router", "fit, s", "one request, ms", "in a batch, ms")
 
 
 def frontier_row(result: RouterResult) -> tuple[str, ...]:
-    """Name, cost share at each target (– where out of reach), area, best accuracy."""
-    shares = [result.score.cost_share[target] for target in TARGETS]
+    """Return the cells name, cost share at each target (– where out of reach), area, best accuracy."""
+    shares = [result.score.cost_share[target] for target in ACCURACY_TARGETS]
     shown = ["–" if share is None else f"{share:.3f}" for share in shares]
     return (result.name, *shown, f"{result.score.area:.4f}", f"{result.score.best_accuracy:.4f}")
 
 
 def forecast_row(result: RouterResult) -> tuple[str, ...]:
-    """Name, calibration and length error; – where there is none."""
+    """Return the cells name, calibration and length error, with – where there is none."""
     calibration, length = result.calibration, result.length
     head = ("–", "–") if calibration is None else (f"{calibration.brier:.4f}", f"{calibration.ece:.4f}")
     if length is None:
@@ -156,7 +161,7 @@ def forecast_row(result: RouterResult) -> tuple[str, ...]:
 
 
 def latency_row(result: RouterResult) -> tuple[str, ...]:
-    """Name, seconds to fit, milliseconds for one request alone and within a batch."""
+    """Return the cells name, seconds to fit, milliseconds for one request alone and within a batch."""
     latency = result.latency
     if latency is None:
         return (result.name, "–", "–", "–")
@@ -164,18 +169,18 @@ def latency_row(result: RouterResult) -> tuple[str, ...]:
 
 
 def markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table: the first column to the left, numbers to the right."""
+    """Return a Markdown table with the first column to the left and numbers to the right."""
     lines = [header, ("---", *("---:" for _ in header[1:])), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _router_json(result: RouterResult) -> dict[str, Any]:
+def _router_as_json(result: RouterResult) -> dict[str, Any]:
     score = result.score
     entry: dict[str, Any] = {
         "role": result.role,
         "area": score.area,
         "best_accuracy": score.best_accuracy,
-        "cost_share": {f"{target:.2f}": score.cost_share[target] for target in TARGETS},
+        "cost_share": {f"{target:.2f}": score.cost_share[target] for target in ACCURACY_TARGETS},
         "frontier": [
             [1000 * cost, accuracy]
             for cost, accuracy in zip(score.frontier.cost_usd.tolist(), score.frontier.accuracy.tolist(), strict=True)
@@ -184,22 +189,22 @@ def _router_json(result: RouterResult) -> dict[str, Any]:
     if result.reads != "none":
         entry["reads"] = result.reads
     if result.calibration is not None:
-        entry["calibration"] = _calibration_json(result.calibration)
+        entry["calibration"] = _calibration_as_json(result.calibration)
     if result.length is not None:
         entry["length_error"] = {name: getattr(result.length, name) for name in LengthError.__slots__}
     if result.latency is not None:
         entry["latency"] = {name: getattr(result.latency, name) for name in Latency.__slots__}
-        entry["recalled"] = result.recalled
+        entry["from_cache"] = result.from_cache
     return entry
 
 
-def _calibration_json(calibration: CalibrationReport) -> dict[str, Any]:
+def _calibration_as_json(calibration: CalibrationReport) -> dict[str, Any]:
     binned = calibration.reliability
     return {
         "brier": calibration.brier,
         "ece": calibration.ece,
-        "brier_per_model": _numbers(calibration.brier_per_model.tolist()),
-        "ece_per_model": _numbers(calibration.ece_per_model.tolist()),
+        "brier_per_model": _null_for_nan(calibration.brier_per_model.tolist()),
+        "ece_per_model": _null_for_nan(calibration.ece_per_model.tolist()),
         "reliability": {
             "forecast": binned.forecast.tolist(),
             "outcome": binned.outcome.tolist(),
@@ -208,6 +213,6 @@ def _calibration_json(calibration: CalibrationReport) -> dict[str, Any]:
     }
 
 
-def _numbers(values: list[float]) -> list[float | None]:
-    """NaN has no place in JSON."""
+def _null_for_nan(values: list[float]) -> list[float | None]:
+    """Replace NaN, which JSON does not have, by None."""
     return [None if math.isnan(value) else value for value in values]

@@ -1,9 +1,13 @@
-"""What a router answered is kept on disk: the same data, settings and code give the same answers, so why fit again?
+"""Keep the answers of routers on disk, so that a second run with the same data, settings and code fits nothing again.
 
-An answer is found by a digest of everything that it depends on: the encoder's name (which stands for its weights), the
-training questions and their outcomes, the test questions and their lengths, prices, the contender's settings, the
-source of eccos' predictors and evaluation, and the versions of the libraries that compute. Anything else changed means
-another digest, never a stale answer.
+The key of an answer is a digest of everything that it depends on:
+
+- the encoder's name, which stands for its weights
+- the training questions with their outcomes, the test questions with their lengths, the prices
+- the router's settings
+- the source of eccos' predictors and evaluation, and the versions of the numeric libraries
+
+A change in any of them gives another key. So a stale answer is never used.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from eccos_core.evaluation.protocol import EvaluationSplit, ReplayRouter, Router
 from eccos_core.evaluation.report import Latency
 from eccos_core.io.files import atomic_writer
 
-MOST_ANSWERS = 200  # kept; the oldest go first
+MAX_ANSWERS = 200  # the oldest answers beyond these are deleted
 _ARRAYS = ("quality", "quality_se", "output_tokens", "output_tokens_high", "familiarity")
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch")
 _SOURCES = ("evaluation", "predictors", "domain.py", "io")
@@ -35,25 +39,25 @@ _SOURCES = ("evaluation", "predictors", "domain.py", "io")
 
 @dataclass(frozen=True, slots=True)
 class ResultCache:
-    """Answers in one folder, one .npz file each, named by digest."""
+    """A folder with one .npz file per answer, named by its key."""
 
     folder: Path
 
-    def recall(self, key: str) -> tuple[RouterAnswer, Latency] | None:
-        """What was kept under a key, with the latency measured then; None for a file that is absent or damaged."""
+    def load(self, key: str) -> tuple[RouterAnswer, Latency] | None:
+        """Load an answer with the latency measured then. Returns None for a file that is absent or damaged."""
         path = self.folder / f"{key}.npz"
         try:
-            with np.load(path, allow_pickle=False) as kept:
-                facts = json.loads(str(kept["facts"]))
+            with np.load(path, allow_pickle=False) as stored:
+                facts = json.loads(str(stored["facts"]))
                 latency = Latency(**facts["latency"])
-                if "choices" in kept:
-                    return kept["choices"], latency
-                return Forecast(models=tuple(facts["models"]), **{name: kept[name] for name in _ARRAYS}), latency
+                if "choices" in stored:
+                    return stored["choices"], latency
+                return Forecast(models=tuple(facts["models"]), **{name: stored[name] for name in _ARRAYS}), latency
         except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
             return None
 
-    def keep(self, key: str, answer: RouterAnswer, latency: Latency) -> None:
-        """Keep an answer; the oldest beyond `MOST_ANSWERS` are removed."""
+    def save(self, key: str, answer: RouterAnswer, latency: Latency) -> None:
+        """Save an answer. Deletes the oldest ones beyond `MAX_ANSWERS`."""
         facts: dict[str, Any] = {"latency": {"fit_s": latency.fit_s, "batch_ms": latency.batch_ms}}
         facts["latency"]["single_ms"] = latency.single_ms
         if isinstance(answer, Forecast):
@@ -66,16 +70,16 @@ class ResultCache:
         with atomic_writer(self.folder / f"{key}.npz") as stream:
             stream.write(content.getvalue())
         by_age = sorted(self.folder.glob("*.npz"), key=lambda path: path.stat().st_mtime)
-        for path in by_age[:-MOST_ANSWERS]:
+        for path in by_age[:-MAX_ANSWERS]:
             path.unlink(missing_ok=True)
 
 
 def cache_key(replay_router: ReplayRouter, train_split: TrainSplit, held_out: EvaluationSplit) -> str | None:
-    """The digest of everything that an answer depends on; None for a contender whose source is not ours to watch."""
-    settings: object = replay_router  # a dataclass says its settings; anything else would say its address
+    """Return the digest of everything an answer depends on, None for a router whose source is not part of eccos."""
+    settings: object = replay_router  # the repr of a dataclass holds its settings, that of another object its address
     if not is_dataclass(settings) or not type(replay_router).__module__.startswith("eccos_core.evaluation"):
         return None
-    total = hashlib.sha256(f"{settings!r}\0{_code_digest()}\0{train_split.table.models}".encode())
+    total = hashlib.sha256(f"{settings!r}\0{_digest_code()}\0{train_split.table.models}".encode())
     table, price_table = train_split.table, held_out.price_table
     arrays: tuple[np.ndarray[Any, Any], ...] = (
         *(table.quality, table.input_tokens, table.output_tokens, train_split.cost_usd),
@@ -91,16 +95,16 @@ def cache_key(replay_router: ReplayRouter, train_split: TrainSplit, held_out: Ev
 
 
 @cache
-def _code_digest() -> str:
-    """Of our own source that answers come from, and of the libraries' versions."""
+def _digest_code() -> str:
+    """Hash the source that computes answers, and the versions of the libraries it uses."""
     root = Path(eccos_core.__file__).parent
     total = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _LIBRARIES).encode())
-    for path in _files(root):
+    for path in _source_files(root):
         total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return total.hexdigest()
 
 
-def _files(root: Path) -> Iterable[Path]:
+def _source_files(root: Path) -> Iterable[Path]:
     for source in _SOURCES:
         place = root / source
         yield from sorted(place.rglob("*.py")) if place.is_dir() else [place]

@@ -1,4 +1,4 @@
-"""Graders: how good an answer is, from 0 to 1. `grader_for("number").grade("It is 1,234.50.", 1234.5, "...")`."""
+"""Graders score an answer from 0 to 1: `grader_for("number").grade("It is 1,234.50.", 1234.5, "...")`."""
 
 from eccos_core.grading.choice import ChoiceGrader, chosen_letter, options_in
 from eccos_core.grading.exact import ContainsGrader, ExactGrader

@@ -1,4 +1,4 @@
-"""Multiple choice: which option an answer chose, by its letter or by its text."""
+"""Multiple choice: find the option that an answer chose, by its letter or by its text."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _PRONOUN = re.compile(
 
 
 def options_in(question: str) -> dict[str, str]:
-    """The options that a question lists one a line, `A. text`, `A) text` or `(A) text`: letter to text.
+    """Return the options of a question (letter to text), one per line: `A. text`, `A) text` or `(A) text`.
 
-    Only a run of letters from A on counts, the last one in the text; an empty mapping where there is none.
+    Only a run of letters from A on counts, and only the last run. Without one the mapping is empty.
     """
     options: dict[str, str] = {}
     for found in _OPTION_LINE.finditer(question):
@@ -44,18 +44,18 @@ def options_in(question: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceGrader:
-    """1 when the answer chose the reference's option. The reference is a letter, or the text of an option.
+    """Score 1 when the answer chose the reference's option. The reference is a letter or the text of an option.
 
-    `options`: the options' texts in order; without it they are read from the question. What an answer chose, by the
-    first rule that says something:
+    `options`: the texts of the options in order. Without it they are read from the question. The first rule that
+    applies decides which option an answer chose:
 
-    1. what follows "the answer is", `####` or `\\boxed{`: a letter alone, an option's text, a letter and more;
-    2. the whole answer is a letter: `B`, `(b)`, `**B.**`; or an option's text;
-    3. its first line is a letter, or starts with one as options do: `B. because`, `(B) Paris`;
-    4. it names one single letter in brackets, or after "option", "choose" and the like;
-    5. it holds the text of one single option.
+    1. The text after "the answer is", `####` or `\\boxed{` is a letter, an option's text, or starts with a letter.
+    2. The whole answer is a letter (`B`, `(b)`, `**B.**`) or an option's text.
+    3. Its first line is a letter or starts with one as options do: `B. because`, `(B) Paris`.
+    4. It names a single letter in brackets, or after a word such as "option" or "choose".
+    5. It contains the text of a single option.
 
-    An answer that names two ("A or B") chose none, and is wrong.
+    An answer that names two options ("A or B") chose none and is wrong.
     """
 
     options: tuple[str, ...] = ()
@@ -63,10 +63,10 @@ class ChoiceGrader:
 
     def __post_init__(self) -> None:
         if len(self.options) > len(string.ascii_uppercase):
-            raise InputError(f"multiple_choice grader: {len(self.options)} options, at most 26 have letters")
+            raise InputError(f"multiple_choice grader: there are {len(self.options)} options, at most 26 are possible")
 
     def grade(self, answer: str, reference: Reference, question: str) -> float:
-        """1.0 or 0.0. Raises `GradingError` when the reference is neither a letter nor the text of an option."""
+        """Return 1.0 or 0.0. Raises `GradingError` if the reference is neither a letter nor the text of an option."""
         options = dict(zip(string.ascii_uppercase, self.options, strict=False)) or options_in(question)
         wanted = {self._letter_of_reference(text, options) for text in accepted_answers(reference, self.name)}
         return float(chosen_letter(answer, options) in wanted)
@@ -74,9 +74,9 @@ class ChoiceGrader:
     def _letter_of_reference(self, text: str, options: Mapping[str, str]) -> str:
         letters = tuple(options) or tuple(string.ascii_uppercase)
         alone = _LETTER_ALONE.fullmatch(_MARKDOWN.sub("", text))
-        letter = (alone and _known(_first_group(alone), letters)) or _by_text(text, options)
+        letter = (alone and _letter_or_none(_first_group(alone), letters)) or _letter_of_text(text, options)
         if letter is None and re.match(r"\s*\(?[A-Z][).:]", text) and (first := _LETTER_FIRST.match(text)):
-            letter = _known(_first_group(first), letters)
+            letter = _letter_or_none(_first_group(first), letters)
         if letter is not None:
             return letter
         listed = ", ".join(options) or "none could be read from the question"
@@ -87,43 +87,43 @@ class ChoiceGrader:
 
 
 def chosen_letter(answer: str, options: Mapping[str, str]) -> str | None:
-    """The letter of the option that an answer chose, or None when it chose none, or more than one."""
+    """Return the letter of the option that an answer chose, None if it chose no option or more than one."""
     letters = tuple(options) or tuple(string.ascii_uppercase)
     plain = _MARKDOWN.sub("", answer).strip()
     if (announced := after_marker(answer)) is not None:
         announced = _MARKDOWN.sub("", announced).strip(" :")
-        if (found := _LETTER_ALONE.fullmatch(announced)) and (letter := _known(_first_group(found), letters)):
+        if (found := _LETTER_ALONE.fullmatch(announced)) and (letter := _letter_or_none(_first_group(found), letters)):
             return letter
-        if letter := _by_text(announced, options) or _by_text(first_sentence(announced), options):
+        if letter := _letter_of_text(announced, options) or _letter_of_text(first_sentence(announced), options):
             return letter
         if found := _LETTER_FIRST.match(announced):
-            return _sole_letter(found, announced, letters)
+            return _only_letter(found, announced, letters)
     if found := _LETTER_ALONE.fullmatch(plain):
-        return _known(_first_group(found), letters)
-    if letter := _by_text(plain, options):
+        return _letter_or_none(_first_group(found), letters)
+    if letter := _letter_of_text(plain, options):
         return letter
     first_line = plain.splitlines()[0] if plain else ""
     if found := _LETTER_ALONE.fullmatch(first_line):
-        return _known(_first_group(found), letters)
+        return _letter_or_none(_first_group(found), letters)
     if re.match(r"(?:\([A-Za-z]\)|[A-Z][.):])(?:\s|$)", first_line) and (found := _LETTER_FIRST.match(first_line)):
-        return _sole_letter(found, first_line, letters)
-    named = {_known(_first_group(found), letters) for found in _LETTER_NAMED.finditer(MARKER.sub(" ", plain))}
+        return _only_letter(found, first_line, letters)
+    named = {_letter_or_none(_first_group(found), letters) for found in _LETTER_NAMED.finditer(MARKER.sub(" ", plain))}
     named.discard(None)
     if named:
         return named.pop() if len(named) == 1 else None
-    return _sole_text(plain, options)
+    return _only_option_in(plain, options)
 
 
 def _first_group(found: re.Match[str]) -> str:
     return next(group for group in found.groups() if group).upper()
 
 
-def _known(letter: str, letters: Sequence[str]) -> str | None:
+def _letter_or_none(letter: str, letters: Sequence[str]) -> str | None:
     return letter if letter in letters else None
 
 
-def _sole_letter(found: re.Match[str], text: str, letters: Sequence[str]) -> str | None:
-    """The letter that was found, unless another one is offered beside it, or it is the word I."""
+def _only_letter(found: re.Match[str], text: str, letters: Sequence[str]) -> str | None:
+    """Return the letter that was found, unless another one follows it ("A or B") or it is the word "I"."""
     rest = text[found.end() :]
     letter = _first_group(found)
     another = _ANOTHER.match(rest)
@@ -131,15 +131,15 @@ def _sole_letter(found: re.Match[str], text: str, letters: Sequence[str]) -> str
         return None
     if letter == "I" and _PRONOUN.match(rest):
         return None
-    return _known(letter, letters)
+    return _letter_or_none(letter, letters)
 
 
 def _comparable(text: str) -> str:
-    """Articles stay: "A and D" is not "D". Markup goes, on both sides alike."""
+    """Normalise a text without markup. Articles stay, because "A and D" is not "D"."""
     return normalise(_MARKDOWN.sub("", text), articles=True)
 
 
-def _by_text(text: str, options: Mapping[str, str]) -> str | None:
+def _letter_of_text(text: str, options: Mapping[str, str]) -> str | None:
     bare = text.strip().rstrip(".")
     matches = [letter for letter, option in options.items() if bare and option.rstrip(".") == bare]
     if len(matches) == 1:
@@ -149,8 +149,8 @@ def _by_text(text: str, options: Mapping[str, str]) -> str | None:
     return matches[0] if len(matches) == 1 else None
 
 
-def _sole_text(answer: str, options: Mapping[str, str]) -> str | None:
-    """The option whose text stands in the answer, if just one does; an option within a longer one does not count."""
+def _only_option_in(answer: str, options: Mapping[str, str]) -> str | None:
+    """Return the only option whose text is in the answer. An option inside the text of a longer one does not count."""
     text = f" {_comparable(answer)} "
     texts = {letter: _comparable(option) for letter, option in options.items()}
     found = {letter: option for letter, option in texts.items() if f" {option} " in text}

@@ -1,4 +1,4 @@
-"""Graders of words: the whole answer is the reference (`exact`), or the reference is somewhere in it (`contains`)."""
+"""Graders that compare words: the answer equals the reference (`exact`) or contains it (`contains`)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from eccos_core.grading.text import after_marker, first_sentence, normalise
 
 @dataclass(frozen=True, slots=True)
 class ExactGrader:
-    """1 when the answer, normalised, is one of the references, normalised (see `normalise`).
+    """Score 1 when the answer equals one of the references after `normalise`.
 
-    A short answer inside a sentence is right only where the sentence says that the answer follows: "The answer is
-    Paris.", `\\boxed{Paris}`, `#### Paris`. "I think it is Paris" is not: `contains` would accept it.
+    A short answer inside a sentence counts only after a marker: "The answer is Paris.", `\\boxed{Paris}`, `#### Paris`.
+    "I think it is Paris" does not count. Use `contains` to accept it.
     """
 
     name: str = "exact"
 
     def grade(self, answer: str, reference: Reference, question: str) -> float:
-        """1.0 or 0.0."""
+        """Return 1.0 or 0.0."""
         wanted = {normalise(text) for text in accepted_answers(reference, self.name)}
         candidates = [answer]
         if (announced := after_marker(answer)) is not None:
@@ -30,23 +30,23 @@ class ExactGrader:
 
 @dataclass(frozen=True, slots=True)
 class ContainsGrader:
-    """1 when a reference stands in the answer as whole words, both normalised: "Paris" is not in "comparison".
+    """Score 1 when the answer contains a reference as whole words after `normalise`: "Paris" is not in "comparison".
 
-    `every`: the score is the share of the references that stand in it, for questions that ask for several things.
+    `every`: score the share of the references that the answer contains, for questions with several right answers.
     """
 
     every: bool = False
     name: str = "contains"
 
     def grade(self, answer: str, reference: Reference, question: str) -> float:
-        """1.0 or 0.0; with `every` the share found."""
+        """Return 1.0 or 0.0. With `every`, return the share that was found."""
         wanted = accepted_answers(reference, self.name)
         text = normalise(answer)
-        found = [_stands_in(normalise(each), text) for each in wanted]
+        found = [_contains_words(normalise(each), text) for each in wanted]
         return sum(found) / len(found) if self.every else float(any(found))
 
 
-def _stands_in(wanted: str, text: str) -> bool:
+def _contains_words(wanted: str, text: str) -> bool:
     if any(_writes_without_spaces(character) for character in wanted):
         return wanted in text
     return f" {wanted} " in f" {text} "

@@ -1,4 +1,4 @@
-"""From the `grader` of a question to the object that grades: `grader_for("number")`."""
+"""Make the grader that a question names: `grader_for("number")`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _mathematics(timeout_s: float = 10.0) -> MathematicsGrader:
     return MathematicsGrader(timeout_s)
 
 
-_MAKERS: Mapping[str, Callable[..., Grader]] = {
+_FACTORIES: Mapping[str, Callable[..., Grader]] = {
     "exact": _exact,
     "number": _number,
     "multiple_choice": _choice,
@@ -53,27 +53,27 @@ _MAKERS: Mapping[str, Callable[..., Grader]] = {
 }
 _JUDGE_OPTIONS = ("model", "rubric", "parameters")
 
-GRADER_NAMES: tuple[str, ...] = (*_MAKERS, "judge")
+GRADER_NAMES: tuple[str, ...] = (*_FACTORIES, "judge")
 
 
 def grader_for(spec: GraderSpec, backend: Backend | None = None, models: Sequence[str] | None = None) -> Grader:
-    """The grader that a question names.
+    """Make the grader that a question names.
 
-    `backend` is what a judge is asked through, and `models` the names that it has. Raises `InputError` for an unknown
-    name or option, with the nearest spelling, for a Python path that leads nowhere, and for a judge without a backend.
+    `backend` calls the judge, and `models` are its models. Raises `InputError` for an unknown name or option (with the
+    nearest spelling), for a Python path that does not exist, and for a judge without a backend.
     """
     name, options = _name_and_options(spec)
     if ":" in name:
         return PythonGrader(name, **options)
     if name == "judge":
         return _judge(options, backend, models)
-    if name not in _MAKERS:
+    if name not in _FACTORIES:
         raise InputError(
             f"unknown grader {name!r}{did_you_mean(name, GRADER_NAMES) or '.'} Known: {', '.join(GRADER_NAMES)}, "
             "and 'package.module:function'"
         )
-    make = _MAKERS[name]
-    _refuse_unknown(name, options, tuple(inspect.signature(make).parameters))
+    make = _FACTORIES[name]
+    _check_options(name, options, tuple(inspect.signature(make).parameters))
     return make(**options)
 
 
@@ -89,14 +89,14 @@ def _name_and_options(spec: GraderSpec) -> tuple[str, dict[str, Any]]:
 
 
 def _judge(options: Mapping[str, Any], backend: Backend | None, models: Sequence[str] | None) -> JudgeGrader:
-    _refuse_unknown("judge", options, _JUDGE_OPTIONS)
+    _check_options("judge", options, _JUDGE_OPTIONS)
     model = options.get("model")
     if not isinstance(model, str):
         raise InputError('judge grader: it needs a model of the pool: {"name": "judge", "model": "..."}')
     if models is not None and model not in models:
         raise UnknownModelError(model, models)
     if backend is None:
-        raise InputError("judge grader: there is no backend to call it with; pass one: grader_for(spec, backend=...)")
+        raise InputError("judge grader: there is no backend to call it with. Pass one: grader_for(spec, backend=...)")
     parameters = options.get("parameters", {})
     if not isinstance(parameters, Mapping):
         raise InputError(f"judge grader: parameters is {parameters!r}, must be a mapping of call parameters")
@@ -104,7 +104,7 @@ def _judge(options: Mapping[str, Any], backend: Backend | None, models: Sequence
     return JudgeGrader(model, backend, parameters=parameters, **rubric)
 
 
-def _refuse_unknown(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
+def _check_options(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
     for option in options:
         if option not in known:
             meant = did_you_mean(option, known) or "."

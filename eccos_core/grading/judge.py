@@ -1,4 +1,4 @@
-"""A model of the pool as the grader, with a rubric."""
+"""Grade with a model of the pool and a rubric."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ Score: N"""
 
 @dataclass(frozen=True, slots=True)
 class JudgeGrader:
-    """Asks a model for a score from 0 to 10, which becomes 0 to 1.
+    """Ask a model for a score from 0 to 10 and scale it to 0 to 1.
 
-    `backend` calls it; `parameters` are the call's (temperature 0 and at most 300 tokens unless told otherwise).
-    A judge that fails, or that gives no score or one outside 0 to 10, is a `GradingError` and never a 0. A judge works
-    without a reference too: then the rubric has to say what is good.
+    `backend` calls the model. `parameters` override temperature 0 and at most 300 tokens. A judge that fails, or that
+    gives no score from 0 to 10, raises `GradingError`. It never becomes a score of 0. Without a reference the rubric
+    alone says what is good.
     """
 
     model: str
@@ -61,7 +61,7 @@ class JudgeGrader:
             raise InputError(f"judge grader: rubric is {self.rubric!r}, must be a text that says what is good")
 
     def grade(self, answer: str, reference: Reference, question: str) -> float:
-        """The score in [0, 1]; one call to the judge."""
+        """Call the judge once and return the score in [0, 1]."""
         try:
             completion = self.backend.complete(self.model, self.request(answer, reference, question))
         except BackendError as error:
@@ -69,7 +69,7 @@ class JudgeGrader:
         return self._verdict(completion).score
 
     async def agrade(self, answer: str, reference: Reference, question: str) -> Verdict:
-        """The score in [0, 1], its cost and the judge's words; one call to the judge."""
+        """Call the judge once and return the score in [0, 1], its cost and the judge's words."""
         try:
             completion = await self.backend.acomplete(self.model, self.request(answer, reference, question))
         except BackendError as error:
@@ -77,7 +77,7 @@ class JudgeGrader:
         return self._verdict(completion)
 
     def request(self, answer: str, reference: Reference, question: str) -> Request:
-        """What the judge is asked. The word between the parts is a hash of them, so that no answer can imitate it."""
+        """Build the judge's request. A hash separates its parts, so that no answer can imitate the separator."""
         shown = "(none: go by the rubric)"
         if reference is not None:
             shown = " | or: ".join(accepted_answers(reference, self.name))
@@ -93,12 +93,12 @@ class JudgeGrader:
         return Request.of(text, parameters={"temperature": 0, "max_tokens": 300, **self.parameters})
 
     def _verdict(self, completion: Completion) -> Verdict:
-        """Raises `GradingError` where the judge's last "Score: N" is missing or outside 0 to 10."""
+        """Read the judge's last "Score: N". Raises `GradingError` if it is missing or outside 0 to 10."""
         text = completion.text
         scores = list(_SCORE.finditer(text))
-        said = " ".join(text.split())[-120:]
+        end = " ".join(text.split())[-120:]
         if not scores:
-            raise GradingError(f"the judge {self.model!r} gave no 'Score: N'; its answer ended: {said!r}")
+            raise GradingError(f"the judge {self.model!r} gave no 'Score: N'. Its answer ended: {end!r}")
         found = scores[-1]
         score = float(found[1].replace(",", "."))
         if not 0 <= score <= HIGHEST or (found[2] and int(found[2]) != HIGHEST):

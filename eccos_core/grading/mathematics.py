@@ -1,4 +1,4 @@
-"""Mathematical equivalence by Hugging Face's `math-verify`, in a process of its own: algebra can run for ever."""
+"""Check mathematical equality with Hugging Face's `math-verify`, in a separate process, because algebra can hang."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from eccos_core.grading.protocol import Reference, accepted_answers
 from eccos_core.grading.text import after_marker
 
 _DELIMITED = re.compile(r"\$|\\\(|\\\[|\\boxed")
-_STARTING_S = 60.0  # sympy takes a second to import, much longer on a busy machine
+_START_TIMEOUT_S = 60.0  # sympy takes a second to import, much longer on a busy machine
 
 
 class MathematicsGrader:
-    r"""1 when the answer is mathematically equal to a reference: \frac{1}{2} and 0.5, x^2+2x+1 and (x+1)^2.
+    r"""Score 1 when the answer is mathematically equal to a reference: \frac{1}{2} and 0.5, x^2+2x+1 and (x+1)^2.
 
-    Answer and reference are LaTeX, plain numbers, or prose with LaTeX or `\boxed{}` in it; the last expression counts,
-    as `math-verify` reads it (decimals are compared to six digits; 50% is 50). A solution that ends in `\boxed{}` or
-    `#### 7` is a good reference. Work that takes longer than `timeout_s` is stopped and is a `GradingError`.
-    Safe to use from several threads, which take turns.
+    Answer and reference are LaTeX, plain numbers, or prose with LaTeX or `\boxed{}` in it. The last expression counts,
+    as `math-verify` reads it. It compares decimals to six digits and reads 50% as 50. A text that ends in `\boxed{}`
+    or `#### 7` is a good reference. Work that takes longer than `timeout_s` is stopped and raises `GradingError`.
+    Several threads can use one grader. They take turns.
     """
 
     name = "math"
 
     def __init__(self, timeout_s: float = 10.0) -> None:
         if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or timeout_s <= 0:
-            raise InputError(f"math grader: timeout_s is {timeout_s!r}, must be a number of seconds > 0")
+            raise InputError(f"math grader: timeout_s is {timeout_s!r}, it must be a number of seconds > 0")
         self._timeout_s = float(timeout_s)
         self._turn = threading.Lock()
         self._worker: _Worker | None = None
 
     def grade(self, answer: str, reference: Reference, question: str) -> float:
-        """1.0 or 0.0. Raises `GradingError` when no expression can be read from the reference, or time is up."""
+        """Return 1.0 or 0.0. Raises `GradingError` after the timeout, or if the reference has no expression."""
         wanted = [_readings(text) for text in accepted_answers(reference, self.name)]
         reply = self._ask({"references": wanted, "answers": _readings(answer)})
         if "error" in reply:
@@ -45,14 +45,14 @@ class MathematicsGrader:
         return float(reply["equal"])
 
     def close(self) -> None:
-        """Ends the process; the next `grade` starts another."""
+        """End the process. The next `grade` starts another one."""
         with self._turn:
-            self._drop()
+            self._stop_worker()
 
     def __del__(self) -> None:
-        self._drop()
+        self._stop_worker()
 
-    def _drop(self) -> None:
+    def _stop_worker(self) -> None:
         worker, self._worker = getattr(self, "_worker", None), None
         if worker is not None:
             worker.kill()
@@ -64,18 +64,18 @@ class MathematicsGrader:
             try:
                 return self._worker.ask(work, self._timeout_s)
             except TimeoutError:
-                self._drop()
+                self._stop_worker()
                 raise GradingError(f"the math grader found no verdict within {self._timeout_s:g} s") from None
             except OSError as error:
-                self._drop()
+                self._stop_worker()
                 raise GradingError(f"the math grader's process ended ({error}), probably out of memory") from error
             except BaseException:
-                self._drop()  # a reply that nobody read must not become the reply to the next question
+                self._stop_worker()  # its unread reply must not become the reply to the next question
                 raise
 
 
 class _Worker:
-    """One process that reads work and writes verdicts, a JSON object a line."""
+    """One process that reads work and writes verdicts, one JSON object per line."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -90,11 +90,11 @@ class _Worker:
         assert self._process.stdout is not None
         self._stdin = self._process.stdin
         self._replies: SimpleQueue[str] = SimpleQueue()
-        threading.Thread(target=_pass_on, args=(self._process.stdout, self._replies), daemon=True).start()
-        self._receive(_STARTING_S)
+        threading.Thread(target=_forward_lines, args=(self._process.stdout, self._replies), daemon=True).start()
+        self._receive(_START_TIMEOUT_S)
 
     def ask(self, work: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Raises `TimeoutError`, and `OSError` when the process is gone."""
+        """Send work and return the reply. Raises `TimeoutError`, or `OSError` when the process has ended."""
         self._stdin.write(json.dumps(work) + "\n")
         self._stdin.flush()
         return self._receive(timeout_s)
@@ -115,15 +115,15 @@ class _Worker:
         self._stdin.close()
 
 
-def _pass_on(lines: IO[str], replies: SimpleQueue[str]) -> None:
+def _forward_lines(lines: IO[str], replies: SimpleQueue[str]) -> None:
     with lines:
         for line in lines:
             replies.put(line)
-    replies.put("")  # the process is gone
+    replies.put("")  # the process has ended
 
 
 def _readings(text: str) -> list[str]:
-    """The ways to read a text as mathematics, surest first. `math-verify` wants LaTeX in delimiters."""
+    """Return ways to read a text as mathematics, the most likely first. `math-verify` needs LaTeX in delimiters."""
     text = text.replace("\\$", "")  # dollars, not the end of a formula
     readings = [text]
     announced = after_marker(text)
@@ -135,6 +135,6 @@ def _readings(text: str) -> list[str]:
 
 
 def _latex(text: str) -> str:
-    """What people write without LaTeX, in LaTeX."""
+    """Convert common notation without LaTeX into LaTeX."""
     text = re.sub(r"(?<!\\)\bsqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text)
     return re.sub(r"(?<!\\)\b(pi|infty|sin|cos|tan|ln|log)\b", r"\\\1", text)

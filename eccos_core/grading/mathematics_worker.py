@@ -9,10 +9,10 @@ from typing import Any
 
 
 def main() -> None:
-    """One JSON object a line in, one out; a first line out says that imports are done."""
+    """Read one JSON object per line and write one per line. The first line out says that imports are done."""
     from math_verify import parse, verify
 
-    logging.disable(logging.CRITICAL)  # it warns that no timeout is set: the parent process holds the clock
+    logging.disable(logging.CRITICAL)  # math-verify warns that no timeout is set, but the parent process has one
 
     def read(readings: list[str]) -> list[list[Any]]:
         parsed = (parse(text, parsing_timeout=None) for text in readings)

@@ -1,4 +1,4 @@
-"""The number that an answer gives, whatever it is written like, compared exactly."""
+"""Find the number that an answer gives, in any notation, and compare it exactly."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Which: TypeAlias = Literal["last", "only"]
 _VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5",
            "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8"}  # fmt: skip
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_LARGEST_EXPONENT = 400  # past the range of a double; a larger one is not a number that anybody meant
-_MOST_DIGITS = 400
+_MAX_EXPONENT = 400  # beyond the range of a double, so larger ones are no sensible answers
+_MAX_DIGITS = 400
 
 _TEN_TO_THE = r"10\s*(?:\^|\*\*)\s*[{{(]?\s*(?P<{name}>[+-]?\d+)\s*[}})]?"
 _NUMBER = re.compile(
@@ -42,24 +42,24 @@ _SPACE_GROUP = re.compile(r"(?<=\d)[\u00a0\u2009\u202f'_\u2019](?=\d{3}(?!\d))")
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """One number of a text: its exact value, and whether a percent sign followed it."""
+    """One number of a text: its exact value, and whether a percent sign follows it."""
 
     value: Fraction
     percent: bool = False
 
 
 def numbers_in(text: str) -> list[Number]:
-    """Every number of a text, in order, as exact fractions.
+    """Return every number of a text, in order, as exact fractions.
 
-    Read as one number: 1,234.50; 1.234,50; 1 234 (narrow or non-breaking space); 1'234; 3,5 (a comma that cannot be a
-    thousands separator is a decimal comma); 3/4; 1 3/4; ½; \\frac{3}{4}; -5; 1.2e3; 1.2 × 10^3; 2.5 million.
-    Left out: digits inside a name (H2O, GPT-4), and 1.2.3.
+    Each of these is one number: `1,234.50`, `1.234,50`, `1 234` (narrow or non-breaking space), `1'234`, `3/4`,
+    `1 3/4`, `½`, `\\frac{3}{4}`, `-5`, `1.2e3`, `1.2 × 10^3`, `2.5 million`. A comma that cannot separate thousands is
+    a decimal comma, as in `3,5`. Digits inside a name (H2O, GPT-4) and `1.2.3` are no numbers.
     """
-    return [number for found in _NUMBER.finditer(_plain(text)) for number in _numbers_of(found)]
+    return [number for found in _NUMBER.finditer(_simplify_notation(text)) for number in _parse_match(found)]
 
 
-def _plain(text: str) -> str:
-    """The text with the many ways to write a minus, a space or a fraction brought down to one."""
+def _simplify_notation(text: str) -> str:
+    """Replace the many ways to write a minus, a space or a fraction by one."""
     for character, fraction in _VULGAR.items():
         text = text.replace(character, f" {fraction}")
     text = re.sub(r"\{,\}", ",", text)
@@ -73,12 +73,12 @@ def _plain(text: str) -> str:
     return re.sub(r"-\s*\$\s?(?=[\d.])", "-", text)
 
 
-def _numbers_of(found: re.Match[str]) -> list[Number]:
-    """One number; several for a list without spaces such as 1,2,3; none for what only looks like a number."""
-    if any(part is not None and len(part) > _MOST_DIGITS for part in found.groups()):
+def _parse_match(found: re.Match[str]) -> list[Number]:
+    """Return one number, several for a list without spaces such as 1,2,3, or none for text that is no number."""
+    if any(part is not None and len(part) > _MAX_DIGITS for part in found.groups()):
         return []
     power = int(found["exponent"] or found["power"] or found["bare_power"] or 0)
-    if abs(power) > _LARGEST_EXPONENT:
+    if abs(power) > _MAX_EXPONENT:
         return []
     if found["top"] is not None:
         values = _fraction(int(found["whole"] or 0), int(found["top"]), int(found["bottom"]))
@@ -97,7 +97,7 @@ def _fraction(whole: int, top: int, bottom: int) -> list[Fraction]:
 
 
 def _decimals(token: str) -> list[Fraction]:
-    """`token` consists of digits, points and commas, and ends with a digit."""
+    """Parse digits, points and commas that end with a digit."""
     if re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?", token):  # 1,234.50
         token = token.replace(",", "")
     elif re.fullmatch(r"[1-9]\d{0,2}(\.\d{3})+,\d+|[1-9]\d{0,2}(\.\d{3}){2,}", token):  # 1.234,50 and 1.234.567
@@ -111,13 +111,13 @@ def _decimals(token: str) -> list[Fraction]:
 
 @dataclass(frozen=True, slots=True)
 class NumberGrader:
-    """1 when the answer's number is the reference's. Compared exactly, as fractions: 0.5 is 1/2, 0.333 is not 1/3.
+    """Score 1 when the answer's number equals the reference's. Compares exact fractions: 0.5 is 1/2, 0.333 is not 1/3.
 
-    Which number of an answer counts: the first one after "the answer is", `####` or `\\boxed{`, where there is one;
-    else the last one (`which: last`), or, with `which: only`, the only one: an answer with two different numbers gave
-    none. Units are ignored, not converted. A percent sign may be a unit or a factor: 50% is 50 and is 0.5.
+    The number of an answer is the first one after "the answer is", `####` or `\\boxed{`. Without a marker it is the
+    last one (`which: last`) or the only one (`which: only`). With `only`, two different numbers count as no answer.
+    Units are ignored, not converted. 50% equals both 50 and 0.5.
 
-    tolerance: largest absolute difference; relative_tolerance: largest difference as a share of the reference.
+    tolerance: largest absolute difference. relative_tolerance: largest difference as a share of the reference.
     """
 
     tolerance: float = 0.0
@@ -128,17 +128,17 @@ class NumberGrader:
     def __post_init__(self) -> None:
         for label, value in (("tolerance", self.tolerance), ("relative_tolerance", self.relative_tolerance)):
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
-                raise InputError(f"number grader: {label} is {value!r}, must be a number >= 0")
+                raise InputError(f"number grader: {label} is {value!r}, it must be a number >= 0")
         if self.which not in ("last", "only"):
-            raise InputError(f"number grader: which is {self.which!r}, must be 'last' or 'only'")
+            raise InputError(f"number grader: which is {self.which!r}, it must be 'last' or 'only'")
 
     def grade(self, answer: str, reference: Reference, question: str) -> float:
-        """1.0 or 0.0. Raises `GradingError` when the reference holds no number, or several without a marker."""
+        """Return 1.0 or 0.0. Raises `GradingError` if the reference has no number, or several without a marker."""
         wanted = [_reference_number(text) for text in accepted_answers(reference, self.name)]
-        given = self._given(answer)
-        return float(given is not None and any(self._same(given, each) for each in wanted))
+        given = self._answer_number(answer)
+        return float(given is not None and any(self._matches(given, each) for each in wanted))
 
-    def _given(self, answer: str) -> Number | None:
+    def _answer_number(self, answer: str) -> Number | None:
         announced = after_marker(answer)
         if announced is not None and (numbers := numbers_in(announced)):
             return numbers[0]
@@ -147,7 +147,7 @@ class NumberGrader:
             return None
         return numbers[-1]
 
-    def _same(self, given: Number, wanted: Number) -> bool:
+    def _matches(self, given: Number, wanted: Number) -> bool:
         allowed = Fraction(str(self.tolerance)) + Fraction(str(self.relative_tolerance)) * abs(wanted.value)
         pairs = [(given.value, wanted.value)]
         if given.percent and not wanted.percent:

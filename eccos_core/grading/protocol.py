@@ -1,4 +1,4 @@
-"""What a grader is: the two protocols, and what they share about references and scores."""
+"""The protocols of graders, and what all graders share about references and scores."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from eccos_core.errors import GradingError
 
 Reference: TypeAlias = str | int | float | bool | Sequence[str | int | float] | None
-"""The right answer as a questions file gives it; a list holds answers that are equally right."""
+"""The right answer as a questions file gives it. A list holds answers that are equally right."""
 
 
 @runtime_checkable
 class Grader(Protocol):
-    """Says how good an answer is."""
+    """Score how good an answer is."""
 
     @property
     def name(self) -> str:
-        """What the grader is called in a questions file."""
+        """The name of the grader in a questions file."""
         ...
 
     def grade(self, answer: str, reference: Reference, question: str) -> float:
-        """A score in [0, 1]. Raises `GradingError` when no score can be given: that is not a wrong answer."""
+        """Return a score in [0, 1]. Raises `GradingError` if there is no score, which is not a wrong answer."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A score in [0, 1], what it cost in USD, and the judge's own words."""
+    """A score in [0, 1], its cost in USD, and the judge's words."""
 
     score: float
     cost_usd: float = 0.0
@@ -38,15 +38,15 @@ class Verdict:
 
 @runtime_checkable
 class AsyncGrader(Grader, Protocol):
-    """A grader that calls a model, or waits for something else, and says what that cost."""
+    """A grader that calls a model, or waits for something else, and reports the cost."""
 
     async def agrade(self, answer: str, reference: Reference, question: str) -> Verdict:
-        """Like `grade`, without blocking the event loop."""
+        """Score an answer without blocking the event loop."""
         ...
 
 
 def accepted_answers(reference: Reference, grader: str) -> list[str]:
-    """The reference as texts, any of which is right. Raises `GradingError` when there is none."""
+    """Return the reference as texts, each of them right. Raises `GradingError` if there is none."""
     values = list(reference) if isinstance(reference, Sequence) and not isinstance(reference, str) else [reference]
     texts = [_as_text(value) for value in values if value is not None]
     if not any(text.strip() for text in texts):
@@ -60,8 +60,8 @@ def _as_text(value: object) -> str:
     return str(value)
 
 
-def checked_score(score: object, source: str) -> float:
-    """`score` as a float in [0, 1]; True is 1 and False is 0. Raises `GradingError` for anything else."""
+def validate_score(score: object, source: str) -> float:
+    """Return the score as a float in [0, 1]. True is 1 and False is 0. Raises `GradingError` for anything else."""
     number = isinstance(score, (bool, int, float)) or (hasattr(score, "dtype") and hasattr(score, "__float__"))
     value = float(score) if number else math.nan  # type: ignore[arg-type]
     if not 0 <= value <= 1:

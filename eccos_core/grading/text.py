@@ -1,4 +1,4 @@
-"""Text, made comparable: what counts as the same answer, and where in a long answer the answer is."""
+"""Compare texts: decide which texts are the same answer, and find the answer in a long text."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ MARKER = re.compile(
     r"|\banswer(?=\s*\n)",
     re.IGNORECASE,
 )
-"""What an answer writes in front of its answer: `####`, `\\boxed{`, "The answer is", "Final answer:"."""
+"""The marker before a final answer: `####`, `\\boxed{`, "The answer is", "Final answer:"."""
 
 
 def normalise(text: str, *, articles: bool = False) -> str:
-    """`text` without what does not make another answer: Unicode form (NFKC), case, white space, punctuation, articles.
+    """Remove what does not change an answer: Unicode form (NFKC), case, white space, punctuation, articles.
 
-    Kept, because it does make another answer: signs of numbers and what stands between two digits (-5, 3.5, 1/2,
-    1914-1918; thousands separators go), symbols (C++, C#, 50%), accents. Hyphens and slashes between words are spaces,
-    apostrophes and the dots of abbreviations vanish. An article stays when there is nothing else, and with `articles`.
+    What changes an answer stays: signs of numbers, characters between two digits (-5, 3.5, 1/2, 1914-1918), symbols
+    (C++, C#, 50%) and accents. Thousands separators, apostrophes and the dots of abbreviations go. Hyphens and slashes
+    between words become spaces. Articles stay with `articles`, or when the text has nothing else.
     """
     flat = _DASHES.sub("-", unicodedata.normalize("NFKC", text)).casefold()
     flat = _THOUSANDS.sub(lambda found: found.group().replace(",", ""), flat)
-    kept = "".join(_kept(flat, position) for position in range(len(flat)))
+    kept = "".join(_keep_character(flat, position) for position in range(len(flat)))
     words = kept.split()
     without_articles = [word for word in words if articles or word not in _ARTICLES]
     return " ".join(without_articles or words) or " ".join(flat.split())
 
 
-def _kept(text: str, position: int) -> str:
-    """What becomes of one character: itself, a space, or nothing."""
+def _keep_character(text: str, position: int) -> str:
+    """Return what replaces one character: itself, a space, or nothing."""
     character = text[position]
     if not unicodedata.category(character).startswith("P"):
         return character
@@ -56,10 +56,9 @@ def _kept(text: str, position: int) -> str:
 
 
 def after_marker(answer: str) -> str | None:
-    """What follows the last `####` or `\\boxed{`, or else the last "the answer is": to the closing brace, or the end of
-    the line.
+    """Return the text after the last `####` or `\\boxed{`, else after the last "the answer is".
 
-    None when there is no such marker, or nothing after the last one.
+    The text ends at the closing brace or at the end of the line. Returns None without a marker or without such a text.
     """
     markers = list(MARKER.finditer(answer))
     if not markers:
@@ -83,5 +82,5 @@ def _to_closing_brace(text: str) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """Up to the first full stop, question or exclamation mark that ends a sentence."""
+    """Return the text up to the first full stop, question or exclamation mark that ends a sentence."""
     return re.split(r"(?<=[^\s.][.!?])\s+(?=[A-Z\"(])", text.strip(), maxsplit=1)[0]

@@ -1,12 +1,12 @@
-"""A history in Chroma: a folder, a server, or memory.
+"""A history in Chroma: in a folder, on a server, or in memory.
 
-One record a question. Its id is the key of the query's text; its metadata holds the query, the question's id, one
-entry per model (`outcome:<model>` = `[quality, input tokens, output tokens]` as JSON) and per label. Chroma merges the
-metadata of an update entry by entry, so writers that add different models of one question never undo each other.
+There is one record per question. Its id is the key of the query's text. Its metadata holds the query, the question's
+id, one entry per model (`outcome:<model>` = `[quality, input tokens, output tokens]` as JSON) and one per label. Chroma
+merges metadata entry by entry. So two writers can add different models of one question.
 
-A batch is written by one call, vector and outcomes together, into Chroma's write-ahead log, and into nothing else: the
-index is built from the log when the store is opened (see `connection.NEVER`). What `add` has returned survives kill -9,
-and adding the same again makes the store what an undisturbed run would have made it.
+Each batch goes into Chroma's write-ahead log with one call, vectors and outcomes together. The index is built from the
+log when the store is opened (see `chroma_client.NEVER_SYNC`). So everything that `add` has returned survives kill -9.
+After a kill, add the same outcomes again to complete the store.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from eccos_core.errors import HistoryError, InputError
 from eccos_core.history.chroma_client import (
     FORMAT,
     Result,
+    call_chroma,
     client_in_folder,
     client_in_memory,
     client_of_server,
     open_collection,
-    searched,
-    translated,
+    query_with_retry,
 )
-from eccos_core.history.records import HistoryRow, check_vectors, rows_of, table_from
+from eccos_core.history.records import HistoryRow, build_table, check_vectors, group_by_query
 from eccos_core.protocols import HistoryNeighbors
 
-MOST_PER_CALL = 1_000  # records of one call; Chroma takes 5,461 at most, and "too many SQL variables" comes sooner
-MOST_QUERIES = 200
+MAX_RECORDS_PER_CALL = 1_000  # Chroma's limit is 5,461, but "too many SQL variables" comes before that
+MAX_QUERIES_PER_CALL = 200
 _OUTCOME = "outcome:"
 _LABEL = "label:"
 
@@ -46,16 +46,15 @@ _LABEL = "label:"
 class ChromaHistory:
     """Outcomes and vectors in one Chroma collection. Make it with `persistent`, `server` or `in_memory`.
 
-    `encoder` and `dimensions` are kept in the collection's metadata and checked when it is opened: a history made with
-    another encoder, or with vectors of another dimension, raises a `HistoryError` that names both.
+    The collection's metadata holds `encoder` and `dimensions`. Opening it with another encoder or other dimensions
+    raises a `HistoryError` that names both.
 
-    **Rows.** This object numbers the questions as it meets them: first those in the store when it was opened, in the
-    order of their arrival, then every new one, its own or another process's. It keeps only their keys (about 150 bytes
-    a question), so that `nearest` asks Chroma for keys and distances and nothing else. Numbers are never given twice:
-    an index from `nearest` is valid in every later `table()`, and in an earlier one as far as that reaches. (A record
-    that somebody deletes from the collection by other means makes `table()` number afresh.)
+    **Rows.** This object numbers the questions: first those in the store when it is opened, in the order of their
+    arrival, then every new one, its own or another process's. It holds only their keys (about 150 bytes each), so that
+    `nearest` fetches only keys and distances. A number is never used twice, so an index from `nearest` is valid in
+    every later `table()`. If another program deletes a record, `table()` numbers all rows again.
 
-    Safe for several threads. Several processes share one *server*; a folder belongs to one process at a time.
+    Several threads can use one object. Several processes can share a *server*. A folder belongs to one process.
     """
 
     def __init__(self, client: Any, encoder: str, dimensions: int, *, collection: str, place: str) -> None:
@@ -66,14 +65,14 @@ class ChromaHistory:
         self._writing = threading.Lock()
         self._numbering = threading.Lock()
         self._numbers: dict[str, int] = {}
-        self._written = array("q")  # the row of every writing
-        self._collection = self._asked(lambda: open_collection(client, collection, encoder, dimensions))
+        self._written_rows = array("q")  # the row of every write, in order
+        self._collection = self._call(lambda: open_collection(client, collection, encoder, dimensions))
         self._check_identity(self._collection.metadata or {}, collection)
         self._number_new_records()
 
     @classmethod
     def persistent(cls, path: str | Path, encoder: str, dimensions: int, *, collection: str = "eccos") -> ChromaHistory:
-        """The history in a folder, made where there is none."""
+        """Open the history in a folder. Creates it if there is none."""
         client, place = client_in_folder(path)
         return cls(client, encoder, dimensions, collection=collection, place=place)
 
@@ -87,43 +86,43 @@ class ChromaHistory:
         collection: str = "eccos",
         headers: Mapping[str, str] | None = None,
     ) -> ChromaHistory:
-        """The history on a Chroma server, `headers` sent with every call. Raises `HistoryError` without an answer."""
+        """Open the history on a Chroma server. `headers` go with every call. Raises `HistoryError` without a reply."""
         client, place = client_of_server(url, headers)
         return cls(client, encoder, dimensions, collection=collection, place=place)
 
     @classmethod
     def in_memory(cls, encoder: str, dimensions: int) -> ChromaHistory:
-        """A history of its own that is gone when the process ends: Chroma all the same, for tests."""
+        """Make a separate history in memory for tests. It is lost when the process ends."""
         client, place = client_in_memory()
-        # clients in memory share one store within a process, hence a collection that nobody else has
+        # clients in memory share one store within a process, hence a collection name that is used once
         return cls(client, encoder, dimensions, collection=f"eccos-{uuid.uuid4().hex}", place=place)
 
     # -------------------------------------------------------------------------------------------------- HistoryStore
 
     def add(self, outcomes: Sequence[Outcome], vectors: Float32Array) -> int:
-        """Add outcomes; see `HistoryStore.add`. What is as it was is not written again."""
+        """Add outcomes, see `HistoryStore.add`. Unchanged outcomes are not written again."""
         checked = check_vectors(vectors, len(outcomes), self.dimensions)
-        arriving = rows_of(outcomes)
+        arriving = group_by_query(outcomes)
         new = 0
         with self._writing:
-            for keys in _chunks(list(arriving), MOST_PER_CALL):
+            for keys in _chunks(list(arriving), MAX_RECORDS_PER_CALL):
                 new += self._add_chunk({key: arriving[key] for key in keys}, checked)
         return new
 
     def nearest(self, vectors: Float32Array, k: int) -> HistoryNeighbors:
-        """The k most similar questions (HNSW: nearly always the true ones)."""
+        """Return the k most similar questions. HNSW search is approximate: it finds nearly all of the true ones."""
         if k < 1:
-            raise InputError(f"k is {k}, must be >= 1")
+            raise InputError(f"k is {k}, it must be >= 1")
         queries = check_vectors(vectors, None, self.dimensions)
         indices: list[list[int]] = []
         similarity: list[list[float]] = []
-        for chunk in _chunks(queries, MOST_QUERIES):
-            answer = searched(
+        for chunk in _chunks(queries, MAX_QUERIES_PER_CALL):
+            answer = query_with_retry(
                 self._place,
                 partial(self._collection.query, query_embeddings=chunk, n_results=k, include=["distances"]),
             )
             for keys, distances in zip(answer["ids"], answer["distances"], strict=True):
-                ranked = sorted(zip((1 - d for d in distances), self._numbers_of(keys), strict=True), key=_best_first)
+                ranked = sorted(zip((1 - d for d in distances), self._numbers_of(keys), strict=True), key=_rank_key)
                 similarity.append([cosine for cosine, _ in ranked])
                 indices.append([number for _, number in ranked])
         width = min(map(len, indices), default=0)
@@ -134,47 +133,47 @@ class ChromaHistory:
         )
 
     def table(self) -> tuple[OutcomeTable, Float32Array]:
-        """All outcomes and vectors, row by row, read in pages (about 0.2 ms a question)."""
+        """Read all outcomes and vectors, row by row, in pages (about 0.2 ms per question)."""
         found: dict[str, tuple[HistoryRow, Float32Array]] = {}
         for page in self._pages(["metadatas", "embeddings"]):
-            self._collect(page, found)
+            self._read_page(page, found)
         with self._numbering:
             for key in found:
                 self._numbers.setdefault(key, len(self._numbers))
             added_meanwhile = [key for key in self._numbers if key not in found]
-        for keys in _chunks(added_meanwhile, MOST_PER_CALL):
-            self._collect(self._get(ids=keys, include=["metadatas", "embeddings"]), found)
+        for keys in _chunks(added_meanwhile, MAX_RECORDS_PER_CALL):
+            self._read_page(self._get(ids=keys, include=["metadatas", "embeddings"]), found)
         with self._numbering:
-            if any(key not in found for key in added_meanwhile):  # deleted by somebody: number afresh
+            if any(key not in found for key in added_meanwhile):  # deleted by another program: number all rows again
                 self._numbers = {key: i for i, key in enumerate(key for key in self._numbers if key in found)}
-                self._written.extend(range(len(self._numbers)))
+                self._written_rows.extend(range(len(self._numbers)))
             keys = [key for key in self._numbers if key in found]
-        return self._side_by_side(keys, found)
+        return self._build_table(keys, found)
 
     def changes(self, since: int) -> tuple[int, IntArray]:
-        """(a number for now, the rows that this object wrote since `since`); see `OnlineHistory.changes`."""
+        """Return (a marker for now, the rows that this object wrote since `since`), see `OnlineHistory.changes`."""
         with self._numbering:
-            return len(self._written), np.unique(np.array(self._written[since:], dtype=np.int64))
+            return len(self._written_rows), np.unique(np.array(self._written_rows[since:], dtype=np.int64))
 
     def some(self, rows: IntArray) -> tuple[OutcomeTable, Float32Array]:
-        """The chosen rows, in this order (0.3 ms for one, 0.1 ms a row for many)."""
+        """Read the chosen rows, in this order (0.3 ms for one, 0.1 ms per row for many)."""
         with self._numbering:
             keys = list(self._numbers)
         wanted = [keys[row] for row in rows.tolist()]
         found: dict[str, tuple[HistoryRow, Float32Array]] = {}
-        for some in _chunks(wanted, MOST_PER_CALL):
-            self._collect(self._get(ids=some, include=["metadatas", "embeddings"]), found)
+        for some in _chunks(wanted, MAX_RECORDS_PER_CALL):
+            self._read_page(self._get(ids=some, include=["metadatas", "embeddings"]), found)
         if lost := [key for key in wanted if key not in found]:
-            raise HistoryError(f"{self._place}: record {lost[0]!r} was deleted by somebody; open the history again")
-        return self._side_by_side(wanted, found)
+            raise HistoryError(f"{self._place}: another program deleted record {lost[0]!r}. Open the history again.")
+        return self._build_table(wanted, found)
 
     def __len__(self) -> int:
         """N, the number of questions that this object knows of."""
         return len(self._numbers)
 
     def close(self) -> None:
-        """Give folder or connection back."""
-        self._asked(self._client.close)
+        """Close the folder or the connection."""
+        self._call(self._client.close)
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -185,22 +184,22 @@ class ChromaHistory:
         changed: dict[str, dict[str, str]] = {}
         new = sum(len(arriving[key][0].scores) for key in fresh)
         for key, before in known.items():
-            after = _entries(arriving[key][0])
+            after = _mutable_metadata(arriving[key][0])
             new += sum(name.startswith(_OUTCOME) and name not in before for name in after)
             if different := {name: value for name, value in after.items() if before.get(name) != value}:
                 changed[key] = different
         if changed:
-            self._asked(lambda: self._collection.update(ids=list(changed), metadatas=list(changed.values())))
+            self._call(lambda: self._collection.update(ids=list(changed), metadatas=list(changed.values())))
         if fresh:
             places = [arriving[key][1] for key in fresh]
             metadatas = [_metadata(arriving[key][0]) for key in fresh]
-            self._asked(lambda: self._collection.upsert(ids=fresh, embeddings=vectors[places], metadatas=metadatas))
+            self._call(lambda: self._collection.upsert(ids=fresh, embeddings=vectors[places], metadatas=metadatas))
             with self._numbering:
                 for key in fresh:
                     self._numbers.setdefault(key, len(self._numbers))
         written = self._numbers_of([*changed, *fresh])
         with self._numbering:
-            self._written.extend(written)
+            self._written_rows.extend(written)
         return new
 
     # ----------------------------------------------------------------------------------------------------- numbering
@@ -213,21 +212,21 @@ class ChromaHistory:
         try:
             return [self._numbers[key] for key in keys]
         except KeyError as error:
-            raise HistoryError(f"{self._place}: a record was found by its vector and not by its key {error}") from error
+            raise HistoryError(f"{self._place}: a search found record {error}, but reading does not find it") from error
 
     def _number_new_records(self) -> None:
-        """Number what is not numbered yet: usually the end of the collection, else whatever a full reading finds."""
+        """Number new records. They are usually at the end of the collection. Otherwise read all of it."""
         for start in (len(self._numbers), 0):
             for page in self._pages([], start=start):
                 with self._numbering:
                     for key in page["ids"]:
                         self._numbers.setdefault(key, len(self._numbers))
-            if len(self._numbers) >= self._asked(self._collection.count):
+            if len(self._numbers) >= self._call(self._collection.count):
                 return
 
     def _pages(self, include: list[str], start: int = 0) -> Iterator[Any]:
         while True:
-            page = self._get(limit=MOST_PER_CALL, offset=start, include=include)
+            page = self._get(limit=MAX_RECORDS_PER_CALL, offset=start, include=include)
             if not page["ids"]:
                 return
             yield page
@@ -239,14 +238,14 @@ class ChromaHistory:
         if metadata.get("eccos_format") != FORMAT:
             raise HistoryError(
                 f"{self._place}: collection {collection!r} was not made by this version of eccos "
-                f"(format {metadata.get('eccos_format')}, wanted {FORMAT}); name another collection"
+                f"(format {metadata.get('eccos_format')}, expected {FORMAT}). Use another collection."
             )
         theirs = (metadata.get("encoder"), metadata.get("dimensions"))
         if theirs != (self.encoder, self.dimensions):
             raise HistoryError(
                 f"{self._place}: collection {collection!r} was made with the encoder {theirs[0]!r} ({theirs[1]} "
-                f"dimensions), and this one is {self.encoder!r} ({self.dimensions}); use that encoder, or ingest the "
-                "outcomes again into another collection"
+                f"dimensions), and this one is {self.encoder!r} ({self.dimensions}). Use that encoder, or ingest the "
+                "outcomes again into another collection."
             )
 
     def _row(self, key: str, metadata: Mapping[str, Any]) -> HistoryRow:
@@ -264,34 +263,34 @@ class ChromaHistory:
             raise HistoryError(f"{self._place}: record {key!r} is damaged (it has no outcome)")
         return row
 
-    def _collect(self, page: Any, found: dict[str, tuple[HistoryRow, Float32Array]]) -> None:
+    def _read_page(self, page: Any, found: dict[str, tuple[HistoryRow, Float32Array]]) -> None:
         for key, metadata, vector in zip(page["ids"], page["metadatas"], page["embeddings"], strict=True):
             found[key] = (self._row(key, metadata), vector)
 
-    def _side_by_side(
+    def _build_table(
         self, keys: Sequence[str], found: Mapping[str, tuple[HistoryRow, Float32Array]]
     ) -> tuple[OutcomeTable, Float32Array]:
         vectors = np.array([found[key][1] for key in keys], dtype=np.float32).reshape(len(keys), self.dimensions)
-        return table_from([found[key][0] for key in keys]), vectors
+        return build_table([found[key][0] for key in keys]), vectors
 
     def _get(self, **wanted: Any) -> Any:
-        return self._asked(partial(self._collection.get, **wanted))
+        return self._call(partial(self._collection.get, **wanted))
 
-    def _asked(self, question: Callable[[], Result]) -> Result:
-        return translated(self._place, question)
+    def _call(self, call: Callable[[], Result]) -> Result:
+        return call_chroma(self._place, call)
 
 
-def _entries(row: HistoryRow) -> dict[str, str]:
-    """What may change of a record: outcomes and labels."""
+def _mutable_metadata(row: HistoryRow) -> dict[str, str]:
+    """Return the metadata of a record that can change: outcomes and labels."""
     outcomes = {f"{_OUTCOME}{model}": json.dumps(score, separators=(",", ":")) for model, score in row.scores.items()}
     return outcomes | {f"{_LABEL}{name}": value for name, value in row.labels.items()}
 
 
 def _metadata(row: HistoryRow) -> dict[str, str]:
-    return {"question_id": row.question_id, "query": row.query} | _entries(row)
+    return {"question_id": row.question_id, "query": row.query} | _mutable_metadata(row)
 
 
-def _best_first(found: tuple[float, int]) -> tuple[float, int]:
+def _rank_key(found: tuple[float, int]) -> tuple[float, int]:
     cosine, number = found
     return -cosine, number
 

@@ -1,4 +1,4 @@
-"""Getting at Chroma: clients, collections, and its errors in our words."""
+"""Connect to Chroma, open collections, and translate its errors."""
 
 from __future__ import annotations
 
@@ -12,38 +12,41 @@ from eccos_core.errors import HistoryError, MissingDependencyError
 
 FORMAT = 1
 SEARCH_WIDTH = 256  # HNSW's ef_search: recall 0.999 of the 64 nearest among 9,000
-NEVER = 2_000_000_000
-"""HNSW's sync_threshold, rows between two writes of the index to disk. Chroma writes those files in place: a process
-killed within these milliseconds leaves an index that does not open ("Failed to apply logs to the hnsw segment writer";
-10 of 12 kills aimed at it). So it is never written: Chroma keeps the whole log in SQLite, which is safe to kill, and
-builds the index from it when the collection is opened (1.8 s of CPU for 9,000 rows of 384)."""
+NEVER_SYNC = 2_000_000_000
+"""HNSW's sync_threshold: the number of rows between two writes of the index to disk.
+
+Chroma writes the index files in place. A kill during a write leaves an index that does not open ("Failed to apply logs
+to the hnsw segment writer", 10 of 12 kills aimed at it). So the index is never written. Chroma keeps the whole log in
+SQLite, which survives a kill, and builds the index from it when the collection is opened. That takes 1.8 s of CPU for
+9,000 rows of 384 dimensions.
+"""
 Result = TypeVar("Result")
 
 
 def client_in_folder(path: str | Path) -> tuple[Any, str]:
-    """A client of the store in a folder, and the place's name for messages."""
+    """Return a client of the store in a folder, and the store's name for messages."""
     chromadb, settings = _chromadb()
     place = f"history {path}"
-    return translated(place, lambda: chromadb.PersistentClient(str(path), settings=settings)), place
+    return call_chroma(place, lambda: chromadb.PersistentClient(str(path), settings=settings)), place
 
 
 def client_of_server(url: str, headers: Mapping[str, str] | None = None) -> tuple[Any, str]:
-    """A client of a server, `http://host:port` or `https://...`, and its name for messages: never a password.
+    """Return a client of a server (`http://host:port` or `https://...`) and its name for messages, without a password.
 
-    `headers` are sent with every call (a token, say) and never stand in a message.
+    `headers`, for example a token, go with every call and never into a message.
     """
     chromadb, settings = _chromadb()
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise HistoryError(f"the address of the history server is damaged: {error}") from error
+        raise HistoryError(f"the address of the history server is not valid: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise HistoryError("the address of the history server is not one; write http://host:port or https://host")
+        raise HistoryError("the address of the history server is not valid. Write http://host:port or https://host.")
     secure = parts.scheme == "https"
     port = port or (443 if secure else 8000)
     place = f"history server {parts.scheme}://{parts.hostname}:{port}"
-    client = translated(
+    client = call_chroma(
         place,
         lambda: chromadb.HttpClient(
             host=parts.hostname, port=port, ssl=secure, headers=dict(headers or {}), settings=settings
@@ -53,14 +56,14 @@ def client_of_server(url: str, headers: Mapping[str, str] | None = None) -> tupl
 
 
 def client_in_memory() -> tuple[Any, str]:
-    """A client of the store that all clients in memory of this process share."""
+    """Return a client of the store in memory, which all such clients of this process share."""
     chromadb, settings = _chromadb()
     place = "history in memory"
-    return translated(place, lambda: chromadb.EphemeralClient(settings=settings)), place
+    return call_chroma(place, lambda: chromadb.EphemeralClient(settings=settings)), place
 
 
 def open_collection(client: Any, name: str, encoder: str, dimensions: int) -> Any:
-    """The collection, made where there is none; two who make it at once get the same one."""
+    """Open the collection and create it if there is none. Two processes that create it at once get the same one."""
     from chromadb.errors import NotFoundError
 
     try:
@@ -69,13 +72,13 @@ def open_collection(client: Any, name: str, encoder: str, dimensions: int) -> An
         return client.get_or_create_collection(
             name,
             embedding_function=None,  # Chroma's own would download a model
-            configuration={"hnsw": {"space": "cosine", "ef_search": SEARCH_WIDTH, "sync_threshold": NEVER}},
+            configuration={"hnsw": {"space": "cosine", "ef_search": SEARCH_WIDTH, "sync_threshold": NEVER_SYNC}},
             metadata={"eccos_format": FORMAT, "encoder": encoder, "dimensions": dimensions},
         )
 
 
 def _chromadb() -> tuple[Any, Any]:
-    """The package, imported late, and settings that tell nobody anything."""
+    """Import chromadb late. Returns the package and settings without telemetry."""
     try:
         import chromadb
         from chromadb.config import Settings
@@ -84,13 +87,13 @@ def _chromadb() -> tuple[Any, Any]:
     return chromadb, Settings(anonymized_telemetry=False)
 
 
-def translated(place: str, question: Callable[[], Result]) -> Result:
-    """The answer of Chroma, its errors as `HistoryError`."""
+def call_chroma(place: str, call: Callable[[], Result]) -> Result:
+    """Call Chroma and translate its errors into `HistoryError`."""
     import httpx
     from chromadb.errors import ChromaError
 
     try:
-        return question()
+        return call()
     except HistoryError:
         raise
     except httpx.HTTPError as error:
@@ -99,17 +102,17 @@ def translated(place: str, question: Callable[[], Result]) -> Result:
         raise HistoryError(f"{place}: {error}") from error
 
 
-def searched(place: str, question: Callable[[], Result]) -> Result:
-    """The answer to a query, asked again where it met the very first write to its collection.
+def query_with_retry(place: str, call: Callable[[], Result]) -> Result:
+    """Query Chroma, and retry if the query met the very first write to its collection.
 
-    Chroma 1.5 answers such a query now and then with "Nothing found on disk" (chroma-core/chroma issue 4212; seen in
-    one of 40 fresh collections under six threads) and is right the next time.
+    Chroma 1.5 sometimes fails such a query with "Nothing found on disk" and answers it the next time. See chroma-core
+    issue 4212. It happened in one of 40 new collections under six threads.
     """
     for wait_s in (0.01, 0.05, 0.2, 0.5):
         try:
-            return translated(place, question)
+            return call_chroma(place, call)
         except HistoryError as error:
             if "Nothing found on disk" not in str(error):
                 raise
             time.sleep(wait_s)
-    return translated(place, question)
+    return call_chroma(place, call)

@@ -1,4 +1,4 @@
-"""From an outcomes file into a history, as often as you like."""
+"""Add outcomes to a history. Ingesting the same outcomes again changes nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from eccos_core.io.outcomes import outcomes_of, read_outcomes
 from eccos_core.io.tokens import text_key
 from eccos_core.protocols import Encoder, HistoryStore
 
-QUESTIONS_PER_STEP = 500  # encoded, then added: a killed run loses at most these, and not even them the next time
+QUESTIONS_PER_STEP = 500  # encoded and added together, so a kill loses the work of one step at most
 
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """How many questions and outcomes were read, and how many outcomes the history did not know before."""
+    """How many questions and outcomes were read, and how many outcomes were new to the history."""
 
     questions: int
     outcomes: int
@@ -31,12 +31,11 @@ def ingest(
     encoder: Encoder,
     progress: Callable[[int, int], None] | None = None,
 ) -> IngestReport:
-    """Adds every outcome of a file (see `outcomes.read_outcomes`) or table to a history. The same outcomes again change
-    nothing; texts that the history knows are not encoded again.
+    """Add every outcome of a file (see `outcomes.read_outcomes`) or a table to a history.
 
-    Questions with one and the same text are one row of a history: where they contradict each other, the last one
-    counts. `progress(done, questions)` is called after each step, when its outcomes are safe. Raises `DataError` for a
-    file that cannot be used, `HistoryError` for a store of another encoder.
+    Texts that the history knows are not encoded again. Questions with the same text are one row of a history, and the
+    last outcome of a model counts. `progress(done, total)` is called after each step, when its outcomes are stored.
+    Raises `DataError` for a file that cannot be used, `HistoryError` for a store of another encoder.
     """
     table = source if isinstance(source, OutcomeTable) else read_outcomes(source)
     known = _known_vectors(store)
@@ -57,6 +56,6 @@ def ingest(
 
 
 def _known_vectors(store: HistoryStore) -> dict[str, Float32Array]:
-    """The vectors that a history has, by the key of their text."""
+    """Return the vectors of a history by the key of their text."""
     table, vectors = store.table()
     return {text_key(query): vector for query, vector in zip(table.queries, vectors, strict=True)}

@@ -1,4 +1,4 @@
-"""A history in this process's memory: exact, and gone when the process ends."""
+"""A history in this process's memory. Its search is exact. It is lost when the process ends."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, IntArray, Outcome, OutcomeTable
 from eccos_core.errors import InputError
-from eccos_core.history.records import HistoryRow, check_vectors, rows_of, table_from
+from eccos_core.history.records import HistoryRow, build_table, check_vectors, group_by_query
 from eccos_core.protocols import HistoryNeighbors
 
-_QUERIES_PER_CHUNK = 256  # so that similarities of many queries to many rows take little memory
+_QUERIES_PER_CHUNK = 256  # bounds the memory for the similarities of many queries to many rows
 
 
 class MemoryHistory:
-    """Questions in the order of their arrival, vectors in one array; neighbours are found exactly.
+    """Questions in the order of their arrival, with all vectors in one array.
 
-    `encoder` is the name of the encoder that makes the vectors, `dimensions` its D. Safe for several threads.
+    `encoder`: the name of the encoder that makes the vectors. `dimensions`: its D. Several threads can use one object.
     """
 
     def __init__(self, encoder: str, dimensions: int) -> None:
@@ -28,13 +28,13 @@ class MemoryHistory:
         self._lock = threading.Lock()
         self._rows: list[HistoryRow] = []
         self._places: dict[str, int] = {}
-        self._written = array("q")  # the row of every writing
+        self._written_rows = array("q")  # the row of every write, in order
         self._vectors = np.empty((0, dimensions), dtype=np.float32)  # its first len(self._rows) rows are filled
 
     def add(self, outcomes: Sequence[Outcome], vectors: Float32Array) -> int:
-        """Add outcomes; see `HistoryStore.add`."""
+        """Add outcomes, see `HistoryStore.add`."""
         checked = check_vectors(vectors, len(outcomes), self.dimensions)
-        arriving = rows_of(outcomes)
+        arriving = group_by_query(outcomes)
         new = 0
         with self._lock:
             for key, (row, place) in arriving.items():
@@ -46,13 +46,13 @@ class MemoryHistory:
                     new += len(row.scores.keys() - self._rows[known].scores.keys())
                     self._rows[known].scores.update(row.scores)
                     self._rows[known].labels.update(row.labels)
-                self._written.append(self._places[key])
+                self._written_rows.append(self._places[key])
         return new
 
     def nearest(self, vectors: Float32Array, k: int) -> HistoryNeighbors:
-        """The k most similar questions, exactly; equal ones in the order of their arrival."""
+        """Return exactly the k most similar questions. Ties stay in the order of their arrival."""
         if k < 1:
-            raise InputError(f"k is {k}, must be >= 1")
+            raise InputError(f"k is {k}, it must be >= 1")
         queries = check_vectors(vectors, None, self.dimensions)
         with self._lock:
             known = self._vectors[: len(self._rows)]
@@ -70,19 +70,19 @@ class MemoryHistory:
         return HistoryNeighbors(indices, np.clip(similarity, -1, 1))
 
     def table(self) -> tuple[OutcomeTable, Float32Array]:
-        """All outcomes and vectors, row by row. Rows are only ever appended: a row's index never changes."""
+        """Return all outcomes and vectors, row by row. A row's index never changes."""
         with self._lock:
-            return table_from(self._rows), self._vectors[: len(self._rows)].copy()
+            return build_table(self._rows), self._vectors[: len(self._rows)].copy()
 
     def changes(self, since: int) -> tuple[int, IntArray]:
-        """(a number for now, the rows written since `since`); see `OnlineHistory.changes`."""
+        """Return (a marker for now, the rows written since `since`), see `OnlineHistory.changes`."""
         with self._lock:
-            return len(self._written), np.unique(np.array(self._written[since:], dtype=np.int64))
+            return len(self._written_rows), np.unique(np.array(self._written_rows[since:], dtype=np.int64))
 
     def some(self, rows: IntArray) -> tuple[OutcomeTable, Float32Array]:
-        """The chosen rows, in this order."""
+        """Return the chosen rows, in this order."""
         with self._lock:
-            return table_from([self._rows[row] for row in rows.tolist()]), self._vectors[rows]
+            return build_table([self._rows[row] for row in rows.tolist()]), self._vectors[rows]
 
     def __len__(self) -> int:
         """N, the number of questions."""

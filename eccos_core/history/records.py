@@ -1,4 +1,4 @@
-"""What both histories agree on: one row a question, checked outcomes, and the table that rows make."""
+"""What all histories share: one row per question, checks of outcomes and vectors, and the table of rows."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ class HistoryRow:
     labels: dict[str, str] = field(default_factory=dict)
 
 
-def rows_of(outcomes: Sequence[Outcome]) -> dict[str, tuple[HistoryRow, int]]:
-    """By the key of its query, each question's row and the place of its first outcome. Later outcomes replace earlier.
+def group_by_query(outcomes: Sequence[Outcome]) -> dict[str, tuple[HistoryRow, int]]:
+    """Group outcomes by the key of their query. Returns each question's row and the position of its first outcome.
 
-    Raises `InputError` for a quality outside [0, 1], negative tokens, an empty model name or query.
+    A later outcome of a model replaces an earlier one. Raises `InputError` for a quality outside [0, 1], negative
+    tokens, or an empty model name or query.
     """
     rows: dict[str, tuple[HistoryRow, int]] = {}
     for place, outcome in enumerate(outcomes):
@@ -44,32 +45,35 @@ def _check(outcome: Outcome) -> None:
     if not outcome.model or not outcome.query:
         raise InputError(f"{where}: model and query must not be empty")
     if not (math.isfinite(outcome.quality) and 0 <= outcome.quality <= 1):
-        raise InputError(f"{where}: quality is {outcome.quality}, must be in [0, 1]")
+        raise InputError(f"{where}: quality is {outcome.quality}, it must be in [0, 1]")
     for tokens in (outcome.input_tokens, outcome.output_tokens):
         if tokens is not None and tokens < 0:
-            raise InputError(f"{where}: a token count is {tokens}, must be >= 0")
+            raise InputError(f"{where}: a token count is {tokens}, it must be >= 0")
 
 
 def check_vectors(vectors: Float32Array, rows: int | None, dimensions: int) -> Float32Array:
-    """The vectors as float32. Raises `HistoryError` for another D, `InputError` for another shape or length."""
+    """Return the vectors (R, D) as float32.
+
+    Raises `HistoryError` for another D, `InputError` for another shape or vectors that are not of unit length.
+    """
     array = np.asarray(vectors, dtype=np.float32)
     if array.ndim != 2 or (rows is not None and len(array) != rows):
         wanted = "R" if rows is None else str(rows)
-        raise InputError(f"vectors have shape {array.shape}, must be ({wanted}, {dimensions})")
+        raise InputError(f"vectors have shape {array.shape}, they must be ({wanted}, {dimensions})")
     if array.shape[1] != dimensions:
         raise HistoryError(
-            f"this history has {dimensions} dimensions, the vectors have {array.shape[1]}; "
-            "use the encoder that the history was made with"
+            f"this history has {dimensions} dimensions, the vectors have {array.shape[1]}. "
+            "Use the encoder that the history was made with."
         )
     lengths = np.linalg.norm(array, axis=1)
     if not np.all(np.abs(lengths - 1) < 1e-3):
         worst = float(lengths[np.argmax(~(np.abs(lengths - 1) < 1e-3))])
-        raise InputError(f"a vector has length {worst}, must be of unit length, as an encoder makes it")
+        raise InputError(f"a vector has length {worst}, it must be of unit length. Use the vectors of an encoder.")
     return array
 
 
-def table_from(rows: Sequence[HistoryRow]) -> OutcomeTable:
-    """Rows side by side, in their order. A question id that another query has already is replaced by its text's key."""
+def build_table(rows: Sequence[HistoryRow]) -> OutcomeTable:
+    """Build a table of the rows, in their order. A question id that two queries share is replaced by the text's key."""
     taken: set[str] = set()
     outcomes = []
     for row in rows:

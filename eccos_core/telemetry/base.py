@@ -1,4 +1,4 @@
-"""What a router tells whoever observes it; `NO_TELEMETRY` hears nothing and costs nothing."""
+"""The protocol of telemetry, and `NO_TELEMETRY`, which does nothing and costs nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Step: TypeAlias = Literal["complete", "route", "predict", "optimise"]
 
 
 class Telemetry(Protocol):
-    """Hears of every step of a decision. Must never raise, block, or keep text that it was not asked to keep."""
+    """Observe every step of a decision. Must never raise or block, and must keep no text unless configured to."""
 
     def step(self, name: Step, requests: Sequence[Request]) -> AbstractContextManager[None]:
-        """Around one step for these requests. Never held across a `yield`: a generator's caller has its own context."""
+        """Wrap one step for these requests. Never hold it across a `yield`, because the caller has its own context."""
         ...
 
-    def record_decisions(self, made: Sequence[Decision]) -> None:
-        """These decisions were made."""
+    def record_decisions(self, decisions: Sequence[Decision]) -> None:
+        """Record decisions that were made."""
         ...
 
 
@@ -32,7 +32,7 @@ class NoTelemetry:
         """See `Telemetry`."""
         return self._nothing
 
-    def record_decisions(self, made: Sequence[Decision]) -> None:
+    def record_decisions(self, decisions: Sequence[Decision]) -> None:
         """See `Telemetry`."""
 
 

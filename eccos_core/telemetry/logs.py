@@ -1,6 +1,6 @@
-"""Structured logs. All loggers are children of `eccos`; an event's fields are in `record.eccos`, ready for JSON.
+"""Structured logs. All loggers are children of `eccos`. The fields of an event are in `record.eccos`, ready for JSON.
 
-No field ever holds the text of a request or an answer, or a secret.
+No field ever holds a secret, or the text of a request or an answer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, and the fields of the event.
+    """Format one JSON object per line: time (UTC), level, logger, message, and the fields of the event.
 
     Use it with any handler: `handler.setFormatter(JsonFormatter()); logging.getLogger("eccos").addHandler(handler)`.
     """

@@ -1,9 +1,9 @@
-"""OpenTelemetry, after the semantic conventions for generative AI (`gen_ai.*`); what they lack is called `eccos.*`.
+"""OpenTelemetry with the semantic conventions for generative AI (`gen_ai.*`). Other names start with `eccos.`.
 
-Spans: `eccos.complete` around `eccos.route`, `eccos.predict` and `eccos.optimise`, and `chat MODEL` for every call;
-each retry and each fallback is a call of its own. They go to the providers that the process has set up; without an SDK
-they go nowhere. No text unless `log_prompts`, and no message of an error, which may quote it: `error.type` tells.
-https://opentelemetry.io/docs/specs/semconv/gen-ai/
+Spans: `eccos.complete` contains `eccos.route`, `eccos.predict` and `eccos.optimise`, and `chat MODEL` for every call.
+Each retry and each fallback is a call of its own. Spans go to the providers that the process has set up. Without an SDK
+they go nowhere. No span holds text unless `log_prompts` is set. Error messages may quote text, so only `error.type` is
+recorded. https://opentelemetry.io/docs/specs/semconv/gen-ai/
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from eccos_core.protocols import Backend
 
-# LiteLLM's names of providers, where the conventions have another
+# LiteLLM's names of providers for which the conventions have another name
 PROVIDERS = {
     "azure": "azure.ai.openai",
     "azure_ai": "azure.ai.inference",
@@ -41,17 +41,17 @@ PROVIDERS = {
     "watsonx": "ibm.watsonx.ai",
     "xai": "x_ai",
 }
-# call parameters that the conventions know and that are numbers, so that none holds text
-_PARAMETERS = ("max_tokens", "temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
+# parameters of the conventions that are numbers, so that none holds text
+_NUMERIC_PARAMETERS = ("max_tokens", "temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
 _TOKEN_BUCKETS = [4**power for power in range(14)]
 _SECOND_BUCKETS = [0.01 * 2**power for power in range(14)]
 
 
 class OpenTelemetry:
-    """The `Telemetry` that goes to OpenTelemetry. `models`: the pool, for the providers' names.
+    """Send telemetry to OpenTelemetry. `models`: the pool, for the names of the providers.
 
-    `log_prompts` puts messages and answers into the spans of calls. `tracer_provider`, `meter_provider`: the process's
-    own unless given.
+    `log_prompts` puts messages and answers into the spans of calls. `tracer_provider` and `meter_provider` default to
+    those of the process.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class OpenTelemetry:
         from opentelemetry import metrics, trace
 
         release = version("eccos")
-        self._providers = _providers_of(models)
-        self._keep_text = log_prompts
+        self._providers = _map_providers(models)
+        self._log_prompts = log_prompts
         self._tracer: Tracer = trace.get_tracer("eccos", release, tracer_provider)
-        self._measures = _Measures(metrics.get_meter("eccos", release, meter_provider))
+        self._instruments = _Instruments(metrics.get_meter("eccos", release, meter_provider))
 
     def for_pool(self, models: Sequence[Model], *, log_prompts: bool) -> OpenTelemetry:
         """Return the telemetry of another pool, with the same tracer and instruments."""
         other = copy(self)
-        other._providers = _providers_of(models)
-        other._keep_text = log_prompts
+        other._providers = _map_providers(models)
+        other._log_prompts = log_prompts
         return other
 
     # ---------------------------------------------------------------- decisions
@@ -84,28 +84,28 @@ class OpenTelemetry:
         """See `Telemetry`."""
         attributes: dict[str, AttributeValue] = {"eccos.requests": len(requests)}
         if len(requests) == 1:
-            attributes |= _identity(requests[0])
+            attributes |= _request_attributes(requests[0])
         with self._tracer.start_as_current_span(
             f"eccos.{name}", attributes=attributes, record_exception=False, set_status_on_exception=False
         ) as span:
             try:
                 yield
             except BaseException as error:
-                _fail(span, error)
+                _mark_failed(span, error)
                 raise
 
-    def record_decisions(self, made: Sequence[Decision]) -> None:
+    def record_decisions(self, decisions: Sequence[Decision]) -> None:
         """See `Telemetry`."""
-        for decision in made:
-            self._measures.decisions.add(
+        for decision in decisions:
+            self._instruments.decisions.add(
                 1, {"gen_ai.request.model": decision.model, "eccos.floor_met": decision.floor_met}
             )
-            self._measures.deciding.record(decision.overhead_s)
+            self._instruments.deciding.record(decision.overhead_s)
 
     # ---------------------------------------------------------------- calls
 
     def call(self, model: str, request: Request, *, streamed: bool = False) -> _CallSpan:
-        """One call that begins now."""
+        """Start the span of one call."""
         from opentelemetry.trace import SpanKind
 
         common: dict[str, AttributeValue] = {
@@ -113,22 +113,22 @@ class OpenTelemetry:
             "gen_ai.provider.name": self._providers.get(model, "unknown"),
             "gen_ai.request.model": model,
         }
-        attributes = common | _identity(request) | _parameters(request.parameters)
+        attributes = common | _request_attributes(request) | _parameter_attributes(request.parameters)
         if streamed:
             attributes["gen_ai.request.stream"] = True
-        if self._keep_text:
-            attributes["gen_ai.input.messages"] = _told([_with_parts(message) for message in request.messages])
+        if self._log_prompts:
+            attributes["gen_ai.input.messages"] = _to_json([_message_parts(message) for message in request.messages])
         span = self._tracer.start_span(f"chat {model}", kind=SpanKind.CLIENT, attributes=attributes)
-        return _CallSpan(span, common, self._measures, log_prompts=self._keep_text)
+        return _CallSpan(span, common, self._instruments, log_prompts=self._log_prompts)
 
 
-def _providers_of(models: Sequence[Model]) -> dict[str, str]:
+def _map_providers(models: Sequence[Model]) -> dict[str, str]:
     """Map each model to the name that OpenTelemetry's conventions have for its provider."""
     return {model.name: PROVIDERS.get(model.provider, model.provider or "unknown") for model in models}
 
 
 class TracedBackend:
-    """A `Backend` with a span and its measurements around every call."""
+    """A `Backend` that traces and measures every call of another one."""
 
     def __init__(self, backend: Backend, telemetry: OpenTelemetry) -> None:
         self._backend = backend
@@ -148,17 +148,17 @@ class TracedBackend:
         """See `Backend`. The span is not the current one while the caller has the chunk."""
         with self._telemetry.call(model, request, streamed=True) as call:
             for chunk in self._backend.stream(model, request):
-                yield call.arrived(chunk)
+                yield call.record_chunk(chunk)
 
     async def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
         """See `Backend`."""
         with self._telemetry.call(model, request, streamed=True) as call:
             async for chunk in self._backend.astream(model, request):
-                yield call.arrived(chunk)
+                yield call.record_chunk(chunk)
 
 
-class _Measures:
-    """The instruments, made once."""
+class _Instruments:
+    """The metric instruments, made once."""
 
     def __init__(self, meter: Meter) -> None:
         def histogram(name: str, unit: str, description: str, buckets: Sequence[float]) -> Histogram:
@@ -180,18 +180,18 @@ class _Measures:
 
 
 class _CallSpan:
-    """One call on its way; a `with` block around it ends the span whatever happens."""
+    """The span of one call. Use it in a `with` block, which always ends the span."""
 
     def __init__(
-        self, span: Span, common: Mapping[str, AttributeValue], measures: _Measures, *, log_prompts: bool
+        self, span: Span, common: Mapping[str, AttributeValue], instruments: _Instruments, *, log_prompts: bool
     ) -> None:
         self._span = span
         self._common = dict(common)
-        self._measures = measures
-        self._keep_text = log_prompts
-        self._began = time.perf_counter()
-        self._arrived = False
-        self._over = False
+        self._instruments = instruments
+        self._log_prompts = log_prompts
+        self._started = time.perf_counter()
+        self._first_chunk_seen = False
+        self._ended = False
 
     def __enter__(self) -> _CallSpan:
         return self
@@ -199,34 +199,34 @@ class _CallSpan:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._over:  # whatever the caller does with the last chunk is no part of the call
+        if self._ended:  # what the caller does with the last chunk is not part of the call
             return
         if error is not None:
-            self._common["error.type"] = _fail(self._span, error)
+            self._common["error.type"] = _mark_failed(self._span, error)
         self._end()
 
     def current(self) -> AbstractContextManager[Span]:
-        """The span as the current one, for what the call itself traces (HTTP)."""
+        """Make the span the current one, so that spans of the call itself (HTTP) belong to it."""
         from opentelemetry.trace import use_span
 
         return use_span(self._span, record_exception=False, set_status_on_exception=False)
 
-    def arrived(self, chunk: Chunk) -> Chunk:
-        """A chunk of a stream; the last one carries the completion."""
-        if not self._arrived:
-            self._arrived = True
-            self._measures.first_chunk.record(time.perf_counter() - self._began, self._common)
+    def record_chunk(self, chunk: Chunk) -> Chunk:
+        """Record a chunk of a stream. The last one carries the completion."""
+        if not self._first_chunk_seen:
+            self._first_chunk_seen = True
+            self._instruments.first_chunk.record(time.perf_counter() - self._started, self._common)
         if chunk.completion is not None:
             self.record_completion(chunk.completion)
         return chunk
 
     def record_completion(self, completion: Completion) -> Completion:
-        """The call ended well."""
+        """Record the completion of a call and end the span."""
         self._common["gen_ai.response.model"] = completion.model
         for kind, count in (("input", completion.input_tokens), ("output", completion.output_tokens)):
-            self._measures.tokens.record(count, {**self._common, "gen_ai.token.type": kind})
+            self._instruments.tokens.record(count, {**self._common, "gen_ai.token.type": kind})
             self._span.set_attribute(f"gen_ai.usage.{kind}_tokens", count)
-        self._measures.cost.add(max(0.0, completion.cost_usd), self._common)
+        self._instruments.cost.add(max(0.0, completion.cost_usd), self._common)
         self._span.set_attribute("gen_ai.response.model", completion.model)
         self._span.set_attribute("eccos.cost_usd", completion.cost_usd)
         optional = {
@@ -236,21 +236,21 @@ class _CallSpan:
             "gen_ai.response.time_to_first_chunk": completion.time_to_first_token_s,
         }
         self._span.set_attributes({name: value for name, value in optional.items() if value is not None})
-        if self._keep_text:
+        if self._log_prompts:
             answer = {"role": "assistant", "content": completion.text, **completion.message}
             finished = {"finish_reason": completion.finish_reason or "unknown"}
-            self._span.set_attribute("gen_ai.output.messages", _told([_with_parts(answer) | finished]))
+            self._span.set_attribute("gen_ai.output.messages", _to_json([_message_parts(answer) | finished]))
         self._end()
         return completion
 
     def _end(self) -> None:
-        self._over = True
-        self._measures.duration.record(time.perf_counter() - self._began, self._common)
+        self._ended = True
+        self._instruments.duration.record(time.perf_counter() - self._started, self._common)
         self._span.end()
 
 
-def _fail(span: Span, error: BaseException) -> str:
-    """Marks a span as failed; gives the kind of the error, never its message."""
+def _mark_failed(span: Span, error: BaseException) -> str:
+    """Mark a span as failed and return the kind of the error. The message is never recorded."""
     from opentelemetry.trace import Status, StatusCode
 
     kind = type(error).__name__
@@ -263,7 +263,7 @@ def _fail(span: Span, error: BaseException) -> str:
     return kind
 
 
-def _identity(request: Request) -> dict[str, AttributeValue]:
+def _request_attributes(request: Request) -> dict[str, AttributeValue]:
     known = {
         "eccos.request.id": request.id,
         "eccos.tenant": request.tenant,
@@ -272,16 +272,16 @@ def _identity(request: Request) -> dict[str, AttributeValue]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _parameters(parameters: Mapping[str, Any]) -> dict[str, AttributeValue]:
+def _parameter_attributes(parameters: Mapping[str, Any]) -> dict[str, AttributeValue]:
     return {
         f"gen_ai.request.{name}": value
-        for name in _PARAMETERS
+        for name in _NUMERIC_PARAMETERS
         if isinstance(value := parameters.get(name), int | float) and not isinstance(value, bool)
     }
 
 
-def _with_parts(message: Message) -> dict[str, Any]:
-    """A chat message as the conventions write it. Of images and other files only the kind is kept."""
+def _message_parts(message: Message) -> dict[str, Any]:
+    """Return a chat message in the form of the conventions. Of images and other files only the kind is kept."""
     content = message.get("content")
     pieces = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
     parts = [
@@ -297,5 +297,5 @@ def _with_parts(message: Message) -> dict[str, Any]:
     return {"role": str(message.get("role", "unknown")), "parts": parts}
 
 
-def _told(messages: Sequence[Mapping[str, Any]]) -> str:
+def _to_json(messages: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(messages, ensure_ascii=False)

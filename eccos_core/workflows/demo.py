@@ -218,7 +218,8 @@ def _silent(stage: str) -> None:
 
 def draw(report: DemoReport, path: Path) -> None:
     """Accuracy over cost: the single models, the random mix, the oracle, eccos' frontier and where it stood."""
-    from eccos_core.evaluation.plots import Line, PlotPoint, frontier_picture
+    from eccos_core.evaluation.plot_labels import PlotPoint
+    from eccos_core.evaluation.plots import Line, draw_frontier
 
     def spot(row: DemoRow) -> PlotPoint:
         return PlotPoint(row.name, 1000 * row.usd / report.questions, row.accuracy)
@@ -230,7 +231,7 @@ def draw(report: DemoReport, path: Path) -> None:
         ]
 
     models = set(report.recorded.models)
-    frontier_picture(
+    draw_frontier(
         path,
         title=f"{report.questions} held-out questions over the pocket pool",
         singles=[spot(row) for row in report.rows if row.name in models],

@@ -1,4 +1,4 @@
-"""`eccos fit`: learns the predictor that a configuration names, and writes it to a folder."""
+"""Fit the predictor that a configuration names, and write it to a folder (`eccos fit`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from eccos_core.io.outcomes import read_outcomes
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """What `eccos fit` wrote, and from what."""
+    """The result of a fit: the folder, the kind of predictor, and the data it was fitted to."""
 
     folder: Path
     kind: str
@@ -35,19 +35,22 @@ class FitReport:
 def fit_to_folder(
     config: Config, data: Path | None = None, out: Path | None = None, progress: Progress | None = None
 ) -> FitReport:
-    """Learns from the history (or an outcomes file) and writes the predictor to a folder."""
+    """Fit to the history or to an outcomes file, and write the predictor to a folder.
+
+    Raises `InputError` if there is nothing to fit or no folder to write to.
+    """
     from eccos_core import predictors
 
-    say = progress or (lambda _: None)
+    report_progress = progress or (lambda _: None)
     if is_online(config):
         raise InputError(
-            f"{config.path}: eccos.predictor is an online retrieval, which asks the history at every decision: there is "
-            "nothing to fit and nothing to write; route with it as it is, or leave out online: true"
+            f"{config.path}: eccos.predictor is an online retrieval. It reads the history at every decision, so there "
+            "is nothing to fit and nothing to write. Route without fitting, or remove online: true."
         )
     folder = out or config.predictor.artifact
     if folder is None:
         raise InputError(
-            f"{config.path}: nowhere to write the predictor; give --out FOLDER, or set eccos.predictor.artifact"
+            f"{config.path}: nowhere to write the predictor. Give --out FOLDER, or set eccos.predictor.artifact."
         )
     encoder = build_encoder(config.encoder)
     started = time.perf_counter()
@@ -56,14 +59,14 @@ def fit_to_folder(
         models = fine_tune_to_folder(config, table, folder, progress)
         return FitReport(folder, predictor_kind(config), len(table), models, time.perf_counter() - started)
     if data is None:
-        known = TrainingData.of(build_history(config.history, encoder))
+        training_data = TrainingData.of(build_history(config.history, encoder))
     else:
         table = read_outcomes(data)
-        say(f"embedding {len(table)} questions")
-        known = TrainingData(table, cached_encoder(encoder).encode(table.queries))
+        report_progress(f"encoding {len(table)} questions")
+        training_data = TrainingData(table, cached_encoder(encoder).encode(table.queries))
     started = time.perf_counter()
-    say(f"learning from {len(known.table)} questions")
-    predictor = fit_from_config(config, known, progress)
+    report_progress(f"learning from {len(training_data.table)} questions")
+    predictor = fit_from_config(config, training_data, progress)
     seconds = time.perf_counter() - started
     predictors.save_predictor(predictor, folder, encoder=encoder.name)
-    return FitReport(folder, predictor_kind(config), len(known.table), predictor.models, seconds)
+    return FitReport(folder, predictor_kind(config), len(training_data.table), predictor.models, seconds)

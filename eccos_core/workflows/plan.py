@@ -1,4 +1,4 @@
-"""A batch, planned before anything is called: the assignment, its cost, its prices in words, and what if."""
+"""Plan a batch without calling a model: the assignment, its cost, its prices in words, and other floors."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ FLOORS = 12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchPlan:
-    """An assignment before anything is called.
+    """The plan of a batch.
 
-    calls: model -> how many of the batch it gets. sentences: the prices in words, each checked by solving again.
-    floors: what other quality floors would cost.
+    calls: the number of requests per model. sentences: the prices in words, each checked by solving again. floors: the
+    cost of other quality floors.
     """
 
     problem: RoutingProblem
@@ -37,15 +37,15 @@ class BatchPlan:
 
 
 def read_requests(path: str | Path) -> list[Request]:
-    """The requests of a `.jsonl` or `.jsonl.gz` file: `query` or `messages` on every line.
+    """Read the requests of a `.jsonl` or `.jsonl.gz` file, with `query` or `messages` on every line.
 
-    `id`, `min_quality`, `allow`, `deny`, `required_tags`, `session_id`, `tenant` and `max_tokens` are the request's
-    own; other keys are left alone, so that a questions or outcomes file will do. Raises `DataError` with the line.
+    A line may also have `id`, `min_quality`, `allow`, `deny`, `required_tags`, `session_id`, `tenant` and `max_tokens`.
+    Other keys are ignored, so a questions or outcomes file works too. Raises `DataError` with the line.
     """
     file = str(path)
     requests = [_request(entry, file, line) for line, entry in read_json_lines(path)]
     if not requests:
-        raise DataError(file, "the file holds no requests; write one JSON object a line, with a query or messages")
+        raise DataError(file, "the file holds no requests. Write one JSON object per line, with query or messages.")
     return requests
 
 
@@ -57,7 +57,7 @@ def _request(entry: Mapping[str, Any], file: str, line: int) -> Request:
     for key in ("allow", "deny", "required_tags"):
         if key in entry:
             if not isinstance(entry[key], list) or not all(isinstance(name, str) for name in entry[key]):
-                raise DataError(file, f"{key} is {describe(entry[key])}, must be a list of names", line)
+                raise DataError(file, f"{key} is {describe(entry[key])}, it must be a list of names", line)
             fields[key] = frozenset(entry[key])
     if "id" in entry:
         fields["id"] = str(entry["id"])
@@ -70,7 +70,7 @@ def _request(entry: Mapping[str, Any], file: str, line: int) -> Request:
 
 
 def plan_batch(router: Router, requests: list[Request]) -> BatchPlan:
-    """Solves the batch under the router's policy, with the slots that are free now. Raises as `Router.route` does."""
+    """Solve the batch with the router's policy and the slots that are free now. Raises as `Router.route` does."""
     prepared = router.decider.prepare(requests)
     problem = router.decider.problem(prepared, router.policy, router.workload.free_slots(router.parts.names))
     assignment = router.decider.optimizer.solve(problem)
@@ -86,7 +86,7 @@ def plan_batch(router: Router, requests: list[Request]) -> BatchPlan:
 
 
 def _floors(problem: RoutingProblem) -> list[float]:
-    """Floors from what the cheapest eligible models give to the best that eligible models can give."""
+    """Return floors from the quality of the cheapest eligible models to that of the best ones."""
     cost = np.where(problem.eligible, problem.cost_usd, np.inf)
     quality = np.where(problem.eligible, problem.quality, -np.inf)
     low = float(problem.quality[np.arange(len(cost)), cost.argmin(axis=1)].mean())
@@ -94,22 +94,22 @@ def _floors(problem: RoutingProblem) -> list[float]:
     return [round(float(floor), 4) for floor in np.linspace(min(low, high), high, FLOORS)]
 
 
-def draw_plan(made: BatchPlan, path: Path) -> None:
-    """Cost of the batch over its quality floor, with the plan's own point, as PNG."""
+def draw_plan(plan: BatchPlan, path: Path) -> None:
+    """Draw the cost of the batch over its mean quality, with the plan's own point, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    attained = [row for row in made.floors if row.attained]
+    attained = [row for row in plan.floors if row.attained]
     axes.plot([row.quality for row in attained], [row.cost_usd for row in attained], marker="o", label="what if")
     axes.scatter(
-        [made.assignment.quality], [made.assignment.cost_usd], s=140, facecolor="white", edgecolor="#d55e00",
+        [plan.assignment.quality], [plan.assignment.cost_usd], s=140, facecolor="white", edgecolor="#d55e00",
         linewidth=2.5, zorder=5, label="this plan",
     )  # fmt: skip
     axes.set_xlabel("mean predicted quality of the batch")
-    axes.set_ylabel(f"USD for {len(made.requests)} requests")
+    axes.set_ylabel(f"USD for {len(plan.requests)} requests")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     for side in ("top", "right"):

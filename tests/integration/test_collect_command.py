@@ -49,7 +49,7 @@ def collected(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int,
 def test_a_dry_run_shows_what_it_assumes(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = collected(capsys, "--dry-run", "--max-tokens", "50", "--assume-output-tokens", "40")
     assert code == 0
-    assert "2 questions, 0 outcomes on file. Nothing was called." in out
+    assert "2 questions, 0 outcomes recorded before. Nothing was called." in out
     assert "40 (assumed)" in out
     assert "at most" in out
     assert sorted(path.name for path in files.iterdir()) == ["eccos.yaml", "q.jsonl"]
@@ -105,4 +105,4 @@ def test_a_pool_that_cannot_be_reached_is_recorded_as_failed(files: Path, capsys
     code, out, _ = collected(capsys)
     assert code == 0
     assert "one failed on every question" in out
-    assert "0 calls now, 4 outcomes were on file" in out
+    assert "0 new calls. 4 outcomes were recorded before." in out

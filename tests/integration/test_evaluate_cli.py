@@ -1,4 +1,4 @@
-"""`eccos evaluate` as people call it, on a small outcomes file."""
+"""`eccos evaluate` on a small outcomes file: what it prints, what it writes, and how it fails."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def evaluate(files: tuple[Path, Path], *more: str) -> int:
 def test_it_writes_every_kind_of_report(
     files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outputs = {kind: tmp_path / f"out.{kind}" for kind in ("json", "markdown", "html", "picture.png")}
+    outputs = {kind: tmp_path / f"report.{kind}" for kind in ("out.json", "markdown", "html", "picture.png")}
     options = [part for kind, path in outputs.items() for part in (f"--{kind.split('.')[0]}", str(path))]
     assert evaluate(files, "--routers", "oracle,random_mix,prior,knn", "--encoder", "surface", *options) == 0
-    found = json.loads(outputs["json"].read_text())
+    found = json.loads(outputs["out.json"].read_text())
     assert found["dataset"] == "mine"
     assert found["train"] + found["test"] == 300
     assert list(found["routers"]) == ["oracle", "random_mix", "prior", "knn", "long", "short"]
@@ -61,27 +61,34 @@ def test_it_writes_every_kind_of_report(
     assert "random_mix" in printed
 
 
-def test_json_to_a_dash_prints_json_and_nothing_else(
-    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert evaluate(files, "--routers", "prior", "--json", "-") == 0
+def test_json_prints_json_and_nothing_else(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(files, "--routers", "prior", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["best_single"] == {"model": "long", "accuracy": 1.0, "usd_per_1k": pytest.approx(1.0)}
 
 
+def test_routers_can_be_repeated_and_separated_by_commas(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--routers", "knn, prior", "--routers", "linear", "--encoder", "surface", "--json")
+    assert evaluate(files, *options) == 0
+    found = json.loads(capsys.readouterr().out)["routers"]
+    assert list(found) == ["oracle", "random_mix", "knn", "prior", "linear", "long", "short"]
+
+
 def test_fewer_training_rows_are_a_setting(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate(files, "--routers", "prior", "--train-rows", "25", "--json", "-") == 0
+    assert evaluate(files, "--routers", "prior", "--train-rows", "25", "--json") == 0
     assert json.loads(capsys.readouterr().out)["train"] == 25
 
 
 def test_a_second_run_fits_nothing_again_unless_told_to(
     files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recalled = []
+    from_cache = []
     for more in ([], [], ["--fresh"]):
-        assert evaluate(files, "--routers", "knn", "--encoder", "surface", "--json", "-", *more) == 0
-        recalled.append(json.loads(capsys.readouterr().out)["routers"]["knn"]["recalled"])
-    assert recalled == [False, True, False]
+        assert evaluate(files, "--routers", "knn", "--encoder", "surface", "--json", *more) == 0
+        from_cache.append(json.loads(capsys.readouterr().out)["routers"]["knn"]["from_cache"])
+    assert from_cache == [False, True, False]
 
 
 def test_an_unknown_router_is_the_users_error(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +117,7 @@ def test_training_data_may_be_a_file_of_its_own(
         app,
         [
             *("evaluate", "--data", str(tmp_path / "test.jsonl"), "--train-data", str(files[0])),
-            *("--prices", str(files[1]), "--routers", "prior", "--json", "-"),
+            *("--prices", str(files[1]), "--routers", "prior", "--json"),
         ],
     ) == 0  # fmt: skip
     found = json.loads(capsys.readouterr().out)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eccos_core.evaluation.metrics import TARGETS
+from eccos_core.evaluation.metrics import ACCURACY_TARGETS
 from eccos_core.evaluation.protocol import PriorReplayRouter
 from eccos_core.evaluation.replay import evaluate
 from eccos_core.evaluation.report import EvaluationReport
@@ -29,7 +29,7 @@ def test_random_mix_and_best_single_model_are_those_of_the_specification() -> No
     report = report_of("qa_math_mix9")
     assert (report.train, report.test) == (9192, 3914)
     mix = report.results["random_mix"].score
-    assert [round(mix.cost_share[target] or 0, 3) for target in TARGETS] == [0.065, 0.201, 0.569, 1.000]
+    assert [round(mix.cost_share[target] or 0, 3) for target in ACCURACY_TARGETS] == [0.065, 0.201, 0.569, 1.000]
     assert mix.area == pytest.approx(0.737, abs=5e-4)
     assert report.best_single.model == "gpt-4o-2024-05-13"
     assert report.best_single.accuracy == pytest.approx(0.762, abs=5e-4)
@@ -38,7 +38,7 @@ def test_random_mix_and_best_single_model_are_those_of_the_specification() -> No
 
 def test_the_oracle_is_that_of_the_specification() -> None:
     oracle = report_of("qa_math_mix9").results["oracle"].score
-    assert [round(oracle.cost_share[target] or 0, 3) for target in TARGETS] == [0.006, 0.006, 0.006, 0.006]
+    assert [round(oracle.cost_share[target] or 0, 3) for target in ACCURACY_TARGETS] == [0.006, 0.006, 0.006, 0.006]
     assert oracle.area == pytest.approx(0.923, abs=5e-4)
     assert oracle.best_accuracy == pytest.approx(0.924, abs=5e-4)
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from eccos_core.domain import Float32Array, OutcomeTable
-from eccos_core.evaluation.baselines import routers_named
-from eccos_core.evaluation.html import html_page, write_html
-from eccos_core.evaluation.plots import PlotPoint, frontier_picture, report_picture
+from eccos_core.evaluation.baselines import routers_by_name
+from eccos_core.evaluation.html import render_html, write_html
+from eccos_core.evaluation.plot_labels import PlotPoint
+from eccos_core.evaluation.plots import draw_frontier, draw_report
 from eccos_core.evaluation.replay import evaluate
 from eccos_core.evaluation.report import EvaluationReport
 
@@ -47,7 +48,7 @@ def report() -> EvaluationReport:
         input_tokens=np.full((600, 3), 30.0),
         output_tokens=random.integers(5, 200, (600, 3)).astype(np.float64),
     )
-    routers = routers_named(["prior", "knn", "linear", "avengers_pro", "aios"])
+    routers = routers_by_name(["prior", "knn", "linear", "avengers_pro", "aios"])
     return evaluate(table, PRICES, routers, {"text": LetterEncoder()}, dataset="toy <i>history</i>")
 
 
@@ -109,14 +110,14 @@ def test_the_screenshot_of_the_page_shows_the_routers_lines(report: EvaluationRe
 
 
 def test_names_cannot_break_out_of_the_page(report: EvaluationReport) -> None:
-    page = html_page(report)
+    page = render_html(report)
     assert "</script><large>" not in page
     assert "<i>history" not in page
     assert "middle &lt;b&gt;" in page
 
 
 def test_the_page_refers_to_nothing_outside_itself(report: EvaluationReport) -> None:
-    page = html_page(report)
+    page = render_html(report)
     assert "<script src" not in page
     assert "<link" not in page
     assert "@import" not in page.split("<script", 1)[0]
@@ -125,7 +126,7 @@ def test_the_page_refers_to_nothing_outside_itself(report: EvaluationReport) -> 
 def test_the_picture_of_a_report_has_lines_dots_and_the_chosen_point(report: EvaluationReport, tmp_path: Path) -> None:
     from matplotlib.image import imread
 
-    path = report_picture(report, tmp_path / "frontier.png", routers=("knn", "linear"))
+    path = draw_report(report, tmp_path / "frontier.png", routers=("knn", "linear"))
     pixels = (imread(path)[:, :, :3] * 255).round().astype(int)
     assert pixels.shape[0] > 700
     for colour in ((213, 94, 0), (0, 114, 178), (31, 41, 51)):  # first router, second router, models
@@ -133,7 +134,7 @@ def test_the_picture_of_a_report_has_lines_dots_and_the_chosen_point(report: Eva
 
 
 def test_a_picture_works_with_one_free_model_and_nothing_else(tmp_path: Path) -> None:
-    path = frontier_picture(
+    path = draw_frontier(
         tmp_path / "one.svg",
         title="one free model",
         singles=[PlotPoint("free-model", 0.0, 0.5)],

@@ -111,7 +111,7 @@ def test_what_cannot_be_exported_or_recorded_is_said(
     wrong = {
         ("log", "--export", str(target)): "no decision has a label",
         ("log", "--export", str(target), "--unlabelled"): "cannot go with --unlabelled",
-        ("log", "--since", "yesterday"): "'yesterday', must be a stretch of time",
+        ("log", "--since", "yesterday"): "'yesterday', it must be a duration",
         ("record", "d9", "1"): "unknown decision 'd9'",
         ("record", "d1", "1.5"): "must be in [0, 1]",
     }

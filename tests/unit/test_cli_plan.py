@@ -11,7 +11,7 @@ from eccos_core.cli import app
 from eccos_core.cli.output import DONE, YOUR_INPUT, run
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> Any:
+def printed_json(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
@@ -19,8 +19,8 @@ def test_a_batch_is_planned_priced_and_drawn(tmp_path: Path, capsys: pytest.Capt
     requests = str(write_outcomes_part(tmp_path))  # an outcomes file has questions, too
     config = str(write_pool_config(tmp_path, "{outcomes: outcomes.jsonl}"))
     picture = tmp_path / "plan.png"
-    assert run(app, ["plan", "-r", requests, "-c", config, "--plot", str(picture), "--json"]) == DONE
-    plan = told(capsys)
+    assert run(app, ["plan", "-r", requests, "-c", config, "--picture", str(picture), "--json"]) == DONE
+    plan = printed_json(capsys)
     assert plan["requests"] == sum(plan["calls"].values()) == len(plan["assignment"]) == QUESTIONS
     assert max(plan["calls"].values()) <= 128
     assert plan["quality"] >= 0.6
@@ -52,5 +52,5 @@ def test_requests_that_cannot_be_read_are_named(tmp_path: Path, capsys: pytest.C
         assert message in capsys.readouterr().err
     requests.write_text('{"query": "q", "allow": ["pocket-tiny"]}\n')
     assert run(app, ["plan", "-r", str(requests), "-c", config, "--json"]) == YOUR_INPUT
-    error = told(capsys)["error"]
+    error = printed_json(capsys)["error"]
     assert (error["type"], "pocket-small" in error["message"]) == ("UnknownModelError", True)

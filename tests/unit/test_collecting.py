@@ -39,7 +39,7 @@ async def test_every_model_answers_every_question_and_the_file_can_be_read(tmp_p
     assert table.labels["dataset"] == ("sums",) * 10
     assert collected.accuracy == {"strong": 1.0, "weak": 0.5}
     assert collected.spent_usd == pytest.approx(world.billed_usd)
-    assert (collected.complete, collected.calls, collected.on_file) == (10, 20, 0)
+    assert (collected.complete, collected.calls, collected.already_recorded) == (10, 20, 0)
     assert not journal_path(out).exists()
 
 
@@ -120,7 +120,7 @@ async def test_whoever_watches_hears_of_every_outcome(tmp_path: Path) -> None:
     await collect(QUESTIONS[:4], POOL, World(), out, observe=events.append)
     await collect(QUESTIONS, POOL, World(), out, observe=events.append)
     assert [event.kind for event in events].count("answered") == 20
-    assert [event.kind for event in events].count("on_file") == 8
+    assert [event.kind for event in events].count("already_recorded") == 8
     assert events[-1].spent_usd == pytest.approx(20 * 4e-5)
 
 

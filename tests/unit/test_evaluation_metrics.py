@@ -10,9 +10,9 @@ from hypothesis.extra import numpy as arrays
 
 from eccos_core.errors import InputError
 from eccos_core.evaluation.metrics import (
-    TARGETS,
+    ACCURACY_TARGETS,
     RecordedOutcomes,
-    lambdas_for,
+    lambda_grid,
     operating_points,
     score_choices,
     score_forecast,
@@ -40,7 +40,7 @@ def test_the_random_mix_of_two_models_is_the_chord_between_them() -> None:
     assert score.frontier.cost_usd.tolist() == [1, 3]
     assert score.frontier.accuracy.tolist() == [0.5, 1.0]
     # accuracy 0.9, 0.95, 0.98, 1.0 costs 2.6, 2.8, 2.92, 3 on the chord; the best single model costs 3
-    assert [score.cost_share[target] for target in TARGETS] == pytest.approx([2.6 / 3, 2.8 / 3, 2.92 / 3, 1.0])
+    assert [score.cost_share[target] for target in ACCURACY_TARGETS] == pytest.approx([2.6 / 3, 2.8 / 3, 2.92 / 3, 1.0])
     assert score.area == pytest.approx(0.75)  # the mean of a straight line is its middle
     assert score.best_accuracy == 1.0
 
@@ -129,10 +129,10 @@ def test_equal_forecast_costs_go_to_the_better_forecast() -> None:
 
 def test_lambdas_scale_with_the_prices() -> None:
     cost = np.array([[1e-6, 1e-3], [1e-6, 3e-3]])
-    assert len(lambdas_for(cost)) == 401
-    assert lambdas_for(cost)[0] == 0
-    assert lambdas_for(cost * 1000) == pytest.approx(1000 * lambdas_for(cost))
-    assert np.isfinite(lambdas_for(np.zeros((2, 2)))).all()
+    assert len(lambda_grid(cost)) == 401
+    assert lambda_grid(cost)[0] == 0
+    assert lambda_grid(cost * 1000) == pytest.approx(1000 * lambda_grid(cost))
+    assert np.isfinite(lambda_grid(np.zeros((2, 2)))).all()
 
 
 def test_settings_of_a_rule_are_charged_like_any_other() -> None:
@@ -170,7 +170,7 @@ def histories(draw: st.DrawFn) -> RecordedOutcomes:
 def test_every_sweep_minimises_cost_minus_lambda_quality(recorded: RecordedOutcomes, data: st.DataObject) -> None:
     shape = recorded.quality.shape
     forecast = data.draw(arrays.arrays(np.float64, shape, elements=st.floats(0, 1)))
-    lambdas = lambdas_for(recorded.cost_usd)
+    lambdas = lambda_grid(recorded.cost_usd)
     choices = sweep(forecast, recorded.cost_usd, recorded.observed, lambdas)
     score = recorded.cost_usd[None] - lambdas[:, None, None] * forecast[None]
     taken = np.take_along_axis(score, choices[:, :, None].astype(np.int64), axis=2)[:, :, 0]
@@ -184,7 +184,7 @@ def test_nothing_beats_the_oracle_and_shares_grow_with_the_target(recorded: Reco
     assert oracle.area >= mix.area - 1e-9
     assert oracle.best_accuracy >= mix.best_accuracy - 1e-12
     for score in (oracle, mix):
-        shares = [score.cost_share[target] for target in TARGETS]
+        shares = [score.cost_share[target] for target in ACCURACY_TARGETS]
         reached = [share for share in shares if share is not None]
         assert reached == sorted(reached)
         assert None not in shares  # both contain the best single model

@@ -12,15 +12,15 @@ import pytest
 
 from eccos_core.domain import Float32Array, Forecast, OutcomeTable
 from eccos_core.errors import InputError
-from eccos_core.evaluation.baselines import BASELINES, routers_named
-from eccos_core.evaluation.baselines.neighbours import AiosBaseline, KnnBaseline, learned_prices
+from eccos_core.evaluation.baselines import BASELINES, routers_by_name
+from eccos_core.evaluation.baselines.neighbours import AiosBaseline, KnnBaseline, fit_prices
 from eccos_core.evaluation.protocol import (
     AnswerFunction,
     EncoderChoice,
     EvaluationSplit,
     PriorReplayRouter,
     TrainSplit,
-    forecast_of,
+    make_forecast,
 )
 from eccos_core.evaluation.replay import ReplaySample, evaluate
 from eccos_core.evaluation.result_cache import ResultCache
@@ -156,7 +156,7 @@ def test_a_sample_of_the_training_rows_is_part_of_a_larger_one() -> None:
 
         def fit(self, train_split: TrainSplit) -> AnswerFunction:
             sizes.append(set(train_split.table.question_ids))
-            return lambda held_out: forecast_of(train_split, train_split.mean_quality, np.zeros(3), len(held_out))
+            return lambda held_out: make_forecast(train_split, train_split.mean_quality, np.zeros(3), len(held_out))
 
     for rows in (20, 50, 10_000):
         report = evaluate(history(), PRICES, [Counting()], {}, sample=ReplaySample(rows, seed=3))
@@ -240,12 +240,12 @@ def test_too_few_questions_say_what_to_do() -> None:
 
 
 def test_an_unknown_router_is_named_with_the_nearest_one() -> None:
-    assert [replay_router.name for replay_router in routers_named(["oracle", "prior", "knn", "prior"])] == [
+    assert [replay_router.name for replay_router in routers_by_name(["oracle", "prior", "knn", "prior"])] == [
         "prior",
         "knn",
     ]
     with pytest.raises(InputError, match="unknown router 'avenger_pro'; did you mean 'avengers_pro'"):
-        routers_named(["avenger_pro"])
+        routers_by_name(["avenger_pro"])
 
 
 def test_a_missing_encoder_is_named() -> None:
@@ -267,41 +267,41 @@ def test_a_model_called_like_a_router_keeps_both() -> None:
     assert {"prior", "model:prior"} <= set(report.results)
 
 
-def test_progress_is_told() -> None:
-    told: list[tuple[str, int, int]] = []
-    evaluate(history(), PRICES, [KnnBaseline()], ENCODERS, progress=lambda *each: told.append(each))
-    assert told[0] == ("encoding (text)", 0, 400)
-    assert told[-1] == ("done", 1, 1)
+def test_progress_is_reported() -> None:
+    stages: list[tuple[str, int, int]] = []
+    evaluate(history(), PRICES, [KnnBaseline()], ENCODERS, progress=lambda *each: stages.append(each))
+    assert stages[0] == ("Encoding questions (text)", 0, 400)
+    assert stages[-1] == ("Routers tested", 1, 1)
 
 
 def test_port_charges_a_scarce_budget_to_the_dear_model() -> None:
     quality = np.array([[0.4, 0.9]] * 10)
     cost = np.array([[0.001, 0.1]] * 10)
-    prices = learned_prices(quality, cost, budgets=5)
+    prices = fit_prices(quality, cost, budgets=5)
     assert (prices >= 0).all()
     assert prices[0, 1] * 0.1 >= 0.5 - 1e-6  # at the smallest budget the dear model's edge does not pay
     assert prices[-1, 1] == pytest.approx(0, abs=1e-9)  # at the largest one it is free of charge
 
 
 def test_the_same_data_settings_and_code_are_not_fitted_twice(tmp_path: Path) -> None:
-    memory = ResultCache(tmp_path)
+    cache = ResultCache(tmp_path)
     routers = [KnnBaseline(), AiosBaseline()]
-    first = evaluate(history(), PRICES, routers, ENCODERS, memory=memory)
-    second = evaluate(history(), PRICES, routers, ENCODERS, memory=memory)
-    assert [first.results[name].recalled for name in ("knn", "aios")] == [False, False]
-    assert [second.results[name].recalled for name in ("knn", "aios")] == [True, True]
+    first = evaluate(history(), PRICES, routers, ENCODERS, cache=cache)
+    second = evaluate(history(), PRICES, routers, ENCODERS, cache=cache)
+    assert [first.results[name].from_cache for name in ("knn", "aios")] == [False, False]
+    assert [second.results[name].from_cache for name in ("knn", "aios")] == [True, True]
     one, other = first.as_json(), second.as_json()
     assert "knn, aios" in other["notes"][-1]
     for report in (one, other):
         report.pop("notes")
         report.pop("encoders")
         for router in report["routers"].values():
-            router.pop("recalled", None)
+            router.pop("from_cache", None)
     assert one == other
 
 
 def test_whatever_an_answer_depends_on_makes_it_new(tmp_path: Path) -> None:
-    memory, table = ResultCache(tmp_path), history()
+    cache, table = ResultCache(tmp_path), history()
     changed = table.quality.copy()
     changed[[not is_test(question) for question in table.question_ids].index(True)] = 0.25
     cases = [
@@ -311,19 +311,19 @@ def test_whatever_an_answer_depends_on_makes_it_new(tmp_path: Path) -> None:
         (table, PRICES, KnnBaseline(neighbours=3)),
     ]
     for outcomes, prices, replay_router in cases:
-        report = evaluate(outcomes, prices, [replay_router], ENCODERS, memory=memory)
-        assert not report.results["knn"].recalled
+        report = evaluate(outcomes, prices, [replay_router], ENCODERS, cache=cache)
+        assert not report.results["knn"].from_cache
     assert len(list(tmp_path.glob("*.npz"))) == len(cases)
 
 
-def test_a_damaged_answer_is_made_again_and_a_contender_from_elsewhere_is_never_kept(tmp_path: Path) -> None:
+def test_a_damaged_answer_is_made_again_and_a_router_from_elsewhere_is_never_cached(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Elsewhere(KnnBaseline):
         name: str = "elsewhere"
 
-    memory = ResultCache(tmp_path)
-    evaluate(history(), PRICES, [KnnBaseline(), Elsewhere()], ENCODERS, memory=memory)
+    cache = ResultCache(tmp_path)
+    evaluate(history(), PRICES, [KnnBaseline(), Elsewhere()], ENCODERS, cache=cache)
     (kept,) = tmp_path.glob("*.npz")
     kept.write_bytes(b"not a zip file")
-    report = evaluate(history(), PRICES, [KnnBaseline()], ENCODERS, memory=memory)
-    assert not report.results["knn"].recalled
+    report = evaluate(history(), PRICES, [KnnBaseline()], ENCODERS, cache=cache)
+    assert not report.results["knn"].from_cache

@@ -18,7 +18,7 @@ from eccos_core.domain import Float32Array, Outcome, OutcomeTable
 from eccos_core.encoders import SurfaceEncoder
 from eccos_core.errors import DataError, HistoryError
 from eccos_core.history import ChromaHistory, MemoryHistory
-from eccos_core.history.chroma_client import searched
+from eccos_core.history.chroma_client import query_with_retry
 from eccos_core.history.ingest import IngestReport, ingest
 from eccos_core.io.outcomes import read_outcomes, write_outcomes
 
@@ -98,9 +98,9 @@ def test_a_place_where_no_history_can_be_is_a_history_error(tmp_path: Path) -> N
     ("url", "said"),
     [
         ("http://127.0.0.1:9", "http://127.0.0.1:9"),
-        ("127.0.0.1:8000", "write http://host:port"),
-        ("http://", "write http://host:port"),
-        ("http://host:port", "damaged"),
+        ("127.0.0.1:8000", "Write http://host:port"),
+        ("http://", "Write http://host:port"),
+        ("http://host:port", "history server is not valid: Port"),
     ],
 )
 def test_a_server_that_is_not_there_is_a_history_error(url: str, said: str) -> None:
@@ -255,10 +255,10 @@ def test_a_query_that_meets_the_first_write_is_asked_again() -> None:
             raise answer
         return answer
 
-    assert searched("here", ask) == "found"
+    assert query_with_retry("here", ask) == "found"
     answers = iter([HistoryError("unreachable"), "found"])
     with pytest.raises(HistoryError, match="unreachable"):
-        searched("here", ask)
+        query_with_retry("here", ask)
 
 
 _INGEST = """

@@ -260,7 +260,7 @@ def command() -> object:
 def test_the_command_replays_a_file_and_prints_json(outcomes_file: tuple[Path, Path]) -> None:
     data, prices = outcomes_file
     arguments = ["--data", str(data), "--prices", str(prices), "--floor", "0.7", "--json", "--slots", "2", "--slots"]
-    arguments += ["large=4", "--routers", "eccos, greedy", "--requests", "600"]
+    arguments += ["large=4", "--routers", "eccos, greedy", "--count", "600"]
     done = CliRunner().invoke(command(), arguments)  # type: ignore[arg-type]
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)

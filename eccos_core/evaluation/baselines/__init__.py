@@ -1,4 +1,4 @@
-"""Every contender by the name it has on the command line and in the report."""
+"""Every router of an evaluation, by its name on the command line and in the report."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ BASELINES: tuple[ReplayRouter, ...] = (
     MlpBaseline(),
     PortBaseline(),
 )
-ALWAYS = ("oracle", "random_mix")  # cost nothing, and every report has them
+REFERENCE_ROUTERS = ("oracle", "random_mix")  # computed from the outcomes, in every report
 
 
-def routers_named(names: Sequence[str]) -> tuple[ReplayRouter, ...]:
-    """The contenders of these names, each once, in this order; `oracle` and `random_mix` are always there.
+def routers_by_name(names: Sequence[str]) -> tuple[ReplayRouter, ...]:
+    """Return the routers of these names, each once, in this order. Skips `oracle` and `random_mix`, always reported.
 
-    Raises `InputError` for a name that nobody has, with the nearest one.
+    Raises `InputError` for an unknown name and suggests the nearest one.
     """
     known = {replay_router.name: replay_router for replay_router in (*DEFAULT_ROUTERS, *BASELINES)}
     chosen: dict[str, ReplayRouter] = {}
     for name in names:
-        if name in ALWAYS:
+        if name in REFERENCE_ROUTERS:
             continue
         if name not in known:
-            listed = ", ".join([*ALWAYS, *known])
-            raise InputError(f"unknown router {name!r}{did_you_mean(name, known)} Known are: {listed}")
+            listed = ", ".join([*REFERENCE_ROUTERS, *known])
+            raise InputError(f"unknown router {name!r}{did_you_mean(name, known) or '.'} Known: {listed}.")
         chosen[name] = known[name]
     return tuple(chosen.values())

@@ -1,4 +1,4 @@
-"""Baselines that look at similar past questions: AIOS, RouterBench's kNN, PORT, Avengers-Pro."""
+"""Baselines that use similar past questions: AIOS, RouterBench's kNN, PORT, Avengers-Pro."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray
 from eccos_core.errors import InputError
 from eccos_core.evaluation.metrics import Choices
-from eccos_core.evaluation.protocol import AnswerFunction, EncoderChoice, EvaluationSplit, TrainSplit, forecast_of
+from eccos_core.evaluation.protocol import AnswerFunction, EncoderChoice, EvaluationSplit, TrainSplit, make_forecast
 
 _BLOCK = 1024
 
 
-def nearest(vectors: Float32Array, base: Float32Array, k: int) -> IntArray:
-    """(R, k) rows of `base` (N, D) most similar to each of `vectors` (R, D), unit length both; k is at most N."""
+def nearest_rows(vectors: Float32Array, base: Float32Array, k: int) -> IntArray:
+    """Return the k rows (R, k) of `base` (N, D) most similar to each of `vectors` (R, D). All have unit length.
+
+    If k is larger than N, all N rows are returned.
+    """
     k = min(k, len(base))
     found = np.empty((len(vectors), k), dtype=np.int64)
     for start in range(0, len(vectors), _BLOCK):
@@ -25,10 +28,10 @@ def nearest(vectors: Float32Array, base: Float32Array, k: int) -> IntArray:
     return found
 
 
-def neighbour_means(train_split: TrainSplit, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-    """((R, M) mean quality, (R, M) mean output tokens) over the neighbours `rows` (R, k).
+def average_neighbours(train_split: TrainSplit, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return (mean quality (R, M), mean output tokens (R, M)) over the neighbours `rows` (R, k).
 
-    Missing outcomes are left out; a model that no neighbour has tried gets its overall mean.
+    Missing outcomes are left out. A model without an outcome among the neighbours gets its overall mean.
     """
     means = []
     for values, fallback in (
@@ -44,8 +47,10 @@ def neighbour_means(train_split: TrainSplit, rows: IntArray) -> tuple[FloatArray
 
 @dataclass(frozen=True, slots=True)
 class KnnBaseline:
-    """The plain mean over k neighbours, quality against cost traded by lambda (RouterBench's KNN router, Hu et al.
-    2024, arXiv 2403.12031, section 4.1)."""
+    """Forecast the mean over k neighbours and trade quality against cost by lambda.
+
+    Source: RouterBench's KNN router, Hu et al. 2024, arXiv 2403.12031, section 4.1.
+    """
 
     name: str = "knn"
     neighbours: int = 40
@@ -55,18 +60,20 @@ class KnnBaseline:
         """Nothing is fitted."""
 
         def answer(held_out: EvaluationSplit) -> Forecast:
-            rows = nearest(held_out.vectors, train_split.vectors, self.neighbours)
-            quality, tokens = neighbour_means(train_split, rows)
+            rows = nearest_rows(held_out.vectors, train_split.vectors, self.neighbours)
+            quality, tokens = average_neighbours(train_split, rows)
             error = np.sqrt(np.maximum(quality * (1 - quality), 1e-4) / rows.shape[1])
-            return forecast_of(train_split, quality, tokens, len(held_out), se=error)
+            return make_forecast(train_split, quality, tokens, len(held_out), se=error)
 
         return answer
 
 
 @dataclass(frozen=True, slots=True)
 class AiosBaseline:
-    """AIOS' rule: the cheapest model whose mean over 16 neighbours is at least a threshold (0.7 there, swept here),
-    else the one with the highest mean."""
+    """Choose the cheapest model whose mean over 16 neighbours reaches a threshold, else the one with the highest mean.
+
+    Source: AIOS. Its threshold is 0.7. Here the threshold is swept.
+    """
 
     name: str = "aios"
     neighbours: int = 16
@@ -76,31 +83,31 @@ class AiosBaseline:
         """Nothing is fitted."""
 
         def answer(held_out: EvaluationSplit) -> Choices:
-            quality, tokens = neighbour_means(
-                train_split, nearest(held_out.vectors, train_split.vectors, self.neighbours)
+            quality, tokens = average_neighbours(
+                train_split, nearest_rows(held_out.vectors, train_split.vectors, self.neighbours)
             )
             cost = np.where(held_out.eligible, held_out.cost_usd(tokens), np.inf)
             quality = np.where(held_out.eligible, quality, -1.0)
             highest = np.lexsort((cost, -quality), axis=1)[:, 0]
             thresholds = [*np.linspace(0, 1, self.neighbours + 1) - 1e-9, 0.7, 2.0]
-            return np.stack([_cheapest_above(quality, cost, highest, t) for t in thresholds]).astype(np.int16)
+            return np.stack([_choose_cheapest_above(quality, cost, highest, t) for t in thresholds]).astype(np.int16)
 
         return answer
 
 
-def _cheapest_above(quality: FloatArray, cost: FloatArray, otherwise: IntArray, threshold: float) -> IntArray:
+def _choose_cheapest_above(quality: FloatArray, cost: FloatArray, otherwise: IntArray, threshold: float) -> IntArray:
     good = quality >= threshold
     return np.where(good.any(axis=1), np.argmin(np.where(good, cost, np.inf), axis=1), otherwise)
 
 
 @dataclass(frozen=True, slots=True)
 class PortBaseline:
-    """PORT (arXiv 2509.02718): nearest neighbours with one learned price per model.
+    """Route by nearest neighbours and one fitted price per model, as PORT does (arXiv 2509.02718).
 
-    A total budget is split over the models by their mean quality per USD; the prices are the dual solution of the
-    linear programme over a few hundred questions (their eq. 4, solved exactly here), and every question goes to
-    argmax quality - price * cost. The total budget is swept. The authors drop requests once a budget is spent; in a
-    replay every question is answered, so budgets act through the prices alone.
+    A total budget is split over the models by their mean quality per USD. The prices are the dual solution of a linear
+    programme over a few hundred questions (eq. 4, solved exactly here). Every question goes to the model with the
+    highest quality - price * cost. The total budget is swept. The authors drop requests when a budget is spent. In a
+    replay every question is answered, so budgets act through the prices only.
     """
 
     name: str = "port"
@@ -110,19 +117,21 @@ class PortBaseline:
     reads: EncoderChoice = "text"
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
-        """Learn prices on a sample of the training rows, each seen through its own neighbours without itself."""
+        """Fit prices on a sample of the training rows. A row's own outcomes are left out of its neighbours."""
         random = np.random.default_rng(0)
-        asked = np.sort(random.choice(len(train_split.table), min(self.sample, len(train_split.table)), replace=False))
-        rows = nearest(train_split.vectors[asked], train_split.vectors, self.neighbours + 1)
-        quality, tokens = _means_without_itself(train_split, rows, asked)
-        input_tokens = train_split.table.input_tokens[asked]
+        sampled = np.sort(
+            random.choice(len(train_split.table), min(self.sample, len(train_split.table)), replace=False)
+        )
+        rows = nearest_rows(train_split.vectors[sampled], train_split.vectors, self.neighbours + 1)
+        quality, tokens = _average_other_neighbours(train_split, rows, sampled)
+        input_tokens = train_split.table.input_tokens[sampled]
         typical_input = np.nan_to_num(np.nanmean(input_tokens) if not np.isnan(input_tokens).all() else 0.0)
         cost = train_split.price_table.cost_usd(np.where(np.isnan(input_tokens), typical_input, input_tokens), tokens)
-        prices = learned_prices(quality, cost, self.budgets)
+        prices = fit_prices(quality, cost, self.budgets)
 
         def answer(held_out: EvaluationSplit) -> Choices:
-            hat_quality, hat_tokens = neighbour_means(
-                train_split, nearest(held_out.vectors, train_split.vectors, self.neighbours)
+            hat_quality, hat_tokens = average_neighbours(
+                train_split, nearest_rows(held_out.vectors, train_split.vectors, self.neighbours)
             )
             hat_cost = held_out.cost_usd(hat_tokens)
             chosen = [
@@ -134,19 +143,21 @@ class PortBaseline:
         return answer
 
 
-def _means_without_itself(train_split: TrainSplit, rows: IntArray, asked: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Neighbour means where a question that is its own neighbour is replaced by the neighbour listed first."""
-    own = rows == asked[:, None]
+def _average_other_neighbours(
+    train_split: TrainSplit, rows: IntArray, sampled: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Average over neighbours. A question that is its own neighbour is replaced by another of its neighbours."""
+    own = rows == sampled[:, None]
     others = np.where(own[:, 0], rows[:, -1], rows[:, 0])
-    return neighbour_means(train_split, np.where(own, others[:, None], rows))
+    return average_neighbours(train_split, np.where(own, others[:, None], rows))
 
 
-def learned_prices(quality: FloatArray, cost_usd: FloatArray, budgets: int) -> FloatArray:
-    """(budgets, M) prices gamma >= 0: minimise gamma . B + sum_j max(0, max_i(quality - gamma_i cost)): a linear
-    programme; the 0 stands for a question that no budget covers.
+def fit_prices(quality: FloatArray, cost_usd: FloatArray, budgets: int) -> FloatArray:
+    """Fit prices gamma >= 0 (budgets, M) for a range of budgets, from quality and cost_usd (J, M).
 
-    quality, cost_usd (J, M). B is the budget for these J questions, from the cheapest model's cost to twice the
-    dearest model's, split by mean quality per mean USD.
+    Each row solves a linear programme: minimise gamma . B + sum_j max(0, max_i(quality_ji - gamma_i cost_ji)). The 0
+    stands for a question that no budget covers. B is the budget for the J questions, split by mean quality per mean
+    USD. It runs from the cheapest model's cost to at least twice the most expensive model's.
     """
     from scipy.optimize import linprog
     from scipy.sparse import csr_array, eye_array, hstack, vstack
@@ -170,16 +181,18 @@ def learned_prices(quality: FloatArray, cost_usd: FloatArray, budgets: int) -> F
         objective = np.concatenate([share * total, np.ones(questions)])
         solution = linprog(objective, A_ub=matrix, b_ub=bound, bounds=(0, None), method="highs")
         if solution.x is None:
-            raise InputError(f"PORT's linear programme has no solution ({solution.message})")
+            raise InputError(f"PORT's linear programme has no solution: {solution.message}")
         prices.append(solution.x[:models] / scale)
     return np.array(prices)
 
 
 @dataclass(frozen=True, slots=True)
 class AvengersProBaseline:
-    """Cluster means as in Avengers-Pro (arXiv 2508.12631): 60 k-means clusters; within each, accuracy and cost are
-    scaled to [0, 1]; a question's score is alpha * accuracy + (1 - alpha) * (1 - cost), summed over its 4 nearest
-    clusters; alpha is swept."""
+    """Route by cluster means, as Avengers-Pro does (arXiv 2508.12631).
+
+    There are 60 k-means clusters. Within each, accuracy and cost are scaled to [0, 1]. A model's score is
+    alpha * accuracy + (1 - alpha) * (1 - cost), summed over the question's 4 nearest clusters. Alpha is swept.
+    """
 
     name: str = "avengers_pro"
     clusters: int = 60
@@ -188,7 +201,7 @@ class AvengersProBaseline:
     reads: EncoderChoice = "text"
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
-        """k-means, and each cluster's means."""
+        """Fit k-means and compute each cluster's means."""
         from sklearn.cluster import KMeans
         from sklearn.exceptions import ConvergenceWarning
 
@@ -204,15 +217,15 @@ class AvengersProBaseline:
             member, np.where(known, train_split.table.quality, 0.0), size, train_split.mean_quality
         )
         cost = _cluster_means(member, np.where(known, train_split.cost_usd, 0.0), size, overall_cost)
-        accuracy, cost = _scaled(accuracy), _scaled(cost)
+        accuracy, cost = _scale_rows(accuracy), _scale_rows(cost)
         centres = fitted.cluster_centers_.astype(np.float32)
 
         def answer(held_out: EvaluationSplit) -> Choices:
             distance = (centres**2).sum(axis=1) - 2 * held_out.vectors @ centres.T
             near = np.argsort(distance, axis=1)[:, : self.nearest_clusters]
-            good, dear = accuracy[near].sum(axis=1), cost[near].sum(axis=1)
+            near_accuracy, near_cost = accuracy[near].sum(axis=1), cost[near].sum(axis=1)
             chosen = [
-                np.argmax(np.where(held_out.eligible, alpha * good - (1 - alpha) * dear, -np.inf), axis=1)
+                np.argmax(np.where(held_out.eligible, alpha * near_accuracy - (1 - alpha) * near_cost, -np.inf), axis=1)
                 for alpha in np.linspace(0, 1, self.settings)
             ]
             return np.stack(chosen).astype(np.int16)
@@ -221,12 +234,12 @@ class AvengersProBaseline:
 
 
 def _cluster_means(member: FloatArray, values: FloatArray, size: FloatArray, fallback: FloatArray) -> FloatArray:
-    """(K, M) means of values (N, M) over the clusters of member (N, K); `fallback` where a cluster has none."""
+    """Return the means (K, M) of values (N, M) over the clusters of member (N, K), `fallback` for an empty cell."""
     return np.where(size > 0, (member.T @ values) / np.maximum(size, 1), fallback)
 
 
-def _scaled(values: FloatArray) -> FloatArray:
-    """(K, M), every row moved to [0, 1]; a row of equal values becomes 0."""
+def _scale_rows(values: FloatArray) -> FloatArray:
+    """Scale every row of values (K, M) to [0, 1]. A row of equal values becomes 0."""
     low = values.min(axis=1, keepdims=True)
     spread = values.max(axis=1, keepdims=True) - low
     return np.where(spread > 0, (values - low) / np.where(spread > 0, spread, 1.0), 0.0)

@@ -1,4 +1,4 @@
-"""Baselines that fit a model to the embeddings: linear, MLP (RouterBench, LLMRouter), RouteLLM's factorisation."""
+"""Baselines that fit a model to the embeddings: linear, MLP (RouterBench, LLMRouter), RouteLLM's factorization."""
 
 from __future__ import annotations
 
@@ -11,45 +11,48 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, Forecast
 from eccos_core.evaluation.metrics import Choices, upper_hull
-from eccos_core.evaluation.protocol import AnswerFunction, EncoderChoice, EvaluationSplit, TrainSplit, forecast_of
+from eccos_core.evaluation.protocol import AnswerFunction, EncoderChoice, EvaluationSplit, TrainSplit, make_forecast
 
 
 @dataclass(frozen=True, slots=True)
 class LinearBaseline:
-    """Ridge regression of quality and of output tokens on the embedding, traded by lambda (RouterBench, LLMRouter)."""
+    """Forecast quality and output tokens by ridge regression on the embedding (RouterBench, LLMRouter)."""
 
     name: str = "linear"
     regularisation: float = 1.0
     reads: EncoderChoice = "text"
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
-        """Two closed-form fits."""
+        """Fit two ridge regressions in closed form."""
         from sklearn.linear_model import Ridge
 
-        return _regressed(train_split, lambda: Ridge(alpha=self.regularisation))
+        return _fit_regressors(train_split, lambda: Ridge(alpha=self.regularisation))
 
 
 @dataclass(frozen=True, slots=True)
 class MlpBaseline:
-    """One hidden layer of 100 units, scikit-learn's defaults with early stopping, traded by lambda (RouterBench's MLP
-    router, arXiv 2403.12031, section 4.1; LLMRouter's mlprouter)."""
+    """Forecast by an MLP with one hidden layer of 100 units, with scikit-learn's defaults and early stopping.
+
+    Source: RouterBench's MLP router, arXiv 2403.12031, section 4.1, and LLMRouter's mlprouter.
+    """
 
     name: str = "mlp"
     hidden: int = 100
     reads: EncoderChoice = "text"
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
-        """Two fits by Adam, seeded."""
+        """Fit two MLPs with Adam and a fixed seed."""
         from sklearn.neural_network import MLPRegressor
 
-        enough = len(train_split.table) >= 50  # early stopping puts a tenth of the rows aside
-        return _regressed(
-            train_split, lambda: MLPRegressor(hidden_layer_sizes=(self.hidden,), early_stopping=enough, random_state=0)
+        stop_early = len(train_split.table) >= 50  # early stopping sets a tenth of the rows aside
+        return _fit_regressors(
+            train_split,
+            lambda: MLPRegressor(hidden_layer_sizes=(self.hidden,), early_stopping=stop_early, random_state=0),
         )
 
 
-def _regressed(train_split: TrainSplit, make: Callable[[], Any]) -> AnswerFunction:
-    """Quality and output tokens, each by a regressor of its own on the embedding; missing cells are model means."""
+def _fit_regressors(train_split: TrainSplit, make: Callable[[], Any]) -> AnswerFunction:
+    """Fit one regressor for quality and one for output tokens on the embedding. Missing cells hold model means."""
     from sklearn.exceptions import ConvergenceWarning
 
     tokens = train_split.filled_output_tokens
@@ -57,7 +60,7 @@ def _regressed(train_split: TrainSplit, make: Callable[[], Any]) -> AnswerFuncti
     models = len(train_split.table.models)
     flat = slice(None) if models > 1 else (slice(None), 0)  # scikit-learn wants a single column as a vector
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # stopped at the iteration limit: still the baseline
+        warnings.simplefilter("ignore", ConvergenceWarning)  # stopping at the iteration limit is part of the baseline
         by_quality = make().fit(train_split.vectors, train_split.filled_quality[flat])
         by_tokens = make().fit(train_split.vectors, (tokens / scale)[flat])
 
@@ -65,19 +68,19 @@ def _regressed(train_split: TrainSplit, make: Callable[[], Any]) -> AnswerFuncti
         shape = (len(held_out), models)  # scikit-learn flattens a single column
         quality = np.asarray(by_quality.predict(held_out.vectors), dtype=np.float64).reshape(shape)
         predicted = np.asarray(by_tokens.predict(held_out.vectors), dtype=np.float64).reshape(shape) * scale
-        return forecast_of(train_split, quality, predicted, len(held_out))
+        return make_forecast(train_split, quality, predicted, len(held_out))
 
     return answer
 
 
 @dataclass(frozen=True, slots=True)
 class RouteLlmBaseline:
-    """RouteLLM's matrix factorisation (arXiv 2406.18665, section 4.2): a bilinear score of model and question, learned
-    from pairs of models of which one was right; a strong and a weak model, and a threshold on the strong one's
-    probability of winning, swept.
+    """Route by RouteLLM's matrix factorization (arXiv 2406.18665, section 4.2).
 
-    Strong is the best single model of the training rows; weak the cheapest one on their hull. RouteLLM learns from
-    human preferences, here every pair of recorded outcomes that differs is a battle.
+    A bilinear score of model and question is trained on pairs of models of which one did better. The router chooses
+    between a strong and a weak model by a threshold on the strong one's probability of winning. The threshold is swept.
+    The strong model is the best single model of the training rows. The weak one is the cheapest on their hull. RouteLLM
+    trains on human preferences. Here every pair of recorded outcomes that differs counts as one.
     """
 
     name: str = "routellm_mf"
@@ -85,36 +88,36 @@ class RouteLlmBaseline:
     settings: int = 201
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
-        """Learn the scores of all models, then keep the two."""
-        score = _factorised(train_split.vectors, train_split.table.quality)
+        """Train the scores of all models, then choose the strong and the weak one."""
+        score = _fit_factorization(train_split.vectors, train_split.table.quality)
         strong = int(np.argmax(train_split.mean_quality))
-        weak = _cheapest_worth_having(train_split)
+        weak = _cheapest_on_hull(train_split)
 
         def answer(held_out: EvaluationSplit) -> Choices:
             scores = score(held_out.vectors)
             gain = scores[:, strong] - scores[:, weak]
             thresholds = [*np.quantile(gain, np.linspace(0, 1, self.settings)), np.inf]
             chosen = np.where(gain >= np.array(thresholds)[:, None], strong, weak)
-            possible = held_out.eligible[np.arange(len(held_out)), chosen]
-            best_there_is = np.argmax(np.where(held_out.eligible, scores, -np.inf), axis=1)
-            return np.where(possible, chosen, best_there_is).astype(np.int16)
+            may_answer = held_out.eligible[np.arange(len(held_out)), chosen]
+            best_eligible = np.argmax(np.where(held_out.eligible, scores, -np.inf), axis=1)
+            return np.where(may_answer, chosen, best_eligible).astype(np.int16)
 
         return answer
 
 
-def _cheapest_worth_having(train_split: TrainSplit) -> int:
-    """The first model on the hull of the single models, on the training rows."""
+def _cheapest_on_hull(train_split: TrainSplit) -> int:
+    """Return the cheapest model on the hull of the single models, from the training rows."""
     known = train_split.known
     cost = np.where(known, train_split.cost_usd, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     first = upper_hull(cost, train_split.mean_quality)
     return int(np.flatnonzero((cost == first.cost_usd[0]) & (train_split.mean_quality == first.accuracy[0]))[0])
 
 
-def _factorised(vectors: Float32Array, quality: FloatArray) -> Callable[[Float32Array], FloatArray]:
-    """Scores (R, M) = w . (model embedding * projected question): 128 dimensions, Adam, a tenth kept for stopping.
+def _fit_factorization(vectors: Float32Array, quality: FloatArray) -> Callable[[Float32Array], FloatArray]:
+    """Train scores (R, M) = w . (model embedding * projected question) with 128 dimensions and Adam.
 
-    The loss is that of Bradley and Terry over all pairs of models that did not do equally well on a question, weighted
-    by the difference.
+    A tenth of the rows is held out for early stopping. The loss is that of Bradley and Terry over all pairs of models
+    whose quality on a question differs, weighted by the difference.
     """
     import torch
 

@@ -123,7 +123,7 @@ async def test_functions_are_awaited_or_run_beside_the_event_loop(functions: str
     [
         ("no_such_package_here:grade", "there is no module 'no_such_package_here'"),
         ("graders_of_a_test:longer_is_beter", "did you mean 'longer_is_better'?"),
-        ("graders_of_a_test:number", "it is int, must be a function"),
+        ("graders_of_a_test:number", "it is int, it must be a function"),
         ("graders_of_a_test:", "'package.module:function'"),
         (":grade", "'package.module:function'"),
         ("broken_graders_of_a_test:grade", "importing it raised ZeroDivisionError"),

@@ -130,7 +130,7 @@ async def test_a_dry_run_counts_what_is_missing_and_calls_nothing(tmp_path: Path
     assert found.usd_at_most > found.usd == pytest.approx(2 * row.usd)
     await collect(QUESTIONS[:4], POOL, world, out, options)
     found = estimate(QUESTIONS, POOL, world, out, options)
-    assert (found.on_file, found.models[0].calls) == (8, 6)
+    assert (found.already_recorded, found.models[0].calls) == (8, 6)
     assert (found.models[0].output_tokens_each, found.models[0].basis) == (10, "observed")
     assert found.spent_usd == pytest.approx(8 * 4e-5)
 

@@ -13,25 +13,25 @@ from hypothesis import strategies as st
 
 from eccos_core.collecting.journal import (
     AnswerEntry,
-    AskedEntry,
-    AttemptedEntry,
+    CallStartedEntry,
     Entry,
+    FailedAttemptEntry,
     FailureEntry,
     GradeEntry,
     Journal,
-    JudgedEntry,
+    VerdictEntry,
     read_journal,
     replay_journal,
 )
 from eccos_core.errors import DataError, InputError
 
 ENTRIES: list[Entry] = [
-    AskedEntry("q1", "m", "answer", 0.5),
+    CallStartedEntry("q1", "m", "answer", 0.5),
     AnswerEntry("q1", "m", "d", 'tricky\n"text" \u2028 é', 3, 4, 0.1, 0.2, "stop"),
-    AskedEntry("q2", "m", "answer", 0.5),
+    CallStartedEntry("q2", "m", "answer", 0.5),
     FailureEntry("q2", "m", "d", "timeout", "too slow", 0.5),
     GradeEntry("q1", "m", 1.0),
-    JudgedEntry("q1", "m", "Score: 3", 10, 2, 0.25, 0.1),
+    VerdictEntry("q1", "m", "Score: 3", 10, 2, 0.25, 0.1),
     GradeEntry("q1", "m", None, 0.25, "the judge gave no score"),
 ]
 
@@ -57,7 +57,7 @@ async def test_many_appends_at_once_keep_every_line_whole(tmp_path: Path) -> Non
     grades = [GradeEntry(f"q{number}", "m" * (number % 50 + 1), 0.5) for number in range(500)]
 
     async def one(grade: GradeEntry) -> None:
-        journal.note(AskedEntry(grade.id, grade.model, "answer", 0.0))
+        journal.write_unsynced(CallStartedEntry(grade.id, grade.model, "answer", 0.0))
         await journal.append(grade)
 
     await asyncio.gather(*(one(grade) for grade in grades))
@@ -89,7 +89,7 @@ async def _write(path: Path, entries: list[Entry]) -> None:
 
 def test_a_line_that_is_no_entry_is_refused_with_its_number(tmp_path: Path) -> None:
     path = tmp_path / "l.jsonl"
-    for line in ('{"kind": "asked", "id": "q"}', '{"kind": "vote", "id": "q"}', '{"id": "q"}', "nonsense"):
+    for line in ('{"kind": "call_started", "id": "q"}', '{"kind": "vote", "id": "q"}', '{"id": "q"}', "nonsense"):
         path.write_text(
             f'{{"kind": "grade", "id": "q", "model": "m", "score": 1, "cost_usd": 0, "error": ""}}\n{line}\n'
         )
@@ -132,35 +132,35 @@ def test_a_folder_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> No
 
 
 def test_calls_without_a_reply_were_in_flight_and_may_have_been_billed() -> None:
-    memory = replay_journal(
+    contents = replay_journal(
         [
-            AskedEntry("q1", "m", "answer", 0.5),
-            AskedEntry("q1", "other", "answer", 0.25),
-            AskedEntry("q2", "m", "answer", 0.125),
+            CallStartedEntry("q1", "m", "answer", 0.5),
+            CallStartedEntry("q1", "other", "answer", 0.25),
+            CallStartedEntry("q2", "m", "answer", 0.125),
             AnswerEntry("q1", "m", "d", "x", 1, 1, 0.01, 0.1),
-            AskedEntry("q1", "m", "grade", 1.0),
-            JudgedEntry("q1", "m", "Score: 10", 10, 2, 0.02, 0.1),
+            CallStartedEntry("q1", "m", "grade", 1.0),
+            VerdictEntry("q1", "m", "Score: 10", 10, 2, 0.02, 0.1),
             GradeEntry("q1", "m", 1.0, 0.02),
             FailureEntry("q2", "m", "d", "timeout", "slow", 0.125),
         ]
     )
-    assert memory.in_flight == 1
-    assert memory.usd_at_risk == 0.25 + 0.125
-    assert memory.usd_of_graders == 0.02
-    assert set(memory.answers) == {("q1", "m")}
-    assert set(memory.failures) == {("q2", "m")}
+    assert contents.in_flight == 1
+    assert contents.usd_at_risk == 0.25 + 0.125
+    assert contents.grading_usd == 0.02
+    assert set(contents.answers) == {("q1", "m")}
+    assert set(contents.failures) == {("q2", "m")}
 
 
 def test_an_answer_after_a_failure_replaces_it_and_an_earlier_grade() -> None:
     answer = AnswerEntry("q", "m", "d", "x", 1, 1, 0.01, 0.1)
-    memory = replay_journal([FailureEntry("q", "m", "d", "timeout", "slow"), answer])
-    assert memory.failures == {}
-    assert memory.answers == {("q", "m"): answer}
+    contents = replay_journal([FailureEntry("q", "m", "d", "timeout", "slow"), answer])
+    assert contents.failures == {}
+    assert contents.answers == {("q", "m"): answer}
 
 
 def test_a_verdict_waits_for_its_grade_and_a_failed_attempt_is_no_longer_in_flight() -> None:
-    judged = JudgedEntry("q", "m", "Score: 3", 10, 2, 0.02, 0.1)
-    asked = AskedEntry("q", "m", "grade", 1.0)
-    memory = replay_journal([asked, AttemptedEntry("q", "m", "grade"), asked, judged])
-    assert (memory.in_flight, memory.usd_at_risk, memory.judged) == (0, 0.0, {("q", "m"): judged})
-    assert replay_journal([judged, GradeEntry("q", "m", 0.3, 0.02)]).judged == {}
+    verdict = VerdictEntry("q", "m", "Score: 3", 10, 2, 0.02, 0.1)
+    started = CallStartedEntry("q", "m", "grade", 1.0)
+    contents = replay_journal([started, FailedAttemptEntry("q", "m", "grade"), started, verdict])
+    assert (contents.in_flight, contents.usd_at_risk, contents.verdicts) == (0, 0.0, {("q", "m"): verdict})
+    assert replay_journal([verdict, GradeEntry("q", "m", 0.3, 0.02)]).verdicts == {}

@@ -59,5 +59,5 @@ def test_missing_input_tokens_are_those_of_the_other_models_or_counted() -> None
 
 
 def test_a_missing_price_names_the_model_and_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"no price for b; prices are given for: a"):
+    with pytest.raises(InputError, match=r"no price for b\. There are prices for: a\."):
         PriceTable.of({"a": (0, 0)}, table_of([[1, 1]], [[1, 1]]))

@@ -11,7 +11,7 @@ from eccos_core.cli import app
 from eccos_core.cli.output import DONE, YOUR_INPUT, run
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> Any:
+def printed_json(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
@@ -19,20 +19,20 @@ def test_outcomes_are_ingested_once_and_learnt_from(tmp_path: Path, capsys: pyte
     outcomes = str(write_outcomes_part(tmp_path))
     config = str(write_pool_config(tmp_path, "{path: history}"))
     assert run(app, ["route", "Is 7 larger than 3?", "-c", config, "--json"]) == YOUR_INPUT
-    assert "eccos ingest" in told(capsys)["error"]["message"]  # the history is empty, and this is the way out
+    assert "eccos ingest" in printed_json(capsys)["error"]["message"]  # the history is empty, and this is the way out
 
     everything = {"questions": QUESTIONS, "outcomes": 4 * QUESTIONS}
     for new in (4 * QUESTIONS, 0):
         assert run(app, ["ingest", outcomes, "-c", config, "--json"]) == DONE
-        assert told(capsys) == everything | {"new": new}
+        assert printed_json(capsys) == everything | {"new": new}
     assert run(app, ["ingest", outcomes, "-c", config]) == DONE
     assert capsys.readouterr().out == f"{QUESTIONS} questions, {4 * QUESTIONS} outcomes, 0 of them new\n"
 
     assert run(app, ["fit", "-c", config, "--json"]) == YOUR_INPUT
-    assert "nowhere to write the predictor" in told(capsys)["error"]["message"]
+    assert "nowhere to write the predictor" in printed_json(capsys)["error"]["message"]
     folder = tmp_path / "predictor"
     assert run(app, ["fit", "-c", config, "--out", str(folder), "--json"]) == DONE
-    report = told(capsys)
+    report = printed_json(capsys)
     assert (report["predictor"], report["questions"], report["folder"]) == ("retrieval", QUESTIONS, str(folder))
     assert report["models"] == ["pocket-small", "pocket-medium", "pocket-maths", "pocket-large"]
     assert any(folder.iterdir())
@@ -43,7 +43,7 @@ def test_outcomes_are_ingested_once_and_learnt_from(tmp_path: Path, capsys: pyte
         file.read_text().replace("predictor: retrieval", "predictor: {kind: retrieval, artifact: predictor}")
     )
     assert run(app, ["route", "Is 7 larger than 3?", "-c", config, "--json"]) == DONE
-    assert told(capsys)["model"] in report["models"]
+    assert printed_json(capsys)["model"] in report["models"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""Options that several commands share, so that an option means the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eccos_core.cli.output import console
+
+DataOption = Annotated[
+    Path,
+    typer.Option("--data", metavar="OUTCOMES", help="The outcomes file with the recorded answers (.jsonl, .jsonl.gz)."),
+]
+PricesOption = Annotated[
+    Path, typer.Option("--prices", metavar="PRICES", help="The JSON file with the price of each model.")
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", metavar="N", help="The seed of every random draw. The same seed gives the same result.")
+]
+
+
+def split_names(values: Iterable[str] | None) -> list[str]:
+    """Return the names of a list option. You can repeat the option and separate names by commas."""
+    return [name.strip() for value in values or () for name in value.split(",") if name.strip()]
+
+
+def resolve_config(config: Path | None) -> Path:
+    """Return the configuration file: the given one, else `eccos.yaml` in this folder, else the bundled pocket pool.
+
+    Says on standard error which file is used when none was given.
+    """
+    from eccos_core.assembly.build import usual_config
+
+    if config is not None:
+        return config
+    found = usual_config()
+    console().print(f"Using {found}", style="dim", soft_wrap=True)
+    return found

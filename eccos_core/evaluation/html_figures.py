@@ -1,0 +1,210 @@
+"""Draw the interactive figures of the HTML report with plotly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from eccos_core.evaluation.charts import densify, prefers_log_axis
+from eccos_core.evaluation.metrics import Frontier
+from eccos_core.evaluation.palette import FAINT, INK, ORACLE, REFERENCE, assign_colours
+from eccos_core.evaluation.report import EvaluationReport, RouterResult
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+_DASHES = {"random_mix": "dash", "prior": "dot"}
+_POINTS_PER_LINE = 120
+
+
+def frontier_figure(report: EvaluationReport) -> Any:
+    """Draw accuracy over cost, one line per router."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    palette = assign_colours(report.results)
+    for result in report.results.values():
+        if result.role == "single" or result.name == "oracle":
+            continue
+        costs, accuracies = _curve(result.score.frontier)
+        figure.add_scatter(
+            x=costs,
+            y=accuracies,
+            mode="lines",
+            name=escape(result.name),
+            line={
+                "color": palette[result.name],
+                "width": 3.2 if result.role == "eccos" else 1.8,
+                "dash": _DASHES.get(result.name, "solid"),
+            },
+            hovertemplate="%{y:.1%} at %{x:.3g} USD per 1,000",
+        )
+    singles = [result for result in report.results.values() if result.role == "single"]
+    figure.add_scatter(
+        x=[1000 * float(result.score.frontier.cost_usd[0]) for result in singles],
+        y=[result.score.best_accuracy for result in singles],
+        mode="markers+text",
+        name="single models",
+        text=[escape(result.name) for result in singles],
+        textposition=_place_labels(singles),
+        textfont={"size": 11, "color": INK},
+        marker={"color": INK, "size": 9},
+        hovertemplate="%{text}: %{y:.1%} at %{x:.3g} USD per 1,000<extra></extra>",
+    )
+    oracle = report.results["oracle"].score.frontier
+    figure.add_scatter(
+        x=[1000 * float(oracle.cost_usd[-1])],
+        y=[float(oracle.accuracy[-1])],
+        mode="markers+text",
+        name="oracle",
+        text=["oracle"],
+        textposition="middle right",
+        marker={"symbol": "star", "size": 16, "color": ORACLE},
+        hovertemplate="oracle: %{y:.1%} at %{x:.3g} USD per 1,000<extra></extra>",
+    )
+    costs = [float(result.score.frontier.cost_usd[0]) for result in singles]
+    logarithmic = prefers_log_axis(costs)
+    _apply_style(figure, 560)
+    figure.update_xaxes(
+        title="USD per 1,000 questions" + (" (logarithmic)" if logarithmic else ""),
+        type="log" if logarithmic else "linear",
+        tickformat="~g",
+    )
+    if logarithmic:
+        low, high = 1000 * min(costs), 1000 * max(costs)
+        figure.update_xaxes(range=[np.log10(low / 1.6), np.log10(high * 2.2)], dtick="D2")
+    figure.update_yaxes(title="answered well", tickformat=".0%")
+    _zoom_buttons(figure, report)
+    return figure
+
+
+def _zoom_buttons(figure: Any, report: EvaluationReport) -> None:
+    """Add buttons for two views: everything, and the range where routers differ (first if models differ much)."""
+    accuracies = [result.score.best_accuracy for result in report.results.values()]
+    lines = [result for result in report.results.values() if result.role != "single" and result.name != "oracle"]
+    strip_top = max(result.score.best_accuracy for result in lines)
+    strip_low = min(float(report.results["random_mix"].score.frontier.accuracy[0]), strip_top - 0.02)
+    margin = 0.12 * (strip_top - strip_low)
+    strip = [strip_low - 2 * margin, strip_top + margin]
+    spread = max(accuracies) - min(accuracies)
+    everything = [min(accuracies) - 0.06 * spread, max(accuracies) + 0.06 * spread]
+    figure.update_yaxes(range=everything)
+    buttons = [
+        {"label": "everything", "method": "relayout", "args": [{"yaxis.range": everything}]},
+        {"label": "where routers differ", "method": "relayout", "args": [{"yaxis.range": strip}]},
+    ]
+    if strip[1] - strip[0] < 0.5 * (everything[1] - everything[0]):
+        buttons.reverse()
+        figure.update_yaxes(range=strip)
+    place = {"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
+    figure.update_layout(updatemenus=[{**place, "buttons": buttons, "bgcolor": "white", "bordercolor": FAINT}])
+    figure.update_layout(margin={"t": 60})
+
+
+def reliability_figure(report: EvaluationReport, forecasters: Iterable[RouterResult]) -> Any:
+    """Draw the share of good answers over the forecast probability, one line per router."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    palette = assign_colours(report.results)
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 1],
+        mode="lines",
+        name="perfect forecasts",
+        line={"color": REFERENCE, "dash": "dash"},
+        hoverinfo="skip",
+    )
+    for result in forecasters:
+        if result.calibration is None:
+            continue
+        binned = result.calibration.reliability
+        figure.add_scatter(
+            x=binned.forecast,
+            y=binned.outcome,
+            mode="lines+markers",
+            name=escape(result.name),
+            line={"color": palette[result.name], "width": 2.4 if result.role == "eccos" else 1.4},
+            marker={"size": 4 + 16 * np.sqrt(binned.count / binned.count.max())},
+            customdata=binned.count,
+            visible=True if result.role == "eccos" or result.name == "prior" else "legendonly",
+            hovertemplate="forecast %{x:.3f}, good answers %{y:.3f} (%{customdata:,} forecasts)",
+        )
+    _apply_style(figure, 480)
+    figure.update_xaxes(title="forecast probability of a good answer", range=[-0.02, 1.02], dtick=0.2)
+    figure.update_yaxes(title="share of good answers", range=[-0.02, 1.02], dtick=0.2)
+    return figure
+
+
+def latency_figure(report: EvaluationReport, timed: Iterable[RouterResult]) -> Any:
+    """Draw the milliseconds of one request per router: encoding and deciding."""
+    import plotly.graph_objects as go
+
+    palette = assign_colours(report.results)
+    rows = [(result.name, result.latency, result.reads) for result in timed if result.latency is not None]
+    encode = [report.encoders[reads].encode_ms if reads in report.encoders else 0.0 for _, _, reads in rows]
+    names = [name for name, _, _ in rows]
+    figure = go.Figure()
+    figure.add_bar(
+        y=names,
+        x=encode,
+        orientation="h",
+        name="encoding the question",
+        marker={"color": FAINT},
+        hovertemplate="encoding: %{x:.2f} ms<extra></extra>",
+    )
+    figure.add_bar(
+        y=names,
+        x=[latency.single_ms for _, latency, _ in rows],
+        orientation="h",
+        name="forecast or rule",
+        marker={"color": [palette[name] for name in names]},
+        showlegend=False,
+        hovertemplate="%{y}: %{x:.2f} ms<extra></extra>",
+    )
+    _apply_style(figure, 140 + 32 * len(names))
+    figure.update_layout(barmode="stack")
+    figure.update_xaxes(title="milliseconds for one request, encoding (grey) and deciding (colour)")
+    figure.update_yaxes(autorange="reversed", gridcolor="white")
+    return figure
+
+
+def _apply_style(figure: Any, height: int) -> None:
+    """Give a figure the look of the page: white, a faint grid, and the legend beside the plot."""
+    figure.update_layout(
+        height=height,
+        template="none",
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        font={"family": FONT, "size": 13, "color": INK},
+        legend={"x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"},
+        margin={"l": 90, "r": 24, "t": 40, "b": 60},
+        hoverlabel={"font": {"size": 13}},
+    )
+    figure.update_xaxes(gridcolor=FAINT, zeroline=False, linecolor=INK, automargin=True)
+    figure.update_yaxes(gridcolor=FAINT, zeroline=False, linecolor=INK, automargin=True)
+
+
+def _place_labels(singles: Sequence[RouterResult]) -> list[str]:
+    """Choose where each single model's name goes, away from the nearest other dot."""
+    places = []
+    costs = np.array([np.log10(max(float(r.score.frontier.cost_usd[0]), 1e-12)) for r in singles])
+    accuracies = np.array([r.score.best_accuracy for r in singles])
+    middle = (costs.min() + costs.max()) / 2
+    for position, (cost, accuracy) in enumerate(zip(costs, accuracies, strict=True)):
+        near = (np.abs(accuracies - accuracy) < 0.035) & (np.arange(len(singles)) != position)
+        to_the_right = near & (costs >= cost) & (costs - cost < 0.8)
+        if cost > middle + 0.6 * (costs.max() - middle):
+            places.append("bottom left" if near.any() and accuracies[near].max() > accuracy else "top left")
+        elif to_the_right.any():
+            places.append("bottom right" if accuracies[to_the_right].min() > accuracy else "top right")
+        else:
+            places.append("middle right")
+    return places
+
+
+def _curve(frontier: Frontier) -> tuple[list[float], list[float]]:
+    """Return (USD per 1,000 questions, accuracy) of a frontier with many points."""
+    costs, accuracies = densify(frontier.cost_usd, frontier.accuracy, _POINTS_PER_LINE)
+    return (1000 * costs).round(9).tolist(), accuracies.round(6).tolist()
