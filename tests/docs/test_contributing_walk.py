@@ -16,7 +16,7 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 def places(text: str) -> list[tuple[str, str | None]]:
     """Every `path` and `path: name` of a page, fenced blocks left out."""
-    prose = re.sub(r"^[ \t]*```.*?^[ \t]*```", "", text, flags=re.M | re.S)
+    prose = re.sub(r"^[ \t]*```.*?^[ \t]*```", "", text, flags=re.MULTILINE | re.DOTALL)
     found = [_PLACE.fullmatch(code) for code in _CODE.findall(prose)]
     links = [(link, None) for link in _LINK.findall(prose)]
     return [(match["path"], match["name"]) for match in found if match is not None] + links
@@ -72,10 +72,8 @@ def test_what_the_walk_names_exists(path: str, name: str | None) -> None:
 
 
 def test_a_place_that_does_not_exist_would_be_found() -> None:
-    assert places("see `a/b.py: Thing.go` and [c](d.md)\n```bash\n`x/y.py`\n```\n") == [
-        ("a/b.py", "Thing.go"),
-        ("d.md", None),
-    ]
+    page = "see `a/b.py: Thing.go` and [c](d.md)\n```bash\n`x/y.py`\n```\n"
+    assert places(page) == [("a/b.py", "Thing.go"), ("d.md", None)]
     source = "class Thing:\n    def go(self): ...\nLIMIT: int = 3\n"
     assert defines(source, "Thing.go")
     assert defines(source, "LIMIT")
