@@ -48,8 +48,10 @@ unit: $(STAMP)  ## all tests
 examples: $(STAMP)  ## run every example and the commands of the README
 	$(BIN)/python examples/run_all.py
 
-docs: $(STAMP)  ## check that every link of the documentation leads somewhere
-	$(BIN)/python docs/check_links.py
+docs: $(STAMP)  ## build the docs site into site/, strictly and offline
+	$(BIN)/python tools/docs/cli_reference.py --check
+	$(BIN)/python tools/docs/api_reference.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(STAMP)  ## every number that README and docs claim; `make bench ONLY="decision serving"` for some
 	$(BIN)/python benchmarks/run_all.py $(ONLY)
