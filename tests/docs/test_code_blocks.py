@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from json import JSONDecodeError
 from pathlib import Path
 
 import pytest
 from doc_pages import EMPTY, FAKE_KEYS, ROOT, RUN, SAID, Page, blocks_of, pages, write_start
 
+from eccos_core.errors import ConfigError
 from eccos_core.testing import ModelServer
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.service]
@@ -30,9 +32,7 @@ def test_a_page_runs_from_top_to_bottom(
     text = (ROOT / page).read_text(encoding="utf-8")
     if EMPTY not in text:
         write_start(tmp_path, server_url)
-    running = Page(page, tmp_path, server_url)
-    for block in blocks_of(text):
-        running.run(block)
+    Page(page, tmp_path, server_url).run_all(text)
 
 
 def test_a_block_that_does_not_run_gives_a_reason_of_several_words() -> None:
@@ -59,10 +59,9 @@ BROKEN = {
 def test_a_broken_block_is_found(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_start(tmp_path, "http://127.0.0.1:1/v1")
-    running = Page(Path("broken.md"), tmp_path, "http://127.0.0.1:1/v1")
-    with pytest.raises(Exception, match=".+"):
-        for block in blocks_of(text):
-            running.run(block)
+    page = Page(Path("broken.md"), tmp_path, "http://127.0.0.1:1/v1")
+    with pytest.raises((AssertionError, ArithmeticError, ConfigError, JSONDecodeError)):
+        page.run_all(text)
 
 
 def test_blocks_are_read_with_their_marks() -> None:

@@ -21,8 +21,10 @@ from eccos_core import errors
 DOCS = ROOT / "docs"
 BENCHMARKS = DOCS / "benchmarks"
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://|#|mailto:)([^)#\s]+)")
-ASSET = re.compile(r"""<(?:link|script|img|iframe|source)\b[^>]*?\b(?:href|src)=["']?(https?:)?//[^"'\s>]+""", re.I)
-STYLE_ASSET = re.compile(r"""(?:@import\s+|url\()["']?(?:https?:)?//[^"')]+""", re.I)
+ASSET = re.compile(
+    r"""<(?:link|script|img|iframe|source)\b[^>]*?\b(?:href|src)=["']?(https?:)?//[^"'\s>]+""", re.IGNORECASE
+)
+STYLE_ASSET = re.compile(r"""(?:@import\s+|url\()["']?(?:https?:)?//[^"')]+""", re.IGNORECASE)
 NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*\.\d+(?![\w.])|(?<![\w.,])\d+(?:\.\d+)?(?= ?%)")
 
 
@@ -32,7 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     # no proxy leads anywhere: a plugin that fetches something fails
-    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -94,7 +96,9 @@ def test_generated_pages_are_up_to_date(script: str) -> None:
 
 
 def test_every_public_name_is_on_the_api_page() -> None:
-    listed = set(re.findall(r"^::: \S+\.(\w+)$", (DOCS / "reference" / "api.md").read_text(encoding="utf-8"), re.M))
+    listed = set(
+        re.findall(r"^::: \S+\.(\w+)$", (DOCS / "reference" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     for module in ("eccos_core", "eccos_integrations.langchain", "eccos_integrations.llama_index"):
         public = {name for name in importlib.import_module(module).__all__ if not name.startswith("__")}
         assert public <= listed, f"{module}: {', '.join(sorted(public - listed))} missing"
@@ -105,7 +109,7 @@ def test_every_error_has_a_section_that_says_what_to_do() -> None:
     classes = {
         name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, errors.EccosError)
     }
-    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     assert set(sections) == classes
     assert all(len(section.split()) >= 10 for section in sections.values())
 
@@ -117,7 +121,7 @@ def _numbers(text: str) -> set[str]:
     """Numbers that were measured: with at least three significant digits, outside code."""
     for block in blocks_of(text):
         text = text.replace(block.body, "")
-    prose = re.sub(r"`[^`\n]*`|\]\([^)]*\)|<!--.*?-->", "", text, flags=re.S)
+    prose = re.sub(r"`[^`\n]*`|\]\([^)]*\)|<!--.*?-->", "", text, flags=re.DOTALL)
     return {each for each in NUMBER.findall(prose) if len(re.sub(r"\D", "", each).lstrip("0")) >= 3}
 
 

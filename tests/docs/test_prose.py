@@ -37,7 +37,8 @@ def test_the_readme_has_at_most_130_lines() -> None:
 
 
 def test_prose_is_counted() -> None:
-    page = "# You\n\nYou do this. It works; see [the page](x.md).\n\n| you | you |\n\n```python\nyou\n```\n- one `x;y` item\n"
+    page = "# You\n\nYou do this. It works; see [the page](x.md).\n\n| you | you |\n"
+    page += "\n```python\nyou\n```\n- one `x;y` item\n"
     counted = measure(page)
     assert (counted.sentences, counted.words, counted.semicolons) == (3, 12, 1)
     assert (counted.yous, counted.code_blocks, counted.long_sentences) == (1, 1, 0)

@@ -10,7 +10,8 @@ What you write on a page:
 - A `text` block is output or a sketch and does not run. Other languages are refused.
 
 Each page's folder begins with `eccos.yaml` (three models on a scripted server), `outcomes.jsonl`, `questions.jsonl`
-and `prices.json`, unless the page says `<!-- starts in an empty folder -->`. A page that writes an `eccos.yaml` of its own keeps everything but the addresses of its models.
+and `prices.json`, unless the page says `<!-- starts in an empty folder -->`. A page that writes an `eccos.yaml` of its
+own keeps everything but the addresses of its models.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ from eccos_core.domain import Capability, Model
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUN, PARSED, SHOWN = frozenset({"python", "bash"}), frozenset({"yaml", "json"}), frozenset({"text"})
-_FENCE = re.compile(r"^(?P<indent>[ \t]*)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```[ \t]*$", re.M | re.S)
+_FENCE = re.compile(
+    r"^(?P<indent>[ \t]*)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```[ \t]*$", re.MULTILINE | re.DOTALL
+)
 _NOT_RUN = re.compile(r"<!--\s*not run:\s*(\S.*?)\s*-->\s*$")
 _EXITS = re.compile(r"<!--\s*exits (\d+)\s*-->\s*$")
 _TITLE = re.compile(r'title="([^"]+)"')
@@ -110,6 +113,11 @@ class Page:
         self.server_url = server_url
         self.names: dict[str, Any] = {"__name__": "__main__"}
 
+    def run_all(self, text: str) -> None:
+        """Run every block of a text, in order."""
+        for block in blocks_of(text):
+            self.run(block)
+
     def run(self, block: Block) -> None:
         """Run or check one block. Raises whatever the block raises, and `AssertionError` for a broken rule."""
         where = f"{self.page}:{block.line}"
@@ -127,7 +135,7 @@ class Page:
                 self._run_commands(block, where)
             case "python" if block.title is None:
                 code = compile("\n" * block.line + block.body, str(ROOT / self.page), "exec", dont_inherit=True)
-                exec(code, self.names)  # noqa: S102 - our own pages
+                exec(code, self.names)
         if block.title is not None and block.language != "yaml":
             self._write(block.title, block.body)
 
@@ -208,8 +216,11 @@ def write_start(folder: Path, server_url: str) -> None:
             "model_name": name,
             "litellm_params": {"model": f"openai/{name}", "api_base": server_url, "api_key": "none"},
             "model_info": {
-                **{"input_cost_per_token": into, "output_cost_per_token": out, "assumed_quality": good},
-                **{"max_concurrency": 32, "max_input_tokens": 32_768},
+                "input_cost_per_token": into,
+                "output_cost_per_token": out,
+                "assumed_quality": good,
+                "max_concurrency": 32,
+                "max_input_tokens": 32_768,
                 **(TRUE if name != "small" else {}),
             },
         }
@@ -240,7 +251,12 @@ def _outcomes() -> Iterator[dict[str, Any]]:
             "query": query,
             "dataset": "proofs" if hard else "sums",
             "outputs": [
-                {"model": name, "correct": float(number % 10 < 10 * good - 4 * hard), "input_tokens": 9, "output_tokens": 20}
+                {
+                    "model": name,
+                    "correct": float(number % 10 < 10 * good - 4 * hard),
+                    "input_tokens": 9,
+                    "output_tokens": 20,
+                }
                 for name, _, _, good in POOL
             ],
         }

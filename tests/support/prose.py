@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_CODE = re.compile(r"^[ \t]*```.*?^[ \t]*```[ \t]*$", re.M | re.S)
+_CODE = re.compile(r"^[ \t]*```.*?^[ \t]*```[ \t]*$", re.MULTILINE | re.DOTALL)
 _NO_PROSE = ("|", "#", ">", "    ", "<!--", "![", ":::", "---")
 _LONG = 30
 
@@ -49,7 +49,7 @@ def measure(text: str) -> Prose:
         long_sentences=sum(len(words) > _LONG for words in said),
         words=sum(map(len, said)),
         semicolons=plain.count(";"),
-        yous=len(re.findall(r"\b(?:you|your|yours)\b", plain, flags=re.I)),
+        yous=len(re.findall(r"\b(?:you|your|yours)\b", plain, flags=re.IGNORECASE)),
         code_blocks=len(_CODE.findall(text)),
     )
 

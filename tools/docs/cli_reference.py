@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from generated import ROOT, write_or_check
-
 from typer.models import ArgumentInfo, CommandInfo, OptionInfo
 
 from eccos_core.cli import app
@@ -25,7 +24,8 @@ You reach everything through `eccos COMMAND`. Ask any command what it takes:
 eccos ask --help
 ```
 
-With `--json`, standard output holds one JSON document and nothing else. Whatever else a command says goes to standard error.
+With `--json`, standard output holds one JSON document and nothing else.
+Whatever else a command says goes to standard error.
 
 | exit code | means |
 |---|---|
@@ -34,7 +34,8 @@ With `--json`, standard output holds one JSON document and nothing else. Whateve
 | 2 | a fault of eccos. Set `ECCOS_DEBUG=1` to see the traceback, and report it |
 | 130 | you interrupted it |
 
-Commands that take `--config` read `eccos.yaml` in your folder without it. `ask`, `route` and `plan` use the bundled pocket pool where there is no such file.
+Without `--config`, a command reads `eccos.yaml` in your folder.
+Where there is no such file, `ask`, `route` and `plan` use the bundled pocket pool.
 """
 
 
