@@ -45,7 +45,7 @@ layers: $(STAMP)  ## imports point down only
 unit: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-examples: $(STAMP)  ## run every example and the commands of the README
+examples: $(STAMP)  ## run every example
 	$(BIN)/python examples/run_all.py
 
 docs: $(STAMP)  ## build the docs site into site/, strictly and offline
