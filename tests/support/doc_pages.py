@@ -9,8 +9,8 @@ What you write on a page:
 - A `json` block must parse. Where its title ends in `.jsonl`, every line must parse.
 - A `text` block is output or a sketch and does not run. Other languages are refused.
 
-Each page's folder begins with `eccos.yaml` (three models on a scripted server), `outcomes.jsonl`, `questions.jsonl`
-and `prices.json`, unless the page says `<!-- starts in an empty folder -->`. A page that writes an `eccos.yaml` of its
+Each page's folder begins with `eccos.yaml` (three models on a scripted server), `outcomes.jsonl`, `questions.jsonl`,
+`prices.json` and `models/my-model` (a Hugging Face folder), unless the page says `<!-- starts in an empty folder -->`. A page that writes an `eccos.yaml` of its
 own keeps everything but the addresses of its models.
 """
 
@@ -36,6 +36,7 @@ from eccos_core.cli import app
 from eccos_core.cli.output import run
 from eccos_core.config import Config, load_config
 from eccos_core.domain import Capability, Model
+from eccos_core.pocket import pocket_path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUN, PARSED, SHOWN = frozenset({"python", "bash"}), frozenset({"yaml", "json"}), frozenset({"text"})
@@ -210,7 +211,9 @@ class Page:
 
 
 def write_start(folder: Path, server_url: str) -> None:
-    """Write what every page begins with: a configuration, outcomes, questions and prices."""
+    """Write what every page begins with: a configuration, outcomes, questions, prices and a model folder."""
+    (folder / "models").mkdir()
+    (folder / "models" / "my-model").symlink_to(pocket_path("pocket-small"), target_is_directory=True)
     entries = [
         {
             "model_name": name,
