@@ -44,7 +44,7 @@ def test_a_block_that_does_not_run_gives_a_reason_of_several_words() -> None:
 
 
 BROKEN = {
-    "a language that nobody runs": "```sh\nls\n```\n",
+    "a language that nobody runs": "```console\nls\n```\n",
     "no language": "```\nls\n```\n",
     "Python that raises": "```python\n1 / 0\n```\n",
     "a command that fails": "```bash\neccos check nowhere.yaml\n```\n",

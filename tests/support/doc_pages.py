@@ -2,7 +2,7 @@
 
 What you write on a page:
 
-- A `python` or `bash` block runs. `<!-- not run: REASON -->` on the line before it leaves it out.
+- A `python`, `bash` or `sh` block runs. `<!-- not run: REASON -->` on the line before it leaves it out.
 - `<!-- exits 1 -->` on the line before a `bash` block says that its last command ends with that code.
 - `title="NAME"` writes the block to the file NAME in the page's folder. Later blocks can use the file.
 - A `yaml` block is a whole configuration, an `eccos:` section, or entries of `model_list`. It must load.
@@ -10,8 +10,9 @@ What you write on a page:
 - A `text` block is output or a sketch and does not run. Other languages are refused.
 
 Each page's folder begins with `eccos.yaml` (three models on a scripted server), `outcomes.jsonl`, `questions.jsonl`,
-`prices.json` and `models/my-model` (a Hugging Face folder), unless the page says `<!-- starts in an empty folder -->`. A page that writes an `eccos.yaml` of its
-own keeps everything but the addresses of its models.
+`prices.json` and `models/my-model` (a Hugging Face folder), unless the page says
+`<!-- starts in an empty folder -->`. A page that writes an `eccos.yaml` of its own keeps everything but the addresses
+of its models.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from eccos_core.domain import Capability, Model
 from eccos_core.pocket import pocket_path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RUN, PARSED, SHOWN = frozenset({"python", "bash"}), frozenset({"yaml", "json"}), frozenset({"text"})
+RUN, PARSED, SHOWN = frozenset({"python", "bash", "sh"}), frozenset({"yaml", "json"}), frozenset({"text"})
 _FENCE = re.compile(
     r"^(?P<indent>[ \t]*)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```[ \t]*$", re.MULTILINE | re.DOTALL
 )
@@ -123,7 +124,7 @@ class Page:
         """Run or check one block. Raises whatever the block raises, and `AssertionError` for a broken rule."""
         where = f"{self.page}:{block.line}"
         assert block.language in RUN | PARSED | SHOWN, (
-            f"{where}: a code block says {block.language!r}. Say python, bash, yaml, json or text."
+            f"{where}: a code block says {block.language!r}. Say python, bash, sh, yaml, json or text."
         )
         if block.not_run is not None:
             return
@@ -132,7 +133,7 @@ class Page:
                 self._load(block, where)
             case "json":
                 self._parse(block)
-            case "bash":
+            case "bash" | "sh":
                 self._run_commands(block, where)
             case "python" if block.title is None:
                 code = compile("\n" * block.line + block.body, str(ROOT / self.page), "exec", dont_inherit=True)
