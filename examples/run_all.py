@@ -1,13 +1,11 @@
-"""Runs every example, and every `eccos` command and Python block of the README, each in a process of its own.
+"""Runs every example, each in a process of its own, offline, in a fresh folder, as a reader would try it.
 
-Everything runs offline in a fresh folder that holds only `examples/configs`, as a reader would try it.
+The code blocks of README and docs run in `tests/docs/test_code_blocks.py`.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,41 +15,28 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_RUN = ("run_all.py",)
-BLOCK = re.compile(r"^```(?P<language>bash|python)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def commands() -> list[tuple[str, list[str]]]:
-    """(name, command line) of all there is to run; `eccos` means the one installed beside this Python."""
-    eccos = str(Path(sys.executable).with_name("eccos"))
-    found = [
-        (f"examples/{script.name}", [sys.executable, str(script)])
-        for script in sorted((ROOT / "examples").glob("*.py"))
-        if script.name not in NOT_RUN
-    ]
-    for block in BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8")):
-        if block["language"] == "python":
-            found.append((f"README: {block['body'].splitlines()[0]}", [sys.executable, "-c", block["body"]]))
-            continue
-        lines = block["body"].replace("\\\n", " ").splitlines()
-        found += [
-            (f"README: {line}", [eccos, *shlex.split(line, comments=True)[1:]])
-            for line in lines
-            if line.startswith("eccos ")
-        ]
-    return found
+TIMEOUT_S = 900
 
 
 def main() -> int:
-    """Runs them all; exits 1 when one fails, with what it printed."""
+    """Run them all. Return 1 when one fails, and print what it said."""
     failed = 0
     with tempfile.TemporaryDirectory(prefix="eccos-examples-") as folder:
         shutil.copytree(ROOT / "examples", Path(folder) / "examples")
-        for name, command in commands():
+        for script in sorted((Path(folder) / "examples").glob("*.py")):
+            if script.name in NOT_RUN:
+                continue
             started = time.perf_counter()
             done = subprocess.run(
-                command, cwd=folder, env={**os.environ, "COLUMNS": "120"}, capture_output=True, text=True, timeout=900
+                [sys.executable, str(script)],
+                cwd=folder,
+                env={**os.environ, "COLUMNS": "120"},
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
             )
-            print(f"{'ok    ' if done.returncode == 0 else 'FAILED'} {time.perf_counter() - started:6.1f} s  {name}")
+            seconds = time.perf_counter() - started
+            print(f"{'ok    ' if done.returncode == 0 else 'FAILED'} {seconds:6.1f} s  examples/{script.name}")
             if done.returncode != 0:
                 failed += 1
                 print(done.stdout[-4000:], done.stderr[-4000:], sep="\n")
