@@ -22,7 +22,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -37,12 +37,10 @@ from eccos_core.decision_log import DecisionLog
 from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, QualityPrice, Request
 from eccos_core.encoders import StaticEncoder
 from eccos_core.errors import EccosError
-from eccos_core.optimizer import DualOptimizer
 from eccos_core.router import Router
-from eccos_core.routing.decider import Decider
 from eccos_core.routing.decision_store import DecisionStore
+from eccos_core.streaming import FixedPrice
 from eccos_core.testing import Faults, ModelServer
-from eccos_core.workload import WorkloadTracker
 
 CAPS = {"small": 64, "medium": 32, "large": 16, "huge": 8}
 KNOWN = {  # models that LiteLLM has prices for
@@ -93,8 +91,16 @@ def make_router(server: ModelServer, encoder: StaticEncoder, names: Mapping[str,
     backend = RetryingBackend(
         LiteLLMBackend(ways, models), RetryPolicy(attempts=3, initial_backoff_s=0.05, deadline_s=60)
     )
-    decider = Decider(models, encoder, FixedPredictor(encoder.dimensions), DualOptimizer(), steering={"": 1e-3})
-    return Router(decider, backend, WorkloadTracker(models), QualityPrice(1e-5), max_attempts=3, deadline_s=300)
+    return Router(
+        models,
+        FixedPredictor(encoder.dimensions),
+        backend,
+        encoder=encoder,
+        steering=FixedPrice(1e-3),
+        policy=QualityPrice(1e-5),
+        deadline_s=300,
+        answer_deadline_s=60,
+    )
 
 
 def question(number: int) -> str:
@@ -127,7 +133,8 @@ async def overhead(encoder: StaticEncoder, calls: int, rounds: int, folder: Path
     litellm = litellm_module()
     with ModelServer() as server:
         router, logging_router = make_router(server, encoder, KNOWN), make_router(server, encoder, KNOWN)
-        logging_router.decision_store = DecisionStore(log=DecisionLog(folder / "decisions.sqlite"))
+        store = DecisionStore(log=DecisionLog(folder / "decisions.sqlite"))
+        logging_router.swap(replace(logging_router.parts, decision_store=store))
         own_router = make_router(server, encoder)
         plain = {"api_base": server.url, "api_key": KEY, "max_retries": 0}
         entry = {"model_name": "small", "litellm_params": {"model": KNOWN["small"], **plain}}
@@ -255,7 +262,8 @@ async def soak(encoder: StaticEncoder, minutes: float, per_second: float, folder
     readings: list[tuple[float, float]] = []
     with ModelServer(latency_s=0.02, faults=faults) as server:
         router = make_router(server, encoder)
-        router.decision_store = DecisionStore(log=DecisionLog(folder / "decisions.sqlite"), max_decisions=2_000)
+        store = DecisionStore(log=DecisionLog(folder / "decisions.sqlite"), max_decisions=2_000)
+        router.swap(replace(router.parts, decision_store=store))
 
         async def one(number: int) -> None:
             if number % 4:

@@ -1,7 +1,7 @@
 """eccos: an LLM router that answers every request with the cheapest model that is good enough, and can prove it.
 
-The three pages to read are `eccos_core.domain` (the nouns), `eccos_core.protocols` (what can be swapped) and
-`eccos_core.router` (the story). Names below are imported when they are first used, so that `import eccos_core` is fast.
+Three files tell the library: `eccos_core.domain` (the nouns), `eccos_core.protocols` (what you can swap) and
+`eccos_core.router` (the story). The names below are imported when you first use them, so `import eccos_core` is fast.
 """
 
 from __future__ import annotations
@@ -12,57 +12,142 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Assignment": "domain",
-    "Budget": "domain",
-    "Completion": "domain",
-    "Decision": "domain",
-    "EccosError": "errors",
-    "Forecast": "domain",
-    "Model": "domain",
-    "Outcome": "domain",
-    "QualityPrice": "domain",
-    "QualityFloor": "domain",
-    "Request": "domain",
-    "Router": "router",
-    "RoutingProblem": "domain",
+    "domain": (
+        "Assignment",
+        "Budget",
+        "Capability",
+        "Chunk",
+        "Completion",
+        "Decision",
+        "Forecast",
+        "GroupShare",
+        "Message",
+        "Model",
+        "Outcome",
+        "Policy",
+        "QualityFloor",
+        "QualityPrice",
+        "Request",
+        "RouterStatus",
+        "RoutingProblem",
+    ),
+    "errors": (
+        "ArtifactError",
+        "AttemptsExhausted",
+        "BackendError",
+        "CircuitOpen",
+        "ConfigError",
+        "DataError",
+        "EccosError",
+        "FailureKind",
+        "GradingError",
+        "HistoryError",
+        "InfeasibleError",
+        "InputError",
+        "MissingDependencyError",
+        "NoEligibleModelError",
+        "Overloaded",
+        "RequestError",
+        "RoutingError",
+        "StreamInterrupted",
+        "UnknownDecisionError",
+        "UnknownModelError",
+    ),
+    "router": ("Router",),
+    "routing.parts": ("Parts",),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 if TYPE_CHECKING:
     from eccos_core.domain import (
         Assignment,
         Budget,
+        Capability,
+        Chunk,
         Completion,
         Decision,
         Forecast,
+        GroupShare,
+        Message,
         Model,
         Outcome,
+        Policy,
         QualityFloor,
         QualityPrice,
         Request,
+        RouterStatus,
         RoutingProblem,
     )
-    from eccos_core.errors import EccosError
+    from eccos_core.errors import (
+        ArtifactError,
+        AttemptsExhausted,
+        BackendError,
+        CircuitOpen,
+        ConfigError,
+        DataError,
+        EccosError,
+        FailureKind,
+        GradingError,
+        HistoryError,
+        InfeasibleError,
+        InputError,
+        MissingDependencyError,
+        NoEligibleModelError,
+        Overloaded,
+        RequestError,
+        RoutingError,
+        StreamInterrupted,
+        UnknownDecisionError,
+        UnknownModelError,
+    )
     from eccos_core.router import Router
+    from eccos_core.routing.parts import Parts
 
 __all__ = [
+    "ArtifactError",
     "Assignment",
+    "AttemptsExhausted",
+    "BackendError",
     "Budget",
+    "Capability",
+    "Chunk",
+    "CircuitOpen",
     "Completion",
+    "ConfigError",
+    "DataError",
     "Decision",
     "EccosError",
+    "FailureKind",
     "Forecast",
+    "GradingError",
+    "GroupShare",
+    "HistoryError",
+    "InfeasibleError",
+    "InputError",
+    "Message",
+    "MissingDependencyError",
     "Model",
+    "NoEligibleModelError",
     "Outcome",
+    "Overloaded",
+    "Parts",
+    "Policy",
     "QualityFloor",
     "QualityPrice",
     "Request",
+    "RequestError",
     "Router",
+    "RouterStatus",
+    "RoutingError",
     "RoutingProblem",
+    "StreamInterrupted",
+    "UnknownDecisionError",
+    "UnknownModelError",
     "__version__",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"eccos_core.{_HOMES[name]}"), name)
+    if name in _HOME_OF:
+        return getattr(import_module(f"eccos_core.{_HOME_OF[name]}"), name)
     raise AttributeError(f"module 'eccos_core' has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""The nouns of eccos: frozen values, with axes and units in every docstring.
+"""The nouns of eccos. All of them are frozen values.
 
-Axes are always named the same way: R requests, M models, N questions of the history, D embedding dimensions.
-Values are checked once, where they are made, and trusted from there on.
+Every docstring names axes and units the same way: R requests, M models, N questions of the history, D embedding
+dimensions. A value is checked once, where it is made, and trusted from there on.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -28,20 +29,20 @@ ConversationView: TypeAlias = Literal["last_user", "all_user", "everything"]
 OnInfeasible: TypeAlias = Literal["error", "best_effort"]
 
 
-# Seeded once by the operating system: asking it for every id gives up the interpreter's lock each time, and a busy
-# event loop waits to get it back. A generator of its own, so that `random.seed` repeats no id; a fork draws others.
+# The operating system seeds this generator once. Asking it for every id would release the interpreter's lock each
+# time, and a busy event loop would wait to get it back. `random.seed` does not touch it, and a fork draws other ids.
 _ids = random.Random()  # noqa: S311 - ids are no secrets
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ids.seed)
 
 
 def new_id() -> str:
-    """A fresh random identifier (32 hexadecimal digits)."""
+    """Return a new random identifier of 32 hexadecimal digits."""
     return f"{_ids.getrandbits(128):032x}"
 
 
 class Capability(StrEnum):
-    """What a request may need and a model may offer. Never traded against cost."""
+    """What a request may need and a model may offer. The optimizer never trades it against cost."""
 
     TOOLS = "tools"
     PARALLEL_TOOLS = "parallel_tools"
@@ -52,10 +53,12 @@ class Capability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model of the pool, as routing sees it. Prices in USD per token; a model that costs nothing says so with 0.0.
+    """One model of the pool, as routing sees it.
 
-    `max_concurrency`: most requests in flight at once (None: no cap). `context_window`: most tokens, input and output
-    together. `max_output_tokens`: most tokens that one answer can have.
+    Prices are in USD per token. A model that costs nothing has the price 0.0. `max_concurrency` is the most requests
+    in flight at once (None: no cap). `context_window` is the most tokens of input and output together.
+    `max_output_tokens` is the most tokens of one answer. Raises `InputError` for an empty name, a price that is
+    negative or not finite, and a cap below 1.
     """
 
     name: str
@@ -82,13 +85,59 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Deadline:
+    """When a request must be answered, retries and fallbacks included. It travels with the request.
+
+    `total_s` is how long the request had from its first call on, in seconds. `ends_at_s` is the moment it ends, in
+    seconds of `time.monotonic`, so that a clock that jumps changes nothing. `is_fresh` until the first call was made.
+    """
+
+    total_s: float
+    ends_at_s: float
+    is_fresh: bool = True
+
+    @classmethod
+    def after(cls, seconds: float, *, now_s: float | None = None) -> Deadline:
+        """Make the deadline that ends in `seconds` from now (or from `now_s`, monotonic seconds)."""
+        return cls(seconds, (time.monotonic() if now_s is None else now_s) + seconds)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left, at least 0."""
+        return max(0.0, self.ends_at_s - time.monotonic())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no time is left."""
+        return time.monotonic() >= self.ends_at_s
+
+    @property
+    def call_timeout_s(self) -> float:
+        """A timeout for the next call, in seconds. It ends before the deadline.
+
+        A fresh deadline gives its whole time. Later, what is left is rounded down to the whole, a half, a quarter and
+        so on of `total_s`. HTTP clients keep their connections by timeout, so a new number for every call would open a
+        connection for every call.
+        """
+        left_s = max(self.left_s, 1e-3)
+        if self.is_fresh or not math.isfinite(self.total_s) or left_s >= self.total_s:
+            return self.total_s
+        return self.total_s * 2.0 ** math.floor(math.log2(left_s / self.total_s))
+
+    def used(self) -> Deadline:
+        """Return the deadline after a first call was made."""
+        return replace(self, is_fresh=False) if self.is_fresh else self
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One thing to answer.
 
-    `messages`: OpenAI-style chat messages, at least one. `parameters`: OpenAI call parameters passed to the model
-    unchanged (temperature, max_tokens, tools, response_format, ...). `needs`: capabilities a model must have.
-    `allow`/`deny`: model names (None allows all). `required_tags`: a model must carry all of them.
-    `min_quality`: least predicted quality for this very request. `deadline_s`: seconds it may wait for a slot.
+    `messages` are OpenAI-style chat messages, at least one. `parameters` are OpenAI call parameters (temperature,
+    max_tokens, tools, response_format). They reach the model unchanged. `needs` are capabilities that a model must
+    have. `allow` and `deny` are model names, and None allows all. A model must carry all of `required_tags`.
+    `min_quality` is the least predicted quality of this request, in [0, 1]. `deadline_s` is how many seconds it may
+    wait for a slot. The router sets `deadline` when the first call begins: all calls of the request end by then.
     """
 
     messages: tuple[Message, ...]
@@ -102,6 +151,7 @@ class Request:
     session_id: str | None = None
     tenant: str | None = None
     deadline_s: float | None = None
+    deadline: Deadline | None = None
 
     def __post_init__(self) -> None:
         if not self.messages:
@@ -114,9 +164,9 @@ class Request:
 
     @classmethod
     def of(cls, source: str | Sequence[Message] | Request, **fields: Any) -> Request:
-        """A request from a string (one user message) or from OpenAI-style messages; a `Request` is returned as it is.
+        """Make a request from a string (one user message) or from OpenAI-style messages.
 
-        Raises `RequestError` for an empty string, an empty list, or anything else.
+        A `Request` is returned as it is. Raises `RequestError` for an empty string, an empty list, or anything else.
         """
         if isinstance(source, Request):
             return source
@@ -129,19 +179,20 @@ class Request:
         raise RequestError(f"a request is a string or a list of chat messages, got {type(source).__name__}")
 
     def with_parameters(self, parameters: Mapping[str, Any]) -> Request:
-        """The request, with these call parameters over its own."""
+        """Return the request with these call parameters added. They win over its own."""
         return replace(self, parameters={**self.parameters, **parameters}) if parameters else self
 
     def streamed(self) -> Request:
-        """The request, to be answered by models that can stream."""
+        """Return the request for models that can stream."""
         return replace(self, needs=self.needs | {Capability.STREAMING})
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one model made of one question: the unit of the history. `quality` in [0, 1]; unknown tokens are None.
+    """How well one model answered one question. The history is made of these.
 
-    `labels` belong to the question ("dataset", "category"): training targets, never inputs of a decision.
+    `quality` is in [0, 1]. Unknown token counts are None. `labels` describe the question ("dataset", "category").
+    Predictors may learn to predict them, and never read them.
     """
 
     question_id: str
@@ -155,10 +206,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutcomeTable:
-    """Outcomes side by side, one row a question (N), one column a model (M). NaN where an outcome is missing.
+    """Outcomes as a table: one row for each question (N), one column for each model (M).
 
-    quality (N, M) in [0, 1]; input_tokens (N, M); output_tokens (N, M). `labels` maps a name ("dataset", "category")
-    to N strings or None; labels may serve as training targets, never as inputs of a decision.
+    `quality` (N, M) is in [0, 1]. `input_tokens` and `output_tokens` are (N, M). NaN marks what is missing. `labels`
+    maps a name ("dataset", "category") to N strings or None. Raises `InputError` when a shape does not fit.
     """
 
     question_ids: tuple[str, ...]
@@ -180,7 +231,7 @@ class OutcomeTable:
         return len(self.question_ids)
 
     def rows(self, index: npt.NDArray[Any]) -> OutcomeTable:
-        """The table of the chosen rows only. `index`: (K,) integers or (N,) booleans."""
+        """Return the table of the chosen rows. `index` is (K,) integers or (N,) booleans."""
         chosen = np.arange(len(self))[index]
         return OutcomeTable(
             question_ids=tuple(self.question_ids[i] for i in chosen),
@@ -197,9 +248,9 @@ class OutcomeTable:
 class Forecast:
     """What each model will do with each request.
 
-    quality (R, M): probability of a good answer, in [0, 1]; quality_se (R, M): its standard error;
-    output_tokens (R, M): expected; output_tokens_high (R, M): an upper quantile (0.9), for budgets;
-    familiarity (R,) in [0, 1]: 1 like the history, 0 unlike anything in it (then the forecast is the prior).
+    - `quality` (R, M): probability of a good answer, in [0, 1]. `quality_se` (R, M) is its standard error.
+    - `output_tokens` (R, M): expected tokens. `output_tokens_high` (R, M) is their 0.9 quantile, for budgets.
+    - `familiarity` (R,) in [0, 1]: 1 for a question like the history. At 0 the forecast is the prior.
     """
 
     models: tuple[str, ...]
@@ -210,12 +261,12 @@ class Forecast:
     familiarity: FloatArray
 
     def rows(self, index: slice | IntArray) -> Forecast:
-        """The forecast of the chosen requests only."""
+        """Return the forecast of the chosen requests."""
         return Forecast(self.models, *(getattr(self, name)[index] for name in _FORECAST_ARRAYS))
 
     @classmethod
     def joined(cls, parts: Sequence[Forecast]) -> Forecast:
-        """One forecast of the requests of several, at least one, of the same models."""
+        """Join the forecasts of several groups of requests. All are of the same models, and there is at least one."""
         if len(parts) == 1:
             return parts[0]
         return cls(
@@ -228,7 +279,7 @@ _FORECAST_ARRAYS = ("quality", "quality_se", "output_tokens", "output_tokens_hig
 
 @dataclass(frozen=True, slots=True)
 class QualityFloor:
-    """Least cost such that the mean predicted quality of the batch is at least `alpha` (ECCOS, eq. 1)."""
+    """Spend as little as possible while the batch's mean predicted quality is at least `alpha` (ECCOS, eq. 1)."""
 
     alpha: float
     on_infeasible: OnInfeasible = "error"
@@ -240,7 +291,7 @@ class QualityFloor:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Best mean predicted quality at a total cost of at most `usd` for the batch."""
+    """Reach the best mean predicted quality for at most `usd` in total for the batch."""
 
     usd: float
     on_infeasible: OnInfeasible = "error"
@@ -252,7 +303,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class QualityPrice:
-    """Least cost minus the worth of quality. One point is 0.01 of quality, so lambda = 100 * usd_per_quality_point."""
+    """Buy quality for as long as a point of it costs no more than `usd_per_quality_point`.
+
+    One point is 0.01 of quality, so lambda = 100 * usd_per_quality_point.
+    """
 
     usd_per_quality_point: float
     on_infeasible: OnInfeasible = "error"
@@ -272,9 +326,9 @@ Policy: TypeAlias = QualityFloor | Budget | QualityPrice
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupShare:
-    """At least / at most a share of the batch's calls goes to a group of models (committed spend, data residency).
+    """Send at least, or at most, a share of the batch to a group of models (committed spend, data residency).
 
-    `members` (M,) bool. `at_least`, `at_most` in [0, 1], shares of the R requests.
+    `members` is (M,) bool. `at_least` and `at_most` are shares of the R requests, in [0, 1].
     """
 
     name: str
@@ -285,10 +339,13 @@ class GroupShare:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoutingProblem:
-    """What an optimizer sees; it knows neither prompts nor providers.
+    """What an optimizer sees. It knows neither prompts nor providers.
 
-    quality (R, M) in [0, 1]; cost_usd (R, M) >= 0; eligible (R, M) bool; capacity (M,) int, most requests each model
-    can take now (R or more: no cap binds); min_quality (R,) least quality per request, or None.
+    - `quality` (R, M): predicted quality, in [0, 1].
+    - `cost_usd` (R, M): predicted cost of each call, at least 0.
+    - `eligible` (R, M) bool: which model may answer which request.
+    - `capacity` (M,) int: how many requests each model can take now. With R or more, the cap does not bind.
+    - `min_quality` (R,): least quality of each request, or None.
     """
 
     quality: FloatArray
@@ -302,7 +359,7 @@ class RoutingProblem:
 
 
 class SolutionStatus(StrEnum):
-    """How an assignment stands: proved optimal, within its reported gap, or the nearest attainable answer."""
+    """Whether an assignment is proved optimal, within its reported gap, or the nearest attainable answer."""
 
     OPTIMAL = "optimal"
     WITHIN_GAP = "within_gap"
@@ -311,8 +368,11 @@ class SolutionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prices:
-    """The dual prices. quality: USD per unit of mean-quality requirement of one request (lambda; for a budget, the
-    USD that buy one more unit of quality); slots (M,): USD per slot of each model (mu)."""
+    """The dual prices of an assignment.
+
+    `quality` is lambda: what one more unit of quality of one request costs, in USD. `slots` (M,) is mu: what one more
+    slot of each model would save, in USD.
+    """
 
     quality: float
     slots: FloatArray
@@ -320,10 +380,11 @@ class Prices:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assignment:
-    """The answer: model_index (R,), its prices, and its own certificate.
+    """Which model answers which request, at what prices, and how far that is from the best possible.
 
-    cost_usd: total; quality: mean over the batch. lower_bound_usd: no feasible assignment costs less (for a budget:
-    `upper_bound_quality`, no feasible assignment is better on average). gap: relative distance to that bound, >= 0.
+    `model_index` is (R,). `cost_usd` is the total, `quality` the mean over the batch. No feasible assignment costs
+    less than `lower_bound_usd`. Under a budget, none has a mean quality above `upper_bound_quality`. `gap` is the
+    relative distance to that bound, at least 0: the certificate.
     """
 
     model_index: IntArray
@@ -338,11 +399,30 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """Why this model, in numbers. `fallbacks`: the next best eligible models, best first.
+class StreamChoice:
+    """The model that a stream's steering chose, and why.
 
-    quality, quality_se: predicted; cost_usd: predicted for this request; familiarity in [0, 1]; `floor_met` is False
-    when the policy could not be met and the nearest attainable answer was taken.
+    `model` is its index. `usd_per_quality` is lambda at that moment. `guarded` says that the prices alone would have
+    chosen another model. `floor_met` is False where the last window or the run so far could not reach the floor.
+    `note` then says which of them, and by how much.
+    """
+
+    model: int
+    quality: float
+    cost_usd: float
+    usd_per_quality: float
+    guarded: bool
+    floor_met: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which model answers a request, and why, in numbers.
+
+    `quality` and `quality_se` are predicted, in [0, 1]. `cost_usd` is predicted for this request. `fallbacks` are the
+    next best eligible models, best first. `familiarity` is in [0, 1]. `floor_met` is False when the policy could not
+    be met, and the nearest attainable answer was taken. `overhead_s` is how long deciding took.
     """
 
     id: str
@@ -362,10 +442,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered. Tokens as the provider counted them; cost in USD; latency and time to first token in s.
+    """What a model answered.
 
-    `message` is the OpenAI-style assistant message (with tool calls where there are any). `attempts` counts calls,
-    the successful one included. `decision` is set by the router.
+    The provider counted the tokens. Costs are in USD, times in seconds. `message` is the OpenAI-style assistant
+    message, with tool calls where there are any. `attempts` counts the calls, the successful one included.
+    `decided_by` is the router's decision. Use `decision` to read it. A backend called directly leaves it None.
     """
 
     text: str
@@ -380,12 +461,19 @@ class Completion:
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
     attempts: int = 1
-    decision: Decision | None = None
+    decided_by: Decision | None = None
+
+    @property
+    def decision(self) -> Decision:
+        """The router's decision. Raises `InputError` for an answer of a backend that no router asked."""
+        if self.decided_by is None:
+            raise InputError("this answer has no decision: a backend was called directly, not through a Router")
+        return self.decided_by
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a streamed answer. `delta` is the OpenAI-style delta. The last chunk carries the whole completion."""
+    """One piece of a streamed answer. `delta` is the OpenAI-style delta. The last chunk carries the completion."""
 
     text: str
     delta: Message = field(default_factory=dict)
@@ -393,7 +481,7 @@ class Chunk:
 
 
 class BreakerState(StrEnum):
-    """closed: requests pass; open: none passes; half_open: one passes, as a probe."""
+    """Closed lets requests pass, open lets none pass, half open lets one pass as a probe."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -404,9 +492,10 @@ class BreakerState(StrEnum):
 class ModelStatus:
     """How one model is doing.
 
-    `free_slots`: requests it can take now. `latency_s`, `output_tokens_per_second`: exponentially weighted means, None
-    before the first answer. `error_rate` in [0, 1], exponentially weighted. `requests_last_minute`,
-    `tokens_last_minute`: what counts against the limits per minute. `calls`, `failures`: since the start.
+    `free_slots` is how many requests it can take now. `latency_s` and `output_tokens_per_second` are exponentially
+    weighted means, None before the first answer. `error_rate` is weighted the same way, in [0, 1].
+    `requests_last_minute` and `tokens_last_minute` count against the limits. `calls` and `failures` count from the
+    start of the process.
     """
 
     model: str
@@ -425,7 +514,7 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadStatus:
-    """A snapshot of all models, in the pool's order, and how many requests wait for a slot."""
+    """A snapshot of all models, in the pool's order, and of how many requests wait for a slot."""
 
     models: tuple[ModelStatus, ...]
     waiting: int
@@ -440,8 +529,8 @@ class WorkloadStatus:
 class RouterStatus:
     """A snapshot of one router, in one process.
 
-    `decision_log_problem`: why the decision log cannot write at present, None while it can (or there is none);
-    `decisions_dropped`: how many of its entries were lost since the start.
+    `decision_log_problem` says why the decision log cannot write now. It is None while it can, or without a log.
+    `decisions_dropped` is how many entries were lost since the start.
     """
 
     workload: WorkloadStatus

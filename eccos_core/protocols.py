@@ -1,6 +1,6 @@
-"""What can be swapped: six protocols of one to three methods. Pass an object; there is no registry.
+"""What you can swap: one protocol for each part. Pass an object that has the methods. There is no registry.
 
-The contract of each is documented here, once, and checked by one test file per protocol in `tests/contract`.
+Each contract is written here, once. One test file per protocol in `tests/contract` checks every implementation.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from eccos_core.domain import (
     Assignment,
+    BoolArray,
     Chunk,
     Completion,
     Float32Array,
@@ -22,19 +23,21 @@ from eccos_core.domain import (
     OutcomeTable,
     Request,
     RoutingProblem,
+    StreamChoice,
     WorkloadStatus,
 )
+from eccos_core.errors import Overloaded
 
 Held = TypeVar("Held")
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns text into a vector. Same text, same vector. Safe to call from several threads."""
+    """Turns text into a vector. The same text gives the same vector. Safe to call from several threads."""
 
     @property
     def name(self) -> str:
-        """Identity of the encoder and its weights: two encoders with one name give the same vectors."""
+        """Name the encoder and its weights. Two encoders with one name give the same vectors."""
         ...
 
     @property
@@ -43,7 +46,7 @@ class Encoder(Protocol):
         ...
 
     def encode(self, texts: Sequence[str]) -> Float32Array:
-        """(len(texts), D) float32, each row of unit length. No texts give (0, D)."""
+        """Return (len(texts), D) float32, each row of unit length. No texts give (0, D)."""
         ...
 
 
@@ -57,44 +60,45 @@ class HistoryNeighbors:
 
 @runtime_checkable
 class HistoryStore(Protocol):
-    """Remembers questions, their vectors and what each model made of them.
+    """Keeps questions, their vectors, and how well each model answered them.
 
-    One row a question (a query text); a row has at most one outcome per model. Nothing acknowledged is lost.
+    There is one row for each question (a query text), with at most one outcome per model. Nothing that was
+    acknowledged is lost.
     """
 
     def add(self, outcomes: Sequence[Outcome], vectors: Float32Array) -> int:
-        """Add outcomes; vectors (len(outcomes), D), one per outcome's query. Returns how many outcomes were new.
+        """Add outcomes, with the vector of each outcome's query. Returns how many outcomes were new.
 
-        The same outcome twice changes nothing and counts as not new; another quality for a known (question, model)
-        replaces it. Raises `HistoryError` when D differs from the store's.
+        `vectors` is (len(outcomes), D). Adding the same outcome again changes nothing and counts as not new. Another
+        quality for a known (question, model) replaces it. Raises `HistoryError` when D differs from the store's.
         """
         ...
 
     def nearest(self, vectors: Float32Array, k: int) -> HistoryNeighbors:
-        """The k most similar questions for each of vectors (R, D); fewer columns when the store holds fewer rows."""
+        """Find the k most similar questions for each of `vectors` (R, D). A smaller store gives fewer columns."""
         ...
 
     def table(self) -> tuple[OutcomeTable, Float32Array]:
-        """All outcomes as a table of N rows, and the vectors (N, D), row by row."""
+        """Return all outcomes as a table of N rows, and their vectors (N, D), row by row."""
         ...
 
 
 class OnlineHistory(HistoryStore, Protocol):
-    """A history that tells what came since, so that a predictor which looks into it need not read all of it again."""
+    """A history that says what changed, so that an online predictor need not read all of it again."""
 
     def changes(self, since: int) -> tuple[int, IntArray]:
-        """(a number for now, the rows that this object wrote since `since`, an earlier such number or 0 for ever).
+        """Return (a version number, the rows that this object wrote since version `since`). 0 means since ever.
 
-        New rows are among them; rows written by another process are not. O(1) when nothing changed.
+        New rows are among them. Rows that another process wrote are not. O(1) when nothing changed.
         """
         ...
 
     def some(self, rows: IntArray) -> tuple[OutcomeTable, Float32Array]:
-        """The chosen rows of `table()`, in this order, without reading the others."""
+        """Return the chosen rows of `table()`, in this order, without reading the others."""
         ...
 
     def __len__(self) -> int:
-        """N: how many rows this object knows of."""
+        """Return N, the number of rows that this object knows of."""
         ...
 
 
@@ -108,17 +112,59 @@ class Predictor(Protocol):
         ...
 
     def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
-        """vectors (R, D), input_tokens (R,) -> Forecast with R rows. Pure: the same input gives the same forecast."""
+        """Forecast R requests from `vectors` (R, D) and `input_tokens` (R,). The same input gives the same forecast."""
         ...
 
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """A solver is a function of a problem."""
+    """Solves a routing problem. It is a pure function of the problem."""
 
     def solve(self, problem: RoutingProblem) -> Assignment:
-        """The assignment, feasible always. Raises `InfeasibleError` (or answers with `Status.BEST_EFFORT` when the
-        policy says so), and `InputError` for NaN, negative or mis-shaped numbers."""
+        """Return an assignment that is always feasible.
+
+        Raises `InfeasibleError` when there is none. A policy with `on_infeasible="best_effort"` gets the nearest
+        attainable answer instead, with `SolutionStatus.BEST_EFFORT`. Raises `InputError` for numbers that are NaN,
+        negative or of the wrong shape.
+        """
+        ...
+
+
+@runtime_checkable
+class Steering(Protocol):
+    """Decides the requests of a stream, at a price of quality that it may move. Safe to call from several threads."""
+
+    @property
+    def usd_per_quality(self) -> float:
+        """Lambda now: what one unit of quality may cost, in USD."""
+        ...
+
+    def decide(
+        self, quality: FloatArray, cost_usd: FloatArray, open_models: BoolArray, occupancy: FloatArray | None = None
+    ) -> StreamChoice:
+        """Choose the model of one request. `occupancy` is the share of each model's slots that is taken.
+
+        All arrays are (M,). Raises `Overloaded` when no model is open, and `InfeasibleError` when none is affordable.
+        """
+        ...
+
+    def decide_jointly(
+        self,
+        quality: FloatArray,
+        cost_usd: FloatArray,
+        open_models: BoolArray,
+        free_slots: IntArray,
+        optimizer: Optimizer,
+        models: Sequence[str],
+    ) -> list[StreamChoice | Overloaded]:
+        """Choose the models of B requests that arrived together. Arrays are (B, M), `free_slots` is (M,).
+
+        A request that finds no slot gets an `Overloaded` in its place.
+        """
+        ...
+
+    def correct_cost(self, difference_usd: float) -> None:
+        """Learn that an answer cost this much more than predicted (less, when negative)."""
         ...
 
 
@@ -126,34 +172,37 @@ class Optimizer(Protocol):
 class Workload(Protocol):
     """Knows how many requests each model has in flight."""
 
-    def free_slots(self) -> IntArray:
-        """(M,) how many more requests each model can take now, in the pool's order; a large number when uncapped."""
+    def free_slots(self, models: Sequence[str] | None = None) -> IntArray:
+        """Return how many more requests each model can take now, (M,). A model without a cap has a large number.
+
+        `models` gives names and order. Without it, they are the pool's.
+        """
         ...
 
-    def deciding(self) -> AbstractContextManager[IntArray]:
-        """The critical section in which a decision is made and its slot held; gives `free_slots()` as of now.
+    def deciding(self, models: Sequence[str] | None = None) -> AbstractContextManager[IntArray]:
+        """Enter the critical section in which a decision is made and its slot held. Gives `free_slots(models)`.
 
-        `hold` may be entered inside it (it is re-entrant), and never waits there, so that nothing that blocks or
-        awaits stands between choosing and holding.
+        You may enter `hold` inside it. It never waits there. So nothing that blocks or awaits stands between choosing
+        and holding.
         """
         ...
 
     def hold(self, model: str) -> AbstractContextManager[None]:
-        """Holds one slot for the length of a `with` block; released exactly once, whatever happens.
+        """Hold one slot for the length of a `with` block. It is released exactly once, whatever happens.
 
         Raises `Overloaded` when the model has no free slot.
         """
         ...
 
     def acquire(self, take: Callable[[], Held], deadline_s: float) -> Held:
-        """What `take` (decide and hold) gives as soon as it does not raise `Overloaded`: first come, first served.
+        """Call `take` (decide and hold) until it does not raise `Overloaded`, first come, first served.
 
         After `deadline_s` seconds its `Overloaded` is raised.
         """
         ...
 
     async def aacquire(self, take: Callable[[], Held], deadline_s: float) -> Held:
-        """The same, without blocking the event loop; threads and tasks wait in one line."""
+        """Do the same without blocking the event loop. Threads and tasks wait in one queue."""
         ...
 
     def observe(self, model: str, completion: Completion | None, error: Exception | None = None) -> None:
@@ -161,26 +210,29 @@ class Workload(Protocol):
         ...
 
     def status(self) -> WorkloadStatus:
-        """A consistent snapshot of every model, in the pool's order, and of how many requests wait."""
+        """Return a consistent snapshot of every model, in the pool's order, and of how many requests wait."""
         ...
 
 
 @runtime_checkable
 class Backend(Protocol):
-    """Calls one model. Raises `BackendError`, and `StreamInterrupted` when a stream breaks half way."""
+    """Calls one model. Raises `BackendError`, and `StreamInterrupted` when a stream breaks half way.
+
+    A request may carry a `deadline`. A backend ends its call by then.
+    """
 
     def complete(self, model: str, request: Request) -> Completion:
-        """The whole answer of one call."""
+        """Return the whole answer of one call."""
         ...
 
     async def acomplete(self, model: str, request: Request) -> Completion:
-        """The same, without blocking the event loop."""
+        """Do the same without blocking the event loop."""
         ...
 
     def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
-        """Chunks as they come; the last one carries the completion."""
+        """Yield chunks as they come. The last one carries the completion."""
         ...
 
     def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
-        """The same, without blocking the event loop."""
+        """Do the same without blocking the event loop."""
         ...

@@ -1,7 +1,8 @@
-"""The one place that knows every concrete class: it builds what a configuration names, and imports it late."""
+"""Builds the parts that a configuration names. This is the one place that knows every concrete class."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,15 +11,14 @@ import numpy as np
 
 from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
 from eccos_core.assembly.predictor import (
-    Progress,
     TrainingData,
+    build_steering,
     cached_encoder,
     is_online,
     load_fitted,
     load_or_fit,
     online_retrieval,
     same_training_inputs,
-    stream_controller,
 )
 from eccos_core.config import (
     ChromaPersistentConfig,
@@ -31,76 +31,222 @@ from eccos_core.config import (
     OptimizerConfig,
     SentenceTransformerConfig,
     StaticConfig,
-    load_config,
 )
-from eccos_core.domain import (
-    GroupShare,
-)
+from eccos_core.domain import GroupShare
+from eccos_core.history.ingest import ingest
 from eccos_core.pocket import pool_config_path
+from eccos_core.routing.parts import Parts
 from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
-from eccos_core.workflows.ingest import ingest
 
 if TYPE_CHECKING:
-    from eccos_core.protocols import Backend, Encoder, HistoryStore, OnlineHistory, Optimizer, Predictor, Workload
-    from eccos_core.router import Router
+    from eccos_core.protocols import Backend, Encoder, OnlineHistory, Optimizer, Predictor, Steering
     from eccos_core.routing.decision_store import DecisionStore
-    from eccos_core.streaming import StreamController
+    from eccos_core.routing.tenants import Tenants
+    from eccos_core.workload import WorkloadTracker
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Built:
-    """A router, and what it was built of and from."""
+class Assembled:
+    """The parts of a configuration, and what they were made from.
+
+    `encoder` and `history` are those that the configuration names. A fine-tuned predictor gives its own encoder to
+    the parts.
+    """
 
     config: Config
     encoder: Encoder
     history: OnlineHistory
-    predictor: Predictor
-    router: Router
+    parts: Parts
 
 
-def build_router(path: str | Path, progress: Progress | None = None) -> Router:
-    """The router that a configuration file describes, ready to answer.
+class Assembler:
+    """Assembles the parts of a configuration, and of each later version of it.
 
-    The predictor is loaded from its folder (`eccos fit`) where the file names one, else learnt from the history now.
-    Raises `ConfigError`, `ArtifactError`, `HistoryError`, and `InputError` for a model without outcomes and prior.
+    A later version uses those parts again that it leaves as they were. So slots, accounts and conversations go on, and
+    nothing is loaded or fitted twice. A version that fails changes nothing. `progress` hears what is done, in words.
     """
-    return build(load_config(path), progress=progress).router
 
+    def __init__(self, progress: Callable[[str], None] | None = None) -> None:
+        self.current: Assembled | None = None
+        self._progress = progress
 
-def build(config: Config, before: Built | None = None, progress: Progress | None = None) -> Built:
-    """A router of its parts. Those parts of `before` that the configuration leaves as they were are used again, so
-    that slots, accounts and conversations go on, and nothing is loaded or learnt twice. Raises as `build_router`."""
-    if before is not None and before.config.encoder == config.encoder:
-        encoder = before.encoder
-    else:
+    def assemble(self, config: Config) -> Parts:
+        """Build the parts of a configuration, or of its next version.
+
+        The predictor is loaded from its folder (`eccos fit`) where the file names one, else fitted to the history now.
+        Raises `ArtifactError`, `HistoryError`, and `InputError` for a model that has neither outcomes nor a prior.
+        """
+        current = self.current
+        encoder = self._encoder(config)
+        history = self._history(config, encoder)
+        reader, predictor, data = self._predictor(config, encoder, history)
+        return self._complete(config, encoder, history, reader, predictor, data, current)
+
+    def assemble_fitted(self, config: Config, encoder: Encoder, predictor: Predictor, data: TrainingData) -> Parts:
+        """Build the parts around a predictor that you fitted yourself. No history is kept."""
+        return self._parts(config, encoder, predictor, data, history=None, labels=None)
+
+    def _encoder(self, config: Config) -> Encoder:
+        current = self.current
+        if current is not None and current.config.encoder == config.encoder:
+            return current.encoder
         encoder = build_encoder(config.encoder)
-    if before is not None and before.encoder is encoder and before.config.history == config.history:
-        history = before.history
-    else:
-        history = build_history(config.history, encoder)
-    reader: Encoder = encoder
-    kept: OnlineHistory = history
-    if before is not None and before.history is history and same_training_inputs(before.config, config):
-        known, predictor = TrainingData.part_of(history), before.predictor
-    elif is_online(config):
-        known, predictor = TrainingData.part_of(history), online_retrieval(config, history)
-    elif is_fine_tuned(config):
-        reader, predictor = load_fine_tuned_parts(config)
-        known = reencode(TrainingData.part_of(history), reader)
-        kept = ReencodedHistory.of(
-            history, encoder, before.router.decision_store.history if before is not None else None
+        if current is not None:
+            encoder.encode(["ready?"])  # a model is loaded at its first text, and no request shall wait for that
+        return encoder
+
+    def _history(self, config: Config, encoder: Encoder) -> OnlineHistory:
+        current = self.current
+        if current is not None and current.encoder is encoder and current.config.history == config.history:
+            return current.history
+        return build_history(config.history, encoder)
+
+    def _predictor(
+        self, config: Config, encoder: Encoder, history: OnlineHistory
+    ) -> tuple[Encoder, Predictor, TrainingData]:
+        """(the encoder that requests are read with, the predictor, some of what it was fitted to)"""
+        current = self.current
+        if current is not None and current.history is history and same_training_inputs(current.config, config):
+            return encoder, current.parts.predictor, TrainingData.sample(history)
+        if is_online(config):
+            return encoder, online_retrieval(config, history), TrainingData.sample(history)
+        if is_fine_tuned(config):
+            reader, predictor = load_fine_tuned_parts(config)
+            return reader, predictor, reencode(TrainingData.sample(history), reader)
+        if config.predictor.artifact is not None:
+            return encoder, load_fitted(config, encoder), TrainingData.sample(history)
+        data = TrainingData.of(history)
+        return encoder, load_or_fit(config, encoder, data, self._progress), data
+
+    def _complete(
+        self,
+        config: Config,
+        encoder: Encoder,
+        history: OnlineHistory,
+        reader: Encoder,
+        predictor: Predictor,
+        data: TrainingData,
+        current: Assembled | None,
+    ) -> Parts:
+        labels: OnlineHistory = history
+        if is_fine_tuned(config):
+            kept = current.parts.decision_store.history if current is not None else None
+            same = isinstance(kept, ReencodedHistory) and kept.history is history
+            labels = kept if same else ReencodedHistory(history, encoder)  # type: ignore[assignment] # same says it
+        parts = self._parts(config, reader, predictor, data, history=history, labels=labels)
+        self.current = Assembled(config, encoder, history, parts)
+        return parts
+
+    def _parts(
+        self,
+        config: Config,
+        reader: Encoder,
+        predictor: Predictor,
+        data: TrainingData,
+        *,
+        history: OnlineHistory | None,
+        labels: OnlineHistory | None,
+    ) -> Parts:
+        """The workload is changed last of all, when nothing can fail any more: its new caps hold at once."""
+        steering = build_steering(config, config.policy, predictor, data)
+        policies = {name: tenant.policy for name, tenant in config.tenants.items() if tenant.policy is not None}
+        tenants = {name: build_steering(config, policy, predictor, data) for name, policy in policies.items()}
+        self._take_over(steering, tenants)
+        telemetry = self._telemetry(config)
+        backend = self._backend(config, telemetry)
+        store = self._decision_store(config, labels)
+        return Parts(
+            models=config.models,
+            encoder=reader,
+            predictor=predictor,
+            optimizer=build_optimizer(config.optimizer),
+            steering=steering,
+            tenant_steering=tenants,
+            backend=backend,
+            decision_store=store,
+            policy=config.policy,
+            tenants=build_tenants(config),
+            groups=build_groups(config),
+            conversation=config.conversation,
+            telemetry=telemetry,
+            max_attempts=1 + config.retries.fallbacks,
+            deadline_s=config.workload.deadline_s,
+            answer_deadline_s=config.retries.deadline_s,
+            window_s=config.stream.window_ms / 1000,
+            workload=self._workload(config),
         )
-    elif config.predictor.artifact is not None:
-        known, predictor = TrainingData.part_of(history), load_fitted(config, encoder)
-    else:
-        known = TrainingData.of(history)
-        predictor = load_or_fit(config, encoder, known, progress)
-    router = assemble(config, reader, predictor, known, kept, before)
-    return Built(config, encoder, history, predictor, router)
+
+    def _take_over(self, steering: Steering, tenants: dict[str, Steering]) -> None:
+        """Continue the accounts of the streams whose target stays."""
+        from eccos_core.streaming import StreamController
+
+        if self.current is None:
+            return
+        before = self.current.parts
+        for new, old in ((steering, before.steering), *((tenants[n], before.tenant_steering.get(n)) for n in tenants)):
+            if isinstance(new, StreamController) and isinstance(old, StreamController) and new.target == old.target:
+                new.take_over(old)
+
+    def _telemetry(self, config: Config) -> Telemetry:
+        from eccos_core.telemetry import OpenTelemetry
+
+        if not config.telemetry.enabled:
+            return NO_TELEMETRY
+        before = self.current.parts.telemetry if self.current is not None else None
+        if isinstance(before, OpenTelemetry):
+            return before.for_pool(config.models, log_prompts=config.telemetry.log_prompts)
+        return OpenTelemetry(config.models, log_prompts=config.telemetry.log_prompts)
+
+    def _backend(self, config: Config, telemetry: Telemetry) -> Backend:
+        if self.current is not None and _calls(self.current.config) == _calls(config):
+            return self.current.parts.backend
+        return build_backend(config, telemetry)
+
+    def _decision_store(self, config: Config, labels: OnlineHistory | None) -> DecisionStore:
+        """What remembers decisions. It stays where history, log and sessions stay as they were."""
+        from eccos_core.decision_log import DecisionLog
+        from eccos_core.routing.decision_store import DecisionStore
+        from eccos_core.routing.sessions import Sessions
+
+        wanted = config.decision_log
+        before = self.current.parts.decision_store if self.current is not None else None
+        same_sessions = self.current is not None and self.current.config.sessions == config.sessions
+        same_log = self.current is not None and self.current.config.decision_log == wanted
+        if before is not None and same_sessions and same_log and before.history is labels:
+            return before
+        sessions = before.sessions if before is not None and same_sessions else None
+        log = before.log if before is not None and same_log else None
+        if log is None and wanted.path is not None:
+            log = DecisionLog(wanted.path, log_prompts=wanted.log_prompts)
+        return DecisionStore(labels, log, sessions or Sessions(config.sessions.max_sessions, config.sessions.idle_s))
+
+    def _workload(self, config: Config) -> WorkloadTracker:
+        """The workload of the pool. The next version changes the same tracker."""
+        from eccos_core.workload import BreakerSettings, WorkloadTracker
+
+        requests = {entry.model.name: entry.requests_per_minute for entry in config.pool}
+        tokens = {entry.model.name: entry.tokens_per_minute for entry in config.pool}
+        rpm = {name: limit for name, limit in requests.items() if limit is not None}
+        tpm = {name: limit for name, limit in tokens.items() if limit is not None}
+        breaker = BreakerSettings(
+            failures=config.workload.breaker_failures,
+            open_s=config.workload.breaker_open_s,
+            warm_up_s=config.workload.warm_up_s,
+        )
+        workload = self.current.parts.workload if self.current is not None else WorkloadTracker(config.models)
+        assert isinstance(workload, WorkloadTracker)
+        workload.reconfigure(
+            config.models,
+            requests_per_minute=rpm,
+            tokens_per_minute=tpm,
+            breaker=breaker,
+            queue_length=config.workload.queue_length,
+        )
+        return workload
 
 
 def usual_config() -> Path:
-    """`eccos.yaml` in this folder, else the bundled pocket pool."""
+    """Return `eccos.yaml` in this folder, or else the bundled pocket pool."""
     here = Path("eccos.yaml")
     return here if here.exists() else pool_config_path()
 
@@ -109,10 +255,9 @@ def usual_config() -> Path:
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
-    """The encoder that `eccos.encoder` names, with the surface of the text beside it (lengths, digits, options, code).
+    """Build the encoder that `eccos.encoder` names, with the text's surface beside it.
 
-    The surface is 18 numbers that cost 0.1 ms and tell a predictor much that an embedding leaves out
-    (docs/encoders.md).
+    The surface is 18 numbers (lengths, digits, options, code) that an embedding leaves out.
     """
     from eccos_core.encoders import ConcatenatedEncoder, SurfaceEncoder
 
@@ -138,7 +283,7 @@ def _encoders_of(config: EncoderConfig) -> list[Encoder]:
 
 
 def build_history(config: HistoryConfig, encoder: Encoder) -> OnlineHistory:
-    """The history that `eccos.history` names; refused when it was made with another encoder."""
+    """Open the history that `eccos.history` names. Raises `HistoryError` when another encoder made it."""
     from eccos_core import history
 
     name, dimensions = encoder.name, encoder.dimensions
@@ -155,7 +300,7 @@ def build_history(config: HistoryConfig, encoder: Encoder) -> OnlineHistory:
 
 
 def build_optimizer(config: OptimizerConfig) -> Optimizer:
-    """The optimizer that `eccos.optimizer` names."""
+    """Build the optimizer that `eccos.optimizer` names."""
     from eccos_core import optimizer
 
     match config.kind:
@@ -167,19 +312,8 @@ def build_optimizer(config: OptimizerConfig) -> Optimizer:
             return optimizer.GreedyOptimizer()
 
 
-def build_telemetry(config: Config, before: Built | None = None) -> Telemetry:
-    """Where `eccos.telemetry` sends spans and metrics; nowhere unless it is enabled."""
-    from eccos_core.telemetry import NO_TELEMETRY, OpenTelemetry
-
-    if not config.telemetry.enabled:
-        return NO_TELEMETRY
-    known = before.router.telemetry if before is not None else None
-    following = known if isinstance(known, OpenTelemetry) else None
-    return OpenTelemetry(config.models, log_prompts=config.telemetry.log_prompts, following=following)
-
-
 def build_backend(config: Config, telemetry: Telemetry = NO_TELEMETRY) -> Backend:
-    """The backend that calls every model of the pool; every call, retries included, is told to `telemetry`."""
+    """Build the backend that calls every model of the pool. `telemetry` sees every call, retries included."""
     from eccos_core.backends.litellm.backend import LiteLLMBackend
     from eccos_core.backends.retrying import RetryingBackend, RetryPolicy
     from eccos_core.telemetry import OpenTelemetry, TracedBackend
@@ -199,115 +333,26 @@ def build_backend(config: Config, telemetry: Telemetry = NO_TELEMETRY) -> Backen
     )
 
 
-def build_workload(config: Config, following: Workload | None = None) -> Workload:
-    """The workload of the pool: caps, rates and circuit breakers. Models that stay go on with the slots they hold."""
-    from eccos_core.workload import BreakerSettings, WorkloadTracker
-
-    requests = {entry.model.name: entry.requests_per_minute for entry in config.pool}
-    tokens = {entry.model.name: entry.tokens_per_minute for entry in config.pool}
-    return WorkloadTracker(
-        config.models,
-        requests_per_minute={name: limit for name, limit in requests.items() if limit is not None},
-        tokens_per_minute={name: limit for name, limit in tokens.items() if limit is not None},
-        breaker=BreakerSettings(
-            failures=config.workload.breaker_failures,
-            open_s=config.workload.breaker_open_s,
-            warm_up_s=config.workload.warm_up_s,
-        ),
-        following=following if isinstance(following, WorkloadTracker) else None,
-        queue_length=config.workload.queue_length,
+def build_groups(config: Config) -> tuple[GroupShare, ...]:
+    """Build the shares of a batch that `eccos.groups` gives to some models."""
+    return tuple(
+        GroupShare(
+            group.name,
+            np.array([model.name in group.models or bool(model.tags & group.tags) for model in config.models]),
+            group.at_least,
+            group.at_most,
+        )
+        for group in config.groups
     )
 
 
-def build_records(config: Config, history: HistoryStore | None, before: Built | None = None) -> DecisionStore:
-    """What is remembered of decisions; that of `before` where history, log and sessions stay as they were."""
-    from eccos_core.decision_log import DecisionLog
-    from eccos_core.routing.decision_store import DecisionStore
-    from eccos_core.routing.sessions import Sessions
-
-    log, kept = config.decision_log, before.router.decision_store if before is not None else None
-    same_sessions = before is not None and before.config.sessions == config.sessions
-    same_log = before is not None and before.config.decision_log == log
-    if kept is not None and same_sessions and same_log and kept.history is history:
-        return kept
-    sessions = kept.sessions if kept is not None and same_sessions else None
-    opened = kept.log if kept is not None and same_log else None
-    if opened is None and log.path is not None:
-        opened = DecisionLog(log.path, log_prompts=log.log_prompts)
-    return DecisionStore(history, opened, sessions or Sessions(config.sessions.max_sessions, config.sessions.idle_s))
-
-
-def build_steering(
-    config: Config, predictor: Predictor, known: TrainingData, before: Built | None = None
-) -> dict[str, StreamController | float]:
-    """What decides the requests of a stream, by tenant. Where the target stays, its accounts go on."""
-    from eccos_core.streaming import StreamController
-
-    policies = {"": config.policy} | {name: tenant.policy for name, tenant in config.tenants.items() if tenant.policy}
-    steering = {name: stream_controller(config, policy, predictor, known) for name, policy in policies.items()}
-    for name, old in before.router.decider.steering.items() if before is not None else ():
-        new = steering.get(name)
-        if isinstance(new, StreamController) and isinstance(old, StreamController) and new.target == old.target:
-            new.follow(old)
-    return steering
-
-
-def assemble(
-    config: Config,
-    encoder: Encoder,
-    predictor: Predictor,
-    known: TrainingData,
-    history: HistoryStore | None = None,
-    before: Built | None = None,
-) -> Router:
-    """A router of these parts and of what else the configuration names; `history` is where labels go.
-
-    The workload follows that of `before` last of all, when nothing can fail any more: new caps hold at once.
-    """
-    from eccos_core.router import Router
-    from eccos_core.routing.decider import Decider
+def build_tenants(config: Config) -> Tenants:
+    """Build the rules per tenant."""
     from eccos_core.routing.tenants import Tenants
 
-    steering = build_steering(config, predictor, known, before)
-    telemetry = build_telemetry(config, before)
-    if before is not None and _calls(before.config) == _calls(config):
-        backend = before.router.backend
-    else:
-        backend = build_backend(config, telemetry)
-    decision_store = build_records(config, history, before)
-    decider = Decider(
-        config.models,
-        encoder,
-        predictor,
-        build_optimizer(config.optimizer),
-        steering=steering,
-        groups=[
-            GroupShare(
-                group.name,
-                np.array([model.name in group.models or bool(model.tags & group.tags) for model in config.models]),
-                group.at_least,
-                group.at_most,
-            )
-            for group in config.groups
-        ],
-        conversation=config.conversation,
-        sessions=decision_store.sessions,
-        telemetry=telemetry,
-    )
-    return Router(
-        decider,
-        backend,
-        build_workload(config, before.router.workload if before is not None else None),
-        config.policy,
-        decision_store=decision_store,
-        tenants=Tenants(config.tenants),
-        max_attempts=1 + config.retries.fallbacks,
-        deadline_s=config.workload.deadline_s,
-        window_s=config.stream.window_ms / 1000,
-        telemetry=telemetry,
-    )
+    return Tenants(config.tenants)
 
 
 def _calls(config: Config) -> tuple[object, ...]:
-    """All that a backend is made of."""
+    """Return all that a backend is made of."""
     return config.pool, config.retries, config.telemetry

@@ -1,7 +1,7 @@
-"""A text encoder fine-tuned end to end (ECCOS-T (b)): `eccos fit` trains it, a router reads with it.
+"""A text encoder that is fine-tuned end to end (ECCOS-T (b)): `eccos fit` trains it, and a router reads with it.
 
-Requests are read by the fine-tuned encoder alone. The history stays in the vectors of the encoder that the
-configuration names, which every fit starts from, so that it outlives each of them.
+The fine-tuned encoder alone reads requests. The history keeps the vectors of the encoder that the configuration names.
+Every fit starts from that encoder, so the history outlives each of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BAR = 24  # characters of the progress bar
 
 
 def is_fine_tuned(config: Config) -> bool:
-    """Whether the predictor reads text with an encoder of its own."""
+    """Whether the predictor reads text with its own encoder."""
     return isinstance(config.predictor, TrainedConfig) and config.predictor.method == "fine_tuned"
 
 
@@ -36,18 +36,18 @@ def fine_tune_to_folder(
     progress: Progress | None = None,
     settings: FineTuning | None = None,
 ) -> tuple[str, ...]:
-    """Trains the encoder of the configuration on a table, and leaves it and its heads in the folder; the models' names.
+    """Train the encoder of the configuration on a table, and write it with its heads to a folder.
 
-    Interrupted and called again with the same outcomes it goes on after its last whole epoch. Raises `InputError` for
-    an encoder that cannot be trained, and as `fine_tune`.
+    Returns the models' names. A run that was interrupted goes on after its last whole epoch when it is called again
+    with the same outcomes. Raises `InputError` for an encoder that cannot be trained, and as `fine_tune`.
     """
     from eccos_core.encoders.model_folder import model_folder
     from eccos_core.predictors import FineTuning, fine_tune
 
     if not isinstance(config.encoder, SentenceTransformerConfig):
         raise InputError(
-            f"{config.path}: fine-tuning starts from one sentence-transformers model; set eccos.encoder to minilm, or "
-            "to the name or folder of another"
+            f"{config.path}: fine-tuning starts from one sentence-transformers model. Set eccos.encoder to minilm, or "
+            "to the name or folder of another."
         )
     say = progress or (lambda _: None)
     chosen = settings or FineTuning(device=config.encoder.device)
@@ -67,38 +67,36 @@ def _bar(share: float) -> str:
 
 
 def load_fine_tuned_parts(config: Config) -> tuple[Encoder, Predictor]:
-    """The encoder and the predictor that `eccos fit` left. Raises `ArtifactError`; `InputError` without a folder."""
+    """Load the encoder and the predictor that `eccos fit` wrote.
+
+    Raises `ArtifactError` for a folder that does not fit, and `InputError` when the configuration names none.
+    """
     from eccos_core.predictors import load_fine_tuned
 
     if config.predictor.artifact is None:
         raise InputError(
-            f"{config.path}: a fine-tuned predictor is trained by `eccos fit`, never at start; say in "
-            "eccos.predictor where it is: {kind: trained, method: fine_tuned, artifact: FOLDER}"
+            f"{config.path}: a fine-tuned predictor is trained by `eccos fit`, never at start. Say in "
+            "eccos.predictor where it is: {kind: trained, method: fine_tuned, artifact: FOLDER}."
         )
     device = config.encoder.device if isinstance(config.encoder, SentenceTransformerConfig) else "auto"
     encoder, predictor = load_fine_tuned(config.predictor.artifact, device=device)
     return encoder, predictor.for_pool([model.name for model in config.models])
 
 
-def reencode(known: TrainingData, encoder: Encoder) -> TrainingData:
-    """What is known, in the vectors of another encoder (remembered on disk)."""
-    return TrainingData(known.table, cached_encoder(encoder).encode(known.table.queries))
+def reencode(data: TrainingData, encoder: Encoder) -> TrainingData:
+    """Return the data in the vectors of another encoder. They are cached on disk."""
+    return TrainingData(data.table, cached_encoder(encoder).encode(data.table.queries))
 
 
 class ReencodedHistory:
-    """A history whose vectors come from another encoder than the router's: what is added is read again with it."""
+    """A history whose vectors come from another encoder than the router's. It encodes again what is added."""
 
     def __init__(self, history: OnlineHistory, encoder: Encoder) -> None:
         self.history = history
         self._encoder = encoder
 
-    @classmethod
-    def of(cls, history: OnlineHistory, encoder: Encoder, before: object) -> ReencodedHistory:
-        """`before` where it is the same, so that what is remembered beside it goes on."""
-        return before if isinstance(before, ReencodedHistory) and before.history is history else cls(history, encoder)
-
     def add(self, outcomes: Sequence[Outcome], vectors: Float32Array) -> int:
-        """Add outcomes; their queries are encoded anew, whatever the vectors."""
+        """Add outcomes. Their queries are encoded again, whatever the vectors."""
         return self.history.add(outcomes, self._encoder.encode([outcome.query for outcome in outcomes]))
 
     def nearest(self, vectors: Float32Array, k: int) -> HistoryNeighbors:

@@ -1,4 +1,4 @@
-"""Learning a predictor from what the history knows, once: the same history gives the same predictor from the cache."""
+"""Fits the predictor of a configuration to its history, once. The cache gives the same inputs the same predictor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eccos_core import __version__
 from eccos_core.config import Config, HybridConfig, PriorConfig, RetrievalConfig, TrainedConfig
 from eccos_core.domain import (
     Float32Array,
@@ -22,6 +21,7 @@ from eccos_core.domain import (
     QualityPrice,
 )
 from eccos_core.errors import ArtifactError, InputError
+from eccos_core.io.code_digest import digest_code
 from eccos_core.io.files import cache_folder
 from eccos_core.io.outcomes import with_models
 from eccos_core.io.threads import one_thread, one_thread_without_torch
@@ -30,37 +30,40 @@ from eccos_core.routing.pricing import cost_usd
 
 if TYPE_CHECKING:
     from eccos_core.predictors import EnsemblePredictor, ModelPrior
-    from eccos_core.protocols import Encoder, HistoryStore, OnlineHistory, Predictor
-    from eccos_core.streaming import FloorTarget, RateTarget, StreamController
+    from eccos_core.protocols import Encoder, HistoryStore, OnlineHistory, Predictor, Steering
+    from eccos_core.streaming import FloorTarget, RateTarget
 
 Progress = Callable[[str], None]
 
 PRICED_QUESTIONS = 1000  # how many questions of the history the price of a stream is computed on
 USUAL_NEIGHBOURS = 16  # where a configuration gives a bandwidth alone; the paper's number
 ASSUMED_REQUESTS_PER_SECOND = 1.0  # what a rate in time starts from; it is steered by the requests that really come
+# a predictor that other code fitted is not the same predictor
+_FITTING_CODE = ("predictors", "domain.py", "io/outcomes.py")
+_FITTING_LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch")
 _log = logging.getLogger("eccos.learning")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """What the history knows: a table of N questions and their vectors (N, D)."""
+    """What a predictor is fitted to: a table of N questions and their vectors (N, D)."""
 
     table: OutcomeTable
     vectors: Float32Array
 
     @classmethod
     def of(cls, history: HistoryStore) -> TrainingData:
-        """All of a history."""
+        """Read all of a history."""
         return cls(*history.table())
 
     @classmethod
-    def part_of(cls, history: OnlineHistory) -> TrainingData:
-        """As many questions of a history as a stream is priced on, evenly spread; the others are not read."""
+    def sample(cls, history: OnlineHistory) -> TrainingData:
+        """Read as many questions of a history as a stream is priced on, evenly spread over it."""
         return cls(*history.some(_spread(len(history))))
 
     @property
     def input_tokens(self) -> FloatArray:
-        """(N,) tokens of each question: the mean over the models that counted them, else our own count."""
+        """(N,) input tokens of each question: the mean over the models that counted them, else our own count."""
         counted = ~np.isnan(self.table.input_tokens)
         calls = counted.sum(axis=1)
         mean = np.where(counted, self.table.input_tokens, 0.0).sum(axis=1) / np.maximum(calls, 1)
@@ -70,14 +73,14 @@ class TrainingData:
 
 
 def cached_encoder(encoder: Encoder) -> Encoder:
-    """The encoder with a memory on disk, for texts that come again: to learn, ingest and evaluate."""
+    """Put a cache on disk before an encoder, for texts that come again: to fit, ingest and evaluate."""
     from eccos_core.encoders import CachedEncoder
 
     return CachedEncoder(encoder, cache_folder() / "embeddings.sqlite")
 
 
 def load_fitted(config: Config, encoder: Encoder) -> Predictor:
-    """The predictor from the folder that the configuration names. Raises `ArtifactError` for one that does not fit."""
+    """Load the predictor from the folder that the configuration names. Raises `ArtifactError` if it does not fit."""
     from eccos_core import predictors
 
     assert config.predictor.artifact is not None
@@ -85,29 +88,32 @@ def load_fitted(config: Config, encoder: Encoder) -> Predictor:
     return predictors.load_predictor(config.predictor.artifact, encoder=encoder.name, models=names)
 
 
-def load_or_fit(config: Config, encoder: Encoder, known: TrainingData, progress: Progress | None = None) -> Predictor:
-    """The predictor that is learnt from what is known.
+def load_or_fit(config: Config, encoder: Encoder, data: TrainingData, progress: Progress | None = None) -> Predictor:
+    """Fit the predictor to the data, or load it from the cache.
 
-    What was learnt is kept in the cache folder under a digest of everything that it was learnt from. Raises
-    `InputError` where there is nothing to learn from.
+    The cache folder keeps it under a digest of everything that it depends on: data, settings and the code that fits.
+    Raises `InputError` when there is nothing to fit it to.
     """
     from eccos_core import predictors
 
     names = tuple(model.name for model in config.models)
-    _check_priors(config, known)
-    folder = cache_folder() / "fitted" / _digest(config, encoder, known)
+    _check_priors(config, data)
+    folder = cache_folder() / "fitted" / _digest(config, encoder, data)
     if folder.is_dir():
         try:
             return predictors.load_predictor(folder, encoder=encoder.name, models=names)
         except ArtifactError as error:
-            _log.warning("a cached predictor is learnt again: %s", error)
-    predictor = fit_from_config(config, known, progress)
+            _log.warning("a cached predictor is fitted again: %s", error)
+    predictor = fit_from_config(config, data, progress)
     predictors.save_predictor(predictor, folder, encoder=encoder.name)
     return predictor
 
 
 def online_retrieval(config: Config, history: OnlineHistory) -> Predictor:
-    """Retrieval that asks the history at every decision. Raises `InputError` for a model without outcomes and prior."""
+    """Build the retrieval that reads the history at every decision.
+
+    Raises `InputError` for a model that has neither outcomes nor a prior.
+    """
     from eccos_core.predictors import OnlineRetrieval
 
     assert isinstance(config.predictor, RetrievalConfig)
@@ -118,14 +124,14 @@ def online_retrieval(config: Config, history: OnlineHistory) -> Predictor:
 
 
 def is_online(config: Config) -> bool:
-    """Whether the predictor is a retrieval that asks the history at every decision: nothing is learnt beforehand."""
+    """Whether the predictor reads the history at every decision, so that nothing is fitted beforehand."""
     return isinstance(config.predictor, RetrievalConfig) and config.predictor.online
 
 
 def same_training_inputs(before: Config, config: Config) -> bool:
-    """Whether what was learnt from a history under one configuration is what another would learn from it.
+    """Whether two configurations fit the same predictor to the same history.
 
-    A predictor that is loaded from a folder is not learnt, and is always loaded anew.
+    A predictor that is loaded from a folder is always loaded again.
     """
     return (
         config.predictor.artifact is None
@@ -135,8 +141,8 @@ def same_training_inputs(before: Config, config: Config) -> bool:
     )
 
 
-def fit_from_config(config: Config, known: TrainingData, progress: Progress | None = None) -> EnsemblePredictor:
-    """The predictor that `eccos.predictor` names, learnt from what is known."""
+def fit_from_config(config: Config, data: TrainingData, progress: Progress | None = None) -> EnsemblePredictor:
+    """Fit the predictor that `eccos.predictor` names."""
     from eccos_core import predictors
 
     learners = None
@@ -145,8 +151,8 @@ def fit_from_config(config: Config, known: TrainingData, progress: Progress | No
     with one_thread():
         return predictors.fit_predictor(
             predictor_kind(config),
-            with_models(known.table, tuple(model.name for model in config.models)),
-            known.vectors,
+            with_models(data.table, tuple(model.name for model in config.models)),
+            data.vectors,
             priors=_priors(config),
             learners=learners,
             progress=progress,
@@ -154,7 +160,7 @@ def fit_from_config(config: Config, known: TrainingData, progress: Progress | No
 
 
 def predictor_kind(config: Config) -> str:
-    """The kind of predictor that `eccos.predictor` names, as `fit_predictor` calls it."""
+    """Return the kind of predictor that `eccos.predictor` names, as `fit_predictor` calls it."""
     match config.predictor:
         case PriorConfig():
             return "prior"
@@ -175,14 +181,14 @@ def _neighbourhood(predictor: RetrievalConfig) -> tuple[int, float | None] | Non
     return predictor.neighbours or USUAL_NEIGHBOURS, predictor.bandwidth
 
 
-def _check_priors(config: Config, known: TrainingData) -> None:
-    """Raises `InputError` where the history is empty, and some model has no prior that could stand alone."""
+def _check_priors(config: Config, data: TrainingData) -> None:
+    """Raise `InputError` when the history is empty and some model has no prior."""
     unknown = sorted({model.name for model in config.models} - set(_priors(config)))
-    if unknown and not len(known.table):
+    if unknown and not len(data.table):
         raise InputError(
-            f"{config.path}: the history is empty, so nothing is known of {', '.join(unknown)}; add outcomes with "
+            f"{config.path}: the history is empty, so nothing is known of {', '.join(unknown)}. Add outcomes with "
             "`eccos ingest OUTCOMES`, collect some with `eccos collect`, or say what to expect in model_info, with "
-            "assume_like: OTHER-MODEL or assumed_quality: 0.0 to 1.0"
+            "assume_like: OTHER-MODEL or assumed_quality: 0.0 to 1.0."
         )
 
 
@@ -196,42 +202,38 @@ def _priors(config: Config) -> Mapping[str, ModelPrior]:
     }
 
 
-def _digest(config: Config, encoder: Encoder, known: TrainingData) -> str:
-    """32 hexadecimal digits of all that a predictor is learnt from."""
-    from eccos_core.predictors.artifact import VERSION
-
-    digest = hashlib.sha256()
+def _digest(config: Config, encoder: Encoder, data: TrainingData) -> str:
+    """Return 32 hexadecimal digits of all that a fitted predictor depends on: data, settings and code."""
+    digest = hashlib.sha256(digest_code(_FITTING_CODE, _FITTING_LIBRARIES).encode())
     names = [model.name for model in config.models]
     priors = {name: asdict(prior) for name, prior in sorted(_priors(config).items())}
-    settings = (__version__, VERSION, encoder.name, repr(config.predictor), names, priors, known.table.models)
+    settings = (encoder.name, repr(config.predictor), names, priors, data.table.models)
     digest.update(repr(settings).encode())
-    for text in known.table.queries:
+    for text in data.table.queries:
         digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
-    table = known.table
-    for array in (table.quality, table.input_tokens, table.output_tokens, known.vectors):
+    table = data.table
+    for array in (table.quality, table.input_tokens, table.output_tokens, data.vectors):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:32]
 
 
-def stream_controller(
-    config: Config, policy: Policy, predictor: Predictor, known: TrainingData
-) -> StreamController | float:
-    """What decides one request of a stream under a policy, with prices that start from what is known.
+def build_steering(config: Config, policy: Policy, predictor: Predictor, data: TrainingData) -> Steering:
+    """Build what decides the requests of a stream under a policy, with prices that start from the data.
 
-    A budget rate of the configuration (`eccos.stream`) comes before the policy. `QualityPrice` needs no controller: its
-    price is given back. Raises `InputError` for a budget without a rate: it is the budget of a batch.
+    A budget rate of the configuration (`eccos.stream`) comes before the policy. Raises `InputError` for a budget
+    without a rate: it is the budget of a batch.
     """
     from eccos_core.optimizer import DualOptimizer
-    from eccos_core.streaming import InitialPrices, StreamController, fit_initial_prices
+    from eccos_core.streaming import FixedPrice, InitialPrices, StreamController, fit_initial_prices
 
     if isinstance(policy, QualityPrice):
-        return policy.usd_per_quality
+        return FixedPrice(policy.usd_per_quality)
     target = _stream_target(config, policy)
-    if not len(known.vectors):
+    if not len(data.vectors):
         return StreamController(target, InitialPrices(0.0))
-    some = _spread(len(known.vectors))
-    forecast = predictor.predict(known.vectors[some], known.input_tokens[some])
-    cost = cost_usd(config.models, known.input_tokens[some], forecast.output_tokens)
+    some = _spread(len(data.vectors))
+    forecast = predictor.predict(data.vectors[some], data.input_tokens[some])
+    cost = cost_usd(config.models, data.input_tokens[some], forecast.output_tokens)
     names = [model.name for model in config.models]
     start = fit_initial_prices(
         forecast.quality, cost, target, DualOptimizer(), models=names, requests_per_second=ASSUMED_REQUESTS_PER_SECOND
@@ -240,7 +242,7 @@ def stream_controller(
 
 
 def _spread(questions: int) -> IntArray:
-    """At most 1,000 row numbers, evenly spread over all of them."""
+    """Return at most 1,000 row numbers, evenly spread over all of them."""
     return np.linspace(0, max(0, questions - 1), min(PRICED_QUESTIONS, questions)).astype(np.int64)
 
 
@@ -257,6 +259,6 @@ def _stream_target(config: Config, policy: Policy) -> FloorTarget | RateTarget:
     if isinstance(policy, QualityFloor):
         return FloorTarget(policy.alpha, floor_insurance=stream.floor_insurance)
     raise InputError(
-        f"{config.path}: the policy is a budget, which a batch spends; say in eccos.stream what a stream may spend: "
-        "usd_per_request, usd_per_hour or usd_per_day"
+        f"{config.path}: the policy is a budget, which one batch spends. Say in eccos.stream what a stream may spend: "
+        "usd_per_request, usd_per_hour or usd_per_day."
     )

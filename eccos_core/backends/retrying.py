@@ -1,6 +1,6 @@
-"""Trying one model again: exponential backoff with jitter, Retry-After, one deadline over everything.
+"""Retries one model: exponential backoff with jitter, Retry-After, and the request's deadline.
 
-What to do when the model still fails (the next best model, or an error with every attempt) is the router's matter.
+This is the only place that calls a model again. When the model still fails, the router tries the next best model.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
-from eccos_core.domain import Chunk, Completion, Request
+from eccos_core.domain import Chunk, Completion, Deadline, Request
 from eccos_core.errors import BackendError, InputError
 from eccos_core.protocols import Backend
 
@@ -23,17 +23,19 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most `attempts` calls of one model, and all calls of a request within `deadline_s` seconds, waits included.
+    """Says how often and how soon a failed call is made again.
 
-    The wait before attempt n + 1 is drawn evenly from 0 to `initial_backoff_s` * 2**n, at most `max_backoff_s`; a provider
-    that names a time (Retry-After) is waited for that long and a little more. When the wait would end after the
-    deadline the failure is raised at once, so that another model can be tried while there is time.
+    One model is called at most `attempts` times. The wait before attempt n + 1 is drawn evenly from 0 to
+    `initial_backoff_s` * 2**n, at most `max_backoff_s`. A provider that names a time (Retry-After) is waited for that
+    long and a little more. A wait that would end after the deadline is not begun, so that another model can be tried
+    while there is time. `deadline_s` is for requests that carry no deadline of their own. All times are in seconds.
+    Raises `InputError` for numbers that make no sense.
     """
 
     attempts: int = 3
     initial_backoff_s: float = 0.5
     max_backoff_s: float = 20.0
-    deadline_s: float = 600.0
+    deadline_s: float = 120.0
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -46,19 +48,29 @@ class RetryPolicy:
             raise InputError(f"retries: deadline_s is {self.deadline_s}, must be a finite number > 0")
 
     def wait_s(self, attempt: int, error: BackendError, draw: float) -> float:
-        """Seconds to wait after the failed attempt number `attempt` (from 1). `draw` in [0, 1)."""
+        """Return how long to wait after failed attempt number `attempt` (from 1). `draw` is in [0, 1)."""
         backoff_s = draw * min(self.max_backoff_s, self.initial_backoff_s * 2.0 ** min(attempt, 30))
         if error.retry_after_s is None or not error.retry_after_s > 0:  # negative and NaN count as not said
             return backoff_s
         return error.retry_after_s + min(backoff_s, 1.0)
 
+    def next_wait_s(self, attempt: int, error: BackendError, deadline: Deadline, draw: float) -> float | None:
+        """Return how long to wait before the next attempt, or None when there must be none.
+
+        There is none after a failure that no retry can mend, after the last attempt, and when the wait would end
+        after the deadline.
+        """
+        if not error.retryable or attempt >= self.attempts:
+            return None
+        wait_s = self.wait_s(attempt, error, draw)
+        return wait_s if wait_s < deadline.left_s else None
+
 
 class RetryingBackend:
-    """A `Backend` that tries another one's retryable failures again.
+    """A `Backend` that makes another backend's retryable calls again.
 
-    A stream is tried again only while nothing of it has arrived. `began`: when the first call of the request began, in
-    monotonic seconds; None for the first call itself. `draw`, `sleep`, `asleep`: chance and waiting, given from outside
-    in tests.
+    A stream is tried again only while nothing of it has arrived. Tests give `draw`, `sleep` and `asleep` in place of
+    chance and waiting.
     """
 
     def __init__(
@@ -66,160 +78,111 @@ class RetryingBackend:
         backend: Backend,
         policy: RetryPolicy | None = None,
         *,
-        began: float | None = None,
         draw: Callable[[], float] = random.random,
         sleep: Callable[[float], None] = time.sleep,
         asleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.backend = backend
-        self._policy = policy or RetryPolicy()
-        self._began = began
+        self.policy = policy or RetryPolicy()
         self._draw, self._sleep, self._asleep = draw, sleep, asleep
-
-    @property
-    def deadline_s(self) -> float:
-        """Seconds within which a request is to be answered, by whichever model."""
-        return self._policy.deadline_s
-
-    def since(self, began: float) -> RetryingBackend:
-        """The same for a request that goes on to another model: its deadline counts from its first call, which began at
-        `began` (monotonic seconds)."""
-        return RetryingBackend(
-            self.backend, self._policy, began=began, draw=self._draw, sleep=self._sleep, asleep=self._asleep
-        )
 
     def complete(self, model: str, request: Request) -> Completion:
         """See `Backend`. `Completion.attempts` counts the calls."""
-        course = self._course()
-        completion = self._retry(course, lambda: self.backend.complete(model, course.bounded(request)))
-        return course.signed(completion)
+        attempts = self._start(request)
+        completion = self._retry(attempts, lambda: self.backend.complete(model, attempts.bound(request)))
+        return attempts.count_in(completion)
 
     async def acomplete(self, model: str, request: Request) -> Completion:
         """See `Backend`. `Completion.attempts` counts the calls."""
-        course = self._course()
-        completion = await self._aretry(course, lambda: self.backend.acomplete(model, course.bounded(request)))
-        return course.signed(completion)
+        attempts = self._start(request)
+        completion = await self._aretry(attempts, lambda: self.backend.acomplete(model, attempts.bound(request)))
+        return attempts.count_in(completion)
 
     def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
         """See `Backend`. Once a piece has arrived, a failure is raised as it is."""
-        course = self._course()
+        attempts = self._start(request)
 
         def begin() -> tuple[Chunk, Iterator[Chunk]]:
-            chunks = self.backend.stream(model, course.bounded(request))
+            chunks = self.backend.stream(model, attempts.bound(request))
             return next(chunks), chunks
 
-        first, rest = self._retry(course, begin)
+        first, rest = self._retry(attempts, begin)
         with closing(cast(Any, rest)):
-            yield course.counted(first)
+            yield attempts.count_in_chunk(first)
             for chunk in rest:
-                yield course.counted(chunk)
+                yield attempts.count_in_chunk(chunk)
 
     async def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
         """See `Backend`. Once a piece has arrived, a failure is raised as it is."""
-        course = self._course()
+        attempts = self._start(request)
 
         async def begin() -> tuple[Chunk, AsyncIterator[Chunk]]:
-            chunks = self.backend.astream(model, course.bounded(request))
+            chunks = self.backend.astream(model, attempts.bound(request))
             return await anext(chunks), chunks
 
-        first, rest = await self._aretry(course, begin)
+        first, rest = await self._aretry(attempts, begin)
         async with aclosing(cast(Any, rest)):
-            yield course.counted(first)
+            yield attempts.count_in_chunk(first)
             async for chunk in rest:
-                yield course.counted(chunk)
+                yield attempts.count_in_chunk(chunk)
 
-    def _course(self) -> _Course:
-        return _Course(self._policy, self._draw, self._began)
+    def close(self) -> None:
+        """Close the backend behind this one, where it can be closed."""
+        close = getattr(self.backend, "close", None)
+        if close is not None:
+            close()
 
-    def _retry(self, course: _Course, call: Callable[[], Result]) -> Result:
-        """The first call, which nearly always is the only one, is made plainly; tenacity hears of it if it failed."""
-        try:
-            return course.begin(call)
-        except BackendError as error:
-            if not error.retryable:
-                raise
-            failed = [error]
-        from tenacity import Retrying
+    def _start(self, request: Request) -> _Attempts:
+        return _Attempts(request.deadline or Deadline.after(self.policy.deadline_s))
 
-        def again() -> Result:
-            if failed:
-                raise failed.pop()
-            return course.begin(call)
+    def _retry(self, attempts: _Attempts, call: Callable[[], Result]) -> Result:
+        while True:
+            attempts.made += 1
+            try:
+                return call()
+            except BackendError as error:
+                wait_s = self.policy.next_wait_s(attempts.made, error, attempts.deadline, self._draw())
+                if wait_s is None:
+                    raise
+            self._sleep(wait_s)
 
-        return Retrying(sleep=self._sleep, **course.rules())(again)
-
-    async def _aretry(self, course: _Course, call: Callable[[], Awaitable[Result]]) -> Result:
+    async def _aretry(self, attempts: _Attempts, call: Callable[[], Awaitable[Result]]) -> Result:
         """The asynchronous twin of `_retry`."""
-        try:
-            return await course.begin(call)
-        except BackendError as error:
-            if not error.retryable:
-                raise
-            failed = [error]
-        from tenacity import AsyncRetrying
-
-        async def again() -> Result:
-            if failed:
-                raise failed.pop()
-            return await course.begin(call)
-
-        result: Result = await AsyncRetrying(sleep=self._asleep, **course.rules())(again)
-        return result
+        while True:
+            attempts.made += 1
+            try:
+                return await call()
+            except BackendError as error:
+                wait_s = self.policy.next_wait_s(attempts.made, error, attempts.deadline, self._draw())
+                if wait_s is None:
+                    raise
+            await self._asleep(wait_s)
 
 
-class _Course:
-    """One request's attempts, from its first call on; time is monotonic, so that a clock that jumps changes nothing."""
+class _Attempts:
+    """How many calls of one model were made for one request, and the deadline of them all."""
 
-    __slots__ = ("_draw", "_ends", "_has_all_its_time", "_policy", "attempts")
+    __slots__ = ("deadline", "made")
 
-    def __init__(self, policy: RetryPolicy, draw: Callable[[], float], began: float | None) -> None:
-        self._policy, self._draw = policy, draw
-        self._has_all_its_time = began is None
-        self._ends = (time.monotonic() if began is None else began) + policy.deadline_s
-        self.attempts = 0
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self.made = 0
 
-    def begin(self, call: Callable[[], Result]) -> Result:
-        """One more call."""
-        self.attempts += 1
-        return call()
-
-    def rules(self) -> dict[str, Any]:
-        """Arguments of tenacity's controllers."""
-        from tenacity import retry_if_exception
-
-        return {
-            "retry": retry_if_exception(lambda error: isinstance(error, BackendError) and error.retryable),
-            "wait": lambda state: self._policy.wait_s(state.attempt_number, state.outcome.exception(), self._draw()),
-            "stop": self._is_over,
-            "reraise": True,
-        }
-
-    def bounded(self, request: Request) -> Request:
-        """The request with a timeout that ends before the deadline.
-
-        What is left is rounded down to the deadline itself, its half, its quarter and so on: HTTP clients are kept by
-        their timeout, and one with a new number for every call would open a connection for every call.
-        """
-        timeout_s = self._policy.deadline_s
-        if self.attempts > 1 or not self._has_all_its_time:
-            left_s = max(self._ends - time.monotonic(), 1e-3)
-            timeout_s *= 2.0 ** math.floor(math.log2(left_s / timeout_s))
+    def bound(self, request: Request) -> Request:
+        """Return the request for its next call, with a timeout that ends before the deadline."""
+        timeout_s = self.deadline.call_timeout_s
+        self.deadline = self.deadline.used()
         asked = request.parameters.get("timeout")
         if isinstance(asked, int | float) and asked <= timeout_s:
             return request
         return replace(request, parameters={**request.parameters, "timeout": timeout_s})
 
-    def signed(self, completion: Completion) -> Completion:
-        """The completion, with the number of calls."""
-        return completion if self.attempts == 1 else replace(completion, attempts=self.attempts)
+    def count_in(self, completion: Completion) -> Completion:
+        """Return the completion with the number of calls."""
+        return completion if self.made == 1 else replace(completion, attempts=self.made)
 
-    def counted(self, chunk: Chunk) -> Chunk:
-        """The chunk, its completion with the number of calls."""
-        if chunk.completion is None or self.attempts == 1:
+    def count_in_chunk(self, chunk: Chunk) -> Chunk:
+        """Return the chunk, its completion with the number of calls."""
+        if chunk.completion is None or self.made == 1:
             return chunk
-        return replace(chunk, completion=self.signed(chunk.completion))
-
-    def _is_over(self, state: Any) -> bool:
-        """Whether all attempts are used up, or the next one would begin after the deadline."""
-        used_up = self.attempts >= self._policy.attempts
-        return used_up or bool(time.monotonic() + state.upcoming_sleep >= self._ends)
+        return replace(chunk, completion=self.count_in(chunk.completion))

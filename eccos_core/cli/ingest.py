@@ -17,7 +17,7 @@ def ingest(outcomes: OutcomesArgument, config: ConfigOption = Path("eccos.yaml")
     """Add recorded outcomes to the history. The same file twice changes nothing."""
     from eccos_core.assembly.build import build_encoder, build_history
     from eccos_core.config import load_config
-    from eccos_core.workflows.ingest import ingest as ingest_file
+    from eccos_core.history.ingest import ingest as ingest_file
 
     loaded = load_config(config)
     encoder = build_encoder(loaded.encoder)

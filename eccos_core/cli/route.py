@@ -91,7 +91,6 @@ def ask(
         return
     from eccos_core.routing.decisions import format_usd
 
-    assert completion.decision is not None
     console(sys.stdout).print(completion.text, markup=False, soft_wrap=True)
     tokens = f"{completion.input_tokens} tokens in, {completion.output_tokens} out"
     console().print(
@@ -112,16 +111,17 @@ def completion_as_json(completion: Completion) -> dict[str, Any]:
     """A completion as JSON values, its decision included."""
     document = asdict(completion)
     document["message"] = dict(completion.message)
-    document["decision"] = decision_as_json(completion.decision) if completion.decision is not None else None
+    document["decision"] = decision_as_json(completion.decision)
     return document
 
 
 def router_of(config: Path | None) -> Router:
     """The router of a configuration file, or of the usual one, which is then named on standard error."""
-    from eccos_core.assembly.build import build_router, usual_config
+    from eccos_core.assembly.build import usual_config
+    from eccos_core.router import Router
 
     chosen = config or usual_config()
     if config is None:
         console().print(f"Using {chosen}", style="dim", soft_wrap=True)
     with console().status("Loading models and history ..."):
-        return build_router(chosen)
+        return Router.from_yaml(chosen)

@@ -1,4 +1,4 @@
-"""Running a decided batch: as many calls at once as each model's slots allow, results in order."""
+"""Runs a decided batch: as many calls at once as each model's slots allow, with results in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from contextlib import ExitStack
 from contextvars import copy_context
 from typing import TypeVar
 
-MOST_THREADS = 64  # per model; more calls than this at once belong on an event loop (`acomplete_batch`)
+from eccos_core.errors import EccosError
+
+MOST_THREADS = 64  # per model. For more calls at once, use an event loop (`acomplete_batch`)
 
 Result = TypeVar("Result")
 
@@ -18,7 +20,7 @@ Result = TypeVar("Result")
 def call_all(
     models: Sequence[str], at_once: Callable[[str], int], call: Callable[[int], Result]
 ) -> list[Result | BaseException]:
-    """`call(i)` for every job i, whose model is `models[i]`; at most `at_once(model)` calls of one model at a time.
+    """Call `call(i)` for every job i of model `models[i]`, at most `at_once(model)` calls of one model at a time.
 
     Every job ends, with its result or its exception in its place. Each runs in a copy of the caller's context.
     """
@@ -39,7 +41,7 @@ def call_all(
 async def acall_all(
     models: Sequence[str], at_once: Callable[[str], int], call: Callable[[int], Awaitable[Result]]
 ) -> list[Result | BaseException]:
-    """The asynchronous twin of `call_all`; a cancellation cancels every call."""
+    """The asynchronous twin of `call_all`. A cancellation cancels every call."""
     gates = {model: asyncio.Semaphore(at_once(model)) for model in set(models)}
 
     async def one(i: int) -> Result:
@@ -49,15 +51,16 @@ async def acall_all(
     return list(await asyncio.gather(*(one(i) for i in range(len(models))), return_exceptions=True))
 
 
-def settled(
+def settle_results(
     results: list[Result | BaseException], *, return_exceptions: bool
-) -> list[Result] | list[Result | BaseException]:
-    """The results as they are, or the first error raised."""
-    if return_exceptions:
-        return results
-    good: list[Result] = []
+) -> list[Result] | list[Result | EccosError]:
+    """Return the results, with our own errors in their places when asked to. Else raise the first error.
+
+    What is no error of ours (a cancellation, a fault) is always raised.
+    """
+    kept: list[Result | EccosError] = []
     for result in results:
-        if isinstance(result, BaseException):
+        if isinstance(result, BaseException) and not (return_exceptions and isinstance(result, EccosError)):
             raise result
-        good.append(result)
-    return good
+        kept.append(result)
+    return kept

@@ -1,10 +1,9 @@
-"""Deciding: from requests to forecasts, costs and eligibility, and from there to an assignment. Nothing is called."""
+"""Decides: requests become forecasts, costs and eligibility, and these become an assignment. Nothing is called."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -12,30 +11,25 @@ import numpy as np
 from eccos_core.domain import (
     Assignment,
     BoolArray,
-    ConversationView,
     Decision,
-    Float32Array,
     FloatArray,
-    Forecast,
-    GroupShare,
     IntArray,
-    Model,
     Policy,
     Prices,
     Request,
     RoutingProblem,
     SolutionStatus,
 )
-from eccos_core.errors import InfeasibleError, InputError, Overloaded, RoutingError
+from eccos_core.errors import InfeasibleError, Overloaded, RoutingError
 from eccos_core.io.tokens import conversation_text, count_tokens_each
-from eccos_core.protocols import Encoder, Optimizer, Predictor
+from eccos_core.protocols import Encoder, Optimizer, Predictor, Steering
 from eccos_core.routing.decisions import build_decisions
 from eccos_core.routing.eligibility import eligibility_mask
 from eccos_core.routing.forecast import encode_alongside, predict_in_blocks
+from eccos_core.routing.parts import Parts
+from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.pricing import cost_usd, output_limit
 from eccos_core.routing.sessions import Sessions
-from eccos_core.streaming import StreamController
-from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 MOST_UNIONS = 1024  # sets of models that are looked at to tell how many waves a batch needs
 
@@ -43,78 +37,34 @@ QUICK_S = 0.003  # handing work to a thread and back costs about as much on a bu
 SMOOTHING = 0.3
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedBatch:
-    """Requests with everything a decision needs: texts (R,), vectors (R, D), tokens (R,), forecast, costs, mask."""
-
-    requests: Sequence[Request]
-    texts: Sequence[str]
-    vectors: Float32Array
-    input_tokens: FloatArray
-    forecast: Forecast
-    cost_usd: FloatArray
-    eligible: BoolArray
-    started: float
-
-    def row(self, i: int) -> PreparedBatch:
-        """One of the requests alone."""
-        one = slice(i, i + 1)
-        return PreparedBatch(
-            self.requests[one],
-            self.texts[one],
-            self.vectors[one],
-            self.input_tokens[one],
-            self.forecast.rows(one),
-            self.cost_usd[one],
-            self.eligible[one],
-            self.started,
-        )
-
-
 class Decider:
-    """Predict and optimise.
+    """Predicts and optimises with the parts of a router. Safe to use from several threads."""
 
-    `steering` decides the requests of a stream, one by one: by tenant, and "" for all others, a controller or a fixed
-    price in USD per unit of quality (lambda). `groups` are shares of a batch that some models get.
-    """
-
-    def __init__(
-        self,
-        models: Sequence[Model],
-        encoder: Encoder,
-        predictor: Predictor,
-        optimizer: Optimizer,
-        *,
-        steering: Mapping[str, StreamController | float] | None = None,
-        groups: Sequence[GroupShare] = (),
-        conversation: ConversationView = "last_user",
-        batch_waves: int | None = None,
-        sessions: Sessions | None = None,
-        telemetry: Telemetry = NO_TELEMETRY,
-    ) -> None:
-        names = tuple(model.name for model in models)
-        if predictor.models != names:
-            raise InputError(
-                f"the predictor knows the models {', '.join(predictor.models)}, the pool has {', '.join(names)}; "
-                "they must be the same, in the same order"
-            )
-        self.models = tuple(models)
-        self.encoder = encoder
-        self.predictor = predictor
-        self.optimizer = optimizer
-        self._steering = {"": 0.0, **(steering or {})}
-        self._caps = np.array([model.max_concurrency or np.inf for model in models])
-        self._groups = tuple(groups)
-        self._conversation: ConversationView = conversation
-        self._batch_waves = batch_waves
-        self._sessions = sessions
-        self._prepare_s = 1.0  # a running mean; slow until seen otherwise
-        self._telemetry = telemetry
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self._caps = np.array([model.max_concurrency or np.inf for model in parts.models])
+        self._sessions = parts.decision_store.sessions
+        self._prepare_s = 1.0  # a running mean, slow until seen otherwise
 
     @property
-    def steering(self) -> Mapping[str, StreamController | float]:
-        """What decides the requests of a stream, by tenant; "" for all others."""
-        return self._steering
+    def encoder(self) -> Encoder:
+        """What turns a text into a vector."""
+        return self.parts.encoder
+
+    @property
+    def predictor(self) -> Predictor:
+        """What forecasts quality and tokens."""
+        return self.parts.predictor
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """What assigns a batch."""
+        return self.parts.optimizer
+
+    @property
+    def steering(self) -> Steering:
+        """What decides the requests of a stream."""
+        return self.parts.steering
 
     @property
     def sessions(self) -> Sessions | None:
@@ -123,21 +73,21 @@ class Decider:
 
     @property
     def is_quick(self) -> bool:
-        """Whether preparing one request has lately taken so little that an event loop may do it in between."""
+        """Whether preparing one request takes so little time that an event loop may do it itself."""
         return self._prepare_s < QUICK_S
 
     def prepare(self, requests: Sequence[Request]) -> PreparedBatch:
-        """Everything a decision needs. Raises `NoEligibleModelError` for a request that no model may answer."""
+        """Compute all that a decision needs. Raises `NoEligibleModelError` for a request that no model may answer."""
         started = time.perf_counter()
-        texts = [conversation_text(request.messages, self._conversation) for request in requests]
-        with self._telemetry.step("predict", requests):
+        texts = [conversation_text(request.messages, self.parts.conversation) for request in requests]
+        with self.parts.telemetry.step("predict", requests):
             vectors, (input_tokens, mask) = encode_alongside(self.encoder, texts, partial(self._counted, requests))
             expected = predict_in_blocks(self.predictor, vectors, input_tokens)
         output_tokens = np.minimum(
-            expected.output_tokens, output_limit(self.models, [request.parameters for request in requests])
+            expected.output_tokens, output_limit(self.parts.models, [request.parameters for request in requests])
         )
-        cached = self._sessions.cached_tokens(requests, self.models, input_tokens) if self._sessions else None
-        cost = cost_usd(self.models, input_tokens, output_tokens, cached)
+        cached = self._sessions.cached_tokens(requests, self.parts.models, input_tokens) if self._sessions else None
+        cost = cost_usd(self.parts.models, input_tokens, output_tokens, cached)
         if len(requests) == 1:
             self._prepare_s += SMOOTHING * (time.perf_counter() - started - self._prepare_s)
         return PreparedBatch(requests, texts, vectors, input_tokens, expected, cost, mask, started)
@@ -145,10 +95,10 @@ class Decider:
     def _counted(self, requests: Sequence[Request]) -> tuple[FloatArray, BoolArray]:
         """((R,) input tokens, (R, M) who may answer what)."""
         tokens = count_tokens_each([request.messages for request in requests])
-        return np.asarray(tokens, dtype=np.float64), eligibility_mask(requests, self.models, tokens)
+        return np.asarray(tokens, dtype=np.float64), eligibility_mask(requests, self.parts.models, tokens)
 
     def problem(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> RoutingProblem:
-        """The numbers that the optimizer sees."""
+        """Build the problem that the optimizer sees."""
         asked = [request.min_quality or 0.0 for request in prepared.requests]
         return RoutingProblem(
             quality=prepared.forecast.quality,
@@ -156,51 +106,49 @@ class Decider:
             eligible=prepared.eligible,
             capacity=self._batch_capacity(prepared, free_slots),
             policy=policy,
-            models=self.predictor.models,
+            models=self.parts.names,
             min_quality=np.array(asked) if any(asked) else None,
-            groups=self._groups,
+            groups=self.parts.groups,
         )
 
     def assign(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> list[Decision]:
-        """The batch, jointly. Raises `InfeasibleError` when the policy cannot be met and does not say what then."""
-        with self._telemetry.step("optimise", prepared.requests):
+        """Assign the batch jointly. Raises `InfeasibleError` when the policy cannot be met."""
+        with self.parts.telemetry.step("optimise", prepared.requests):
             return _decisions(prepared, self.optimizer.solve(self.problem(prepared, policy, free_slots)))
 
     def choose(self, prepared: PreparedBatch, free_slots: IntArray) -> Decision:
-        """One request, decided alone among the models with a free slot, in O(M).
+        """Decide one request alone, among the models with a free slot, in O(M).
 
-        Raises `Overloaded` when none has, `InfeasibleError` when no model reaches the request's `min_quality`.
+        Raises `Overloaded` when none is free, and `InfeasibleError` when no model reaches its `min_quality`.
         """
         quality, cost = prepared.forecast.quality[0], prepared.cost_usd[0]
         open_now = _good(prepared)[0] & (free_slots > 0)
         if not open_now.any():
             raise _nobody_open(prepared)
         steering = self._steering_of(prepared.requests[0])
-        with self._telemetry.step("optimise", prepared.requests):
-            if isinstance(steering, float):
-                model = int(np.argmin(np.where(open_now, cost - steering * quality, np.inf)))
-                return self._decision(prepared, model, steering)
+        with self.parts.telemetry.step("optimise", prepared.requests):
             choice = steering.decide(quality, cost, open_now, self._occupancy(free_slots))
         return self._decision(prepared, choice.model, choice.usd_per_quality, floor_met=choice.floor_met)
 
     def choose_together(self, prepared: PreparedBatch, free_slots: IntArray) -> list[Decision | RoutingError]:
-        """What arrived together, decided together: slots go to whom they serve most. An error in its request's place.
+        """Decide requests that arrived together. A request that cannot be decided gets its error in its place.
 
-        Requests under one controller are solved jointly; others one after the other, in the order of their arrival.
+        Requests under one steering are decided jointly, so that slots go where they serve most. Others are decided
+        one after the other, in the order of their arrival.
         """
         rows = [prepared.row(i) for i in range(len(prepared.requests))]
         steering = {id(self._steering_of(request)): self._steering_of(request) for request in prepared.requests}
         only = next(iter(steering.values()))
-        if len(steering) > 1 or isinstance(only, float) or not _good(prepared).any(axis=1).all():
+        if len(steering) > 1 or not _good(prepared).any(axis=1).all():
             return self._choose_in_order(rows, free_slots)
-        with self._telemetry.step("optimise", prepared.requests):
+        with self.parts.telemetry.step("optimise", prepared.requests):
             choices = only.decide_jointly(
                 prepared.forecast.quality,
                 prepared.cost_usd,
                 _good(prepared),
                 free_slots,
                 self.optimizer,
-                self.predictor.models,
+                self.parts.names,
             )
         return [
             choice
@@ -218,7 +166,7 @@ class Decider:
             except RoutingError as error:
                 made.append(error)
             else:
-                left[self.predictor.models.index(decision.model)] -= 1
+                left[self.parts.names.index(decision.model)] -= 1
                 made.append(decision)
         return made
 
@@ -229,38 +177,36 @@ class Decider:
             prepared.cost_usd,
             _good(prepared),
             np.array([model]),
-            Prices(price, np.zeros(len(self.models))),
+            Prices(price, np.zeros(len(self.parts.models))),
             floor_met=floor_met,
             overhead_s=time.perf_counter() - prepared.started,
         )[0]
 
     def _occupancy(self, free_slots: IntArray) -> FloatArray:
-        """(M,) the share of each model's slots that is taken; 0 where there is no cap."""
+        """Return (M,) the share of each model's slots that is taken, 0 where there is no cap."""
         return np.where(np.isinf(self._caps), 0.0, np.clip(1 - free_slots / self._caps, 0.0, 1.0))
 
     def settle(self, request: Request, decision: Decision, cost_usd: float) -> None:
-        """What a streamed request really cost: a budget rate is kept in real USD, not in forecast USD."""
-        steering = self._steering_of(request)
-        if not isinstance(steering, float):
-            steering.correct_cost(cost_usd - decision.cost_usd)
+        """Tell the steering what a request really cost. A budget rate is kept in real USD, not in forecast USD."""
+        self._steering_of(request).correct_cost(cost_usd - decision.cost_usd)
 
-    def _steering_of(self, request: Request) -> StreamController | float:
-        return self._steering.get(request.tenant or "", self._steering[""])
+    def _steering_of(self, request: Request) -> Steering:
+        return self.parts.tenant_steering.get(request.tenant or "", self.parts.steering)
 
     def _batch_capacity(self, prepared: PreparedBatch, free_slots: IntArray) -> IntArray:
-        """How many of the batch each model can take: its free slots, times the waves that the batch needs at least.
+        """Return (M,) how many of the batch each model can take: its free slots, times the waves that the batch needs.
 
         A batch that fits into the free slots runs in one wave, and then these are the caps of the paper. A larger
-        one takes as many waves as it must (or as `batch_waves` allows), each model its share of every wave. While
-        others hold slots, what does not fit now is planned on the full caps: its calls wait in the line anyway.
+        one takes as many waves as it must, each model its share of every wave. While others hold slots, a batch that
+        does not fit now is planned on the full caps, because its calls wait in the queue anyway.
         """
         rows, good = len(prepared.requests), _good(prepared)
         free = np.minimum(free_slots, rows)
-        if self._batch_waves is None and not _fits(good, free):
+        if not _fits(good, free):
             caps = np.minimum(self._caps, rows).astype(np.int64)
             open_now = np.where(free_slots > 0, caps, 0)  # a model whose breaker is open has none, and gets none
             free = open_now if (good & (open_now > 0)).any(axis=1).all() else caps
-        return free * (self._batch_waves or _waves(good, free))
+        return free * _waves(good, free)
 
 
 def _fits(good: BoolArray, free: IntArray) -> bool:

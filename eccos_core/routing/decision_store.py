@@ -14,8 +14,8 @@ from eccos_core.domain import Completion, Decision, Float32Array, Outcome
 from eccos_core.errors import InputError, UnknownDecisionError
 from eccos_core.io.tokens import text_key
 from eccos_core.protocols import HistoryStore
-from eccos_core.routing.decider import PreparedBatch
 from eccos_core.routing.fallbacks import FallbackChain
+from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.sessions import Sessions
 
 MAX_REMEMBERED_DECISIONS = 100_000  # how many can be labelled without a decision log; the oldest are forgotten first

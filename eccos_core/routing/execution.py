@@ -1,9 +1,8 @@
-"""One request on its way: the model to call now, the slot that is held, and what became of each call."""
+"""Executes one decided request: which model to call now, the slot it holds, and the result of each call."""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,22 +10,22 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TypeAlias
 
-from eccos_core.domain import Chunk, Completion, Decision, Request
+from eccos_core.domain import Chunk, Completion, Deadline, Decision, Request
 from eccos_core.errors import BackendError, EccosError, FailureKind, Overloaded
 from eccos_core.protocols import Workload
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.fallbacks import FallbackChain
 
-_log = logging.getLogger("eccos.journey")
-Settle: TypeAlias = Callable[[Request, Decision, float], None]  # told what a request really cost, in USD
+_log = logging.getLogger("eccos.execution")
+Settle: TypeAlias = Callable[[Request, Decision, float], None]  # learns what a request really cost, in USD
 
 
 class Execution:
-    """Walks a decided request through its models: `hold`, call, then `complete`, or `record_failure` and once more.
+    """Walks a decided request through its models: `hold`, call, then `complete` or `record_failure` and again.
 
-    A `with` block around it gives the slot back whatever happens: return, error, cancellation, a stream dropped half
-    way. `slot` holds the decision's model already (it was entered); `settle` hears what the answer cost. `deadline_s`:
-    seconds for all calls together, from the first one on.
+    A `with` block around it releases the slot whatever happens: return, error, cancellation, a stream that is dropped
+    half way. `slot` is a slot of the decision's model that is held already. `settle` learns what the answer cost.
+    `deadline_s` is how many seconds all calls together may take, from the first one on.
     """
 
     def __init__(
@@ -36,8 +35,8 @@ class Execution:
         workload: Workload,
         decision_store: DecisionStore,
         *,
-        most_attempts: int,
-        deadline_s: float = math.inf,
+        max_attempts: int,
+        deadline_s: float,
         slot: AbstractContextManager[None] | None = None,
         settle: Settle | None = None,
     ) -> None:
@@ -46,12 +45,13 @@ class Execution:
         self._workload = workload
         self._decision_store = decision_store
         self._settle = settle
-        self._fallbacks = FallbackChain(decision, most_attempts)
+        self._fallbacks = FallbackChain(decision, max_attempts)
         self._slot = slot
         self._held: str | None = decision.model if slot is not None else None
         self._deadline_s = deadline_s
         self._called_at = time.monotonic()
-        self._began = self._called_at if slot is not None else None
+        if slot is not None:
+            self._begin()
 
     def __enter__(self) -> Execution:
         return self
@@ -62,7 +62,7 @@ class Execution:
         self.release()
 
     def release(self) -> None:
-        """Gives back the slot that is held, if any."""
+        """Release the slot that is held, if any."""
         slot, self._slot, self._held = self._slot, None, None
         if slot is not None:
             slot.__exit__(None, None, None)
@@ -74,52 +74,57 @@ class Execution:
 
     @property
     def has_slot(self) -> bool:
-        """Whether a slot of the model to call now is held: then there is nothing to wait for."""
+        """Whether a slot of the model to call now is held. Then there is nothing to wait for."""
         return self._held == self.model
 
     def hold(self) -> None:
-        """Holds a slot of the model to call now. Raises `Overloaded`; never waits."""
+        """Hold a slot of the model to call now. Raises `Overloaded`, and never waits."""
         slot = self._workload.hold(self.model)
         slot.__enter__()
         self._slot, self._held = slot, self.model
+        self._begin()
+
+    def _begin(self) -> None:
+        """Note when a call begins. The first one sets the request's deadline."""
         self._called_at = time.monotonic()
-        self._began = self._began or self._called_at
+        if self.request.deadline is None:
+            deadline = Deadline.after(self._deadline_s, now_s=self._called_at)
+            self.request = replace(self.request, deadline=deadline)
 
-    @property
-    def failed_since(self) -> float | None:
-        """When the first call began (monotonic seconds), once it has failed; None before."""
-        return self._began if self._fallbacks.failures else None
-
-    @property
-    def left_s(self) -> float:
-        """Seconds until the deadline of all calls together."""
-        return math.inf if self._began is None else max(0.0, self._began + self._deadline_s - time.monotonic())
+    def limit_wait_s(self, wait_s: float) -> float:
+        """Return how long the request may wait for a slot now: `wait_s`, but not beyond its deadline."""
+        deadline = self.request.deadline
+        return wait_s if deadline is None else min(wait_s, deadline.left_s)
 
     def record_failure(self, error: BackendError | Overloaded) -> None:
-        """Learns from a failed call, gives its slot back and moves on to the next model, or raises.
+        """Learn from a failed call, release its slot and move on to the next model.
 
-        Raises the error itself when no other model can help, `AttemptsExhausted` when none is left.
+        Raises the error itself when no other model can help, and `AttemptsExhausted` when none is left.
         """
         latency_s = time.monotonic() - self._called_at
         self.release()
+        if self.request.deadline is not None:
+            self.request = replace(self.request, deadline=self.request.deadline.used())
         if isinstance(error, BackendError):
             self._workload.observe(self.model, None, error)
         else:
             error = BackendError(self.model, str(error), retryable=True, kind=FailureKind.OVERLOADED)
-        self._tell("call_failed", model=error.model, kind=error.kind, latency_s=latency_s)
+        self._log_event("call_failed", model=error.model, kind=error.kind, latency_s=latency_s)
         try:
-            self._fallbacks.record_failure(error, latency_s, in_time=self.left_s > 0)
+            self._fallbacks.record_failure(
+                error, latency_s, in_time=self.request.deadline is None or not self.request.deadline.is_over
+            )
         except EccosError:
             self._decision_store.add_failure(self.decision, self._fallbacks)
             raise
 
     def complete(self, completion: Completion) -> Completion:
-        """Learns from an ended call and signs its completion with the decision."""
+        """Learn from an ended call. Returns its completion with the decision."""
         self._workload.observe(completion.model, completion)
         if self._settle is not None:
             self._settle(self.request, self.decision, completion.cost_usd)
         self._decision_store.add_completion(self.decision, self.request.session_id, completion, self._fallbacks)
-        self._tell(
+        self._log_event(
             "answered",
             model=completion.model,
             latency_s=completion.latency_s,
@@ -128,14 +133,14 @@ class Execution:
             output_tokens=completion.output_tokens,
         )
         calls = len(self._fallbacks.failures) + completion.attempts
-        return replace(completion, decision=self.decision, attempts=calls)
+        return replace(completion, decided_by=self.decision, attempts=calls)
 
-    def _tell(self, event: str, **fields: object) -> None:
-        """A line of the log, as fields; the message of an error may quote the request, so it is none of them."""
+    def _log_event(self, event: str, **fields: object) -> None:
+        """Log fields only. The message of an error may quote the request, so it is never logged."""
         if _log.isEnabledFor(logging.INFO):
             ids = {"request_id": self.request.id, "decision_id": self.decision.id}
             _log.info("%s: %s", event, fields["model"], extra={"eccos": {"event": event, **fields, **ids}})
 
     def forward_chunk(self, chunk: Chunk) -> Chunk:
-        """A chunk as the caller gets it: the last one carries the finished completion."""
+        """Return a chunk as the caller gets it. The last one carries the completion with its decision."""
         return chunk if chunk.completion is None else replace(chunk, completion=self.complete(chunk.completion))

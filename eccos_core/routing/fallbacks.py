@@ -1,4 +1,4 @@
-"""The order in which the models of one decision are tried, and what is said when all of them failed."""
+"""The fallback chain: which model of a decision is tried next, and the error when all of them failed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from eccos_core.errors import Attempt, AttemptsExhausted, BackendError, StreamIn
 
 
 class FallbackChain:
-    """Walks from the chosen model down its fallbacks; every failure is kept.
+    """Walks from the chosen model down its fallbacks, and keeps every failure.
 
-    A failure that the request itself caused, or a stream that broke after its first token, ends the walk at once.
+    A failure that the request itself caused ends the walk at once. So does a stream that broke after its first token.
     """
 
     def __init__(self, decision: Decision, limit: int) -> None:
@@ -35,8 +35,11 @@ class FallbackChain:
         return tuple(self._failed)
 
     def record_failure(self, error: BackendError, latency_s: float, *, in_time: bool = True) -> None:
-        """Moves on to the next model, or raises: the error itself when another model cannot help, else
-        `AttemptsExhausted` with every attempt, when none is left or no time for one (`in_time` is False)."""
+        """Move on to the next model.
+
+        Raises the error itself when another model cannot help. Raises `AttemptsExhausted`, with every attempt, when no
+        model is left, or no time for one (`in_time` is False).
+        """
         self._failed.append(Attempt(error.model, error.kind, str(error), latency_s))
         if isinstance(error, StreamInterrupted) or error.kind.blames_request:
             raise error

@@ -11,13 +11,13 @@ from eccos_core.errors import RequestError, did_you_mean
 
 
 class Tenants:
-    """The tenants of a configuration. A tenant's rules narrow what a request asks for; they never widen it."""
+    """The tenants of a configuration. A tenant's rules narrow what a request asks for. They never widen it."""
 
     def __init__(self, rules: Mapping[str, TenantConfig]) -> None:
         self._rules = dict(rules)
 
-    def narrowed(self, request: Request) -> Request:
-        """The request under its tenant's rules.
+    def narrow(self, request: Request) -> Request:
+        """Return the request under its tenant's rules.
 
         Raises `RequestError` for a tenant that the configuration does not have (when it has any), and when the
         request's allow list and the tenant's have no model in common.
@@ -43,7 +43,7 @@ class Tenants:
         )
 
     def policy_of(self, request: Request) -> Policy | None:
-        """The tenant's own policy, or None where the rule for all holds."""
+        """Return the tenant's own policy, or None where the rule for all holds."""
         rules = self._rules_of(request)
         return rules.policy if rules is not None else None
 

@@ -16,11 +16,10 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from eccos_core.domain import BoolArray, FloatArray, IntArray, QualityPrice, RoutingProblem
+from eccos_core.domain import BoolArray, FloatArray, IntArray, QualityPrice, RoutingProblem, StreamChoice
 from eccos_core.errors import InfeasibleError, InputError, Overloaded, RoutingError
 from eccos_core.protocols import Optimizer
 from eccos_core.streaming.initial_prices import InitialPrices
@@ -35,23 +34,6 @@ _LEARNING = 0.001  # per request: how fast too little of it (or too much) moves 
 _PATIENCE = 5_000  # requests over which a lasting surplus moves lambda by a factor e
 _SPREAD_FROM = 0.5  # occupancy from which a model's slots have a price
 _SPREAD_QUALITY = 0.05  # ... which rises to this much quality at full occupancy
-
-
-@dataclass(frozen=True, slots=True)
-class StreamChoice:
-    """The model chosen (its index), and why. usd_per_quality: lambda at that moment.
-
-    `guarded`: the prices alone would have chosen another. `floor_met` is False where the last window or the run so
-    far could not reach the floor, or fell under it by more than its tolerance; `note` says which, and by how much.
-    """
-
-    model: int
-    quality: float
-    cost_usd: float
-    usd_per_quality: float
-    guarded: bool
-    floor_met: bool = True
-    note: str = ""
 
 
 class StreamController:
@@ -77,8 +59,8 @@ class StreamController:
         self.quality = QualityAccount(target, prices.best_quality) if isinstance(target, FloorTarget) else None
         self.spending = SpendingAccount(target, clock()) if isinstance(target, RateTarget) else None
 
-    def follow(self, before: StreamController) -> None:
-        """Go on with the accounts of a controller with the same target: what was spent stays spent. Before first use.
+    def take_over(self, before: StreamController) -> None:
+        """Continue the accounts of a controller with the same target: what was spent stays spent. Call before use.
 
         The two share their lock from now on, so that both may be used while one takes over from the other.
         """

@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ class OpenTelemetry:
     """The `Telemetry` that goes to OpenTelemetry. `models`: the pool, for the providers' names.
 
     `log_prompts` puts messages and answers into the spans of calls. `tracer_provider`, `meter_provider`: the process's
-    own unless given. `following`: the one before, whose instruments are used again.
+    own unless given.
     """
 
     def __init__(
@@ -60,17 +61,21 @@ class OpenTelemetry:
         log_prompts: bool = False,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
-        following: OpenTelemetry | None = None,
     ) -> None:
         from opentelemetry import metrics, trace
 
         release = version("eccos")
-        self._providers = {model.name: PROVIDERS.get(model.provider, model.provider or "unknown") for model in models}
+        self._providers = _providers_of(models)
         self._keep_text = log_prompts
-        self._tracer: Tracer = following._tracer if following else trace.get_tracer("eccos", release, tracer_provider)
-        self._measures: _Measures = (
-            following._measures if following else _Measures(metrics.get_meter("eccos", release, meter_provider))
-        )
+        self._tracer: Tracer = trace.get_tracer("eccos", release, tracer_provider)
+        self._measures = _Measures(metrics.get_meter("eccos", release, meter_provider))
+
+    def for_pool(self, models: Sequence[Model], *, log_prompts: bool) -> OpenTelemetry:
+        """Return the telemetry of another pool, with the same tracer and instruments."""
+        other = copy(self)
+        other._providers = _providers_of(models)
+        other._keep_text = log_prompts
+        return other
 
     # ---------------------------------------------------------------- decisions
 
@@ -115,6 +120,11 @@ class OpenTelemetry:
             attributes["gen_ai.input.messages"] = _told([_with_parts(message) for message in request.messages])
         span = self._tracer.start_span(f"chat {model}", kind=SpanKind.CLIENT, attributes=attributes)
         return _CallSpan(span, common, self._measures, log_prompts=self._keep_text)
+
+
+def _providers_of(models: Sequence[Model]) -> dict[str, str]:
+    """Map each model to the name that OpenTelemetry's conventions have for its provider."""
+    return {model.name: PROVIDERS.get(model.provider, model.provider or "unknown") for model in models}
 
 
 class TracedBackend:

@@ -74,29 +74,21 @@ def scripted_router(
     `quality` maps a word to the quality (M,) of every model on questions that have it; the empty word stands for all
     other questions. `policy` is the batches' (mean quality at least 0.5), `usd_per_quality` the price of a stream.
     """
-    from eccos_core.optimizer import DualOptimizer
     from eccos_core.router import Router
-    from eccos_core.routing.decider import Decider
     from eccos_core.routing.decision_store import DecisionStore
     from eccos_core.routing.sessions import Sessions
-    from eccos_core.workload import WorkloadTracker
+    from eccos_core.streaming import FixedPrice
 
     words = [word for word in quality if word]
     otherwise = quality.get("", [0.5] * len(models))
-    sessions = Sessions()
-    decider = Decider(
-        models,
-        WordEncoder(words),
-        TablePredictor([model.name for model in models], np.array([*(quality[word] for word in words), otherwise])),
-        DualOptimizer(),
-        steering={"": float(usd_per_quality)},
-        sessions=sessions,
-    )
+    table = np.array([*(quality[word] for word in words), otherwise])
     return Router(
-        decider,
+        models,
+        TablePredictor([model.name for model in models], table),
         backend,
-        WorkloadTracker(models),
-        policy or QualityFloor(0.5),
-        decision_store=DecisionStore(history, sessions=sessions),
+        encoder=WordEncoder(words),
+        steering=FixedPrice(usd_per_quality),
+        policy=policy or QualityFloor(0.5),
+        decision_store=DecisionStore(history, sessions=Sessions()),
         deadline_s=deadline_s,
     )

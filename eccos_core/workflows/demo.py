@@ -13,11 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
-from eccos_core.assembly.build import assemble, build_encoder
+from eccos_core.assembly.build import Assembler, build_encoder
 from eccos_core.assembly.predictor import TrainingData, cached_encoder, fit_from_config
 from eccos_core.config import Config, load_config
 from eccos_core.domain import Completion, FloatArray, IntArray, Model, OutcomeTable, QualityFloor, Request
@@ -85,7 +84,7 @@ def run_demo(floor: float | None = None, *, questions: int = QUESTIONS, progress
     encoder = build_encoder(config.encoder)
     known = TrainingData(train, cached_encoder(encoder).encode(train.queries))
     say(f"learning from {len(train)} questions")
-    router = assemble(config, encoder, fit_from_config(config, known), known)
+    router = Router.from_parts(Assembler().assemble_fitted(config, encoder, fit_from_config(config, known), known))
     policy = _policy(config, floor)
     say("loading the models")
     _warm_up(router)
@@ -95,7 +94,7 @@ def run_demo(floor: float | None = None, *, questions: int = QUESTIONS, progress
         Request.of(query, id=question_id, parameters={"max_tokens": MAX_TOKENS, "temperature": 0.0})
         for question_id, query in zip(test.question_ids, test.queries, strict=True)
     ]
-    completions = cast(list[Completion], router.complete_batch(asked, policy=policy))
+    completions = router.complete_batch(asked, policy=policy)
     say("grading")
     grades = _graded(test, completions)
 

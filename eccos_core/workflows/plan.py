@@ -72,7 +72,7 @@ def _request(entry: Mapping[str, Any], file: str, line: int) -> Request:
 def plan_batch(router: Router, requests: list[Request]) -> BatchPlan:
     """Solves the batch under the router's policy, with the slots that are free now. Raises as `Router.route` does."""
     prepared = router.decider.prepare(requests)
-    problem = router.decider.problem(prepared, router.policy, router.workload.free_slots())
+    problem = router.decider.problem(prepared, router.policy, router.workload.free_slots(router.parts.names))
     assignment = router.decider.optimizer.solve(problem)
     calls = Counter(int(column) for column in assignment.model_index)
     return BatchPlan(

@@ -1,7 +1,7 @@
-"""Who is busy: slots, rates, speed and health of every model, under one lock.
+"""Tracks the slots, rates, speed and health of every model, under one lock.
 
-Deciding and holding are one critical section (`deciding`), a slot is given back exactly once whatever happens, and
-whoever waits is served in the order of arrival (`acquire`, `aacquire`).
+Deciding and holding are one critical section (`deciding`). A slot is released exactly once, whatever happens. Requests
+that wait are served in the order of their arrival (`acquire`, `aacquire`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ Held = TypeVar("Held")
 class WorkloadTracker:
     """The `Workload` of one process. Safe to use from threads, asyncio tasks and the garbage collector at once.
 
-    `requests_per_minute`, `tokens_per_minute`: limits by model name. `clock`: monotonic seconds. `following`: the
-    tracker of the pool before. A model of the same name goes on with its slots, rates and health, under the limits
-    given now, whichever of the two trackers holds it; and all who wait are in one line.
+    `requests_per_minute` and `tokens_per_minute` are limits by model name. `clock` gives monotonic seconds.
     """
 
     def __init__(
@@ -45,57 +43,84 @@ class WorkloadTracker:
         requests_per_minute: Mapping[str, int] | None = None,
         tokens_per_minute: Mapping[str, int] | None = None,
         breaker: BreakerSettings | None = None,
-        following: WorkloadTracker | None = None,
         queue_length: int = MAX_WAITING,
     ) -> None:
+        self._clock = clock
+        self._lock: Any = threading.RLock()
+        self._known: dict[str, _Load] = {}  # every model that was ever in the pool: it may still have calls in flight
+        self._pool: tuple[str, ...] = ()
+        self._queue = FairQueue(self._lock, self._count_free)
+        self.reconfigure(
+            models,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            breaker=breaker,
+            queue_length=queue_length,
+        )
+
+    def reconfigure(
+        self,
+        models: Sequence[Model],
+        *,
+        requests_per_minute: Mapping[str, int] | None = None,
+        tokens_per_minute: Mapping[str, int] | None = None,
+        breaker: BreakerSettings | None = None,
+        queue_length: int = MAX_WAITING,
+    ) -> None:
+        """Change pool and limits while requests are in flight.
+
+        A model that stays keeps its slots in use, rates and health, under the new limits. Calls beyond a lower cap go
+        on, and no new one begins until they end. A model that left finishes its calls. Everybody who waits stays in
+        the queue. Raises `UnknownModelError` for a limit of a model outside the pool, and then changes nothing.
+        """
         settings = breaker or BreakerSettings()
         requests, tokens = requests_per_minute or {}, tokens_per_minute or {}
-        names = [model.name for model in models]
+        names = tuple(model.name for model in models)
         for name in (*requests, *tokens):
             if name not in names:
                 raise UnknownModelError(name, names)
-        self._clock: Callable[[], float] = clock if following is None else following._clock
-        self._lock: Any = threading.RLock() if following is None else following._lock
-        self._everybody: dict[str, _Load] = {} if following is None else following._everybody  # the pool's, and before
-        self._line: FairQueue = FairQueue(self._lock, self._count_free) if following is None else following._line
-        self._line.longest = queue_length
         with self._lock:
-            self._loads = {name: self._everybody.get(name) or _Load(CircuitBreaker(settings)) for name in names}
             for model in models:
-                self._loads[model.name].limit(model, settings, requests.get(model.name), tokens.get(model.name))
-            self._everybody.update(self._loads)
+                load = self._known.setdefault(model.name, _Load(CircuitBreaker(settings)))
+                load.limit(model, settings, requests.get(model.name), tokens.get(model.name))
+            self._pool = names
+            self._queue.longest = queue_length
+            self._queue.changed(self._count_free())
 
-    def free_slots(self) -> IntArray:
-        """(M,) how many more requests each model can take now, in the pool's order."""
+    def free_slots(self, models: Sequence[str] | None = None) -> IntArray:
+        """Return how many more requests each model can take now, (M,), in the order of `models` or else the pool's."""
         with self._lock:
             now = self._clock()
-            return np.array([load.free(now) for load in self._loads.values()], dtype=np.int64)
+            return np.array([self._load(name).free(now) for name in models or self._pool], dtype=np.int64)
 
     @contextmanager
-    def deciding(self) -> Iterator[IntArray]:
-        """A critical section: nobody else takes a slot while a decision is made from these free slots and `hold` is
-        called. Keep it short; never await inside."""
+    def deciding(self, models: Sequence[str] | None = None) -> Iterator[IntArray]:
+        """Enter a critical section: nobody else takes a slot while you decide from these free slots and call `hold`.
+
+        Keep it short, and never await inside.
+        """
         with self._lock:
-            yield self.free_slots()
+            yield self.free_slots(models)
 
     def hold(self, model: str) -> AbstractContextManager[None]:
-        """One slot for the length of a `with` block. On entry raises `Overloaded`, or `CircuitOpen` for a model that is
-        left alone after failures; an unknown model raises `UnknownModelError` at once.
+        """Hold one slot for the length of a `with` block.
 
-        Given back on leaving the block, or when the block's generator or the holder is garbage-collected.
+        Raises `UnknownModelError` at once for an unknown model. Entering raises `Overloaded` when no slot is free, or
+        `CircuitOpen` when the model's circuit is open. The slot is released on leaving the block, or when the block's
+        generator or the holder is garbage-collected.
         """
         return _Hold(self, self._load(model))
 
     def acquire(self, take: Callable[[], Held], deadline_s: float) -> Held:
-        """What `take` gives (decide and hold) as soon as it does not raise `Overloaded`, first come, first served.
+        """Call `take` (decide and hold) until it does not raise `Overloaded`, first come, first served.
 
-        After `deadline_s` seconds its `Overloaded` is raised; a `CircuitOpen` is raised at once.
+        After `deadline_s` seconds its `Overloaded` is raised. A `CircuitOpen` is raised at once.
         """
-        return self._line.acquire(take, deadline_s)
+        return self._queue.acquire(take, deadline_s)
 
     async def aacquire(self, take: Callable[[], Held], deadline_s: float) -> Held:
-        """The asynchronous twin of `acquire`; both kinds wait in one line."""
-        return await self._line.aacquire(take, deadline_s)
+        """The asynchronous twin of `acquire`. Threads and tasks wait in one queue."""
+        return await self._queue.aacquire(take, deadline_s)
 
     def observe(self, model: str, completion: Completion | None, error: Exception | None = None) -> None:
         """Learn from one ended call: latency, tokens per second, tokens per minute, failure."""
@@ -104,37 +129,37 @@ class WorkloadTracker:
             load.learn(self._clock(), completion, error)
 
     def status(self) -> WorkloadStatus:
-        """A consistent snapshot."""
+        """Return a consistent snapshot of the pool's models and of how many requests wait."""
         with self._lock:
             now = self._clock()
-            return WorkloadStatus(tuple(load.status(now) for load in self._loads.values()), len(self._line))
+            return WorkloadStatus(tuple(self._known[name].status(now) for name in self._pool), len(self._queue))
 
     def _load(self, model: str) -> _Load:
-        load = self._loads.get(model)
+        load = self._known.get(model)
         if load is None:
-            raise UnknownModelError(model, self._loads)
+            raise UnknownModelError(model, self._pool)
         return load
 
     def _count_free(self) -> int:
         now = self._clock()
-        return sum(load.free(now) for load in self._everybody.values())
+        return sum(load.free(now) for load in self._known.values())
 
     def _take(self, load: _Load) -> bool:
-        """Takes one slot; True when it is the probe of a half-open breaker. Raises `Overloaded`."""
+        """Take one slot. Returns True for the probe of a half-open circuit. Raises `Overloaded`."""
         with self._lock:
             now = self._clock()
             if load.free(now) < 1:
                 raise load.refusal(now)
             return load.take(now)
 
-    def _give_back(self, load: _Load, probe: bool) -> None:
+    def _release_slot(self, load: _Load, probe: bool) -> None:
         with self._lock:
-            load.give_back(probe)
-            self._line.changed()
+            load.release(probe)
+            self._queue.changed()
 
 
 class _Hold(AbstractContextManager[None]):
-    """One slot, held between entering and leaving; given back once, by whoever comes first."""
+    """One slot, held between entering and leaving. Whoever comes first releases it, once."""
 
     __slots__ = ("_load", "_probe", "_tracker")
 
@@ -158,7 +183,7 @@ class _Hold(AbstractContextManager[None]):
         with self._tracker._lock:
             probe, self._probe = self._probe, None
             if probe is not None:
-                self._tracker._give_back(self._load, probe)
+                self._tracker._release_slot(self._load, probe)
 
 
 class _Load:
@@ -180,37 +205,37 @@ class _Load:
         self._calls = self._failures = 0
 
     def limit(self, model: Model, settings: BreakerSettings, rpm: int | None, tpm: int | None) -> None:
-        """Its limits from now on. What is in flight beyond a lower cap goes on, and nothing new begins until then."""
+        """Set its limits from now on."""
         self.model, self._rpm, self._tpm = model, rpm, tpm
         self._breaker.reconfigure(settings)
 
     def free(self, now: float) -> int:
-        """How many more requests it can take."""
+        """Return how many more requests it can take."""
         if self._rpm is None and self._tpm is None and self._breaker.is_calm:  # nearly always: only the cap can bind
             return max(0, (self.model.max_concurrency or UNCAPPED) - self._in_flight)
         return max(0, min(left for left, _ in self._limits(now)))
 
     def refusal(self, now: float) -> Overloaded:
-        """The limit that binds, in words; `CircuitOpen` when it is the breaker."""
+        """Say which limit binds. It is a `CircuitOpen` when the circuit is open or half open."""
         reason = min(self._limits(now), key=lambda limit: limit[0])[1]
         message = f"model {self.model.name!r} has no free slot: {reason}"
         opens_in_s = self._breaker.opens_in_s(now)
         return Overloaded(message) if opens_in_s is None else CircuitOpen(message, retry_after_s=opens_in_s)
 
     def _limits(self, now: float) -> Iterator[tuple[int, str]]:
-        """(slots left, what the limit is), one for each limit."""
+        """Yield (slots left, the limit in words) for each limit."""
         cap = self.model.max_concurrency
         yield (cap or UNCAPPED) - self._in_flight, f"{self._in_flight} of {cap} requests are in flight"
         match self._breaker.state(now):
             case BreakerState.OPEN:
-                yield 0, "it failed repeatedly and is left alone for a while"
+                yield 0, "its circuit is open after repeated failures"
             case BreakerState.HALF_OPEN:
-                yield (0 if self._probing else 1), "it failed repeatedly and is being probed with one request"
+                yield (0 if self._probing else 1), "its circuit is half open and one request probes it"
             case BreakerState.CLOSED:
                 slots = cap or WARM_UP_SLOTS
                 allowed = self._breaker.allowed(now, slots)
                 if allowed < slots:
-                    yield allowed - self._in_flight, f"it has just come back and takes {allowed} requests at once"
+                    yield allowed - self._in_flight, f"it has just recovered and takes {allowed} requests at once"
         if self._rpm is not None:
             yield self._rpm - self._requests.total(now), f"its {self._rpm} requests per minute are used up"
         if self._tpm is not None:
@@ -219,7 +244,7 @@ class _Load:
             yield math.floor(left / each), f"its {self._tpm} tokens per minute are used up"
 
     def take(self, now: float) -> bool:
-        """One more in flight; True when it is a probe."""
+        """Count one more request in flight. Returns True when it is a probe."""
         self._in_flight += 1
         self._requests.add(now, 1)
         if self._breaker.state(now) is BreakerState.HALF_OPEN and not self._probing:
@@ -227,14 +252,14 @@ class _Load:
             return True
         return False
 
-    def give_back(self, probe: bool) -> None:
-        """One fewer in flight."""
+    def release(self, probe: bool) -> None:
+        """Count one request fewer in flight."""
         self._in_flight -= 1
         if probe:
             self._probing = False
 
     def learn(self, now: float, completion: Completion | None, error: Exception | None) -> None:
-        """From one ended call."""
+        """Learn from one ended call."""
         self._calls += 1
         if error is not None:
             self._learn_failure(now, error)
@@ -259,7 +284,7 @@ class _Load:
         self._breaker.record_failure(now, self._error_rate, getattr(error, "retry_after_s", None))
 
     def status(self, now: float) -> ModelStatus:
-        """A snapshot."""
+        """Return a snapshot."""
         return ModelStatus(
             model=self.model.name,
             in_flight=self._in_flight,

@@ -16,7 +16,7 @@ from llama_index.core.tools.types import ToolMetadata
 from eccos_core.domain import Decision, Request
 from eccos_core.errors import Overloaded, did_you_mean
 from eccos_core.router import Router
-from eccos_core.routing.decider import PreparedBatch
+from eccos_core.routing.prepared import PreparedBatch
 from eccos_integrations.llama_index.errors import as_llama_index_expects
 from eccos_integrations.llama_index.settings import the_router
 

@@ -13,7 +13,7 @@ from pocket_pool import QUESTIONS, write_outcomes_part, write_pool_config
 from tiny_encoder import make_tiny_model
 
 from eccos_core import Router
-from eccos_core.assembly.build import build
+from eccos_core.assembly.build import Assembler
 from eccos_core.cli import app
 from eccos_core.cli.output import DONE, YOUR_INPUT, run
 from eccos_core.config import load_config
@@ -63,15 +63,16 @@ def test_it_is_fitted_loaded_and_routed_with_and_labels_join_the_history(
 
 def test_a_reload_keeps_what_it_remembers_and_a_smaller_pool_is_served(config: Path) -> None:
     assert run(app, ["fit", "-c", str(config)]) == DONE
-    built = build(load_config(config))
+    assembler = Assembler()
+    built = assembler.assemble(load_config(config))
     text = config.read_text()
     config.write_text(text.replace("quality_floor: 0.6", "quality_floor: 0.7"))
-    again = build(load_config(config), built)
-    assert again.router.decision_store is built.router.decision_store
+    again = assembler.assemble(load_config(config))
+    assert again.decision_store is built.decision_store
     start, end = text.index("  - model_name: pocket-medium"), text.index("  - model_name: pocket-maths")
     config.write_text(text[:start] + text[end:])
-    smaller = build(load_config(config))
-    vectors = built.router.decider.encoder.encode(["What is 3 + 4?"])
+    smaller = Assembler().assemble(load_config(config))
+    vectors = built.encoder.encode(["What is 3 + 4?"])
     whole, part = (each.predictor.predict(vectors, [9.0]) for each in (built, smaller))  # type: ignore[arg-type]
     assert part.models == tuple(name for name in whole.models if name != "pocket-medium")
     kept = [whole.models.index(name) for name in part.models]

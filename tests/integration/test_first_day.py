@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from eccos_core import Router
-from eccos_core.assembly.hot_reload import ReloadingRouter
 from eccos_core.cli import app
 from eccos_core.cli.output import DONE, YOUR_INPUT, run
-from eccos_core.config import load_config
 from eccos_core.errors import InputError
 
 pytestmark = pytest.mark.timeout(300)
@@ -91,10 +89,10 @@ def test_the_commands_work_on_the_first_day_and_fit_learns_when_labels_came(
 
 def test_another_prior_is_in_use_after_a_hot_reload(tmp_path: Path) -> None:
     file = write(tmp_path, "prior")
-    with ReloadingRouter(file) as router:
+    with Router.from_yaml(file, reload=True) as router:
         assert router.explain(QUESTIONS[0])[0].forecast.quality[0, 0] == pytest.approx(0.5)
         write(tmp_path, "prior", small=", assumed_quality: 0.95")
-        assert router.reload(load_config(file))
+        assert router.reload()
         prepared, decision = router.explain(QUESTIONS[0])
         assert prepared.forecast.quality[0, 0] == pytest.approx(0.95)
         assert decision.model == "small"

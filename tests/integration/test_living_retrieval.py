@@ -7,7 +7,7 @@ import pytest
 from pocket_pool import QUESTIONS, write_outcomes_part, write_pool_config
 
 from eccos_core import Router
-from eccos_core.assembly.build import build
+from eccos_core.assembly.build import Assembler
 from eccos_core.cli import app
 from eccos_core.cli.output import DONE, YOUR_INPUT, run
 from eccos_core.config import load_config
@@ -54,9 +54,10 @@ def test_labels_count_for_the_next_decision(config: Path) -> None:
 
 
 def test_a_hot_reload_keeps_the_living_predictor(config: Path) -> None:
-    built = build(load_config(config))
+    assembler = Assembler()
+    built = assembler.assemble(load_config(config))
     config.write_text(config.read_text().replace("quality_floor: 0.6", "quality_floor: 0.7"))
-    again = build(load_config(config), built)
+    again = assembler.assemble(load_config(config))
     assert again.predictor is built.predictor
 
 

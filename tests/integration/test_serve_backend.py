@@ -348,3 +348,10 @@ def test_a_broken_deployment_is_passed_over_after_its_failure(server: ModelServe
     )
     attempts = [shared.complete("m", ask("hi")).attempts for _ in range(4)]
     assert attempts == [2, 1, 1, 1]
+
+
+def test_a_model_may_be_named_by_litellms_name_alone(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_BASE", server.url)
+    backend = LiteLLMBackend({"m": "openai/m"}, [Model("m", 1e-6, 1e-6)])
+    assert backend.complete("m", Request.of("hello there")).text

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
 
 TRAFFIC = """
 import asyncio, json, sys
+from dataclasses import replace
 from eccos_core.decision_log import DecisionLog
 from eccos_core.domain import Model
 from eccos_core.errors import AttemptsExhausted, BackendError
@@ -32,7 +34,7 @@ busy = BackendError("small", "busy", retryable=True, kind="rate_limit")
 backend = ScriptedBackend({"small": [busy, "yes", "no"] * 100_000, "large": ["yes"]}, latency_s=0.001)
 router = scripted_router(backend, POOL, {"": [0.5, 0.5]}, deadline_s=60)
 log = DecisionLog(sys.argv[1])
-router.decision_store = DecisionStore(log=log)
+router.swap(replace(router.parts, decision_store=DecisionStore(log=log)))
 answered = []
 
 async def client(number):
@@ -76,9 +78,8 @@ def test_a_router_killed_in_the_middle_of_traffic_has_lost_no_decision_that_was_
     assert any(attempt.kind == "rate_limit" for entry in kept.values() for attempt in entry.attempts)
 
     router = scripted_router(ScriptedBackend({"small": ["again"]}), [Model("small", 1e-6, 1e-6)], {"": [0.5]})
-    router.decision_store = DecisionStore(log=log)
+    router.swap(replace(router.parts, decision_store=DecisionStore(log=log)))
     decision = router.complete("and after?").decision
-    assert decision is not None
     router.record(decision.id, 1.0)
     router.record(next(iter(acknowledged)), 0.0)
     log.close()

@@ -17,11 +17,9 @@ from eccos_core.config.schema import Deployment
 from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, QualityPrice
 from eccos_core.encoders import SurfaceEncoder
 from eccos_core.errors import AttemptsExhausted, EccosError, StreamInterrupted
-from eccos_core.optimizer import DualOptimizer
 from eccos_core.router import Router
-from eccos_core.routing.decider import Decider
+from eccos_core.streaming import FixedPrice
 from eccos_core.testing import Faults, ModelServer
-from eccos_core.workload import WorkloadTracker
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
@@ -51,9 +49,17 @@ def make_router(server: ModelServer, **backend_of: str) -> Router:
         for m in models
     }
     encoder = SurfaceEncoder()
-    decider = Decider(models, encoder, ByLength(encoder.dimensions), DualOptimizer(), steering={"": 1e-3})
     backend = RetryingBackend(LiteLLMBackend(ways, models), RetryPolicy(initial_backoff_s=0.02, deadline_s=60))
-    return Router(decider, backend, WorkloadTracker(models), QualityPrice(1e-5), max_attempts=3, deadline_s=120)
+    return Router(
+        models,
+        ByLength(encoder.dimensions),
+        backend,
+        encoder=encoder,
+        steering=FixedPrice(1e-3),
+        policy=QualityPrice(1e-5),
+        deadline_s=120,
+        answer_deadline_s=60,
+    )
 
 
 WORDS = ("Why?", "How much is 3 * 7", "name A CITY", "x", "explain, please:")

@@ -20,11 +20,9 @@ from eccos_core.backends import LiteLLMBackend
 from eccos_core.config.schema import Deployment
 from eccos_core.domain import Float32Array, FloatArray, Forecast, Model, QualityPrice, Request
 from eccos_core.encoders import SurfaceEncoder
-from eccos_core.optimizer import DualOptimizer
 from eccos_core.pocket import pocket_path
 from eccos_core.router import Router
-from eccos_core.routing.decider import Decider
-from eccos_core.workload import WorkloadTracker
+from eccos_core.streaming import FixedPrice
 
 # What `transformers serve FOLDER --device cpu --host 127.0.0.1 --port PORT` runs. The command itself does not start
 # with transformers 5.3 (held there by model2vec) beside huggingface_hub 1.33, and its server hides the name `Request`
@@ -95,12 +93,17 @@ def test_a_pocket_model_behind_a_real_openai_compatible_server_is_routed_to(serv
     models = [Model("served", 1e-6, 1e-6), Model("here", 2e-6, 2e-6)]
     backend = LiteLLMBackend(ways, models)
     encoder = SurfaceEncoder()
-    decider = Decider(models, encoder, Even(("served", "here")), DualOptimizer(), steering={"": 1e-3})
-    router = Router(decider, backend, WorkloadTracker(models), QualityPrice(1e-5))
+    router = Router(
+        models,
+        Even(("served", "here")),
+        backend,
+        encoder=encoder,
+        steering=FixedPrice(1e-3),
+        policy=QualityPrice(1e-5),
+    )
     parameters = {"max_tokens": 8, "temperature": 0.0}
 
     there = router.complete("What is the capital of France?", **parameters)
-    assert there.decision is not None
     assert there.model == there.decision.model == "served", "both are as good, and this one costs less"
     here = backend.complete("here", Request.of("What is the capital of France?", parameters=parameters))
     assert there.text == here.text, "the same weights say the same, in this process and behind a server"

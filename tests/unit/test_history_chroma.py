@@ -19,8 +19,8 @@ from eccos_core.encoders import SurfaceEncoder
 from eccos_core.errors import DataError, HistoryError
 from eccos_core.history import ChromaHistory, MemoryHistory
 from eccos_core.history.chroma_client import searched
+from eccos_core.history.ingest import IngestReport, ingest
 from eccos_core.io.outcomes import read_outcomes, write_outcomes
-from eccos_core.workflows.ingest import IngestReport, ingest
 
 
 def questions(count: int, models: Sequence[str] = ("a", "b")) -> OutcomeTable:
@@ -223,7 +223,7 @@ def test_a_bad_file_adds_nothing(tmp_path: Path) -> None:
 
 
 def test_importing_histories_loads_no_chromadb() -> None:
-    code = "import sys, eccos_core.history, eccos_core.workflows.ingest; assert 'chromadb' not in sys.modules"
+    code = "import sys, eccos_core.history, eccos_core.history.ingest; assert 'chromadb' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -264,7 +264,7 @@ def test_a_query_that_meets_the_first_write_is_asked_again() -> None:
 _INGEST = """
     import json, sys
     from pathlib import Path
-    import eccos_core.workflows.ingest as ingesting
+    import eccos_core.history.ingest as ingesting
     from eccos_core.encoders import SurfaceEncoder
     from eccos_core.history import ChromaHistory
 

@@ -1,7 +1,6 @@
 """Hot reload: a real file, a real server, requests in flight."""
 
 import asyncio
-import inspect
 import json
 import logging
 import threading
@@ -12,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from eccos_core.assembly.hot_reload import ReloadingRouter
-from eccos_core.domain import Completion
+from eccos_core.domain import Completion, Decision, Model
 from eccos_core.errors import ConfigError, UnknownDecisionError
 from eccos_core.router import Router
 from eccos_core.streaming import StreamController
 from eccos_core.telemetry import NO_TELEMETRY, OpenTelemetry
-from eccos_core.testing import ModelServer
+from eccos_core.testing import ModelServer, ScriptedBackend, scripted_router
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
 
@@ -93,7 +91,7 @@ def test_a_change_reaches_new_requests_drops_none_and_keeps_the_caps(server: Mod
     file = tmp_path / "eccos.yaml"
     write(file, server.url, "small", "large")
     server.reset()
-    with ReloadingRouter(file) as router, ThreadPoolExecutor(14) as threads:
+    with Router.from_yaml(file, reload=True) as router, ThreadPoolExecutor(14) as threads:
         stream = router.stream("a stream that is open during the change")
         next(stream)
         before = [threads.submit(router.complete, f"before {i}") for i in range(12)]
@@ -123,7 +121,7 @@ def test_a_file_that_cannot_be_used_changes_nothing_and_is_reported(
 ) -> None:
     file = tmp_path / "eccos.yaml"
     write(file, server.url, "small")
-    with caplog.at_level(logging.INFO, logger="eccos.reloading"), ReloadingRouter(file) as router:
+    with caplog.at_level(logging.INFO, logger="eccos.reloading"), Router.from_yaml(file, reload=True) as router:
         pool = router.models
         unheard = file.read_text().replace("model_name: small", "model_name: unheard")  # nothing is known of it
         for broken, told in (("model_list: []", "at least one model"), ("eccos: [", "YAML"), (unheard, "outcome")):
@@ -143,7 +141,7 @@ def test_what_stays_the_same_is_used_again_and_earlier_decisions_can_be_labelled
 ) -> None:
     file = tmp_path / "eccos.yaml"
     write(file, server.url, "small", "large")
-    with ReloadingRouter(file) as router:
+    with Router.from_yaml(file, reload=True) as router:
         first = router.decide("a question")
         parts = router.decider.encoder, router.decider.predictor, router.backend, router.decision_store
         assert first.model == "small"
@@ -168,14 +166,14 @@ def test_what_was_spent_stays_spent_and_telemetry_can_be_turned_on(server: Model
     file = tmp_path / "eccos.yaml"
     budget = "stream: {usd_per_hour: 1}"
     write(file, server.url, "small", "large", more=budget, policy=FLOOR)
-    with ReloadingRouter(file) as router:
+    with Router.from_yaml(file, reload=True) as router:
         assert router.telemetry is NO_TELEMETRY
-        before = router.decider.steering[""]
+        before = router.decider.steering
         assert isinstance(before, StreamController)
         router.complete("a question")
         write(file, server.url, "small", "large", cap=3, more=f"{budget}\n  telemetry: on", policy=FLOOR)
         until(lambda: router.telemetry is not NO_TELEMETRY, "telemetry")
-        after = router.decider.steering[""]
+        after = router.decider.steering
         assert isinstance(after, StreamController)
         assert after is not before
         assert after.spending is before.spending
@@ -194,7 +192,7 @@ def test_what_was_spent_stays_spent_and_telemetry_can_be_turned_on(server: Model
         until(lambda: router.telemetry is not told, "telemetry with text")
         write(file, server.url, "small", "large", cap=4, more="stream: {usd_per_hour: 2}", policy=FLOOR)
         until(lambda: router.telemetry is NO_TELEMETRY, "telemetry off again")
-        latest = router.decider.steering[""]
+        latest = router.decider.steering
         assert isinstance(latest, StreamController)
         assert latest.spending is not before.spending
 
@@ -202,15 +200,31 @@ def test_what_was_spent_stays_spent_and_telemetry_can_be_turned_on(server: Model
 def test_after_close_the_file_is_followed_no_longer(server: ModelServer, tmp_path: Path) -> None:
     file = tmp_path / "eccos.yaml"
     write(file, server.url, "small")
-    router = ReloadingRouter.from_yaml(file)
+    router = Router.from_yaml(file, reload=True)
     router.close()
     assert not any(thread.name == "eccos-reloading" for thread in threading.enumerate())
     assert router.decide("a question").model == "small"
     file.write_text("model_list: []")
     with pytest.raises(ConfigError):
-        ReloadingRouter(file)
+        Router.from_yaml(file, reload=True)
 
 
-def test_every_way_into_a_router_goes_to_the_newest_one() -> None:
-    public = {name for name, _ in inspect.getmembers(Router, inspect.isfunction) if not name.startswith("_")}
-    assert public - set(vars(ReloadingRouter)) == set()
+def test_every_way_into_a_router_goes_to_the_newest_parts() -> None:
+    pool = (Model("small", 1e-6, 1e-6), Model("large", 1e-5, 1e-5))
+    router = scripted_router(ScriptedBackend({"small": ["s"], "large": ["l"]}, pool), pool, {"": [0.9, 0.9]})
+    other = scripted_router(ScriptedBackend({"new": ["n"]}), (Model("new", 1e-6, 1e-6),), {"": [0.9]})
+    before = router.decide("a question")
+    assert before.model == "small"
+    router.swap(other.parts)
+    assert router.parts is other.parts
+    assert [model.name for model in router.models] == ["new"]
+    assert router.status().workload.models[0].model == "new"
+    assert {each.model for each in router.route(["a", "b"])} == {"new"}
+    assert {each.model for each in router.route_each(["a", "b"]) if isinstance(each, Decision)} == {"new"}
+    assert router.explain("a")[1].model == "new"
+    assert router.complete("a").text == "n"
+    assert asyncio.run(router.acomplete("a")).text == "n"
+    assert list(router.stream("a"))[-1].completion is not None
+    assert [each.text for each in router.complete_batch(["a"])] == ["n"]
+    assert [each.text for each in asyncio.run(router.acomplete_batch(["a"]))] == ["n"]
+    router.record(before.id, 1.0)

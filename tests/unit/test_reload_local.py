@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from eccos_core.assembly.hot_reload import ReloadingRouter
 from eccos_core.backends.local.engine import LocalEngine
 from eccos_core.backends.local.registry import local_models
 from eccos_core.domain import Chunk, Completion, Request
 from eccos_core.errors import BackendError
+from eccos_core.router import Router
 from eccos_core.testing import build_tiny_model
 
 pytestmark = pytest.mark.timeout(120)
@@ -62,7 +62,7 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.02)
 
 
-def ask(router: ReloadingRouter, name: str) -> Completion:
+def ask(router: Router, name: str) -> Completion:
     return router.complete(Request.of("hi", allow=frozenset({name})), max_tokens=4)
 
 
@@ -81,7 +81,7 @@ def test_a_removed_model_is_freed_when_its_last_request_has_ended_and_a_kept_one
 ) -> None:
     file = tmp_path / "eccos.yaml"
     write(file, folders, "kept", "gone", more=more)
-    with ReloadingRouter(file) as router:
+    with Router.from_yaml(file, reload=True) as router:
         assert ask(router, "kept").text
         assert ask(router, "gone").text
         kept, model = engine(folders, "kept"), weakref.ref(engine(folders, "gone").model)
@@ -114,7 +114,7 @@ def test_a_removed_model_is_freed_when_its_last_request_has_ended_and_a_kept_one
 def test_a_failed_call_keeps_no_removed_model_in_memory(tmp_path: Path, folders: dict[str, Path]) -> None:
     file = tmp_path / "eccos.yaml"
     write(file, folders, "kept", "gone")
-    with ReloadingRouter(file) as router:
+    with Router.from_yaml(file, reload=True) as router:
         ask(router, "gone")
         with pytest.raises(BackendError, match="unknown parameter"):
             router.complete(Request.of("hi", allow=frozenset({"gone"})), logit_bias={"1": 2})
@@ -125,7 +125,7 @@ def test_a_failed_call_keeps_no_removed_model_in_memory(tmp_path: Path, folders:
 def test_a_router_that_nobody_uses_any_more_frees_its_models(tmp_path: Path, folders: dict[str, Path]) -> None:
     file = tmp_path / "eccos.yaml"
     write(file, folders, "gone")
-    router = ReloadingRouter(file)
+    router = Router.from_yaml(file, reload=True)
     ask(router, "gone")
     assert loaded("gone")
     router.close()

@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -429,21 +430,19 @@ def test_a_floor_out_of_reach_for_all_is_raised_also_by_route_each() -> None:
 
 
 def steered(target: Any, usd_per_quality: float = 0.0, **settings: Any) -> Router:
-    from eccos_core.optimizer import DualOptimizer
-    from eccos_core.routing.decider import Decider
-    from eccos_core.streaming import InitialPrices, StreamController
+    from eccos_core.streaming import FixedPrice, InitialPrices, StreamController
     from eccos_core.testing import TablePredictor, WordEncoder
-    from eccos_core.workload import WorkloadTracker
 
     backend = ScriptedBackend({"small": ["s"], "large": ["l"]}, POOL)
-    decider = Decider(
+    return Router(
         POOL,
-        WordEncoder(["easy", "hard"]),
         TablePredictor(["small", "large"], np.array([QUALITY["easy"], QUALITY["hard"], QUALITY[""]])),
-        DualOptimizer(),
-        steering={"": StreamController(target, InitialPrices(usd_per_quality)), **settings},
+        backend,
+        encoder=WordEncoder(["easy", "hard"]),
+        steering=StreamController(target, InitialPrices(usd_per_quality)),
+        tenant_steering={name: FixedPrice(price) for name, price in settings.items()},
+        policy=QualityFloor(0.5),
     )
-    return Router(decider, backend, WorkloadTracker(POOL), QualityFloor(0.5))
 
 
 def test_a_stream_keeps_its_floor_in_the_worst_order() -> None:
@@ -478,7 +477,7 @@ def test_a_tenant_may_have_a_price_of_its_own() -> None:
 def windowed(pool: tuple[Model, ...], answers: dict[str, list[Any]], **settings: Any) -> tuple[Router, ScriptedBackend]:
     backend = ScriptedBackend(answers, pool, latency_s=0.01)
     alone = scripted_router(backend, pool, QUALITY, usd_per_quality=PRICE)
-    return Router(alone.decider, backend, alone.workload, alone.policy, window_s=0.05, **settings), backend
+    return Router.from_parts(replace(alone.parts, window_s=0.05, **settings)), backend
 
 
 async def test_what_arrives_in_one_window_is_decided_together_and_keeps_to_the_caps() -> None:
@@ -516,7 +515,7 @@ def test_when_the_line_is_full_a_request_is_refused_at_once() -> None:
     models = (Model("small", 1e-6, 1e-6, max_concurrency=1),)
     backend = ScriptedBackend({"small": ["hi"]}, models)
     router = scripted_router(backend, models, {"": [0.5]}, deadline_s=30)
-    router.workload = WorkloadTracker(models, queue_length=1)
+    router.swap(replace(router.parts, workload=WorkloadTracker(models, queue_length=1)))
     with router.workload.hold("small"):
         waiting = threading.Thread(target=lambda: router.complete("first in line"))
         waiting.start()

@@ -37,19 +37,25 @@ def failing(model: str, kind: str = "unavailable", retryable: bool = True, **mor
 
 
 def router_over(
-    backend: Backend, *, workload: WorkloadTracker | None = None, window_s: float = 0.0, **rules: TenantConfig
+    backend: Backend,
+    *,
+    workload: WorkloadTracker | None = None,
+    window_s: float = 0.0,
+    answer_deadline_s: float = 120.0,
+    **rules: TenantConfig,
 ) -> Router:
     """The cheapest model first, then the next: quality is worth nothing here."""
     parts = scripted_router(backend, POOL, {"": [0.5, 0.6, 0.7]})
-    return Router(
-        parts.decider,
-        backend,
-        workload or WorkloadTracker(POOL),
-        QualityPrice(0.0),
-        decision_store=parts.decision_store,
-        tenants=Tenants(rules),
-        deadline_s=5.0,
-        window_s=window_s,
+    return Router.from_parts(
+        replace(
+            parts.parts,
+            workload=workload or WorkloadTracker(POOL),
+            policy=QualityPrice(0.0),
+            tenants=Tenants(rules),
+            deadline_s=5.0,
+            answer_deadline_s=answer_deadline_s,
+            window_s=window_s,
+        )
     )
 
 
@@ -108,7 +114,7 @@ def test_a_fallback_is_never_a_model_that_the_request_may_not_use(request_: Requ
 def test_one_deadline_is_over_all_calls_whichever_model_they_go_to() -> None:
     backend = ScriptedBackend({"small": [failing("small")], "medium": [failing("medium")], "large": ["fine"]})
     retrying = RetryingBackend(backend, RetryPolicy(attempts=1, deadline_s=50))
-    assert router_over(retrying).complete("hello").text == "fine"
+    assert router_over(retrying, answer_deadline_s=50).complete("hello").text == "fine"
     assert [request.parameters["timeout"] for _, request in backend.calls] == [50, 25, 25]
 
 
@@ -119,7 +125,7 @@ def test_after_the_deadline_no_other_model_is_asked(way: str) -> None:
         raise failing("small")
 
     backend = ScriptedBackend({"small": [slowly], "medium": ["too late"], "large": ["too late"]})
-    router = router_over(RetryingBackend(backend, RetryPolicy(attempts=1, deadline_s=0.01)))
+    router = router_over(RetryingBackend(backend, RetryPolicy(attempts=1)), answer_deadline_s=0.01)
     ways = {"complete": router.complete, "acomplete": lambda text: asyncio.run(router.acomplete(text))}
     with pytest.raises(AttemptsExhausted) as caught:
         ways[way]("hello")
@@ -250,7 +256,7 @@ async def test_of_many_at_once_exactly_one_probes_a_model_that_comes_back() -> N
     workload = WorkloadTracker(models, lambda: clock[0], breaker=BreakerSettings(failures=1, open_s=5.0))
     backend = ScriptedBackend({"small": [failing("small"), "back"]}, latency_s=0.02)
     parts = scripted_router(backend, models, {"": [0.5]})
-    router = Router(parts.decider, backend, workload, QualityPrice(0.0), deadline_s=0.0)
+    router = Router.from_parts(replace(parts.parts, workload=workload, policy=QualityPrice(0.0), deadline_s=0.0))
     with pytest.raises(AttemptsExhausted):
         await router.acomplete("hello")
     clock[0] = 6.0

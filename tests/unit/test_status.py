@@ -1,5 +1,6 @@
 """`router.status()`: what a running router says of itself."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from eccos_core.decision_log import DecisionLog
@@ -33,7 +34,7 @@ def test_status_tells_of_a_decision_log_that_cannot_write(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("not a folder")
     log = DecisionLog(tmp_path / "file" / "log.sqlite")
     made = scripted_router(ScriptedBackend({"small": ["yes"]}, POOL), POOL[:1], {"": [0.9]})
-    router = Router(made.decider, made.backend, made.workload, made.policy, decision_store=DecisionStore(log=log))
+    router = Router.from_parts(replace(made.parts, decision_store=DecisionStore(log=log)))
     assert router.complete("a question").text == "yes"
     log.flush()
     assert "lost" in (router.status().decision_log_problem or "")

@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from eccos_core.domain import StreamChoice
 from eccos_core.errors import InputError, Overloaded
 from eccos_core.optimizer import DualOptimizer
-from eccos_core.streaming import FloorTarget, InitialPrices, MicroBatch, RateTarget, StreamChoice, StreamController
+from eccos_core.routing.microbatch import MicroBatch
+from eccos_core.streaming import FloorTarget, InitialPrices, RateTarget, StreamController
 
 
 class Recorder:

@@ -18,12 +18,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from eccos_core.domain import Capability, Model, QualityFloor, Request
 from eccos_core.errors import AttemptsExhausted, BackendError, StreamInterrupted
-from eccos_core.optimizer import DualOptimizer
 from eccos_core.router import Router
-from eccos_core.routing.decider import Decider
+from eccos_core.streaming import FixedPrice
 from eccos_core.telemetry import NO_TELEMETRY, JsonFormatter, OpenTelemetry, TracedBackend
 from eccos_core.testing import ScriptedBackend, TablePredictor, WordEncoder
-from eccos_core.workload import WorkloadTracker
 
 ABLE = frozenset({Capability.STREAMING, Capability.VISION})
 POOL = (
@@ -45,15 +43,16 @@ class World:
         telemetry = OpenTelemetry(
             POOL, log_prompts=log_prompts, tracer_provider=self.tracers, meter_provider=self.meters
         )
-        decider = Decider(
+        backend = TracedBackend(ScriptedBackend({"small": small, "large": [ANSWER]}, POOL), telemetry)
+        self.router = Router(
             POOL,
-            WordEncoder([]),
             TablePredictor([model.name for model in POOL], np.array([[0.8, 0.9]])),
-            DualOptimizer(),
+            backend,
+            encoder=WordEncoder([]),
+            steering=FixedPrice(0.0),
+            policy=QualityFloor(0.5),
             telemetry=telemetry,
         )
-        backend = TracedBackend(ScriptedBackend({"small": small, "large": [ANSWER]}, POOL), telemetry)
-        self.router = Router(decider, backend, WorkloadTracker(POOL), QualityFloor(0.5), telemetry=telemetry)
 
     def spans(self) -> dict[str, list[ReadableSpan]]:
         found: dict[str, list[ReadableSpan]] = {}
@@ -265,7 +264,7 @@ def test_log_lines_are_json_with_the_fields_of_the_event() -> None:
     )  # fmt: skip
     assert (answered["event"], answered["model"], answered["output_tokens"]) == ("answered", "large", 4)
     assert failed["decision_id"] == answered["decision_id"]
-    assert answered["logger"] == "eccos.journey"
+    assert answered["logger"] == "eccos.execution"
 
 
 def test_instruments_are_made_once_however_often_the_pool_changes(caplog: pytest.LogCaptureFixture) -> None:
@@ -273,7 +272,7 @@ def test_instruments_are_made_once_however_often_the_pool_changes(caplog: pytest
     before = world.router.telemetry
     assert isinstance(before, OpenTelemetry)
     renamed = (Model("other", 0.0, 0.0, provider="groq"),)
-    after = OpenTelemetry(renamed, following=before)
+    after = before.for_pool(renamed, log_prompts=False)
     TracedBackend(ScriptedBackend({"other": [ANSWER]}, renamed), after).complete("other", Request.of(PROMPT))
     [call] = world.spans()["chat other"]
     assert call.attributes is not None
@@ -283,8 +282,8 @@ def test_instruments_are_made_once_however_often_the_pool_changes(caplog: pytest
 
 def test_telemetry_is_off_unless_configured() -> None:
     backend = ScriptedBackend({"small": [ANSWER]}, POOL)
-    decider = Decider(POOL[:1], WordEncoder([]), TablePredictor(["small"], np.array([[0.8]])), DualOptimizer())
-    router = Router(decider, backend, WorkloadTracker(POOL[:1]), QualityFloor(0.5))
+    predictor = TablePredictor(["small"], np.array([[0.8]]))
+    router = Router(POOL[:1], predictor, backend, encoder=WordEncoder([]), policy=QualityFloor(0.5))
     assert router.telemetry is NO_TELEMETRY
     assert NO_TELEMETRY.step("route", []) is NO_TELEMETRY.step("predict", [])
     assert router.complete(PROMPT).text == ANSWER

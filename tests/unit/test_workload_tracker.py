@@ -355,7 +355,7 @@ def test_a_model_that_keeps_failing_is_left_alone_then_probed_then_warmed_up() -
         assert tracker.free_slots().tolist() == [10]
         tracker.observe("a", None, a_failure())
     assert tracker.status().models[0].breaker is BreakerState.OPEN
-    with pytest.raises(Overloaded, match="left alone"), tracker.hold("a"):
+    with pytest.raises(Overloaded, match="circuit is open"), tracker.hold("a"):
         pass
     clock.now += 10
     with tracker.hold("a"):

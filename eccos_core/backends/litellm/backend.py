@@ -1,7 +1,7 @@
 """The `Backend` that calls every model through LiteLLM: hosted APIs, OpenAI-compatible servers, local models.
 
-One call is one HTTP request: LiteLLM's and the provider client's own retries are off, because retries belong to one
-place (`eccos_core.backends.retrying`) where they honour one deadline.
+One call is one HTTP request. The retries of LiteLLM and of the provider's client are off. They belong to one place,
+`eccos_core.backends.retrying`, where they honour one deadline.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from eccos_core.backends.litellm.error_mapping import to_backend_error
 from eccos_core.backends.litellm.lazy_import import litellm_module
-from eccos_core.backends.litellm.load_balancer import DeploymentLike, LoadBalancer
+from eccos_core.backends.litellm.load_balancer import DeploymentLike, LoadBalancer, SimpleDeployment
 from eccos_core.backends.litellm.redaction import SecretRedactor
 from eccos_core.backends.litellm.register_prices import register_prices
 from eccos_core.backends.litellm.responses import PRICE_KEYS, CallRecord, StreamAssembly
@@ -32,40 +32,48 @@ NOT_FOR_THE_CALL = DECIDED_HERE | {"rpm", "tpm", "weight", "order", "max_paralle
 class LiteLLMBackend:
     """Calls the models of a pool.
 
-    `deployments`: model name -> the ways to reach it, balanced by weight, load and failures. `models`: the pool, for
-    names and prices. `usd_per_gpu_hour`: model name -> price of the hour, for `eccos-local/` models that are priced by
-    measured tokens per second. `timeout_s`: longest wait for an answer where neither deployment nor request says.
-    Safe to use from several threads and event loops; LiteLLM is imported at the first call. Local models stay loaded
-    for as long as a backend that has them can be called (`local_models`).
+    - `deployments` maps a model's name to LiteLLM's name of it (`"openai/gpt-4o-mini"`), or to several deployments,
+      which are balanced by weight, load and failures.
+    - `models` is the pool, for names and prices.
+    - `usd_per_gpu_hour` maps `eccos-local/` models to a price. They are then priced by measured tokens per second.
+    - `timeout_s` is the longest wait for an answer, where neither deployment nor request names one.
+
+    LiteLLM is imported at the first call. Local models stay loaded for as long as a backend that has them can be
+    called (`local_models`). Safe to use from several threads and event loops. Raises `InputError` for a model without
+    a deployment, or a deployment without a model.
     """
 
     def __init__(
         self,
-        deployments: Mapping[str, Sequence[DeploymentLike]],
+        deployments: Mapping[str, str | Sequence[DeploymentLike]],
         models: Sequence[Model],
         *,
         usd_per_gpu_hour: Mapping[str, float] | None = None,
         timeout_s: float = 600.0,
     ) -> None:
         self._models = {model.name: model for model in models}
-        for name, ways in deployments.items():
+        reached = {
+            name: (SimpleDeployment(ways),) if isinstance(ways, str) else tuple(ways)
+            for name, ways in deployments.items()
+        }
+        for name, ways in reached.items():
             if name not in self._models:
-                raise InputError(f"deployments of {name!r} have no model with that name, hence no price")
+                raise InputError(f"there is a deployment of {name!r} but no model with that name, so it has no price")
             if not ways:
                 raise InputError(f"model {name!r} has no deployment; give at least one way to call it")
-        self._balancers = {name: LoadBalancer(ways) for name, ways in deployments.items()}
+        self._balancers = {name: LoadBalancer(ways) for name, ways in reached.items()}
         self._local_names = {
             name: way.litellm_model.removeprefix(LOCAL_PREFIX)
-            for name, ways in deployments.items()
+            for name, ways in reached.items()
             for way in ways
             if way.litellm_model.startswith(LOCAL_PREFIX)
         }
         if self._local_names:
-            local_models().claim(self, _claim_local_models(way for ways in deployments.values() for way in ways))
+            local_models().claim(self, _claim_local_models(way for ways in reached.values() for way in ways))
         self._usd_per_gpu_hour = dict(usd_per_gpu_hour or {})
         self._timeout_s = timeout_s
-        self._scrubber = SecretRedactor.for_parameters(way.parameters for ways in deployments.values() for way in ways)
-        self._deployments = [(way, self._models[name]) for name, ways in deployments.items() for way in ways]
+        self._scrubber = SecretRedactor.for_parameters(way.parameters for ways in reached.values() for way in ways)
+        self._deployments = [(way, self._models[name]) for name, ways in reached.items() for way in ways]
         self._priced_by_us: frozenset[str] = frozenset()  # LiteLLM's names of models that it knows from us
         self._litellm: Any = None
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -52,6 +52,18 @@ class DeploymentLike(Protocol):
     def weight(self) -> float | None:
         """Share of the calls."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SimpleDeployment:
+    """A model that is reached in one way, by LiteLLM's name for it. Keys come from the environment."""
+
+    litellm_model: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    model_info: Mapping[str, Any] = field(default_factory=dict)
+    rpm: int | None = None
+    tpm: int | None = None
+    weight: float | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,65 @@
+"""The parts that a router is made of, as one frozen value. `Router.swap` replaces them all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from eccos_core.domain import ConversationView, GroupShare, Model, Policy, QualityFloor
+from eccos_core.errors import InputError
+from eccos_core.protocols import Backend, Encoder, Optimizer, Predictor, Steering, Workload
+from eccos_core.routing.decision_store import DecisionStore
+from eccos_core.routing.tenants import Tenants
+from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
+
+DEFAULT_POLICY = QualityFloor(0.75, on_infeasible="best_effort")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """Everything that a router works with. Use `dataclasses.replace` to change some of it.
+
+    - `models`: the pool, M models. `predictor.models` has the same names in the same order.
+    - `steering` decides the requests of a stream. `tenant_steering` does so for tenants with a policy of their own.
+    - `policy`: what a batch is solved under, unless its tenant or its caller says otherwise.
+    - `groups`: shares of a batch that go to some of the models.
+    - `conversation`: which messages of a conversation the encoder reads.
+    - `max_attempts`: most models that one request is sent to, the first included.
+    - `deadline_s`: longest wait for a slot, in seconds.
+    - `answer_deadline_s`: most seconds from the first call of a request to the end of its last one.
+    - `window_s`: single requests that arrive within so many seconds (0 to 0.05) are decided together.
+
+    Raises `InputError` when predictor and pool do not have the same models.
+    """
+
+    models: tuple[Model, ...]
+    encoder: Encoder
+    predictor: Predictor
+    optimizer: Optimizer
+    steering: Steering
+    workload: Workload
+    backend: Backend
+    decision_store: DecisionStore
+    policy: Policy = DEFAULT_POLICY
+    tenants: Tenants = field(default_factory=lambda: Tenants({}))
+    tenant_steering: Mapping[str, Steering] = field(default_factory=dict)
+    groups: tuple[GroupShare, ...] = ()
+    conversation: ConversationView = "last_user"
+    telemetry: Telemetry = NO_TELEMETRY
+    max_attempts: int = 3
+    deadline_s: float = 60.0
+    answer_deadline_s: float = 120.0
+    window_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        names = tuple(model.name for model in self.models)
+        if self.predictor.models != names:
+            raise InputError(
+                f"the predictor knows the models {', '.join(self.predictor.models)}, the pool has {', '.join(names)}. "
+                "They must be the same, in the same order."
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the pool's models, in its order."""
+        return self.predictor.models

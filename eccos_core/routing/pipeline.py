@@ -1,0 +1,275 @@
+"""The pipeline of one set of parts: decide, hold a slot, call, fall back.
+
+A router has one pipeline at a time. A swap replaces it, and a request keeps to the pipeline that it began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import AbstractContextManager, aclosing, closing
+from functools import partial
+from typing import TypeAlias
+from weakref import WeakMethod
+
+import numpy as np
+
+from eccos_core.domain import Chunk, Completion, Decision, Message, Policy, QualityPrice, Request
+from eccos_core.errors import (
+    BackendError,
+    EccosError,
+    InfeasibleError,
+    NoEligibleModelError,
+    Overloaded,
+    RequestError,
+    UnknownModelError,
+)
+from eccos_core.io.tokens import count_tokens
+from eccos_core.routing.batch import MOST_THREADS
+from eccos_core.routing.decider import Decider
+from eccos_core.routing.eligibility import eligibility_mask
+from eccos_core.routing.execution import Execution, Settle
+from eccos_core.routing.microbatch import MicroBatch
+from eccos_core.routing.parts import Parts
+from eccos_core.routing.prepared import PreparedBatch
+
+RequestLike: TypeAlias = str | Sequence[Message] | Request
+Arrival: TypeAlias = tuple[PreparedBatch, Execution | None]  # decided, and held unless every slot was taken
+_Together: TypeAlias = Callable[[Sequence[Request]], list[Arrival | EccosError]]
+
+
+class Pipeline:
+    """Runs requests through the parts. Safe to use from several threads and tasks."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.decider = Decider(parts)
+        self._window: MicroBatch[Request, Arrival] | None = None
+        if parts.window_s > 0:
+            # The window knows its pipeline weakly: no reference cycle keeps parts that nobody uses, local models among
+            # them. Whoever waits in the window uses the pipeline.
+            decide_together = partial(_decide_together, WeakMethod(self._begin_together))
+            self._window = MicroBatch(decide_together, parts.window_s, unclaimed=_release_unclaimed)
+
+    # ---------------------------------------------------------------- decide
+
+    def parse(self, request: RequestLike, **parameters: object) -> Request:
+        """Make a request, with these call parameters, under the rules of its tenant. Raises `RequestError`."""
+        return self.parts.tenants.narrow(Request.of(request).with_parameters(parameters))
+
+    def route(self, requests: Sequence[RequestLike], policy: Policy | None) -> list[Decision]:
+        """Assign a batch jointly. See `Router.route`."""
+        parts = self.parts
+        asked = [self.parse(each) for each in requests]
+        made: dict[int, Decision] = {}
+        free = parts.workload.free_slots(parts.names)
+        for part, rows in self._group_by_policy(asked, policy).items():
+            with parts.telemetry.step("route", [asked[row] for row in rows]):
+                prepared = self.decider.prepare([asked[row] for row in rows])
+                decided = self.decider.assign(prepared, part, free)
+            self._remember(prepared, decided)
+            made.update(zip(rows, decided, strict=True))
+            free = free - np.array([sum(each.model == name for each in decided) for name in parts.names])
+        return [made[row] for row in range(len(asked))]
+
+    def route_each(self, requests: Sequence[RequestLike], policy: Policy | None) -> list[Decision | EccosError]:
+        """Assign a batch jointly, without the requests that no model may answer. See `Router.route_each`."""
+        try:
+            return list(self.route(requests, policy))
+        except (RequestError, UnknownModelError, NoEligibleModelError, InfeasibleError):
+            found = {row: self._find_fault(each) for row, each in enumerate(requests)}
+            faults = {row: error for row, error in found.items() if error is not None}
+            if not faults:
+                raise
+        sound = [each for row, each in enumerate(requests) if row not in faults]
+        made = iter(self.route(sound, policy) if sound else ())
+        return [faults[row] if row in faults else next(made) for row in range(len(requests))]
+
+    def explain(self, request: RequestLike) -> tuple[PreparedBatch, Decision]:
+        """Decide one request of a stream, and return all the numbers that decided it."""
+        prepared = self.decider.prepare([self.parse(request)])
+        decision = self.decider.choose(prepared, self.parts.workload.free_slots(self.parts.names))
+        self._remember(prepared, [decision])
+        return prepared, decision
+
+    def _find_fault(self, request: RequestLike) -> EccosError | None:
+        """Say why no model may answer this very request. None when one may."""
+        try:
+            asked = self.parse(request)
+            eligibility_mask([asked], self.parts.models, [count_tokens(asked.messages)])
+            if asked.min_quality is not None:
+                prepared = self.decider.prepare([asked])
+                self.decider.assign(prepared, QualityPrice(0.0), np.ones(len(self.parts.models), np.int64))
+        except (RequestError, UnknownModelError, NoEligibleModelError, InfeasibleError) as error:
+            return error
+        return None
+
+    def _group_by_policy(self, asked: Sequence[Request], policy: Policy | None) -> dict[Policy, list[int]]:
+        """Say which rows are assigned together. A policy given with the call holds for all."""
+        groups: dict[Policy, list[int]] = {}
+        for row, request in enumerate(asked):
+            chosen = policy or self.parts.tenants.policy_of(request) or self.parts.policy
+            groups.setdefault(chosen, []).append(row)
+        return groups
+
+    def _remember(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
+        self.parts.decision_store.add_decisions(prepared, made)
+        self.parts.telemetry.record_decisions(made)
+
+    # ---------------------------------------------------------------- begin: decide and hold
+
+    def begin(self, asked: Request, decision: Decision | None) -> Execution:
+        """Start executing a request. It is decided now, unless a decision is given."""
+        if decision is not None:
+            return self.execute(asked, decision)
+        with self.parts.telemetry.step("route", [asked]):
+            prepared, execution = self._window.submit(asked) if self._window else (self.decider.prepare([asked]), None)
+            if execution is None:
+                take = partial(self._decide_and_hold, prepared)
+                execution = self.parts.workload.acquire(take, self._slot_wait_s(asked))
+        return execution
+
+    async def abegin(self, asked: Request, decision: Decision | None) -> Execution:
+        """The asynchronous twin of `begin`."""
+        if decision is not None:
+            return self.execute(asked, decision)
+        execution: Execution | None = None
+        with self.parts.telemetry.step("route", [asked]):
+            if self._window:
+                prepared, execution = await self._window.asubmit(asked)
+            elif self.decider.is_quick:
+                prepared = self.decider.prepare([asked])
+            else:
+                prepared = await asyncio.to_thread(self.decider.prepare, [asked])
+            if execution is None:
+                take = partial(self._decide_and_hold, prepared)
+                execution = await self.parts.workload.aacquire(take, self._slot_wait_s(asked))
+        return execution
+
+    def _decide_and_hold(self, prepared: PreparedBatch) -> Execution:
+        """Decide and hold in one critical section, so that two threads never take the same last slot."""
+        with self.parts.workload.deciding(self.parts.names) as free:
+            decision = self.decider.choose(prepared, free)
+            slot = self.parts.workload.hold(decision.model)
+            slot.__enter__()
+        self._remember(prepared, [decision])
+        return self.execute(prepared.requests[0], decision, slot, settle=self.decider.settle)
+
+    def _begin_together(self, asked: Sequence[Request]) -> list[Arrival | EccosError]:
+        """Decide and hold for what arrived in one window. A request that finds no slot has no execution yet."""
+        try:
+            prepared = self.decider.prepare(asked)
+        except EccosError as error:
+            return [error] if len(asked) == 1 else [self._begin_together([each])[0] for each in asked]
+        arrivals: list[Arrival | EccosError] = []
+        with self.parts.workload.deciding(self.parts.names) as free:
+            for row, decision in enumerate(self.decider.choose_together(prepared, free)):
+                if isinstance(decision, Overloaded):
+                    arrivals.append((prepared.row(row), None))
+                elif isinstance(decision, EccosError):
+                    arrivals.append(decision)
+                else:
+                    slot = self.parts.workload.hold(decision.model)
+                    slot.__enter__()
+                    self._remember(prepared.row(row), [decision])
+                    execution = self.execute(asked[row], decision, slot, settle=self.decider.settle)
+                    arrivals.append((prepared.row(row), execution))
+        return arrivals
+
+    def execute(
+        self,
+        request: Request,
+        decision: Decision,
+        slot: AbstractContextManager[None] | None = None,
+        settle: Settle | None = None,
+    ) -> Execution:
+        """Make the execution of a decided request. `slot` is a slot of its model that is held already."""
+        return Execution(
+            request,
+            decision,
+            self.parts.workload,
+            self.parts.decision_store,
+            max_attempts=self.parts.max_attempts,
+            deadline_s=self.parts.answer_deadline_s,
+            slot=slot,
+            settle=settle,
+        )
+
+    # ---------------------------------------------------------------- call, and fall back
+
+    def call(self, execution: Execution) -> Completion:
+        """Call the decision's model, then its fallbacks. Raises as `Router.complete` does."""
+        with execution:
+            while True:
+                try:
+                    self._wait_for_slot(execution)
+                    return execution.complete(self.parts.backend.complete(execution.model, execution.request))
+                except (BackendError, Overloaded) as error:
+                    execution.record_failure(error)
+
+    async def acall(self, execution: Execution) -> Completion:
+        """The asynchronous twin of `call`."""
+        with execution:
+            while True:
+                try:
+                    await self._await_slot(execution)
+                    return execution.complete(await self.parts.backend.acomplete(execution.model, execution.request))
+                except (BackendError, Overloaded) as error:
+                    execution.record_failure(error)
+
+    def stream(self, execution: Execution) -> Generator[Chunk, None, None]:
+        """Stream from the decision's model, or from a fallback when it fails before its first chunk."""
+        with execution:
+            while True:
+                try:
+                    self._wait_for_slot(execution)
+                    with closing(self.parts.backend.stream(execution.model, execution.request)) as chunks:
+                        for chunk in chunks:
+                            yield execution.forward_chunk(chunk)
+                    return
+                except (BackendError, Overloaded) as error:
+                    execution.record_failure(error)
+
+    async def astream(self, execution: Execution) -> AsyncGenerator[Chunk, None]:
+        """The asynchronous twin of `stream`."""
+        with execution:
+            while True:
+                try:
+                    await self._await_slot(execution)
+                    async with aclosing(self.parts.backend.astream(execution.model, execution.request)) as chunks:
+                        async for chunk in chunks:
+                            yield execution.forward_chunk(chunk)
+                    return
+                except (BackendError, Overloaded) as error:
+                    execution.record_failure(error)
+
+    def most_at_once(self, model: str) -> int:
+        """Return how many calls of a model a batch may have in flight."""
+        cap = next(each.max_concurrency for each in self.parts.models if each.name == model)
+        return cap if cap is not None else MOST_THREADS
+
+    def _slot_wait_s(self, request: Request) -> float:
+        return self.parts.deadline_s if request.deadline_s is None else request.deadline_s
+
+    def _wait_for_slot(self, execution: Execution) -> None:
+        if not execution.has_slot:
+            wait_s = execution.limit_wait_s(self._slot_wait_s(execution.request))
+            self.parts.workload.acquire(execution.hold, wait_s)
+
+    async def _await_slot(self, execution: Execution) -> None:
+        if not execution.has_slot:
+            wait_s = execution.limit_wait_s(self._slot_wait_s(execution.request))
+            await self.parts.workload.aacquire(execution.hold, wait_s)
+
+
+def _decide_together(begin: WeakMethod[_Together], asked: Sequence[Request]) -> list[Arrival | EccosError]:
+    method = begin()
+    assert method is not None
+    return method(asked)
+
+
+def _release_unclaimed(arrival: Arrival) -> None:
+    """Release the slot of a request that was cancelled while its window was decided."""
+    execution = arrival[1]
+    if execution is not None:
+        execution.release()

@@ -1,0 +1,36 @@
+"""Requests on their way to a decision: what was computed of them so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, Request
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedBatch:
+    """R requests with all that a decision needs: texts (R,), vectors (R, D), tokens (R,), forecast, costs, mask."""
+
+    requests: Sequence[Request]
+    texts: Sequence[str]
+    vectors: Float32Array
+    input_tokens: FloatArray
+    forecast: Forecast
+    cost_usd: FloatArray
+    eligible: BoolArray
+    started: float
+
+    def row(self, i: int) -> PreparedBatch:
+        """Return one of the requests alone."""
+        one = slice(i, i + 1)
+        return PreparedBatch(
+            self.requests[one],
+            self.texts[one],
+            self.vectors[one],
+            self.input_tokens[one],
+            self.forecast.rows(one),
+            self.cost_usd[one],
+            self.eligible[one],
+            self.started,
+        )
