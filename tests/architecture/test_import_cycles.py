@@ -43,6 +43,8 @@ def test_every_module_is_seen() -> None:
         "    return import_module(f'box.{HOMES[n]}')",
         "from importlib import import_module\nHOMES = {'Two': 'box.two'}\ndef later(n):\n"
         "    return import_module(HOMES[n])",
+        "from importlib import import_module\nHOMES = {'two': ('Two',)}\ndef later(n):\n"
+        "    return import_module(f'box.{n}')",
         "from box.shelf import Two",
     ],
 )

@@ -109,7 +109,7 @@ def _called(func: ast.expr) -> str:
 
 
 def _lazy_targets(argument: ast.expr, package: str, tree: ast.Module) -> Iterator[str]:
-    """Give the modules that `import_module(argument)` may import: a string, or a table's values behind a prefix."""
+    """Give the modules that `import_module(argument)` may import: a string, or a table's entries behind a prefix."""
     match argument:
         case ast.Constant(value=str(text)):
             relative = len(text) - len(text.lstrip("."))
@@ -131,9 +131,14 @@ def _fixed_part(part: ast.expr, package: str) -> str:
 
 def _tabled(prefix: str, tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Dict | ast.List | ast.Tuple | ast.Set):
-            values = node.values if isinstance(node, ast.Dict) else node.elts
-            for value in values:
-                match value:
-                    case ast.Constant(value=str(text)):
-                        yield f"{prefix}{text.lstrip('.')}"
+        match node:
+            case ast.Dict(keys=keys, values=values):
+                entries = [*keys, *values]
+            case ast.List(elts=entries) | ast.Tuple(elts=entries) | ast.Set(elts=entries):
+                pass
+            case _:
+                continue
+        for entry in entries:
+            match entry:
+                case ast.Constant(value=str(text)):
+                    yield f"{prefix}{text.lstrip('.')}"
