@@ -61,6 +61,14 @@ def test_a_cycle_is_found_however_it_is_written(link: str, tmp_path: Path) -> No
     assert shortest_cycle(graph, group)[0] == shortest_cycle(graph, group)[-1]
 
 
+def test_a_lazy_table_of_a_package_counts_whoever_reads_it(tmp_path: Path) -> None:
+    box = tmp_path / "box"
+    box.mkdir()
+    (box / "__init__.py").write_text("from shared import lazy\nHOMES = {'Two': 'two'}\nget = lazy(__name__, HOMES)\n")
+    (box / "two.py").write_text("from box import One\n")
+    assert find_cycles(import_graph(find_modules(tmp_path, ["box"]))) == [["box", "box.two"]]
+
+
 def test_modules_without_a_cycle_pass(tmp_path: Path) -> None:
     box = tmp_path / "box"
     box.mkdir()

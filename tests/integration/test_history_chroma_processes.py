@@ -36,6 +36,12 @@ def test_a_server_that_is_not_there_is_a_history_error(url: str, said: str) -> N
     assert said in str(caught.value)
 
 
+def test_a_password_in_the_address_is_never_shown() -> None:
+    with pytest.raises(HistoryError) as caught:
+        ChromaHistory.server("http://ann:hunter2@127.0.0.1:9", "e", 18)
+    assert "hunter2" not in str(caught.value)
+
+
 _INGEST = """
     import json, sys
     from pathlib import Path

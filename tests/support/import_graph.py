@@ -80,6 +80,8 @@ def _imports(name: str, path: Path, known: set[str]) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found: set[str] = set()
+    if path.name == "__init__.py":  # a lazy table, whoever reads it
+        found.update(_tabled(f"{package}.", tree))
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):

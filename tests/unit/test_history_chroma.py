@@ -59,12 +59,6 @@ def test_a_place_where_no_history_can_be_is_a_history_error(tmp_path: Path) -> N
         persistent(tmp_path)
 
 
-def test_a_password_in_the_address_is_never_shown() -> None:
-    with pytest.raises(HistoryError) as caught:
-        ChromaHistory.server("http://ann:hunter2@127.0.0.1:9", "e", 18)
-    assert "hunter2" not in str(caught.value)
-
-
 def test_a_row_of_another_writer_is_found_and_numbered() -> None:
     """Two objects on one collection, as two processes on one server."""
     first = ChromaHistory.in_memory("surface:v1", 18)
