@@ -1,4 +1,7 @@
-"""What mypy must say of the public API. Nothing here runs: `test_public_types.py` gives this file to `mypy --strict`."""
+"""What mypy must say of the public API. Nothing here runs.
+
+`test_public_types.py` gives this file to `mypy --strict`.
+"""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
