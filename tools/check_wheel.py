@@ -43,7 +43,7 @@ def find_pythons() -> dict[str, str]:
     return found
 
 
-def test_installed(python: str, wheel: Path, folder: Path, *, lent: Path | None = None) -> None:
+def check_installed(python: str, wheel: Path, folder: Path, *, lent: Path | None = None) -> None:
     """Install the wheel with its base dependencies, and run `tests/package` on it from outside the repository.
 
     `lent` is a folder of further packages that the environment may import. Raises `CalledProcessError` when the
@@ -81,10 +81,10 @@ def main() -> int:
         for version, python in pythons.items():
             with tempfile.TemporaryDirectory(prefix="eccos-wheel-") as folder:
                 print(f"Python {version}, base dependencies", flush=True)
-                test_installed(python, wheel, Path(folder))
+                check_installed(python, wheel, Path(folder))
         with tempfile.TemporaryDirectory(prefix="eccos-wheel-") as folder:
             print("all extras", flush=True)
-            test_installed(sys.executable, wheel, Path(folder), lent=Path(sysconfig.get_paths()["purelib"]))
+            check_installed(sys.executable, wheel, Path(folder), lent=Path(sysconfig.get_paths()["purelib"]))
     except subprocess.CalledProcessError as error:
         print(f"failed: {' '.join(error.cmd)}", file=sys.stderr)
         return 1

@@ -88,3 +88,13 @@ def test_a_build_that_fails_is_not_tagged(clone: Path) -> None:
     _git(clone, "commit", "-q", "-a", "-m", "Break")
     assert _release(clone).returncode == 1
     assert _git(clone, "tag") == ""
+
+
+def test_a_clean_tree_is_built_and_tagged(clone: Path) -> None:
+    import eccos_core
+
+    _git(clone, "config", "user.name", "Ann")
+    _git(clone, "config", "user.email", "ann@example.org")
+    done = _release(clone)
+    assert done.returncode == 0, done.stderr
+    assert _git(clone, "tag").split() == [f"v{eccos_core.__version__}"]

@@ -50,8 +50,9 @@ def test_a_router_in_five_lines_answers() -> None:
 
     encoder = WordEncoder(["hard"])
     predictor = TablePredictor(["small", "large"], [[0.1, 0.9], [0.9, 0.95]])
+    backend = ScriptedBackend({"small": ["fine"] * 9, "large": ["fine"] * 9})
     models = [Model("small", 1e-7, 4e-7), Model("large", 3e-6, 1.5e-5)]
-    with Router(models=models, predictor=predictor, backend=ScriptedBackend(), encoder=encoder) as router:
+    with Router(models=models, predictor=predictor, backend=backend, encoder=encoder) as router:
         answers = router.complete_batch(["an easy question"] * 3)
         assert len(answers) == 3
         assert {answer.decision.model for answer in answers} == {answer.model for answer in answers}

@@ -128,7 +128,7 @@ def policies() -> None:
 def swap_a_part(optimizer: Optimizer, problem: RoutingProblem, forecast: Forecast) -> None:
     assert_type(optimizer.solve(problem), Assignment)
     assert_type(forecast.models, tuple[str, ...])
-    backend: Backend = ScriptedBackend()
+    backend: Backend = ScriptedBackend({"small": ["fine"]})
     assert_type(backend.complete("small", Request.of("one")), Completion)
     assert_type(Outcome("q1", "What is 1 + 1?", "small", 1.0), Outcome)
 
