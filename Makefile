@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 export ANONYMIZED_TELEMETRY := False
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit examples docs bench format constraints clean
+.PHONY: help install demo test lint types layers unit examples docs wheel release coverage bench format constraints clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,7 +30,7 @@ install: $(STAMP)  ## create .venv with everything in it (once; a second run doe
 demo: $(STAMP)  ## route real questions over four tiny local models, and show what it saved
 	@$(BIN)/eccos demo
 
-test: lint types layers docs unit examples  ## everything that CI checks
+test: lint types layers docs coverage examples wheel  ## everything that CI checks
 
 lint: $(STAMP)  ## ruff: style and formatting
 	$(BIN)/ruff check .
@@ -44,6 +44,15 @@ layers: $(STAMP)  ## imports point down only
 
 unit: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: $(STAMP)  ## all tests, and refuse less coverage than pyproject.toml asks for
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+wheel: $(STAMP)  ## build wheel and sdist, and test the installed wheel under every Python here
+	$(BIN)/python tools/check_wheel.py
+
+release: $(STAMP)  ## build, check and tag the version of eccos_core/__init__.py (uploads nothing)
+	$(BIN)/python tools/release.py
 
 examples: $(STAMP)  ## run every example
 	$(BIN)/python examples/run_all.py
@@ -65,4 +74,4 @@ constraints: $(STAMP)  ## renew constraints.txt from what is installed
 	@mv constraints.txt.new constraints.txt
 
 clean:  ## remove .venv and every cache
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

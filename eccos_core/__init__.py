@@ -147,7 +147,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        return getattr(import_module(f"eccos_core.{_HOME_OF[name]}"), name)
-    raise AttributeError(f"module 'eccos_core' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker finds the names above, and reports a misspelled one
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOME_OF:
+            return getattr(import_module(f"eccos_core.{_HOME_OF[name]}"), name)
+        raise AttributeError(f"module 'eccos_core' has no attribute {name!r}")

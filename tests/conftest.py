@@ -1,4 +1,4 @@
-"""What every test gets: no network, no hub, one torch thread, caches and settings of its own."""
+"""What every test gets: no network beyond this machine, no hub, one torch thread, caches and settings of its own."""
 
 import os
 import tempfile
@@ -14,7 +14,9 @@ os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+TESTS = Path(__file__).resolve().parent
+WITHOUT_SOCKETS = ("architecture", "property", "unit")
+SHARED = TESTS.parent.parent / "shared"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,10 +33,15 @@ def _own_cache() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `data` are skipped, by name, where `../shared/data` does not exist."""
-    if (SHARED / "data").is_dir():
-        return
+    """Forbid sockets where a test needs none, and skip tests of data that is not here.
+
+    Unit, property and architecture tests may open no socket at all. pyproject.toml keeps all others on loopback. Tests
+    marked `data` are skipped, by name, where `../shared/data` does not exist.
+    """
     absent = pytest.mark.skip(reason=f"needs {SHARED / 'data'}, which is not here")
     for item in items:
-        if "data" in item.keywords:
+        folder = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+        if folder in WITHOUT_SOCKETS:
+            item.add_marker(pytest.mark.disable_socket)
+        if "data" in item.keywords and not (SHARED / "data").is_dir():
             item.add_marker(absent)

@@ -39,7 +39,7 @@ def _batches(recipe: Recipe, tokenizer: Any) -> Iterator[tuple[torch.Tensor, tor
     """
     import torch
 
-    random = Random(recipe.seed)  # noqa: S311  # a repeatable stream is the point
+    random = Random(recipe.seed)  # a repeatable stream is the point
     questions = draw_questions(random, "train", recipe.diet)
     while True:
         pool = list(islice(questions, recipe.batch * _POOLED_BATCHES))
