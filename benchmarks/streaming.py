@@ -1,7 +1,8 @@
 """Streams: time of one decision, and whether floor and windows are kept in adversarial orders, and at what cost.
 
 Requests are drawn, and real forecasts replayed: those of an outcomes file (`--data OUTCOMES --prices PRICES`; without
-them of `../shared/data`, where that exists). Levels are what the floor is insured against (`FloorTarget.floor_insurance`).
+them of `../shared/data`, where that exists). Each level
+is a value of `FloorTarget.floor_insurance`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Predictors: vectors to forecasts of quality and tokens.
+"""Predict the quality and the output tokens of every model from the vector of a question.
 
-Start at `fit.fit_predictor`; `stacked.EnsemblePredictor` is what it returns; every base learner has a file of its own.
+Start at `fit.fit_predictor`. It returns an `ensemble.predictor.EnsemblePredictor`.
+Every base learner has a file of its own.
 """
 
 from eccos_core.predictors.artifact import load_predictor, save_predictor
@@ -8,10 +9,10 @@ from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.finetune.predictor import (
     FineTunedEncoder,
     FineTunedPredictor,
-    FineTuning,
     fine_tune,
     load_fine_tuned,
 )
+from eccos_core.predictors.finetune.settings import FineTuning
 from eccos_core.predictors.fit import LEARNERS, fit_predictor
 from eccos_core.predictors.learners.gaussian_process import GaussianProcess
 from eccos_core.predictors.learners.kmeans import KMeans

@@ -19,10 +19,11 @@ SECONDS = {"hour": 3600.0, "day": 86400.0}
 class FloorTarget:
     """Mean predicted quality of `alpha` less at most `tolerance`: over the run, and over every `window` of requests.
 
-    floor_insurance: against what this is insured, see `floor`. "none": nothing sudden; what comes is projected from what
-    came last. "history": at any moment a stretch may begin that is as hard as the hardest eighth of the history. A number:
-    requests may come whose best models reach no more than that on average; 0 insures against everything. Insurance
-    keeps the promise in any order, and costs several times as much where the floor is low (docs/streams.md).
+    floor_insurance: how hard a sudden stretch of requests may be without breaking the promise.
+    "none" projects the next requests from the last ones, so it does not cover a sudden stretch.
+    "history" covers a stretch as hard as the hardest eighth of the history.
+    A number covers requests whose best models reach that quality on average. 0 covers everything.
+    Insurance keeps the promise in any order. It costs several times as much where the floor is low (docs/streams.md).
     """
 
     alpha: float

@@ -25,9 +25,9 @@ from eccos_core.io.outcomes import write_outcomes
     ("url", "said"),
     [
         ("http://127.0.0.1:9", "http://127.0.0.1:9"),
-        ("127.0.0.1:8000", "write http://host:port"),
-        ("http://", "write http://host:port"),
-        ("http://host:port", "damaged"),
+        ("127.0.0.1:8000", "Write http://host:port"),
+        ("http://", "Write http://host:port"),
+        ("http://host:port", "history server is not valid: Port"),
     ],
 )
 def test_a_server_that_is_not_there_is_a_history_error(url: str, said: str) -> None:

@@ -12,7 +12,7 @@ from tiny_encoder import make_tiny_model
 from eccos_core.domain import OutcomeTable
 from eccos_core.errors import ArtifactError, InputError
 from eccos_core.predictors import FineTuning, fine_tune, load_fine_tuned
-from eccos_core.predictors.finetune.predictor import bucket_edges, bucket_tokens
+from eccos_core.predictors.finetune.settings import bucket_edges, bucket_tokens
 from eccos_core.protocols import Encoder, Predictor
 
 SETTINGS = FineTuning(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eccos_core.errors import ArtifactError
-from eccos_core.predictors.finetune.predictor import FORMAT
+from eccos_core.predictors.finetune.settings import FORMAT
 
 CHECKPOINT = "checkpoint"
 ENCODER = "encoder"

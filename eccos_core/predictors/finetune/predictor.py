@@ -10,7 +10,7 @@ call goes on from it after an interruption.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,31 +19,10 @@ import numpy as np
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, OutcomeTable
 from eccos_core.errors import ArtifactError, InputError, UnknownModelError
 from eccos_core.predictors.ensemble.standard_error import StandardErrorModel
-from eccos_core.predictors.targets.prior import HIGH_QUANTILE, TYPICAL_OUTPUT_TOKENS
+from eccos_core.predictors.finetune.settings import FORMAT, VERSION, FineTuning, Progress
+from eccos_core.predictors.targets.prior import HIGH_QUANTILE
 
-Progress = Callable[[int, int, float], None]  # steps done, steps in all, loss of the last step
 LEAST_ROWS = 8
-FORMAT, VERSION = "eccos-fine-tuned", 1
-
-
-@dataclass(frozen=True, slots=True)
-class FineTuning:
-    """How the encoder is trained. `device`: auto, cpu, cuda. `patience`: epochs without a better held-out loss."""
-
-    epochs: int = 4
-    batch: int = 32
-    learning_rate: float = 2e-5
-    head_learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warm_up: float = 0.1
-    max_tokens: int = 256
-    rank: int = 16
-    buckets: int = 12
-    length_weight: float = 0.2
-    held_out: float = 0.1
-    patience: int = 1
-    device: str = "auto"
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -209,27 +188,3 @@ def load_fine_tuned(folder: str | Path, *, device: str = "auto") -> tuple[FineTu
             f"{folder}: encoder and heads are of different epochs: a run was killed between them; `eccos fit` goes on"
         )
     return encoder, FineTunedPredictor(models, heads, standard_errors)
-
-
-def bucket_edges(output_tokens: FloatArray, buckets: int) -> FloatArray:
-    """(K - 1,) log tokens that split all known counts into K buckets of about equal size; fewer where they coincide."""
-    known = np.log1p(output_tokens[~np.isnan(output_tokens)])
-    if not len(known):
-        return np.empty(0)
-    return np.unique(np.quantile(known, np.arange(1, buckets) / buckets))
-
-
-def bucket_tokens(output_tokens: FloatArray, edges: FloatArray) -> Float32Array:
-    """(M, K) mean tokens of each model in each bucket; the pool's mean of the bucket where it has none."""
-    known = ~np.isnan(output_tokens)
-    if not known.any():
-        return np.full((output_tokens.shape[1], 1), TYPICAL_OUTPUT_TOKENS, dtype=np.float32)
-    bucket = np.searchsorted(edges, np.log1p(np.where(known, output_tokens, 0.0)))
-    result = np.empty((output_tokens.shape[1], len(edges) + 1), dtype=np.float32)
-    for k in range(len(edges) + 1):
-        inside = known & (bucket == k)
-        pooled = output_tokens[inside].mean() if inside.any() else float(np.expm1(edges[min(k, len(edges) - 1)]))
-        for model in range(output_tokens.shape[1]):
-            own = output_tokens[inside[:, model], model]
-            result[model, k] = own.mean() if len(own) else pooled
-    return result

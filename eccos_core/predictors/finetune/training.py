@@ -21,9 +21,9 @@ from eccos_core.errors import ArtifactError, InputError
 from eccos_core.io.files import replace_atomically, temporary_sibling
 from eccos_core.predictors.ensemble.standard_error import StandardErrorModel
 from eccos_core.predictors.finetune.checkpoint import CHECKPOINT, in_order, write_json
-from eccos_core.predictors.finetune.predictor import FORMAT, VERSION, FineTuning, Progress, bucket_edges, bucket_tokens
+from eccos_core.predictors.finetune.settings import FORMAT, VERSION, FineTuning, Progress, bucket_edges, bucket_tokens
 
-TEXTS_AT_ONCE = 32
+ENCODE_BATCH_SIZE = 32
 
 
 class TextEncoder:
@@ -60,8 +60,8 @@ class TextEncoder:
         self.model.eval()
         result = np.empty((len(texts), self.dimensions), dtype=np.float32)
         with torch.no_grad():
-            for start in range(0, len(texts), TEXTS_AT_ONCE):
-                stop = start + TEXTS_AT_ONCE
+            for start in range(0, len(texts), ENCODE_BATCH_SIZE):
+                stop = start + ENCODE_BATCH_SIZE
                 result[start:stop] = self.forward(texts[start:stop]).cpu().numpy()
         return result
 

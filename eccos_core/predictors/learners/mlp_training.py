@@ -1,9 +1,9 @@
-"""Training of the networks of `trained`: one per fold, all at once, on torch."""
+"""Train the networks of `trained` with torch: one per fold, all at once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,9 +12,6 @@ from torch.nn import functional
 from eccos_core.domain import Float32Array, FloatArray, IntArray
 from eccos_core.predictors.learners.training_set import TrainingSet
 
-if TYPE_CHECKING:
-    from eccos_core.predictors.learners.mlp import MlpHeads
-
 LENGTH_WEIGHT = 0.3  # of the squared error of standardised log length, beside the cross entropy of quality
 LABEL_WEIGHT = 0.1  # of the cross entropy of each label
 LEAST_BATCHES = 4  # of an epoch
@@ -22,8 +19,39 @@ ROWS_AT_ONCE = 4096  # when held-out rows are scored
 WEIGHTS = ("first", "bias", "quality", "models", "quality_bias", "length", "length_bias")
 
 
-def train_mlp(settings: MlpHeads, training: TrainingSet, features: Float32Array) -> dict[str, Float32Array]:
-    """The weights of K networks (as `FittedHeads` names them) after the epoch with the best held-out loss."""
+class MlpSettings(Protocol):
+    """The settings of `MlpHeads` that training reads."""
+
+    @property
+    def hidden(self) -> int: ...  # noqa: D102
+
+    @property
+    def rank(self) -> int: ...  # noqa: D102
+
+    @property
+    def epochs(self) -> int: ...  # noqa: D102
+
+    @property
+    def batch(self) -> int: ...  # noqa: D102
+
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+
+    @property
+    def weight_decay(self) -> float: ...  # noqa: D102
+
+    @property
+    def input_dropout(self) -> float: ...  # noqa: D102
+
+    @property
+    def dropout(self) -> float: ...  # noqa: D102
+
+    @property
+    def patience(self) -> int: ...  # noqa: D102
+
+
+def train_mlp(settings: MlpSettings, training: TrainingSet, features: Float32Array) -> dict[str, Float32Array]:
+    """The weights of K networks (named as in `FittedMlpHeads`) after the epoch with the best held-out loss."""
     networks = _Networks(settings, training, features)
     rows = len(features)
     batches = min(rows, max(LEAST_BATCHES, round(rows / settings.batch)))
@@ -53,7 +81,7 @@ def train_mlp(settings: MlpHeads, training: TrainingSet, features: Float32Array)
 class _Networks:
     """K networks of one hidden layer with a quality, a length and one label head each, as batched tensors."""
 
-    def __init__(self, settings: MlpHeads, training: TrainingSet, features: Float32Array) -> None:
+    def __init__(self, settings: MlpSettings, training: TrainingSet, features: Float32Array) -> None:
         self.settings = settings
         self.folds = training.folds
         self.generator = torch.Generator().manual_seed(training.seed)
