@@ -38,7 +38,11 @@ def find_pythons() -> dict[str, str]:
         places = [shutil.which(f"python3.{minor}")]
         places += [str(each / "bin" / "python") for each in versions if each.name.split(".")[1] == str(minor)]
         for place in places:
-            if place and Path(place).exists() and subprocess.run([place, "-c", ""], check=False).returncode == 0:
+            if (
+                place
+                and Path(place).exists()
+                and subprocess.run([place, "-c", ""], capture_output=True, check=False).returncode == 0
+            ):
                 found.setdefault(f"3.{minor}", place)
     return found
 

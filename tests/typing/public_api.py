@@ -120,7 +120,7 @@ def record(router: Router, decision: Decision) -> None:
 
 def policies() -> None:
     assert_type(QualityFloor(0.8), QualityFloor)
-    assert_type(QualityFloor(0.8).quality, float)
+    assert_type(QualityFloor(0.8).alpha, float)
     assert_type(Budget(2.0), Budget)
     assert_type(QualityPrice(1e-3), QualityPrice)
 
@@ -134,12 +134,12 @@ def swap_a_part(optimizer: Optimizer, problem: RoutingProblem, forecast: Forecas
 
 
 def hear_of_progress(config: Config) -> None:
-    from eccos_core.workflows.fit import fit
+    from eccos_core.workflows.fit import fit_to_folder
 
     def say(text: str) -> None:
         assert_type(text, str)
 
-    fit(config, progress=say)
+    fit_to_folder(config, progress=say)
 
 
 async def hear_of_collecting(questions: Sequence[Question], backend: Backend) -> None:

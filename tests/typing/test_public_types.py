@@ -40,7 +40,7 @@ def complaints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]
     for number, block in enumerate(PYTHON_BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))):
         (folder / f"readme_{number}.py").write_text(block)
     for example in (ROOT / "examples").glob("*.py"):
-        shutil.copy(example, folder / f"example_{example.name}")
+        shutil.copy(example, folder / example.name)
     cache = Path(tempfile.gettempdir()) / "eccos-tests-mypy"
     files = sorted(path.name for path in folder.glob("*.py"))
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml")]
@@ -72,7 +72,7 @@ def test_every_python_block_of_the_readme_is_strictly_typed(complaints: dict[str
 
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
 def test_every_example_is_strictly_typed(example: str, complaints: dict[str, list[str]]) -> None:
-    assert complaints[f"example_{example}"] == []
+    assert complaints[example] == []
 
 
 def test_our_own_code_gives_no_complaint_on_the_way(complaints: dict[str, list[str]]) -> None:
