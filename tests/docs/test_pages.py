@@ -131,9 +131,7 @@ def _significant_digits(number: str) -> int:
 
 
 def test_measured_numbers_are_found() -> None:
-    text = (
-        "It is 82.5 % right, 0.7598 in area, for 100 % of 6.71 USD, since 3.11.\n\n```text\n99.99 %\n```\nsee `12.34`"
-    )
+    text = "It is 82.5 % right, 0.7598 in area, for 100 % of 6.71 USD, from 3.11.\n\n```text\n99.99 %\n```\nsee `12.34`"
     assert _numbers(text) == {"82.5", "0.7598", "6.71", "3.11"}
 
 
