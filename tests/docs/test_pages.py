@@ -87,10 +87,10 @@ def test_links_of_pages_beside_the_docs_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), f"{page.name}: {target} does not exist"
 
 
-@pytest.mark.parametrize("script", ["cli_reference.py", "api_reference.py"])
+@pytest.mark.parametrize("script", ["cli_reference", "api_reference"])
 def test_generated_pages_are_up_to_date(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, f"tools/docs/{script}", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", f"tools.docs.{script}", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
 
