@@ -58,8 +58,9 @@ examples: $(STAMP)  ## run every example
 	$(BIN)/python examples/run_all.py
 
 docs: $(STAMP)  ## build the docs site into site/, strictly and offline
-	$(BIN)/python tools/docs/cli_reference.py --check
-	$(BIN)/python tools/docs/api_reference.py --check
+	$(BIN)/python -m tools.docs.config_reference --check
+	$(BIN)/python -m tools.docs.cli_reference --check
+	$(BIN)/python -m tools.docs.api_reference --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(STAMP)  ## every number that README and docs claim; `make bench ONLY="decision serving"` for some

@@ -226,6 +226,7 @@ def write_start(folder: Path, server_url: str) -> None:
                 "max_concurrency": 32,
                 "max_input_tokens": 32_768,
                 **(TRUE if name != "small" else {}),
+                "tags": ["eu", "private"] if name == "large" else ["eu"],
             },
         }
         for name, into, out, good in POOL

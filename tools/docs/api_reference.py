@@ -10,7 +10,7 @@ import inspect
 import sys
 from typing import Any
 
-from generated import ROOT, write_or_check
+from tools.docs.generated import ROOT, write_or_check
 
 PAGE = ROOT / "docs" / "reference" / "api.md"
 START = """# API
@@ -95,4 +95,4 @@ def _file(module: Any) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(write_or_check(PAGE, reference(), "tools/docs/api_reference.py"))
+    sys.exit(write_or_check(PAGE, reference(), "tools.docs.api_reference"))

@@ -8,10 +8,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from generated import ROOT, write_or_check
 from typer.models import ArgumentInfo, CommandInfo, OptionInfo
 
 from eccos_core.cli import app
+from tools.docs.generated import ROOT, write_or_check
 
 PAGE = ROOT / "docs" / "reference" / "cli.md"
 START = """# Command line
@@ -90,4 +90,4 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(write_or_check(PAGE, reference(), "tools/docs/cli_reference.py"))
+    sys.exit(write_or_check(PAGE, reference(), "tools.docs.cli_reference"))

@@ -15,5 +15,5 @@ def write_or_check(page: Path, text: str, script: str) -> int:
         return 0
     if page.is_file() and page.read_text(encoding="utf-8") == text:
         return 0
-    sys.stderr.write(f"{page.relative_to(ROOT)} is not up to date: run `python {script}`\n")
+    sys.stderr.write(f"{page.relative_to(ROOT)} is not up to date: run `python -m {script}`\n")
     return 1
