@@ -19,7 +19,8 @@ from eccos_core.encoders.model_folder import (
     fingerprint,
     model_folder,
 )
-from eccos_core.errors import InputError, MissingDependencyError
+from eccos_core.errors import InputError
+from eccos_core.io.optional import needs_extra
 from eccos_core.io.threads import cores
 
 BATCH = 16  # texts of similar length; larger batches win nothing on a CPU
@@ -126,7 +127,8 @@ class SentenceTransformerEncoder:
         return BATCH, max(1, cores() // self._threads)
 
     def _forward(self, model: Any, texts: list[str]) -> Float32Array:
-        import torch
+        with needs_extra("local", "a sentence-transformers encoder"):
+            import torch
 
         prompt = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
         with self._tokenizing:
@@ -147,17 +149,12 @@ class SentenceTransformerEncoder:
         return unit
 
     def _loaded(self) -> Any:
-        try:
+        from safetensors import SafetensorError
+
+        with needs_extra("local", f"the encoder {self._model_name!r}"):
             import torch
-            from safetensors import SafetensorError
             from sentence_transformers import SentenceTransformer
             from transformers.utils import logging as transformers_logging
-        except ImportError as error:
-            raise MissingDependencyError(
-                error.name or "sentence-transformers",
-                f"the encoder {self._model_name!r}",
-                "pip install sentence-transformers",
-            ) from error
         device = ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
         before = transformers_logging.get_verbosity()
         bars = transformers_logging.is_progress_bar_enabled()
@@ -205,7 +202,8 @@ class SentenceTransformerEncoder:
 @contextlib.contextmanager
 def _torch_threads(threads: int) -> Iterator[None]:
     """Torch threads of the calling thread inside the block (OpenMP keeps the number per thread), and back again."""
-    import torch
+    with needs_extra("local", "a sentence-transformers encoder"):
+        import torch
 
     before = torch.get_num_threads()
     if before == threads:

@@ -26,7 +26,7 @@ from eccos_core.encoders import (
     SurfaceEncoder,
 )
 from eccos_core.encoders.static_lookup import DistinctTokens, cuts_like_bert
-from eccos_core.encoders.static_training import principal_axes, token_vectors
+from eccos_core.encoders.static_training import distilled_vectors, principal_axes
 from eccos_core.encoders.surface import FEATURES, surface_features
 from eccos_core.errors import InputError
 
@@ -357,7 +357,7 @@ def test_another_kind_of_tokenizer_is_used_as_it_is() -> None:
 
 
 def test_token_vectors_say_where_they_come_from(tiny: Path, kept: Path) -> None:
-    tokens = token_vectors(str(tiny), kept)
+    tokens = distilled_vectors(str(tiny), kept)
     assert tokens.source.startswith("model@")
     assert len(tokens.vectors) == tokens.tokenizer.get_vocab_size()
     assert tokens.unknown == tokens.tokenizer.token_to_id("[UNK]")
