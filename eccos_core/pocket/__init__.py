@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eccos_core.errors import ArtifactError, UnknownModelError
 
-__all__ = ["pocket_names", "pocket_path", "pool_config_path", "pool_history_path"]
+__all__ = ["pocket_models_folder", "pocket_names", "pocket_path", "pool_config_path", "pool_history_path"]
 
 _NAMES = ("pocket-small", "pocket-medium", "pocket-large", "pocket-maths")
 
@@ -18,6 +18,11 @@ _NAMES = ("pocket-small", "pocket-medium", "pocket-large", "pocket-maths")
 def pocket_names() -> tuple[str, ...]:
     """Names of the pocket models: the three generalists by size, then the specialist."""
     return _NAMES
+
+
+def pocket_models_folder() -> Path:
+    """The folder that holds the folders of all pocket models."""
+    return (Path(str(files("eccos_core.pocket"))) / "models").resolve()
 
 
 def pocket_path(name: str) -> Path:
@@ -29,7 +34,7 @@ def pocket_path(name: str) -> Path:
     """
     if name not in _NAMES:
         raise UnknownModelError(name, _NAMES)
-    folder = Path(str(files("eccos_core.pocket"))) / "models" / name
+    folder = pocket_models_folder() / name
     if not (folder / "model.safetensors").is_file():
         raise ArtifactError(
             f"the weights of {name!r} are not in {folder}: reinstall eccos, or train them with "
