@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eccos_core.errors import ArtifactError, UnknownModelError
 
-__all__ = ["pocket_models_folder", "pocket_names", "pocket_path", "pool_config_path", "pool_history_path"]
+__all__ = ["pocket_models_folder", "pocket_names", "pocket_path", "pocket_predictor_path", "pool_config_path", "pool_history_path"]
 
 _NAMES = ("pocket-small", "pocket-medium", "pocket-large", "pocket-maths")
 
@@ -51,3 +51,8 @@ def pool_config_path() -> Path:
 def pool_history_path() -> Path:
     """What `eccos collect` recorded over the pocket pool: an outcomes file."""
     return Path(str(files("eccos_core.pocket"))) / "history.jsonl.gz"
+
+
+def pocket_predictor_path() -> Path:
+    """The fitted predictor of the pocket pool, made by `python -m tools.pocket.fit_predictor`."""
+    return Path(str(files("eccos_core.pocket"))) / "predictor"
