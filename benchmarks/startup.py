@@ -61,7 +61,10 @@ def main() -> None:
     for command in options.commands:
         for fresh in (True, False):
             wall, cpu = measure(options.source, command, options.runs, fresh)
-            print(f"eccos {command:6} {'empty' if fresh else 'filled'} cache: {wall:6.2f} s, {cpu:6.2f} s of CPU", flush=True)
+            print(
+                f"eccos {command:6} {'empty' if fresh else 'filled'} cache: {wall:6.2f} s, {cpu:6.2f} s of CPU",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

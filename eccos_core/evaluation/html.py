@@ -22,6 +22,7 @@ from eccos_core.evaluation.report import (
     latency_row,
 )
 from eccos_core.io.files import atomic_writer
+from eccos_core.io.optional import needs_extra
 
 _DASHES = {"random_mix": "dash", "prior": "dot"}
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
@@ -73,7 +74,8 @@ def html_page(report: EvaluationReport) -> str:
 
 
 def _frontier_figure(report: EvaluationReport) -> Any:
-    import plotly.graph_objects as go
+    with needs_extra("report", "an HTML report"):
+        import plotly.graph_objects as go
 
     figure = go.Figure()
     palette = colours(report.results)
@@ -156,7 +158,8 @@ def _zoom_buttons(figure: Any, report: EvaluationReport) -> None:
 
 
 def _reliability_figure(report: EvaluationReport, trusted: Iterable[RouterResult]) -> Any:
-    import plotly.graph_objects as go
+    with needs_extra("report", "an HTML report"):
+        import plotly.graph_objects as go
 
     figure = go.Figure()
     palette = colours(report.results)
@@ -185,7 +188,8 @@ def _reliability_figure(report: EvaluationReport, trusted: Iterable[RouterResult
 
 
 def _latency_figure(report: EvaluationReport, timed: Iterable[RouterResult]) -> Any:
-    import plotly.graph_objects as go
+    with needs_extra("report", "an HTML report"):
+        import plotly.graph_objects as go
 
     palette = colours(report.results)
     rows = [(result.name, result.latency, result.reads) for result in timed if result.latency is not None]

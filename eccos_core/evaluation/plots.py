@@ -12,6 +12,7 @@ import numpy as np
 
 from eccos_core.evaluation.palette import FAINT, INK, OWN, REFERENCE
 from eccos_core.io.files import atomic_writer
+from eccos_core.io.optional import needs_extra
 
 if TYPE_CHECKING:
     from eccos_core.evaluation.report import EvaluationReport
@@ -46,8 +47,9 @@ def frontier_picture(
     operating point that was really run. The cost axis is logarithmic where costs span more than a factor of 6.
     """
     path = Path(path)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with needs_extra("report", "a picture"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.4, 5.2), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)  # without pyplot: no window, no global state
@@ -119,7 +121,8 @@ def _set_up(
     axes: Any, title: str, singles: Sequence[PlotPoint], frontiers: Mapping[str, Line], random_mix: Line
 ) -> None:
     """Axes, title and grid."""
-    from matplotlib.ticker import FuncFormatter, PercentFormatter
+    with needs_extra("report", "a picture"):
+        from matplotlib.ticker import FuncFormatter, PercentFormatter
 
     costs = [spot.usd_per_1k for spot in singles] + [
         cost for line in (random_mix, *frontiers.values()) for cost, _ in line
@@ -145,7 +148,8 @@ def _label(
     axes: Any, spots: Sequence[PlotPoint], chosen: PlotPoint | None, lines: Sequence[tuple[list[float], list[float]]]
 ) -> None:
     """Names beside the dots, where they lie on no dot, line or other name as far as that is possible."""
-    from matplotlib.patheffects import withStroke
+    with needs_extra("report", "a picture"):
+        from matplotlib.patheffects import withStroke
 
     axes.figure.draw_without_rendering()
     renderer = axes.figure.canvas.get_renderer()

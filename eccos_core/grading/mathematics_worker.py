@@ -7,10 +7,13 @@ import logging
 import sys
 from typing import Any
 
+from eccos_core.io.optional import needs_extra
+
 
 def main() -> None:
     """One JSON object a line in, one out; a first line out says that imports are done."""
-    from math_verify import parse, verify
+    with needs_extra("collect", "grading mathematics"):
+        from math_verify import parse, verify
 
     logging.disable(logging.CRITICAL)  # it warns that no timeout is set: the parent process holds the clock
 

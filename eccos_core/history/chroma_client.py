@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from eccos_core.errors import HistoryError, MissingDependencyError
+from eccos_core.errors import HistoryError
+from eccos_core.io.optional import needs_extra
 
 FORMAT = 1
 SEARCH_WIDTH = 256  # HNSW's ef_search: recall 0.999 of the 64 nearest among 9,000
@@ -61,7 +62,8 @@ def client_in_memory() -> tuple[Any, str]:
 
 def open_collection(client: Any, name: str, encoder: str, dimensions: int) -> Any:
     """The collection, made where there is none; two who make it at once get the same one."""
-    from chromadb.errors import NotFoundError
+    with needs_extra("chroma", "a history in Chroma"):
+        from chromadb.errors import NotFoundError
 
     try:
         return client.get_collection(name, embedding_function=None)
@@ -76,18 +78,18 @@ def open_collection(client: Any, name: str, encoder: str, dimensions: int) -> An
 
 def _chromadb() -> tuple[Any, Any]:
     """The package, imported late, and settings that tell nobody anything."""
-    try:
+    with needs_extra("chroma", "a history in Chroma"):
         import chromadb
         from chromadb.config import Settings
-    except ImportError as error:
-        raise MissingDependencyError("chromadb", "a history in Chroma", "pip install chromadb") from error
     return chromadb, Settings(anonymized_telemetry=False)
 
 
 def translated(place: str, question: Callable[[], Result]) -> Result:
     """The answer of Chroma, its errors as `HistoryError`."""
     import httpx
-    from chromadb.errors import ChromaError
+
+    with needs_extra("chroma", "a history in Chroma"):
+        from chromadb.errors import ChromaError
 
     try:
         return question()

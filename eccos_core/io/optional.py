@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
@@ -36,6 +37,12 @@ OPTIONAL_PACKAGES: Mapping[str, tuple[Extra, ...]] = {
 def install_line(extra: Extra) -> str:
     """Return the command that installs an extra."""
     return f'pip install "eccos[{extra}]"'
+
+
+def require_package(module: str, extra: Extra, purpose: str) -> None:
+    """Raise `MissingDependencyError` unless `module` is installed. Nothing is imported."""
+    if importlib.util.find_spec(module) is None:
+        raise MissingDependencyError(module, purpose, install_line(extra))
 
 
 @contextmanager

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from eccos_core.errors import ArtifactError, UnknownModelError
 
-__all__ = ["pocket_models_folder", "pocket_names", "pocket_path", "pocket_predictor_path", "pool_config_path", "pool_history_path"]
+__all__ = [
+    "pocket_models_folder",
+    "pocket_names",
+    "pocket_path",
+    "pocket_predictor_path",
+    "pool_config_path",
+    "pool_history_path",
+]
 
 _NAMES = ("pocket-small", "pocket-medium", "pocket-large", "pocket-maths")
 

@@ -202,9 +202,7 @@ class NumpyBatch:
         mask = self._mask[list(rows)]
         unused = int(mask.argmax(axis=1).min())  # the first real token of each row: padding is on the left
         self._mask = mask[:, unused:]
-        self._cache = [
-            (keys[list(rows), :, unused:], values[list(rows), :, unused:]) for keys, values in self._cache
-        ]
+        self._cache = [(keys[list(rows), :, unused:], values[list(rows), :, unused:]) for keys, values in self._cache]
 
     def clear(self) -> None:
         """Forget every row."""

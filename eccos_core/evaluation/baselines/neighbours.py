@@ -11,6 +11,7 @@ from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray
 from eccos_core.errors import InputError
 from eccos_core.evaluation.metrics import Choices
 from eccos_core.evaluation.protocol import AnswerFunction, EncoderChoice, EvaluationSplit, TrainSplit, forecast_of
+from eccos_core.io.optional import needs_extra
 
 _BLOCK = 1024
 
@@ -148,8 +149,9 @@ def learned_prices(quality: FloatArray, cost_usd: FloatArray, budgets: int) -> F
     quality, cost_usd (J, M). B is the budget for these J questions, from the cheapest model's cost to twice the
     dearest model's, split by mean quality per mean USD.
     """
-    from scipy.optimize import linprog
-    from scipy.sparse import csr_array, eye_array, hstack, vstack
+    with needs_extra("local", "an evaluation baseline"):
+        from scipy.optimize import linprog
+        from scipy.sparse import csr_array, eye_array, hstack, vstack
 
     questions, models = quality.shape
     scale = max(float(cost_usd.mean(axis=0).max()), 1e-12)
@@ -189,8 +191,9 @@ class AvengersProBaseline:
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """k-means, and each cluster's means."""
-        from sklearn.cluster import KMeans
-        from sklearn.exceptions import ConvergenceWarning
+        with needs_extra("local", "an evaluation baseline"):
+            from sklearn.cluster import KMeans
+            from sklearn.exceptions import ConvergenceWarning
 
         count = min(self.clusters, len(train_split.table))
         with warnings.catch_warnings():

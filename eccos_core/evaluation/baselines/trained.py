@@ -12,6 +12,7 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray, Forecast
 from eccos_core.evaluation.metrics import Choices, upper_hull
 from eccos_core.evaluation.protocol import AnswerFunction, EncoderChoice, EvaluationSplit, TrainSplit, forecast_of
+from eccos_core.io.optional import needs_extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class LinearBaseline:
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Two closed-form fits."""
-        from sklearn.linear_model import Ridge
+        with needs_extra("local", "an evaluation baseline"):
+            from sklearn.linear_model import Ridge
 
         return _regressed(train_split, lambda: Ridge(alpha=self.regularisation))
 
@@ -40,7 +42,8 @@ class MlpBaseline:
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Two fits by Adam, seeded."""
-        from sklearn.neural_network import MLPRegressor
+        with needs_extra("local", "an evaluation baseline"):
+            from sklearn.neural_network import MLPRegressor
 
         enough = len(train_split.table) >= 50  # early stopping puts a tenth of the rows aside
         return _regressed(
@@ -50,7 +53,8 @@ class MlpBaseline:
 
 def _regressed(train_split: TrainSplit, make: Callable[[], Any]) -> AnswerFunction:
     """Quality and output tokens, each by a regressor of its own on the embedding; missing cells are model means."""
-    from sklearn.exceptions import ConvergenceWarning
+    with needs_extra("local", "an evaluation baseline"):
+        from sklearn.exceptions import ConvergenceWarning
 
     tokens = train_split.filled_output_tokens
     scale = np.maximum(tokens.mean(axis=0), 1.0)
@@ -116,7 +120,8 @@ def _factorised(vectors: Float32Array, quality: FloatArray) -> Callable[[Float32
     The loss is that of Bradley and Terry over all pairs of models that did not do equally well on a question, weighted
     by the difference.
     """
-    import torch
+    with needs_extra("local", "an evaluation baseline"):
+        import torch
 
     generator = torch.Generator().manual_seed(0)
     dimensions, width, models = 128, vectors.shape[1], quality.shape[1]

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from eccos_core.domain import Float32Array, FloatArray, IntArray
+from eccos_core.io.optional import needs_extra
 from eccos_core.predictors.learners.training_set import TrainingSet
+
+with needs_extra("local", "fitting a network"):
+    import torch
+    from torch.nn import functional
 
 if TYPE_CHECKING:
     from eccos_core.predictors.learners.mlp import MlpHeads
