@@ -34,7 +34,8 @@ class SentenceTransformerEncoder:
 
     `model`: "minilm" (all-MiniLM-L6-v2, D = 384, bundled), a folder, or a Hugging Face name. `device`: "auto" (CUDA
     where there is one), "cpu", "cuda", "cuda:1", "mps". `threads`: torch threads for one forward pass.
-    `intermediate_layer`: the mean over tokens of a middle layer stands beside the embedding, each half of the squared length. What a text is
+    `intermediate_layer`: the mean over tokens of a middle layer stands beside the embedding, each half of the
+    squared length. What a text is
     like and how hard it is can be told better from there (docs/encoders.md), and it costs nothing more; what a text
     is about, as a search engine means it, is in the embedding alone.
 

@@ -70,7 +70,8 @@ CALLS = [
         "matplotlib",
         "report",
         "from pathlib import Path\nfrom eccos_core.evaluation.plots import frontier_picture\n"
-        "frontier_picture(Path('/tmp/no.png'), title='t', singles=[], frontiers={}, random_mix=[], oracle=None, chosen=None)",
+        "frontier_picture(Path('/tmp/no.png'), title='t', singles=[], frontiers={}, random_mix=[], oracle=None, "
+        "chosen=None)",
     ),
     (
         "math_verify",
