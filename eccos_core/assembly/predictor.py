@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str], None]
 
 PRICED_QUESTIONS = 1000  # how many questions of the history the price of a stream is computed on
+NETWORKS = ("trained", "hybrid")  # kinds that are fitted on torch
 USUAL_NEIGHBOURS = 16  # where a configuration gives a bandwidth alone; the paper's number
 ASSUMED_REQUESTS_PER_SECOND = 1.0  # what a rate in time starts from; it is steered by the requests that really come
 # a predictor that other code fitted is not the same predictor
@@ -148,9 +149,10 @@ def fit_from_config(config: Config, data: TrainingData, progress: Progress | Non
     learners = None
     if isinstance(config.predictor, RetrievalConfig) and (given := _neighbourhood(config.predictor)) is not None:
         learners = [predictors.NearestNeighbors((given,))]
-    with one_thread():
+    kind = predictor_kind(config)
+    with one_thread() if kind in NETWORKS else one_thread_without_torch():
         return predictors.fit_predictor(
-            predictor_kind(config),
+            kind,
             with_models(data.table, tuple(model.name for model in config.models)),
             data.vectors,
             priors=_priors(config),

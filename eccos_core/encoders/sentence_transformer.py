@@ -19,7 +19,8 @@ from eccos_core.encoders.model_folder import (
     fingerprint,
     model_folder,
 )
-from eccos_core.errors import InputError, MissingDependencyError
+from eccos_core.errors import InputError
+from eccos_core.io.optional import needs_extra
 from eccos_core.io.threads import cores
 
 BATCH = 16  # texts of similar length; larger batches win nothing on a CPU
@@ -32,8 +33,9 @@ class SentenceTransformerEncoder:
     """Sentence embeddings of unit length.
 
     `model`: "minilm" (all-MiniLM-L6-v2, D = 384, bundled), a folder, or a Hugging Face name. `device`: "auto" (CUDA
-    where there is one), "cpu", "cuda", "cuda:1", "mps". `threads`: torch threads for one forward pass. `intermediate_layer`: the
-    mean over tokens of a middle layer stands beside the embedding, each half of the squared length. What a text is
+    where there is one), "cpu", "cuda", "cuda:1", "mps". `threads`: torch threads for one forward pass.
+    `intermediate_layer`: the mean over tokens of a middle layer stands beside the embedding, each half of the
+    squared length. What a text is
     like and how hard it is can be told better from there (docs/encoders.md), and it costs nothing more; what a text
     is about, as a search engine means it, is in the embedding alone.
 
@@ -126,7 +128,8 @@ class SentenceTransformerEncoder:
         return BATCH, max(1, cores() // self._threads)
 
     def _forward(self, model: Any, texts: list[str]) -> Float32Array:
-        import torch
+        with needs_extra("local", "a sentence-transformers encoder"):
+            import torch
 
         prompt = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
         with self._tokenizing:
@@ -147,17 +150,12 @@ class SentenceTransformerEncoder:
         return unit
 
     def _loaded(self) -> Any:
-        try:
+        from safetensors import SafetensorError
+
+        with needs_extra("local", f"the encoder {self._model_name!r}"):
             import torch
-            from safetensors import SafetensorError
             from sentence_transformers import SentenceTransformer
             from transformers.utils import logging as transformers_logging
-        except ImportError as error:
-            raise MissingDependencyError(
-                error.name or "sentence-transformers",
-                f"the encoder {self._model_name!r}",
-                "pip install sentence-transformers",
-            ) from error
         device = ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
         before = transformers_logging.get_verbosity()
         bars = transformers_logging.is_progress_bar_enabled()
@@ -187,7 +185,8 @@ class SentenceTransformerEncoder:
         config = getattr(getattr(model[0], "auto_model", None), "config", None)
         if config is None:
             raise InputError(
-                f"encoder {self._model_name!r}: it is no transformer with layers to read; use it without intermediate_layer"
+                f"encoder {self._model_name!r}: it is no transformer with layers to read; "
+                "use it without intermediate_layer"
             )
         config.output_hidden_states = True
 
@@ -205,7 +204,8 @@ class SentenceTransformerEncoder:
 @contextlib.contextmanager
 def _torch_threads(threads: int) -> Iterator[None]:
     """Torch threads of the calling thread inside the block (OpenMP keeps the number per thread), and back again."""
-    import torch
+    with needs_extra("local", "a sentence-transformers encoder"):
+        import torch
 
     before = torch.get_num_threads()
     if before == threads:

@@ -11,7 +11,6 @@ from eccos_core.domain import Float32Array
 from eccos_core.encoders.static_lookup import DistinctTokens
 from eccos_core.encoders.static_training import token_vectors
 from eccos_core.errors import InputError
-from eccos_core.io.files import cache_folder
 
 SIF = 1e-4  # a of Arora et al. 2017, "A simple but tough-to-beat baseline for sentence embeddings", eq. 3
 LEXICAL_WEIGHT = 0.7  # of the lexical part's length, relative to the meaning's
@@ -37,7 +36,8 @@ class StaticEncoder:
     A text without any known token (empty, or foreign to the vocabulary) gets one fixed unit vector along the narrowest
     axis of meaning, which is nearly orthogonal to every real text.
 
-    Needs numpy and tokenizers once distilled. Safe to call from several threads. Memory: 4 V D bytes, 45 MB for MiniLM.
+    `minilm` needs no torch: its first 256 axes ship with eccos. Other models, and more axes, are distilled once, which
+    needs `eccos[local]`. Safe to call from several threads. Memory: 4 V D bytes, 45 MB for MiniLM.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class StaticEncoder:
         self._lexical = dimensions // 3 if lexical is None else lexical
         if not 0 <= self._lexical < dimensions:
             raise InputError(f"static encoder {model!r}: lexical is {lexical}, must be from 0 to {dimensions - 1}")
-        tokens = token_vectors(model, Path(cache_dir) if cache_dir is not None else cache_folder() / "static")
         self._meaning = dimensions - self._lexical
+        tokens = token_vectors(model, self._meaning, Path(cache_dir) if cache_dir is not None else None)
         vocabulary, widest = tokens.vectors.shape
         if self._meaning > widest:
             raise InputError(

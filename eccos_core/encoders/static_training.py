@@ -1,4 +1,4 @@
-"""Static token vectors, distilled once from a sentence-transformers model and kept on disk.
+"""Static token vectors: MiniLM's ship with eccos, any other model's are distilled once and kept on disk.
 
 Every token of the vocabulary goes through the model alone; what comes out is its vector (Model2Vec, Minish Lab 2024:
 the library `model2vec` does this part). The vectors are then centred and turned onto their principal axes, all of
@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray
-from eccos_core.encoders.model_folder import display_name, fingerprint, model_folder
-from eccos_core.errors import InputError, MissingDependencyError
+from eccos_core.encoders.model_folder import BUNDLED, display_name, fingerprint, model_folder
+from eccos_core.encoders.static_table import AXES, read_table
+from eccos_core.errors import InputError
+from eccos_core.io.files import cache_folder
+from eccos_core.io.optional import needs_extra
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer  # type: ignore[import-untyped, unused-ignore]
@@ -41,12 +44,30 @@ class TokenVectors:
     unknown: int | None
 
 
-def token_vectors(model: str, folder: Path) -> TokenVectors:
-    """The token vectors of `model` ("minilm", a folder, a Hugging Face name), from `folder` or distilled into it.
+def token_vectors(model: str, axes: int, folder: Path | None = None) -> TokenVectors:
+    """Return the token vectors of `model` ("minilm", a folder, a Hugging Face name), `axes` of them or more.
 
-    Distilling MiniLM takes 20 to 40 s on one core and needs no network; loading takes 0.15 s, most of it the
-    fingerprint of the source's weights. Raises `InputError` for a model that is not there or cannot be distilled.
+    MiniLM's first 256 axes ship with eccos and load in 0.1 s without torch. Everything else is distilled once, which
+    needs `eccos[local]`. Raises `InputError` for a model that is not there or cannot be distilled.
     """
+    if model == BUNDLED and axes <= AXES:
+        return _shipped()
+    return distilled_vectors(model, folder)
+
+
+def _shipped() -> TokenVectors:
+    table = read_table()
+    tokenizer, unknown = _tokenizer_from(table.tokenizer)
+    return TokenVectors(table.source, table.vectors, tokenizer, unknown)
+
+
+def distilled_vectors(model: str, folder: Path | None = None) -> TokenVectors:
+    """Return the token vectors of `model` from `folder` (the user's cache unless given), or distil them into it.
+
+    Distilling MiniLM takes 20 to 40 s on one core and needs no network. Loading takes 0.15 s, most of it for the
+    fingerprint of the weights. Raises `InputError` for a model that is not there or cannot be distilled.
+    """
+    folder = folder or cache_folder() / "static"
     source_folder = model_folder(model)
     source = f"{display_name(model)}@{fingerprint(source_folder)}"
     kept = folder / f"{source.replace('/', '--')}-v{FORMAT}"
@@ -58,14 +79,11 @@ def token_vectors(model: str, folder: Path) -> TokenVectors:
 
 def _distilled(model: str, source_folder: Path) -> tuple[FloatArray, str]:
     """(V, D) vectors on principal axes, and the tokenizer as JSON."""
-    try:
+    from safetensors import SafetensorError
+
+    with needs_extra("local", f"distilling the static encoder {model!r}"):
         from model2vec.distill import distill
-        from safetensors import SafetensorError
         from transformers.utils import logging as transformers_logging
-    except ImportError as error:
-        raise MissingDependencyError(
-            "model2vec[distill]", f"distilling the encoder {model!r}", "pip install 'model2vec[distill]'"
-        ) from error
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # a report of unused weights is no news to anybody who routes
     try:
@@ -89,8 +107,10 @@ def principal_axes(vectors: FloatArray) -> FloatArray:
 
 def _keep(folder: Path, vectors: FloatArray, tokenizer: str, source: str) -> None:
     """Write the folder whole or not at all; where another process was faster, its folder stays."""
-    import model2vec
     from safetensors.numpy import save_file
+
+    with needs_extra("local", "distilling a static encoder"):
+        import model2vec
 
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
@@ -111,13 +131,11 @@ def _keep(folder: Path, vectors: FloatArray, tokenizer: str, source: str) -> Non
 def _loaded(folder: Path, source: str) -> TokenVectors:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
-    from tokenizers import Tokenizer  # type: ignore[import-untyped, unused-ignore]
 
     try:
         vectors = load_file(folder / "vectors.safetensors")["vectors"]
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        tokenizer = Tokenizer.from_str(text)
-        unknown = _unknown_token(json.loads(text), tokenizer)
+        tokenizer, unknown = _tokenizer_from(text)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(
             f"static vectors in {folder} are damaged ({error}); delete that folder, it is made again"
@@ -126,9 +144,17 @@ def _loaded(folder: Path, source: str) -> TokenVectors:
         raise InputError(
             f"static vectors in {folder} do not match their tokenizer; delete that folder, it is made again"
         )
+    return TokenVectors(source, vectors, tokenizer, unknown)
+
+
+def _tokenizer_from(text: str) -> tuple[Tokenizer, int | None]:
+    """(the tokenizer that `tokenizer.json` describes, the id of its unknown token)."""
+    from tokenizers import Tokenizer  # type: ignore[import-untyped, unused-ignore]
+
+    tokenizer = Tokenizer.from_str(text)
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return TokenVectors(source, vectors, tokenizer, unknown)
+    return tokenizer, _unknown_token(json.loads(text), tokenizer)
 
 
 def _unknown_token(description: dict[str, Any], tokenizer: Tokenizer) -> int | None:

@@ -12,6 +12,7 @@ from eccos_core.evaluation.charts import densify, prefers_log_axis
 from eccos_core.evaluation.metrics import Frontier
 from eccos_core.evaluation.palette import FAINT, INK, ORACLE, REFERENCE, assign_colours
 from eccos_core.evaluation.report import EvaluationReport, RouterResult
+from eccos_core.io.optional import needs_extra
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 _DASHES = {"random_mix": "dash", "prior": "dot"}
@@ -20,7 +21,8 @@ _POINTS_PER_LINE = 120
 
 def frontier_figure(report: EvaluationReport) -> Any:
     """Draw accuracy over cost, one line per router."""
-    import plotly.graph_objects as go
+    with needs_extra("report", "an HTML report"):
+        import plotly.graph_objects as go
 
     figure = go.Figure()
     palette = assign_colours(report.results)
@@ -104,7 +106,8 @@ def _zoom_buttons(figure: Any, report: EvaluationReport) -> None:
 
 def reliability_figure(report: EvaluationReport, forecasters: Iterable[RouterResult]) -> Any:
     """Draw the share of good answers over the forecast probability, one line per router."""
-    import plotly.graph_objects as go
+    with needs_extra("report", "an HTML report"):
+        import plotly.graph_objects as go
 
     figure = go.Figure()
     palette = assign_colours(report.results)
@@ -139,7 +142,8 @@ def reliability_figure(report: EvaluationReport, forecasters: Iterable[RouterRes
 
 def latency_figure(report: EvaluationReport, timed: Iterable[RouterResult]) -> Any:
     """Draw the milliseconds of one request per router: encoding and deciding."""
-    import plotly.graph_objects as go
+    with needs_extra("report", "an HTML report"):
+        import plotly.graph_objects as go
 
     palette = assign_colours(report.results)
     rows = [(result.name, result.latency, result.reads) for result in timed if result.latency is not None]

@@ -10,6 +10,7 @@ import numpy as np
 
 from eccos_core.domain import FloatArray
 from eccos_core.evaluation.palette import ECCOS_COLOURS, INK
+from eccos_core.io.optional import needs_extra
 
 _PLACES: tuple[tuple[tuple[float, float], dict[str, str]], ...] = (
     ((8, -3), {"ha": "left"}),
@@ -39,7 +40,8 @@ def place_labels(
     axes: Any, points: Sequence[PlotPoint], chosen: PlotPoint | None, lines: Sequence[tuple[FloatArray, FloatArray]]
 ) -> None:
     """Write each point's name beside it, where it covers no dot, line or other name if possible."""
-    from matplotlib.patheffects import withStroke
+    with needs_extra("report", "a picture"):
+        from matplotlib.patheffects import withStroke
 
     axes.figure.draw_without_rendering()
     renderer = axes.figure.canvas.get_renderer()

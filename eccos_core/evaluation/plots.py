@@ -14,6 +14,7 @@ from eccos_core.evaluation.palette import ECCOS_COLOURS, FAINT, INK, ORACLE, REF
 from eccos_core.evaluation.plot_labels import PlotPoint, place_labels
 from eccos_core.evaluation.report import EvaluationReport
 from eccos_core.io.files import atomic_writer
+from eccos_core.io.optional import needs_extra
 
 Line = Sequence[tuple[float, float]]  # (USD per 1,000 questions, accuracy), from cheap to expensive
 _POINTS_PER_LINE = 300
@@ -36,8 +37,9 @@ def draw_frontier(
     is logarithmic where costs span more than a factor of 6.
     """
     path = Path(path)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with needs_extra("report", "a picture"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.4, 5.2), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot, which has windows and global state
@@ -109,7 +111,8 @@ def _set_up_axes(
     axes: Any, title: str, singles: Sequence[PlotPoint], frontiers: Mapping[str, Line], random_mix: Line
 ) -> None:
     """Set scales, titles and the grid."""
-    from matplotlib.ticker import FuncFormatter, PercentFormatter
+    with needs_extra("report", "a picture"):
+        from matplotlib.ticker import FuncFormatter, PercentFormatter
 
     costs = [point.usd_per_1k for point in singles] + [
         cost for line in (random_mix, *frontiers.values()) for cost, _ in line

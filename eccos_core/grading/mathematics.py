@@ -13,6 +13,7 @@ from typing import IO, Any
 from eccos_core.errors import GradingError, InputError
 from eccos_core.grading.protocol import Reference, accepted_answers
 from eccos_core.grading.text import after_marker
+from eccos_core.io.optional import require_package
 
 _DELIMITED = re.compile(r"\$|\\\(|\\\[|\\boxed")
 _START_TIMEOUT_S = 60.0  # sympy takes a second to import, much longer on a busy machine
@@ -60,6 +61,7 @@ class MathematicsGrader:
     def _ask(self, work: dict[str, Any]) -> dict[str, Any]:
         with self._turn:
             if self._worker is None:
+                require_package("math_verify", "collect", "grading mathematics")
                 self._worker = _Worker()
             try:
                 return self._worker.ask(work, self._timeout_s)

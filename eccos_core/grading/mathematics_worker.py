@@ -7,10 +7,13 @@ import logging
 import sys
 from typing import Any
 
+from eccos_core.io.optional import needs_extra
+
 
 def main() -> None:
     """Read one JSON object per line and write one per line. The first line out says that imports are done."""
-    from math_verify import parse, verify
+    with needs_extra("collect", "grading mathematics"):
+        from math_verify import parse, verify
 
     logging.disable(logging.CRITICAL)  # math-verify warns that no timeout is set, but the parent process has one
 

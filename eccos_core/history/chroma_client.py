@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from eccos_core.errors import HistoryError, MissingDependencyError
+from eccos_core.errors import HistoryError
+from eccos_core.io.optional import needs_extra
 
 FORMAT = 1
 SEARCH_WIDTH = 256  # HNSW's ef_search: recall 0.999 of the 64 nearest among 9,000
@@ -64,7 +65,8 @@ def client_in_memory() -> tuple[Any, str]:
 
 def open_collection(client: Any, name: str, encoder: str, dimensions: int) -> Any:
     """Open the collection and create it if there is none. Two processes that create it at once get the same one."""
-    from chromadb.errors import NotFoundError
+    with needs_extra("chroma", "a history in Chroma"):
+        from chromadb.errors import NotFoundError
 
     try:
         return client.get_collection(name, embedding_function=None)
@@ -79,18 +81,18 @@ def open_collection(client: Any, name: str, encoder: str, dimensions: int) -> An
 
 def _chromadb() -> tuple[Any, Any]:
     """Import chromadb late. Returns the package and settings without telemetry."""
-    try:
+    with needs_extra("chroma", "a history in Chroma"):
         import chromadb
         from chromadb.config import Settings
-    except ImportError as error:
-        raise MissingDependencyError("chromadb", "a history in Chroma", "pip install chromadb") from error
     return chromadb, Settings(anonymized_telemetry=False)
 
 
 def call_chroma(place: str, call: Callable[[], Result]) -> Result:
     """Call Chroma and translate its errors into `HistoryError`."""
     import httpx
-    from chromadb.errors import ChromaError
+
+    with needs_extra("chroma", "a history in Chroma"):
+        from chromadb.errors import ChromaError
 
     try:
         return call()

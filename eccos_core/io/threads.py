@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from eccos_core.io.optional import needs_extra
+
 
 def cores() -> int:
     """How many cores this process may use."""
@@ -19,7 +21,8 @@ def cores() -> int:
 def one_thread() -> Iterator[None]:
     """One thread for linear algebra, as a router that serves has. A second one gains little on matrices this small, and
     on cores that others use the two spin and wait (a fit of 20 s took 365)."""
-    import torch
+    with needs_extra("local", "fitting a network"):
+        import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -15,6 +15,7 @@ import numpy as np
 
 from eccos_core.domain import Assignment, Budget, FloatArray, IntArray, QualityFloor, QualityPrice, RoutingProblem
 from eccos_core.errors import InfeasibleError, InputError
+from eccos_core.io.optional import needs_extra
 from eccos_core.optimizer.canonical import CanonicalProblem, canonicalize
 from eccos_core.optimizer.feasibility import budget_error, check_capacity, floor_error, solve_or_nearest
 from eccos_core.optimizer.group_shares import counts_error
@@ -160,7 +161,9 @@ def simplex(program: LinearProgram) -> tuple[DualPrices, FloatArray, float]:
     Raises `InfeasibleError` (constraint "relaxation") when even shares of requests cannot keep all limits.
     """
     from ortools.linear_solver.python import model_builder_helper
-    from scipy import sparse
+
+    with needs_extra("exact", "the exact optimizer"):
+        from scipy import sparse
 
     models, requests, size = program.models, program.requests, program.objective.size
     column = np.arange(size)

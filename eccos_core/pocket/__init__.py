@@ -10,7 +10,14 @@ from pathlib import Path
 
 from eccos_core.errors import ArtifactError, UnknownModelError
 
-__all__ = ["pocket_names", "pocket_path", "pool_config_path", "pool_history_path"]
+__all__ = [
+    "pocket_models_folder",
+    "pocket_names",
+    "pocket_path",
+    "pocket_predictor_path",
+    "pool_config_path",
+    "pool_history_path",
+]
 
 _NAMES = ("pocket-small", "pocket-medium", "pocket-large", "pocket-maths")
 
@@ -18,6 +25,11 @@ _NAMES = ("pocket-small", "pocket-medium", "pocket-large", "pocket-maths")
 def pocket_names() -> tuple[str, ...]:
     """Names of the pocket models: the three generalists by size, then the specialist."""
     return _NAMES
+
+
+def pocket_models_folder() -> Path:
+    """The folder that holds the folders of all pocket models."""
+    return (Path(str(files("eccos_core.pocket"))) / "models").resolve()
 
 
 def pocket_path(name: str) -> Path:
@@ -29,7 +41,7 @@ def pocket_path(name: str) -> Path:
     """
     if name not in _NAMES:
         raise UnknownModelError(name, _NAMES)
-    folder = Path(str(files("eccos_core.pocket"))) / "models" / name
+    folder = pocket_models_folder() / name
     if not (folder / "model.safetensors").is_file():
         raise ArtifactError(
             f"the weights of {name!r} are not in {folder}: reinstall eccos, or train them with "
@@ -46,3 +58,8 @@ def pool_config_path() -> Path:
 def pool_history_path() -> Path:
     """What `eccos collect` recorded over the pocket pool: an outcomes file."""
     return Path(str(files("eccos_core.pocket"))) / "history.jsonl.gz"
+
+
+def pocket_predictor_path() -> Path:
+    """The fitted predictor of the pocket pool, made by `python -m tools.pocket.fit_predictor`."""
+    return Path(str(files("eccos_core.pocket"))) / "predictor"

@@ -12,6 +12,7 @@ import string
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from eccos_core.io.optional import needs_extra
 from eccos_core.pocket.knowledge import knowledge_families, openings
 from eccos_core.pocket.questions import TrainingMix, generate_questions
 
@@ -58,7 +59,9 @@ def _vocabulary(words: Iterable[str]) -> dict[str, int]:
 def build_tokenizer(context_window: int) -> PreTrainedTokenizerFast:
     """Build the tokenizer from our own words; the same every time, nothing is downloaded."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers  # type: ignore[import-untyped]  # it ships no type information
-    from transformers import PreTrainedTokenizerFast
+
+    with needs_extra("local", "building the pocket tokenizer"):
+        from transformers import PreTrainedTokenizerFast
 
     vocabulary = _vocabulary(_words())
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=100))

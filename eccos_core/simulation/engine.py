@@ -11,6 +11,7 @@ import numpy as np
 
 from eccos_core.domain import FloatArray, IntArray
 from eccos_core.errors import InputError
+from eccos_core.io.optional import needs_extra
 from eccos_core.simulation.routers import StreamRouter
 from eccos_core.simulation.scenario import Scenario
 
@@ -59,7 +60,8 @@ class _SimulationRun:
         deadline_s: float,
         queue_length: int,
     ) -> None:
-        import simpy
+        with needs_extra("report", "a simulation"):
+            import simpy
 
         self.environment: Any = simpy.Environment()
         self.scenario = scenario

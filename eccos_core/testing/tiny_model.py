@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from eccos_core.io.optional import needs_extra
+
 CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,?!:+-*/=\n'"
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}  # in order of their ids
 CHAT_TEMPLATE = (
@@ -20,9 +22,12 @@ def build_tiny_model(
 
     `window`: context window in tokens. The chat template, if any, refuses system messages, as some do.
     """
-    import torch
+    with needs_extra("local", "building a tiny model"):
+        import torch
     from tokenizers import Tokenizer, decoders, models  # type: ignore[import-untyped]
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    with needs_extra("local", "building a tiny model"):
+        from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     vocabulary = {token: place for place, token in enumerate((*SPECIAL.values(), *CHARACTERS))}
     characters = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=SPECIAL["unk_token"]))

@@ -14,6 +14,7 @@ import numpy as np
 from eccos_core.domain import Assignment, Request, RoutingProblem
 from eccos_core.errors import DataError, EccosError
 from eccos_core.io.files import atomic_writer, describe, read_json_lines
+from eccos_core.io.optional import needs_extra
 from eccos_core.optimizer import WhatIf, explain, what_if
 from eccos_core.router import Router
 
@@ -96,8 +97,9 @@ def _floors(problem: RoutingProblem) -> list[float]:
 
 def draw_plan(plan: BatchPlan, path: Path) -> None:
     """Draw the cost of the batch over its mean quality, with the plan's own point, as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with needs_extra("report", "a picture of the plan"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import sqlite3
@@ -26,9 +27,12 @@ from eccos_core.encoders import (
     SurfaceEncoder,
 )
 from eccos_core.encoders.static_lookup import DistinctTokens, cuts_like_bert
-from eccos_core.encoders.static_training import principal_axes, token_vectors
+from eccos_core.encoders.static_table import SHIPPED_TABLE, read_table
+from eccos_core.encoders.static_training import distilled_vectors, principal_axes
 from eccos_core.encoders.surface import FEATURES, surface_features
 from eccos_core.errors import InputError
+from eccos_core.pocket.questions import generate_questions
+from tools.encoders.make_static_table import make_table
 
 
 @pytest.fixture(scope="module")
@@ -357,7 +361,7 @@ def test_another_kind_of_tokenizer_is_used_as_it_is() -> None:
 
 
 def test_token_vectors_say_where_they_come_from(tiny: Path, kept: Path) -> None:
-    tokens = token_vectors(str(tiny), kept)
+    tokens = distilled_vectors(str(tiny), kept)
     assert tokens.source.startswith("model@")
     assert len(tokens.vectors) == tokens.tokenizer.get_vocab_size()
     assert tokens.unknown == tokens.tokenizer.token_to_id("[UNK]")
@@ -497,3 +501,38 @@ def test_a_damaged_cache_says_what_to_do(tmp_path: Path) -> None:
         other.execute("CREATE TABLE vectors (x)")
     with pytest.raises(InputError, match="delete the file"):
         CachedEncoder(Counting(), tmp_path / "other.sqlite").encode(["x"])
+
+
+# ------------------------------------------------------------------------------------------------- the shipped table
+
+
+@pytest.mark.timeout(300)
+def test_the_shipped_table_is_what_the_code_makes() -> None:
+    made, shipped = make_table(), read_table()
+    assert made.source == shipped.source
+    assert json.loads(made.tokenizer) == json.loads(shipped.tokenizer)
+    assert made.codes.shape == shipped.codes.shape
+    # another machine rounds another way: one step of 127 at most, and rarely
+    steps = np.abs(made.codes.astype(int) - shipped.codes.astype(int))
+    assert steps.max() <= 1
+    assert steps.mean() < 0.01
+    np.testing.assert_allclose(made.scales, shipped.scales, rtol=1e-3)
+
+
+def test_the_shipped_table_gives_nearly_the_vectors_and_the_neighbours_of_the_distilled_one() -> None:
+    shipped = StaticEncoder()
+    exact = distilled_vectors("minilm")
+    assert shipped.name == f"static:{exact.source}-int8/256+128"
+    questions = [question.query for question in generate_questions(400, 7)]
+    compact = read_table()
+    ids = [exact.tokenizer.encode(text, add_special_tokens=False).ids for text in questions]
+    rows = [np.stack([table[i].mean(axis=0) for i in ids]) for table in (exact.vectors[:, :256], compact.vectors)]
+    unit = [row / np.linalg.norm(row, axis=1, keepdims=True) for row in rows]
+    assert (unit[0] * unit[1]).sum(axis=1).min() > 0.9995
+    assert np.abs(unit[0] @ unit[0].T - unit[1] @ unit[1].T).mean() < 0.002
+
+
+def test_the_shipped_table_is_small_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    assert sum(file.stat().st_size for file in SHIPPED_TABLE.iterdir()) < 12_000_000
+    with pytest.raises(InputError, match="cannot be read"):
+        read_table(tmp_path)

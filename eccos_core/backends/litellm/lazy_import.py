@@ -6,7 +6,9 @@ advice on errors, unless told otherwise before and after the import.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from typing import Any
 
 
@@ -19,3 +21,18 @@ def litellm_module() -> Any:
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     return litellm
+
+
+def preload_litellm() -> threading.Thread:
+    """Import LiteLLM on a thread of its own, while you load and forecast. Return the thread.
+
+    An import that fails here fails again, with its message, in the thread that calls a model.
+    """
+
+    def load() -> None:
+        with contextlib.suppress(ImportError):
+            litellm_module()
+
+    thread = threading.Thread(target=load, name="eccos-litellm-import", daemon=True)
+    thread.start()
+    return thread

@@ -1,6 +1,7 @@
 """A causal language model folder on a device, with its tokenizer and its limits.
 
-Imports torch and transformers late; cheap to import.
+The pocket models run on numpy. You run them on torch by naming a device or a dtype. Every other folder needs
+`eccos[local]`. Cheap to import: torch and transformers are imported late.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 
 from eccos_core.domain import Message
 from eccos_core.errors import BackendError, FailureKind
+from eccos_core.io.optional import needs_extra
+from eccos_core.pocket import pocket_models_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,34 @@ def _plain_text(message: Message) -> str:
     return "".join(texts)
 
 
+def _load_on_numpy(name: str, folder: Path) -> LoadedModel:
+    """Load a pocket model without torch."""
+    from safetensors import SafetensorError
+
+    from eccos_core.backends.local.numpy_llama import load_numpy_llama
+
+    try:
+        model, tokenizer, generation = load_numpy_llama(folder)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise BackendError(
+            name,
+            f"the model folder {folder} cannot be loaded: {error}",
+            retryable=False,
+            kind=FailureKind.UNAVAILABLE,
+            status_code=500,
+        ) from error
+    ends = (generation["eos_token_id"], tokenizer.eos_token_id)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        context_window=model.config["max_position_embeddings"],
+        end_ids=frozenset(end for end in ends if end is not None),
+        temperature=0.0,
+        top_p=1.0,
+        max_new_tokens=generation.get("max_new_tokens"),
+    )
+
+
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -103,9 +134,12 @@ def load_model(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
 
 
 def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
+    if folder.parent == pocket_models_folder() and options.device is None and options.dtype is None:
+        return _load_on_numpy(name, folder)
+    with needs_extra("local", f"the local model {name!r}"):
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging as transformers_logging
 
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, options.dtype or ("bfloat16" if device.startswith("cuda") else "float32"), None)

@@ -9,9 +9,12 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from eccos_core.io.optional import needs_extra
+
+with needs_extra("local", "a local model"):
+    import torch
+    from torch import Tensor
+    from torch.nn import functional
 
 
 def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
@@ -92,11 +95,12 @@ class RunningBatch:
             (functional.pad(self._mask, (width - length, 0)), functional.pad(mask, (width - new_length, 0)))
         )
 
-    def step(self, tokens: Tensor) -> Tensor:
-        """Append one token to every row. tokens (B,) -> logits (B, V) of the next one."""
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        """Append one token to every row. Return the logits (B, V) of the next one."""
         positions = self._mask.sum(dim=-1, keepdim=True)
         self._mask = functional.pad(self._mask, (0, 1), value=1)
-        logits, self._cache = self._forward(tokens.unsqueeze(1), self._mask, positions, self._cache)
+        ids = torch.tensor(tokens, dtype=torch.long, device=self.device).unsqueeze(1)
+        logits, self._cache = self._forward(ids, self._mask, positions, self._cache)
         return logits
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -112,6 +116,15 @@ class RunningBatch:
             self._mask = self._mask[:, unused:]
             for layer in self._cache.layers:
                 layer.keys, layer.values = layer.keys[:, :, unused:], layer.values[:, :, unused:]
+
+    def choose(self, logits: Tensor, draws: Sequence[tuple[float, float, float]]) -> list[int]:
+        """Return the next token of each row. draws: (temperature, top_p, uniform draw) of each row."""
+        if all(temperature <= 0 for temperature, _, _ in draws):
+            greedy: list[int] = logits.argmax(dim=-1).tolist()
+            return greedy
+        numbers = torch.tensor(draws, device=logits.device)
+        chosen: list[int] = sample(logits, numbers[:, 0], numbers[:, 1], numbers[:, 2]).tolist()
+        return chosen
 
     def clear(self) -> None:
         """Forget every row and free the cache."""
@@ -131,6 +144,7 @@ class RunningBatch:
 
     @staticmethod
     def _is_mergeable(cache: Any) -> bool:
-        from transformers.cache_utils import DynamicLayer
+        with needs_extra("local", "a local model"):
+            from transformers.cache_utils import DynamicLayer
 
         return all(type(layer) is DynamicLayer for layer in cache.layers)

@@ -13,12 +13,16 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from eccos_core.backends.local.generation import Deliver, EngineStatistics, Generation, GenerationHandle, GenerationRow
 from eccos_core.backends.local.model import EngineOptions, LoadedModel, load_model, out_of_memory, unavailable
+from eccos_core.backends.local.numpy_llama import NumpyBatch, NumpyLlama
 from eccos_core.errors import BackendError, FailureKind
+from eccos_core.io.optional import needs_extra
+from eccos_core.io.threads import blas_threads
 
 SMALL_MODEL_PARAMETERS = 50_000_000  # below this one CPU thread is faster than several
 STEPS_BEFORE_GROWING = 500  # steps without running out of memory after which a halved batch grows again
@@ -131,9 +135,7 @@ class Worker:
             if error.retryable:
                 self._loaded = None  # memory may be free again at the next request
             return
-        import torch
-
-        with torch.inference_mode():
+        with _inference(self._loaded):
             while not self._stopping and (self._waiting or self._rows):
                 started = time.perf_counter()
                 self._advance(self._loaded)
@@ -149,8 +151,12 @@ class Worker:
 
     def _use_few_threads(self, loaded: LoadedModel) -> None:
         """A small model on the CPU computes on one thread; the limit holds for this thread only."""
-        import torch
+        if isinstance(loaded.model, NumpyLlama):
+            return  # see `_inference`
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+        with needs_extra("local", "a local model"):
+            import torch
 
         torch.get_num_threads()  # torch sets its own number at a thread's first use: let it do so before ours
         if loaded.model.device.type == "cpu" and loaded.model.num_parameters() < SMALL_MODEL_PARAMETERS:
@@ -162,10 +168,8 @@ class Worker:
 
     def _advance(self, loaded: LoadedModel) -> None:
         """One round: admit who waits, then one token for every row. A failure ends the rows that it concerns only."""
-        from eccos_core.backends.local.running_batch import RunningBatch
-
         if self._batch is None:
-            self._batch = RunningBatch(loaded.model, pad_id=loaded.tokenizer.pad_token_id or 0)
+            self._batch = _new_batch(loaded)
         joining: list[GenerationRow] = []
         try:
             self._drop_cancelled()
@@ -174,7 +178,7 @@ class Worker:
                 self._admit(loaded, joining)
                 joining = []
             if self._rows:
-                logits = self._batch.step(self._last_tokens())
+                logits = self._batch.step([row.output[-1] for row in self._rows])
                 self._take_tokens(loaded, self._rows, logits)
                 self._drop_finished(loaded)
             self._grow_again()
@@ -222,25 +226,10 @@ class Worker:
             self._rows.extend(joining)
         self._drop_finished(loaded)
 
-    def _last_tokens(self) -> Any:
-        import torch
-
-        return torch.tensor([row.output[-1] for row in self._rows], device=self._batch.device)
-
     def _take_tokens(self, loaded: LoadedModel, rows: list[GenerationRow], logits: Any) -> None:
         """Sample one token for each row and put it into the row. logits (len(rows), V)."""
-        if any(row.temperature > 0 for row in rows):
-            import torch
-
-            from eccos_core.backends.local.running_batch import sample
-
-            numbers = torch.tensor(
-                [[row.temperature, row.top_p, row.draws.random() if row.draws else 0.0] for row in rows],
-                device=logits.device,
-            )
-            tokens = sample(logits, numbers[:, 0], numbers[:, 1], numbers[:, 2]).tolist()
-        else:
-            tokens = logits.argmax(dim=-1).tolist()
+        draws = [(row.temperature, row.top_p, row.draws.random() if row.draws else 0.0) for row in rows]
+        tokens = self._batch.choose(logits, draws)
         self._output_tokens += len(rows)
         for row, token in zip(rows, tokens, strict=True):
             row.take(token, loaded.end_ids)
@@ -267,10 +256,10 @@ class Worker:
 
     def _failure(self, error: Exception) -> BackendError:
         """What a failed step means for its requests."""
-        import torch
-
+        torch = sys.modules.get("torch")  # a numpy model runs without it
+        of_torch = torch is not None and isinstance(error, torch.OutOfMemoryError)
         # on the CPU PyTorch raises a plain RuntimeError
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        if of_torch or isinstance(error, MemoryError) or "can't allocate memory" in str(error):
             return out_of_memory(self._name, f"{len(self._rows)} requests ran")
         message = f"the local model failed: {type(error).__name__}: {error}"
         return BackendError(self._name, message, retryable=False, kind=FailureKind.UNAVAILABLE, status_code=500)
@@ -290,6 +279,26 @@ class Worker:
             self._quiet_steps += 1
             if self._quiet_steps >= STEPS_BEFORE_GROWING:
                 self._batch_limit, self._quiet_steps = min(self._options.max_batch, self._batch_limit * 2), 0
+
+
+def _new_batch(loaded: LoadedModel) -> Any:
+    """The rows that decode together, on what the model computes with."""
+    pad_id = loaded.tokenizer.pad_token_id or 0
+    if isinstance(loaded.model, NumpyLlama):
+        return NumpyBatch(loaded.model, pad_id)
+    from eccos_core.backends.local.running_batch import RunningBatch
+
+    return RunningBatch(loaded.model, pad_id)
+
+
+def _inference(loaded: LoadedModel) -> AbstractContextManager[Any]:
+    """What stands around the steps: no gradients on torch, one thread on numpy."""
+    if isinstance(loaded.model, NumpyLlama):
+        return blas_threads().single_threaded()
+    with needs_extra("local", "a local model"):
+        import torch
+    context: AbstractContextManager[Any] = torch.inference_mode()
+    return context
 
 
 def _give_memory_back() -> None:

@@ -11,6 +11,7 @@ from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray
 from eccos_core.errors import InputError
 from eccos_core.evaluation.metrics import Choices
 from eccos_core.evaluation.protocol import AnswerFunction, EncoderChoice, EvaluationSplit, TrainSplit, make_forecast
+from eccos_core.io.optional import needs_extra
 
 _BLOCK = 1024
 
@@ -159,8 +160,9 @@ def fit_prices(quality: FloatArray, cost_usd: FloatArray, budgets: int) -> Float
     stands for a question that no budget covers. B is the budget for the J questions, split by mean quality per mean
     USD. It runs from the cheapest model's cost to at least twice the most expensive model's.
     """
-    from scipy.optimize import linprog
-    from scipy.sparse import csr_array, eye_array, hstack, vstack
+    with needs_extra("local", "an evaluation baseline"):
+        from scipy.optimize import linprog
+        from scipy.sparse import csr_array, eye_array, hstack, vstack
 
     questions, models = quality.shape
     scale = max(float(cost_usd.mean(axis=0).max()), 1e-12)
@@ -202,8 +204,9 @@ class AvengersProBaseline:
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Fit k-means and compute each cluster's means."""
-        from sklearn.cluster import KMeans
-        from sklearn.exceptions import ConvergenceWarning
+        with needs_extra("local", "an evaluation baseline"):
+            from sklearn.cluster import KMeans
+            from sklearn.exceptions import ConvergenceWarning
 
         count = min(self.clusters, len(train_split.table))
         with warnings.catch_warnings():

@@ -12,6 +12,7 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray, Forecast
 from eccos_core.evaluation.metrics import Choices, upper_hull
 from eccos_core.evaluation.protocol import AnswerFunction, EncoderChoice, EvaluationSplit, TrainSplit, make_forecast
+from eccos_core.io.optional import needs_extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class LinearBaseline:
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Fit two ridge regressions in closed form."""
-        from sklearn.linear_model import Ridge
+        with needs_extra("local", "an evaluation baseline"):
+            from sklearn.linear_model import Ridge
 
         return _fit_regressors(train_split, lambda: Ridge(alpha=self.regularisation))
 
@@ -42,7 +44,8 @@ class MlpBaseline:
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Fit two MLPs with Adam and a fixed seed."""
-        from sklearn.neural_network import MLPRegressor
+        with needs_extra("local", "an evaluation baseline"):
+            from sklearn.neural_network import MLPRegressor
 
         stop_early = len(train_split.table) >= 50  # early stopping sets a tenth of the rows aside
         return _fit_regressors(
@@ -53,7 +56,8 @@ class MlpBaseline:
 
 def _fit_regressors(train_split: TrainSplit, make: Callable[[], Any]) -> AnswerFunction:
     """Fit one regressor for quality and one for output tokens on the embedding. Missing cells hold model means."""
-    from sklearn.exceptions import ConvergenceWarning
+    with needs_extra("local", "an evaluation baseline"):
+        from sklearn.exceptions import ConvergenceWarning
 
     tokens = train_split.filled_output_tokens
     scale = np.maximum(tokens.mean(axis=0), 1.0)
@@ -119,7 +123,8 @@ def _fit_factorization(vectors: Float32Array, quality: FloatArray) -> Callable[[
     A tenth of the rows is held out for early stopping. The loss is that of Bradley and Terry over all pairs of models
     whose quality on a question differs, weighted by the difference.
     """
-    import torch
+    with needs_extra("local", "an evaluation baseline"):
+        import torch
 
     generator = torch.Generator().manual_seed(0)
     dimensions, width, models = 128, vectors.shape[1], quality.shape[1]

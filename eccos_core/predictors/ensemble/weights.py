@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray
+from eccos_core.io.optional import needs_extra
 
 COMMON_RIDGE = 20.0  # rows of doubt in the common weight, in units of the signal's variance
 RIDGE = 100.0  # rows of doubt in any difference between opinions, likewise
@@ -79,7 +80,8 @@ def _prior_anchored_weights(predictions: Float32Array, values: FloatArray, leade
 
 def _drawn(predictions: FloatArray, wanted: FloatArray, start: FloatArray, rows_of_doubt: float) -> FloatArray:
     """(L,) weights >= 0 for opinions (N, L) on what is wanted (N,), drawn towards where they start."""
-    from scipy.optimize import nnls
+    with needs_extra("local", "fitting a predictor"):
+        from scipy.optimize import nnls
 
     standard_errors = np.sqrt(rows_of_doubt * _variance(wanted))
     found, _ = nnls(

@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
-from torch.nn import functional
 
 from eccos_core.domain import Float32Array, IntArray, OutcomeTable
 from eccos_core.errors import ArtifactError, InputError
 from eccos_core.io.files import replace_atomically, temporary_sibling
+from eccos_core.io.optional import needs_extra
 from eccos_core.predictors.ensemble.standard_error import StandardErrorModel
 from eccos_core.predictors.finetune.checkpoint import CHECKPOINT, in_order, write_json
 from eccos_core.predictors.finetune.settings import FORMAT, VERSION, FineTuning, Progress, bucket_edges, bucket_tokens
+
+with needs_extra("local", "fine-tuning"):
+    import torch
+    from safetensors.torch import load_file, save_file
+    from torch.nn import functional
 
 ENCODE_BATCH_SIZE = 32
 
@@ -30,7 +33,8 @@ class TextEncoder:
     """A transformer, mean-pooled, with vectors of unit length."""
 
     def __init__(self, folder: Path, device: str, max_tokens: int) -> None:
-        from transformers import AutoModel, AutoTokenizer
+        with needs_extra("local", "fine-tuning"):
+            from transformers import AutoModel, AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         self.model = AutoModel.from_pretrained(str(folder), local_files_only=True).to(device).float()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import Float32Array, IntArray
+from eccos_core.io.optional import needs_extra
 from eccos_core.predictors.features.projection import QueryFeatures, squared_distances
 from eccos_core.predictors.learners.training_set import Arrays, TrainingSet
 
@@ -53,8 +54,9 @@ def _find_centres(points: Float32Array, clusters: int, seed: int) -> Float32Arra
     """Return the (K, F) centres that k-means finds from one k-means++ start. Equal points give fewer than K."""
     import warnings
 
-    from sklearn.cluster import KMeans as SklearnKMeans
-    from sklearn.exceptions import ConvergenceWarning
+    with needs_extra("local", "fitting clusters"):
+        from sklearn.cluster import KMeans as SklearnKMeans
+        from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters

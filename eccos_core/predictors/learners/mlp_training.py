@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from eccos_core.domain import Float32Array, FloatArray, IntArray
+from eccos_core.io.optional import needs_extra
 from eccos_core.predictors.learners.training_set import TrainingSet
+
+with needs_extra("local", "fitting a network"):
+    import torch
+    from torch.nn import functional
 
 LENGTH_WEIGHT = 0.3  # of the squared error of standardised log length, beside the cross entropy of quality
 LABEL_WEIGHT = 0.1  # of the cross entropy of each label

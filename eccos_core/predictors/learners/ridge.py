@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, IntArray
+from eccos_core.io.optional import needs_extra
 
 JITTER = 1e-6
 
@@ -20,7 +21,8 @@ def ridge_held_out(
     (G - X_k' X_k). group (C,): columns of one group share the strength that predicts them best held out, together;
     one each would follow the noise of every weak signal.
     """
-    from scipy.linalg import cho_factor, cho_solve
+    with needs_extra("local", "fitting a predictor"):
+        from scipy.linalg import cho_factor, cho_solve
 
     gram = (features.T @ features).astype(np.float64)
     moments = (features.T @ values).astype(np.float64)
