@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# one thread per process: with both cores busy, two torch threads spin (docs/encoders.md)
+# one thread per process: with both cores busy, two torch threads spin (docs/design/encoders.md)
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export LITELLM_LOCAL_MODEL_COST_MAP := True

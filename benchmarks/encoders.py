@@ -1,4 +1,4 @@
-"""What each encoder tells of a question's difficulty: the table of docs/encoders.md.
+"""What each encoder tells of a question's difficulty: see docs/benchmarks/index.md.
 
 Out of fold, on the training rows of `../shared/data`: the share of the variance of the first signal (how hard a
 question is for everybody) that the hybrid's learners explain on vectors of an encoder. Says so and does nothing where

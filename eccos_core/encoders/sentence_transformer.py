@@ -36,7 +36,7 @@ class SentenceTransformerEncoder:
     where there is one), "cpu", "cuda", "cuda:1", "mps". `threads`: torch threads for one forward pass.
     `intermediate_layer`: the mean over tokens of a middle layer stands beside the embedding, each half of the
     squared length. What a text is
-    like and how hard it is can be told better from there (docs/encoders.md), and it costs nothing more; what a text
+    like and how hard it is can be told better from there (docs/design/encoders.md), and it costs nothing more; what a text
     is about, as a search engine means it, is in the embedding alone.
 
     **Long texts are cut**: the first `max_tokens` word pieces are read (256 for MiniLM, about 190 English words), at

@@ -31,7 +31,7 @@ _PROOF_TIME_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class DualOptimizer:
-    """Optimises through dual prices (the method of `docs/optimisation.md`); the default for batches of any size.
+    """Optimises through dual prices (the method of docs/design/optimizer.md); the default for batches of any size.
 
     gap: relative distance to the Lagrangian bound at which the search for improvements may stop.
     """

@@ -2,7 +2,7 @@
 
 One straight line on the log-odds scale for the whole pool (Platt 1999), fitted on held-out forecasts and drawn towards
 "already calibrated" while outcomes are few. A line per model would follow the noise of each, and what routing lives on
-is the difference between models: measured, it calibrates no better and routes worse (docs/prediction.md).
+is the difference between models: measured, it calibrates no better and routes worse (docs/design/predictor.md).
 """
 
 from __future__ import annotations

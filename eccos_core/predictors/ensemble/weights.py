@@ -6,7 +6,7 @@ small - a signal that nobody can predict - it *is* the shrinkage that the winner
 
 Where one of several learners shrinks its opinion by itself (`kernel`, a posterior mean), a second stack leans on it:
 it starts from that opinion with an eighth of each other's, and learns how far to move from there. The forecast is the
-mean of both. With few outcomes the one that leans is better, with many the one that is free (docs/prediction.md).
+mean of both. With few outcomes the one that leans is better, with many the one that is free (docs/design/predictor.md).
 """
 
 from __future__ import annotations
