@@ -30,25 +30,21 @@ MIDDLE = 2 / 3  # how deep the middle layer lies: the fourth of MiniLM's six
 
 
 class SentenceTransformerEncoder:
-    """Sentence embeddings of unit length.
+    """Encodes texts with a sentence-transformers model, as vectors of unit length.
 
-    `model`: "minilm" (all-MiniLM-L6-v2, D = 384, bundled), a folder, or a Hugging Face name. `device`: "auto" (CUDA
-    where there is one), "cpu", "cuda", "cuda:1", "mps". `threads`: torch threads for one forward pass.
-    `intermediate_layer`: the mean over tokens of a middle layer stands beside the embedding, each half of the
-    squared length. What a text is
-    like and how hard it is can be told better from there (docs/design/encoders.md), and it costs nothing more; what a text
-    is about, as a search engine means it, is in the embedding alone.
+    - `model`: "minilm" (all-MiniLM-L6-v2, D = 384, bundled), a folder, or a Hugging Face name.
+    - `device`: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", "mps".
+    - `threads`: torch threads for one forward pass.
+    - `intermediate_layer`: put the mean over tokens of a middle layer beside the embedding, each half of the squared
+      length. It shows better how hard a text is, and costs nothing more (docs/design/encoders.md).
+    - `max_tokens`: **long texts are cut**. The first so many word pieces are read, 256 for MiniLM, which is about 190
+      English words. The rest of the text has no effect.
 
-    **Long texts are cut**: the first `max_tokens` word pieces are read (256 for MiniLM, about 190 English words), at
-    most as many as the model has positions; the rest of the text has no effect.
+    torch sets its thread count per calling thread, so a single request runs on `threads`, and nobody else's setting
+    changes. A call with many texts is spread over as many Python threads as there are cores.
 
-    Threads: torch sets its thread count per calling thread, so a single request runs on `threads` and nobody else's
-    setting changes. A call with many texts is spread over as many Python threads as there are cores, `threads` torch
-    threads each: on busy cores two torch threads of one call spin and wait (84 ms of CPU a question instead of 43).
-
-    The model is loaded at the first text (10 s, most of it imports), or by `load()`; `name` and `dimensions` are known
-    before. Safe to call from several threads: tokenizing is serialised (a fast tokenizer fails when two threads set its
-    truncation at once), the forward passes are not.
+    The first text loads the model, or `load()` does. `name` and `dimensions` are known before. Safe to call from
+    several threads. Tokenizing is serialised, because a fast tokenizer fails when two threads set its truncation.
     """
 
     def __init__(

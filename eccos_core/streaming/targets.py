@@ -23,7 +23,8 @@ class FloorTarget:
     "none" projects the next requests from the last ones, so it does not cover a sudden stretch.
     "history" covers a stretch as hard as the hardest eighth of the history.
     A number covers requests whose best models reach that quality on average. 0 covers everything.
-    Insurance keeps the promise in any order. It costs several times as much where the floor is low (docs/concepts/stream.md).
+    Insurance keeps the promise in any order. Where the floor is low it costs several times as much, see
+    docs/concepts/stream.md.
     """
 
     alpha: float
