@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eccos_core.cli.options import DataOption, PricesOption, SeedOption, split_names
-from eccos_core.cli.output import JsonOption, console, print_json, table
+from eccos_core.cli.output import console, print_json, table
 
 if TYPE_CHECKING:
     from eccos_core.evaluation.report import EvaluationReport
@@ -26,8 +26,8 @@ RoutersOption = Annotated[
 BaselinesOption = Annotated[
     bool, typer.Option("--baselines", help="Add routers from the literature: AIOS, RouteLLM, Avengers-Pro, PORT, ...")
 ]
-ReportOption = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the report to this file as JSON.")
+JsonFileOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the report to this file as JSON. - prints it.")
 ]
 MarkdownOption = Annotated[
     Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables to this file as Markdown.")
@@ -75,7 +75,7 @@ def evaluate(
     prices: PricesOption,
     routers: RoutersOption = None,
     baselines: BaselinesOption = False,
-    out: ReportOption = None,
+    json: JsonFileOption = None,
     markdown: MarkdownOption = None,
     html: HtmlOption = None,
     picture: PictureOption = None,
@@ -86,7 +86,6 @@ def evaluate(
     device: DeviceOption = "auto",
     cache: CacheOption = None,
     fresh: FreshOption = False,
-    json: JsonOption = False,
 ) -> None:
     """Compare routers on recorded answers, without calling a model.
 
@@ -131,8 +130,8 @@ def evaluate(
             progress=lambda stage, done, total: status.update(f"{stage}: {done:,} of {total:,}"),
         )
         status.update("Writing the report ...")
-        _write(report, out=out, markdown=markdown, html=html, picture=picture)
-    if json:
+        _write(report, json=json, markdown=markdown, html=html, picture=picture)
+    if json == Path("-"):
         print_json(report.as_json())
     else:
         _print(report)
@@ -167,10 +166,10 @@ def _encoder(name: str, device: str, cache: Path) -> tuple[Encoder, Encoder]:
 
 
 def _write(
-    report: EvaluationReport, *, out: Path | None, markdown: Path | None, html: Path | None, picture: Path | None
+    report: EvaluationReport, *, json: Path | None, markdown: Path | None, html: Path | None, picture: Path | None
 ) -> None:
-    if out is not None:
-        report.write_json(out)
+    if json is not None and json != Path("-"):
+        report.write_json(json)
     if markdown is not None:
         report.write_markdown(markdown)
     if html is not None:

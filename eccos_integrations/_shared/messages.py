@@ -25,7 +25,7 @@ def describe_completion(completion: Completion) -> dict[str, Any]:
     }
     if completion.time_to_first_token_s is not None:
         description["time_to_first_token_s"] = completion.time_to_first_token_s
-    decision = completion.decision
+    decision = completion.decided_by
     if decision is not None:
         description |= {
             "decision_id": decision.id,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -42,6 +42,19 @@ if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
 
     from eccos_integrations.llama_index.tools import ToolChoice
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _trace_chat(method: Method) -> Method:
+    """Tell LlamaIndex's callbacks of a chat. Its decorator has no types, this one keeps the method's."""
+    return cast(Method, llm_chat_callback()(method))
+
+
+def _trace_completion(method: Method) -> Method:
+    """Tell LlamaIndex's callbacks of a completion. Its decorator has no types, this one keeps the method's."""
+    return cast(Method, llm_completion_callback()(method))
 
 
 class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
@@ -122,7 +135,7 @@ class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
 
     # ------------------------------------------------------------------------------------------------------------ chat
 
-    @llm_chat_callback()
+    @_trace_chat
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation.
 
@@ -130,12 +143,12 @@ class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
         """
         return self._chat(messages, kwargs)
 
-    @llm_chat_callback()
+    @_trace_chat
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The asynchronous twin of `chat`."""
         return await self._achat(messages, kwargs)
 
-    @llm_chat_callback()
+    @_trace_chat
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation piece by piece. The last response carries usage, cost and decision."""
         request = self._build_chat_request(messages, kwargs)
@@ -145,7 +158,7 @@ class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
 
         return responses()
 
-    @llm_chat_callback()
+    @_trace_chat
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """The asynchronous twin of `stream_chat`."""
         request = await self._abuild_chat_request(messages, kwargs)
@@ -159,17 +172,17 @@ class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
 
     # ------------------------------------------------------------------------------------------------------ completion
 
-    @llm_completion_callback()
+    @_trace_completion
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt, sent as one user message."""
         return to_completion_response(self._chat(_wrap_prompt(prompt), kwargs))
 
-    @llm_completion_callback()
+    @_trace_completion
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """The asynchronous twin of `complete`."""
         return to_completion_response(await self._achat(_wrap_prompt(prompt), kwargs))
 
-    @llm_completion_callback()
+    @_trace_completion
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Answer a prompt piece by piece."""
         request = self._build_chat_request(_wrap_prompt(prompt), kwargs)
@@ -180,7 +193,7 @@ class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
 
         return responses()
 
-    @llm_completion_callback()
+    @_trace_completion
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """The asynchronous twin of `stream_complete`."""
         request = await self._abuild_chat_request(_wrap_prompt(prompt), kwargs)

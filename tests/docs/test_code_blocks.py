@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from json import JSONDecodeError
 from pathlib import Path
@@ -19,6 +20,17 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.service]
 def server_url() -> Iterator[str]:
     with ModelServer(script=SAID) as server:
         yield server.url
+
+
+@pytest.fixture(autouse=True)
+def _keep_log_levels() -> Iterator[None]:
+    """A page may set up logging. Other tests of this process must not notice."""
+    loggers = [logging.getLogger(), logging.getLogger("eccos")]
+    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 @pytest.mark.parametrize("page", pages(), ids=str)

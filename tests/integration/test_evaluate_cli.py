@@ -62,7 +62,7 @@ def test_it_writes_every_kind_of_report(
 
 
 def test_json_prints_json_and_nothing_else(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate(files, "--routers", "prior", "--json") == 0
+    assert evaluate(files, "--routers", "prior", "--json", "-") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["best_single"] == {"model": "long", "accuracy": 1.0, "usd_per_1k": pytest.approx(1.0)}
 
@@ -70,14 +70,14 @@ def test_json_prints_json_and_nothing_else(files: tuple[Path, Path], capsys: pyt
 def test_routers_can_be_repeated_and_separated_by_commas(
     files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--routers", "knn, prior", "--routers", "linear", "--encoder", "surface", "--json")
+    options = ("--routers", "knn, prior", "--routers", "linear", "--encoder", "surface", "--json", "-")
     assert evaluate(files, *options) == 0
     found = json.loads(capsys.readouterr().out)["routers"]
     assert list(found) == ["oracle", "random_mix", "knn", "prior", "linear", "long", "short"]
 
 
 def test_fewer_training_rows_are_a_setting(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate(files, "--routers", "prior", "--train-rows", "25", "--json") == 0
+    assert evaluate(files, "--routers", "prior", "--train-rows", "25", "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["train"] == 25
 
 
@@ -86,7 +86,7 @@ def test_a_second_run_fits_nothing_again_unless_told_to(
 ) -> None:
     from_cache = []
     for more in ([], [], ["--fresh"]):
-        assert evaluate(files, "--routers", "knn", "--encoder", "surface", "--json", *more) == 0
+        assert evaluate(files, "--routers", "knn", "--encoder", "surface", "--json", "-", *more) == 0
         from_cache.append(json.loads(capsys.readouterr().out)["routers"]["knn"]["from_cache"])
     assert from_cache == [False, True, False]
 
@@ -117,7 +117,7 @@ def test_training_data_may_be_a_file_of_its_own(
         app,
         [
             *("evaluate", "--data", str(tmp_path / "test.jsonl"), "--train-data", str(files[0])),
-            *("--prices", str(files[1]), "--routers", "prior", "--json"),
+            *("--prices", str(files[1]), "--routers", "prior", "--json", "-"),
         ],
     ) == 0  # fmt: skip
     found = json.loads(capsys.readouterr().out)

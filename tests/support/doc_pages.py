@@ -23,6 +23,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -214,7 +215,7 @@ class Page:
 def write_start(folder: Path, server_url: str) -> None:
     """Write what every page begins with: a configuration, outcomes, questions, prices and a model folder."""
     (folder / "models").mkdir()
-    (folder / "models" / "my-model").symlink_to(pocket_path("pocket-small"), target_is_directory=True)
+    shutil.copytree(pocket_path("pocket-small"), folder / "models" / "my-model")  # a copy: pages may write to it
     entries = [
         {
             "model_name": name,
