@@ -151,7 +151,8 @@ class NumpyBatch:
 
     def __init__(self, model: NumpyLlama, pad_id: int) -> None:
         self._model, self._pad_id = model, pad_id
-        self.clear()
+        self._cache: Cache = []
+        self._mask: BoolArray = np.zeros((0, 0), dtype=bool)
 
     @property
     def size(self) -> int:
@@ -206,8 +207,8 @@ class NumpyBatch:
 
     def clear(self) -> None:
         """Forget every row."""
-        self._cache: Cache = []
-        self._mask: BoolArray = np.zeros((0, 0), dtype=bool)
+        self._cache = []
+        self._mask = np.zeros((0, 0), dtype=bool)
 
     def choose(self, logits: Float32Array, draws: Sequence[tuple[float, float, float]]) -> list[int]:
         """Return the next token of each row. draws: (temperature, top_p, uniform draw) of each row."""
