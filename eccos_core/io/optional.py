@@ -41,12 +41,9 @@ def install_line(extra: Extra) -> str:
 
 def require_package(module: str, extra: Extra, purpose: str) -> None:
     """Raise `MissingDependencyError` unless `module` is installed. Nothing is imported."""
-    try:
-        found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # of a parent package
-        found = None
-    if found is None:
-        raise MissingDependencyError(module, purpose, install_line(extra))
+    with needs_extra(extra, purpose):
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 @contextmanager

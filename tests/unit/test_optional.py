@@ -139,8 +139,8 @@ def _guarded_imports(path: Path) -> list[tuple[str, int, str | None]]:
         if isinstance(node, ast.With):
             call = node.items[-1].context_expr
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "needs_extra":
-                assert isinstance(call.args[0], ast.Constant)
-                extra = str(call.args[0].value)
+                # only a literal extra counts: a variable one leaves the import unguarded
+                extra = str(call.args[0].value) if isinstance(call.args[0], ast.Constant) else None
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
