@@ -1,8 +1,8 @@
 """The token table that ships with eccos: MiniLM's static token vectors in one byte a number.
 
 You can encode with `static` without torch, because this table is part of the package. `tools/encoders` makes it.
-Each axis has a scale of its own. On the 4,000 pocket questions, rounding changes the cosine of two of them by 0.0006 on average,
-and 99.7 % of the 16 nearest neighbours stay the same.
+Each axis has a scale of its own. On the 4,000 pocket questions, rounding changes the cosine of two of them by 0.0006
+on average, and 99.7 % of the 16 nearest neighbours stay the same.
 """
 
 from __future__ import annotations
