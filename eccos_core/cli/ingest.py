@@ -20,19 +20,28 @@ OutcomesArgument = Annotated[
 def ingest(outcomes: OutcomesArgument, config: PoolOption = None, json: JsonOption = False) -> None:
     """Add recorded outcomes to the history.
 
-    You can ingest the same file again. That changes nothing.
+    You can ingest the same file again. That changes nothing. The configuration must keep its history on disk or on a
+    server: a history in memory would be gone when the command ends.
 
     Example: eccos ingest outcomes.jsonl --config eccos.yaml
     """
     from eccos_core.assembly.build import build_encoder, build_history
-    from eccos_core.config import load_config
+    from eccos_core.config import InMemoryConfig, load_config
+    from eccos_core.errors import InputError
     from eccos_core.history.ingest import ingest as ingest_file
+    from eccos_core.io.outcomes import read_outcomes
 
     loaded = load_config(resolve_config(config))
+    outcomes_table = read_outcomes(outcomes)
+    if isinstance(loaded.history, InMemoryConfig):
+        raise InputError(
+            f"{loaded.path}: eccos.history is in memory, so the outcomes would be gone when this command ends. "
+            "Set eccos.history: {path: FOLDER}, or name another configuration with --config."
+        )
     with console().status("Loading the encoder ...") as status:
         encoder = build_encoder(loaded.encoder)
         report = ingest_file(
-            outcomes,
+            outcomes_table,
             build_history(loaded.history, encoder),
             encoder,
             progress=lambda done, total: status.update(f"Encoding and storing: {done:,} of {total:,} questions"),

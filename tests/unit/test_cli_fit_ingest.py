@@ -73,3 +73,15 @@ def test_files_that_are_not_there_are_named(tmp_path: Path, capsys: pytest.Captu
     ):
         assert run(app, arguments) == YOUR_INPUT
         assert "missing" in capsys.readouterr().err
+
+
+def test_outcomes_are_not_added_to_a_history_that_ends_with_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcomes = tmp_path / "outcomes.jsonl"
+    outcomes.write_text('{"id": "q", "query": "why?", "outputs": [{"model": "pocket-small", "correct": 1}]}\n')
+    config = write_pool_config(tmp_path, "in_memory")
+    assert run(app, ["ingest", str(outcomes), "-c", str(config)]) == YOUR_INPUT
+    said = " ".join(capsys.readouterr().err.split())
+    assert "eccos.history is in memory" in said
+    assert "{path: FOLDER}" in said
