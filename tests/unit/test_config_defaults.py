@@ -71,7 +71,11 @@ def test_the_default_of_the_file_is_the_default_of_the_class(
     assert written == {key: parameters[name].default for key, name in names.items()}
 
 
-@pytest.mark.parametrize("config", {pair[0] for pair in PAIRS}, ids=lambda config: config.__name__)
+@pytest.mark.parametrize(
+    "config",
+    sorted({pair[0] for pair in PAIRS}, key=lambda config: config.__name__),
+    ids=lambda config: config.__name__,
+)
 def test_every_key_is_compared_or_is_named_as_one_without_a_class(config: type[Any]) -> None:
     compared = {key for one, _, names in PAIRS if one is config for key in names}
     assert compared | WITHOUT_A_CLASS.get(config.__name__, set()) == set(config.model_fields)
