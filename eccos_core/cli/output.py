@@ -26,9 +26,6 @@ _WIDTH_WITHOUT_TERMINAL = 160
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file (LiteLLM's format).")]
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", metavar="CONFIG", help="The YAML file (LiteLLM's format).")
-]
 
 
 def console(stream: TextIO | None = None) -> Console:
