@@ -1,7 +1,7 @@
 """What a stream may promise, and the account that keeps a budget rate whatever comes.
 
 Steering a price keeps a promise on average; an account keeps it request by request. A `SpendingAccount` knows the most
-that the next answer may cost, in O(1); the account of a floor is in `floor`.
+that the next answer may cost, in O(1); the account of a floor is in `quality_account`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ SECONDS = {"hour": 3600.0, "day": 86400.0}
 class FloorTarget:
     """Mean predicted quality of `alpha` less at most `tolerance`: over the run, and over every `window` of requests.
 
-    floor_insurance: against what this is insured, see `floor`. "none": nothing sudden; what comes is projected from what
-    came last. "history": at any moment a stretch may begin that is as hard as the hardest eighth of the history. A number:
-    requests may come whose best models reach no more than that on average; 0 insures against everything. Insurance
-    keeps the promise in any order, and costs several times as much where the floor is low (docs/streams.md).
+    floor_insurance: how hard the next requests may become, see `quality_account`. "none": the recent trend goes on.
+    "history": the next requests may be as hard as the hardest eighth of the history. A number: the best models may
+    average no more than this quality on them. 0 covers every case. With insurance the floor holds in any order of
+    requests. It costs several times as much where the floor is low (docs/streams.md).
     """
 
     alpha: float
