@@ -132,7 +132,7 @@ def _manifest_of(predictor: EnsemblePredictor, encoder: str) -> dict[str, Any]:
         "encoder": encoder,
         "dimensions": predictor.dimensions,
         "models": list(predictor.models),
-        "tokens_counted": predictor.head.signals.counted,
+        "tokens_counted": predictor.head.latent_targets.counted,
         "calibration": {"slope": predictor.head.calibration.slope, "shift": predictor.head.calibration.shift},
         "index": None if predictor.index is None else _describe_index(predictor.index),
     }
@@ -156,7 +156,7 @@ def _arrays_of(predictor: EnsemblePredictor) -> dict[str, Any]:
     if predictor.columns is not None:
         arrays["columns"] = predictor.columns
     for name, part, fields in (
-        ("latent_targets", predictor.head.signals, _LATENT_TARGETS),
+        ("latent_targets", predictor.head.latent_targets, _LATENT_TARGETS),
         ("token_lengths", predictor.head.lengths, _TOKEN_LENGTHS),
         ("standard_error", predictor.head.standard_errors, _STANDARD_ERROR),
     ):
@@ -178,16 +178,16 @@ def _predictor_of(manifest: Mapping[str, Any], arrays: Arrays) -> EnsemblePredic
     quality, axes, logs, tokens = (
         np.asarray(arrays[f"latent_targets.{name}"], dtype=np.float64) for name in _LATENT_TARGETS
     )
-    signals = LatentTargets(quality, axes, logs, tokens, counted=bool(manifest["tokens_counted"]))
+    latent_targets = LatentTargets(quality, axes, logs, tokens, counted=bool(manifest["tokens_counted"]))
     calibration = manifest["calibration"]
     return EnsemblePredictor(
         kind=str(manifest["kind"]),
         models=tuple(manifest["models"]),
         dimensions=int(manifest["dimensions"]),
-        index=None if manifest["index"] is None else _index_from(manifest["index"], arrays, signals),
+        index=None if manifest["index"] is None else _index_from(manifest["index"], arrays, latent_targets),
         stack=StackingWeights(np.asarray(arrays["stacking_weights"], dtype=np.float32)),
         head=ForecastHead(
-            signals,
+            latent_targets,
             ProbabilityCalibration(float(calibration["slope"]), float(calibration["shift"])),
             TokenLengthModel(
                 *(np.asarray(arrays[f"token_lengths.{name}"], dtype=np.float64) for name in _TOKEN_LENGTHS)
@@ -200,7 +200,7 @@ def _predictor_of(manifest: Mapping[str, Any], arrays: Arrays) -> EnsemblePredic
     )
 
 
-def _index_from(described: Mapping[str, Any], arrays: Arrays, signals: LatentTargets) -> FittedIndex:
+def _index_from(described: Mapping[str, Any], arrays: Arrays, latent_targets: LatentTargets) -> FittedIndex:
     points: Float32Array = np.asarray(arrays["points"], dtype=np.float32)
     familiarity = described["familiarity"]
     usual = familiarity["usual"]
@@ -209,7 +209,7 @@ def _index_from(described: Mapping[str, Any], arrays: Arrays, signals: LatentTar
         points=points,
         squared_lengths=np.einsum("nf,nf->n", points, points),
         learners=tuple(
-            (name, _learner_of(name, _part(arrays, f"learner{number}"), signals))
+            (name, _learner_of(name, _part(arrays, f"learner{number}"), latent_targets))
             for number, name in enumerate(described["learners"])
         ),
         familiarity=FamiliarityModel(
@@ -223,7 +223,7 @@ def _part(arrays: Arrays, prefix: str) -> dict[str, Any]:
     return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{prefix}.")}
 
 
-def _learner_of(name: str, arrays: Arrays, signals: LatentTargets) -> FittedLearner:
+def _learner_of(name: str, arrays: Arrays, latent_targets: LatentTargets) -> FittedLearner:
     match name:
         case "retrieval":
             return FittedNearestNeighbors.of(arrays)
@@ -234,5 +234,5 @@ def _learner_of(name: str, arrays: Arrays, signals: LatentTargets) -> FittedLear
         case "clusters":
             return FittedKMeans.of(arrays)
         case "trained":
-            return FittedMlpHeads.of(arrays, signals)
+            return FittedMlpHeads.of(arrays, latent_targets)
     raise ValueError(f"unknown base learner {name!r}")

@@ -88,7 +88,7 @@ def fit_predictor(
             typical=typical_distance(training.others),
         ),
         stack=stack,
-        head=ForecastHead.of(targets.signals, combined, table),
+        head=ForecastHead.of(targets.latent_targets, combined, table),
     )
 
 
@@ -132,19 +132,19 @@ def _input_tokens(table: OutcomeTable) -> FloatArray:
 
 def _prior_alone(kind: str, table: OutcomeTable, dimensions: int, targets: TargetValues) -> EnsemblePredictor:
     """What is known without reading a question."""
-    nothing = np.zeros((len(table), targets.signals.count))
+    nothing = np.zeros((len(table), targets.latent_targets.count))
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
         dimensions=dimensions,
         index=None,
-        stack=StackingWeights(np.zeros((0, targets.signals.count), dtype=np.float32)),
-        head=ForecastHead.of(targets.signals, nothing, table, identity()),
+        stack=StackingWeights(np.zeros((0, targets.latent_targets.count), dtype=np.float32)),
+        head=ForecastHead.of(targets.latent_targets, nothing, table, identity()),
     )
 
 
 def _leader(learners: Sequence[Learner]) -> int | None:
-    """Which of several learners shrinks its opinion by itself."""
+    """Which of several learners shrinks its prediction by itself."""
     return next((at for at, learner in enumerate(learners) if isinstance(learner, GaussianProcess)), None)
 
 
@@ -196,8 +196,10 @@ def _without_gaps(
         say(f"filling missing outcomes, round {done + 1} of {IMPUTATION_ROUNDS}")
         _, predictions = GaussianProcess(widths=(1.0,)).fit(training)
         expected = predictions[:, 0].astype(np.float64)
-        signals = training.targets.signals
-        forecasts = ExpectedOutcomes(signals.quality(expected), signals.log_tokens(expected), signals.tokens(expected))
+        latent_targets = training.targets.latent_targets
+        forecasts = ExpectedOutcomes(
+            latent_targets.quality(expected), latent_targets.log_tokens(expected), latent_targets.tokens(expected)
+        )
         training = replace(training, targets=fit_latent_targets(table, priors, forecasts))
     return training.targets
 
@@ -205,7 +207,7 @@ def _without_gaps(
 def _fit_learners(
     learners: Sequence[Learner], training: TrainingSet, say: Progress
 ) -> tuple[tuple[tuple[str, FittedLearner], ...], list[Float32Array]]:
-    """(what each base learner learnt, the held-out opinions (N, L, C) of each)."""
+    """(what each base learner learnt, the held-out predictions (N, L, C) of each)."""
     fitted: list[tuple[str, FittedLearner]] = []
     held_out: list[Float32Array] = []
     for number, learner in enumerate(learners, start=1):

@@ -1,9 +1,9 @@
-"""ECCOS-R over an online history: neighbours come from a history (Chroma), so that new outcomes count at once.
+"""Predict from neighbours in an online history (ECCOS-R), so that new outcomes count at once.
 
-What is tuned (how much to trust neighbours of which width, signal by signal) is tuned when it is made; which questions
-are the neighbours is asked of the history at every decision, and what models made of them is kept and brought up to
-date, row by row, whenever the history changed. `retrieval` and `hybrid` of `fit_predictor` keep a copy of the history
-instead: faster, and fixed until `eccos fit` runs again.
+The weights of the neighbourhoods are fitted when the predictor is made. Every decision asks the history (Chroma) for
+its neighbours. The predictor keeps their outcomes, and updates the changed rows whenever the history changes.
+`retrieval` and `hybrid` of `fit_predictor` keep a copy of the history instead. They are faster, and stay fixed until
+`eccos fit` runs again.
 """
 
 from __future__ import annotations
@@ -112,14 +112,19 @@ class OnlineRetrieval:
         values = targets.values.astype(np.float32)
         rows = np.sort(np.random.default_rng(0).permutation(answered)[:TUNED_ON])
         tuned = _Tuned.on(
-            table, nearest_other_rows(vectors, NEAREST, rows), targets.signals, values, rows, self._neighbourhoods
+            table,
+            nearest_other_rows(vectors, NEAREST, rows),
+            targets.latent_targets,
+            values,
+            rows,
+            self._neighbourhoods,
         )
         return _Known(version, values, prior, tuned)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Known:
-    """The history as of `version`: values (N, C), signals of its rows. `tuned` is None while it is too small."""
+    """The history as of `version`: values (N, C), latent targets of its rows. `tuned` is None while it is too small."""
 
     version: int
     values: Float32Array
@@ -144,7 +149,7 @@ class _Tuned:
         cls,
         table: OutcomeTable,
         others: Neighbors,
-        signals: LatentTargets,
+        latent_targets: LatentTargets,
         values: Float32Array,
         rows: IntArray,
         neighbourhoods: Sequence[tuple[int, float | None]],
@@ -155,7 +160,7 @@ class _Tuned:
         usual = table.rows(rows)
         stack = fit_stacking_weights([predictions], values[rows].astype(np.float64))
         combined = stack.combine(predictions).astype(np.float64)
-        head = ForecastHead.of(signals, combined, usual)
+        head = ForecastHead.of(latent_targets, combined, usual)
         counts = (~np.isnan(table.quality)).sum(axis=0).astype(np.float64)
         return cls(
             rows=len(table),
@@ -171,12 +176,12 @@ class _Tuned:
         """Values (N, C) with those of the given rows (K,), which may lie beyond N, taken from their outcomes."""
         grown = np.zeros((max(len(values), int(rows.max()) + 1), values.shape[1]), dtype=np.float32)
         grown[: len(values)] = values
-        grown[rows] = values_under(self.head.signals, fresh, self.usual)
+        grown[rows] = values_under(self.head.latent_targets, fresh, self.usual)
         return grown
 
     def forecast(self, models: tuple[str, ...], near: Neighbors, values: Float32Array) -> Forecast:
         """From the neighbours of R questions, and the values (N, C) of the history's rows."""
         familiarity = self.familiarity.of(near, np.zeros(len(near.rows)))
         predictions = FittedNearestNeighbors(self.settings, values).predictions(near)
-        signals = self.stack.combine(predictions).astype(np.float64) * familiarity[:, None]
-        return self.head.forecast(models, signals, support(near, self.typical), familiarity)
+        latent_targets = self.stack.combine(predictions).astype(np.float64) * familiarity[:, None]
+        return self.head.forecast(models, latent_targets, support(near, self.typical), familiarity)

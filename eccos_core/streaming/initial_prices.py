@@ -9,7 +9,7 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, Budget, FloatArray, Policy, QualityFloor, RoutingProblem
 from eccos_core.protocols import Optimizer
-from eccos_core.streaming.quality_account import insured_floor
+from eccos_core.streaming.quality_account import compute_insured_floor
 from eccos_core.streaming.targets import FloorTarget, RateTarget
 
 
@@ -50,7 +50,7 @@ def fit_initial_prices(
     policy: Policy
     match target:
         case FloorTarget():
-            policy = QualityFloor(insured_floor(target, best_quality), on_infeasible="best_effort")
+            policy = QualityFloor(compute_insured_floor(target, best_quality), on_infeasible="best_effort")
         case RateTarget():
             policy = Budget(usd_per_request(target, requests_per_second) * rows, on_infeasible="best_effort")
     capacity = np.full(len(models), rows) if most_share is None else np.ceil(most_share * rows).astype(np.int64)

@@ -43,7 +43,7 @@ _RECENT = ((10, 1.5), (20, 1.0), (50, 0.5), (100, 0.0))
 _TRENDS = ((1.0, 1.5), (0.2, 2.5), (0.05, 3.0))
 
 
-def hardest_ahead(target: FloorTarget, best_quality: FloatArray | None) -> FloatArray:
+def worst_case_totals(target: FloorTarget, best_quality: FloatArray | None) -> FloatArray:
     """(W + 1,): the least total quality that the best models reach on the next 0 ... W requests.
 
     best_quality (N,): what the best model reaches on each request of the history; None where nothing is known, which
@@ -55,14 +55,13 @@ def hardest_ahead(target: FloorTarget, best_quality: FloatArray | None) -> Float
     if best_quality is None or not len(best_quality):
         return np.zeros(target.window + 1)
     totals = np.concatenate([[0.0], np.cumsum(np.sort(best_quality))])
-    each = (
-        HARDEST_SHARE * len(best_quality) / target.window
-    )  # requests of the history that one of the stretch stands for
+    # How many requests of the history stand for one request ahead.
+    each = HARDEST_SHARE * len(best_quality) / target.window
     found: FloatArray = np.interp(steps * each, np.arange(len(totals)), totals) / each
     return found
 
 
-def insured_floor(target: FloorTarget, best_quality: FloatArray) -> float:
+def compute_insured_floor(target: FloorTarget, best_quality: FloatArray) -> float:
     """The mean quality at which a stream like the history, best qualities (N,), keeps its promise unguarded.
 
     At a mean best quality b and a worst of h, the floor f is just attainable in a window of which W (f - h) / (b - h)
@@ -70,7 +69,7 @@ def insured_floor(target: FloorTarget, best_quality: FloatArray) -> float:
     """
     floor, mean = target.alpha, float(best_quality.mean())
     plain = floor + target.tolerance / 2
-    worst = float(hardest_ahead(target, best_quality)[-1]) / target.window
+    worst = float(worst_case_totals(target, best_quality)[-1]) / target.window
     if target.floor_insurance == "none" or worst >= floor:
         return min(1.0, plain)
     return min(1.0, max(plain, mean - target.tolerance * (mean - worst) / (floor - worst)))
@@ -109,7 +108,7 @@ class QualityAccount:
 
     def assume(self, best_quality: FloatArray | None) -> None:
         """From now on the worst that may come is judged by this history, (N,) best qualities."""
-        least = hardest_ahead(self.target, best_quality)
+        least = worst_case_totals(self.target, best_quality)
         self._long_run = float(least[-1]) / self.target.window
         self._steps = np.arange(self.target.window)
         self._ahead = least[: self.target.window]  # entry j: a window with j requests to come after the next

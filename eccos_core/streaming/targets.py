@@ -1,7 +1,7 @@
 """What a stream may promise, and the account that keeps a budget rate whatever comes.
 
 Steering a price keeps a promise on average; an account keeps it request by request. A `SpendingAccount` knows the most
-that the next answer may cost, in O(1); the account of a floor is in `floor`.
+that the next answer may cost, in O(1); the account of a floor is in `quality_account`.
 """
 
 from __future__ import annotations

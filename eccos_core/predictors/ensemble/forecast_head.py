@@ -1,4 +1,4 @@
-"""From signals to a forecast: calibrated quality, tokens, and how far each may be off."""
+"""Turn latent targets into a forecast: calibrated quality, output tokens and standard errors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from eccos_core.predictors.targets.latent import LatentTargets
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForecastHead:
-    """What signals mean, as far as a history's own outcomes bear them out."""
+    """The last stage of a predictor, calibrated on the held-out forecasts of a history."""
 
-    signals: LatentTargets
+    latent_targets: LatentTargets
     calibration: ProbabilityCalibration
     lengths: TokenLengthModel
     standard_errors: StandardErrorModel
@@ -25,26 +25,30 @@ class ForecastHead:
     @classmethod
     def of(
         cls,
-        signals: LatentTargets,
+        latent_targets: LatentTargets,
         held_out: FloatArray,
         table: OutcomeTable,
         calibration: ProbabilityCalibration | None = None,
     ) -> ForecastHead:
         """From held-out forecasts (N, C) of a table's rows; calibrated on them unless a calibration is given."""
-        raw = signals.quality(held_out)
+        raw = latent_targets.quality(held_out)
         chosen = fit_calibration(raw, table.quality) if calibration is None else calibration
-        lengths = fit_token_lengths(signals.log_tokens(held_out), table.output_tokens)
-        return cls(signals, chosen, lengths, StandardErrorModel.of(table, chosen.apply(raw)))
+        lengths = fit_token_lengths(latent_targets.log_tokens(held_out), table.output_tokens)
+        return cls(latent_targets, chosen, lengths, StandardErrorModel.of(table, chosen.apply(raw)))
 
     def forecast(
-        self, models: tuple[str, ...], signals: FloatArray, support: FloatArray, familiarity: FloatArray
+        self, models: tuple[str, ...], latent_targets: FloatArray, support: FloatArray, familiarity: FloatArray
     ) -> Forecast:
-        """signals (R, C), drawn towards the prior already; support (R,): outcomes behind each; familiarity (R,)."""
-        logs = self.signals.log_tokens(signals)
-        tokens = self.lengths.mean(logs, self.signals.tokens(signals))
+        """Make the forecast for R questions.
+
+        latent_targets (R, C): already shrunk towards the prior. support (R,): the outcomes behind each forecast.
+        familiarity (R,): in [0, 1].
+        """
+        logs = self.latent_targets.log_tokens(latent_targets)
+        tokens = self.lengths.mean(logs, self.latent_targets.tokens(latent_targets))
         return Forecast(
             models=models,
-            quality=self.calibration.apply(self.signals.quality(signals)),
+            quality=self.calibration.apply(self.latent_targets.quality(latent_targets)),
             quality_se=self.standard_errors.standard_error(support, familiarity),
             output_tokens=tokens,
             output_tokens_high=self.lengths.high(logs, tokens),

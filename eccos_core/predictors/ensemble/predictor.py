@@ -1,9 +1,10 @@
-"""One predictor of all kinds: base learners, stacked, calibrated, and honest about what it does not know.
+"""Predict quality and output tokens with stacked and calibrated base learners.
 
-    vectors ─View, Space─▶ features ─base learners─▶ opinions ─Stack─▶ signals ─Signals─▶ quality, log tokens, tokens
-                                                                     × familiarity      ─Calibration, Lengths─▶ Forecast
+    vectors ─Projection─▶ features ─base learners─▶ predictions ─StackingWeights─▶ latent targets
+    latent targets × familiarity ─ForecastHead─▶ Forecast (quality, output tokens, standard errors)
 
-`retrieval`, `kernel`, `linear`, `clusters` and `trained` have one base learner, `hybrid` has all, `prior` has none.
+`retrieval`, `kernel`, `linear`, `clusters` and `trained` have one base learner. `hybrid` has all of them.
+`prior` has none.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from eccos_core.predictors.features.projection import row_blocks
 class EnsemblePredictor:
     """A fitted predictor (implements `Predictor`). Immutable; safe to call from several threads.
 
-    dimensions: D of the vectors it reads. view: None for the prior. columns (M,): which of the fitted models stands
-    where in the forecast; None: as they were fitted.
+    dimensions: D, the length of the vectors it reads. index: None for the prior. columns (M,): the fitted model of
+    each column of the forecast. None keeps the fitted order.
     """
 
     kind: str
@@ -75,20 +76,20 @@ class EnsemblePredictor:
             raise InputError("vectors hold NaN or infinity, must be finite numbers")
 
     def _learnt(self, index: FittedIndex, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
-        """What the base learners make of it, drawn towards the prior as far as the questions are unfamiliar."""
+        """Forecast with the base learners, shrunk towards the prior where questions are unfamiliar."""
         features = index.features(vectors, input_tokens)
         familiarity = index.familiar(features)
-        signals = self.stack.combine(index.predictions(features)) * familiarity[:, None]
-        return self.head.forecast(self.models, signals, index.support(features.neighbors), familiarity)
+        latent_targets = self.stack.combine(index.predictions(features)) * familiarity[:, None]
+        return self.head.forecast(self.models, latent_targets, index.support(features.neighbors), familiarity)
 
     def _prior(self, rows: int) -> Forecast:
-        """The same for everybody: each model's mean."""
-        nothing = np.zeros((1, self.head.signals.count))
+        """Forecast each model's mean for every question."""
+        nothing = np.zeros((1, self.head.latent_targets.count))
         one = self.head.forecast(self.models, nothing, np.zeros(1), np.zeros(1))
         return one.rows(np.zeros(rows, dtype=np.int64))
 
     def _of_pool(self, fitted: Forecast) -> Forecast:
-        """Of a forecast with a column for each model that was fitted, the pool's."""
+        """Keep the pool's columns of a forecast that has one column for each fitted model."""
         if self.columns is None:
             return fitted
         return replace(

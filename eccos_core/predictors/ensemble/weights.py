@@ -1,12 +1,12 @@
-"""How much to believe whom: opinions of base learners become one forecast, signal by signal.
+"""Weigh the predictions of base learners into one, for each latent target.
 
-Held-out opinions are regressed on the signal with weights >= 0 (Breiman 1996, "Stacked regressions"), drawn towards one
-common weight for all, which a scarce history can support when it cannot tell opinions apart. Where the common weight is
-small - a signal that nobody can predict - it *is* the shrinkage that the winner's curse demands.
+Held-out predictions are regressed on the latent target with weights >= 0 (Breiman 1996, "Stacked regressions"). The
+weights shrink towards one common weight. A short history can estimate that one, even if it cannot rank the learners.
+If nobody can predict a target, the common weight is small. This shrinkage counters the winner's curse.
 
-Where one of several learners shrinks its opinion by itself (`kernel`, a posterior mean), a second stack leans on it:
-it starts from that opinion with an eighth of each other's, and learns how far to move from there. The forecast is the
-mean of both. With few outcomes the one that leans is better, with many the one that is free (docs/design/predictor.md).
+One of several learners may shrink its own prediction (`kernel`, a posterior mean). A second stack then starts from
+that prediction, with an eighth of each other one, and learns how far to move. The result is the mean of both stacks.
+The second stack is better with few outcomes, the first with many (docs/design/predictor.md).
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray
 from eccos_core.io.optional import needs_extra
 
-COMMON_RIDGE = 20.0  # rows of doubt in the common weight, in units of the signal's variance
-RIDGE = 100.0  # rows of doubt in any difference between opinions, likewise
+COMMON_RIDGE = 20.0  # pseudo-rows that shrink the common weight, in units of the latent target's variance
+RIDGE = 100.0  # pseudo-rows that shrink differences between predictions, in the same units
 GROUP_SHARE = 0.125  # of each other learner beside the one that shrinks by itself, before anything is learnt
-ANCHORED_RIDGE = 300.0  # rows of doubt in any move from there
+ANCHORED_RIDGE = 300.0  # pseudo-rows that shrink any move away from that start
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StackingWeights:
-    """weights (L, C) >= 0: how much opinion l counts for signal c. Opinions that say nothing weigh nothing."""
+    """The weight of each prediction: weights (L, C) >= 0, of prediction l for latent target c."""
 
     weights: Float32Array
 
     def combine(self, predictions: Float32Array) -> Float32Array:
-        """(R, C) of opinions (R, L, C)."""
+        """Return the weighted sum (R, C) of predictions (R, L, C)."""
         return np.asarray(np.einsum("rlc,lc->rc", predictions, self.weights), dtype=np.float32)
 
 
 def fit_stacking_weights(
     held_out: Sequence[Float32Array], values: FloatArray, leader: int | None = None
 ) -> StackingWeights:
-    """Weights for the held-out opinions (N, L_k, C) of each learner k on values (N, C), in that order.
+    """Weights for the held-out predictions (N, L_k, C) of each learner k on values (N, C), in that order.
 
-    leader: which learner shrinks its opinion by itself; None: none does, or nobody else has an opinion.
+    leader: the learner that shrinks its own prediction. None if there is none, or if it is the only learner.
     """
     free = _free_weights(np.concatenate(held_out, axis=1), values)
     if leader is None:
@@ -53,21 +53,21 @@ def fit_stacking_weights(
 
 
 def _free_weights(predictions: Float32Array, values: FloatArray) -> FloatArray:
-    """(L, C) for opinions (N, L, C): as the data say, drawn towards a common weight, which the data say too."""
-    rows, count, signals = predictions.shape
-    weights = np.zeros((count, signals))
+    """(L, C) for predictions (N, L, C): fitted, and shrunk towards a fitted common weight."""
+    rows, count, latent_targets = predictions.shape
+    weights = np.zeros((count, latent_targets))
     if rows < 2:
         return weights
-    for signal in range(signals):
-        told, wanted = predictions[:, :, signal].astype(np.float64), values[:, signal]
+    for target in range(latent_targets):
+        told, wanted = predictions[:, :, target].astype(np.float64), values[:, target]
         together = told.mean(axis=1)
         right = float(together @ wanted) / (float(together @ together) + COMMON_RIDGE * _variance(wanted))
-        weights[:, signal] = _drawn(told, wanted, np.full(count, max(0.0, right) / count), RIDGE)
+        weights[:, target] = _drawn(told, wanted, np.full(count, max(0.0, right) / count), RIDGE)
     return weights
 
 
 def _prior_anchored_weights(predictions: Float32Array, values: FloatArray, leader: int) -> FloatArray:
-    """(K, C) for one opinion of each learner (N, K, C)."""
+    """(K, C) for one prediction of each learner (N, K, C)."""
     count = predictions.shape[1]
     start = np.full(count, min(GROUP_SHARE, 1 / count))
     start[leader] = 1 - start[0] * (count - 1)
@@ -78,12 +78,12 @@ def _prior_anchored_weights(predictions: Float32Array, values: FloatArray, leade
     return np.stack(each, axis=1)
 
 
-def _drawn(predictions: FloatArray, wanted: FloatArray, start: FloatArray, rows_of_doubt: float) -> FloatArray:
-    """(L,) weights >= 0 for opinions (N, L) on what is wanted (N,), drawn towards where they start."""
+def _drawn(predictions: FloatArray, wanted: FloatArray, start: FloatArray, prior_rows: float) -> FloatArray:
+    """(L,) weights >= 0 for predictions (N, L) on what is wanted (N,), drawn towards where they start."""
     with needs_extra("local", "fitting a predictor"):
         from scipy.optimize import nnls
 
-    standard_errors = np.sqrt(rows_of_doubt * _variance(wanted))
+    standard_errors = np.sqrt(prior_rows * _variance(wanted))
     found, _ = nnls(
         np.concatenate([predictions, standard_errors * np.eye(len(start))]),
         np.concatenate([wanted, standard_errors * start]),

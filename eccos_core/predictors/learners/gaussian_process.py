@@ -1,11 +1,12 @@
-"""Gaussian process regression: smooth answers to how quality and length depend on the question.
+"""Predict quality and length by Gaussian process regression.
 
-The covariance of two questions is a Gaussian kernel of their distance plus a smaller one of how their texts look, on
-at most 1,200 landmarks drawn from the history (Nyström; Williams and Seeger 2001). How strong a signal is beside its
-noise, and how quickly it changes, is not chosen but averaged over: every strength and every width counts by its
-evidence (Rasmussen and Williams 2006, ch. 5), and the signals of one kind lend each other what they found. A signal
-that the text does not tell has its evidence at strength zero, and its forecast stays at the models' means: this *is*
-the shrinkage that the winner's curse demands, and it is there with a hundred questions as with ten thousand.
+The covariance of two questions is a Gaussian kernel of their distance, plus a smaller one of how their texts look. It
+uses at most 1,200 landmarks drawn from the history (Nyström, Williams and Seeger 2001). The signal-to-noise ratio and
+the kernel width are not chosen. They are averaged, each weighted by its evidence (Rasmussen and Williams 2006, ch. 5).
+Latent targets of one kind share a prior over both.
+
+If the text cannot predict a latent target, the evidence favours ratio zero and the model falls back to the mean. This
+shrinkage counters the winner's curse, with a hundred questions as with ten thousand.
 """
 
 from __future__ import annotations
@@ -22,18 +23,17 @@ from eccos_core.predictors.learners.training_set import Arrays, TrainingSet
 LANDMARKS = 1200
 WIDTHS = (0.5, 1.0, 2.0)  # half the exponent at the typical squared distance of two questions
 SURFACE_SHARE = 0.3  # of the kernel of how texts look, beside 1
-SIGNAL_TO_NOISE_GRID = np.concatenate(
-    [[0.0], np.exp(np.linspace(-2.0, 10.0, 37))]
-)  # variance of the signal over that of noise
+# Variance of the signal over the variance of the noise.
+SIGNAL_TO_NOISE_GRID = np.concatenate([[0.0], np.exp(np.linspace(-2.0, 10.0, 37))])
 PRIOR_FLOOR = 1e-4  # least chance that a strength nobody of its kind has found still has
-LEAST_SHARE = 0.02  # widths of less evidence than this for every signal are left out
+LEAST_SHARE = 0.02  # widths of less evidence than this for every latent target are left out
 _JITTER = 1e-6
 _LEAST = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class GaussianProcess:
-    """Gaussian process regression: one opinion, averaged over `widths` and strengths."""
+    """Gaussian process regression: one prediction, averaged over `widths` and strengths."""
 
     widths: Sequence[float] = WIDTHS
     landmarks: int = LANDMARKS
@@ -51,7 +51,7 @@ class GaussianProcess:
         looks = np.float32(SURFACE_SHARE) * np.exp(np.float32(-surface_rate) * squared_looks)
         values = training.targets.values
         found = [_Regression.of(np.exp(np.float32(-rate) * squared) + looks, chosen, values) for rate in rates]
-        shares = _shares(np.stack([each.evidence for each in found]), training.targets.signals.group)
+        shares = _shares(np.stack([each.evidence for each in found]), training.targets.latent_targets.group)
         kept = [at for at in range(len(found)) if shares[at].sum(axis=0).max() >= LEAST_SHARE]
         learnt = [found[at].posterior(shares[at], values) for at in kept]
         weights = [weights for weights, _, _ in learnt]
@@ -65,7 +65,7 @@ class GaussianProcess:
             surface_weights=(SURFACE_SHARE * np.sum(weights, axis=0)).astype(np.float32),
             offset=np.sum([offset for _, offset, _ in learnt], axis=0).astype(np.float32),
         )
-        held_out = np.sum([opinion for _, _, opinion in learnt], axis=0)
+        held_out = np.sum([prediction for _, _, prediction in learnt], axis=0)
         return fitted, held_out.astype(np.float32)[:, None, :]
 
 
@@ -104,7 +104,7 @@ class _Regression:
         return cls(whitening, middle.astype(np.float64), features, eigenvalues, directions, scores, evidence)
 
     def posterior(self, share: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """(weights (P, C) of the landmarks, offset (C,), held-out opinions (N, C)), all times this width's share.
+        """(weights (P, C) of the landmarks, offset (C,), held-out predictions (N, C)), all times this width's share.
 
         share (S, C): how much each strength counts. A row's own part in its forecast, H, is taken out:
         (fit - H y) / (1 - H).
@@ -134,9 +134,9 @@ def _evidence(eigenvalues: FloatArray, scores: FloatArray, values: FloatArray) -
 
 
 def _shares(evidence: FloatArray, group: IntArray) -> FloatArray:
-    """(W, S, C) how much each width and strength counts for each signal, summing to one.
+    """(W, S, C) how much each width and strength counts for each latent target, summing to one.
 
-    Signals of one group (C,) have a prior in common: the mean of what each of them finds alone (empirical Bayes).
+    Latent targets of one group (C,) share a prior: the mean of their separate posteriors (empirical Bayes).
     """
     normalised = _normalised(evidence)
     prior = np.empty_like(evidence)

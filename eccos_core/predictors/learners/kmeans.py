@@ -20,7 +20,7 @@ ROUNDS = 25
 
 @dataclass(frozen=True, slots=True)
 class KMeans:
-    """k-means at several numbers of clusters: one opinion for each of `counts`."""
+    """k-means at several numbers of clusters: one prediction for each of `counts`."""
 
     counts: Sequence[int] = COUNTS
     name: str = "clusters"
@@ -43,7 +43,7 @@ class KMeans:
 
 
 def _means(member: IntArray, values: Float32Array, clusters: int) -> Float32Array:
-    """(K, C) mean signals of each cluster, drawn towards zero."""
+    """(K, C) mean latent targets of each cluster, drawn towards zero."""
     sums = np.zeros((clusters, values.shape[1]), dtype=np.float32)
     np.add.at(sums, member, values)
     counts = np.bincount(member, minlength=clusters)

@@ -1,8 +1,8 @@
-"""ECCOS-R: what the models made of the most similar questions (ECCOS, arXiv 2502.20576, section 4.1).
+"""Predict from the outcomes of the most similar questions (ECCOS-R, arXiv 2502.20576, section 4.1).
 
-The paper takes the plain mean over k neighbours. Here neighbours are weighted by a kernel, and several neighbourhoods
-(k and bandwidth) form opinions that leaving-one-out weighs against each other, signal by signal; what no neighbourhood
-can tell gets no weight, and the forecast stays at the model's mean.
+The paper takes the plain mean over k neighbours. Here a kernel weighs the neighbours. Several neighbourhoods, each
+with its k and bandwidth, give one prediction each. Leave-one-out predictions decide their weights for each latent
+target. If no neighbourhood can predict a target, the forecast stays at the model's mean.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SUPPORT_WIDTH = 0.6  # bandwidth, in typical squared distances, of the neighbour
 
 @dataclass(frozen=True, slots=True)
 class NearestNeighbors:
-    """Kernel-weighted neighbours: one opinion for each (k, bandwidth) of `neighbourhoods`."""
+    """Kernel-weighted neighbours: one prediction for each (k, bandwidth) of `neighbourhoods`."""
 
     neighbourhoods: Sequence[tuple[int, float | None]] = NEIGHBOURHOODS
     name: str = "retrieval"
@@ -39,13 +39,17 @@ class NearestNeighbors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedNearestNeighbors:
-    """settings (L, 2): k and squared-distance bandwidth (inf: plain mean); values (N, C): signals of the history."""
+    """Nearest neighbours over a history.
+
+    settings (L, 2): k and the squared-distance bandwidth, infinite for the plain mean. values (N, C): the latent
+    targets of the history.
+    """
 
     settings: FloatArray
     values: Float32Array
 
     def predict(self, features: QueryFeatures) -> Float32Array:
-        """(R, L, C) kernel-weighted means of the neighbours' signals."""
+        """(R, L, C) kernel-weighted means of the neighbours' latent targets."""
         return self.predictions(features.neighbors)
 
     def predictions(self, near: Neighbors) -> Float32Array:
@@ -60,7 +64,7 @@ class FittedNearestNeighbors:
         return result
 
     def arrays(self) -> Arrays:
-        """Settings and the history's signals."""
+        """Settings and the history's latent targets."""
         return {"settings": self.settings, "values": self.values}
 
     @classmethod

@@ -2,7 +2,7 @@
 
 Quality is the product of a question's position and a low-rank embedding of each model; log length is regressed beside
 it. Labels that the history happens to carry (`dataset`, `category`) are a third task while learning, and are never read
-afterwards. One network per fold, all trained at once as one batched computation: a row's held-out opinion comes from
+afterwards. One network per fold, all trained at once as one batched computation: a row's held-out prediction comes from
 the network that never saw it, and new questions get the mean of all (bagging).
 """
 
@@ -24,7 +24,7 @@ WEIGHTS = ("first", "bias", "quality", "models", "quality_bias", "length", "leng
 
 @dataclass(frozen=True, slots=True)
 class MlpHeads:
-    """The network and how it is trained. One opinion.
+    """The network and how it is trained. One prediction.
 
     `hidden`: width; `rank`: of the model embeddings; `epochs`: most passes, the best by held-out loss is kept.
     """
@@ -48,11 +48,11 @@ class MlpHeads:
 
         weights = train_mlp(self, training, _scaled(training.whole, scale))
         models = training.quality.shape[1]
-        fitted = FittedMlpHeads(training.targets.signals, scale, np.ones(models, np.float32), **weights)
-        if training.targets.signals.counted:
+        fitted = FittedMlpHeads(training.targets.latent_targets, scale, np.ones(models, np.float32), **weights)
+        if training.targets.latent_targets.counted:
             fitted = replace(fitted, typical=1.0 + fitted.each(training.whole)[:, :, 2 * models :].mean(axis=(0, 1)))
-        signals = fitted.each(training.whole)
-        return fitted, np.ascontiguousarray(signals[training.fold, np.arange(len(training))][:, None, :])
+        latent_targets = fitted.each(training.whole)
+        return fitted, np.ascontiguousarray(latent_targets[training.fold, np.arange(len(training))][:, None, :])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +63,7 @@ class FittedMlpHeads:
     on average.
     """
 
-    signals: LatentTargets
+    latent_targets: LatentTargets
     scale: Float32Array
     typical: Float32Array
     first: Float32Array
@@ -80,8 +80,8 @@ class FittedMlpHeads:
         hidden = before / (1 + np.exp(-np.maximum(before, -60.0)))
         logits = np.matmul(np.matmul(hidden, self.quality), self.models) + self.quality_bias[:, None]
         chances = 1 / (1 + np.exp(-np.maximum(logits, -60.0)))
-        quality = np.matmul(chances - self.signals.mean_quality.astype(np.float32), self._axes)
-        if not self.signals.counted:
+        quality = np.matmul(chances - self.latent_targets.mean_quality.astype(np.float32), self._axes)
+        if not self.latent_targets.counted:
             return np.asarray(quality, dtype=np.float32)
         logs = np.matmul(hidden, self.length) + self.length_bias[:, None]
         logs = np.clip(logs, -MOST_LOG_RATIO, MOST_LOG_RATIO)
@@ -89,8 +89,8 @@ class FittedMlpHeads:
 
     @property
     def _axes(self) -> Float32Array:
-        """(M, M) from quality to its signals."""
-        return self.signals.axes.T.astype(np.float32)
+        """(M, M) from quality to its latent targets."""
+        return self.latent_targets.axes.T.astype(np.float32)
 
     def predict(self, features: QueryFeatures) -> Float32Array:
         """(R, 1, C) the mean of the networks."""
@@ -101,10 +101,10 @@ class FittedMlpHeads:
         return {name: getattr(self, name) for name in WEIGHTS} | {"scale": self.scale, "typical": self.typical}
 
     @classmethod
-    def of(cls, arrays: Arrays, signals: LatentTargets) -> FittedMlpHeads:
+    def of(cls, arrays: Arrays, latent_targets: LatentTargets) -> FittedMlpHeads:
         """What `arrays` described."""
         read = {name: np.asarray(arrays[name], dtype=np.float32) for name in (*WEIGHTS, "scale", "typical")}
-        return cls(signals, **read)
+        return cls(latent_targets, **read)
 
 
 def _scaled(whole: Float32Array, scale: Float32Array) -> Float32Array:

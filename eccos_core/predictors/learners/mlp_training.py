@@ -88,14 +88,14 @@ class _Networks:
         self.settings = settings
         self.folds = training.folds
         self.generator = torch.Generator().manual_seed(training.seed)
-        residual = training.log_tokens - training.targets.signals.mean_log_tokens
+        residual = training.log_tokens - training.targets.latent_targets.mean_log_tokens
         self.spread = max(float(np.nanstd(residual)), 1e-3) if np.isfinite(residual).any() else 1.0
         self.features = torch.from_numpy(features)
         self.known, self.quality = _masked(training.quality)
         self.counted, self.length = _masked(residual / self.spread)
         self.labels = {name: torch.from_numpy(group) for name, group in training.labels.items() if group.max() > 0}
         self.may_see = torch.arange(self.folds)[:, None] != torch.from_numpy(training.fold)[None, :]  # (K, N)
-        mean = np.clip(training.targets.signals.mean_quality, 0.01, 0.99)
+        mean = np.clip(training.targets.latent_targets.mean_quality, 0.01, 0.99)
         self.parameters = self._start(np.log(mean / (1 - mean)), training.labels)
 
     def groups(self, weight_decay: float) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Ridge regression with the strength chosen per signal on held-out folds, at the price of one Gram matrix."""
+"""Ridge regression with the strength chosen per latent target on held-out folds, at the price of one Gram matrix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def ridge_held_out(
 
     No intercept: both sides are centred. Fold k is predicted with the Gram matrix of all rows minus its own
     (G - X_k' X_k). group (C,): columns of one group share the strength that predicts them best held out, together;
-    one each would follow the noise of every weak signal.
+    one each would follow the noise of every weak latent target.
     """
     with needs_extra("local", "fitting a predictor"):
         from scipy.linalg import cho_factor, cho_solve

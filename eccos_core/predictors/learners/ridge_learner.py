@@ -16,15 +16,15 @@ STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 @dataclass(frozen=True, slots=True)
 class RidgeRegression:
-    """Ridge regression: one opinion."""
+    """Ridge regression: one prediction."""
 
     name: str = "linear"
 
     def fit(self, training: TrainingSet) -> tuple[FittedRidgeRegression, Float32Array]:
-        """Fits on all features; the ridge is chosen per signal on held-out folds."""
+        """Fits on all features; the ridge is chosen per latent target on held-out folds."""
         values = training.targets.values.astype(np.float32)
         weights, held_out = ridge_held_out(
-            training.whole, values, training.fold, STRENGTHS, training.targets.signals.group
+            training.whole, values, training.fold, STRENGTHS, training.targets.latent_targets.group
         )
         return FittedRidgeRegression(weights), held_out[:, None, :]
 

@@ -1,4 +1,4 @@
-"""What a base learner gets, and what it must be able to do."""
+"""The training set of a base learner, and the protocols that learners implement."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ FOLDS = 5
 class TrainingSet:
     """A history to learn from.
 
-    whole (N, D + 1), points (N, F), surface (columns of whole): see `Space`. targets.values (N, C): the signals to
-    predict, zero on average. fold (N,): a row is predicted by what was learnt from the other folds. others: the
+    whole (N, D + 1), points (N, F), surface (columns of whole): see `Projection`. targets.values (N, C): the latent
+    targets to predict, zero on average. fold (N,): learners fitted on the other folds predict a row. others: the
     nearest other rows of each row. quality (N, M), log_tokens (N, M): as observed, NaN where missing. labels: name ->
     (N,) group of each row, -1 none.
     """
@@ -51,7 +51,7 @@ class FittedLearner(Protocol):
     """A base learner that has learnt. Reads nothing but the question."""
 
     def predict(self, features: QueryFeatures) -> Float32Array:
-        """(R, L, C): L opinions on C signals; all zero is the prior."""
+        """(R, L, C): L predictions on C latent targets; all zero is the prior."""
         ...
 
     def arrays(self) -> Arrays:
@@ -68,7 +68,10 @@ class Learner(Protocol):
         ...
 
     def fit(self, training: TrainingSet) -> tuple[FittedLearner, Float32Array]:
-        """(what was learnt from all rows, held-out opinions (N, L, C) on each row, never seen when they were made)."""
+        """Return the learner fitted on all rows, and held-out predictions (N, L, C).
+
+        The learner that predicts a row here has not seen that row.
+        """
         ...
 
 

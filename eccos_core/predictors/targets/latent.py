@@ -1,9 +1,11 @@
-"""The outcome matrix as a few signals: how hard a question is for everybody, and who is better at what.
+"""Rotate the outcome matrix into latent targets, which base learners predict.
 
-quality = mean per model + scores @ axes. The axes are the principal directions of the centred outcomes across models:
-the first is a question's difficulty, the others carry far less signal, and shrinking each by what can be learnt of it
-is the cure for the winner's curse. Beside them stand the output tokens of each model, twice: their logarithm, which is
-what can be predicted best, and their ratio to the model's mean, which is what a bill is made of.
+quality = mean per model + scores @ axes. The axes are the principal directions of the centred outcomes across models.
+The first one is a question's difficulty. The others are much harder to predict. Each target is shrunk by how well it
+can be predicted, which counters the winner's curse.
+
+The output tokens of each model are targets twice. Their logarithm is predicted best. Their ratio to the model's mean
+is what a bill depends on.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ MEAN_ROUNDS = 3  # of means from residuals and residuals from means, where outco
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LatentTargets:
-    """mean_quality (M,); axes (M, M), one signal a row; mean_log_tokens, mean_tokens (M,), of output tokens.
+    """mean_quality (M,); axes (M, M), one latent target a row; mean_log_tokens, mean_tokens (M,), of output tokens.
 
-    C = 3 M signals: quality, log(1 + tokens), tokens relative to the mean; C = M where nobody counted any tokens.
+    C = 3 M latent targets: quality, log(1 + tokens), and tokens relative to the mean. C = M if no tokens were counted.
     """
 
     mean_quality: FloatArray
@@ -52,26 +54,26 @@ class LatentTargets:
 
     @property
     def group(self) -> IntArray:
-        """(C,) signals of one kind: difficulty, the other signals of quality, log tokens, relative tokens."""
+        """(C,) the kind of each latent target: difficulty, the rest of quality, log tokens, relative tokens."""
         kinds = np.repeat([1, 2, 3] if self.counted else [1], self.models)
         kinds[0] = 0
         return kinds - kinds.min() if self.models > 1 else np.unique(kinds, return_inverse=True)[1]
 
-    def quality(self, signals: FloatArray) -> FloatArray:
-        """(R, M) quality that signals (R, C) stand for; not yet calibrated, may leave [0, 1]."""
-        return np.asarray(self.mean_quality + signals[:, : self.models] @ self.axes)
+    def quality(self, latent_targets: FloatArray) -> FloatArray:
+        """(R, M) quality that latent targets (R, C) stand for; not yet calibrated, may leave [0, 1]."""
+        return np.asarray(self.mean_quality + latent_targets[:, : self.models] @ self.axes)
 
-    def log_tokens(self, signals: FloatArray) -> FloatArray:
-        """(R, M) log(1 + output tokens) that signals (R, C) stand for."""
+    def log_tokens(self, latent_targets: FloatArray) -> FloatArray:
+        """(R, M) log(1 + output tokens) that latent targets (R, C) stand for."""
         if not self.counted:
-            return np.tile(self.mean_log_tokens, (len(signals), 1))
-        return np.asarray(self.mean_log_tokens + signals[:, self.models : 2 * self.models])
+            return np.tile(self.mean_log_tokens, (len(latent_targets), 1))
+        return np.asarray(self.mean_log_tokens + latent_targets[:, self.models : 2 * self.models])
 
-    def tokens(self, signals: FloatArray) -> FloatArray:
-        """(R, M) output tokens that signals (R, C) stand for directly; may be small or negative."""
+    def tokens(self, latent_targets: FloatArray) -> FloatArray:
+        """(R, M) output tokens that latent targets (R, C) stand for directly; may be small or negative."""
         if not self.counted:
-            return np.tile(self.mean_tokens, (len(signals), 1))
-        return np.asarray(self.mean_tokens * (1.0 + signals[:, 2 * self.models :]))
+            return np.tile(self.mean_tokens, (len(latent_targets), 1))
+        return np.asarray(self.mean_tokens * (1.0 + latent_targets[:, 2 * self.models :]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,16 +87,16 @@ class ExpectedOutcomes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TargetValues:
-    """What base learners fit: signals and their values (N, C) on the history, missing outcomes filled."""
+    """What base learners fit: latent targets and their values (N, C) on the history, missing outcomes filled."""
 
-    signals: LatentTargets
+    latent_targets: LatentTargets
     values: FloatArray
 
 
 def fit_latent_targets(
     table: OutcomeTable, priors: Mapping[str, ModelPrior], expected: ExpectedOutcomes | None = None
 ) -> TargetValues:
-    """The signals of a table of outcomes.
+    """The latent targets of a table of outcomes.
 
     `expected`: held-out forecasts from the text, where a first round made them; missing cells are then filled from
     these and from how far the others were off, instead of from the models' means.
@@ -113,21 +115,21 @@ def fit_latent_targets(
     counted = not np.isnan(logs).all()
     if not counted:
         mean_log_tokens = shrunk_means(logs, likes, {}, usual)
-        signals = LatentTargets(mean_quality, axes, mean_log_tokens, mean_tokens, counted=False)
-        return TargetValues(signals, quality @ axes.T)
+        latent_targets = LatentTargets(mean_quality, axes, mean_log_tokens, mean_tokens, counted=False)
+        return TargetValues(latent_targets, quality @ axes.T)
     lengths, mean_log_tokens = _filled(logs, likes, {}, usual, None if expected is None else expected.log_tokens)
     ratio = np.minimum(table.output_tokens / mean_tokens, MOST_RATIO)
     ratios, mean_ratio = _filled(
         ratio, likes, {}, 1.0, None if expected is None else expected.tokens / mean_tokens, pool_weight=0.0
     )
-    signals = LatentTargets(mean_quality, axes, mean_log_tokens, mean_tokens * mean_ratio, counted=True)
+    latent_targets = LatentTargets(mean_quality, axes, mean_log_tokens, mean_tokens * mean_ratio, counted=True)
     # a model that never wrote a token has no ratio to predict: its residuals are 0 already
     relative = ratios / np.where(mean_ratio > 0, mean_ratio, 1.0)
-    return TargetValues(signals, np.concatenate([quality @ axes.T, lengths, relative], axis=1))
+    return TargetValues(latent_targets, np.concatenate([quality @ axes.T, lengths, relative], axis=1))
 
 
-def values_under(signals: LatentTargets, table: OutcomeTable, usual: OutcomeTable) -> FloatArray:
-    """(N, C) values of known signals on other outcomes of the same models; missing ones filled.
+def values_under(latent_targets: LatentTargets, table: OutcomeTable, usual: OutcomeTable) -> FloatArray:
+    """(N, C) values of known latent targets on other outcomes of the same models; missing ones filled.
 
     `usual`: outcomes that say how the models go together, where the table itself is too small to.
     """
@@ -136,16 +138,16 @@ def values_under(signals: LatentTargets, table: OutcomeTable, usual: OutcomeTabl
         return impute(of_table, covariance(of_usual, {})) if np.isnan(of_table).any() else of_table
 
     def quality(of: OutcomeTable) -> FloatArray:
-        return of.quality - signals.mean_quality
+        return of.quality - latent_targets.mean_quality
 
     def logs(of: OutcomeTable) -> FloatArray:
-        return np.asarray(np.log1p(of.output_tokens) - signals.mean_log_tokens)
+        return np.asarray(np.log1p(of.output_tokens) - latent_targets.mean_log_tokens)
 
     def ratio(of: OutcomeTable) -> FloatArray:
-        return np.minimum(of.output_tokens / signals.mean_tokens, MOST_RATIO) - 1.0
+        return np.minimum(of.output_tokens / latent_targets.mean_tokens, MOST_RATIO) - 1.0
 
-    of_quality = gapless(quality(table), quality(usual)) @ signals.axes.T
-    if not signals.counted:
+    of_quality = gapless(quality(table), quality(usual)) @ latent_targets.axes.T
+    if not latent_targets.counted:
         return of_quality
     lengths = [gapless(of(table), of(usual)) for of in (logs, ratio)]
     return np.concatenate([of_quality, *lengths], axis=1)
