@@ -43,10 +43,10 @@ def evaluate(files: tuple[Path, Path], *more: str) -> int:
 def test_it_writes_every_kind_of_report(
     files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outputs = {kind: tmp_path / f"report.{kind}" for kind in ("out.json", "markdown", "html", "picture.png")}
+    outputs = {kind: tmp_path / f"report.{kind}" for kind in ("json", "markdown", "html", "picture.png")}
     options = [part for kind, path in outputs.items() for part in (f"--{kind.split('.')[0]}", str(path))]
     assert evaluate(files, "--routers", "oracle,random_mix,prior,knn", "--encoder", "surface", *options) == 0
-    found = json.loads(outputs["out.json"].read_text())
+    found = json.loads(outputs["json"].read_text())
     assert found["dataset"] == "mine"
     assert found["train"] + found["test"] == 300
     assert list(found["routers"]) == ["oracle", "random_mix", "prior", "knn", "long", "short"]

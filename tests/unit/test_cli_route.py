@@ -72,7 +72,9 @@ def test_ask_answers_and_the_log_remembers_until_the_label_is_an_outcome(
     table = read_outcomes(outcomes)
     assert (table.queries, table.models, table.quality.tolist()) == ((QUESTION,), (answer["model"],), [[1.0]])
     capsys.readouterr()
-    assert run(app, ["ingest", str(outcomes), "-c", config, "--json"]) == DONE
+    kept = tmp_path / "kept.yaml"  # a history that outlives the command
+    kept.write_text(Path(config).read_text().replace("{outcomes: outcomes.jsonl}", "{path: history}"))
+    assert run(app, ["ingest", str(outcomes), "-c", str(kept), "--json"]) == DONE
     assert told(capsys) == {"questions": 1, "outcomes": 1, "new": 1}
 
 
