@@ -76,15 +76,17 @@ class Assembler:
         The predictor is loaded from its folder (`eccos fit`) where the file names one, else fitted to the history now.
         Raises `ArtifactError`, `HistoryError`, and `InputError` for a model that has neither outcomes nor a prior.
         """
-        current = self.current
         encoder = self._encoder(config)
         history = self._history(config, encoder)
         reader, predictor, data = self._predictor(config, encoder, history)
-        return self._complete(config, encoder, history, reader, predictor, data, current)
+        labels = self._labels(config, encoder, history)
+        parts = self._parts(config, reader, predictor, data, labels=labels)
+        self.current = Assembled(config, encoder, history, parts)
+        return parts
 
     def assemble_fitted(self, config: Config, encoder: Encoder, predictor: Predictor, data: TrainingData) -> Parts:
         """Build the parts around a predictor that you fitted yourself. No history is kept."""
-        return self._parts(config, encoder, predictor, data, history=None, labels=None)
+        return self._parts(config, encoder, predictor, data, labels=None)
 
     def _encoder(self, config: Config) -> Encoder:
         current = self.current
@@ -118,24 +120,14 @@ class Assembler:
         data = TrainingData.of(history)
         return encoder, load_or_fit(config, encoder, data, self._progress), data
 
-    def _complete(
-        self,
-        config: Config,
-        encoder: Encoder,
-        history: OnlineHistory,
-        reader: Encoder,
-        predictor: Predictor,
-        data: TrainingData,
-        current: Assembled | None,
-    ) -> Parts:
-        labels: OnlineHistory = history
-        if is_fine_tuned(config):
-            kept = current.parts.decision_store.history if current is not None else None
-            same = isinstance(kept, ReencodedHistory) and kept.history is history
-            labels = kept if same else ReencodedHistory(history, encoder)  # type: ignore[assignment] # same says it
-        parts = self._parts(config, reader, predictor, data, history=history, labels=labels)
-        self.current = Assembled(config, encoder, history, parts)
-        return parts
+    def _labels(self, config: Config, encoder: Encoder, history: OnlineHistory) -> OnlineHistory:
+        """The history that labels join. Under a fine-tuned encoder it encodes again what is added."""
+        if not is_fine_tuned(config):
+            return history
+        kept = self.current.parts.decision_store.history if self.current is not None else None
+        if isinstance(kept, ReencodedHistory) and kept.history is history:
+            return kept
+        return ReencodedHistory(history, encoder)
 
     def _parts(
         self,
@@ -144,7 +136,6 @@ class Assembler:
         predictor: Predictor,
         data: TrainingData,
         *,
-        history: OnlineHistory | None,
         labels: OnlineHistory | None,
     ) -> Parts:
         """The workload is changed last of all, when nothing can fail any more: its new caps hold at once."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TypeAlias
 
 from eccos_core.backends.retrying import RetryPolicy
 from eccos_core.collecting.budget import BudgetGuard, max_call_usd
 from eccos_core.collecting.journal import CallStartedEntry, Cell, FailedAttemptEntry, Journal, Role, VerdictEntry
-from eccos_core.domain import Chunk, Completion, Model, Request
+from eccos_core.domain import Chunk, Completion, Deadline, Model, Request
 from eccos_core.errors import BackendError, InputError
 from eccos_core.protocols import Backend
 
@@ -66,15 +65,15 @@ class PaidCalls:
         `reserved`: the price of the first attempt is reserved already. Raises the last failure as `BackendError`, and
         `BudgetReachedError` when the budget has no room for a call.
         """
-        attempt, started = 1, time.monotonic()
+        attempt, deadline = 1, Deadline.after(self._retries.deadline_s)
         while True:
             try:
                 await self._attempt(name, request, cell, role, save, reserved=reserved and attempt == 1)
             except BackendError as error:
-                wait_s = self._retries.wait_s(attempt, error, random.random())  # noqa: S311 - jitter is no secret
-                past_deadline = time.monotonic() - started + wait_s > self._retries.deadline_s
+                draw = random.random()  # noqa: S311 - jitter is no secret
+                wait_s = self._retries.next_wait_s(attempt, error, deadline, draw)
                 is_down = self._failures_in_a_row[name] >= FAILURES_BEFORE_RETRIES_STOP
-                if not error.retryable or is_down or past_deadline or attempt >= self._retries.attempts:
+                if wait_s is None or is_down:
                     self._failures_in_a_row[name] += 1
                     raise
                 self._journal.write_unsynced(

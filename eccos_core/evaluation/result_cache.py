@@ -16,19 +16,16 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterable
 from dataclasses import dataclass, is_dataclass
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import eccos_core
 from eccos_core.domain import Forecast
 from eccos_core.evaluation.protocol import EvaluationSplit, ReplayRouter, RouterAnswer, TrainSplit
 from eccos_core.evaluation.report import Latency
+from eccos_core.io.code_digest import digest_code
 from eccos_core.io.files import atomic_writer
 
 MAX_ANSWERS = 200  # the oldest answers beyond these are deleted
@@ -79,7 +76,7 @@ def cache_key(replay_router: ReplayRouter, train_split: TrainSplit, held_out: Ev
     settings: object = replay_router  # the repr of a dataclass holds its settings, that of another object its address
     if not is_dataclass(settings) or not type(replay_router).__module__.startswith("eccos_core.evaluation"):
         return None
-    total = hashlib.sha256(f"{settings!r}\0{_digest_code()}\0{train_split.table.models}".encode())
+    total = hashlib.sha256(f"{settings!r}\0{digest_code(_SOURCES, _LIBRARIES)}\0{train_split.table.models}".encode())
     table, price_table = train_split.table, held_out.price_table
     arrays: tuple[np.ndarray[Any, Any], ...] = (
         *(table.quality, table.input_tokens, table.output_tokens, train_split.cost_usd),
@@ -92,19 +89,3 @@ def cache_key(replay_router: ReplayRouter, train_split: TrainSplit, held_out: Ev
     labels = [[name, table.labels[name]] for name in sorted(table.labels)]
     total.update(json.dumps([train_split.encoder, table.queries, labels, held_out.queries]).encode())
     return total.hexdigest()
-
-
-@cache
-def _digest_code() -> str:
-    """Hash the source that computes answers, and the versions of the libraries it uses."""
-    root = Path(eccos_core.__file__).parent
-    total = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _LIBRARIES).encode())
-    for path in _source_files(root):
-        total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()
-
-
-def _source_files(root: Path) -> Iterable[Path]:
-    for source in _SOURCES:
-        place = root / source
-        yield from sorted(place.rglob("*.py")) if place.is_dir() else [place]
