@@ -127,25 +127,32 @@ def test_an_existing_proxy_configuration_loads_unchanged(tmp_path: Path) -> None
     assert azure.model.usd_per_input_token > 0
     assert {Capability.TOOLS, Capability.VISION, Capability.JSON_SCHEMA} <= azure.model.capabilities
     assert config.models[3].usd_per_output_token == 2e-8
-    assert len(config.warnings) == 5
-    assert all("left out of the pool" in warning for warning in config.warnings)
+    assert [warning.partition(":")[0] for warning in config.warnings if "left out of the pool" in warning] == [
+        "model_list[5] 'text-embedding-ada-002'",
+        "model_list[6] 'openai-dall-e-3'",
+        "model_list[7] 'whisper'",
+        "model_list[8] 'anthropic/*'",
+        "model_list[9] '*'",
+    ]
 
 
-def test_the_sections_of_litellm_are_left_to_litellm(tmp_path: Path) -> None:
+def test_what_an_existing_configuration_loses_is_said(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(PROXY_CONFIG)
     config = load_config(file, environment=KEYS)
 
-    assert set(config.litellm_sections) == {
-        "litellm_settings",
-        "router_settings",
-        "general_settings",
-        "environment_variables",
+    assert [rule.partition(":")[0] for rule in config.not_applied] == [
+        "litellm_settings.context_window_fallbacks",
         "guardrails",
-        "credential_list",
-    }
-    assert config.litellm_sections["router_settings"]["redis_password"] == "os.environ/REDIS_PASSWORD"
-    assert config.litellm_sections["general_settings"]["master_key"] == "sk-1234"
+    ]
+    named = "\n".join(config.warnings)
+    for key in ("success_callback", "cache_params", "redis_password", "master_key", "LANGFUSE_SECRET_KEY"):
+        assert key in named
+    assert "sk-1234" not in named
+    assert config.retries.attempts == 6
+    assert config.aliases == {"gpt-4": "gpt-4o"}
+    assert config.pool[0].deployments[0].parameters["drop_params"] is True
+    assert [way.parameters["timeout"] for way in config.pool[0].deployments] == [600.0, 300.0]
 
 
 def test_a_key_that_the_pool_needs_is_missed_and_one_that_it_does_not_need_is_not(tmp_path: Path) -> None:
