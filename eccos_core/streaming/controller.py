@@ -274,7 +274,7 @@ class StreamController:
 
 def _unaffordable(account: SpendingAccount, cheapest: float, now_s: float) -> Overloaded | InfeasibleError:
     """Explain that no open model is affordable now. cheapest: the cost of the cheapest open model, in USD."""
-    target, available = account.target, max(account.available_usd(now_s), 0.0)
+    target, available = account.target, max(round(account.available_usd(now_s), 9), 0.0)
     problem = f"{available:.6g} USD is available now, and the cheapest open model costs {cheapest:.6g} USD"
     wait_s = account.wait_s(cheapest, now_s)
     if wait_s is not None:
