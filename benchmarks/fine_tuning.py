@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from eccos_core.predictors.finetune.training import TrainingRun
 
 ROWS, ROUNDS = 512, 3
 SETTINGS = FineTuning(epochs=2, patience=2, max_tokens=64, device="cpu")
-WORDS = "the capital of france berlin sum two three plus minus number larger than is what who".split()
+WORDS = ("the", "capital", "of", "france", "berlin", "sum", "two", "three", "plus", "minus", "number", "larger", "than")
 
 
 def outcomes() -> OutcomeTable:
@@ -69,7 +68,7 @@ def trainer(table: OutcomeTable, encoder: Path, folder: Path) -> tuple[float, li
     import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    run = TrainingRun(table, encoder, replace(SETTINGS))
+    run = TrainingRun(table, encoder, SETTINGS)
     times: list[float] = []
 
     class Model(torch.nn.Module):

@@ -4,8 +4,8 @@ The encoder (any Hugging Face encoder in a folder) takes the mean over tokens an
 head multiplies the vector by a low-rank embedding of each model. The length head gives a distribution over buckets of
 log tokens (ECCOS, arXiv 2502.20576, section 4.2). You get an `Encoder`, and a `Predictor` that reads its vectors.
 
-Use a GPU (it trains in bfloat16 there). A CPU works too, slowly. A checkpoint is written after every epoch, and the same
-call resumes from it after an interruption.
+Use a GPU (it trains in bfloat16 there). A CPU works too, slowly. A checkpoint is written after every epoch. After an
+interruption, the same call resumes from it.
 """
 
 from __future__ import annotations
@@ -141,8 +141,10 @@ def fine_tune(
     """Train encoder and heads on a table of outcomes, and write both to `folder`.
 
     `encoder`: a folder with a Hugging Face encoder and its tokenizer. Call it again with the same table and settings
-    after an interruption: it resumes after the last whole epoch, and ends as if nothing had happened. Raises `InputError` for fewer than 8 questions, or a model without any
-    outcome, and `ArtifactError` for a folder that holds something else.
+    after an interruption: it resumes after the last whole epoch, and ends as if nothing had happened.
+
+    Raises `InputError` for fewer than 8 questions, or a model without any outcome, and `ArtifactError` for a folder
+    that holds something else.
     """
     from eccos_core.predictors.finetune.training import train_encoder
 
@@ -188,6 +190,7 @@ def load_fine_tuned(folder: str | Path, *, device: str = "auto") -> tuple[FineTu
     encoder = FineTunedEncoder(folder / "encoder", device=device)
     if weights not in encoder.name:
         raise ArtifactError(
-            f"{folder}: encoder and heads are of different epochs: a run was killed between them; run `eccos fit` again, it resumes"
+            f"{folder}: encoder and heads are of different epochs, because a run was killed between them. "
+            "Run `eccos fit` again: it resumes."
         )
     return encoder, FineTunedPredictor(models, heads, standard_errors)

@@ -39,7 +39,7 @@ class FineTuning:
 
 
 def bucket_edges(output_tokens: FloatArray, buckets: int) -> FloatArray:
-    """Return (K - 1,) log tokens that split all known counts into K buckets of about equal size, fewer where they tie."""
+    """Return (K - 1,) log tokens that split the known counts into K buckets of about equal size, fewer on ties."""
     known = np.log1p(output_tokens[~np.isnan(output_tokens)])
     if not len(known):
         return np.empty(0)
