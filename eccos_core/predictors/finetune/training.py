@@ -163,19 +163,14 @@ class TrainingRun:
         vectors = self.encoder.encode(validation.queries)
         heads = {name: value.detach().cpu().float().contiguous() for name, value in self.heads.items()}
         logits = torch.from_numpy(vectors) @ heads["quality"] @ heads["models"] + heads["quality_bias"]
-<<<<<<< HEAD
-        errors = StandardErrorModel.of(validation, torch.sigmoid(logits).numpy().astype(np.float64))
-        arrays = {"tokens": self.tokens, "noise": errors.noise, "spread": errors.spread, "counts": errors.counts}
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
-=======
-        standard_errors = StandardErrorModel.fit(held_out, torch.sigmoid(logits).numpy().astype(np.float64))
-        extra = {
+        errors = StandardErrorModel.fit(validation, torch.sigmoid(logits).numpy().astype(np.float64))
+        arrays = {
             "tokens": self.tokens,
-            "residual_variance": standard_errors.residual_variance,
-            "forecast_variance": standard_errors.forecast_variance,
-            "counts": standard_errors.counts,
+            "residual_variance": errors.residual_variance,
+            "forecast_variance": errors.forecast_variance,
+            "counts": errors.counts,
         }
->>>>>>> main
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
         fresh = temporary_sibling(folder)
         try:
             (fresh / ENCODER).mkdir(parents=True)
