@@ -1,8 +1,8 @@
 """Compare the local engine with the continuous batching of transformers, on one CPU thread.
 
 Both answer the same greedy requests with the same Llama of 17 million random weights, 1, 4 and 16 at once. Each engine
-runs in a process of its own, in turn, `ROUNDS` times. You see medians: output tokens a second, the time to the first
-token, and the memory beyond the loaded model. The script fails when the two give different tokens.
+runs in a process of its own, in turn, `ROUNDS` times. You see medians: output tokens per processor second, the time to
+the first token, and the peak memory of the process. The script fails when the two give different tokens.
 """
 
 from __future__ import annotations
@@ -104,7 +104,11 @@ def transformers(folder: Path, attention: str, cache: dict[str, Any]) -> Iterato
 
 
 def measure(engine: str, folder: Path) -> dict[str, Any]:
-    """Peak MB of this process, and for each number of requests at once: tokens per processor second, seconds to the first token, and texts."""
+    """Measure one engine in this process.
+
+    Returns the peak MB, and for each number of requests at once: output tokens per processor second, seconds to the
+    first token, and the texts.
+    """
     attention, _, own_cache = engine.partition(", ")
     loaded = eccos(folder) if engine == "eccos" else transformers(folder, attention, SHARE if own_cache else CACHE)
     figures = []
