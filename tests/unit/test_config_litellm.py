@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eccos_core import Router
 from eccos_core.config import load_config
 from eccos_core.domain import Capability
 from eccos_core.errors import ConfigError
@@ -153,6 +154,21 @@ def test_what_an_existing_configuration_loses_is_said(tmp_path: Path) -> None:
     assert config.aliases == {"gpt-4": "gpt-4o"}
     assert config.pool[0].deployments[0].parameters["drop_params"] is True
     assert [way.parameters["timeout"] for way in config.pool[0].deployments] == [600.0, 300.0]
+
+
+def test_what_is_lost_is_logged_when_a_router_starts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "model_list: [{model_name: a, litellm_params: {model: gpt-4o}, model_info: {assumed_quality: 0.5}}]\n"
+        "guardrails: [{guardrail_name: pii}]\ngeneral_settings: {master_key: sk-1234}\n"
+        "eccos: {history: in_memory, predictor: prior, encoder: static, decision_log: off}\n"
+    )
+    Router.from_yaml(file).close()
+    logged = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "eccos.config"]
+    assert [level for level, _ in logged] == ["ERROR", "WARNING"]
+    assert f"{file}: NOT APPLIED: guardrails: No guardrail runs" in logged[0][1]
+    assert "master_key" in logged[1][1]
+    assert "sk-1234" not in caplog.text
 
 
 def test_a_key_that_the_pool_needs_is_missed_and_one_that_it_does_not_need_is_not(tmp_path: Path) -> None:
