@@ -169,9 +169,11 @@ def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
-    if "past_key_values" not in inspect.signature(model.forward).parameters:
+    # a recurrent state (Mamba, hybrids) cannot be taken apart by rows
+    if model._is_stateful or "cache" not in inspect.signature(model.forward).parameters:
         message = (
-            f"{type(model).__name__} keeps no key-value cache; serve it behind an OpenAI-compatible server instead"
+            f"{type(model).__name__} keeps no key-value cache in every layer; "
+            "serve it behind an OpenAI-compatible server instead"
         )
         raise BackendError(name, message, retryable=False, kind=FailureKind.UNAVAILABLE, status_code=500)
     own = model.generation_config
