@@ -125,7 +125,7 @@ class EccosSection(SectionModel):
             {"quality_floor": 0.8, "on_infeasible": "best_effort"},
             {"budget_usd": 2.0},
             {"certified_floor": 0.7, "confidence": 0.95, "certificate": "certificate.json"},
-            {"within_points_of": {"model": "large", "points": 2.0}},
+            {"within_points_of": {"model": "small", "points": 2.0}},
             default={"quality_floor": DEFAULT_POLICY.alpha, "on_infeasible": DEFAULT_POLICY.on_infeasible},
         ),
     )

@@ -251,7 +251,7 @@ def digest_predictor(predictor: Predictor) -> str:
     """
     match predictor:
         case EnsemblePredictor():
-            arrays, about = _arrays_of(predictor), _manifest_of(predictor, encoder="")
+            arrays, about = _arrays_of(predictor), _describe(predictor, encoder="")
         case FineTunedPredictor():
             arrays = {
                 f"{type(part).__name__}.{field.name}": getattr(part, field.name)
