@@ -209,7 +209,8 @@ class OutcomeTable:
     """Outcomes as a table: one row for each question (N), one column for each model (M).
 
     `quality` (N, M) is in [0, 1]. `input_tokens` and `output_tokens` are (N, M). NaN marks what is missing. `labels`
-    maps a name ("dataset", "category") to N strings or None. Raises `InputError` when a shape does not fit.
+    maps a name ("dataset", "category") to N strings or None. `cost_usd` (N, M) is what each call really cost, None
+    where no cost was recorded at all. Raises `InputError` when a shape does not fit.
     """
 
     question_ids: tuple[str, ...]
@@ -219,12 +220,13 @@ class OutcomeTable:
     input_tokens: FloatArray
     output_tokens: FloatArray
     labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    cost_usd: FloatArray | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.question_ids), len(self.models))
-        for name in ("quality", "input_tokens", "output_tokens"):
+        for name in ("quality", "input_tokens", "output_tokens", "cost_usd"):
             array = getattr(self, name)
-            if array.shape != shape:
+            if array is not None and array.shape != shape:
                 raise InputError(f"outcome table: {name} has shape {array.shape}, must be {shape}")
 
     def __len__(self) -> int:
@@ -241,6 +243,7 @@ class OutcomeTable:
             input_tokens=self.input_tokens[chosen],
             output_tokens=self.output_tokens[chosen],
             labels={name: tuple(values[i] for i in chosen) for name, values in self.labels.items()},
+            cost_usd=None if self.cost_usd is None else self.cost_usd[chosen],
         )
 
 
