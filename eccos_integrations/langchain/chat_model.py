@@ -32,7 +32,8 @@ from eccos_integrations.langchain.messages import (
     to_openai,
 )
 from eccos_integrations.langchain.settings import CALL_SETTINGS, describe_pool
-from eccos_integrations.langchain.tools import Method, Schema, ToolChoice, ToolLike, openai_tool_choice, openai_tools
+from eccos_integrations.langchain.structured import Method, build_structured_chain, choose_method
+from eccos_integrations.langchain.tools import Schema, ToolChoice, ToolLike, openai_tool_choice, openai_tools
 
 SchemaModel = TypeVar("SchemaModel", bound=BaseModel)
 
@@ -75,8 +76,14 @@ class ChatEccos(CallParameters, JointBatchChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         """Return what tells two of these models apart. It holds no keys and no addresses."""
         given = {name: getattr(self, name) for name in sorted(IDENTIFYING_FIELDS & self.model_fields_set)}
-        pool = {"pool": [model.name for model in self.router.models], "pool_digest": digest_pool(self.router)}
-        return {"model_name": self.model or PROVIDER, **pool, **_sort_names(given)}
+        router = self.router
+        return {
+            "model_name": self.model or PROVIDER,
+            "pool": [model.name for model in router.models],
+            "pool_fingerprint": getattr(router.backend, "fingerprint", None) or f"backend {id(router.backend)}",
+            "router_policy": repr(router.policy),
+            **_sort_names(given),
+        }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self._list_stops(), **kwargs)
@@ -332,8 +339,6 @@ class ChatEccos(CallParameters, JointBatchChatModel):
         JSON schema. With `include_raw` you get a dictionary: `raw`, `parsed` and `parsing_error`. Raises `ValueError`
         for another method and for further arguments.
         """
-        from eccos_integrations.langchain.tools import build_structured_chain, choose_method
-
         if kwargs:
             raise ValueError(f"with_structured_output has no parameter {', '.join(map(repr, kwargs))}")
         method = method or choose_method(self.candidates())
