@@ -468,6 +468,7 @@ class Completion:
     The provider counted the tokens. Costs are in USD, times in seconds. `message` is the OpenAI-style assistant
     message, with tool calls where there are any. `attempts` counts the calls, the successful one included.
     `decided_by` is the router's decision. Use `decision` to read it. A backend called directly leaves it None.
+    `logprobs` are OpenAI-style log-probabilities of the tokens, where you asked for them.
     """
 
     text: str
@@ -483,6 +484,7 @@ class Completion:
     reasoning_tokens: int = 0
     attempts: int = 1
     decided_by: Decision | None = None
+    logprobs: Mapping[str, Any] | None = None
 
     @property
     def decision(self) -> Decision:

@@ -25,6 +25,8 @@ def describe_completion(completion: Completion) -> dict[str, Any]:
     }
     if completion.time_to_first_token_s is not None:
         description["time_to_first_token_s"] = completion.time_to_first_token_s
+    if completion.logprobs:
+        description["logprobs"] = dict(completion.logprobs)
     decision = completion.decided_by
     if decision is not None:
         description |= {

@@ -20,6 +20,8 @@ from eccos_integrations.langchain.tools import Schema, unwrap_schema
 
 Method: TypeAlias = Literal["function_calling", "json_schema", "json_mode"]
 
+_EMPTY = "the answer is empty, where one in the form of the schema was asked for. The model may have refused to answer."
+
 
 def choose_method(models: Sequence[Model]) -> Method:
     """Choose the way to structured output that most models of the pool know: tool calls, unless more take a schema."""
@@ -110,12 +112,24 @@ def check_answer(message: AIMessage) -> None:
 
 
 def _check_pieces(pieces: Iterator[AIMessage]) -> Iterator[AIMessage]:
+    is_empty = True
     for piece in pieces:
         check_answer(piece)
+        is_empty = is_empty and _is_empty(piece)
         yield piece
+    if is_empty:
+        raise OutputParserException(_EMPTY)
 
 
 async def _acheck_pieces(pieces: AsyncIterator[AIMessage]) -> AsyncIterator[AIMessage]:
+    is_empty = True
     async for piece in pieces:
         check_answer(piece)
+        is_empty = is_empty and _is_empty(piece)
         yield piece
+    if is_empty:
+        raise OutputParserException(_EMPTY)
+
+
+def _is_empty(piece: AIMessage) -> bool:
+    return not (piece.content or piece.tool_calls or piece.invalid_tool_calls)
