@@ -218,7 +218,7 @@ def _litellm_cost(response: Any) -> float | None:
 
 def _logprobs(choice: Any) -> dict[str, Any] | None:
     """The log-probabilities of a choice, OpenAI-style."""
-    found = getattr(choice, "logprobs", None)
+    found: Any = getattr(choice, "logprobs", None)
     return found.model_dump(exclude_none=True) if hasattr(found, "model_dump") else found or None
 
 
