@@ -201,14 +201,17 @@ class RouterSettings(BaseModel):
         self.__dict__["router"] = build_router(self._require_config())
 
     def _require_config(self) -> str | Path:
-        """Return the path that a pickle remembers. Raise `TypeError` when there is none."""
-        if self.config is None:
-            name = type(self).__name__
-            raise TypeError(
-                f"{name}(router=...) cannot be pickled, because a router holds keys, locks and connections. "
-                f"Use {name}(config=...). Its pickle holds the path only."
-            )
-        return self.config
+        return require_config(type(self).__name__, self.config)
+
+
+def require_config(owner: str, config: str | Path | None) -> str | Path:
+    """Return the path that a pickle of `owner` remembers. Raise `TypeError` when there is none."""
+    if config is None:
+        raise TypeError(
+            f"{owner}(router=...) cannot be pickled, because a router holds keys, locks and connections. "
+            f"Use {owner}(config=...). Its pickle holds the path only."
+        )
+    return config
 
 
 class CallParameters(BaseModel):
