@@ -443,7 +443,8 @@ class Decision:
 
     `quality` and `quality_se` are predicted, in [0, 1]. `cost_usd` is predicted for this request. `fallbacks` are the
     next best eligible models, best first. `familiarity` is in [0, 1]. `floor_met` is False when the policy could not
-    be met, and the nearest attainable answer was taken. `overhead_s` is how long deciding took.
+    be met, and the nearest attainable answer was taken. `overhead_s` is how long deciding took. `certified` is True
+    when the router has a certificate and took the model of the certified rule.
     """
 
     id: str
@@ -459,6 +460,7 @@ class Decision:
     floor_met: bool = True
     usd_per_quality: float = 0.0
     overhead_s: float = 0.0
+    certified: bool = False
 
 
 @dataclass(frozen=True, slots=True)

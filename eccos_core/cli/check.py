@@ -109,16 +109,19 @@ def _describe_abilities(model: Model) -> str:
 
 
 def _summarize(config: Config) -> str:
+    from eccos_core.config import CertifiedPolicy
     from eccos_core.domain import Budget, QualityFloor, QualityPrice
 
     match config.policy:
+        case CertifiedPolicy(claim=claim):
+            policy = f"{claim.in_words()}, certified with {claim.confidence:g} confidence"
         case QualityFloor(alpha=alpha):
             policy = f"mean quality at least {alpha:g}"
         case Budget(usd=usd):
             policy = f"at most {usd:g} USD a batch"
         case QualityPrice(usd_per_quality_point=usd):
             policy = f"a point of quality is worth {usd:g} USD"
-    if config.policy.on_infeasible == "best_effort":
+    if not isinstance(config.policy, CertifiedPolicy) and config.policy.on_infeasible == "best_effort":
         policy += ", else the nearest attainable"
     kinds = (
         _describe_part(config.encoder),
@@ -202,4 +205,7 @@ def _million(usd_per_token: float | None) -> float | None:
 def _policy_as_json(config: Config) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {"kind": type(config.policy).__name__, **asdict(config.policy)}
+    from eccos_core.config import CertifiedPolicy
+
+    policy = config.policy.claim if isinstance(config.policy, CertifiedPolicy) else config.policy
+    return {"kind": type(policy).__name__, **asdict(policy)}

@@ -32,6 +32,7 @@ from eccos_core.config.section_model import (
 )
 from eccos_core.config.sections import (
     DEFAULT_POLICY,
+    CertifiedPolicy,
     DecisionLogConfig,
     DecisionLogField,
     GroupConfig,
@@ -118,11 +119,13 @@ class EccosSection(SectionModel):
 
     policy: PolicyField = Field(
         default=DEFAULT_POLICY,
-        description="What the router optimises. Give exactly one of the three targets. Without a policy you get a "
+        description="What the router optimises. Give exactly one target. Without a policy you get a "
         "quality floor of 0.75, or the nearest quality that can be reached.",
         json_schema_extra=_example(
             {"quality_floor": 0.8, "on_infeasible": "best_effort"},
             {"budget_usd": 2.0},
+            {"certified_floor": 0.7, "confidence": 0.95, "certificate": "certificate.json"},
+            {"within_points_of": {"model": "small", "points": 2.0}},
             default={"quality_floor": DEFAULT_POLICY.alpha, "on_infeasible": DEFAULT_POLICY.on_infeasible},
         ),
     )
@@ -218,7 +221,7 @@ class Config:
 
     path: Path
     pool: tuple[PoolEntry, ...]
-    policy: Policy
+    policy: Policy | CertifiedPolicy
     groups: tuple[GroupConfig, ...]
     encoder: EncoderConfig
     conversation: ConversationView
