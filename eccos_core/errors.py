@@ -202,6 +202,10 @@ class ArtifactError(InputError):
     """A fitted predictor on disk that does not fit encoder, pool or format version."""
 
 
+class CertificateError(InputError):
+    """A certificate that is missing, damaged, void, or for another claim than the policy's."""
+
+
 class HistoryError(EccosError):
     """A history that cannot be used: made with another encoder or dimension, damaged, or unreachable."""
 
@@ -315,6 +319,10 @@ class AttemptsExhausted(EccosError):
 
 class GradingError(EccosError):
     """An answer that could not be graded: a judge that gave no score, a grader that failed, an unusable reference."""
+
+
+class ForkedProcessError(EccosError):
+    """Something that was opened before a fork is used in the child. The message says where to open it instead."""
 
 
 class MissingDependencyError(EccosError):
