@@ -58,7 +58,7 @@ class Deployment:
 
     `parameters` are the entry's `litellm_params` with environment variables filled in; `model_info` is LiteLLM's.
     `rpm` and `tpm` are its requests and tokens per minute. `weight` is its share when deployments are balanced. Those
-    with the lowest `order` come first. `region_name` is where it runs ("eu").
+    with the lowest `order` come first. `region_name` is where it runs ("eu"), and a tag of the model.
     """
 
     litellm_model: str = field(repr=False)  # `parameters` shows it where it may be shown
