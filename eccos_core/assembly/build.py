@@ -34,6 +34,7 @@ from eccos_core.config import (
     PoolEntry,
     SentenceTransformerConfig,
     StaticConfig,
+    log_warnings,
 )
 from eccos_core.domain import GroupShare, Policy, QualityPrice
 from eccos_core.history.ingest import ingest
@@ -87,6 +88,7 @@ class Assembler:
         labels = self._labels(config, encoder, history)
         parts = self._parts(config, reader, predictor, training, labels=labels)
         self.current = Assembled(config, encoder, history, parts)
+        log_warnings(config)
         return parts
 
     def assemble_fitted(self, config: Config, encoder: Encoder, predictor: Predictor, data: TrainingData) -> Parts:
@@ -412,10 +414,10 @@ def build_groups(config: Config) -> tuple[GroupShare, ...]:
 
 
 def build_tenants(config: Config) -> Tenants:
-    """Build the rules per tenant."""
+    """Build the rules per tenant, and the other names of models."""
     from eccos_core.routing.tenants import Tenants
 
-    return Tenants(config.tenants)
+    return Tenants(config.tenants, config.aliases)
 
 
 def _calls(config: Config) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from eccos_core.config.components import (
     TrainedConfig,
 )
 from eccos_core.config.history import ChromaPersistentConfig, ChromaServerConfig, HistoryConfig, InMemoryConfig
-from eccos_core.config.load import load_config
+from eccos_core.config.load import load_config, log_warnings
 from eccos_core.config.schema import Config, Deployment, EccosSection, PoolEntry
 from eccos_core.config.sections import (
     CertifiedPolicy,
@@ -58,4 +58,5 @@ __all__ = [
     "WorkloadConfig",
     "config_changes",
     "load_config",
+    "log_warnings",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from pydantic import Field
 
@@ -129,6 +129,13 @@ class EccosSection(SectionModel):
             default={"quality_floor": DEFAULT_POLICY.alpha, "on_infeasible": DEFAULT_POLICY.on_infeasible},
         ),
     )
+    unpriced: Literal["leave_out", "free", "error"] = Field(
+        default="leave_out",
+        description="What happens to an entry of `model_list` whose price neither the file nor LiteLLM knows: "
+        "`leave_out` with a warning, count it as `free`, or an `error`. Where no entry has a price, `leave_out` lets "
+        "all of them count as free, because there is no cost to compare.",
+        json_schema_extra=_example("error", "free"),
+    )
     groups: tuple[GroupConfig, ...] = Field(
         default=(),
         description="Shares of a batch's calls: what some models must get at least, or may get at most.",
@@ -214,13 +221,15 @@ class EccosSection(SectionModel):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One checked YAML file: the pool, the keys of `eccos:`, and what is LiteLLM's.
+    """One checked YAML file: the pool, the keys of `eccos:`, and what became of LiteLLM's settings.
 
-    `litellm_sections` holds LiteLLM's own sections (`router_settings`, ...), untouched.
+    `aliases` maps other names of models (`model_group_alias`) to their names in the pool. `not_applied` names the rules
+    of the file that do not hold here, such as guardrails and fallbacks. `warnings` are all other things worth knowing.
     """
 
     path: Path
     pool: tuple[PoolEntry, ...]
+    unpriced: Literal["leave_out", "free", "error"]
     policy: Policy | CertifiedPolicy
     groups: tuple[GroupConfig, ...]
     encoder: EncoderConfig
@@ -235,8 +244,9 @@ class Config:
     decision_log: DecisionLogConfig
     telemetry: TelemetryConfig
     tenants: Mapping[str, TenantConfig]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    not_applied: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    litellm_sections: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def models(self) -> tuple[Model, ...]:
