@@ -97,7 +97,12 @@ class CallRecord:
         choice = choices[0]
         message = choice.message.model_dump(exclude_none=True)
         return self.answer(
-            message, choice.finish_reason, Usage.of(getattr(response, "usage", None)), _litellm_cost(response), None
+            message,
+            choice.finish_reason,
+            Usage.of(getattr(response, "usage", None)),
+            _litellm_cost(response),
+            None,
+            _logprobs(choice),
         )
 
     def answer(
@@ -107,6 +112,7 @@ class CallRecord:
         usage: Usage,
         litellm_cost_usd: float | None,
         first_token_s: float | None,
+        logprobs: Mapping[str, Any] | None = None,
     ) -> Completion:
         """The completion of this call. Raises `BackendError` (content_policy) for an answer that was filtered away."""
         text = message.get("content")
@@ -130,6 +136,7 @@ class CallRecord:
             time_to_first_token_s=first_token_s,
             cached_input_tokens=usage.cached_input_tokens,
             reasoning_tokens=usage.reasoning_tokens,
+            logprobs=logprobs,
         )
 
 
@@ -143,6 +150,7 @@ class StreamAssembly:
         self._plain = True  # text only: no tool calls, no reasoning
         self._finish_reason: str | None = None
         self._usage: Any = None
+        self._logprobs: list[Any] = []
         self._first_token_s: float | None = None
 
     def take(self, chunk: Any) -> Chunk | None:
@@ -153,6 +161,7 @@ class StreamAssembly:
         if choice is None:
             return None
         self._finish_reason = choice.finish_reason or self._finish_reason
+        self._logprobs += (_logprobs(choice) or {}).get("content") or ()
         delta = {name: value for name, value in choice.delta.model_dump(exclude_none=True).items() if value}
         if not delta.keys() - {"role", "provider_specific_fields"}:
             return None
@@ -176,7 +185,8 @@ class StreamAssembly:
             self._usage = self._usage or getattr(built, "usage", None)
         finish_reason = self._finish_reason or provider_finish_reason
         usage = Usage.of(self._usage)
-        return self._call.answer(message, finish_reason, usage, self._litellm_cost(), self._first_token_s)
+        logprobs = {"content": self._logprobs} if self._logprobs else None
+        return self._call.answer(message, finish_reason, usage, self._litellm_cost(), self._first_token_s, logprobs)
 
     def broken(self, error: BackendError) -> BackendError:
         """What to raise when the stream failed: the error itself while nothing has arrived, else how much had."""
@@ -204,6 +214,12 @@ def _litellm_cost(response: Any) -> float | None:
     hidden = getattr(response, "_hidden_params", None) or {}
     cost = hidden.get("response_cost")
     return float(cost) if isinstance(cost, int | float) else None
+
+
+def _logprobs(choice: Any) -> dict[str, Any] | None:
+    """The log-probabilities of a choice, OpenAI-style."""
+    found: Any = getattr(choice, "logprobs", None)
+    return found.model_dump(exclude_none=True) if hasattr(found, "model_dump") else found or None
 
 
 def _first(price: float | None, otherwise: float) -> float:
