@@ -177,7 +177,9 @@ class DataError(InputError):
 
 
 class RequestError(InputError):
-    """A request that cannot be asked of any model: empty, malformed, or without a user message."""
+    """A request that cannot be asked of any model: empty, malformed, or not to be sent. `kind` says `bad_request`."""
+
+    kind = FailureKind.BAD_REQUEST
 
 
 class UnknownModelError(InputError):

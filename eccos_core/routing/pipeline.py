@@ -32,6 +32,7 @@ from eccos_core.routing.execution import Execution, Settle
 from eccos_core.routing.microbatch import MicroBatch
 from eccos_core.routing.parts import Parts
 from eccos_core.routing.prepared import PreparedBatch
+from eccos_core.routing.request_check import check_request
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
 Arrival: TypeAlias = tuple[PreparedBatch, Execution | None]  # decided, and held unless every slot was taken
@@ -55,7 +56,8 @@ class Pipeline:
 
     def parse(self, request: RequestLike, **parameters: object) -> Request:
         """Make a request, with these call parameters, under the rules of its tenant. Raises `RequestError`."""
-        return self.parts.tenants.narrow(Request.of(request).with_parameters(parameters))
+        asked = check_request(Request.of(request).with_parameters(parameters), self.parts.allowed_call_params)
+        return self.parts.tenants.narrow(asked)
 
     def route(self, requests: Sequence[RequestLike], policy: Policy | None) -> list[Decision]:
         """Assign a batch jointly. See `Router.route`."""
