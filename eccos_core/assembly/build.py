@@ -29,6 +29,7 @@ from eccos_core.config import (
     HistoryConfig,
     InMemoryConfig,
     OptimizerConfig,
+    PoolEntry,
     SentenceTransformerConfig,
     StaticConfig,
 )
@@ -306,23 +307,54 @@ def build_optimizer(config: OptimizerConfig) -> Optimizer:
 
 def build_backend(config: Config, telemetry: Telemetry = NO_TELEMETRY) -> Backend:
     """Build the backend that calls every model of the pool. `telemetry` sees every call, retries included."""
-    from eccos_core.backends.litellm.backend import LiteLLMBackend
     from eccos_core.backends.retrying import RetryingBackend, RetryPolicy
     from eccos_core.telemetry import OpenTelemetry, TracedBackend
 
-    backend: Backend = LiteLLMBackend(
-        {entry.model.name: entry.deployments for entry in config.pool},
-        config.models,
-        usd_per_gpu_hour={
-            entry.model.name: entry.usd_per_gpu_hour for entry in config.pool if entry.usd_per_gpu_hour is not None
-        },
-    )
+    backend = _calling_backend(config)
     if isinstance(telemetry, OpenTelemetry):
         backend = TracedBackend(backend, telemetry)
     retries = config.retries
     return RetryingBackend(
         backend, RetryPolicy(retries.attempts, retries.initial_backoff_s, retries.max_backoff_s, retries.deadline_s)
     )
+
+
+def _calling_backend(config: Config) -> Backend:
+    """Local models are called in this process, all others through LiteLLM."""
+    from eccos_core.backends import LiteLLMBackend, LocalBackend, PerModelBackend
+    from eccos_core.backends.litellm.backend import NOT_FOR_THE_CALL
+    from eccos_core.backends.local.registry import LOCAL_PREFIX
+
+    gpu_hours = {e.model.name: e.usd_per_gpu_hour for e in config.pool if e.usd_per_gpu_hour is not None}
+    here = {entry.model.name: entry.deployments[0] for entry in config.pool if _runs_here(entry)}
+    elsewhere = {entry.model.name: entry.deployments for entry in config.pool if not _runs_here(entry)}
+    if not here:
+        return LiteLLMBackend(elsewhere, config.models, usd_per_gpu_hour=gpu_hours)
+    local = LocalBackend(
+        {name: way.litellm_model.removeprefix(LOCAL_PREFIX) for name, way in here.items()},
+        config.models,
+        parameters={
+            name: {key: value for key, value in way.parameters.items() if key not in NOT_FOR_THE_CALL}
+            for name, way in here.items()
+        },
+        usd_per_gpu_hour=gpu_hours,
+    )
+    if not elsewhere:
+        return local
+    through_litellm = LiteLLMBackend(elsewhere, config.models, usd_per_gpu_hour=gpu_hours)
+    return PerModelBackend({**dict.fromkeys(here, local), **dict.fromkeys(elsewhere, through_litellm)})
+
+
+def needs_litellm(config: Config) -> bool:
+    """Whether some model of the pool is called through LiteLLM, which takes seconds to import."""
+    return not all(map(_runs_here, config.pool))
+
+
+def _runs_here(entry: PoolEntry) -> bool:
+    """Whether a model is local, and reached in one way. LiteLLM balances several ways."""
+    from eccos_core.backends.local.registry import LOCAL_PREFIX
+
+    return len(entry.deployments) == 1 and entry.deployments[0].litellm_model.startswith(LOCAL_PREFIX)
 
 
 def build_groups(config: Config) -> tuple[GroupShare, ...]:

@@ -79,13 +79,11 @@ def ask(
     json: JsonOption = False,
 ) -> None:
     """Answer a question with the cheapest model that is good enough."""
-    from eccos_core.backends.litellm.lazy_import import preload_litellm
     from eccos_core.domain import Request
 
-    preload_litellm()
     given = {"max_tokens": max_tokens, "temperature": temperature}
     parameters = {key: value for key, value in given.items() if value is not None}
-    router = router_of(config)
+    router = router_of(config, for_calls=True)
     with console().status("Asking ..."):
         completion = router.complete(Request.of(question, parameters=parameters))
     router.decision_store.flush()
@@ -118,18 +116,22 @@ def completion_as_json(completion: Completion) -> dict[str, Any]:
     return document
 
 
-def router_of(config: Path | None) -> Router:
+def router_of(config: Path | None, *, for_calls: bool = False) -> Router:
     """Build the router of a configuration file, or of the usual one, which is then named on standard error.
 
-    A terminal sees what takes the time.
+    A terminal sees what takes the time. `for_calls` imports LiteLLM meanwhile, where the pool needs it.
     """
     from rich.text import Text
 
-    from eccos_core.assembly.build import usual_config
+    from eccos_core.assembly.build import needs_litellm, usual_config
+    from eccos_core.backends.litellm.lazy_import import preload_litellm
+    from eccos_core.config import load_config
     from eccos_core.router import Router
 
     chosen = config or usual_config()
     if config is None:
         console().print(f"Using {chosen}", style="dim", soft_wrap=True)
+    if for_calls and needs_litellm(load_config(chosen)):
+        preload_litellm()
     with console().status("Loading predictor and history ...") as status:
         return Router.from_yaml(chosen, progress=lambda stage: status.update(Text(f"Fitting: {stage}")))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from eccos_core.domain import Float32Array, FloatArray
 from eccos_core.encoders.model_folder import BUNDLED, display_name, fingerprint, model_folder
@@ -35,11 +36,15 @@ _logger = logging.getLogger("eccos.encoders")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenVectors:
-    """`vectors` (V, D) float32, one row a token, on principal axes, widest first; rows are in the vocabulary's order,
-    which is about the order of frequency. `source`: name and fingerprint of the model they come from."""
+    """The vectors (V, D) of a vocabulary: `codes` (V, D) times `scales` (D,), one row a token.
+
+    Columns are principal axes, widest first. Rows are in the vocabulary's order, which is about the order of frequency.
+    `codes` are int8 in the table that ships, float32 elsewhere. `source`: name and fingerprint of their model.
+    """
 
     source: str
-    vectors: Float32Array
+    codes: Float32Array | npt.NDArray[np.int8]
+    scales: Float32Array
     tokenizer: Tokenizer
     unknown: int | None
 
@@ -58,7 +63,7 @@ def token_vectors(model: str, axes: int, folder: Path | None = None) -> TokenVec
 def _shipped() -> TokenVectors:
     table = read_table()
     tokenizer, unknown = _tokenizer_from(table.tokenizer)
-    return TokenVectors(table.source, table.vectors, tokenizer, unknown)
+    return TokenVectors(table.source, table.codes, table.scales, tokenizer, unknown)
 
 
 def distilled_vectors(model: str, folder: Path | None = None) -> TokenVectors:
@@ -144,7 +149,7 @@ def _loaded(folder: Path, source: str) -> TokenVectors:
         raise InputError(
             f"static vectors in {folder} do not match their tokenizer; delete that folder, it is made again"
         )
-    return TokenVectors(source, vectors, tokenizer, unknown)
+    return TokenVectors(source, vectors, np.ones(vectors.shape[1], dtype=np.float32), tokenizer, unknown)
 
 
 def _tokenizer_from(text: str) -> tuple[Tokenizer, int | None]:

@@ -7,7 +7,6 @@ completion and is what is charged.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import functools
 import hashlib
@@ -188,8 +187,8 @@ def _cl100k() -> Encoding:
     if package is None or not package.submodule_search_locations:
         raise MissingDependencyError("litellm", "counting tokens (it ships the vocabulary)", install)
     try:
-        lines = (Path(package.submodule_search_locations[0]) / _CL100K_FILE).read_bytes().splitlines()
-        ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
+        with Path(package.submodule_search_locations[0], _CL100K_FILE).open("rb") as lines:
+            ranks = {binascii.a2b_base64(token): int(rank) for token, rank in map(bytes.split, lines)}
     except (OSError, ValueError, binascii.Error) as error:
         raise MissingDependencyError("litellm", f"counting tokens ({_CL100K_FILE} unreadable)", install) from error
     between = {_BETWEEN: _BETWEEN_TOKEN}

@@ -1,4 +1,4 @@
-"""From a checked problem to the arrays that the methods work on, and back to an assignment in its own order."""
+"""Turn a checked problem into the arrays that the solvers work on, and a solution into an assignment."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ from eccos_core.optimizer.linear_program import (
     LinearProgram,
     canonical_order,
     count_limits,
-    equal_neighbours,
-    rounded,
+    duplicate_classes,
+    round_mantissa,
 )
 from eccos_core.optimizer.validation import GAP_TOLERANCE, least_quality, most_usd, totals
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CanonicalProblem:
-    """A problem in canonical order: models by name, requests by content; costs in units of `usd_unit`.
+    """A problem in canonical order (models by name, requests by content), with costs in units of `usd_unit`.
 
-    quality, cost (M, R); allowed (M, R) or None when all are; request_order (R,), model_order (M,): where they stood.
+    `quality` and `cost` are (M, R), `allowed` is (M, R), or None when all are. `request_order` (R,) and `model_order`
+    (M,) are the positions in the problem.
     """
 
     problem: RoutingProblem
@@ -47,7 +48,7 @@ class CanonicalProblem:
     request_order: IntArray
     model_order: IntArray
     usd_unit: float
-    kinds: IntArray | None
+    duplicate_class: IntArray | None
 
     @property
     def requests(self) -> int:
@@ -55,7 +56,7 @@ class CanonicalProblem:
         return len(self.request_order)
 
     def program(self) -> LinearProgram:
-        """The linear program of the problem's policy."""
+        """Return the program of the problem's policy."""
         match self.problem.policy:
             case QualityFloor(alpha=alpha):
                 return self._program(self.cost, -self.quality, -self.requests * least_quality(alpha))
@@ -66,26 +67,26 @@ class CanonicalProblem:
                 return self._program(self.cost - weight * self.quality, None, 0.0)
 
     def _program(self, objective: FloatArray, side: FloatArray | None, limit: float) -> LinearProgram:
-        return LinearProgram(objective, side, limit, self.allowed, self.count_rows, self.count_limits, self.kinds)
-
-    def best_quality(self) -> LinearProgram:
-        """Most quality under counts and eligibility alone."""
-        return self._program(-self.quality, None, 0.0)
+        return LinearProgram(
+            objective, side, limit, self.allowed, self.count_rows, self.count_limits, self.duplicate_class
+        )
 
     def least_cost(self) -> LinearProgram:
-        """Least cost under counts and eligibility alone."""
+        """Return the program of the least cost under count limits and eligibility alone."""
         return self._program(self.cost, None, 0.0)
 
     def in_problem_order(self, choice: IntArray) -> IntArray:
-        """(R,) of canonical models in canonical order -> (R,) of the problem's models in the problem's order."""
+        """Return a canonical assignment (R,) in the order of the problem's requests and models."""
         original = np.empty_like(choice)
         original[self.request_order] = self.model_order[choice]
         return original
 
-    def assignment(self, choice: IntArray, prices: DualPrices, bound: float, sharper: float = -math.inf) -> Assignment:
-        """The answer with its certificate, from a choice (R,) in canonical order and a bound on the objective.
+    def assignment(
+        self, choice: IntArray, prices: DualPrices, bound: float, tighter_bound: float = -math.inf
+    ) -> Assignment:
+        """Return the answer with its certificate, from a canonical `choice` (R,).
 
-        bound: what the prices prove; sharper: what else proves, of the objective of this policy alone.
+        `bound` is the Lagrangian bound of `prices`. `tighter_bound` is a bound that another method proved.
         """
         model_index = self.in_problem_order(choice)
         cost, quality = totals(self.problem, model_index)
@@ -99,17 +100,17 @@ class CanonicalProblem:
         match self.problem.policy:
             case QualityFloor():
                 usd_per_quality = prices.side * unit
-                lower = max(bound, sharper) * unit
+                lower = max(bound, tighter_bound) * unit
                 slots = count_price * unit
             case Budget():
-                usd_per_quality = self._price_of_budget(choice, prices)
+                usd_per_quality = self._usd_per_quality_under_budget(choice, prices)
                 lower = (
                     ((bound + prices.side * self.program().side_limit + requests * quality) / prices.side * unit)
                     if prices.side > 0
                     else 0.0
                 )
                 slots = count_price * usd_per_quality
-                upper = min(max(-max(bound, sharper) / requests, quality), 1.0)
+                upper = min(max(-max(bound, tighter_bound) / requests, quality), 1.0)
             case QualityPrice() as priced:
                 usd_per_quality = priced.usd_per_quality
                 lower = bound * unit + usd_per_quality * requests * quality
@@ -130,10 +131,10 @@ class CanonicalProblem:
             upper_bound_quality=upper,
         )
 
-    def _price_of_budget(self, choice: IntArray, prices: DualPrices) -> float:
-        """USD that buy one more unit of quality: the inverse of the budget's price.
+    def _usd_per_quality_under_budget(self, choice: IntArray, prices: DualPrices) -> float:
+        """Return what one more unit of quality costs in USD: the inverse of the budget's price.
 
-        Where the budget does not bind, the least price of quality at which every request would choose as it did.
+        If the budget does not bind, it is the least price of quality at which every request chooses as it did.
         """
         if prices.side > 0:
             return self.usd_unit / prices.side
@@ -148,22 +149,22 @@ class CanonicalProblem:
 
 
 def canonicalize(problem: RoutingProblem, allowed: BoolArray) -> CanonicalProblem:
-    """Canonical order, costs scaled to at most 1, limits as rows. `allowed` (R, M) from `allowed_models`."""
+    """Return the problem in canonical order, costs scaled to at most 1. `allowed` (R, M) is from `allowed_models`."""
     model_order = np.asarray(sorted(range(len(problem.models)), key=lambda j: problem.models[j]), dtype=np.int64)
     cost = np.asarray(problem.cost_usd, dtype=np.float64)
     usd_unit = float(cost.max())
     usd_unit = usd_unit if usd_unit > 0 else 1.0
-    scaled = rounded(cost[:, model_order] / usd_unit)
+    scaled = round_mantissa(cost[:, model_order] / usd_unit)
     quality = np.asarray(problem.quality, dtype=np.float64)[:, model_order]
     allowed = allowed[:, model_order]
-    everything = bool(allowed.all())
-    order = canonical_order(quality, scaled, *([] if everything else [allowed.astype(np.float64)]))
+    all_allowed = bool(allowed.all())
+    order = canonical_order(quality, scaled, *([] if all_allowed else [allowed.astype(np.float64)]))
     groups = [
         GroupShare(group.name, np.asarray(group.members)[model_order], group.at_least, group.at_most)
         for group in problem.groups
     ]
     by_model = [np.ascontiguousarray(array[order].T) for array in (quality, scaled)]
-    eligible = None if everything else np.ascontiguousarray(allowed[order].T)
+    eligible = None if all_allowed else np.ascontiguousarray(allowed[order].T)
     rows, limits = count_limits(len(order), np.asarray(problem.capacity)[model_order], groups)
     return CanonicalProblem(
         problem=problem,
@@ -175,5 +176,5 @@ def canonicalize(problem: RoutingProblem, allowed: BoolArray) -> CanonicalProble
         request_order=order,
         model_order=model_order,
         usd_unit=usd_unit,
-        kinds=equal_neighbours(*by_model, *([] if eligible is None else [eligible])),
+        duplicate_class=duplicate_classes(*by_model, *([] if eligible is None else [eligible])),
     )

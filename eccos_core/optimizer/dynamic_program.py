@@ -1,18 +1,18 @@
-"""Small batches, almost exactly: the assignments that could still be better than the best known, all at once.
+"""Solve small batches almost exactly, by dynamic programming over what the Lagrangian bound leaves open.
 
-A Lagrangian bound that prices the floor (or budget) and the caps cannot know that nobody can be cut in two: on a
-hundred requests that is half a per cent, and as much may be left to gain. But it says where to look. At the prices
-every choice has a regret, and an assignment costs more than the bound by exactly
+The Lagrangian bound allows a request to be split between models. On a hundred requests the integrality gap is about
+half a per cent. But the bound says where to look. At the prices every choice has a reduced cost, and an assignment
+costs more than the bound by exactly
 
-    sum of its regrets + price of the side constraint * its slack + prices of the counts * their slacks
+    sum of its reduced costs + price of the side constraint * its slack + prices of the counts * their slacks
 
-where every term is >= 0. So a choice whose regret alone exceeds what separates the best known from the bound is in no
-better assignment, and of most requests one choice is left. The others make a small multiple-choice knapsack with loads
-(Kellerer, Pferschy and Pisinger, "Knapsack Problems", 2004, chapter 11). It is solved by dynamic programming over the
-requests: a state is what the choices so far add to the side constraint and to each count; one that another beats is
-dropped (Nemhauser and Ullmann, 1969), as is one that cannot end within the limits below the best known. If too many
-are left, those of the greatest excess go too, and the least excess among them limits the bound: what is
-returned is proved in any case.
+where every term is >= 0: its excess. So a choice whose reduced cost alone exceeds the gap is in no better assignment,
+and most requests have one choice left. The others, the core, form a multiple-choice knapsack with loads (Kellerer,
+Pferschy and Pisinger, "Knapsack Problems", 2004, chapter 11). Dynamic programming runs over its requests: a state is
+what the choices so far add to the side constraint and to each count. A dominated state is dropped (Nemhauser and
+Ullmann, 1969), as is one that cannot end within the limits below the incumbent. If too many are left, those of the
+greatest excess are pruned too. The least excess of a pruned state then limits the bound, so the returned
+bound is always valid.
 """
 
 from __future__ import annotations
@@ -24,134 +24,137 @@ import numpy as np
 from eccos_core.domain import BoolArray, FloatArray, IntArray
 from eccos_core.optimizer.linear_program import DualPrices, LinearProgram
 
-_STATES = 300  # kept after each request: a step then takes some 0.1 ms
-_FEWEST, _PAIRS = 30, 2_000  # from so many requests up to so many (request, model) pairs it is worth it, in some ms
+_MAX_STATES = 300  # kept after each request: a step takes about 0.1 ms
+_MIN_REQUESTS, _MAX_PAIRS = 30, 2_000  # requests, and (request, model) pairs
 _KEY_BITS = 62  # the loads of a state are packed into one integer
-_ROUNDING = 1e-11  # of the sum of objectives: the bound is lowered by what adding up floats may lose
+_ROUNDING = 1e-11  # of the sum of objectives: a sum of floats may be off by this, so the bound is lowered by it
 
 
 def is_worth_solving(program: LinearProgram) -> bool:
-    """Whether a program is of a size for `improve`. Larger ones have small gaps; tiny ones are left to prices that are
-    complementary up to the gap."""
-    return program.side is not None and program.requests >= _FEWEST and program.objective.size <= _PAIRS
+    """Return whether `improve` pays for a program of this size. Larger ones have small gaps anyway."""
+    return program.side is not None and program.requests >= _MIN_REQUESTS and program.objective.size <= _MAX_PAIRS
 
 
 def improve(
-    program: LinearProgram, prices: DualPrices, choice: IntArray, states: int = _STATES
+    program: LinearProgram, prices: DualPrices, choice: IntArray, states: int = _MAX_STATES
 ) -> tuple[IntArray, float]:
-    """A feasible assignment (R,) at least as good as the feasible `choice` (R,), and a bound on every assignment's
-    objective, at least `program.bound(prices)`. Needs a side constraint. states: how many are kept after each request.
+    """Return an assignment (R,) at least as good as the feasible `choice` (R,), and a bound on the objective.
+
+    The bound is at least `program.lagrangian_bound(prices)`. The program has a side constraint. `states` are kept
+    after each request.
     """
     assert program.side is not None, "without floor or budget the caps alone are solved exactly"
-    values = program.values(prices)
-    lagrangian, best = program.bound(prices, values), program.objective_of(choice)
+    values = program.lagrangian_costs(prices)
+    lagrangian, best = program.lagrangian_bound(prices, values), program.objective_of(choice)
     columns = np.arange(program.requests)
     base: IntArray = values.argmin(axis=0)
-    regret = values - values[base, columns]
-    usable = regret < best - lagrangian
+    reduced_cost = values - values[base, columns]
+    usable = reduced_cost < best - lagrangian
     usable[base, columns] = False
-    least = np.where(usable, regret, np.inf).min(axis=0)
-    free = np.flatnonzero(np.isfinite(least))
-    free = free[np.argsort(-least[free], kind="stable")]  # what branches at the least regret comes last
-    options = [np.concatenate([[base[i]], np.flatnonzero(usable[:, i])]) for i in free]
+    least = np.where(usable, reduced_cost, np.inf).min(axis=0)
+    core = np.flatnonzero(np.isfinite(least))
+    core = core[np.argsort(-least[core], kind="stable")]  # the cheapest branches come last
+    options = [np.concatenate([[base[i]], np.flatnonzero(usable[:, i])]) for i in core]
     rows = program.count_rows
-    if len(rows) * np.log2(2 * len(free) + 3) > _KEY_BITS:
+    if len(rows) * np.log2(2 * len(core) + 3) > _KEY_BITS:
         return choice, lagrangian
     largest_side = max(1.0, abs(program.side_limit))
     size = float(np.abs(program.objective[choice, columns]).sum()) + prices.side * largest_side
-    side_room = program.side_limit - float(program.side[base, columns].sum())
-    search = _Search(
-        regret=[regret[models, i] for models, i in zip(options, free, strict=True)],
-        side=[program.side[models, i] - program.side[base[i], i] for models, i in zip(options, free, strict=True)],
-        counts=[(rows[:, models] - rows[:, [base[i]]]).T for models, i in zip(options, free, strict=True)],
+    side_slack = program.side_limit - float(program.side[base, columns].sum())
+    search = _LabelSetting(
+        reduced_cost=[reduced_cost[models, i] for models, i in zip(options, core, strict=True)],
+        side=[program.side[models, i] - program.side[base[i], i] for models, i in zip(options, core, strict=True)],
+        counts=[(rows[:, models] - rows[:, [base[i]]]).T for models, i in zip(options, core, strict=True)],
         prices=prices,
-        side_room=side_room + _ROUNDING * largest_side,
-        count_room=program.count_slack(base) + 0.5,  # (loads are whole numbers)
-        ceiling=best - lagrangian,
+        side_slack=side_slack + _ROUNDING * largest_side,
+        count_slack=program.count_slack(base) + 0.5,  # (loads are whole numbers)
+        remaining_gap=best - lagrangian,
         states=states,
     )
-    picked, excess = search.run()
+    chosen_options, excess = search.run()
     bound = max(lagrangian, min(best, lagrangian + excess) - _ROUNDING * size)
-    if picked is None:
+    if chosen_options is None:
         return choice, bound
-    found = base.copy()
-    found[free] = [models[index] for models, index in zip(options, picked, strict=True)]
-    return (found if program.feasible(found) and program.objective_of(found) < best else choice), bound
+    solution = base.copy()
+    solution[core] = [models[index] for models, index in zip(options, chosen_options, strict=True)]
+    return (solution if program.is_feasible(solution) and program.objective_of(solution) < best else choice), bound
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Search:
-    """F free requests, the i-th with m_i options, the first of them the one that the prices choose.
+class _LabelSetting:
+    """F core requests. The i-th has m_i options, and the prices choose its first.
 
-    regret, side (m_i,), counts (m_i, K): what each option adds. side_room, count_room (K,): what all may add in sum.
-    Searched are assignments whose excess over the Lagrangian bound is less than `ceiling`.
+    `reduced_cost`, `side` (m_i,) and `counts` (m_i, K) are what each option adds. Their sums stay within `side_slack`
+    and `count_slack` (K,). The search looks for assignments whose excess is less than `remaining_gap`.
     """
 
-    regret: list[FloatArray]
+    reduced_cost: list[FloatArray]
     side: list[FloatArray]
     counts: list[FloatArray]
     prices: DualPrices
-    side_room: float
-    count_room: FloatArray
-    ceiling: float
+    side_slack: float
+    count_slack: FloatArray
+    remaining_gap: float
     states: int
 
     def run(self) -> tuple[list[int] | None, float]:
-        """(option of every free request or None where none was found, the least excess that any assignment has)."""
-        limits = len(self.count_room)
-        side_low, side_high = (_to_come([getattr(x, kind)() for x in self.side]) for kind in ("min", "max"))
-        low, high = (_to_come([getattr(x, kind)(axis=0) for x in self.counts], (limits,)) for kind in ("min", "max"))
-        if side_low[0] > self.side_room or (low[0] > self.count_room).any():
-            return None, self.ceiling
+        """Return the option of every core request (None if none was found) and a lower bound on every excess."""
+        limits = len(self.count_slack)
+        side_low, side_high = (_suffix_sums([getattr(x, kind)() for x in self.side]) for kind in ("min", "max"))
+        low, high = (
+            _suffix_sums([getattr(x, kind)(axis=0) for x in self.counts], (limits,)) for kind in ("min", "max")
+        )
+        if side_low[0] > self.side_slack or (low[0] > self.count_slack).any():
+            return None, self.remaining_gap
         radix = (2 * len(self.side) + 3) ** np.arange(limits, dtype=np.int64)
-        side, regret, counts = np.zeros(1), np.zeros(1), np.zeros((1, limits))
-        proved, steps = self.ceiling, []
+        side, reduced_cost, counts = np.zeros(1), np.zeros(1), np.zeros((1, limits))
+        least_excess, steps = self.remaining_gap, []
         for index in range(len(self.side)):
             before = len(side)
             side = (side[None, :] + self.side[index][:, None]).ravel()
-            regret = (regret[None, :] + self.regret[index][:, None]).ravel()
+            reduced_cost = (reduced_cost[None, :] + self.reduced_cost[index][:, None]).ravel()
             counts = (counts[None, :, :] + self.counts[index][:, None, :]).reshape(len(side), limits)
             after = index + 1
-            excess = regret + self.prices.side * np.maximum(self.side_room - side - side_high[after], 0.0)
-            excess += np.maximum(self.count_room - 0.5 - counts - high[after], 0.0) @ self.prices.counts
-            alive = (side + side_low[after] <= self.side_room) & (excess < self.ceiling)
-            alive &= (counts + low[after] <= self.count_room).all(axis=1)
-            kept = np.flatnonzero(alive)
-            kept = kept[_undominated(side[kept], regret[kept], counts[kept] @ radix, self.prices.side)]
+            excess = reduced_cost + self.prices.side * np.maximum(self.side_slack - side - side_high[after], 0.0)
+            excess += np.maximum(self.count_slack - 0.5 - counts - high[after], 0.0) @ self.prices.counts
+            within_limits = (side + side_low[after] <= self.side_slack) & (excess < self.remaining_gap)
+            within_limits &= (counts + low[after] <= self.count_slack).all(axis=1)
+            kept = np.flatnonzero(within_limits)
+            kept = kept[_undominated(side[kept], reduced_cost[kept], counts[kept] @ radix, self.prices.side)]
             if len(kept) > self.states:
                 order = np.argpartition(excess[kept], self.states)
-                proved = min(proved, float(excess[kept[order[self.states :]]].min()))
+                least_excess = min(least_excess, float(excess[kept[order[self.states :]]].min()))
                 kept = kept[order[: self.states]]
-            side, regret, counts = side[kept], regret[kept], counts[kept]
+            side, reduced_cost, counts = side[kept], reduced_cost[kept], counts[kept]
             steps.append((kept // max(before, 1), kept % max(before, 1)))
         if not len(side):
-            return None, proved
-        excess = regret + self.prices.side * (self.side_room - side)
-        excess += (self.count_room - 0.5 - counts) @ self.prices.counts
+            return None, least_excess
+        excess = reduced_cost + self.prices.side * (self.side_slack - side)
+        excess += (self.count_slack - 0.5 - counts) @ self.prices.counts
         state = int(excess.argmin())
-        proved = min(proved, float(excess[state]))
-        picked = []
+        least_excess = min(least_excess, float(excess[state]))
+        chosen_options = []
         for option, parent in reversed(steps):
-            picked.append(int(option[state]))
+            chosen_options.append(int(option[state]))
             state = int(parent[state])
-        return picked[::-1], proved
+        return chosen_options[::-1], least_excess
 
 
-def _to_come(extremes: list[FloatArray], shape: tuple[int, ...] = ()) -> FloatArray:
-    """(F + 1, ...): what the requests from each one on add at least (or at most)."""
+def _suffix_sums(extremes: list[FloatArray], shape: tuple[int, ...] = ()) -> FloatArray:
+    """Return (F + 1, ...): the sum of the extremes from each request on."""
     total = np.zeros((len(extremes) + 1, *shape))
     total[:-1] = np.cumsum(np.asarray(extremes).reshape(len(extremes), *shape)[::-1], axis=0)[::-1]
     return total
 
 
-def _undominated(side: FloatArray, regret: FloatArray, key: FloatArray, price: float) -> IntArray:
-    """The states that no other of the same loads (key) beats in side and in value (regret - price * side) alike."""
+def _undominated(side: FloatArray, reduced_cost: FloatArray, key: FloatArray, price: float) -> IntArray:
+    """Return the states that are Pareto optimal in side and in reduced_cost - price * side, among equal loads (key)."""
     order = np.lexsort((side, key))
-    value = (regret - price * side)[order]
+    value = (reduced_cost - price * side)[order]
     if not len(value):
         return order
     group = np.cumsum(np.concatenate([[0], np.diff(key[order]) != 0]))
-    value -= group * (np.ptp(value) + 1.0)  # every group lies below those before it: one running minimum serves all
+    value -= group * (np.ptp(value) + 1.0)  # each group lies below the one before it, so one running minimum serves all
     new: BoolArray = np.concatenate([[True], value[1:] < np.minimum.accumulate(value)[:-1]])
     kept: IntArray = order[new]
     return kept

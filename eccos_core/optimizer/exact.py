@@ -17,11 +17,11 @@ from eccos_core.domain import Assignment, Budget, FloatArray, IntArray, QualityF
 from eccos_core.errors import InfeasibleError, InputError
 from eccos_core.io.optional import needs_extra
 from eccos_core.optimizer.canonical import CanonicalProblem, canonicalize
-from eccos_core.optimizer.feasibility import budget_error, check_capacity, floor_error, solve_or_nearest
+from eccos_core.optimizer.feasibility import budget_error, check_capacity, floor_error, solve_or_best_effort
 from eccos_core.optimizer.group_shares import counts_error
 from eccos_core.optimizer.linear_program import DualPrices, LinearProgram
 from eccos_core.optimizer.local_search import LocalSearch
-from eccos_core.optimizer.min_cost_flow import prove_optimal, rounded_shares, settle_excess
+from eccos_core.optimizer.min_cost_flow import optimal_cap_prices, rounded_shares, settle_excess
 from eccos_core.optimizer.validation import allowed_models, check, totals
 
 COST_UNIT = 2.0**-36  # of the dearest call: 1.5e-11
@@ -45,59 +45,59 @@ class ExactOptimizer:
     def solve(self, problem: RoutingProblem) -> Assignment:
         """See `Optimizer.solve`. Raises `InputError` when the time limit ends before any assignment was found."""
         check(problem)
-        return solve_or_nearest(problem, self._solve)
+        return solve_or_best_effort(problem, self._solve)
 
     def _solve(self, problem: RoutingProblem) -> Assignment:
-        prepared = canonicalize(problem, allowed_models(problem))
-        check_capacity(prepared)
-        program = prepared.program()
-        refused = counts_error(prepared)
+        canonical = canonicalize(problem, allowed_models(problem))
+        check_capacity(canonical)
+        program = canonical.program()
+        refused = counts_error(canonical)
         if refused is not None:
             raise refused
-        if program.side is None and not prepared.problem.groups:
+        if program.side is None and not canonical.problem.groups:
             choice = least_objective_flow(program)
-            prices = prove_optimal(program, choice)
-            return prepared.assignment(choice, prices, program.bound(prices))
+            prices = optimal_cap_prices(program, choice)
+            return canonical.assignment(choice, prices, program.lagrangian_bound(prices))
         if self.engine == "glop":
-            return self._with_glop(prepared, program)
-        return self._with_cp_sat(prepared, program)
+            return self._with_glop(canonical, program)
+        return self._with_cp_sat(canonical, program)
 
-    def _with_cp_sat(self, prepared: CanonicalProblem, program: LinearProgram) -> Assignment:
+    def _with_cp_sat(self, canonical: CanonicalProblem, program: LinearProgram) -> Assignment:
         found = least_objective(program, self.time_limit_s, self.workers)
         if found is None:
-            raise self._out_of_reach(prepared, program)
+            raise self._out_of_reach(canonical, program)
         choice, bound = found
         prices, _, relaxed = simplex(program)
-        return prepared.assignment(choice, prices, max(bound, relaxed))
+        return canonical.assignment(choice, prices, max(bound, relaxed))
 
-    def _with_glop(self, prepared: CanonicalProblem, program: LinearProgram) -> Assignment:
+    def _with_glop(self, canonical: CanonicalProblem, program: LinearProgram) -> Assignment:
         try:
             prices, shares, bound = simplex(program)
         except InfeasibleError:
-            raise self._out_of_reach(prepared, program) from None
-        choice = settle_excess(program, program.values(prices), rounded_shares(shares))
-        search = LocalSearch(program, program.values(prices), bound, choice)
+            raise self._out_of_reach(canonical, program) from None
+        choice = settle_excess(program, program.lagrangian_costs(prices), rounded_shares(shares))
+        search = LocalSearch(program, program.lagrangian_costs(prices), bound, choice)
         if not search.run(0.0) or (search.program.count_slack(search.choice) < 0).any():
-            return self._with_cp_sat(prepared, program)
-        return prepared.assignment(search.choice, prices, bound)
+            return self._with_cp_sat(canonical, program)
+        return canonical.assignment(search.choice, prices, bound)
 
-    def _out_of_reach(self, prepared: CanonicalProblem, program: LinearProgram) -> InfeasibleError:
+    def _out_of_reach(self, canonical: CanonicalProblem, program: LinearProgram) -> InfeasibleError:
         """The error for a floor or budget that no assignment keeps, with the exact attainable value."""
         assert program.side is not None
         found = least_objective(program.without_side(program.side), self.time_limit_s, self.workers)
         if found is None:
             raise InputError(f"CP-SAT found no assignment in {self.time_limit_s} s; raise time_limit_s")
-        return out_of_reach(prepared, found[0])
+        return out_of_reach(canonical, found[0])
 
 
-def out_of_reach(prepared: CanonicalProblem, best: IntArray, *, proved: bool = True) -> InfeasibleError:
+def out_of_reach(canonical: CanonicalProblem, best: IntArray, *, proved: bool = True) -> InfeasibleError:
     """The error for the policy's floor or budget; `best` (R,) comes nearest to it, in canonical order."""
-    cost, quality = totals(prepared.problem, prepared.in_problem_order(best))
-    match prepared.problem.policy:
+    cost, quality = totals(canonical.problem, canonical.in_problem_order(best))
+    match canonical.problem.policy:
         case QualityFloor(alpha=alpha):
-            error = floor_error(prepared.problem, alpha, quality)
+            error = floor_error(canonical.problem, alpha, quality)
         case Budget(usd=usd):
-            error = budget_error(prepared.problem, usd, cost)
+            error = budget_error(canonical.problem, usd, cost)
         case QualityPrice():
             raise AssertionError("a priced problem has neither floor nor budget")
     if proved:
@@ -192,7 +192,7 @@ def simplex(program: LinearProgram) -> tuple[DualPrices, FloatArray, float]:
     dual = np.maximum(-np.asarray(solver.dual_values())[requests:], 0.0)
     prices = DualPrices(0.0, dual) if program.side is None else DualPrices(float(dual[0]), dual[1:])
     shares = np.asarray(solver.variable_values()).reshape(models, requests)
-    return prices, shares, program.bound(prices)
+    return prices, shares, program.lagrangian_bound(prices)
 
 
 def least_objective_flow(program: LinearProgram) -> IntArray:

@@ -1,4 +1,4 @@
-"""Prices in words, and what if: every sentence is checked by solving again."""
+"""Explain prices in words, and answer what-if questions. Every number comes from solving again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POINT = 0.01  # of quality
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """What one quality floor would cost on this batch; usd_per_quality_point as in `QualityPrice`.
+    """What one quality floor would cost on this batch.
 
     `attained` is False where the floor is out of reach: the numbers are then those of the nearest attainable answer and
     `note` says what is attainable.
@@ -33,7 +33,7 @@ class WhatIf:
 
 
 def what_if(problem: RoutingProblem, floors: Sequence[float], optimizer: Optimizer | None = None) -> tuple[WhatIf, ...]:
-    """One row per floor, each solved. Raises `InfeasibleError` only where no floor can be had (capacity, groups)."""
+    """Solve each floor and return one row for each. Raises `InfeasibleError` if capacity or groups allow no answer."""
     solver = optimizer if optimizer is not None else DualOptimizer()
     rows = []
     for floor in floors:
@@ -52,9 +52,9 @@ def what_if(problem: RoutingProblem, floors: Sequence[float], optimizer: Optimiz
 
 
 def explain(problem: RoutingProblem, assignment: Assignment, optimizer: Optimizer | None = None) -> list[str]:
-    """The prices of an assignment in words: what a point of quality, a cent of budget, and free slots are worth.
+    """Explain an assignment in sentences: what a point of quality, more budget, and more slots are worth.
 
-    Solves once more per sentence, so that each number is a difference of two answers and not a marginal price.
+    It solves once more per sentence, so each number is a difference of two answers, not a marginal price.
     """
     solver = optimizer if optimizer is not None else DualOptimizer()
     sentences = [_policy_sentence(problem, assignment, solver)]
@@ -114,5 +114,5 @@ def _cap_sentence(problem: RoutingProblem, assignment: Assignment, solver: Optim
 
 
 def _usd(amount: float) -> str:
-    """An amount with as many digits as it needs to be seen: 1.23 USD, 0.0042 USD."""
+    """Format an amount so that small ones stay visible: 1.23 USD, 0.0042 USD."""
     return f"{amount:.2f} USD" if abs(amount) >= 1 else f"{amount:.2g} USD"

@@ -1,4 +1,4 @@
-"""What cannot be done, by name and number: capacity, group shares, floor, budget; and the nearest that can."""
+"""Report which constraint is infeasible and what is attainable, and relax it for `best_effort`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from eccos_core.optimizer.canonical import CanonicalProblem, canonicalize
 from eccos_core.optimizer.min_cost_flow import solve_transport
 
 
-def check_capacity(prepared: CanonicalProblem) -> None:
-    """Raise `InfeasibleError` when fewer slots are free than requests wait; a first, cheap, necessary condition."""
-    problem = prepared.problem
-    usable = np.full(len(prepared.model_order), prepared.requests)
-    if prepared.allowed is not None:
-        usable[prepared.model_order] = prepared.allowed.sum(axis=1)
+def check_capacity(canonical: CanonicalProblem) -> None:
+    """Raise `InfeasibleError` when there are fewer usable slots than requests: a cheap necessary condition."""
+    problem = canonical.problem
+    usable = np.full(len(canonical.model_order), canonical.requests)
+    if canonical.allowed is not None:
+        usable[canonical.model_order] = canonical.allowed.sum(axis=1)
     capacity = np.minimum(np.asarray(problem.capacity), usable)
-    if capacity.sum() < prepared.requests:
+    if capacity.sum() < canonical.requests:
         raise capacity_error(problem, int(capacity.sum()))
 
 
 def capacity_error(problem: RoutingProblem, placed: int) -> InfeasibleError:
-    """The error for a batch of which only `placed` requests find a free slot at a model that may answer them."""
+    """Return the error for a batch of which only `placed` requests find a free slot at an eligible model."""
     requests, free = len(problem.quality), int(np.minimum(problem.capacity, len(problem.quality)).sum())
     if free < requests:
         message = f"{requests} requests, {free} free slots"
@@ -36,17 +36,17 @@ def capacity_error(problem: RoutingProblem, placed: int) -> InfeasibleError:
     return InfeasibleError("capacity", float(requests), float(placed), f"{message}; wait for slots or send fewer")
 
 
-def refuse_excess(prepared: CanonicalProblem, choice: IntArray) -> None:
-    """Raise `InfeasibleError` when an assignment that places as many requests as possible still passes a limit."""
-    caps = np.asarray(prepared.problem.capacity)[prepared.model_order]
+def check_placed(canonical: CanonicalProblem, choice: IntArray) -> None:
+    """Raise `InfeasibleError` when `choice` (R,), which places as many requests as possible, still exceeds a cap."""
+    caps = np.asarray(canonical.problem.capacity)[canonical.model_order]
     loads = np.bincount(choice, minlength=len(caps))
     excess = int(np.maximum(loads - caps, 0).sum())
     if excess:
-        raise capacity_error(prepared.problem, prepared.requests - excess)
+        raise capacity_error(canonical.problem, canonical.requests - excess)
 
 
 def floor_error(problem: RoutingProblem, wanted: float, attainable: float) -> InfeasibleError:
-    """The error for a quality floor above the best attainable mean quality."""
+    """Return the error for a quality floor above the best attainable mean quality."""
     capped = "with these caps " if (np.asarray(problem.capacity) < len(problem.quality)).any() else ""
     return InfeasibleError(
         "quality floor",
@@ -58,7 +58,7 @@ def floor_error(problem: RoutingProblem, wanted: float, attainable: float) -> In
 
 
 def budget_error(problem: RoutingProblem, wanted: float, attainable: float) -> InfeasibleError:
-    """The error for a budget below the cheapest possible cost."""
+    """Return the error for a budget below the cheapest possible cost."""
     capped = " with these caps" if (np.asarray(problem.capacity) < len(problem.quality)).any() else ""
     return InfeasibleError(
         "budget",
@@ -69,29 +69,28 @@ def budget_error(problem: RoutingProblem, wanted: float, attainable: float) -> I
     )
 
 
-def solve_or_nearest(problem: RoutingProblem, attempt: Callable[[RoutingProblem], Assignment]) -> Assignment:
-    """Solve; where the policy says `best_effort` and the problem is infeasible, solve the nearest feasible one instead.
+def solve_or_best_effort(problem: RoutingProblem, attempt: Callable[[RoutingProblem], Assignment]) -> Assignment:
+    """Solve the problem. If it is infeasible and the policy says `best_effort`, relax it and solve that.
 
-    Floor and budget are moved to what is attainable, least qualities per request by the least total. Capacity and
-    group shares are never relaxed. The answer then has
-    `SolutionStatus.BEST_EFFORT`, and its note says what was not met.
+    Floor and budget move to what is attainable, `min_quality` by the least total shortfall. Capacity and group shares
+    are never relaxed. The answer then has `SolutionStatus.BEST_EFFORT`, and its note says what was not met.
     """
     notes: list[str] = []
     while True:
         try:
             answer = attempt(problem)
         except InfeasibleError as error:
-            nearest = _nearest(problem, error) if problem.policy.on_infeasible == "best_effort" else None
-            if nearest is None or len(notes) > 2:
+            relaxed = _relax_to_attainable(problem, error) if problem.policy.on_infeasible == "best_effort" else None
+            if relaxed is None or len(notes) > 2:
                 raise
             notes.append(str(error))
-            problem = nearest
+            problem = relaxed
         else:
             return replace(answer, status=SolutionStatus.BEST_EFFORT, note="; ".join(notes)) if notes else answer
 
 
-def _nearest(problem: RoutingProblem, error: InfeasibleError) -> RoutingProblem | None:
-    """The same problem asking for what is attainable in place of the constraint in the error; None if it must stand."""
+def _relax_to_attainable(problem: RoutingProblem, error: InfeasibleError) -> RoutingProblem | None:
+    """Return the problem with the constraint of `error` relaxed to what is attainable, None if it is a hard one."""
     match problem.policy:
         case QualityFloor() as floor if error.constraint == "quality floor":
             return replace(problem, policy=replace(floor, alpha=min(max(error.attainable, 0.0), 1.0)))
@@ -102,18 +101,18 @@ def _nearest(problem: RoutingProblem, error: InfeasibleError) -> RoutingProblem 
     ):
         return None
     asked = problem.min_quality
-    short = replace(
+    least_shortfall = replace(
         problem,
         cost_usd=np.maximum(asked[:, None] - problem.quality, 0.0),
         min_quality=None,
         groups=(),
         policy=QualityPrice(0.0),
     )
-    prepared = canonicalize(short, short.eligible)
-    check_capacity(prepared)
-    choice, _ = solve_transport(prepared.least_cost())
-    refuse_excess(prepared, choice)
-    reached = problem.quality[np.arange(len(asked)), prepared.in_problem_order(choice)]
+    canonical = canonicalize(least_shortfall, least_shortfall.eligible)
+    check_capacity(canonical)
+    choice, _ = solve_transport(canonical.least_cost())
+    check_placed(canonical, choice)
+    reached = problem.quality[np.arange(len(asked)), canonical.in_problem_order(choice)]
     if (reached >= asked).all():
         return None
     return replace(problem, min_quality=np.minimum(asked, reached))

@@ -1,7 +1,7 @@
-"""What others do: every request for itself, in the order given. For comparison.
+"""Route every request on its own, in the order given: a baseline.
 
-The rule is AIOS's and RouteLLM's: the cheapest model whose predicted quality reaches the floor, else the best one; here
-with caps respected. It sees neither later requests nor what a slot is worth to them.
+This is the rule of AIOS and RouteLLM: the cheapest model whose predicted quality reaches the floor, else the best one.
+Here it keeps caps too. It sees neither later requests nor what a slot is worth to them.
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ from eccos_core.domain import (
 )
 from eccos_core.errors import InfeasibleError
 from eccos_core.optimizer.canonical import canonicalize
-from eccos_core.optimizer.feasibility import budget_error, floor_error, solve_or_nearest
+from eccos_core.optimizer.feasibility import budget_error, floor_error, solve_or_best_effort
 from eccos_core.optimizer.validation import allowed_models, check, least_quality, most_usd, totals
 
 
 @dataclass(frozen=True, slots=True)
 class GreedyOptimizer:
-    """Decides requests one by one. Never infeasible, but it may find no answer where one exists, and then says so."""
+    """Decides requests one by one. It may miss an answer that exists, and its error says so."""
 
     def solve(self, problem: RoutingProblem) -> Assignment:
-        """See `Optimizer.solve`; an `InfeasibleError` here says that this rule failed, not that nothing is feasible."""
+        """See `Optimizer.solve`. An `InfeasibleError` says that this rule failed, not that no answer exists."""
         check(problem)
-        return solve_or_nearest(problem, self._solve)
+        return solve_or_best_effort(problem, self._solve)
 
     def _solve(self, problem: RoutingProblem) -> Assignment:
         allowed = allowed_models(problem)
         match problem.policy:
             case QualityFloor(alpha=alpha):
-                choice = _in_turn(problem, allowed, _CheapestGoodEnough(alpha))
+                choice = _assign_in_order(problem, allowed, _CheapestAboveFloor(alpha))
                 quality = totals(problem, choice)[1]
                 if quality < least_quality(alpha):
-                    choice = _in_turn(problem, allowed, _Best())
+                    choice = _assign_in_order(problem, allowed, _BestQuality())
                     quality = totals(problem, choice)[1]
                 if quality < least_quality(alpha):
-                    raise _by_this_rule(floor_error(problem, alpha, quality))
+                    raise _as_greedy_failure(floor_error(problem, alpha, quality))
             case Budget(usd=usd):
-                choice = _in_turn(problem, allowed, _BestAffordable(usd, len(problem.quality)))
+                choice = _assign_in_order(problem, allowed, _BestAffordable(usd, len(problem.quality)))
                 cost = totals(problem, choice)[0]
                 if cost > most_usd(usd):
-                    choice = _in_turn(problem, allowed, _CheapestGoodEnough(0.0))
+                    choice = _assign_in_order(problem, allowed, _CheapestAboveFloor(0.0))
                     cost = totals(problem, choice)[0]
                 if cost > most_usd(usd):
-                    raise _by_this_rule(budget_error(problem, usd, cost))
+                    raise _as_greedy_failure(budget_error(problem, usd, cost))
             case QualityPrice() as priced:
-                choice = _in_turn(problem, allowed, _LeastNetCost(priced.usd_per_quality))
-        return _certified(problem, allowed, choice)
+                choice = _assign_in_order(problem, allowed, _LeastNetCost(priced.usd_per_quality))
+        return _with_trivial_bound(problem, allowed, choice)
 
 
-class _CheapestGoodEnough:
+class _CheapestAboveFloor:
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha
 
@@ -70,7 +70,7 @@ class _CheapestGoodEnough:
         return int(np.where(free, quality, -1.0).argmax())
 
 
-class _Best:
+class _BestQuality:
     def __call__(self, quality: FloatArray, cost: FloatArray, free: BoolArray) -> int:
         return int(np.where(free, quality, -1.0).argmax())
 
@@ -84,7 +84,7 @@ class _LeastNetCost:
 
 
 class _BestAffordable:
-    """The best model at no more than an equal share of what is left of the budget, else the cheapest."""
+    """The best model at no more than an equal share of the remaining budget, else the cheapest."""
 
     def __init__(self, usd: float, requests: int) -> None:
         self.usd, self.requests = usd, requests
@@ -99,22 +99,22 @@ class _BestAffordable:
         return chosen
 
 
-_Rule = _CheapestGoodEnough | _Best | _LeastNetCost | _BestAffordable
+_Rule = _CheapestAboveFloor | _BestQuality | _LeastNetCost | _BestAffordable
 
 
-def _in_turn(problem: RoutingProblem, allowed: BoolArray, rule: _Rule) -> IntArray:
-    """(R,): each request's model by the rule among those with a free slot. Group limits on calls are kept too."""
+def _assign_in_order(problem: RoutingProblem, allowed: BoolArray, rule: _Rule) -> IntArray:
+    """Return each request's model, (R,), picked by the rule among models with a free slot whose groups allow it."""
     requests = len(problem.quality)
-    left = np.asarray(problem.capacity).astype(np.int64).copy()
-    most = [int(np.floor(group.at_most * requests + 1e-9)) for group in problem.groups]
+    slots_left = np.asarray(problem.capacity).astype(np.int64).copy()
+    calls_left = [int(np.floor(group.at_most * requests + 1e-9)) for group in problem.groups]
     choice = np.zeros(requests, dtype=np.int64)
     for request in range(requests):
-        free = allowed[request] & (left > 0)
-        for group, calls in zip(problem.groups, most, strict=True):
+        free = allowed[request] & (slots_left > 0)
+        for group, calls in zip(problem.groups, calls_left, strict=True):
             if calls <= 0:
                 free &= ~np.asarray(group.members)
         if not free.any():
-            raise _by_this_rule(
+            raise _as_greedy_failure(
                 InfeasibleError(
                     "capacity",
                     float(requests),
@@ -124,12 +124,14 @@ def _in_turn(problem: RoutingProblem, allowed: BoolArray, rule: _Rule) -> IntArr
             )
         chosen = rule(problem.quality[request], problem.cost_usd[request], free)
         choice[request] = chosen
-        left[chosen] -= 1
-        most = [calls - int(group.members[chosen]) for group, calls in zip(problem.groups, most, strict=True)]
+        slots_left[chosen] -= 1
+        calls_left = [
+            calls - int(group.members[chosen]) for group, calls in zip(problem.groups, calls_left, strict=True)
+        ]
     for group in problem.groups:
         calls = int(np.asarray(group.members)[choice].sum())
         if calls < np.ceil(group.at_least * requests - 1e-9):
-            raise _by_this_rule(
+            raise _as_greedy_failure(
                 InfeasibleError(
                     f"group {group.name!r}",
                     group.at_least,
@@ -140,17 +142,17 @@ def _in_turn(problem: RoutingProblem, allowed: BoolArray, rule: _Rule) -> IntArr
     return choice
 
 
-def _by_this_rule(error: InfeasibleError) -> InfeasibleError:
+def _as_greedy_failure(error: InfeasibleError) -> InfeasibleError:
     return InfeasibleError(
         error.constraint, error.wanted, error.attainable, f"{error} (deciding one by one; DualOptimizer may do better)"
     )
 
 
-def _certified(problem: RoutingProblem, allowed: BoolArray, choice: IntArray) -> Assignment:
-    """The choice with the only bound that needs no prices: every request at its cheapest, or at its best."""
-    prepared = canonicalize(problem, allowed)
-    rank = np.argsort(prepared.model_order)
-    canonical = rank[choice[prepared.request_order]]
-    program = prepared.program()
-    prices = program.no_prices()
-    return prepared.assignment(canonical, prices, program.bound(prices))
+def _with_trivial_bound(problem: RoutingProblem, allowed: BoolArray, choice: IntArray) -> Assignment:
+    """Return the assignment with the bound at zero prices: every request at its cheapest, or at its best."""
+    canonical = canonicalize(problem, allowed)
+    rank = np.argsort(canonical.model_order)
+    canonical_choice = rank[choice[canonical.request_order]]
+    program = canonical.program()
+    prices = program.zero_prices()
+    return canonical.assignment(canonical_choice, prices, program.lagrangian_bound(prices))

@@ -21,32 +21,32 @@ from eccos_core.optimizer.min_cost_flow import place_requests
 _TIME_LIMIT_S = 20.0
 
 
-def counts_error(prepared: CanonicalProblem) -> InfeasibleError | None:
+def counts_error(canonical: CanonicalProblem) -> InfeasibleError | None:
     """The error for capacity or the first group share that cannot be kept beside those before it; None if all can."""
-    problem = prepared.problem
-    capacity = np.asarray(problem.capacity)[prepared.model_order]
-    plain = replace(prepared, problem=replace(problem, groups=()))
-    rows, limits = count_limits(prepared.requests, capacity, ())
+    problem = canonical.problem
+    capacity = np.asarray(problem.capacity)[canonical.model_order]
+    plain = replace(canonical, problem=replace(problem, groups=()))
+    rows, limits = count_limits(canonical.requests, capacity, ())
     caps_only = LinearProgram(np.zeros_like(plain.cost), None, 0.0, plain.allowed, rows, limits)
-    placed = place_requests(caps_only, caps_only.values(caps_only.no_prices()), _first_allowed(plain))
+    placed = place_requests(caps_only, caps_only.lagrangian_costs(caps_only.zero_prices()), _first_allowed(plain))
     excess = int(np.maximum(np.bincount(placed, minlength=len(capacity)) - capacity, 0).sum())
     if excess:
-        return capacity_error(problem, prepared.requests - excess)
+        return capacity_error(problem, canonical.requests - excess)
     kept: list[GroupShare] = []
     for group in problem.groups:
-        members = np.asarray(group.members, dtype=np.bool_)[prepared.model_order]
-        rows, limits = count_limits(prepared.requests, capacity, kept)
-        most = _extreme_count(prepared, rows, limits, members, maximise=True)
-        least = _extreme_count(prepared, rows, limits, members, maximise=False)
+        members = np.asarray(group.members, dtype=np.bool_)[canonical.model_order]
+        rows, limits = count_limits(canonical.requests, capacity, kept)
+        most = _extreme_count(canonical, rows, limits, members, maximise=True)
+        least = _extreme_count(canonical, rows, limits, members, maximise=False)
         beside = f" beside {', '.join(repr(other.name) for other in kept)}" if kept else ""
-        requests = prepared.requests
+        requests = canonical.requests
         if most < np.ceil(group.at_least * requests - 1e-9):
             return _share_error(group.name, "at least", group.at_least, most / requests, requests, beside)
         if least > np.floor(group.at_most * requests + 1e-9):
             return _share_error(group.name, "at most", group.at_most, least / requests, requests, beside)
         kept.append(GroupShare(group.name, members, group.at_least, group.at_most))
         rows, limits = count_limits(requests, capacity, kept)
-        if nearest_counts(prepared, rows, limits, np.zeros(len(capacity))) is None:
+        if nearest_counts(canonical, rows, limits, np.zeros(len(capacity))) is None:
             return InfeasibleError(
                 f"group {group.name!r}",
                 group.at_least,
@@ -67,27 +67,27 @@ def _share_error(name: str, side: str, wanted: float, attainable: float, request
     )
 
 
-def _first_allowed(prepared: CanonicalProblem) -> IntArray:
-    if prepared.allowed is None:
-        return np.zeros(prepared.requests, dtype=np.int64)
-    first: IntArray = prepared.allowed.argmax(axis=0)
+def _first_allowed(canonical: CanonicalProblem) -> IntArray:
+    if canonical.allowed is None:
+        return np.zeros(canonical.requests, dtype=np.int64)
+    first: IntArray = canonical.allowed.argmax(axis=0)
     return first
 
 
-def _patterns(prepared: CanonicalProblem) -> tuple[FloatArray, IntArray]:
+def _patterns(canonical: CanonicalProblem) -> tuple[FloatArray, IntArray]:
     """(P, M) distinct eligibility rows, and (P,) how many requests have each."""
-    models = len(prepared.model_order)
-    if prepared.allowed is None:
-        return np.ones((1, models)), np.array([prepared.requests])
-    patterns, sizes = np.unique(prepared.allowed.T, axis=0, return_counts=True)
+    models = len(canonical.model_order)
+    if canonical.allowed is None:
+        return np.ones((1, models)), np.array([canonical.requests])
+    patterns, sizes = np.unique(canonical.allowed.T, axis=0, return_counts=True)
     return patterns.astype(np.float64), sizes
 
 
-def _model(prepared: CanonicalProblem, rows: FloatArray, limits: FloatArray) -> tuple[Any, list[Any]]:
+def _model(canonical: CanonicalProblem, rows: FloatArray, limits: FloatArray) -> tuple[Any, list[Any]]:
     """The CP-SAT model of counts per (pattern, model), and the load of each model as an expression."""
     from ortools.sat.python import cp_model
 
-    patterns, sizes = _patterns(prepared)
+    patterns, sizes = _patterns(canonical)
     model = cp_model.CpModel()
     parts: list[list[Any]] = [[] for _ in range(patterns.shape[1])]
     for pattern, size in zip(patterns, sizes, strict=True):
@@ -118,9 +118,9 @@ def _solve(model: Any) -> Any:
 
 
 def _extreme_count(
-    prepared: CanonicalProblem, rows: FloatArray, limits: FloatArray, members: BoolArray, *, maximise: bool
+    canonical: CanonicalProblem, rows: FloatArray, limits: FloatArray, members: BoolArray, *, maximise: bool
 ) -> float:
-    model, loads = _model(prepared, rows, limits)
+    model, loads = _model(canonical, rows, limits)
     calls = sum(load for load, member in zip(loads, members, strict=True) if member)
     if isinstance(calls, int):
         return 0.0
@@ -133,13 +133,13 @@ def _extreme_count(
 
 
 def nearest_counts(
-    prepared: CanonicalProblem, rows: FloatArray, limits: FloatArray, wanted: FloatArray
+    canonical: CanonicalProblem, rows: FloatArray, limits: FloatArray, wanted: FloatArray
 ) -> IntArray | None:
     """(M,) whole loads that keep every limit and differ least from `wanted` (M,); None when no loads do."""
-    model, loads = _model(prepared, rows, limits)
+    model, loads = _model(canonical, rows, limits)
     off = []
     for load, target in zip(loads, np.rint(wanted), strict=True):
-        distance = model.new_int_var(0, 2 * prepared.requests, "")
+        distance = model.new_int_var(0, 2 * canonical.requests, "")
         model.add_abs_equality(distance, load - int(target))
         off.append(distance)
     model.minimize(sum(off))

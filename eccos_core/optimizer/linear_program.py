@@ -1,4 +1,4 @@
-"""The linear program behind every policy: one objective, at most one side constraint, limits on counts per model.
+"""Express every policy as one program: an objective, at most one side constraint, and limits on counts per model.
 
     minimise    sum objective[j, i] x[j, i]
     subject to  sum_j x[j, i] = 1                    every request is answered once
@@ -27,7 +27,7 @@ _MANTISSA_BITS = 40  # numbers are kept to this many bits, so that scaled copies
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DualPrices:
-    """side: price of the side constraint, >= 0; counts (K,): prices of the count rows, >= 0. Objective units."""
+    """Dual variables, all >= 0, in objective units: `side` of the side constraint, `counts` (K,) of the count rows."""
 
     side: float
     counts: FloatArray
@@ -35,9 +35,9 @@ class DualPrices:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinearProgram:
-    """objective, side (M, R); allowed (M, R) or None when all are; count_rows (K, M); count_limits (K,).
+    """`objective`, `side` (M, R); `allowed` (M, R) or None when all are; `count_rows` (K, M); `count_limits` (K,).
 
-    kinds (R,): equal for requests that are equal in all numbers; None when no two are.
+    `duplicate_class` (R,) has equal numbers for requests whose columns are equal. It is None when no two are.
     """
 
     objective: FloatArray
@@ -46,7 +46,7 @@ class LinearProgram:
     allowed: BoolArray | None
     count_rows: FloatArray
     count_limits: FloatArray
-    kinds: IntArray | None = None
+    duplicate_class: IntArray | None = None
 
     @property
     def models(self) -> int:
@@ -59,15 +59,15 @@ class LinearProgram:
         return int(self.objective.shape[1])
 
     def without_side(self, objective: FloatArray | None = None) -> LinearProgram:
-        """The same counts and eligibility, no side constraint, and another objective if one is given."""
+        """Return the program without its side constraint, with another objective if one is given."""
         return replace(self, objective=self.objective if objective is None else objective, side=None, side_limit=0.0)
 
-    def no_prices(self) -> DualPrices:
-        """All prices zero."""
+    def zero_prices(self) -> DualPrices:
+        """Return prices that are all zero."""
         return DualPrices(0.0, np.zeros(len(self.count_limits)))
 
-    def values(self, prices: DualPrices) -> FloatArray:
-        """(M, R): objective at the prices; infinite where not allowed. Every request's best model has the least."""
+    def lagrangian_costs(self, prices: DualPrices) -> FloatArray:
+        """Return objective + priced constraints, (M, R), infinite where not allowed. Each request takes the least."""
         value = self.objective + (prices.counts @ self.count_rows)[:, None]
         if self.side is not None and prices.side:
             value += prices.side * self.side
@@ -75,33 +75,33 @@ class LinearProgram:
             value[~self.allowed] = np.inf
         return value
 
-    def bound(self, prices: DualPrices, values: FloatArray | None = None) -> float:
-        """The Lagrangian bound: no feasible assignment has a lower objective."""
-        values = self.values(prices) if values is None else values
+    def lagrangian_bound(self, prices: DualPrices, values: FloatArray | None = None) -> float:
+        """Return the Lagrangian lower bound on the objective of every feasible assignment."""
+        values = self.lagrangian_costs(prices) if values is None else values
         least = float(values.min(axis=0).sum())
         return least - prices.side * self.side_limit - float(prices.counts @ self.count_limits)
 
     def loads(self, choice: IntArray) -> FloatArray:
-        """(M,) how many requests of the assignment (R,) go to each model."""
+        """Return how many requests of an assignment (R,) go to each model, (M,)."""
         return np.bincount(choice, minlength=self.models).astype(np.float64)
 
     def count_slack(self, choice: IntArray) -> FloatArray:
-        """(K,) what is left of every count limit; negative where it is passed."""
+        """Return the slack of every count limit, (K,), negative where it is violated."""
         slack: FloatArray = self.count_limits - self.count_rows @ self.loads(choice)
         return slack
 
     def objective_of(self, choice: IntArray) -> float:
-        """The objective of an assignment (R,)."""
+        """Return the objective of an assignment (R,)."""
         return float(self.objective[choice, np.arange(self.requests)].sum())
 
     def side_slack(self, choice: IntArray) -> float:
-        """What is left of the side limit; negative where it is passed; infinite without a side constraint."""
+        """Return the slack of the side constraint: negative if violated, infinite if there is none."""
         if self.side is None:
             return math.inf
         return self.side_limit - float(self.side[choice, np.arange(self.requests)].sum())
 
-    def feasible(self, choice: IntArray) -> bool:
-        """Whether the assignment (R,) keeps side constraint, counts and eligibility."""
+    def is_feasible(self, choice: IntArray) -> bool:
+        """Return whether an assignment (R,) keeps side constraint, count limits and eligibility."""
         eligible = self.allowed is None or bool(self.allowed[choice, np.arange(self.requests)].all())
         return eligible and self.side_slack(choice) >= 0 and bool((self.count_slack(choice) >= 0).all())
 
@@ -109,9 +109,9 @@ class LinearProgram:
 def count_limits(
     requests: int, capacity: npt.NDArray[np.int64], groups: Sequence[GroupShare]
 ) -> tuple[FloatArray, FloatArray]:
-    """The rows and limits on calls per model: caps that can bind first (by model), then group shares.
+    """Return the count rows (K, M) and limits (K,): caps that can bind, by model, then group shares.
 
-    capacity (M,), groups in the same model order -> rows (K, M), limits (K,), all whole numbers.
+    `capacity` is (M,). Groups have the same model order. All limits are whole numbers.
     """
     models = len(capacity)
     rows = [np.eye(models)[j] for j in range(models) if capacity[j] < requests]
@@ -130,9 +130,9 @@ def count_limits(
 
 
 def canonical_order(*matrices: npt.NDArray[np.float64]) -> IntArray:
-    """An order of the rows of matrices (R, M) that depends on what stands in them, not on where they stand.
+    """Return an order of the rows of `matrices` (R, M) that depends on their content alone.
 
-    Sorts a 64-bit hash of each row's bits: exact integer arithmetic, so equal rows have equal keys at any place.
+    It sorts a 64-bit hash of each row's bits. Integer arithmetic is exact, so equal rows have equal keys.
     """
     key = np.zeros(matrices[0].shape[0], dtype=np.uint64)
     multiplier = np.uint64(0x9E3779B97F4A7C15)
@@ -144,8 +144,8 @@ def canonical_order(*matrices: npt.NDArray[np.float64]) -> IntArray:
     return np.argsort(key, kind="stable").astype(np.int64)
 
 
-def equal_neighbours(*matrices: npt.NDArray[np.float64] | BoolArray) -> IntArray | None:
-    """(R,) numbers that are the same for equal columns of matrices (M, R) that stand together; None if no two do."""
+def duplicate_classes(*matrices: npt.NDArray[np.float64] | BoolArray) -> IntArray | None:
+    """Number the columns of `matrices` (M, R) so that equal neighbours share a number. None if no two are equal."""
     same = np.ones(matrices[0].shape[1] - 1, dtype=np.bool_)
     for matrix in matrices:
         same &= (matrix[:, 1:] == matrix[:, :-1]).all(axis=0)
@@ -154,8 +154,8 @@ def equal_neighbours(*matrices: npt.NDArray[np.float64] | BoolArray) -> IntArray
     return np.concatenate([[0], np.cumsum(~same)]).astype(np.int64)
 
 
-def rounded(values: npt.NDArray[np.float64]) -> FloatArray:
-    """Values kept to 40 bits (relative error below 1e-12): costs in USD and in cents then tie alike."""
+def round_mantissa(values: npt.NDArray[np.float64]) -> FloatArray:
+    """Round values to 40 bits (relative error below 1e-12), so that costs in USD and in cents have the same ties."""
     mantissa, exponent = np.frexp(values)
     kept: FloatArray = np.ldexp(np.rint(mantissa * 2.0**_MANTISSA_BITS), exponent - _MANTISSA_BITS)
     return kept

@@ -196,21 +196,21 @@ def solve_transport(program: LinearProgram, accuracy: float = 1e-4) -> tuple[Int
     """
     plain = program if program.side is None else program.without_side()
     relaxation = relax(plain, accuracy)
-    values = plain.values(plain.no_prices())
+    values = plain.lagrangian_costs(plain.zero_prices())
     if not len(plain.count_limits):
         return values.argmin(axis=0), relaxation.bound
     return place_requests(plain, values, rounded_shares(relaxation.shares)), relaxation.bound
 
 
-def prove_optimal(program: LinearProgram, choice: IntArray) -> DualPrices:
+def optimal_cap_prices(program: LinearProgram, choice: IntArray) -> DualPrices:
     """Prices of caps that prove a least-objective assignment (R,): what the best way out of each full model costs.
 
     Shortest distances to a node that all free slots reach are feasible potentials of the residual network; where no way
     leads to a free slot any large price proves as much. Without group shares only.
     """
     if not len(program.count_limits):
-        return program.no_prices()
-    distance, _ = ModelGraph(program.values(program.no_prices()), choice).shortest()
+        return program.zero_prices()
+    distance, _ = ModelGraph(program.lagrangian_costs(program.zero_prices()), choice).shortest()
     caps = program.count_rows.argmax(axis=1)
     free = np.ones(program.models, dtype=np.bool_)
     free[caps] = program.count_slack(choice) > 0

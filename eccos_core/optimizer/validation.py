@@ -1,4 +1,4 @@
-"""Checks of a routing problem: everything that can be wrong with the numbers is found here, once, and named."""
+"""Check the numbers of a routing problem once, and name what is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eccos_core.domain import BoolArray, Budget, FloatArray, GroupShare, QualityFloor, QualityPrice, RoutingProblem
+from eccos_core.domain import BoolArray, Budget, GroupShare, QualityFloor, QualityPrice, RoutingProblem
 from eccos_core.errors import InfeasibleError, InputError, NoEligibleModelError
 
 FLOOR_TOLERANCE = 1e-9  # of mean quality, see `least_quality`
@@ -66,16 +66,16 @@ def check(problem: RoutingProblem) -> None:
 
 def _check_numbers(problem: RoutingProblem) -> None:
     names = problem.models
-    _refuse(~np.isfinite(problem.quality), problem.quality, "quality", "a finite number in [0, 1]", names)
-    _refuse((problem.quality < 0) | (problem.quality > 1), problem.quality, "quality", "in [0, 1]", names)
-    _refuse(~np.isfinite(problem.cost_usd), problem.cost_usd, "cost_usd", "a finite number >= 0", names)
-    _refuse(problem.cost_usd < 0, problem.cost_usd, "cost_usd", ">= 0", names)
+    _raise_first_bad(~np.isfinite(problem.quality), problem.quality, "quality", "a finite number in [0, 1]", names)
+    _raise_first_bad((problem.quality < 0) | (problem.quality > 1), problem.quality, "quality", "in [0, 1]", names)
+    _raise_first_bad(~np.isfinite(problem.cost_usd), problem.cost_usd, "cost_usd", "a finite number >= 0", names)
+    _raise_first_bad(problem.cost_usd < 0, problem.cost_usd, "cost_usd", ">= 0", names)
     capacity = np.asarray(problem.capacity)
     if not np.issubdtype(capacity.dtype, np.integer):
         raise InputError(f"capacity has type {capacity.dtype}, must be whole numbers")
     if (capacity < 0).any():
-        worst = int(np.flatnonzero(capacity < 0)[0])
-        raise InputError(f"capacity of model {names[worst]!r} is {capacity[worst]}, must be >= 0")
+        first = int(np.flatnonzero(capacity < 0)[0])
+        raise InputError(f"capacity of model {names[first]!r} is {capacity[first]}, must be >= 0")
     minimum = problem.min_quality
     if minimum is not None:
         bad = ~((minimum >= 0) & (minimum <= 1))
@@ -84,7 +84,7 @@ def _check_numbers(problem: RoutingProblem) -> None:
             raise InputError(f"min_quality of request {row} is {minimum[row]}, must be in [0, 1]")
 
 
-def _refuse(bad: BoolArray, array: npt.NDArray[Any], label: str, rule: str, models: tuple[str, ...]) -> None:
+def _raise_first_bad(bad: BoolArray, array: npt.NDArray[Any], label: str, rule: str, models: tuple[str, ...]) -> None:
     if bad.any():
         row, column = (int(index) for index in np.argwhere(bad)[0])
         raise InputError(
@@ -117,10 +117,10 @@ def _check_group(group: GroupShare, models: int) -> None:
 
 
 def _check_eligible(problem: RoutingProblem) -> None:
-    nobody = ~problem.eligible.any(axis=1)
-    if nobody.any():
-        row = int(np.flatnonzero(nobody)[0])
-        others = int(nobody.sum()) - 1
+    unserved = ~problem.eligible.any(axis=1)
+    if unserved.any():
+        row = int(np.flatnonzero(unserved)[0])
+        others = int(unserved.sum()) - 1
         suffix = f" (and {others} more requests)" if others else ""
         raise NoEligibleModelError(
             f"#{row}{suffix}", dict.fromkeys(problem.models, "not eligible (eligibility mask of the problem)")
@@ -128,19 +128,19 @@ def _check_eligible(problem: RoutingProblem) -> None:
 
 
 def allowed_models(problem: RoutingProblem) -> BoolArray:
-    """(R, M): eligible and, where the request asks for a least quality, predicted to reach it.
+    """Return the eligible models that reach the request's `min_quality`, (R, M).
 
-    Raises `InfeasibleError` for the first request whose least quality no eligible model reaches.
+    Raises `InfeasibleError` for the first request whose `min_quality` no eligible model reaches.
     """
     if problem.min_quality is None:
         return problem.eligible
     allowed: BoolArray = problem.eligible & (problem.quality >= problem.min_quality[:, None] - FLOOR_TOLERANCE)
-    short = ~allowed.any(axis=1)
-    if short.any():
-        row = int(np.flatnonzero(short)[0])
+    unreachable = ~allowed.any(axis=1)
+    if unreachable.any():
+        row = int(np.flatnonzero(unreachable)[0])
         best = np.where(problem.eligible[row], problem.quality[row], -1.0)
         model, wanted = int(best.argmax()), float(problem.min_quality[row])
-        others = int(short.sum()) - 1
+        others = int(unreachable.sum()) - 1
         raise InfeasibleError(
             f"min_quality of request {row}",
             wanted,
@@ -153,13 +153,8 @@ def allowed_models(problem: RoutingProblem) -> BoolArray:
 
 
 def totals(problem: RoutingProblem, choice: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Total cost in USD and mean quality of an assignment (R,): exact sums, whatever the order of the requests."""
+    """Return the total cost in USD and the mean quality of an assignment (R,). The sums are exact in any order."""
     rows = np.arange(len(choice))
     cost = math.fsum(problem.cost_usd[rows, choice].tolist())
     quality = math.fsum(problem.quality[rows, choice].tolist()) / len(choice)
     return cost, quality
-
-
-def loads(choice: npt.NDArray[np.int64], models: int) -> FloatArray:
-    """(M,) how many requests of an assignment (R,) go to each model."""
-    return np.bincount(choice, minlength=models).astype(np.float64)

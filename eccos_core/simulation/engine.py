@@ -1,4 +1,4 @@
-"""The simulation: arrivals, a bounded queue, slots, deadlines (SimPy), and what came of it."""
+"""Simulate a stream with SimPy: arrivals, a bounded queue, slots, deadlines, and the result."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from eccos_core.io.optional import needs_extra
 from eccos_core.simulation.routers import StreamRouter
 from eccos_core.simulation.scenario import Scenario
 
-_PATIENCE_S = 1.0  # how often the queue is offered to a router that let its head wait though slots were free
+_RETRY_INTERVAL_S = 1.0  # how often the queue is offered again to a router that waits although slots are free
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationResult:
-    """What one router made of one stream.
+    """The result of one stream through one router.
 
-    quality: mean recorded quality of what was answered; cost_usd: real, in all. Waiting times in s, of what was
-    answered. utilisation: share of slot-seconds in use, by model. missed: deadlines passed in the queue; refused: the
-    queue was full.
+    `quality` is the mean recorded quality of the answered requests, `cost_usd` their total real cost. Waiting times are
+    in seconds, over answered requests. `utilisation` is the share of slot-seconds in use, by model. `missed` counts
+    deadlines that passed in the queue, `refused` counts requests that found the queue full.
     """
 
     router: str
@@ -44,10 +44,10 @@ class SimulationResult:
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _QueuedRequest:
     request: int
     arrived_s: float
-    gone: bool = False
+    is_done: bool = False
 
 
 class _SimulationRun:
@@ -56,7 +56,7 @@ class _SimulationRun:
     def __init__(
         self,
         scenario: Scenario,
-        make: Callable[[Callable[[], float]], StreamRouter],
+        make_router: Callable[[Callable[[], float]], StreamRouter],
         deadline_s: float,
         queue_length: int,
     ) -> None:
@@ -65,76 +65,76 @@ class _SimulationRun:
 
         self.environment: Any = simpy.Environment()
         self.scenario = scenario
-        self.router = make(lambda: float(self.environment.now))
+        self.router = make_router(lambda: float(self.environment.now))
         self.deadline_s, self.queue_length = deadline_s, queue_length
         self.free: IntArray = scenario.slots.copy()
-        self.line: deque[_Waiting] = deque()
+        self.queue: deque[_QueuedRequest] = deque()
         self.model = np.full(scenario.requests, -1, dtype=np.int64)
         self.waited_s = np.zeros(scenario.requests)
         self.missed = self.refused = 0
         self.ended_s = 0.0
 
-    def arrivals(self, times_s: FloatArray) -> Generator[Any, None, None]:
+    def admit(self, times_s: FloatArray) -> Generator[Any, None, None]:
         for request, time_s in enumerate(times_s):
             yield self.environment.timeout(max(0.0, float(time_s) - self.environment.now))
-            waiting = _Waiting(request, float(self.environment.now))
-            if self._serve(waiting):
+            queued = _QueuedRequest(request, float(self.environment.now))
+            if self._serve(queued):
                 continue
-            if len(self.line) >= self.queue_length:
+            if len(self.queue) >= self.queue_length:
                 self.refused += 1
                 continue
-            self.line.append(waiting)
-            self.environment.process(self._until_deadline(waiting))
+            self.queue.append(queued)
+            self.environment.process(self._expire(queued))
 
-    def patience(self) -> Generator[Any, None, None]:
-        """Offers the queue again from time to time: a router may wait for more than slots (a budget)."""
+    def retry_queue(self) -> Generator[Any, None, None]:
+        """Offer the queue again at intervals, because a router may wait for more than slots (a budget)."""
         while True:
-            yield self.environment.timeout(_PATIENCE_S)
-            self._serve_line()
+            yield self.environment.timeout(_RETRY_INTERVAL_S)
+            self._serve_queue()
 
-    def _until_deadline(self, waiting: _Waiting) -> Generator[Any, None, None]:
+    def _expire(self, queued: _QueuedRequest) -> Generator[Any, None, None]:
         yield self.environment.timeout(self.deadline_s)
-        if not waiting.gone:
-            waiting.gone = True
-            self.line.remove(waiting)
+        if not queued.is_done:
+            queued.is_done = True
+            self.queue.remove(queued)
             self.missed += 1
 
-    def _serve(self, waiting: _Waiting) -> bool:
-        open_models = self.scenario.eligible[waiting.request] & (self.free > 0)
+    def _serve(self, queued: _QueuedRequest) -> bool:
+        open_models = self.scenario.eligible[queued.request] & (self.free > 0)
         if not open_models.any():
             return False
         occupancy = 1.0 - self.free / self.scenario.slots
-        model = self.router.choose(waiting.request, open_models, occupancy)
+        model = self.router.choose(queued.request, open_models, occupancy)
         if model is None:
             return False
         if not open_models[model]:
             raise InputError(f"the router chose model {model}, which has no free slot or may not answer")
-        waiting.gone = True
+        queued.is_done = True
         self.free[model] -= 1
-        self.model[waiting.request] = model
-        self.waited_s[waiting.request] = self.environment.now - waiting.arrived_s
-        self.environment.process(self._answer(waiting.request, model))
+        self.model[queued.request] = model
+        self.waited_s[queued.request] = self.environment.now - queued.arrived_s
+        self.environment.process(self._answer(queued.request, model))
         return True
 
     def _answer(self, request: int, model: int) -> Generator[Any, None, None]:
         yield self.environment.timeout(float(self.scenario.seconds[request, model]))
         self.free[model] += 1
         self.ended_s = float(self.environment.now)
-        self._serve_line()
+        self._serve_queue()
 
-    def _serve_line(self) -> None:
-        """First come, first served; who cannot use what is free keeps their place."""
-        for waiting in list(self.line):
+    def _serve_queue(self) -> None:
+        """Serve the queue in order. A request that cannot use a free slot keeps its place."""
+        for queued in list(self.queue):
             if not (self.free > 0).any():
                 return
-            if self._serve(waiting):
-                self.line.remove(waiting)
+            if self._serve(queued):
+                self.queue.remove(queued)
 
 
 def simulate(
     scenario: Scenario,
     name: str,
-    make: Callable[[Callable[[], float]], StreamRouter],
+    make_router: Callable[[Callable[[], float]], StreamRouter],
     times_s: FloatArray,
     *,
     deadline_s: float = 30.0,
@@ -143,9 +143,9 @@ def simulate(
     """Replay the scenario's requests, which arrive at times_s (N,), through one router."""
     if len(times_s) != scenario.requests:
         raise InputError(f"{len(times_s)} arrival times for {scenario.requests} requests")
-    run = _SimulationRun(scenario, make, deadline_s, queue_length)
-    run.environment.process(run.patience())
-    finished = run.environment.process(run.arrivals(times_s))
+    run = _SimulationRun(scenario, make_router, deadline_s, queue_length)
+    run.environment.process(run.retry_queue())
+    finished = run.environment.process(run.admit(times_s))
     run.environment.run(until=finished)
     last_s = float(run.environment.now) + deadline_s + float(scenario.seconds.max()) + 1.0
     run.environment.run(until=last_s)
@@ -160,7 +160,7 @@ def _result(scenario: Scenario, name: str, run: _SimulationRun) -> SimulationRes
     busy = np.bincount(chosen, weights=seconds, minlength=len(scenario.models))
     duration_s = max(run.ended_s, 1e-9)
 
-    def waiting(percent: float) -> float:
+    def waiting_percentile_s(percent: float) -> float:
         return float(np.percentile(waited, percent)) if len(waited) else 0.0
 
     return SimulationResult(
@@ -172,9 +172,9 @@ def _result(scenario: Scenario, name: str, run: _SimulationRun) -> SimulationRes
         quality=float(scenario.quality[rows, chosen].mean()) if len(rows) else 0.0,
         forecast_quality=float(scenario.forecast.quality[rows, chosen].mean()) if len(rows) else 0.0,
         cost_usd=float(scenario.cost_usd[rows, chosen].sum()),
-        waiting_median_s=waiting(50),
-        waiting_p95_s=waiting(95),
-        waiting_p99_s=waiting(99),
+        waiting_median_s=waiting_percentile_s(50),
+        waiting_p95_s=waiting_percentile_s(95),
+        waiting_p99_s=waiting_percentile_s(99),
         utilisation=tuple((busy / (scenario.slots * duration_s)).tolist()),
         calls=tuple(np.bincount(chosen, minlength=len(scenario.models)).tolist()),
         duration_s=duration_s,

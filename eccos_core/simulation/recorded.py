@@ -1,4 +1,4 @@
-"""A scenario from an outcomes file: what is learned from the training questions forecasts the test questions."""
+"""Build a scenario from an outcomes file: the training split fits a predictor, the test split arrives."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from eccos_core.io.outcomes import split
 from eccos_core.protocols import Encoder, Predictor
 from eccos_core.simulation.scenario import Forecasts, Scenario, Service, scenario_of
 
-TOKENS_PER_CHARACTER = 0.25  # where input tokens were not recorded
+TOKENS_PER_CHARACTER = 0.25  # for questions without recorded input tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Which of the test questions arrive, and in which order: all of them once, or `requests` drawn with repetition."""
+    """Chooses the test questions that arrive: all of them once in random order, or `requests` drawn with repetition."""
 
     requests: int | None = None
     seed: int = 0
@@ -48,10 +48,10 @@ def recorded_scenario(
     )
     vectors = encoder.encode(train.queries)
     predictor: Predictor = fit_predictor(kind, train, vectors)
-    known = _forecasts(predictor, train, vectors, usd_per_token)
+    training_forecasts = _forecasts(predictor, train, vectors, usd_per_token)
     test_forecasts = _forecasts(predictor, test, encoder.encode(test.queries), usd_per_token)
     arriving = Forecasts(test_forecasts.quality[order], test_forecasts.cost_usd[order])
-    return scenario_of(test.rows(order), usd_per_token, arriving, known, service)
+    return scenario_of(test.rows(order), usd_per_token, arriving, training_forecasts, service)
 
 
 def _forecasts(
@@ -60,14 +60,14 @@ def _forecasts(
     vectors: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
     usd_per_token: Mapping[str, tuple[float, float]],
 ) -> Forecasts:
-    read = _input_tokens(table)
-    forecast = predictor.predict(vectors, read)
+    input_tokens = _input_tokens(table)
+    forecast = predictor.predict(vectors, input_tokens)
     price = np.array([usd_per_token[name] for name in table.models])
-    return Forecasts(forecast.quality, read[:, None] * price[:, 0] + forecast.output_tokens * price[:, 1])
+    return Forecasts(forecast.quality, input_tokens[:, None] * price[:, 0] + forecast.output_tokens * price[:, 1])
 
 
 def _input_tokens(table: OutcomeTable) -> FloatArray:
-    """(N,): mean over the models that counted; by length of the text where none did."""
+    """Return the input tokens (N,): the mean over models that recorded them, else an estimate from the text length."""
     known = np.isfinite(table.input_tokens)
     counted = np.where(known, table.input_tokens, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     by_length = np.array([TOKENS_PER_CHARACTER * len(query) for query in table.queries])

@@ -1,4 +1,4 @@
-"""Who decides in a simulation: eccos' stream controller, and what people use instead."""
+"""Routers to simulate: the stream controller of eccos, and baselines."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from eccos_core.optimizer import DualOptimizer
 from eccos_core.simulation.scenario import Scenario
 from eccos_core.streaming import FloorTarget, RateTarget, StreamController, fit_initial_prices
 
-PORT_LEARNS_FROM = 0.025  # of the stream (arXiv 2509.02718)
+PORT_EXPLORATION_SHARE = 0.025  # of the stream (arXiv 2509.02718)
 
 
 class StreamRouter(Protocol):
-    """Chooses for one request at a time, by forecasts; what really happens it never sees."""
+    """Chooses the model of one request at a time from forecasts. It never sees recorded outcomes."""
 
     def choose(self, request: int, open_models: BoolArray, occupancy: FloatArray) -> int | None:
-        """A model among open_models (M,), which have a free slot (at least one is open), or None to let it wait.
+        """Return a model of `open_models` (M,), which have a free slot, or None to let the request wait.
 
-        occupancy (M,): share of slots in use.
+        At least one model is open. `occupancy` (M,) is the share of slots in use.
         """
         ...
 
 
 class RoundRobin:
-    """The next model in turn that has a free slot."""
+    """Takes the next model in turn that has a free slot."""
 
     def __init__(self, models: int) -> None:
         self._models = models
@@ -45,7 +45,7 @@ class RoundRobin:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CheapestFirst:
-    """The cheapest model with a free slot: load spills over to the next cheapest."""
+    """Takes the cheapest model with a free slot, so that load spills over to the next cheapest."""
 
     cost_usd: FloatArray
 
@@ -56,7 +56,7 @@ class CheapestFirst:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BestFirst:
-    """The model with the best forecast among those with a free slot."""
+    """Takes the model with the best forecast among those with a free slot."""
 
     quality: FloatArray
 
@@ -67,7 +67,7 @@ class BestFirst:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GreedyPerRequest:
-    """The cheapest model with a free slot whose forecast reaches the floor, else the best with a free slot."""
+    """Takes the cheapest model with a free slot whose forecast reaches the floor, else the best with a free slot."""
 
     quality: FloatArray
     cost_usd: FloatArray
@@ -82,16 +82,16 @@ class GreedyPerRequest:
 
 
 class PortStreamRouter:
-    """PORT (arXiv 2509.02718): the first 2.5 % of the stream are spread evenly, and prices are learned from them once.
+    """PORT (arXiv 2509.02718): explore with the first 2.5 % of the stream, then keep the prices fitted to them.
 
-    Prices of the floor and of the slots, as the dual of the sample's problem, then kept for the rest.
+    The prices of floor and slots are the dual solution of the sample's problem.
     """
 
     def __init__(self, scenario: Scenario, floor: float, share: FloatArray) -> None:
         self._quality, self._cost = scenario.forecast.quality, scenario.forecast.cost_usd
-        self._sample = max(2, int(PORT_LEARNS_FROM * scenario.requests))
-        self._even = RoundRobin(len(scenario.models))
-        self._seen: list[int] = []
+        self._exploration_length = max(2, int(PORT_EXPLORATION_SHARE * scenario.requests))
+        self._exploration = RoundRobin(len(scenario.models))
+        self._explored: list[int] = []
         self._floor, self._share = floor, share
         self._models = scenario.models
         self._prices: tuple[float, FloatArray] | None = None
@@ -99,16 +99,16 @@ class PortStreamRouter:
     def choose(self, request: int, open_models: BoolArray, occupancy: FloatArray) -> int | None:
         """See `StreamRouter.choose`."""
         if self._prices is None:
-            if len(self._seen) < self._sample:
-                self._seen.append(request)
-                return self._even.choose(request, open_models, occupancy)
-            self._prices = self._learned()
+            if len(self._explored) < self._exploration_length:
+                self._explored.append(request)
+                return self._exploration.choose(request, open_models, occupancy)
+            self._prices = self._fit_prices()
         usd_per_quality, slots = self._prices
         value = self._cost[request] - usd_per_quality * self._quality[request] + slots
         return int(np.where(open_models, value, np.inf).argmin())
 
-    def _learned(self) -> tuple[float, FloatArray]:
-        rows = np.asarray(self._seen)
+    def _fit_prices(self) -> tuple[float, FloatArray]:
+        rows = np.asarray(self._explored)
         problem = RoutingProblem(
             quality=self._quality[rows],
             cost_usd=self._cost[rows],
@@ -122,7 +122,7 @@ class PortStreamRouter:
 
 
 class EccosStreamRouter:
-    """`StreamController`: prices from the training forecasts, steered and guarded."""
+    """Runs `StreamController` with initial prices from the training forecasts."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class EccosStreamRouter:
         self.controller = StreamController(target, prices, clock)
 
     def choose(self, request: int, open_models: BoolArray, occupancy: FloatArray) -> int | None:
-        """See `StreamRouter.choose`. Waits while the budget of an hour or a day must first be earned."""
+        """See `StreamRouter.choose`. Lets the request wait while the spending is ahead of the budget."""
         try:
             return self.controller.decide(self._quality[request], self._cost[request], open_models, occupancy).model
         except (Overloaded, InfeasibleError):
@@ -161,16 +161,16 @@ def stream_routers_named(
     target: FloorTarget | RateTarget,
     requests_per_second: float,
 ) -> dict[str, Callable[[Callable[[], float]], StreamRouter]]:
-    """By name: a function that makes the router, fresh, for a simulation's clock.
+    """Return, by name, a function that makes a new router for a simulation's clock.
 
-    Routers that need a floor use the target's; under a budget rate, the mean forecast quality of all models. Raises
-    `InputError` for unknown names.
+    Routers that need a floor use the target's. Under a budget rate they use the mean forecast quality of all models.
+    Raises `InputError` for unknown names.
     """
     for name in names:
         if name not in ROUTERS:
             raise InputError(f"unknown router {name!r}{did_you_mean(name, ROUTERS)} Known: {', '.join(ROUTERS)}.")
     forecast = scenario.forecast
-    share = _most_share(scenario, requests_per_second)
+    share = _sustainable_share(scenario, requests_per_second)
     floor = target.alpha if isinstance(target, FloorTarget) else float(forecast.quality.mean())
     makers: dict[str, Callable[[Callable[[], float]], StreamRouter]] = {
         "eccos": lambda clock: EccosStreamRouter(scenario, target, share, clock, requests_per_second),
@@ -183,12 +183,12 @@ def stream_routers_named(
     return {name: makers[name] for name in names}
 
 
-def _most_share(scenario: Scenario, requests_per_second: float) -> FloatArray:
-    """(M,): the share of the stream that each model can serve for long (slots / seconds a request / arrivals)."""
+def _sustainable_share(scenario: Scenario, requests_per_second: float) -> FloatArray:
+    """Return the share of the stream that each model can sustain, (M,): slots / seconds per request / arrival rate."""
     seconds = np.where(scenario.eligible, scenario.seconds, np.nan)
     share = scenario.slots / np.nanmean(seconds, axis=0) / requests_per_second
     short = 1.0 - share.sum()
-    if short > 0:  # overloaded: nobody's share adds up, so everybody's is stretched alike
+    if short > 0:  # overloaded: stretch all shares alike until they add up to 1
         share = share / share.sum() * (1 + 1e-9)
-    most: FloatArray = np.minimum(share, 1.0)
-    return most
+    capped: FloatArray = np.minimum(share, 1.0)
+    return capped

@@ -1,4 +1,4 @@
-"""What is simulated: recorded outcomes, forecasts of them, and how long each model takes."""
+"""The scenario of a simulation: recorded outcomes, forecasts of them, and service times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eccos_core.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """How a model serves: `slots` requests at once, the first token after `first_token_s`, then `tokens_per_s`."""
+    """Serves `slots` requests at once. Each takes `first_token_s`, then `tokens_per_s`."""
 
     slots: int = 8
     first_token_s: float = 0.5
@@ -21,14 +21,16 @@ class Service:
 
     def __post_init__(self) -> None:
         if self.slots < 1:
-            raise InputError(f"a model with {self.slots} slots serves nobody, must be >= 1")
+            raise InputError(f"slots is {self.slots}, must be >= 1")
         if self.tokens_per_s <= 0 or self.first_token_s < 0:
-            raise InputError(f"a model that gives {self.tokens_per_s} tokens/s after {self.first_token_s} s cannot be")
+            raise InputError(
+                f"tokens_per_s is {self.tokens_per_s} and first_token_s is {self.first_token_s}, must be > 0 and >= 0"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forecasts:
-    """quality in [0, 1] and cost_usd, (N, M)."""
+    """Forecast `quality` in [0, 1] and `cost_usd`, both (N, M)."""
 
     quality: FloatArray
     cost_usd: FloatArray
@@ -36,10 +38,10 @@ class Forecasts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scenario:
-    """N requests, M models. What happened: quality, cost_usd, seconds (N, M); what was forecast for these requests; and
-    forecasts of other requests (the training set), from which prices are learned.
+    """N requests and M models. `quality`, `cost_usd` and `seconds` (N, M) were recorded.
 
-    eligible (N, M): False where a model's answer was not recorded. slots (M,).
+    `forecast` is of these requests. `training` is of other requests, from which prices are fitted. `eligible` (N, M) is
+    False where a model's answer was not recorded. `slots` is (M,).
     """
 
     models: tuple[str, ...]
@@ -53,14 +55,14 @@ class Scenario:
 
     @property
     def requests(self) -> int:
-        """N, how many requests arrive."""
+        """N, the number of requests."""
         return len(self.quality)
 
     def mean_rate(self, load: float) -> float:
-        """Requests per second that keep a share `load` of all slots busy when every model gets what it can serve."""
+        """Return the arrival rate, in requests per second, that keeps a share `load` of all slots busy."""
         seconds = np.where(self.eligible, self.seconds, np.nan)
-        each = self.slots / np.nanmean(seconds, axis=0)  # (M,) requests per second that one model can serve
-        return float(load * each.sum())
+        service_rate = self.slots / np.nanmean(seconds, axis=0)  # (M,) requests per second
+        return float(load * service_rate.sum())
 
 
 def scenario_of(
@@ -70,9 +72,10 @@ def scenario_of(
     training: Forecasts,
     service: Mapping[str, Service] | Service,
 ) -> Scenario:
-    """A scenario from recorded outcomes; usd_per_token: (input, output) by model. `service`: one for all, or by model.
+    """Build a scenario from recorded outcomes.
 
-    Raises `InputError` when the outcomes have no output tokens: service times are proportional to them.
+    `usd_per_token` has (input, output) prices by model, `service` is one for all models or one for each. Raises
+    `InputError` when the outcomes have no output tokens, to which service times are proportional.
     """
     if not np.isfinite(outcomes.output_tokens).any():
         raise InputError(
@@ -80,19 +83,21 @@ def scenario_of(
         )
     known = np.isfinite(outcomes.quality)
     by_model = [service if isinstance(service, Service) else service[name] for name in outcomes.models]
-    output = _filled(outcomes.output_tokens)
-    read = _filled(outcomes.input_tokens) if np.isfinite(outcomes.input_tokens).any() else np.zeros(known.shape)
+    output = _fill_missing(outcomes.output_tokens)
+    input_tokens = (
+        _fill_missing(outcomes.input_tokens) if np.isfinite(outcomes.input_tokens).any() else np.zeros(known.shape)
+    )
     price = np.array([usd_per_token[name] for name in outcomes.models])
-    first = np.array([one.first_token_s for one in by_model])
-    pace = np.array([one.tokens_per_s for one in by_model])
+    first_token_s = np.array([one.first_token_s for one in by_model])
+    tokens_per_s = np.array([one.tokens_per_s for one in by_model])
     rows = known.any(axis=1)
     if not rows.all():
         raise InputError(f"{int((~rows).sum())} of the requests have no recorded answer at all; leave them out")
     return Scenario(
         models=outcomes.models,
         quality=np.where(known, outcomes.quality, 0.0),
-        cost_usd=read * price[:, 0] + output * price[:, 1],
-        seconds=first + output / pace,
+        cost_usd=input_tokens * price[:, 0] + output * price[:, 1],
+        seconds=first_token_s + output / tokens_per_s,
         eligible=known,
         slots=np.array([one.slots for one in by_model], dtype=np.int64),
         forecast=forecast,
@@ -100,8 +105,8 @@ def scenario_of(
     )
 
 
-def _filled(tokens: FloatArray) -> FloatArray:
-    """Missing counts replaced by the model's mean; a model without any count gets the mean of all."""
+def _fill_missing(tokens: FloatArray) -> FloatArray:
+    """Replace missing counts by the model's mean. A model without any count gets the mean of all."""
     mean = np.array(
         [column[np.isfinite(column)].mean() if np.isfinite(column).any() else np.nan for column in tokens.T]
     )

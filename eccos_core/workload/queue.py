@@ -1,8 +1,8 @@
-"""Waiting for a slot without polling: first come, first served, threads and asyncio tasks in one line.
+"""Wait for a slot without polling: one first-come, first-served queue for threads and asyncio tasks.
 
-Whenever a slot is given back, the first in the line tries; if it cannot use the slot (another model was freed) the next
-one tries, and so on. So whenever nobody is trying, everybody who waits has tried since the last change, and a newcomer
-who finds a slot at once takes it from nobody.
+When a slot is released, the head of the queue tries to take it. If it cannot use the slot (another model was freed),
+the next one tries, and so on. So while nobody is trying, every waiter has tried since the last release. A new request
+that finds a slot at once takes it from nobody.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any, TypeVar
 
 from eccos_core.errors import CircuitOpen, Overloaded
 
-WATCH_S = 0.05  # how often the first in the line looks for slots that come with time
-MAX_WAITING = 10_000  # requests that may wait for a slot
+POLL_S = 0.05  # how often the head of the queue looks for slots that become free with time
+MAX_QUEUE_LENGTH = 10_000  # requests that may wait for a slot
 
 Held = TypeVar("Held")
 AnyWaiter = TypeVar("AnyWaiter", bound="_Waiter")
 
 
 class _Waiter:
-    """One who waits. `gone` ones are passed over; a `newcomer` has not tried yet."""
+    """One waiting request. It is skipped once it `is_done`. It `is_new` until it has tried."""
 
-    gone = False
-    newcomer = False
+    is_done = False
+    is_new = False
 
     def wake(self) -> None:
-        raise AssertionError("every waiter knows how to be woken")
+        raise AssertionError("a waiter must define wake")
 
 
 class _ThreadWaiter(_Waiter):
@@ -63,92 +63,92 @@ class _TaskWaiter(_Waiter):
 
 
 class FairQueue:
-    """Those who wait for a slot.
+    """A first-come, first-served queue for slots.
 
-    `lock` guards the slots, and the line too: a slot may be given back by the garbage collector in the middle of
-    anything, so it is reentrant and there is only one. `count_free` says how many slots are free, all models together:
-    the first in the line looks now and then whether some came with time (a rate limit's minute, a breaker).
-    `longest`: how many may wait; the next one is refused at once.
+    `lock` guards the slots and the queue. It must be reentrant, because the garbage collector may release a slot at any
+    moment. `count_free` returns how many slots of all models are free. The head of the queue polls it, because some
+    slots become free with time (a rate limit, a circuit breaker). At most `max_length` requests may wait. The next one
+    is refused at once.
     """
 
     def __init__(
         self,
         lock: threading.RLock,
         count_free: Callable[[], int],
-        longest: int = MAX_WAITING,
+        max_length: int = MAX_QUEUE_LENGTH,
     ) -> None:
         self._lock: Any = lock
         self._count_free = count_free
-        self.longest = longest
-        self._line: deque[_Waiter] = deque()  # in order of arrival; all have tried since the last change
-        self._passed: deque[_Waiter] = deque()  # the head of the line, that has tried in this pass
-        self._newcomers: deque[_Waiter] = deque()  # came while somebody was trying, have not tried themselves
-        self._trying: _Waiter | None = None
-        self._watching: _Waiter | None = None  # the first in the line, who looks for slots that come with time
-        self._changes = 0  # slots given back since somebody last took one
-        self._version = 0  # counts every change
+        self.max_length = max_length
+        self._queue: deque[_Waiter] = deque()  # in order of arrival; all have tried since the last release
+        self._tried_this_pass: deque[_Waiter] = deque()  # the head of the queue, which has tried in this pass
+        self._new_waiters: deque[_Waiter] = deque()  # arrived while another was trying, have not tried yet
+        self._active: _Waiter | None = None  # the one whose turn it is to try
+        self._poller: _Waiter | None = None  # the head of the queue, which polls `count_free`
+        self._released = 0  # slots released that nobody has taken yet
+        self._version = 0  # counts releases
         self._pass_version = 0  # the version when the running pass began
-        self._known_free = 0  # free slots that nobody in the line can use
+        self._unusable_free = 0  # free slots that nobody in the queue can use
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Return how many requests wait."""
         with self._lock:
-            waiting = sum(not one.gone for one in (*self._line, *self._passed, *self._newcomers))
-            return waiting + (self._trying is not None)
+            waiting = sum(not one.is_done for one in (*self._queue, *self._tried_this_pass, *self._new_waiters))
+            return waiting + (self._active is not None)
 
-    def changed(self, slots: int = 1) -> None:
-        """So many slots were given back, or came with time: let the line try."""
+    def notify(self, slots: int = 1) -> None:
+        """Let the queue try, because this many slots were released or became free with time."""
         with self._lock:
             self._version += 1
-            self._changes += slots
-            if self._trying is None:
-                self._next()
+            self._released += slots
+            if self._active is None:
+                self._pass_turn()
 
     def acquire(self, take: Callable[[], Held], deadline_s: float) -> Held:
-        """What `take` gives as soon as it does not raise `Overloaded`; after `deadline_s` seconds that is raised.
+        """Return what `take` returns once it does not raise `Overloaded`. After `deadline_s` seconds, raise that.
 
-        A `CircuitOpen` is raised at once: waiting for one certain model that is down helps nobody.
+        A `CircuitOpen` is raised at once, because the request allows no other model.
         """
         ends = time.monotonic() + deadline_s
-        waiter = self._arrive(_ThreadWaiter, take, deadline_s)
+        waiter = self._try_or_join(_ThreadWaiter, take, deadline_s)
         if not isinstance(waiter, _Waiter):
             return waiter[0]
         try:
             while True:
                 waiter.wait(self._pause_s(waiter, ends))
-                held = self._attempt(waiter, take, ends)
+                held = self._try_in_turn(waiter, take, ends)
                 if held is not None:
                     return held[0]
         finally:
             self._leave(waiter)
 
     async def aacquire(self, take: Callable[[], Held], deadline_s: float) -> Held:
-        """The asynchronous twin of `acquire`. `take` never awaits: choosing and holding stay one step."""
+        """Do the same without blocking the event loop. `take` never awaits, so choosing and holding are one step."""
         ends = time.monotonic() + deadline_s
-        waiter = self._arrive(_TaskWaiter, take, deadline_s)
+        waiter = self._try_or_join(_TaskWaiter, take, deadline_s)
         if not isinstance(waiter, _Waiter):
             return waiter[0]
         try:
             while True:
                 await waiter.wait(self._pause_s(waiter, ends))
-                held = self._attempt(waiter, take, ends)
+                held = self._try_in_turn(waiter, take, ends)
                 if held is not None:
                     return held[0]
         finally:
             self._leave(waiter)
 
-    def _arrive(
+    def _try_or_join(
         self, new: Callable[[], AnyWaiter], take: Callable[[], Held], deadline_s: float
     ) -> tuple[Held] | AnyWaiter:
-        """Tries at once unless others are just being served; who got nothing is put into the line."""
+        """Try at once, unless another waiter is trying. A request that gets nothing joins the queue."""
         while True:
             with self._lock:
                 version = self._version
-                if self._trying is not None and deadline_s > 0:
+                if self._active is not None and deadline_s > 0:
                     self._refuse_when_full()
                     waiter = new()
-                    waiter.newcomer = True
-                    self._newcomers.append(waiter)
+                    waiter.is_new = True
+                    self._new_waiters.append(waiter)
                     return waiter
             try:
                 return (take(),)
@@ -158,107 +158,107 @@ class FairQueue:
                 if deadline_s <= 0:
                     raise
             with self._lock:
-                if version == self._version:  # else a slot was given back meanwhile, which nobody in the line may see
+                if version == self._version:  # else a slot was released meanwhile, and this request must try again
                     self._refuse_when_full()
                     waiter = new()
-                    self._line.append(waiter)
-                    self._rest()
+                    self._queue.append(waiter)
+                    self._start_polling()
                     return waiter
 
     def _refuse_when_full(self) -> None:
-        if len(self) >= self.longest:
+        if len(self) >= self.max_length:
             raise Overloaded(
-                f"every slot is taken and {self.longest} requests are waiting, as many as may (workload.queue_length); "
+                f"every slot is taken and {self.max_length} requests wait, the most allowed (workload.queue_length); "
                 "send fewer at once, raise max_concurrency, or come back later",
                 retry_after_s=1.0,
             )
 
     def _pause_s(self, waiter: _Waiter, ends: float) -> float:
-        """How long to sleep: until the deadline, unless this one watches for slots that come with time."""
+        """Return how long to sleep, in seconds: until the deadline, or until the next poll."""
         left_s = max(0.0, ends - time.monotonic())
         with self._lock:
-            return min(left_s, WATCH_S) if self._watching is waiter else left_s
+            return min(left_s, POLL_S) if self._poller is waiter else left_s
 
-    def _attempt(self, waiter: _Waiter, take: Callable[[], Held], ends: float) -> tuple[Held] | None:
-        """Tries when it is this one's turn, or for the last time at the deadline; raises then."""
+    def _try_in_turn(self, waiter: _Waiter, take: Callable[[], Held], ends: float) -> tuple[Held] | None:
+        """Try if it is this waiter's turn. At the deadline, try once more and raise if that fails."""
         with self._lock:
-            came = self._count_free() - self._known_free
-            if self._trying is None and self._watching is waiter and came > 0:
-                self.changed(came)
+            became_free = self._count_free() - self._unusable_free
+            if self._active is None and self._poller is waiter and became_free > 0:
+                self.notify(became_free)
             at_end = time.monotonic() >= ends
-            if self._trying is not waiter and not at_end:
+            if self._active is not waiter and not at_end:
                 return None
         try:
             held = (take(),)
         except CircuitOpen:
-            raise  # leaving the line hands the turn on
+            raise  # `_leave` passes the turn on
         except Overloaded:
             if at_end:
                 raise
-            self._tried(waiter, success=False)
+            self._end_turn(waiter, success=False)
             return None
-        self._tried(waiter, success=True)
+        self._end_turn(waiter, success=True)
         return held
 
-    def _tried(self, waiter: _Waiter, *, success: bool) -> None:
+    def _end_turn(self, waiter: _Waiter, *, success: bool) -> None:
         with self._lock:
             if success:
-                waiter.gone = True
-                self._changes = max(0, self._changes - 1)
-            if self._trying is not waiter:
+                waiter.is_done = True
+                self._released = max(0, self._released - 1)
+            if self._active is not waiter:
                 return
-            self._trying = None
+            self._active = None
             if success:
-                self._begin_again()
+                self._restart_pass()
             else:
-                (self._line if waiter.newcomer else self._passed).append(waiter)
-                waiter.newcomer = False
-            self._next()
+                (self._queue if waiter.is_new else self._tried_this_pass).append(waiter)
+                waiter.is_new = False
+            self._pass_turn()
 
     def _leave(self, waiter: _Waiter) -> None:
-        """Gone, by success, deadline or cancellation; a turn that was not used is handed on."""
+        """Remove a waiter after success, deadline or cancellation, and pass an unused turn on."""
         with self._lock:
-            waiter.gone = True
-            if self._trying is waiter:
-                self._trying = None
-            if self._trying is None:
-                self._next()
+            waiter.is_done = True
+            if self._active is waiter:
+                self._active = None
+            if self._active is None:
+                self._pass_turn()
 
-    def _begin_again(self) -> None:
-        self._line.extendleft(reversed(self._passed))
-        self._passed.clear()
+    def _restart_pass(self) -> None:
+        self._queue.extendleft(reversed(self._tried_this_pass))
+        self._tried_this_pass.clear()
 
-    def _next(self) -> None:
-        """Gives the turn to the next one: along the line while slots were given back, then to the newcomers."""
-        while self._changes:
-            if not self._passed:
+    def _pass_turn(self) -> None:
+        """Pass the turn on: along the queue while there are released slots, then to the new waiters."""
+        while self._released:
+            if not self._tried_this_pass:
                 self._pass_version = self._version
-            if self._wake_first_of(self._line):
+            if self._wake_head(self._queue):
                 return
-            self._begin_again()  # a whole pass, and nobody could use them
+            self._restart_pass()  # everybody has tried, and nobody could use them
             if self._pass_version == self._version:
-                self._changes = 0
-        self._begin_again()
-        if not self._wake_first_of(self._newcomers):
-            self._rest()
+                self._released = 0
+        self._restart_pass()
+        if not self._wake_head(self._new_waiters):
+            self._start_polling()
 
-    def _wake_first_of(self, waiting: deque[_Waiter]) -> bool:
+    def _wake_head(self, waiting: deque[_Waiter]) -> bool:
         while waiting:
             one = waiting.popleft()
-            if not one.gone:
-                self._trying = one
+            if not one.is_done:
+                self._active = one
                 one.wake()
                 return True
         return False
 
-    def _rest(self) -> None:
-        """Nobody can use what is free now. The first in the line watches."""
-        while self._line and self._line[0].gone:
-            self._line.popleft()
-        first = self._line[0] if self._line else None
-        if first is not None:
-            self._known_free = self._count_free()
-        if first is not self._watching:
-            self._watching = first
-            if first is not None:
-                first.wake()
+    def _start_polling(self) -> None:
+        """Let the head of the queue poll, because nobody can use the slots that are free now."""
+        while self._queue and self._queue[0].is_done:
+            self._queue.popleft()
+        head = self._queue[0] if self._queue else None
+        if head is not None:
+            self._unusable_free = self._count_free()
+        if head is not self._poller:
+            self._poller = head
+            if head is not None:
+                head.wake()

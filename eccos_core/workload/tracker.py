@@ -19,7 +19,7 @@ import numpy as np
 from eccos_core.domain import BreakerState, Completion, IntArray, Model, ModelStatus, WorkloadStatus
 from eccos_core.errors import BackendError, CircuitOpen, Overloaded, UnknownModelError
 from eccos_core.workload.circuit_breaker import BreakerSettings, CircuitBreaker
-from eccos_core.workload.queue import MAX_WAITING, FairQueue
+from eccos_core.workload.queue import MAX_QUEUE_LENGTH, FairQueue
 from eccos_core.workload.sliding_window import SlidingWindow
 
 UNCAPPED = 1_000_000  # slots of a model without a cap: more than any batch has requests
@@ -43,7 +43,7 @@ class WorkloadTracker:
         requests_per_minute: Mapping[str, int] | None = None,
         tokens_per_minute: Mapping[str, int] | None = None,
         breaker: BreakerSettings | None = None,
-        queue_length: int = MAX_WAITING,
+        queue_length: int = MAX_QUEUE_LENGTH,
     ) -> None:
         self._clock = clock
         self._lock: Any = threading.RLock()
@@ -65,7 +65,7 @@ class WorkloadTracker:
         requests_per_minute: Mapping[str, int] | None = None,
         tokens_per_minute: Mapping[str, int] | None = None,
         breaker: BreakerSettings | None = None,
-        queue_length: int = MAX_WAITING,
+        queue_length: int = MAX_QUEUE_LENGTH,
     ) -> None:
         """Change pool and limits while requests are in flight.
 
@@ -84,8 +84,8 @@ class WorkloadTracker:
                 load = self._known.setdefault(model.name, _Load(CircuitBreaker(settings)))
                 load.limit(model, settings, requests.get(model.name), tokens.get(model.name))
             self._pool = names
-            self._queue.longest = queue_length
-            self._queue.changed(self._count_free())
+            self._queue.max_length = queue_length
+            self._queue.notify(self._count_free())
 
     def free_slots(self, models: Sequence[str] | None = None) -> IntArray:
         """Return how many more requests each model can take now, (M,), in the order of `models` or else the pool's."""
@@ -155,7 +155,7 @@ class WorkloadTracker:
     def _release_slot(self, load: _Load, probe: bool) -> None:
         with self._lock:
             load.release(probe)
-            self._queue.changed()
+            self._queue.notify()
 
 
 class _Hold(AbstractContextManager[None]):

@@ -42,7 +42,7 @@ def programs(draw: st.DrawFn) -> tuple[LinearProgram, DualPrices, list[np.ndarra
     prices = DualPrices(draw(st.one_of(st.just(0.0), st.floats(0, 2))), count_prices)
     everything = (np.array(choice) for choice in itertools.product(range(models), repeat=requests))
     wider = replace(program, side_limit=limit + SIDE_TOLERANCE)
-    return program, prices, [choice for choice in everything if wider.feasible(choice)]
+    return program, prices, [choice for choice in everything if wider.is_feasible(choice)]
 
 
 @settings(max_examples=500, deadline=None)
@@ -51,15 +51,15 @@ def test_the_bound_is_never_above_the_optimum_and_with_room_for_all_states_it_is
     drawn: tuple[LinearProgram, DualPrices, list[np.ndarray]], which: int, states: int
 ) -> None:
     program, prices, nearly_feasible = drawn
-    feasible = [choice for choice in nearly_feasible if program.feasible(choice)]
+    feasible = [choice for choice in nearly_feasible if program.is_feasible(choice)]
     if not feasible:
         return
     start = feasible[which % len(feasible)]
     truth = min(program.objective_of(choice) for choice in feasible)
     found, bound = improve(program, prices, start, states)
     assert bound <= truth + 1e-12
-    assert bound >= program.bound(prices) - 1e-12
-    assert program.feasible(found)
+    assert bound >= program.lagrangian_bound(prices) - 1e-12
+    assert program.is_feasible(found)
     assert program.objective_of(found) <= program.objective_of(start)
     if states == 1_000 and min(program.objective_of(choice) for choice in nearly_feasible) == truth:
         assert program.objective_of(found) == pytest.approx(truth, abs=1e-9)

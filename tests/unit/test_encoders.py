@@ -363,7 +363,7 @@ def test_another_kind_of_tokenizer_is_used_as_it_is() -> None:
 def test_token_vectors_say_where_they_come_from(tiny: Path, kept: Path) -> None:
     tokens = distilled_vectors(str(tiny), kept)
     assert tokens.source.startswith("model@")
-    assert len(tokens.vectors) == tokens.tokenizer.get_vocab_size()
+    assert len(tokens.codes) == tokens.tokenizer.get_vocab_size()
     assert tokens.unknown == tokens.tokenizer.token_to_id("[UNK]")
 
 
@@ -526,7 +526,7 @@ def test_the_shipped_table_gives_nearly_the_vectors_and_the_neighbours_of_the_di
     questions = [question.query for question in generate_questions(400, 7)]
     compact = read_table()
     ids = [exact.tokenizer.encode(text, add_special_tokens=False).ids for text in questions]
-    rows = [np.stack([table[i].mean(axis=0) for i in ids]) for table in (exact.vectors[:, :256], compact.vectors)]
+    rows = [np.stack([table[i].mean(axis=0) for i in ids]) for table in (exact.codes[:, :256], compact.vectors)]
     unit = [row / np.linalg.norm(row, axis=1, keepdims=True) for row in rows]
     assert (unit[0] * unit[1]).sum(axis=1).min() > 0.9995
     assert np.abs(unit[0] @ unit[0].T - unit[1] @ unit[1].T).mean() < 0.002

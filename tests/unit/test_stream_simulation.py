@@ -200,8 +200,8 @@ def test_outcomes_without_output_tokens_cannot_be_simulated() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Service(slots=0), "0 slots"),
-        (lambda: Service(tokens_per_s=0), "tokens/s"),
+        (lambda: Service(slots=0), "slots is 0"),
+        (lambda: Service(tokens_per_s=0), "tokens_per_s is"),
         (lambda: poisson_arrivals(3, 0.0, 1), "must be a finite number > 0"),
         (lambda: router("gredy", scenario(5), 1.0), "did you mean 'greedy'"),
         (lambda: simulate(scenario(5), "x", router("greedy", scenario(5), 1.0), np.zeros(4)), "4 arrival times for 5"),

@@ -18,7 +18,7 @@ from eccos_core.encoders.static_training import distilled_vectors
 def make_table(cache_dir: Path | None = None) -> CompactTable:
     """Distil MiniLM and return its compact table."""
     tokens = distilled_vectors(BUNDLED, cache_dir)
-    return compact_table(tokens.source, tokens.vectors[:, :AXES], tokens.tokenizer.to_str())
+    return compact_table(tokens.source, tokens.codes[:, :AXES], tokens.tokenizer.to_str())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

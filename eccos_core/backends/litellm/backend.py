@@ -19,11 +19,10 @@ from eccos_core.backends.litellm.load_balancer import DeploymentLike, LoadBalanc
 from eccos_core.backends.litellm.redaction import SecretRedactor
 from eccos_core.backends.litellm.register_prices import register_prices
 from eccos_core.backends.litellm.responses import PRICE_KEYS, CallRecord, StreamAssembly
-from eccos_core.backends.local.registry import Claim, engine_options, local_models
+from eccos_core.backends.local.registry import LOCAL_PREFIX, local_models, read_claims
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, InputError, UnknownModelError
 
-LOCAL_PREFIX = "eccos-local/"
 # entries of `litellm_params` that steer routing and accounting, which are ours, and must not reach the call
 DECIDED_HERE = frozenset({"model", "messages", "stream", "stream_options"})
 NOT_FOR_THE_CALL = DECIDED_HERE | {"rpm", "tpm", "weight", "order", "max_parallel_requests", "tags", *PRICE_KEYS}
@@ -69,7 +68,7 @@ class LiteLLMBackend:
             if way.litellm_model.startswith(LOCAL_PREFIX)
         }
         if self._local_names:
-            local_models().claim(self, _claim_local_models(way for ways in reached.values() for way in ways))
+            local_models().claim(self, read_claims(_local_ways(way for ways in reached.values() for way in ways)))
         self._usd_per_gpu_hour = dict(usd_per_gpu_hour or {})
         self._timeout_s = timeout_s
         self._scrubber = SecretRedactor.for_parameters(way.parameters for ways in reached.values() for way in ways)
@@ -120,12 +119,8 @@ class LiteLLMBackend:
     def usd_per_token(self, model: str) -> float | None:
         """What a token of a local model costs now: USD per GPU-hour over measured tokens per hour, input and output
         together. None when the model has no price per GPU-hour, or was not measured yet."""
-        price, local = self._usd_per_gpu_hour.get(model), self._local_names.get(model)
-        if price is None or local is None or self._litellm is None:
-            return None
-        statistics = local_models().statistics(local)
-        speed = statistics.tokens_per_second if statistics is not None else None
-        return price / 3600 / speed if speed else None
+        local = self._local_names.get(model)
+        return None if local is None else local_models().usd_per_token(local, self._usd_per_gpu_hour.get(model))
 
     def _ready(self) -> Any:
         """LiteLLM, with our provider where the pool needs it."""
@@ -214,15 +209,11 @@ class _ClosingStream:
                 stream.close()
 
 
-def _claim_local_models(deployments: Iterable[DeploymentLike]) -> list[Claim]:
-    """The local models among the deployments; one that cannot run as it is told to is refused when it is called."""
-    claims = []
+def _local_ways(deployments: Iterable[DeploymentLike]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(name, parameters) of the local models among the deployments."""
     for way in deployments:
         if way.litellm_model.startswith(LOCAL_PREFIX):
-            name = way.litellm_model.removeprefix(LOCAL_PREFIX)
-            with suppress(BackendError):
-                claims.append((name, engine_options(name, way.parameters)))
-    return claims
+            yield way.litellm_model.removeprefix(LOCAL_PREFIX), way.parameters
 
 
 def _speaks_openai(litellm: Any, deployment: DeploymentLike) -> bool:

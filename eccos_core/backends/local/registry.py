@@ -14,7 +14,7 @@ import queue
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,6 +26,7 @@ from eccos_core.errors import BackendError, EccosError, FailureKind
 
 LONGEST_CLOSING_S = 30.0  # that the end of the process waits for a model that is being freed
 ENGINE_OPTIONS = frozenset(f.name for f in fields(EngineOptions))
+LOCAL_PREFIX = "eccos-local/"  # of LiteLLM's name for a local model
 Claim: TypeAlias = tuple[str, EngineOptions]  # the name of a model, and how it runs
 
 
@@ -62,6 +63,15 @@ def engine_options(name: str, parameters: Mapping[str, Any]) -> EngineOptions:
                 status_code=400,
             )
     return EngineOptions(**given)
+
+
+def read_claims(ways: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Claim]:
+    """Return the claims of (local name, parameters). A model that cannot run so is refused when it is called."""
+    claims: list[Claim] = []
+    for name, parameters in ways:
+        with contextlib.suppress(BackendError):
+            claims.append((name, engine_options(name, parameters)))
+    return claims
 
 
 class LocalModels:
@@ -106,6 +116,15 @@ class LocalModels:
             folder = self._folders.get(name)
             found = [engine.statistics() for (path, _), engine in self._engines.items() if path == folder]
         return max(found, key=lambda statistics: statistics.output_tokens, default=None)
+
+    def usd_per_token(self, name: str, usd_per_gpu_hour: float | None) -> float | None:
+        """What a token costs now: USD per GPU-hour over measured tokens per hour, input and output together.
+
+        None without a price per GPU-hour, or before the first answer.
+        """
+        statistics = self.statistics(name)
+        speed = statistics.tokens_per_second if statistics is not None else None
+        return usd_per_gpu_hour / 3600 / speed if usd_per_gpu_hour is not None and speed else None
 
     def close(self) -> None:
         """Stop every engine and free its memory; a later call starts it again."""
