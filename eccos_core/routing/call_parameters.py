@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from eccos_core.backends.litellm.lazy_import import litellm_module
+from eccos_core.backends.local.registry import ENGINE_OPTIONS
 
 DECIDED_BY_ROUTER = frozenset({"model", "messages", "stream"})
 _TYPES: tuple[tuple[str, tuple[type, ...], str], ...] = (
@@ -32,14 +33,17 @@ _TYPE_OF: Mapping[str, tuple[str, tuple[type, ...]]] = {
     name: (words, types) for words, types, names in _TYPES for name in names.split()
 }
 OPENAI_PARAMETERS = frozenset(_TYPE_OF)
+_OURS = DECIDED_BY_ROUTER | ENGINE_OPTIONS
 # what LiteLLM's providers read and its lists lack: addresses, credentials, switches of its own
 _STEERING_NAME = re.compile(
     r"^_|^(aws|azure|vertex|oci|litellm|mock|s3|gcs|sagemaker|watsonx|wx|gigachat|databricks|sap|nvcf|mcp)_"
     r"|(^|_)(api_?key|key_file|token|secret|password|credentials?|url|uri|endpoint|api_base|tenancy)$"
-    r"|callbacks?$|^(engine|config|original_function|fake_stream|use_ssl|account_id|project_id|workspace_id)$",
+    r"|callbacks?$|fallback|retr(y|ies)|^(engine|config|original_function|fake_stream|use_ssl|account_id|project_id|workspace_id)$",
     re.IGNORECASE,
 )
-_SECRET_HEADER = re.compile(r"authorization|api-?key|token|secret|cookie|^host$|^content-|^transfer-|^connection$", re.I)
+_SECRET_HEADER = re.compile(
+    r"authorization|api-?key|token|secret|cookie|^host$|^content-|^transfer-|^connection$", re.IGNORECASE
+)
 
 
 def type_problem(name: str, value: Any) -> str | None:
@@ -63,7 +67,7 @@ def refused_parameters(parameters: Mapping[str, Any], allowed: frozenset[str]) -
     A name inside `extra_headers` or `extra_body` is written as `extra_headers.Authorization`.
     """
     unknown = parameters.keys() - OPENAI_PARAMETERS - (allowed - DECIDED_BY_ROUTER)
-    refused = {name for name in unknown if name in DECIDED_BY_ROUTER or _STEERING_NAME.search(name)}
+    refused = {name for name in unknown if name in _OURS or _STEERING_NAME.search(name)}
     if unknown - refused:
         refused |= unknown & litellm_parameters()
     if "extra_headers" not in allowed:
@@ -72,7 +76,7 @@ def refused_parameters(parameters: Mapping[str, Any], allowed: frozenset[str]) -
     return sorted(refused)
 
 
-def _inside(parameters: Mapping[str, Any], name: str, is_refused: Any) -> Iterable[str]:
+def _inside(parameters: Mapping[str, Any], name: str, is_refused: Callable[[str], bool]) -> set[str]:
     return {f"{name}.{key}" for key in parameters.get(name) or () if is_refused(key)}
 
 

@@ -65,8 +65,6 @@ def _part_problems(part: Any, place: str) -> Iterator[str]:
 
 def _parameter_problems(parameters: Mapping[str, Any], allowed: frozenset[str]) -> Iterator[str]:
     for name, value in parameters.items():
-        if not isinstance(name, str):
-            yield f"the parameter {name!r} is no text"
         if (words := type_problem(name, value)) is not None:
             yield f"{name} is {_named(value)}, must be {words}"
         if not isinstance(value, type):
@@ -74,8 +72,9 @@ def _parameter_problems(parameters: Mapping[str, Any], allowed: frozenset[str]) 
     refused = refused_parameters(parameters, allowed)
     if refused:
         yield (
-            f"the call parameter {', '.join(refused)} is refused: it would steer LiteLLM past the router. Leave it "
-            f"out, or list it in the configuration under eccos.allowed_call_params"
+            f"the call parameters {', '.join(refused)} would steer the call past the router, and are refused. Leave "
+            "them out, or list them in the configuration under eccos.allowed_call_params (never model, messages, "
+            "stream: name models in `allow`, and call `stream` for a stream)"
         )
     timeout = parameters.get("timeout")
     if timeout is not None and timeout <= 0:
@@ -93,35 +92,32 @@ def _parameter_problems(parameters: Mapping[str, Any], allowed: frozenset[str]) 
 
 def _json_problems(value: Any, place: str, depth: int = 0) -> Iterator[str]:
     """Yield what keeps a value from being JSON."""
-    match value:
-        case str():
-            if not value.isascii():
-                yield from _text_problems(value, place)
-        case None | bool():
-            pass
-        case int():
-            if not -(2**63) <= value < 2**64:
-                yield f"{place} is a whole number of more than 64 bits"
-        case float():
-            if not math.isfinite(value):
-                yield f"{place} is {value}, must be a finite number"
-        case Mapping() | list() | tuple() if depth == DEEPEST:
+    if isinstance(value, Mapping | list | tuple):
+        if depth == DEEPEST:
             yield f"{place} is nested more than {DEEPEST} deep"
-        case Mapping():
+        elif isinstance(value, Mapping):
             for name, each in value.items():
-                if not isinstance(name, str):
+                if isinstance(name, str):
+                    yield from _text_problems(name, f"a key of {place}")
+                    yield from _json_problems(each, f"{place}.{name}", depth + 1)
+                else:
                     yield f"{place} has the key {name!r}, keys must be text"
-                    return
-                yield from _text_problems(name, f"a key of {place}")
-                yield from _json_problems(each, f"{place}.{name}", depth + 1)
-        case list() | tuple():
+        else:
             for position, each in enumerate(value):
                 yield from _json_problems(each, f"{place}[{position}]", depth + 1)
-        case _:
-            yield f"{place} is {_named(value)}, which is no JSON. Give text, numbers, true, false, None, lists, mappings"
+    elif isinstance(value, str):
+        yield from _text_problems(value, place)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{place} is {value}, must be a finite number"
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        yield f"{place} is a whole number of more than 64 bits"
+    elif value is not None and not isinstance(value, int | float):
+        yield f"{place} is {_named(value)}, which is no JSON. Give text, numbers, true, false, lists or mappings"
 
 
 def _text_problems(text: str, place: str) -> Iterator[str]:
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -100,6 +100,7 @@ class LocalBackend:
             "messages": request.messages,
             "parameters": {name: value for name, value in parameters.items() if name not in _SAYS_NOTHING_HERE},
             "timeout_s": read_timeout_s(timeout),
+            "deadline": request.deadline,
         }
 
     def _completion(
