@@ -135,6 +135,8 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
             rpm=filled_params.integer("rpm", None),
             tpm=filled_params.integer("tpm", None),
             weight=filled_params.number("weight", None, above=True),
+            order=filled_params.integer("order", None, low=0),
+            region_name=filled_params.text("region_name", None),
         ),
         price=parse_price(filled_params, info, known, context.prices),
         properties=_read_properties(model, info, known or {}),

@@ -54,7 +54,8 @@ class Deployment:
     """One way to reach a model: an entry of LiteLLM's `model_list`.
 
     `parameters` are the entry's `litellm_params` with environment variables filled in; `model_info` is LiteLLM's.
-    `rpm`, `tpm`: requests and tokens per minute; `weight`: its share when deployments are balanced.
+    `rpm` and `tpm` are its requests and tokens per minute. `weight` is its share when deployments are balanced. Those
+    with the lowest `order` come first. `region_name` is where it runs ("eu").
     """
 
     litellm_model: str = field(repr=False)  # `parameters` shows it where it may be shown
@@ -63,6 +64,8 @@ class Deployment:
     rpm: int | None = None
     tpm: int | None = None
     weight: float | None = None
+    order: int | None = None
+    region_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

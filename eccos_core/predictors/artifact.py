@@ -1,6 +1,6 @@
-"""A fitted predictor on disk: one folder with `manifest.json` and `weights.safetensors`.
+"""Store a fitted predictor in a folder with `manifest.json` and `weights.safetensors`.
 
-The folder is written beside its place and then renamed, so that a reader finds the old predictor or the new one, whole.
+The folder is written under a temporary name, then renamed. A reader finds the old predictor or the new one, never half.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from eccos_core.predictors.learners.training_set import Arrays, FittedLearner
 from eccos_core.predictors.targets.latent import LatentTargets
 
 FORMAT = "eccos-predictor"
-VERSION = 3
+VERSION = 4
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 
 
 def save_predictor(predictor: EnsemblePredictor, folder: str | Path, *, encoder: str) -> Path:
-    """Writes the predictor to a folder, in place of what was there; `encoder`: the name of the encoder it reads.
+    """Write the predictor to a folder, and replace a predictor that is there. Returns the folder.
 
-    Raises `ArtifactError` when the place is taken by something that is no predictor of ours.
+    encoder: the name of the encoder whose vectors it reads. Raises `ArtifactError` if the folder holds something else.
     """
     from safetensors.numpy import save_file
 
@@ -54,7 +54,7 @@ def save_predictor(predictor: EnsemblePredictor, folder: str | Path, *, encoder:
         fresh.mkdir(parents=True)
         arrays = {name: np.ascontiguousarray(array) for name, array in _arrays_of(predictor).items()}
         save_file(arrays, str(fresh / WEIGHTS))
-        text = json.dumps(_manifest_of(predictor, encoder), indent=1, ensure_ascii=False)
+        text = json.dumps(_describe(predictor, encoder), indent=1, ensure_ascii=False)
         (fresh / MANIFEST).write_text(text + "\n", encoding="utf-8")
         replace_atomically(fresh, folder)
     finally:
@@ -65,17 +65,17 @@ def save_predictor(predictor: EnsemblePredictor, folder: str | Path, *, encoder:
 def load_predictor(
     folder: str | Path, *, encoder: str | None = None, models: Sequence[str] | None = None
 ) -> EnsemblePredictor:
-    """The predictor that `save_predictor` wrote.
+    """Load the predictor that `save_predictor` wrote.
 
-    `encoder`: name of the encoder that will feed it; `models`: names of the pool, in any order (the forecast's columns
-    follow it), some of the fitted ones perhaps removed. Raises `ArtifactError` for another encoder, a model that it was
-    not fitted for, and a folder that is damaged, of another format or of a later version.
+    encoder: the name of your encoder. models: the pool's names, in the order of the forecast's columns. You may leave
+    fitted models out. Raises `ArtifactError` for another encoder, a model that it was not fitted for, a damaged folder,
+    or another format or version.
     """
     folder = Path(folder)
     manifest = _read_manifest(folder)
     try:
         _check(folder, manifest, encoder, models)
-        predictor = _predictor_of(manifest, _read_arrays(folder))
+        predictor = _build_predictor(manifest, _read_arrays(folder))
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise ArtifactError(f"{folder}: the predictor is damaged ({error}); run `eccos fit` again") from error
     return predictor if models is None else predictor.for_pool(models)
@@ -124,7 +124,7 @@ def _check(folder: Path, manifest: Mapping[str, Any], encoder: str | None, model
         )
 
 
-def _manifest_of(predictor: EnsemblePredictor, encoder: str) -> dict[str, Any]:
+def _describe(predictor: EnsemblePredictor, encoder: str) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -133,7 +133,7 @@ def _manifest_of(predictor: EnsemblePredictor, encoder: str) -> dict[str, Any]:
         "dimensions": predictor.dimensions,
         "models": list(predictor.models),
         "tokens_counted": predictor.head.latent_targets.counted,
-        "calibration": {"slope": predictor.head.calibration.slope, "shift": predictor.head.calibration.shift},
+        "calibration": {"slope": predictor.head.calibration.slope, "intercept": predictor.head.calibration.intercept},
         "index": None if predictor.index is None else _describe_index(predictor.index),
     }
 
@@ -142,11 +142,11 @@ def _describe_index(index: FittedIndex) -> dict[str, Any]:
     return {
         "questions": len(index.points),
         "learners": [name for name, _ in index.learners],
-        "typical_squared_distance": index.typical,
+        "typical_squared_distance": index.typical_distance,
         "familiarity": {
-            "usual": index.familiarity.usual if np.isfinite(index.familiarity.usual) else None,
-            "fade": index.familiarity.fade,
-            "beyond": index.familiarity.beyond,
+            "radius": index.familiarity.radius if np.isfinite(index.familiarity.radius) else None,
+            "scale": index.familiarity.scale,
+            "usual_error": index.familiarity.usual_error,
         },
     }
 
@@ -157,7 +157,7 @@ def _arrays_of(predictor: EnsemblePredictor) -> dict[str, Any]:
         arrays["columns"] = predictor.columns
     for name, part, fields in (
         ("latent_targets", predictor.head.latent_targets, _LATENT_TARGETS),
-        ("token_lengths", predictor.head.lengths, _TOKEN_LENGTHS),
+        ("token_lengths", predictor.head.token_lengths, _TOKEN_LENGTHS),
         ("standard_error", predictor.head.standard_errors, _STANDARD_ERROR),
     ):
         arrays |= {f"{name}.{field}": getattr(part, field) for field in fields}
@@ -165,16 +165,16 @@ def _arrays_of(predictor: EnsemblePredictor) -> dict[str, Any]:
         arrays["points"] = predictor.index.points
         arrays |= {f"projection.{name}": array for name, array in projection_arrays(predictor.index.projection).items()}
         for number, (_, learner) in enumerate(predictor.index.learners):
-            arrays |= {f"learner{number}.{name}": array for name, array in learner.arrays().items()}
+            arrays |= {f"learner{number}.{name}": array for name, array in learner.to_arrays().items()}
     return arrays
 
 
 _LATENT_TARGETS = ("mean_quality", "axes", "mean_log_tokens", "mean_tokens")
-_TOKEN_LENGTHS = ("slope", "shift", "above")
-_STANDARD_ERROR = ("noise", "spread", "counts")
+_TOKEN_LENGTHS = ("slope", "intercept", "log_quantile")
+_STANDARD_ERROR = ("residual_variance", "forecast_variance", "counts")
 
 
-def _predictor_of(manifest: Mapping[str, Any], arrays: Arrays) -> EnsemblePredictor:
+def _build_predictor(manifest: Mapping[str, Any], arrays: Arrays) -> EnsemblePredictor:
     quality, axes, logs, tokens = (
         np.asarray(arrays[f"latent_targets.{name}"], dtype=np.float64) for name in _LATENT_TARGETS
     )
@@ -184,11 +184,11 @@ def _predictor_of(manifest: Mapping[str, Any], arrays: Arrays) -> EnsemblePredic
         kind=str(manifest["kind"]),
         models=tuple(manifest["models"]),
         dimensions=int(manifest["dimensions"]),
-        index=None if manifest["index"] is None else _index_from(manifest["index"], arrays, latent_targets),
+        index=None if manifest["index"] is None else _build_index(manifest["index"], arrays, latent_targets),
         stack=StackingWeights(np.asarray(arrays["stacking_weights"], dtype=np.float32)),
         head=ForecastHead(
             latent_targets,
-            ProbabilityCalibration(float(calibration["slope"]), float(calibration["shift"])),
+            ProbabilityCalibration(float(calibration["slope"]), float(calibration["intercept"])),
             TokenLengthModel(
                 *(np.asarray(arrays[f"token_lengths.{name}"], dtype=np.float64) for name in _TOKEN_LENGTHS)
             ),
@@ -200,22 +200,24 @@ def _predictor_of(manifest: Mapping[str, Any], arrays: Arrays) -> EnsemblePredic
     )
 
 
-def _index_from(described: Mapping[str, Any], arrays: Arrays, latent_targets: LatentTargets) -> FittedIndex:
+def _build_index(described: Mapping[str, Any], arrays: Arrays, latent_targets: LatentTargets) -> FittedIndex:
     points: Float32Array = np.asarray(arrays["points"], dtype=np.float32)
     familiarity = described["familiarity"]
-    usual = familiarity["usual"]
+    radius = familiarity["radius"]
     return FittedIndex(
         projection=projection_from_arrays(_part(arrays, "projection")),
         points=points,
-        squared_lengths=np.einsum("nf,nf->n", points, points),
+        squared_norms=np.einsum("nf,nf->n", points, points),
         learners=tuple(
-            (name, _learner_of(name, _part(arrays, f"learner{number}"), latent_targets))
+            (name, _build_learner(name, _part(arrays, f"learner{number}"), latent_targets))
             for number, name in enumerate(described["learners"])
         ),
         familiarity=FamiliarityModel(
-            float("inf") if usual is None else float(usual), float(familiarity["fade"]), float(familiarity["beyond"])
+            float("inf") if radius is None else float(radius),
+            float(familiarity["scale"]),
+            float(familiarity["usual_error"]),
         ),
-        typical=float(described["typical_squared_distance"]),
+        typical_distance=float(described["typical_squared_distance"]),
     )
 
 
@@ -223,16 +225,16 @@ def _part(arrays: Arrays, prefix: str) -> dict[str, Any]:
     return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{prefix}.")}
 
 
-def _learner_of(name: str, arrays: Arrays, latent_targets: LatentTargets) -> FittedLearner:
+def _build_learner(name: str, arrays: Arrays, latent_targets: LatentTargets) -> FittedLearner:
     match name:
         case "retrieval":
-            return FittedNearestNeighbors.of(arrays)
+            return FittedNearestNeighbors.from_arrays(arrays)
         case "kernel":
-            return FittedGaussianProcess.of(arrays)
+            return FittedGaussianProcess.from_arrays(arrays)
         case "linear":
-            return FittedRidgeRegression.of(arrays)
+            return FittedRidgeRegression.from_arrays(arrays)
         case "clusters":
-            return FittedKMeans.of(arrays)
+            return FittedKMeans.from_arrays(arrays)
         case "trained":
-            return FittedMlpHeads.of(arrays, latent_targets)
+            return FittedMlpHeads.from_arrays(arrays, latent_targets)
     raise ValueError(f"unknown base learner {name!r}")

@@ -1,4 +1,4 @@
-"""Learning: a table of outcomes and its vectors become a predictor."""
+"""Fit a predictor on a table of outcomes and the vectors of its questions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from eccos_core.predictors.learners.kmeans import KMeans
 from eccos_core.predictors.learners.knn import NearestNeighbors, typical_distance
 from eccos_core.predictors.learners.mlp import MlpHeads
 from eccos_core.predictors.learners.ridge_learner import RidgeRegression
-from eccos_core.predictors.learners.training_set import FittedLearner, Learner, TrainingSet, deal_folds
+from eccos_core.predictors.learners.training_set import FittedLearner, Learner, TrainingSet, assign_folds
 from eccos_core.predictors.targets.latent import ExpectedOutcomes, TargetValues, fit_latent_targets
 from eccos_core.predictors.targets.prior import ModelPrior, check_priors
 
@@ -36,8 +36,8 @@ LEARNERS: Mapping[str, tuple[Learner, ...]] = {
     "trained": (MlpHeads(),),
     "hybrid": (NearestNeighbors(), GaussianProcess(), RidgeRegression(), KMeans(), MlpHeads()),
 }
-LEAST_ROWS = 10  # questions; with fewer, every kind of predictor is the prior
-IMPUTATION_ROUNDS = 3  # of forecasts from filled outcomes and filled outcomes from forecasts
+MIN_ROWS = 10  # with fewer questions, every kind of predictor is the prior
+IMPUTATION_ROUNDS = 3  # each fits forecasts on imputed outcomes, then imputes from the forecasts
 
 
 def fit_predictor(
@@ -50,30 +50,29 @@ def fit_predictor(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> EnsemblePredictor:
-    """The predictor of a kind ("prior", "retrieval", "kernel", "linear", "clusters", "trained", "hybrid").
+    """Fit a predictor of a kind: "prior", "retrieval", "kernel", "linear", "clusters", "trained" or "hybrid".
 
-    table: N questions x M models, NaN where an outcome is missing; vectors (N, D), row by row. `priors`: what to assume
-    of models with few outcomes or none. `learners`: base learners of your own instead of the kind's. The same input
-    and seed give the same predictor. Everything that is tuned is tuned on folds of these rows.
+    table: N questions and M models, NaN where an outcome is missing. vectors (N, D): one for each question.
+    priors: what to assume of models with few outcomes. learners: your own base learners instead of the kind's.
+    The same input and seed give the same predictor. Every hyperparameter is chosen on folds of these rows.
 
-    An empty table, (0, D) vectors with it, gives the priors alone. Raises `InputError` for an unknown kind, shapes that
-    do not fit, or a model with neither outcomes nor a prior.
+    An empty table with vectors (0, D) gives the priors. Raises `InputError` for an unknown kind, shapes that do not
+    fit, or a model with neither outcomes nor a prior.
     """
-    say = progress or (lambda _: None)
+    report = progress or (lambda _: None)
     chosen = _learners_of(kind) if learners is None else tuple(learners)
-    table, vectors = _usable(table, vectors)
+    table, vectors = _check_and_select(table, vectors)
     declared = dict(priors or {})
     check_priors(table, declared)
-    chosen = chosen if len(table) >= LEAST_ROWS else ()
     targets = fit_latent_targets(table, declared)
-    if not chosen:
-        return _prior_alone(kind, table, vectors.shape[1], targets)
+    if not chosen or len(table) < MIN_ROWS:
+        return _fit_prior(kind, table, vectors.shape[1], targets)
     projection, training = build_training_set(table, vectors, targets, seed)
-    if _has_gaps(table):
-        targets = _without_gaps(training, table, declared, say)
+    if _has_missing(table):
+        targets = _impute_from_text(training, table, declared, report)
         training = replace(training, targets=targets)
-    fitted, held_out = _fit_learners(chosen, training, say)
-    stack = fit_stacking_weights(held_out, targets.values, _leader(chosen))
+    fitted, held_out = _fit_learners(chosen, training, report)
+    stack = fit_stacking_weights(held_out, targets.values, _self_shrinking(chosen))
     combined = stack.combine(np.concatenate(held_out, axis=1)).astype(np.float64)
     return EnsemblePredictor(
         kind=kind,
@@ -82,13 +81,13 @@ def fit_predictor(
         index=FittedIndex(
             projection=projection,
             points=training.points,
-            squared_lengths=np.einsum("nf,nf->n", training.points, training.points),
+            squared_norms=np.einsum("nf,nf->n", training.points, training.points),
             learners=fitted,
-            familiarity=fit_familiarity(training.others, reconstruction_error(training.whole, training.points)),
-            typical=typical_distance(training.others),
+            familiarity=fit_familiarity(training.others, reconstruction_error(training.features, training.points)),
+            typical_distance=typical_distance(training.others),
         ),
         stack=stack,
-        head=ForecastHead.of(targets.latent_targets, combined, table),
+        head=ForecastHead.fit(targets.latent_targets, combined, table),
     )
 
 
@@ -105,8 +104,8 @@ def _learners_of(kind: str) -> tuple[Learner, ...]:
     return LEARNERS[kind]
 
 
-def _usable(table: OutcomeTable, vectors: Float32Array) -> tuple[OutcomeTable, Float32Array]:
-    """The rows with at least one outcome; everything checked once."""
+def _check_and_select(table: OutcomeTable, vectors: Float32Array) -> tuple[OutcomeTable, Float32Array]:
+    """Check the input, and keep the rows with at least one outcome."""
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(table):
         raise InputError(f"vectors have shape {vectors.shape}, the table has {len(table)} questions: one row for each")
@@ -119,49 +118,49 @@ def _usable(table: OutcomeTable, vectors: Float32Array) -> tuple[OutcomeTable, F
         raise InputError("the table holds a quality outside [0, 1]")
     if (table.output_tokens[~np.isnan(table.output_tokens)] < 0).any():
         raise InputError("the table holds negative output tokens")
-    useful: BoolArray = np.asarray(known.any(axis=1), dtype=np.bool_)
-    return (table, vectors) if useful.all() else (table.rows(useful), vectors[useful])
+    answered: BoolArray = np.asarray(known.any(axis=1), dtype=np.bool_)
+    return (table, vectors) if answered.all() else (table.rows(answered), vectors[answered])
 
 
 def _input_tokens(table: OutcomeTable) -> FloatArray:
-    """(N,) mean input tokens over the models that counted them, NaN where none did."""
+    """Return each question's mean input tokens (N,) over the models that counted them, NaN where none did."""
     counted = ~np.isnan(table.input_tokens)
     total = np.where(counted, table.input_tokens, 0.0).sum(axis=1)
     return np.where(counted.any(axis=1), total / np.maximum(counted.sum(axis=1), 1), np.nan)
 
 
-def _prior_alone(kind: str, table: OutcomeTable, dimensions: int, targets: TargetValues) -> EnsemblePredictor:
-    """What is known without reading a question."""
-    nothing = np.zeros((len(table), targets.latent_targets.count))
+def _fit_prior(kind: str, table: OutcomeTable, dimensions: int, targets: TargetValues) -> EnsemblePredictor:
+    """Fit the predictor that ignores the question."""
+    mean = np.zeros((len(table), targets.latent_targets.count))
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
         dimensions=dimensions,
         index=None,
         stack=StackingWeights(np.zeros((0, targets.latent_targets.count), dtype=np.float32)),
-        head=ForecastHead.of(targets.latent_targets, nothing, table, identity()),
+        head=ForecastHead.fit(targets.latent_targets, mean, table, identity()),
     )
 
 
-def _leader(learners: Sequence[Learner]) -> int | None:
-    """Which of several learners shrinks its prediction by itself."""
+def _self_shrinking(learners: Sequence[Learner]) -> int | None:
+    """Return the position of the learner that shrinks its own prediction."""
     return next((at for at, learner in enumerate(learners) if isinstance(learner, GaussianProcess)), None)
 
 
 def build_training_set(
     table: OutcomeTable, vectors: Float32Array, targets: TargetValues, seed: int = 0
 ) -> tuple[Projection, TrainingSet]:
-    """The space of a history's questions, vectors (N, D), and what base learners learn from it."""
+    """Return the projection of vectors (N, D), and the training set of the base learners."""
     lengths = _input_tokens(table)
     projection = Projection.fit(vectors, lengths)
-    whole = projection.whole(vectors, lengths)
-    points = projection.points(whole)
+    features = projection.features(vectors, lengths)
+    points = projection.project(features)
     training = TrainingSet(
-        whole=whole,
+        features=features,
         points=points,
         surface=projection.surface,
         targets=targets,
-        fold=deal_folds(len(table), seed),
+        fold=assign_folds(len(table), seed),
         others=nearest_other_rows(points, NEAREST),
         quality=table.quality,
         log_tokens=np.log1p(table.output_tokens),
@@ -172,47 +171,47 @@ def build_training_set(
 
 
 def _label_groups(table: OutcomeTable) -> dict[str, IntArray]:
-    """Label name -> (N,) number of the row's group, -1 where it has none."""
+    """Return each label's groups (N,) as numbers, -1 where a row has no label."""
     groups = {}
     for name, values in table.labels.items():
-        known = sorted({value for value in values if value is not None})
-        number = {value: index for index, value in enumerate(known)}
-        if len(known) > 1:
+        distinct = sorted({value for value in values if value is not None})
+        number = {value: index for index, value in enumerate(distinct)}
+        if len(distinct) > 1:
             groups[name] = np.array([-1 if v is None else number[v] for v in values], dtype=np.int64)
     return groups
 
 
-def _has_gaps(table: OutcomeTable) -> bool:
-    """Whether outcomes, or some but not all token counts, are missing."""
+def _has_missing(table: OutcomeTable) -> bool:
+    """Return whether outcomes are missing, or some but not all token counts."""
     uncounted = np.isnan(table.output_tokens)
     return bool(np.isnan(table.quality).any() or (uncounted.any() and not uncounted.all()))
 
 
-def _without_gaps(
-    training: TrainingSet, table: OutcomeTable, priors: Mapping[str, ModelPrior], say: Progress
+def _impute_from_text(
+    training: TrainingSet, table: OutcomeTable, priors: Mapping[str, ModelPrior], report: Progress
 ) -> TargetValues:
-    """Targets with missing outcomes filled from what the text lets expect, in a few rounds of forecast and fill."""
+    """Impute missing outcomes from held-out forecasts, and return the targets of the imputed table."""
     for done in range(IMPUTATION_ROUNDS):
-        say(f"filling missing outcomes, round {done + 1} of {IMPUTATION_ROUNDS}")
-        _, predictions = GaussianProcess(widths=(1.0,)).fit(training)
-        expected = predictions[:, 0].astype(np.float64)
+        report(f"filling missing outcomes, round {done + 1} of {IMPUTATION_ROUNDS}")
+        _, predictions = GaussianProcess(exponents=(2.0,)).fit(training)
+        values = predictions[:, 0].astype(np.float64)
         latent_targets = training.targets.latent_targets
         forecasts = ExpectedOutcomes(
-            latent_targets.quality(expected), latent_targets.log_tokens(expected), latent_targets.tokens(expected)
+            latent_targets.quality(values), latent_targets.log_tokens(values), latent_targets.tokens(values)
         )
         training = replace(training, targets=fit_latent_targets(table, priors, forecasts))
     return training.targets
 
 
 def _fit_learners(
-    learners: Sequence[Learner], training: TrainingSet, say: Progress
+    learners: Sequence[Learner], training: TrainingSet, report: Progress
 ) -> tuple[tuple[tuple[str, FittedLearner], ...], list[Float32Array]]:
-    """(what each base learner learnt, the held-out predictions (N, L, C) of each)."""
+    """Fit each base learner. Returns them by name, and their held-out predictions, (N, L, C) each."""
     fitted: list[tuple[str, FittedLearner]] = []
     held_out: list[Float32Array] = []
     for number, learner in enumerate(learners, start=1):
-        say(f"{learner.name}, {number} of {len(learners)}")
-        learnt, predictions = learner.fit(training)
-        fitted.append((learner.name, learnt))
+        report(f"{learner.name}, {number} of {len(learners)}")
+        fitted_learner, predictions = learner.fit(training)
+        fitted.append((learner.name, fitted_learner))
         held_out.append(predictions)
     return tuple(fitted), held_out

@@ -1,9 +1,9 @@
 """Predict from neighbours in an online history (ECCOS-R), so that new outcomes count at once.
 
-The weights of the neighbourhoods are fitted when the predictor is made. Every decision asks the history (Chroma) for
-its neighbours. The predictor keeps their outcomes, and updates the changed rows whenever the history changes.
+The stacking weights are fitted when you create the predictor. Every decision asks the history (Chroma) for its
+neighbours. The predictor keeps their outcomes in memory, and updates the rows that changed in the history.
 `retrieval` and `hybrid` of `fit_predictor` keep a copy of the history instead. They are faster, and stay fixed until
-`eccos fit` runs again.
+you run `eccos fit` again.
 """
 
 from __future__ import annotations
@@ -22,26 +22,31 @@ from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.ensemble.weights import StackingWeights, fit_stacking_weights
 from eccos_core.predictors.features.familiarity import FamiliarityModel, fit_familiarity
 from eccos_core.predictors.features.projection import NEAREST, Neighbors, nearest_other_rows
-from eccos_core.predictors.fit import LEAST_ROWS, fit_predictor
-from eccos_core.predictors.learners.knn import NEIGHBOURHOODS, FittedNearestNeighbors, scaled_neighbourhoods, support
-from eccos_core.predictors.targets.latent import LatentTargets, fit_latent_targets, values_under
+from eccos_core.predictors.fit import MIN_ROWS, fit_predictor
+from eccos_core.predictors.learners.knn import (
+    NEIGHBOURHOODS,
+    FittedNearestNeighbors,
+    effective_neighbors,
+    scale_bandwidths,
+    typical_distance,
+)
+from eccos_core.predictors.targets.latent import LatentTargets, fit_latent_targets, transform_outcomes
 from eccos_core.predictors.targets.prior import ModelPrior
 from eccos_core.protocols import OnlineHistory
 
-TUNED_ON = 4_000  # questions at most: more change nothing that is tuned
-TUNED_AGAIN_UNTIL = 1_000  # questions: a smaller history is tuned again whenever it has doubled (0.5 s at most)
+MAX_FIT_ROWS = 4_000  # more questions do not change the stacking weights
+REFIT_UNTIL = 1_000  # questions: a smaller history is fitted again whenever it has doubled (0.5 s at most)
 
 
 class OnlineRetrieval:
     """A predictor (implements `Predictor`) that asks a history for neighbours by cosine similarity.
 
-    `models`: the pool, in the order of the forecast. `neighbourhoods`: (k, bandwidth) as in `Retrieval`. With fewer
-    than 10 questions that models of the pool answered, every forecast is the prior. Safe for several threads as far as
-    the history is.
+    models: the pool, in the order of the forecast. neighbourhoods: (k, bandwidth) as in `NearestNeighbors`. With fewer
+    than 10 questions that the pool answered, every forecast is the prior. It is thread-safe if the history is.
 
-    What this process adds counts for the next forecast, and so does every new question of other processes; another
-    process's new outcome of a known question counts after `refresh`. A history that has doubled is tuned again, until
-    it holds 1,000 questions. Raises `InputError` for a model with neither outcomes nor a prior.
+    Outcomes that this process adds count for the next forecast. So do new questions of other processes. Another
+    process's outcome of a known question counts after `refresh`. A history that has doubled is fitted again, until it
+    holds 1,000 questions. Raises `InputError` for a model with neither outcomes nor a prior.
     """
 
     def __init__(
@@ -57,61 +62,60 @@ class OnlineRetrieval:
         self._priors = dict(priors or {})
         self._neighbourhoods = tuple(neighbourhoods)
         self._lock = threading.Lock()
-        self._known = self._read()
+        self._state = self._load()
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The pool."""
+        """The pool, in the order of the forecast."""
         return self._models
 
     def refresh(self) -> None:
-        """Reads the whole history again, and tunes again."""
+        """Read the whole history again, and fit again."""
         with self._lock:
-            self._known = self._read()
+            self._state = self._load()
 
     def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
-        """vectors (R, D), input_tokens (R,), which neighbours know nothing of -> Forecast with R rows."""
+        """Forecast R questions from their vectors (R, D). input_tokens (R,) are not used."""
         if np.shape(input_tokens) != (len(vectors),):
             raise InputError(f"input_tokens have shape {np.shape(input_tokens)}, must be ({len(vectors)},)")
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         found = self._history.nearest(vectors, NEAREST)
         squared = np.maximum(2.0 - 2.0 * found.similarity, 0.0).astype(np.float32)
         near = Neighbors(np.asarray(found.indices, dtype=np.int64), squared)
-        known = self._up_to_date(int(near.rows.max(initial=-1)) + 1)
-        if known.tuned is None:
-            return known.prior.predict(vectors, np.asarray(input_tokens, dtype=np.float64))
-        return known.tuned.forecast(self._models, near, known.values)
+        state = self._update(int(near.rows.max(initial=-1)) + 1)
+        if state.model is None:
+            return state.prior.predict(vectors, np.asarray(input_tokens, dtype=np.float64))
+        return state.model.forecast(self._models, near, state.values)
 
-    def _up_to_date(self, rows: int) -> _Known:
-        """What is known, with everything written since, and at least this many rows of the history."""
+    def _update(self, rows: int) -> _State:
+        """Read what was written since the last call. The state then has at least this many rows of the history."""
         with self._lock:
-            known = self._known
-            version, written = self._history.changes(known.version)
+            state = self._state
+            version, written = self._history.changes(state.version)
             rows = max(rows, int(written.max(initial=-1)) + 1)
-            stale: IntArray = np.union1d(written, np.arange(len(known.values), rows))
+            stale: IntArray = np.union1d(written, np.arange(len(state.values), rows))
             if len(stale):
-                if known.tuned is None or known.tuned.rows * 2 <= rows <= 2 * TUNED_AGAIN_UNTIL:
-                    self._known = self._read()
+                if state.model is None or state.model.rows * 2 <= rows <= 2 * REFIT_UNTIL:
+                    self._state = self._load()
                 else:
                     fresh = with_models(self._history.some(stale)[0], self._models)
-                    self._known = replace(
-                        known, version=version, values=known.tuned.replaced(known.values, stale, fresh)
-                    )
-            return self._known
+                    values = state.model.update_rows(state.values, stale, fresh)
+                    self._state = replace(state, version=version, values=values)
+            return self._state
 
-    def _read(self) -> _Known:
-        """Everything, from the beginning."""
+    def _load(self) -> _State:
+        """Read the whole history, and fit on it."""
         version, _ = self._history.changes(0)
         table, vectors = self._history.table()
         table = with_models(table, self._models)
         prior = fit_predictor("prior", table, vectors, priors=self._priors)
         answered = np.flatnonzero(~np.isnan(table.quality).all(axis=1))
-        if len(answered) < LEAST_ROWS:
-            return _Known(version, np.empty((len(table), 0), dtype=np.float32), prior, None)
+        if len(answered) < MIN_ROWS:
+            return _State(version, np.empty((len(table), 0), dtype=np.float32), prior, None)
         targets = fit_latent_targets(table, self._priors)
         values = targets.values.astype(np.float32)
-        rows = np.sort(np.random.default_rng(0).permutation(answered)[:TUNED_ON])
-        tuned = _Tuned.on(
+        rows = np.sort(np.random.default_rng(0).permutation(answered)[:MAX_FIT_ROWS])
+        model = _NeighborModel.fit(
             table,
             nearest_other_rows(vectors, NEAREST, rows),
             targets.latent_targets,
@@ -119,33 +123,36 @@ class OnlineRetrieval:
             rows,
             self._neighbourhoods,
         )
-        return _Known(version, values, prior, tuned)
+        return _State(version, values, prior, model)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Known:
-    """The history as of `version`: values (N, C), latent targets of its rows. `tuned` is None while it is too small."""
+class _State:
+    """The history as of `version`. values (N, C): latent targets of its rows. model: None while it is too small."""
 
     version: int
     values: Float32Array
     prior: EnsemblePredictor
-    tuned: _Tuned | None
+    model: _NeighborModel | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Tuned:
-    """What neighbours are worth. `usual`: outcomes that say how models go together; rows: N when it was tuned."""
+class _NeighborModel:
+    """The fitted part. rows: of the history when it was fitted. reference: outcomes whose covariance imputes new ones.
+
+    settings, typical_distance: see `FittedNearestNeighbors` and `typical_distance`.
+    """
 
     rows: int
-    usual: OutcomeTable
+    reference: OutcomeTable
     settings: FloatArray
-    typical: float
+    typical_distance: float
     stack: StackingWeights
     head: ForecastHead
     familiarity: FamiliarityModel
 
     @classmethod
-    def on(
+    def fit(
         cls,
         table: OutcomeTable,
         others: Neighbors,
@@ -153,35 +160,36 @@ class _Tuned:
         values: Float32Array,
         rows: IntArray,
         neighbourhoods: Sequence[tuple[int, float | None]],
-    ) -> _Tuned:
-        """From a table and its values (N, C); others: the neighbours of the chosen rows (K,)."""
-        settings, typical = scaled_neighbourhoods(others, neighbourhoods)
-        predictions = FittedNearestNeighbors(settings, values).predictions(others)
-        usual = table.rows(rows)
+    ) -> _NeighborModel:
+        """Fit on the chosen rows (K,) of a table with values (N, C). others: the neighbours of these rows."""
+        unit = typical_distance(others)
+        settings = scale_bandwidths(neighbourhoods, unit)
+        predictions = FittedNearestNeighbors(settings, values).predict_from(others)
+        reference = table.rows(rows)
         stack = fit_stacking_weights([predictions], values[rows].astype(np.float64))
         combined = stack.combine(predictions).astype(np.float64)
-        head = ForecastHead.of(latent_targets, combined, usual)
+        head = ForecastHead.fit(latent_targets, combined, reference)
         counts = (~np.isnan(table.quality)).sum(axis=0).astype(np.float64)
         return cls(
             rows=len(table),
-            usual=usual,
+            reference=reference,
             settings=settings,
-            typical=typical,
+            typical_distance=unit,
             stack=stack,
             head=replace(head, standard_errors=replace(head.standard_errors, counts=counts)),
             familiarity=fit_familiarity(others, np.zeros(len(rows))),
         )
 
-    def replaced(self, values: Float32Array, rows: IntArray, fresh: OutcomeTable) -> Float32Array:
-        """Values (N, C) with those of the given rows (K,), which may lie beyond N, taken from their outcomes."""
+    def update_rows(self, values: Float32Array, rows: IntArray, fresh: OutcomeTable) -> Float32Array:
+        """Return values (N, C) with the given rows (K,) computed from their fresh outcomes. Rows may lie beyond N."""
         grown = np.zeros((max(len(values), int(rows.max()) + 1), values.shape[1]), dtype=np.float32)
         grown[: len(values)] = values
-        grown[rows] = values_under(self.head.latent_targets, fresh, self.usual)
+        grown[rows] = transform_outcomes(self.head.latent_targets, fresh, self.reference)
         return grown
 
     def forecast(self, models: tuple[str, ...], near: Neighbors, values: Float32Array) -> Forecast:
-        """From the neighbours of R questions, and the values (N, C) of the history's rows."""
-        familiarity = self.familiarity.of(near, np.zeros(len(near.rows)))
-        predictions = FittedNearestNeighbors(self.settings, values).predictions(near)
+        """Forecast R questions from their neighbours and the values (N, C) of the history's rows."""
+        familiarity = self.familiarity.score(near, np.zeros(len(near.rows)))
+        predictions = FittedNearestNeighbors(self.settings, values).predict_from(near)
         latent_targets = self.stack.combine(predictions).astype(np.float64) * familiarity[:, None]
-        return self.head.forecast(models, latent_targets, support(near, self.typical), familiarity)
+        return self.head.forecast(models, latent_targets, effective_neighbors(near, self.typical_distance), familiarity)

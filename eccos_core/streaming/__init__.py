@@ -1,4 +1,4 @@
-"""Streams: every request is decided alone, in O(M), with prices that are steered and limits that are guarded."""
+"""Decide the requests of a stream one by one, in O(M), with prices that adapt and limits that always hold."""
 
 from eccos_core.streaming.controller import StreamController
 from eccos_core.streaming.fixed_price import FixedPrice

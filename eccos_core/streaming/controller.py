@@ -1,13 +1,14 @@
-"""One request at a time: argmin over models of cost - lambda * quality + mu, with lambda steered and limits guarded.
+"""Decide one request at a time: argmin over models of cost - lambda * quality + mu.
 
-Two layers. *Steering* moves the prices: lambda rises while the last window, or what may still be lost against the best
-models (see `floor`), runs short, and comes back while there is plenty; or falls while spending runs ahead of the budget
-rate; mu rises with occupancy, so that load spreads before a cap is hit. *Guarding* narrows the models that the prices
-may choose from whenever a choice would break the floor of a window or the budget. Steering makes guarding rare;
-guarding makes promises.
+There are two layers. Steering moves the prices with every request. Lambda rises while the last window is below the
+floor, or little slack against the best models is left (see `quality_account`). It falls while spending is ahead of the
+budget rate. Mu rises with occupancy, so load spreads before a model reaches its cap.
 
-Without insurance (`floor_insurance="none"`) lambda is lowered only slowly: quality above the floor now is then all that
-pays for harder requests later.
+Guarding excludes every model that would break the floor of a window, or the budget. Steering makes guarding rare.
+Guarding makes the promise hold.
+
+Without insurance (`floor_insurance="none"`) lambda falls only slowly, because only quality above the floor now can pay
+for harder requests later.
 """
 
 from __future__ import annotations
@@ -26,21 +27,23 @@ from eccos_core.streaming.initial_prices import InitialPrices
 from eccos_core.streaming.quality_account import QualityAccount
 from eccos_core.streaming.targets import FloorTarget, RateTarget, SpendingAccount
 
-_GAIN = 1.0  # lambda is multiplied by e when nothing more may be lost against the best
-_MOST_MOVED = 4.0  # log of the largest factor by which steering moves lambda
-_AIM = 0.1  # steering keeps this share of what may be lost against the best in hand
-_AIM_MEAN = 0.5  # ... and aims this share of the tolerance above the floor
-_LEARNING = 0.001  # per request: how fast too little of it (or too much) moves the log of lambda for good
-_PATIENCE = 5_000  # requests over which a lasting surplus moves lambda by a factor e
-_SPREAD_FROM = 0.5  # occupancy from which a model's slots have a price
-_SPREAD_QUALITY = 0.05  # ... which rises to this much quality at full occupancy
+# A PI controller moves log lambda, from its start, by a proportional and an integral term.
+_PROPORTIONAL_GAIN = 1.0  # of the relative error: lambda grows by a factor e when no slack is left
+_INTEGRAL_GAIN = 0.001  # per request
+_MAX_LOG_FACTOR = 4.0  # bounds each term
+_SLACK_TARGET = 0.1  # share of a window's slack that steering keeps in reserve
+_MEAN_TARGET = 0.5  # steering aims this share of the tolerance above the floor
+_DECAY_REQUESTS = 5_000  # over which a lasting surplus moves lambda by a factor e, without insurance and for budgets
+_CREDIT_TARGET = 0.01  # share of the earned budget that steering keeps in reserve
+_BUSY_FROM = 0.5  # occupancy above which a model's slots have an extra price
+_BUSY_QUALITY = 0.05  # that price at full occupancy, in units of quality
 
 
 class StreamController:
-    """Decides the requests of a stream, in order. Safe to call from several threads.
+    """Decide the requests of a stream, in order. You can call it from several threads.
 
-    `clock` gives monotonic seconds. A model that is not open (down, full, not eligible) is never chosen; arrays may
-    grow by further models at any time.
+    clock: returns monotonic seconds. A model that is not open (down, full, not eligible) is never chosen. The arrays
+    may grow by further models at any time.
     """
 
     def __init__(
@@ -53,26 +56,26 @@ class StreamController:
         self._start = prices
         self._clock = clock
         self._lock = threading.Lock()
-        self._urgent = 0.0  # log of the factor on lambda: what the last requests ask for
-        self._lasting = 0.0  # ... and what a lasting surplus allows
+        self._proportional = 0.0  # the two terms of log lambda
+        self._integral = 0.0
         self._slots = prices.slots
         self.quality = QualityAccount(target, prices.best_quality) if isinstance(target, FloorTarget) else None
         self.spending = SpendingAccount(target, clock()) if isinstance(target, RateTarget) else None
 
-    def take_over(self, before: StreamController) -> None:
-        """Continue the accounts of a controller with the same target: what was spent stays spent. Call before use.
+    def take_over(self, old: StreamController) -> None:
+        """Continue the accounts of an old controller with the same target. Call it before the first decision.
 
-        The two share their lock from now on, so that both may be used while one takes over from the other.
+        The two then share a lock and accounts, so you can use both during the change.
         """
-        self._lock, self.quality, self.spending = before._lock, before.quality, before.spending
+        self._lock, self.quality, self.spending = old._lock, old.quality, old.spending
         if self.quality is not None:
             with self._lock:
                 self.quality.assume(self._start.best_quality)
 
     @property
     def usd_per_quality(self) -> float:
-        """Lambda now: USD per unit of quality."""
-        return self._start.quality * math.exp(self._urgent + self._lasting)
+        """The current price of quality (lambda), in USD per unit."""
+        return self._start.quality * math.exp(self._proportional + self._integral)
 
     def decide(
         self,
@@ -81,10 +84,11 @@ class StreamController:
         open_models: BoolArray,
         occupancy: FloatArray | None = None,
     ) -> StreamChoice:
-        """The model of one request. quality, cost_usd (M,), open_models (M,) bool, occupancy (M,) in [0, 1] or None.
+        """Choose the model of one request.
 
-        Raises `Overloaded` when no model is open, or when the budget of an hour or a day must first be earned (with the
-        seconds until then); `InfeasibleError` when the cheapest model costs more than the budget per request has left.
+        quality, cost_usd, open_models (M,). occupancy (M,): in [0, 1], or None. Raises `Overloaded` if no model is
+        open, or if spending is ahead of the even pace of a budget per hour or day. The error has the seconds to wait.
+        Raises `InfeasibleError` if waiting does not help.
         """
         with self._lock:
             return self._decide(quality, cost_usd, open_models, occupancy, None)
@@ -98,32 +102,33 @@ class StreamController:
         optimizer: Optimizer,
         models: Sequence[str],
     ) -> list[StreamChoice | Overloaded]:
-        """What arrived together, (B, M) each, decided together: at most free_slots (M,) requests to each model.
+        """Choose the models of B requests that arrived together. quality, cost_usd, open_models (B, M).
 
-        Slots go to whom they serve most, at the prices of the moment; guards then hold as in `decide`, in order of
-        arrival. Where there are fewer slots than requests, the first come get them and the others an `Overloaded`.
+        free_slots (M,): the most requests that each model gets. The optimizer assigns slots at the current prices.
+        Guards then hold as in `decide`, in order of arrival. If there are fewer slots than requests, the first requests
+        get them, and the others get an `Overloaded`.
         """
         with self._lock:
-            wanted = self._assign(quality, cost_usd, open_models, free_slots, optimizer, models)
-            left = np.asarray(free_slots).copy()
-            if wanted is not None:
-                left -= np.bincount(wanted, minlength=len(left))
+            assigned = self._assign(quality, cost_usd, open_models, free_slots, optimizer, models)
+            free = np.asarray(free_slots).copy()
+            if assigned is not None:
+                free -= np.bincount(assigned, minlength=len(free))
             choices: list[StreamChoice | Overloaded] = []
             for row in range(len(quality)):
-                if wanted is not None:
-                    left[wanted[row]] += 1
+                if assigned is not None:
+                    free[assigned[row]] += 1
                 try:
                     choice = self._decide(
                         quality[row],
                         cost_usd[row],
-                        open_models[row] & (left > 0),
+                        open_models[row] & (free > 0),
                         None,
-                        None if wanted is None else int(wanted[row]),
+                        None if assigned is None else int(assigned[row]),
                     )
                 except Overloaded as error:
                     choices.append(error)
                 else:
-                    left[choice.model] -= 1
+                    free[choice.model] -= 1
                     choices.append(choice)
             return choices
 
@@ -136,10 +141,10 @@ class StreamController:
         optimizer: Optimizer,
         models: Sequence[str],
     ) -> IntArray | None:
-        """(B,): the cheapest assignment at the prices of the moment; None when not all requests find a slot."""
+        """Return the cheapest assignment (B,) at the current prices. None if not all requests get a slot."""
         problem = RoutingProblem(
             quality=quality,
-            cost_usd=np.maximum(self._values(np.zeros_like(quality), cost_usd, 0.0, None), 0.0),
+            cost_usd=np.maximum(self._priced(np.zeros_like(quality), cost_usd, 0.0, None), 0.0),
             eligible=open_models & (free_slots > 0),
             capacity=free_slots,
             policy=QualityPrice(self.usd_per_quality / 100),
@@ -160,7 +165,7 @@ class StreamController:
     ) -> StreamChoice:
         if not open_models.any():
             raise Overloaded("no model that may answer this request is open", retry_after_s=1.0)
-        value = self._values(quality, cost_usd, self.usd_per_quality, occupancy)
+        value = self._priced(quality, cost_usd, self.usd_per_quality, occupancy)
         value = np.where(open_models, value, np.inf)
         free_choice = int(value.argmin()) if preferred is None else preferred
         if self.quality is not None:
@@ -169,25 +174,26 @@ class StreamController:
         return self._with_budget(self.spending, quality, cost_usd, open_models, value, free_choice)
 
     def correct_cost(self, difference_usd: float) -> None:
-        """An answer cost `difference_usd` more than was predicted (less, when negative): the budget is in real USD."""
+        """Charge what an answer cost more than predicted. Negative if it cost less."""
         with self._lock:
             if self.spending is not None:
-                self.spending.correct(difference_usd)
+                self.spending.correct(difference_usd, self._clock())
 
-    def _values(
+    def _priced(
         self, quality: FloatArray, cost_usd: FloatArray, usd_per_quality: float, occupancy: FloatArray | None
     ) -> FloatArray:
+        """Return cost - lambda * quality + mu, of one request (M,) or of several (B, M)."""
         value: FloatArray = cost_usd - usd_per_quality * quality
         if self._slots is not None:
-            models = quality.shape[-1]  # of one request (M,) or of several (B, M)
+            models = quality.shape[-1]
             if len(self._slots) < models:  # the pool has grown
                 self._slots = np.concatenate([self._slots, np.zeros(models - len(self._slots))])
             if len(self._slots) > models:
                 raise InputError(f"the prices are for {len(self._slots)} models, the request has {models}")
             value = value + self._slots
         if occupancy is not None:
-            busy = np.maximum(occupancy - _SPREAD_FROM, 0.0) / (1 - _SPREAD_FROM)
-            value = value + usd_per_quality * _SPREAD_QUALITY * busy * busy
+            busy = np.maximum(occupancy - _BUSY_FROM, 0.0) / (1 - _BUSY_FROM)
+            value = value + usd_per_quality * _BUSY_QUALITY * busy * busy
         return value
 
     def _with_floor(
@@ -200,36 +206,38 @@ class StreamController:
         free_choice: int,
     ) -> StreamChoice:
         best = float(quality[open_models].max())
-        need = account.need(best)
+        required = account.need(best)
         model = free_choice
-        if quality[model] < need.quality:
-            model = int(np.where(quality >= need.quality, value, np.inf).argmin())
+        if quality[model] < required.quality:
+            model = int(np.where(quality >= required.quality, value, np.inf).argmin())
         usd_per_quality, reached = self.usd_per_quality, float(quality[model])
         account.add(reached, best)
-        self._steer_by_quality(account, need.room)
+        self._steer_by_quality(account, required.slack)
         unmet = account.unmet()
         guarded = model != free_choice
         return StreamChoice(model, reached, float(cost_usd[model]), usd_per_quality, guarded, not unmet, unmet)
 
-    def _steer_by_quality(self, account: QualityAccount, room: float) -> None:
-        """Proportional and integral: lambda settles where the windows' mean stays a little above the floor, and some of
-        what may be lost against the best is kept in hand."""
+    def _steer_by_quality(self, account: QualityAccount, slack: float) -> None:
+        """Move lambda so that windows stay a little above the floor, and some slack stays in reserve."""
         target = account.target
         if account.count < target.window // 10:
             return
         mean = account.window_mean()
-        under = max((_AIM - room) / _AIM, (target.alpha + _AIM_MEAN * target.tolerance - mean) / target.tolerance)
-        self._urgent = min(max(_GAIN * under, 0.0), _MOST_MOVED)
-        if under > 0:
-            self._lasting = min(self._lasting + _LEARNING * min(under, 1.0), _MOST_MOVED)
+        error = max(
+            (_SLACK_TARGET - slack) / _SLACK_TARGET,
+            (target.alpha + _MEAN_TARGET * target.tolerance - mean) / target.tolerance,
+        )
+        self._proportional = min(max(_PROPORTIONAL_GAIN * error, 0.0), _MAX_LOG_FACTOR)
+        if error > 0:
+            self._integral = min(self._integral + _INTEGRAL_GAIN * min(error, 1.0), _MAX_LOG_FACTOR)
         elif target.floor_insurance != "none":
-            self._lasting = max(self._lasting + _LEARNING * max(under, -1.0), -_MOST_MOVED)
-        elif self._lasting > 0:
-            self._lasting = max(self._lasting + _LEARNING * max(under, -1.0), 0.0)
-        elif account.falling:  # what is saved now will be missed soon
-            self._lasting = min(self._lasting + 10 / _PATIENCE, 0.0)
+            self._integral = max(self._integral + _INTEGRAL_GAIN * max(error, -1.0), -_MAX_LOG_FACTOR)
+        elif self._integral > 0:
+            self._integral = max(self._integral + _INTEGRAL_GAIN * max(error, -1.0), 0.0)
+        elif account.falling:  # requests are getting harder: save no more
+            self._integral = min(self._integral + 10 / _DECAY_REQUESTS, 0.0)
         elif account.running_mean > target.alpha + target.tolerance / 2:
-            self._lasting = max(self._lasting - 1 / _PATIENCE, -_MOST_MOVED)
+            self._integral = max(self._integral - 1 / _DECAY_REQUESTS, -_MAX_LOG_FACTOR)
 
     def _with_budget(
         self,
@@ -241,41 +249,45 @@ class StreamController:
         free_choice: int,
     ) -> StreamChoice:
         now_s = self._clock()
-        left = account.left_usd(now_s)
+        available = account.available_usd(now_s)
         model = free_choice
-        if cost_usd[model] > left:
-            affordable = open_models & (cost_usd <= left)
+        if cost_usd[model] > available:
+            affordable = open_models & (cost_usd <= available)
             if not affordable.any():
-                raise self._unaffordable(account, float(cost_usd[open_models].min()), left, now_s)
+                raise _unaffordable(account, float(cost_usd[open_models].min()), now_s)
             model = int(np.where(affordable, value, np.inf).argmin())
         choice = StreamChoice(
             model, float(quality[model]), float(cost_usd[model]), self.usd_per_quality, model != free_choice
         )
-        account.add(choice.cost_usd)
+        account.add(choice.cost_usd, now_s)
         self._steer_by_spending(account, now_s)
         return choice
 
-    def _unaffordable(
-        self, account: SpendingAccount, cheapest: float, left: float, now_s: float
-    ) -> Overloaded | InfeasibleError:
-        target = account.target
-        wait_s = account.wait_s(cheapest, now_s)
-        if wait_s is not None:
-            return Overloaded(
-                f"the budget of {target.usd:.6g} USD per {target.per} is spent; the cheapest open model costs "
-                f"{cheapest:.6g} USD, which is earned in {wait_s:.1f} s",
-                retry_after_s=wait_s,
-            )
-        return InfeasibleError(
-            "budget rate",
-            max(left, 0.0),
-            cheapest,
-            f"the budget of {target.usd:.6g} USD per request has {max(left, 0.0):.6g} USD left for this request; the "
-            f"cheapest open model costs {cheapest:.6g} USD",
-        )
-
     def _steer_by_spending(self, account: SpendingAccount, now_s: float) -> None:
-        """Lambda falls at once when less than 1 % of what was earned is left, and rises slowly while much is left."""
-        share = account.left_usd(now_s) / max(account.earned_usd(now_s), 1e-300)
-        self._urgent = max(-_MOST_MOVED, min(0.0, _GAIN * (share - 0.01) / 0.01))
-        self._lasting = min(max(self._lasting + (1 if share > 0.02 else -1) / _PATIENCE, 0.0), _MOST_MOVED)
+        """Lower lambda at once when less than 1 % of what was earned is left. Raise it slowly while there is more."""
+        share = account.available_usd(now_s) / max(account.earned_usd(now_s), 1e-300)
+        error = (share - _CREDIT_TARGET) / _CREDIT_TARGET
+        self._proportional = max(-_MAX_LOG_FACTOR, min(0.0, _PROPORTIONAL_GAIN * error))
+        step = (1 if share > 2 * _CREDIT_TARGET else -1) / _DECAY_REQUESTS
+        self._integral = min(max(self._integral + step, 0.0), _MAX_LOG_FACTOR)
+
+
+def _unaffordable(account: SpendingAccount, cheapest: float, now_s: float) -> Overloaded | InfeasibleError:
+    """Explain that no open model is affordable now. cheapest: the cost of the cheapest open model, in USD."""
+    target, available = account.target, max(round(account.available_usd(now_s), 9), 0.0)
+    problem = f"{available:.6g} USD is available now, and the cheapest open model costs {cheapest:.6g} USD"
+    wait_s = account.wait_s(cheapest, now_s)
+    if wait_s is not None:
+        return Overloaded(
+            f"spending is ahead of the even pace of {target.usd:.6g} USD per {target.per}: {problem}; "
+            f"wait {wait_s:.1f} s until that is earned, or raise the budget",
+            retry_after_s=wait_s,
+        )
+    most = f"the budget of {target.usd:.6g} USD per {target.per}"
+    if target.per == "request":
+        most += " is a mean over the run"
+    else:
+        most += " saves up no more than that, so waiting does not help"
+    return InfeasibleError(
+        "budget rate", available, cheapest, f"{most}: {problem}; raise the budget, or add a cheaper model"
+    )

@@ -1,4 +1,4 @@
-"""Steering that never moves: every request buys quality at one price."""
+"""Decide every request at one fixed price of quality."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eccos_core.protocols import Optimizer
 class FixedPrice:
     """A `Steering` with a fixed price: argmin over open models of cost_usd - usd_per_quality * quality.
 
-    Requests that arrive together are decided in the order of their arrival. It has no state, so it is safe to share.
+    Requests that arrive together are decided in the order of arrival. It has no state, so you can share it.
     """
 
     def __init__(self, usd_per_quality: float) -> None:
@@ -22,13 +22,13 @@ class FixedPrice:
 
     @property
     def usd_per_quality(self) -> float:
-        """Lambda: what one unit of quality may cost, in USD."""
+        """The price of quality (lambda), in USD per unit."""
         return self._usd_per_quality
 
     def decide(
         self, quality: FloatArray, cost_usd: FloatArray, open_models: BoolArray, occupancy: FloatArray | None = None
     ) -> StreamChoice:
-        """See `Steering`. Occupancy does not matter here. Raises `Overloaded` when no model is open."""
+        """See `Steering`. Ignores occupancy. Raises `Overloaded` when no model is open."""
         if not open_models.any():
             raise Overloaded("no model that may answer this request is open", retry_after_s=1.0)
         model = int(np.argmin(np.where(open_models, cost_usd - self._usd_per_quality * quality, np.inf)))

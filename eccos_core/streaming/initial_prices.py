@@ -1,4 +1,4 @@
-"""Where a stream's prices start: the dual prices of the training forecasts, computed offline for the wanted target."""
+"""Compute the prices that a stream starts with: the dual prices of the training requests for its target."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import BoolArray, Budget, FloatArray, Policy, QualityFloor, RoutingProblem
+from eccos_core.errors import InputError
 from eccos_core.protocols import Optimizer
 from eccos_core.streaming.quality_account import compute_insured_floor
-from eccos_core.streaming.targets import FloorTarget, RateTarget
+from eccos_core.streaming.targets import SECONDS, FloorTarget, RateTarget
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InitialPrices:
-    """quality: USD per unit of quality of one request (lambda); slots (M,): USD per slot (mu), or None for zero.
+    """The prices that a stream starts with.
 
-    best_quality (N,): what the best model reaches on each training request, from which a floor's guard knows how hard
-    requests can be; None where nothing is known.
+    quality: lambda, in USD per unit of a request's quality. slots (M,): mu, in USD per slot. None for zero.
+    best_quality (N,): of the best model on each training request, which shows how hard requests are. None if unknown.
     """
 
     quality: float
@@ -37,12 +38,12 @@ def fit_initial_prices(
     eligible: BoolArray | None = None,
     requests_per_second: float | None = None,
 ) -> InitialPrices:
-    """Prices at which the training requests, quality and cost_usd (N, M), meet the target.
+    """Return the prices at which the training requests, quality and cost_usd (N, M), meet the target.
 
-    most_share (M,): the largest share of the stream that each model can take. requests_per_second: needed to turn a
-    rate per hour or day into one per request. A floor that the training requests cannot reach is priced at the best
-    they can. The floor is priced half its tolerance higher, because a sample is not the stream; and as high as what it
-    is insured against asks for.
+    most_share (M,): the largest share of the stream that each model can take. requests_per_second: turns a budget per
+    hour or day into one per request. If the training requests cannot reach the floor, you get the prices of the best
+    quality they reach. The floor is raised by half its tolerance, because the stream differs from the sample, and by
+    what its insurance needs.
     """
     rows = len(quality)
     allowed = np.ones(quality.shape, dtype=np.bool_) if eligible is None else eligible
@@ -67,10 +68,10 @@ def fit_initial_prices(
 
 
 def usd_per_request(target: RateTarget, requests_per_second: float | None) -> float:
-    """A budget rate as USD per request. Raises `InputError` for a rate in time without a rate of requests."""
-    from eccos_core.errors import InputError
-    from eccos_core.streaming.targets import SECONDS
+    """Return a budget rate in USD per request.
 
+    Raises `InputError` for a budget per hour or day without requests_per_second.
+    """
     if target.per == "request":
         return target.usd
     if requests_per_second is None or requests_per_second <= 0:

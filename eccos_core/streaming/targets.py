@@ -1,7 +1,7 @@
-"""What a stream may promise, and the account that keeps a budget rate whatever comes.
+"""Define what a stream promises, and keep account of a budget rate.
 
-Steering a price keeps a promise on average; an account keeps it request by request. A `SpendingAccount` knows the most
-that the next answer may cost, in O(1); the account of a floor is in `quality_account`.
+Steering the price keeps a promise on average. An account keeps it for every request. `SpendingAccount` returns the most
+that the next answer may cost, in O(1). `QualityAccount` does the same for a floor.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Literal
 from eccos_core.errors import InputError
 
 SECONDS = {"hour": 3600.0, "day": 86400.0}
+INITIAL_CREDIT = 0.01  # of one period's money, so that a stream can start
 
 
 @dataclass(frozen=True, slots=True)
 class FloorTarget:
-    """Mean predicted quality of `alpha` less at most `tolerance`: over the run, and over every `window` of requests.
+    """Keep the mean predicted quality at `alpha`, less at most `tolerance`, over the run and every `window` requests.
 
     floor_insurance: how hard a sudden stretch of requests may be without breaking the promise.
     "none" projects the next requests from the last ones, so it does not cover a sudden stretch.
@@ -39,14 +40,14 @@ class FloorTarget:
             raise InputError(f"window is {self.window} requests, must be >= 2")
         if not 0 < self.tolerance < 1:
             raise InputError(f"tolerance is {self.tolerance}, must be between 0 and 1")
-        worst = self.floor_insurance
-        if worst not in ("history", "none") and not (isinstance(worst, (int, float)) and 0 <= worst <= 1):
-            raise InputError(f"floor_insurance is {worst!r}, must be history, none or a quality in [0, 1]")
+        level = self.floor_insurance
+        if level not in ("history", "none") and not (isinstance(level, (int, float)) and 0 <= level <= 1):
+            raise InputError(f"floor_insurance is {level!r}, must be history, none or a quality in [0, 1]")
 
 
 @dataclass(frozen=True, slots=True)
 class RateTarget:
-    """At most `usd` per request, hour or day, over the run. Kept to the cent or refused: see `StreamController`."""
+    """Spend at most `usd` per request on average, or per hour or day. See `SpendingAccount` for what holds when."""
 
     usd: float
     per: Literal["request", "hour", "day"] = "request"
@@ -59,41 +60,51 @@ class RateTarget:
 
 
 class SpendingAccount:
-    """The budget rate, guarded: total spending stays under the rate times requests (or time) at every moment."""
+    """Track what a stream may still spend.
+
+    A budget per request earns `usd` with every request. The total of n requests never exceeds n x usd.
+
+    A budget per hour or day is a token bucket. Credit is earned at an even pace, and unspent credit is capped at one
+    period's money. A new account starts with 1 % of it. Over any time of p periods you spend at most (p + 1) x usd.
+    """
 
     def __init__(self, target: RateTarget, now_s: float) -> None:
         self.target = target
-        self.spent_usd = 0.0
-        self.count = 0
-        self._start_s = now_s
+        self._spent_usd = 0.0
+        self._requests = 0
+        self._start_s = self._updated_s = now_s
+        self._credit_usd = INITIAL_CREDIT * target.usd
 
     def earned_usd(self, now_s: float) -> float:
-        """What may have been spent by now, the next request's share included.
-
-        Of a rate in time, the first period's budget is lent 1 % ahead, so that a stream can start.
-        """
+        """Return what was earned since the start, at most one period's money. It includes the next request."""
         if self.target.per == "request":
-            return self.target.usd * (self.count + 1)
-        period = SECONDS[self.target.per]
-        elapsed = max(now_s - self._start_s, 0.0)
-        return self.target.usd * (elapsed + 0.01 * max(elapsed, period)) / period
+            return self.target.usd * (self._requests + 1)
+        return min(self._earn_usd(self._start_s, now_s) + INITIAL_CREDIT * self.target.usd, self.target.usd)
 
-    def left_usd(self, now_s: float) -> float:
-        """The most that the next answer may cost."""
-        return self.earned_usd(now_s) - self.spent_usd
+    def available_usd(self, now_s: float) -> float:
+        """Return the most that the next answer may cost."""
+        if self.target.per == "request":
+            return self.earned_usd(now_s) - self._spent_usd
+        return min(self._credit_usd + self._earn_usd(self._updated_s, now_s), self.target.usd)
 
     def wait_s(self, usd: float, now_s: float) -> float | None:
-        """Seconds until an answer of `usd` may be bought; None where time alone earns nothing."""
-        if self.target.per == "request":
+        """Return the seconds until an answer of `usd` is affordable. None if waiting does not help."""
+        if self.target.per == "request" or usd > self.target.usd:
             return None
-        missing = usd - self.left_usd(now_s)
+        missing = usd - self.available_usd(now_s)
         return max(0.0, missing * SECONDS[self.target.per] / self.target.usd)
 
-    def add(self, usd: float) -> None:
-        """Enter the predicted cost of an answer."""
-        self.spent_usd += usd
-        self.count += 1
+    def add(self, usd: float, now_s: float) -> None:
+        """Charge the predicted cost of an answer."""
+        self._requests += 1
+        self.correct(usd, now_s)
 
-    def correct(self, usd: float) -> None:
-        """Enter what an answer cost more (or, negative, less) than was predicted."""
-        self.spent_usd += usd
+    def correct(self, usd: float, now_s: float) -> None:
+        """Charge what an answer cost more than predicted. Negative if it cost less."""
+        if self.target.per != "request":
+            self._credit_usd = self.available_usd(now_s) - usd
+            self._updated_s = now_s
+        self._spent_usd += usd
+
+    def _earn_usd(self, from_s: float, to_s: float) -> float:
+        return self.target.usd * max(to_s - from_s, 0.0) / SECONDS[self.target.per]

@@ -259,6 +259,12 @@ def test_numbers_may_be_text_where_litellm_allows_it(load) -> None:
     assert (config.pool[0].requests_per_minute, config.pool[0].tokens_per_minute) == (12, 900)
 
 
+def test_a_deployment_keeps_what_litellm_balances_by(load) -> None:
+    balanced = "rpm: 12, tpm: 900, weight: 2.5, order: 1, region_name: eu"
+    [way] = load(f"{{model_name: m, litellm_params: {{model: gpt-x, {balanced}}}}}").pool[0].deployments
+    assert (way.rpm, way.tpm, way.weight, way.order, way.region_name) == (12, 900, 2.5, 1, "eu")
+
+
 def test_variables_are_filled_in_at_any_depth(load) -> None:
     config = load(
         "{model_name: m, litellm_params: {model: gpt-x, api_key: os.environ/K, extra_headers: {h: [os.environ/H]}}}",

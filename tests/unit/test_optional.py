@@ -62,8 +62,8 @@ CALLS = [
     (
         "scipy",
         "local",
-        "import numpy as np\nfrom eccos_core.predictors.learners.ridge import ridge_held_out\n"
-        "ridge_held_out(np.ones((4, 2)), np.ones((4, 1)), np.arange(4), [1.0], np.zeros(1, int))",
+        "import numpy as np\nfrom eccos_core.predictors.learners.ridge import fit_ridge\n"
+        "fit_ridge(np.ones((4, 2)), np.ones((4, 1)), np.arange(4), [1.0], np.zeros(1, int))",
     ),
     ("chromadb", "chroma", "from eccos_core.history import ChromaHistory\nChromaHistory.in_memory('e', 2)"),
     (

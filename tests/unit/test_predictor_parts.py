@@ -17,8 +17,8 @@ from eccos_core.predictors.features.projection import (
     squared_distances,
 )
 from eccos_core.predictors.learners.knn import kernel_weights
-from eccos_core.predictors.learners.ridge import ridge_held_out
-from eccos_core.predictors.learners.training_set import deal_folds
+from eccos_core.predictors.learners.ridge import fit_ridge
+from eccos_core.predictors.learners.training_set import assign_folds
 from eccos_core.predictors.targets.imputation import conditional_expectation, covariance, impute
 from eccos_core.predictors.targets.prior import TYPICAL_OUTPUT_TOKENS, shrunk_means
 
@@ -29,8 +29,8 @@ def test_ridge_predicts_each_fold_as_if_fitted_without_it() -> None:
     draw = DRAW(0)
     features = draw.normal(size=(60, 5)).astype(np.float32)
     values = (features @ draw.normal(size=(5, 2)) + draw.normal(size=(60, 2))).astype(np.float32)
-    fold = deal_folds(60, 0)
-    _, held_out = ridge_held_out(features, values, fold, (2.0,), np.array([0, 0]))
+    fold = assign_folds(60, 0)
+    _, held_out = fit_ridge(features, values, fold, (2.0,), np.array([0, 0]))
     for k in range(5):
         others = features[fold != k].astype(np.float64)
         weights = np.linalg.solve(others.T @ others + 2.0 * np.eye(5), others.T @ values[fold != k])
@@ -42,7 +42,7 @@ def test_ridge_takes_the_strength_that_predicts_a_group_best() -> None:
     features = draw.normal(size=(200, 30)).astype(np.float32)
     clear = features @ draw.normal(size=(30, 1))
     values = np.concatenate([clear, draw.normal(size=(200, 1))], axis=1).astype(np.float32)
-    weights, held_out = ridge_held_out(features, values, deal_folds(200, 0), (0.1, 1e5), np.array([0, 1]))
+    weights, held_out = fit_ridge(features, values, assign_folds(200, 0), (0.1, 1e5), np.array([0, 1]))
     assert np.corrcoef(held_out[:, 0], values[:, 0])[0, 1] > 0.99
     assert np.abs(weights[:, 1]).max() < 0.01  # nothing to learn: the strong ridge
 
@@ -58,14 +58,18 @@ def test_a_stack_gives_noise_nothing_and_truth_its_weight() -> None:
     assert weights[:, 1].max() < 0.05
 
 
-def test_a_stack_leans_on_its_leader_while_it_knows_little_and_frees_itself() -> None:
+def test_a_stack_starts_from_the_self_shrinking_learner_and_leaves_it_with_more_rows() -> None:
     draw = DRAW(12)
 
     def weights(rows: int) -> list[float]:
         truth = draw.normal(size=rows)
-        each = [draw.normal(size=(rows, 1)), truth[:, None], draw.normal(size=(rows, 2))]  # the leader knows nothing
-        predictions = [opinion[:, :, None].astype(np.float32) for opinion in each]
-        return fit_stacking_weights(predictions, truth[:, None], leader=0).weights[:, 0].tolist()
+        each = [
+            draw.normal(size=(rows, 1)),
+            truth[:, None],
+            draw.normal(size=(rows, 2)),
+        ]  # the first learner predicts nothing
+        predictions = [prediction[:, :, None].astype(np.float32) for prediction in each]
+        return fit_stacking_weights(predictions, truth[:, None], self_shrinking=0).weights[:, 0].tolist()
 
     few, many = weights(4), weights(20_000)
     assert few[0] > 0.2
@@ -113,7 +117,7 @@ def test_lengths_have_the_right_mean_and_quantile() -> None:
     direct = np.tile(tokens.mean(axis=0), (5000, 1))
     smooth = 2 * lengths.mean(logs, direct) - np.maximum(direct, 0)
     np.testing.assert_allclose(smooth.mean(axis=0), tokens.mean(axis=0), rtol=0.02)
-    high = lengths.high(logs, np.zeros_like(logs))
+    high = lengths.high_quantile(logs, np.zeros_like(logs))
     np.testing.assert_allclose((tokens <= high).mean(axis=0), 0.9, atol=0.01)
 
 
@@ -188,7 +192,9 @@ def test_an_unknown_input_length_counts_as_typical() -> None:
     projection = Projection.fit(vectors, np.exp(np.linspace(3, 6, 12)))
     typical = float(np.expm1(projection.log_length[0]))
     np.testing.assert_allclose(
-        projection.whole(vectors[:1], np.array([np.nan])), projection.whole(vectors[:1], np.array([typical])), atol=1e-5
+        projection.features(vectors[:1], np.array([np.nan])),
+        projection.features(vectors[:1], np.array([typical])),
+        atol=1e-5,
     )
 
 
@@ -207,26 +213,26 @@ def test_the_parts_of_a_concatenated_vector_are_found() -> None:
     assert not len(surface_columns([slice(0, 18)]))  # of one piece: no telling what is how a text looks
 
 
-def test_every_part_is_made_to_vary_equally() -> None:
+def test_every_block_is_scaled_to_the_same_deviation() -> None:
     draw = DRAW(11)
-    loud, faint = draw.normal(size=(500, 200)), 3.0 + 0.01 * draw.normal(size=(500, 300))
+    wide, faint = draw.normal(size=(500, 200)), 3.0 + 0.01 * draw.normal(size=(500, 300))
     words, still = draw.normal(size=(500, 100)), np.ones((500, 20))
-    vectors = np.concatenate([loud, faint, words, still], axis=1).astype(np.float32)
-    parts = [slice(0, 200), slice(200, 500), slice(500, 600), slice(600, 620)]
-    heard = vectors * block_weights(vectors, parts)
-    varies = [float(np.sqrt(heard[:, part].var(axis=0).sum())) for part in parts]
-    assert varies[1] == pytest.approx(varies[0], rel=1e-3)
-    assert varies[2] == pytest.approx(0.7 * varies[0], rel=1e-3)
-    assert varies[3] == 0.0  # a part that never varied
+    vectors = np.concatenate([wide, faint, words, still], axis=1).astype(np.float32)
+    blocks = [slice(0, 200), slice(200, 500), slice(500, 600), slice(600, 620)]
+    scaled = vectors * block_weights(vectors, blocks)
+    deviations = [float(np.sqrt(scaled[:, part].var(axis=0).sum())) for part in blocks]
+    assert deviations[1] == pytest.approx(deviations[0], rel=1e-3)
+    assert deviations[2] == pytest.approx(0.7 * deviations[0], rel=1e-3)
+    assert deviations[3] == 0.0  # a part that never varied
 
 
 def test_familiarity_falls_with_distance_and_never_within_the_history() -> None:
     points = DRAW(10).normal(size=(300, 8)).astype(np.float32)
     others = nearest_other_rows(points, 16)
-    judge = fit_familiarity(others, np.zeros(300))
-    assert np.median(judge.of(others, np.zeros(300))) == 1
+    model = fit_familiarity(others, np.zeros(300))
+    assert np.median(model.score(others, np.zeros(300))) == 1
     far = [nearest_neighbors(squared_distances(points[:1] + np.float32(shift), points), 16) for shift in (0, 1, 2, 4)]
-    told = [float(judge.of(near, np.zeros(1))[0]) for near in far]
-    assert told == sorted(told, reverse=True)
-    assert told[-1] < 0.01
-    assert judge.of(others, np.full(300, 50.0)).max() < 0.01  # what the axes leave out counts too
+    scores = [float(model.score(near, np.zeros(1))[0]) for near in far]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] < 0.01
+    assert model.score(others, np.full(300, 50.0)).max() < 0.01  # what the axes leave out counts too

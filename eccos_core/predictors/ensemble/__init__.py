@@ -1,1 +1,1 @@
-"""The ensemble: stacks the learners, calibrates them, and gives the forecast with its error."""
+"""Stack the learners, calibrate their prediction, and forecast with a standard error."""

@@ -15,42 +15,43 @@ from eccos_core.predictors.targets.latent import LatentTargets
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForecastHead:
-    """The last stage of a predictor, calibrated on the held-out forecasts of a history."""
+    """The last stage of a predictor, fitted on held-out predictions of a history."""
 
     latent_targets: LatentTargets
     calibration: ProbabilityCalibration
-    lengths: TokenLengthModel
+    token_lengths: TokenLengthModel
     standard_errors: StandardErrorModel
 
     @classmethod
-    def of(
+    def fit(
         cls,
         latent_targets: LatentTargets,
         held_out: FloatArray,
         table: OutcomeTable,
         calibration: ProbabilityCalibration | None = None,
     ) -> ForecastHead:
-        """From held-out forecasts (N, C) of a table's rows; calibrated on them unless a calibration is given."""
+        """Fit on held-out predictions (N, C) of a table's rows. You may give the calibration instead."""
         raw = latent_targets.quality(held_out)
-        chosen = fit_calibration(raw, table.quality) if calibration is None else calibration
-        lengths = fit_token_lengths(latent_targets.log_tokens(held_out), table.output_tokens)
-        return cls(latent_targets, chosen, lengths, StandardErrorModel.of(table, chosen.apply(raw)))
+        calibration = calibration or fit_calibration(raw, table.quality)
+        token_lengths = fit_token_lengths(latent_targets.log_tokens(held_out), table.output_tokens)
+        standard_errors = StandardErrorModel.fit(table, calibration.apply(raw))
+        return cls(latent_targets, calibration, token_lengths, standard_errors)
 
     def forecast(
         self, models: tuple[str, ...], latent_targets: FloatArray, support: FloatArray, familiarity: FloatArray
     ) -> Forecast:
-        """Make the forecast for R questions.
+        """Forecast R questions.
 
-        latent_targets (R, C): already shrunk towards the prior. support (R,): the outcomes behind each forecast.
-        familiarity (R,): in [0, 1].
+        latent_targets (R, C): already shrunk towards the prior. support (R,): the effective number of neighbours
+        behind each forecast. familiarity (R,): in [0, 1].
         """
         logs = self.latent_targets.log_tokens(latent_targets)
-        tokens = self.lengths.mean(logs, self.latent_targets.tokens(latent_targets))
+        tokens = self.token_lengths.mean(logs, self.latent_targets.tokens(latent_targets))
         return Forecast(
             models=models,
             quality=self.calibration.apply(self.latent_targets.quality(latent_targets)),
             quality_se=self.standard_errors.standard_error(support, familiarity),
             output_tokens=tokens,
-            output_tokens_high=self.lengths.high(logs, tokens),
+            output_tokens_high=self.token_lengths.high_quantile(logs, tokens),
             familiarity=np.asarray(familiarity),
         )

@@ -39,29 +39,33 @@ class EnsemblePredictor:
     columns: IntArray | None = None
 
     def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
-        """vectors (R, D), input_tokens (R,), NaN where unknown -> Forecast with R rows.
+        """Forecast R questions from their vectors (R, D) and input tokens (R,), NaN where unknown.
 
-        Raises `InputError` when shapes do not fit, or vectors are not finite.
+        Raises `InputError` if the shapes do not fit, or a vector is not finite.
         """
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         input_tokens = np.asarray(input_tokens, dtype=np.float64)
         self._check(vectors, input_tokens)
         if self.index is None or not len(vectors):
-            return self._of_pool(self._prior(len(vectors)))
+            return self._select_columns(self._forecast_prior(len(vectors)))
         index = self.index
-        parts = [self._learnt(index, vectors[rows], input_tokens[rows]) for rows in row_blocks(len(vectors))]
-        return self._of_pool(Forecast.joined(parts))
+        parts = [self._forecast(index, vectors[rows], input_tokens[rows]) for rows in row_blocks(len(vectors))]
+        return self._select_columns(Forecast.joined(parts))
 
     def for_pool(self, models: Sequence[str]) -> EnsemblePredictor:
-        """The same predictor with its columns in this order; models may be left out. Raises `UnknownModelError`."""
-        place = {name: index for index, name in enumerate(self.models)}
-        unknown = [name for name in models if name not in place]
+        """Return the same predictor for these models, in this order. You may leave models out.
+
+        Raises `UnknownModelError` for a model that it was not fitted for.
+        """
+        position = {name: index for index, name in enumerate(self.models)}
+        unknown = [name for name in models if name not in position]
         if unknown:
             raise UnknownModelError(unknown[0], self.models)
         if tuple(models) == self.models:
             return self
-        chosen = np.array([place[name] for name in models], dtype=np.int64)
-        columns = chosen if self.columns is None else self.columns[chosen]
+        columns = np.array([position[name] for name in models], dtype=np.int64)
+        if self.columns is not None:
+            columns = self.columns[columns]
         return replace(self, models=tuple(models), columns=columns)
 
     def _check(self, vectors: Float32Array, input_tokens: FloatArray) -> None:
@@ -75,20 +79,20 @@ class EnsemblePredictor:
         if not np.isfinite(vectors).all():
             raise InputError("vectors hold NaN or infinity, must be finite numbers")
 
-    def _learnt(self, index: FittedIndex, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
-        """Forecast with the base learners, shrunk towards the prior where questions are unfamiliar."""
-        features = index.features(vectors, input_tokens)
-        familiarity = index.familiar(features)
-        latent_targets = self.stack.combine(index.predictions(features)) * familiarity[:, None]
-        return self.head.forecast(self.models, latent_targets, index.support(features.neighbors), familiarity)
+    def _forecast(self, index: FittedIndex, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
+        """Forecast with the base learners, shrunk towards the prior where a question is unfamiliar."""
+        query = index.query(vectors, input_tokens)
+        familiarity = index.score_familiarity(query)
+        latent_targets = self.stack.combine(index.predict(query)) * familiarity[:, None]
+        return self.head.forecast(self.models, latent_targets, index.support(query.neighbors), familiarity)
 
-    def _prior(self, rows: int) -> Forecast:
+    def _forecast_prior(self, rows: int) -> Forecast:
         """Forecast each model's mean for every question."""
-        nothing = np.zeros((1, self.head.latent_targets.count))
-        one = self.head.forecast(self.models, nothing, np.zeros(1), np.zeros(1))
+        mean = np.zeros((1, self.head.latent_targets.count))
+        one = self.head.forecast(self.models, mean, np.zeros(1), np.zeros(1))
         return one.rows(np.zeros(rows, dtype=np.int64))
 
-    def _of_pool(self, fitted: Forecast) -> Forecast:
+    def _select_columns(self, fitted: Forecast) -> Forecast:
         """Keep the pool's columns of a forecast that has one column for each fitted model."""
         if self.columns is None:
             return fitted

@@ -1,4 +1,4 @@
-"""How far a forecast may be off: its standard error."""
+"""Estimate the standard error of a quality forecast."""
 
 from __future__ import annotations
 
@@ -8,36 +8,44 @@ import numpy as np
 
 from eccos_core.domain import FloatArray, OutcomeTable
 
-OWN_SUPPORT = 10.0  # outcomes that the regression over the whole history is worth, beside the neighbours
+GLOBAL_SUPPORT = 10.0  # neighbours that the regressions on the whole history are worth
+COIN_VARIANCE = 0.25  # of one pseudo-outcome per model
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StandardErrorModel:
-    """noise (M,): variance of outcomes about their forecasts; spread (M,): variance of the forecasts themselves, which
-    is what the prior does not know; counts (M,): outcomes of each model.
+    """The standard error of quality forecasts, by model.
+
+    residual_variance (M,): of outcomes about their forecasts. forecast_variance (M,): of the forecasts over questions,
+    which is the squared error of the prior. counts (M,): outcomes of each model.
     """
 
-    noise: FloatArray
-    spread: FloatArray
+    residual_variance: FloatArray
+    forecast_variance: FloatArray
     counts: FloatArray
 
     @classmethod
-    def of(cls, table: OutcomeTable, quality: FloatArray) -> StandardErrorModel:
-        """From held-out forecasts (N, M); a model without outcomes is as noisy as a coin."""
+    def fit(cls, table: OutcomeTable, quality: FloatArray) -> StandardErrorModel:
+        """Fit on held-out forecasts (N, M). A model without outcomes gets the variance of a fair coin."""
         known = ~np.isnan(table.quality)
         counts = known.sum(axis=0).astype(np.float64)
-        off = np.where(known, table.quality - quality, 0.0)
-        noise = ((off**2).sum(axis=0) + 0.25) / (counts + 1)
-        spread = quality.var(axis=0) if len(quality) else np.zeros_like(noise)
-        return cls(noise, spread + 0.25 / (counts + 1), counts)
+        residual = np.where(known, table.quality - quality, 0.0)
+        residual_variance = ((residual**2).sum(axis=0) + COIN_VARIANCE) / (counts + 1)
+        forecast_variance = quality.var(axis=0) if len(quality) else np.zeros_like(residual_variance)
+        return cls(residual_variance, forecast_variance + COIN_VARIANCE / (counts + 1), counts)
 
     def standard_error(self, support: FloatArray, familiarity: FloatArray) -> FloatArray:
-        """(R, M) from the number of neighbours (R,) behind each forecast, and from how familiar (R,) it is.
+        """Return the standard errors (R, M) from support (R,), an effective number of neighbours, and familiarity (R,).
 
-        se^2 = noise / (counts + 1) + f^2 min(noise / (support + 10), spread) + (1 - f^2) spread: what is not known of
-        the model's mean, of the question's neighbourhood, and of a question that is unlike the history.
+        With f the familiarity, se^2 is the sum of three variances. They stand for what is not known of the model's
+        mean, of the question's neighbourhood, and of a question unlike the history:
+
+            residual_variance / (counts + 1)
+            f^2 min(residual_variance / (support + 10), forecast_variance)
+            (1 - f^2) forecast_variance
         """
-        share = familiarity[:, None] ** 2
-        local = self.noise / (np.minimum(support[:, None], self.counts) + OWN_SUPPORT)
-        mean = self.noise / (self.counts + 1)
-        return np.asarray(np.sqrt(mean + share * np.minimum(local, self.spread) + (1 - share) * self.spread))
+        known = familiarity[:, None] ** 2
+        local = self.residual_variance / (np.minimum(support[:, None], self.counts) + GLOBAL_SUPPORT)
+        mean = self.residual_variance / (self.counts + 1)
+        variance = mean + known * np.minimum(local, self.forecast_variance) + (1 - known) * self.forecast_variance
+        return np.asarray(np.sqrt(variance))

@@ -1,8 +1,8 @@
-"""Output tokens from forecasts of their logarithm: the mean, for costs, and a high quantile, for budgets.
+"""Predict the mean output tokens, for costs, and their 0.9 quantile, for budgets.
 
-The logarithm of length is what can be predicted; a bill is paid on the mean. exp(mean log) underestimates it, by more
-the more a model's answers vary, so the mean is fitted on held-out forecasts with a log link and the Poisson deviance,
-whose total is exactly right on the history.
+Learners predict the log of the tokens, but a bill depends on their mean. exp(mean log) underestimates the mean, and the
+more so the more a model's answers vary. The mean is therefore fitted by a Poisson regression with a log link on
+held-out predictions. Its total is exactly right on the history.
 """
 
 from __future__ import annotations
@@ -12,82 +12,83 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import FloatArray
-from eccos_core.predictors.targets.prior import HIGH_OVER_TYPICAL, HIGH_QUANTILE, TYPICAL_OUTPUT_TOKENS
+from eccos_core.predictors.targets.prior import HIGH_QUANTILE, HIGH_QUANTILE_OVER_MEAN, TYPICAL_OUTPUT_TOKENS
 
-PRIOR_OUTCOMES = 20.0  # outcomes that "the same as the pool" is worth, for one model
-MOST_LOG_TOKENS = 14.0
-LEAST_SHARE = 0.2  # of the smooth forecast: the direct one may not fall below
-ROUNDS = 25
+PRIOR_ROWS = 20.0  # pseudo-outcomes that shrink a model's parameters towards the pool's
+MAX_LOG_TOKENS = 14.0
+MIN_DIRECT_SHARE = 0.2  # of the regression's mean, below which the direct prediction is clipped
+MAX_ITERATIONS = 25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenLengthModel:
-    """slope, shift, above (M,).
+    """The mean and the 0.9 quantile of the output tokens. Each parameter is (M,).
 
-    The mean is half exp(shift + slope x log forecast), half the direct forecast of tokens, which is better where the
-    spread of a model's answers depends on the question; high is exp(log forecast + above), never under the mean.
+    The mean averages two predictions: exp(intercept + slope x predicted log), and the direct prediction of the tokens.
+    The direct one is better where the spread of a model's answers depends on the question.
+    The quantile is exp(predicted log + log_quantile).
     """
 
     slope: FloatArray
-    shift: FloatArray
-    above: FloatArray
+    intercept: FloatArray
+    log_quantile: FloatArray
 
     def mean(self, log_tokens: FloatArray, tokens: FloatArray) -> FloatArray:
-        """(R, M) expected output tokens from forecasts of log(1 + tokens) (R, M) and of tokens (R, M)."""
-        smooth = np.exp(np.minimum(self.shift + self.slope * log_tokens, MOST_LOG_TOKENS))
-        return np.asarray(0.5 * (smooth + np.maximum(tokens, LEAST_SHARE * smooth)))
+        """Return the mean output tokens (R, M), from predictions of log(1 + tokens) (R, M) and of tokens (R, M)."""
+        regressed = np.exp(np.minimum(self.intercept + self.slope * log_tokens, MAX_LOG_TOKENS))
+        return np.asarray(0.5 * (regressed + np.maximum(tokens, MIN_DIRECT_SHARE * regressed)))
 
-    def high(self, log_tokens: FloatArray, mean: FloatArray) -> FloatArray:
-        """(R, M) the 0.9 quantile, never less than the mean (R, M)."""
-        return np.maximum(np.exp(np.minimum(log_tokens + self.above, MOST_LOG_TOKENS)), mean)
+    def high_quantile(self, log_tokens: FloatArray, mean: FloatArray) -> FloatArray:
+        """Return the 0.9 quantile (R, M) of the output tokens, at least the mean (R, M)."""
+        return np.maximum(np.exp(np.minimum(log_tokens + self.log_quantile, MAX_LOG_TOKENS)), mean)
 
 
-def fit_token_lengths(log_forecast: FloatArray, output_tokens: FloatArray) -> TokenLengthModel:
-    """Mean and high quantile from held-out forecasts (N, M) of log(1 + tokens); tokens (N, M), NaN unknown.
+def fit_token_lengths(predicted_log: FloatArray, output_tokens: FloatArray) -> TokenLengthModel:
+    """Fit on held-out predictions (N, M) of log(1 + tokens), and tokens (N, M), NaN where unknown.
 
-    Where nobody counted any token, the forecast is taken as the mean and four times that as the high quantile.
+    If no tokens were counted, the mean is the prediction, and the quantile is four times that.
     """
     models = output_tokens.shape[1]
     known = ~np.isnan(output_tokens)
     if not known.any():
-        spread = np.log(HIGH_OVER_TYPICAL)
-        shift = np.log(TYPICAL_OUTPUT_TOKENS / (1 + TYPICAL_OUTPUT_TOKENS))
-        return TokenLengthModel(np.ones(models), np.full(models, shift), np.full(models, spread))
-    pooled_shift = _shift(log_forecast[known], output_tokens[known], 1.0)
-    pooled_above = float(np.quantile((np.log1p(output_tokens) - log_forecast)[known], HIGH_QUANTILE))
-    slope, shift = np.ones(models), np.full(models, pooled_shift)
-    above = np.full(models, pooled_above)
+        intercept = np.log(TYPICAL_OUTPUT_TOKENS / (1 + TYPICAL_OUTPUT_TOKENS))
+        log_quantile = np.log(HIGH_QUANTILE_OVER_MEAN)
+        return TokenLengthModel(np.ones(models), np.full(models, intercept), np.full(models, log_quantile))
+    pooled_intercept = _intercept(predicted_log[known], output_tokens[known], 1.0)
+    pooled_quantile = float(np.quantile((np.log1p(output_tokens) - predicted_log)[known], HIGH_QUANTILE))
+    slope, intercept = np.ones(models), np.full(models, pooled_intercept)
+    log_quantile = np.full(models, pooled_quantile)
     for model in range(models):
-        seen = known[:, model]
-        count = float(seen.sum())
+        rows = known[:, model]
+        count = float(rows.sum())
         if count < 2:
             continue
-        log, tokens = log_forecast[seen, model], output_tokens[seen, model]
-        slope[model], shift[model] = _poisson(log, tokens, pooled_shift)
+        log, tokens = predicted_log[rows, model], output_tokens[rows, model]
+        slope[model], intercept[model] = _fit_poisson(log, tokens, pooled_intercept)
         own = float(np.quantile(np.log1p(tokens) - log, HIGH_QUANTILE))
-        above[model] = (count * own + PRIOR_OUTCOMES * pooled_above) / (count + PRIOR_OUTCOMES)
-    return TokenLengthModel(slope, shift, above)
+        log_quantile[model] = (count * own + PRIOR_ROWS * pooled_quantile) / (count + PRIOR_ROWS)
+    return TokenLengthModel(slope, intercept, log_quantile)
 
 
-def _shift(log: FloatArray, tokens: FloatArray, slope: float) -> float:
-    """The shift that makes the total of exp(shift + slope x log) right."""
+def _intercept(log: FloatArray, tokens: FloatArray, slope: float) -> float:
+    """Return the intercept at which the total of exp(intercept + slope x log) is that of the tokens."""
     return float(np.log(max(tokens.mean(), 1e-3) / np.exp(slope * log).mean()))
 
 
-def _poisson(log: FloatArray, tokens: FloatArray, pooled_shift: float) -> tuple[float, float]:
-    """(slope, shift) by Newton on the Poisson deviance, drawn towards slope 1 and the pool's shift."""
-    middle, scale = float(log.mean()), max(float(tokens.mean()), 1e-3)
-    design = np.stack([log - middle, np.ones_like(log)], axis=1)
-    prior = np.array([1.0, pooled_shift + middle - np.log(scale)])
-    found, wanted = prior.copy(), tokens / scale
-    for _ in range(ROUNDS):
-        expected = np.exp(np.clip(design @ found, -20, 20))
-        gradient = design.T @ (wanted - expected) - PRIOR_OUTCOMES * (found - prior)
-        curvature = (design * expected[:, None]).T @ design + PRIOR_OUTCOMES * np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        found = found + np.clip(step, -1.0, 1.0)
+def _fit_poisson(log: FloatArray, tokens: FloatArray, pooled_intercept: float) -> tuple[float, float]:
+    """Fit (slope, intercept) by Newton's method on the Poisson deviance, shrunk towards 1 and the pool's intercept."""
+    center, scale = float(log.mean()), max(float(tokens.mean()), 1e-3)
+    design = np.stack([log - center, np.ones_like(log)], axis=1)
+    prior = np.array([1.0, pooled_intercept + center - np.log(scale)])
+    line, observed = prior.copy(), tokens / scale
+    for _ in range(MAX_ITERATIONS):
+        expected = np.exp(np.clip(design @ line, -20, 20))
+        gradient = design.T @ (observed - expected) - PRIOR_ROWS * (line - prior)
+        hessian = (design * expected[:, None]).T @ design + PRIOR_ROWS * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        line = line + np.clip(step, -1.0, 1.0)
         if np.abs(step).max() < 1e-6:
             break
-    slope = float(np.clip(found[0], 0.0, 3.0))
-    shift = float(found[1]) if slope == found[0] else _shift(log - middle, wanted, slope)
-    return slope, shift + float(np.log(scale)) - slope * middle
+    slope = float(np.clip(line[0], 0.0, 3.0))
+    intercept = float(line[1]) if slope == line[0] else _intercept(log - center, observed, slope)
+    return slope, intercept + float(np.log(scale)) - slope * center

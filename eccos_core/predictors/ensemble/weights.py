@@ -2,7 +2,7 @@
 
 Held-out predictions are regressed on the latent target with weights >= 0 (Breiman 1996, "Stacked regressions"). The
 weights shrink towards one common weight. A short history can estimate that one, even if it cannot rank the learners.
-If nobody can predict a target, the common weight is small. This shrinkage counters the winner's curse.
+If no learner can predict a target, the common weight is small. This shrinkage counters the winner's curse.
 
 One of several learners may shrink its own prediction (`kernel`, a posterior mean). A second stack then starts from
 that prediction, with an eighth of each other one, and learns how far to move. The result is the mean of both stacks.
@@ -19,10 +19,11 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray
 from eccos_core.io.optional import needs_extra
 
-COMMON_RIDGE = 20.0  # pseudo-rows that shrink the common weight, in units of the latent target's variance
-RIDGE = 100.0  # pseudo-rows that shrink differences between predictions, in the same units
-GROUP_SHARE = 0.125  # of each other learner beside the one that shrinks by itself, before anything is learnt
-ANCHORED_RIDGE = 300.0  # pseudo-rows that shrink any move away from that start
+# Ridge penalties, in pseudo-rows of the latent target's variance.
+COMMON_PENALTY = 20.0  # shrinks the common weight towards zero
+PENALTY = 100.0  # shrinks each weight towards the common weight
+ANCHORED_PENALTY = 300.0  # shrinks each weight of the second stack towards its start
+OTHER_WEIGHT = 0.125  # start of each learner in the second stack, except the one that shrinks its own prediction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,58 +38,55 @@ class StackingWeights:
 
 
 def fit_stacking_weights(
-    held_out: Sequence[Float32Array], values: FloatArray, leader: int | None = None
+    held_out: Sequence[Float32Array], values: FloatArray, self_shrinking: int | None = None
 ) -> StackingWeights:
-    """Weights for the held-out predictions (N, L_k, C) of each learner k on values (N, C), in that order.
+    """Fit the weights of the held-out predictions (N, L_k, C) of each learner k, on values (N, C).
 
-    leader: the learner that shrinks its own prediction. None if there is none, or if it is the only learner.
+    self_shrinking: the learner that shrinks its own prediction. None if there is none.
     """
     free = _free_weights(np.concatenate(held_out, axis=1), values)
-    if leader is None:
+    if self_shrinking is None:
         return StackingWeights(free.astype(np.float32))
     sizes = [predictions.shape[1] for predictions in held_out]
     means = np.stack([predictions.mean(axis=1) for predictions in held_out], axis=1)
-    leaning = _prior_anchored_weights(means, values, leader) / np.array(sizes)[:, None]
-    return StackingWeights((0.5 * free + 0.5 * np.repeat(leaning, sizes, axis=0)).astype(np.float32))
+    anchored = _anchored_weights(means, values, self_shrinking) / np.array(sizes)[:, None]
+    return StackingWeights((0.5 * free + 0.5 * np.repeat(anchored, sizes, axis=0)).astype(np.float32))
 
 
 def _free_weights(predictions: Float32Array, values: FloatArray) -> FloatArray:
-    """(L, C) for predictions (N, L, C): fitted, and shrunk towards a fitted common weight."""
+    """Return weights (L, C) of predictions (N, L, C), shrunk towards a fitted common weight."""
     rows, count, latent_targets = predictions.shape
     weights = np.zeros((count, latent_targets))
     if rows < 2:
         return weights
     for target in range(latent_targets):
-        told, wanted = predictions[:, :, target].astype(np.float64), values[:, target]
-        together = told.mean(axis=1)
-        right = float(together @ wanted) / (float(together @ together) + COMMON_RIDGE * _variance(wanted))
-        weights[:, target] = _drawn(told, wanted, np.full(count, max(0.0, right) / count), RIDGE)
+        inputs, outputs = predictions[:, :, target].astype(np.float64), values[:, target]
+        mean = inputs.mean(axis=1)
+        common = float(mean @ outputs) / (float(mean @ mean) + COMMON_PENALTY * _variance(outputs))
+        weights[:, target] = _fit_shrunk(inputs, outputs, np.full(count, max(0.0, common) / count), PENALTY)
     return weights
 
 
-def _prior_anchored_weights(predictions: Float32Array, values: FloatArray, leader: int) -> FloatArray:
-    """(K, C) for one prediction of each learner (N, K, C)."""
+def _anchored_weights(predictions: Float32Array, values: FloatArray, self_shrinking: int) -> FloatArray:
+    """Return weights (K, C) of one prediction for each learner (N, K, C), shrunk towards the self-shrinking one."""
     count = predictions.shape[1]
-    start = np.full(count, min(GROUP_SHARE, 1 / count))
-    start[leader] = 1 - start[0] * (count - 1)
-    each = [
-        _drawn(predictions[:, :, c].astype(np.float64), values[:, c], start, ANCHORED_RIDGE)
-        for c in range(values.shape[1])
+    start = np.full(count, min(OTHER_WEIGHT, 1 / count))
+    start[self_shrinking] = 1 - start[0] * (count - 1)
+    columns = [
+        _fit_shrunk(predictions[:, :, target].astype(np.float64), values[:, target], start, ANCHORED_PENALTY)
+        for target in range(values.shape[1])
     ]
-    return np.stack(each, axis=1)
+    return np.stack(columns, axis=1)
 
 
-def _drawn(predictions: FloatArray, wanted: FloatArray, start: FloatArray, prior_rows: float) -> FloatArray:
-    """(L,) weights >= 0 for predictions (N, L) on what is wanted (N,), drawn towards where they start."""
+def _fit_shrunk(inputs: FloatArray, outputs: FloatArray, start: FloatArray, penalty: float) -> FloatArray:
+    """Return weights (L,) >= 0 of inputs (N, L) on outputs (N,), shrunk towards start (L,) by a ridge penalty."""
     with needs_extra("local", "fitting a predictor"):
         from scipy.optimize import nnls
 
-    standard_errors = np.sqrt(prior_rows * _variance(wanted))
-    found, _ = nnls(
-        np.concatenate([predictions, standard_errors * np.eye(len(start))]),
-        np.concatenate([wanted, standard_errors * start]),
-    )
-    return np.asarray(found)
+    root = np.sqrt(penalty * _variance(outputs))
+    weights, _ = nnls(np.concatenate([inputs, root * np.eye(len(start))]), np.concatenate([outputs, root * start]))
+    return np.asarray(weights)
 
 
 def _variance(values: FloatArray) -> float:

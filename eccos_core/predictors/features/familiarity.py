@@ -1,4 +1,7 @@
-"""Is this question like anything in the history? Judged by how far questions of the history are from one another."""
+"""Measure how similar a question is to the history, in [0, 1].
+
+A new question's distance to its neighbours is compared with the distances between questions of the history.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +12,43 @@ import numpy as np
 from eccos_core.domain import FloatArray
 from eccos_core.predictors.features.projection import Neighbors
 
-NEIGHBOURS = 8
-USUAL_QUANTILE = 0.95  # of the history's own distances: up to here a question is like the history
-LEAST_ROWS = 10  # a history of fewer rows has no distribution to compare with
+NEIGHBORS = 8
+FAMILIAR_QUANTILE = 0.95  # of the history's own distances: a question up to here is fully familiar
+MIN_ROWS = 10  # a smaller history has no distribution of distances to compare with
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FamiliarityModel:
-    """usual: root mean squared distance to 8 neighbours up to which a question is familiar; fade: over which it fades.
+    """Turn the distance to the 8 nearest neighbours (root mean square) into familiarity.
 
-    usual is infinite for a history too small to tell. `beyond` (mean squared): what the axes leave out of a question
-    of the history; a new question that they describe worse is farther away by the difference.
+    radius: up to this distance a question is fully familiar. Infinite if the history is too small to tell.
+    scale: over this distance beyond the radius, familiarity falls to 1 / e, as a Gaussian does.
+    usual_error: squared reconstruction error of the projection on the history. What exceeds it adds to the distance.
     """
 
-    usual: float
-    fade: float
-    beyond: float
+    radius: float
+    scale: float
+    usual_error: float
 
-    def of(self, near: Neighbors, left_out: FloatArray) -> FloatArray:
-        """(R,) in [0, 1] for the neighbourhoods of R questions and the squared lengths (R,) that the axes leave out."""
-        if not np.isfinite(self.usual):
+    def score(self, near: Neighbors, reconstruction_error: FloatArray) -> FloatArray:
+        """Return the familiarity (R,) of R questions, from their neighbours and their squared errors (R,)."""
+        if not np.isfinite(self.radius):
             return np.ones(len(near.rows))
-        distance = _distance(near, np.maximum(left_out - self.beyond, 0.0))
-        return np.asarray(np.exp(-(np.maximum((distance - self.usual) / self.fade, 0.0) ** 2)))
+        distance = _distance(near, np.maximum(reconstruction_error - self.usual_error, 0.0))
+        return np.asarray(np.exp(-(np.maximum((distance - self.radius) / self.scale, 0.0) ** 2)))
 
 
-def _distance(near: Neighbors, extra: FloatArray) -> FloatArray:
-    squared = near.squared_distance[:, :NEIGHBOURS].mean(axis=1, dtype=np.float64)
-    return np.asarray(np.sqrt(squared + extra))
+def _distance(near: Neighbors, excess_error: FloatArray) -> FloatArray:
+    squared = near.squared_distance[:, :NEIGHBORS].mean(axis=1, dtype=np.float64)
+    return np.asarray(np.sqrt(squared + excess_error))
 
 
-def fit_familiarity(others: Neighbors, left_out: FloatArray) -> FamiliarityModel:
-    """From each row's nearest other rows, and the squared lengths (N,) that the axes leave out."""
-    if len(others.rows) < LEAST_ROWS:
+def fit_familiarity(others: Neighbors, reconstruction_error: FloatArray) -> FamiliarityModel:
+    """Fit on the nearest other rows of each row of the history, and its squared reconstruction errors (N,)."""
+    if len(others.rows) < MIN_ROWS:
         return FamiliarityModel(np.inf, 1.0, 0.0)
-    beyond = float(np.quantile(left_out, USUAL_QUANTILE))
-    own = _distance(others, np.maximum(left_out - beyond, 0.0))
-    usual = float(np.quantile(own, USUAL_QUANTILE))
-    fade = max(usual - float(np.median(own)), 0.1 * usual, 1e-6)
-    return FamiliarityModel(usual, fade, beyond)
+    usual_error = float(np.quantile(reconstruction_error, FAMILIAR_QUANTILE))
+    own = _distance(others, np.maximum(reconstruction_error - usual_error, 0.0))
+    radius = float(np.quantile(own, FAMILIAR_QUANTILE))
+    scale = max(radius - float(np.median(own)), 0.1 * radius, 1e-6)
+    return FamiliarityModel(radius, scale, usual_error)

@@ -1,4 +1,4 @@
-"""What a fitted predictor sees of a question, and the base learners that make something of it."""
+"""Compute the features of new questions, and the predictions of every fitted learner on them."""
 
 from __future__ import annotations
 
@@ -9,43 +9,45 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray
 from eccos_core.predictors.features.familiarity import FamiliarityModel
 from eccos_core.predictors.features.projection import Neighbors, Projection, QueryFeatures
-from eccos_core.predictors.learners.knn import support
+from eccos_core.predictors.learners.knn import effective_neighbors
 from eccos_core.predictors.learners.training_set import FittedLearner
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedIndex:
-    """points (N, F): the history's questions in `projection`. learners: (name, what it learnt).
+    """The history in feature space, and the learners that were fitted on it.
 
-    typical: squared distance of near questions, the unit in which neighbours count as support.
+    points (N, F): the projected questions of the history. squared_norms (N,): their squared lengths.
+    learners: pairs of name and fitted learner. typical_distance: squared distance to a near question, which is the
+    unit of the bandwidths.
     """
 
     projection: Projection
     points: Float32Array
-    squared_lengths: Float32Array
+    squared_norms: Float32Array
     learners: tuple[tuple[str, FittedLearner], ...]
     familiarity: FamiliarityModel
-    typical: float
+    typical_distance: float
 
-    def features(self, vectors: Float32Array, input_tokens: FloatArray) -> QueryFeatures:
-        """New questions, vectors (R, D), as the learners see them."""
-        whole = self.projection.whole(vectors, input_tokens)
-        return QueryFeatures(whole, self.projection.points(whole), self.points, self.squared_lengths)
+    def query(self, vectors: Float32Array, input_tokens: FloatArray) -> QueryFeatures:
+        """Compute the features of new questions from their vectors (R, D) and input tokens (R,)."""
+        features = self.projection.features(vectors, input_tokens)
+        return QueryFeatures(features, self.projection.project(features), self.points, self.squared_norms)
 
-    def predictions(self, features: QueryFeatures) -> Float32Array:
-        """(R, L, C) of all learners."""
-        return np.concatenate([learner.predict(features) for _, learner in self.learners], axis=1)
+    def predict(self, query: QueryFeatures) -> Float32Array:
+        """Return the predictions (R, L, C) of all learners, in their order."""
+        return np.concatenate([learner.predict(query) for _, learner in self.learners], axis=1)
 
-    def familiar(self, features: QueryFeatures) -> FloatArray:
-        """(R,) how like the history each question is, in [0, 1]."""
-        return self.familiarity.of(features.neighbors, reconstruction_error(features.whole, features.points))
+    def score_familiarity(self, query: QueryFeatures) -> FloatArray:
+        """Return how familiar each question is, (R,) in [0, 1]."""
+        return self.familiarity.score(query.neighbors, reconstruction_error(query.features, query.points))
 
     def support(self, near: Neighbors) -> FloatArray:
-        """(R,) how many neighbours stand behind a forecast."""
-        return support(near, self.typical)
+        """Return the effective number of neighbours (R,) behind each forecast."""
+        return effective_neighbors(near, self.typical_distance)
 
 
-def reconstruction_error(whole: Float32Array, points: Float32Array) -> FloatArray:
-    """(R,) squared length that the axes leave out of whole features (R, D + 1) seen as points (R, F)."""
-    all_of_it = np.einsum("rd,rd->r", whole, whole)
-    return np.asarray(all_of_it - np.einsum("rf,rf->r", points, points), dtype=np.float64)
+def reconstruction_error(features: Float32Array, points: Float32Array) -> FloatArray:
+    """Return the squared length (R,) that the projection loses: of features (R, D + 1), projected to points (R, F)."""
+    squared_length = np.einsum("rd,rd->r", features, features)
+    return np.asarray(squared_length - np.einsum("rf,rf->r", points, points), dtype=np.float64)

@@ -1,9 +1,9 @@
-"""Where questions lie: the features that every base learner shares, and who is near whom."""
+"""Compute the features that all learners share, and find the nearest questions of the history."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -11,20 +11,20 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray, IntArray
 from eccos_core.predictors.features.block_scaling import block_weights, find_blocks, surface_columns
 
-LENGTH_SCALE = 0.15  # what one standard deviation of log input tokens adds to vectors that vary by one
-MOST_AXES, LEAST_AXES = 96, 8  # principal axes kept; distances along few predict better than along all of D
-AXES_PER_ROOT = 1.5  # axes kept for each unit of the square root of the history's rows
-ROWS_AT_ONCE = 1024  # rows of one block of distances
-NEAREST = 128  # neighbours looked up for each row
+LENGTH_SCALE = 0.15  # standard deviation of the log length, against 1 for the whole vector
+MAX_AXES, MIN_AXES = 96, 8  # principal axes; distances along a few axes predict better than distances along all of D
+AXES_PER_SQRT_ROW = 1.5
+MAX_DEVIATIONS = 4.0  # a log length is clipped to this many standard deviations
+BLOCK_ROWS = 1024  # rows of one block of distances
+NEAREST = 128  # neighbours of each row
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """The map from (vector, input tokens) to features.
+    """Map a vector and its input tokens to features, and project these onto their principal axes.
 
-    `whole` (R, D + 1): the vector, every part equally loud, and the scaled log length, centred. `points` (R, F): its
-    first F principal axes. scale (D,), center (D + 1,), axes (D + 1, F), log_length = (mean, standard deviation).
-    surface: the columns of `whole` that tell how a text looks, its length among them.
+    scale (D,), center (D + 1,), axes (D + 1, F). log_length: mean and standard deviation of log(1 + input tokens).
+    surface: the feature columns that describe a text's surface, its length among them.
     """
 
     scale: Float32Array
@@ -35,58 +35,55 @@ class Projection:
 
     @classmethod
     def fit(cls, vectors: Float32Array, input_tokens: FloatArray, axes: int | None = None) -> Projection:
-        """The principal axes of vectors (N, D) and input_tokens (N,), NaN where unknown; 1.5 sqrt(N), 8 to 96."""
+        """Fit on vectors (N, D) and input tokens (N,), NaN where unknown.
+
+        axes: how many principal axes to keep. By default 1.5 sqrt(N), between 8 and 96.
+        """
         logs = np.log1p(input_tokens[~np.isnan(input_tokens)])
         mean, deviation = (float(logs.mean()), float(logs.std())) if len(logs) else (0.0, 1.0)
         log_length = np.array([mean, deviation if deviation > 1e-6 else 1.0])
-        parts = find_blocks(vectors)
-        scale = block_weights(vectors, parts).astype(np.float32)
-        raw = _raw(vectors, scale, input_tokens, log_length)
-        center = raw.mean(axis=0)
-        centred = (raw - center).astype(np.float64)
+        blocks = find_blocks(vectors)
+        scale = block_weights(vectors, blocks).astype(np.float32)
+        features = _scaled_features(vectors, scale, input_tokens, log_length)
+        center = features.mean(axis=0)
+        centred = (features - center).astype(np.float64)
         _, directions = np.linalg.eigh(centred.T @ centred)
-        usual = int(np.clip(round(AXES_PER_ROOT * len(raw) ** 0.5), LEAST_AXES, MOST_AXES))
-        kept = min(usual if axes is None else axes, directions.shape[1])
-        looks = np.append(surface_columns(parts), raw.shape[1] - 1)
-        return cls(scale, center, np.ascontiguousarray(directions[:, ::-1][:, :kept], np.float32), log_length, looks)
+        default = int(np.clip(round(AXES_PER_SQRT_ROW * len(features) ** 0.5), MIN_AXES, MAX_AXES))
+        kept = min(default if axes is None else axes, directions.shape[1])
+        surface = np.append(surface_columns(blocks), features.shape[1] - 1)
+        return cls(scale, center, np.ascontiguousarray(directions[:, ::-1][:, :kept], np.float32), log_length, surface)
 
-    @property
-    def dimensions(self) -> int:
-        """D, the length of the encoder's vectors."""
-        return len(self.center) - 1
+    def features(self, vectors: Float32Array, input_tokens: FloatArray) -> Float32Array:
+        """Return all features (R, D + 1), centred. A missing length counts as the mean."""
+        return _scaled_features(vectors, self.scale, input_tokens, self.log_length) - self.center
 
-    def whole(self, vectors: Float32Array, input_tokens: FloatArray) -> Float32Array:
-        """(R, D + 1) all features, centred. A missing length is taken as typical."""
-        return _raw(vectors, self.scale, input_tokens, self.log_length) - self.center
-
-    def points(self, whole: Float32Array) -> Float32Array:
-        """(R, F) the features along the principal axes."""
-        return whole @ self.axes
+    def project(self, features: Float32Array) -> Float32Array:
+        """Return the points (R, F): features (R, D + 1) along the principal axes."""
+        return features @ self.axes
 
 
-def _raw(vectors: Float32Array, scale: Float32Array, input_tokens: FloatArray, log_length: FloatArray) -> Float32Array:
-    """(R, D + 1) the scaled vectors with the scaled log length appended."""
-    raw = np.empty((len(vectors), vectors.shape[1] + 1), dtype=np.float32)
-    np.multiply(vectors, scale, out=raw[:, :-1])
-    raw[:, -1] = np.nan_to_num(np.clip((np.log1p(input_tokens) - log_length[0]) / log_length[1], -4.0, 4.0))
-    raw[:, -1] *= LENGTH_SCALE
-    return raw
+def _scaled_features(
+    vectors: Float32Array, scale: Float32Array, input_tokens: FloatArray, log_length: FloatArray
+) -> Float32Array:
+    """Return the scaled vectors with the scaled log length as last column, (R, D + 1)."""
+    features = np.empty((len(vectors), vectors.shape[1] + 1), dtype=np.float32)
+    np.multiply(vectors, scale, out=features[:, :-1])
+    deviations = (np.log1p(input_tokens) - log_length[0]) / log_length[1]
+    features[:, -1] = np.nan_to_num(np.clip(deviations, -MAX_DEVIATIONS, MAX_DEVIATIONS))
+    features[:, -1] *= LENGTH_SCALE
+    return features
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Neighbors:
-    """The nearest questions of the history. rows (R, k), squared_distance (R, k), best first."""
+    """The nearest questions of the history, nearest first: rows (R, k) and squared_distance (R, k)."""
 
     rows: IntArray
     squared_distance: Float32Array
 
-    def first(self, k: int) -> Neighbors:
-        """The k nearest of them."""
-        return Neighbors(self.rows[:, :k], self.squared_distance[:, :k])
-
 
 def squared_distances(points: Float32Array, centres: Float32Array) -> Float32Array:
-    """(R, N) squared Euclidean distances of points (R, F) to centres (N, F)."""
+    """Return the squared Euclidean distances (R, N) of points (R, F) to centres (N, F)."""
     squared = points @ centres.T
     squared *= -2.0
     squared += np.einsum("rf,rf->r", points, points)[:, None]
@@ -95,7 +92,7 @@ def squared_distances(points: Float32Array, centres: Float32Array) -> Float32Arr
 
 
 def nearest_neighbors(squared: Float32Array, k: int) -> Neighbors:
-    """The k smallest of each row of squared distances (R, N), in order; all N when k is larger."""
+    """Return the k smallest of each row of squared distances (R, N), sorted. All N of them if k is larger."""
     k = min(k, squared.shape[1])
     if k == 0:
         return Neighbors(np.empty((len(squared), 0), dtype=np.int64), np.empty((len(squared), 0), dtype=np.float32))
@@ -106,7 +103,10 @@ def nearest_neighbors(squared: Float32Array, k: int) -> Neighbors:
 
 
 def nearest_other_rows(points: Float32Array, k: int, rows: IntArray | None = None) -> Neighbors:
-    """The k nearest *other* rows of each row of points (N, F), or of these (K,): what leaving one out leaves."""
+    """Return the k nearest other rows of each row of points (N, F), for leave-one-out predictions.
+
+    rows (K,): only of these rows.
+    """
     chosen = np.arange(len(points)) if rows is None else rows
     parts = []
     for some in row_blocks(len(chosen)):
@@ -118,40 +118,40 @@ def nearest_other_rows(points: Float32Array, k: int, rows: IntArray | None = Non
 
 @dataclass(frozen=True, eq=False)
 class QueryFeatures:
-    """New questions as base learners see them: whole (R, D + 1), points (R, F), and distances, computed once for all.
+    """The features of R new questions. Distances are computed once for all learners.
 
-    `history`: (N, F) points of the history, with their squared lengths (N,).
+    features (R, D + 1) and points (R, F): see `Projection`. history (N, F): the points of the history.
+    squared_norms (N,): their squared lengths.
     """
 
-    whole: Float32Array
+    features: Float32Array
     points: Float32Array
     history: Float32Array
-    squared_lengths: Float32Array
-    given: Neighbors | None = field(default=None)
+    squared_norms: Float32Array
 
     @cached_property
     def squared_distance(self) -> Float32Array:
-        """(R, N) to every question of the history."""
+        """Squared distances (R, N) to every question of the history."""
         squared = self.points @ self.history.T
         squared *= -2.0
         squared += np.einsum("rf,rf->r", self.points, self.points)[:, None]
-        squared += self.squared_lengths
+        squared += self.squared_norms
         return np.asarray(np.maximum(squared, 0.0, out=squared), dtype=np.float32)
 
     @cached_property
     def neighbors(self) -> Neighbors:
-        """The nearest questions, best first."""
-        return self.given if self.given is not None else nearest_neighbors(self.squared_distance, NEAREST)
+        """The nearest questions of the history."""
+        return nearest_neighbors(self.squared_distance, NEAREST)
 
 
-def row_blocks(rows: int, at_once: int = ROWS_AT_ONCE) -> Iterator[slice]:
-    """Slices that cover `rows`, in order."""
-    for start in range(0, rows, at_once):
-        yield slice(start, min(start + at_once, rows))
+def row_blocks(rows: int, block: int = BLOCK_ROWS) -> Iterator[slice]:
+    """Yield slices of at most `block` rows that cover `rows`, in order."""
+    for start in range(0, rows, block):
+        yield slice(start, min(start + block, rows))
 
 
 def projection_arrays(projection: Projection) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
-    """What an artifact keeps of a space."""
+    """Return what an artifact stores of a projection."""
     return {
         "scale": projection.scale,
         "center": projection.center,
@@ -162,7 +162,7 @@ def projection_arrays(projection: Projection) -> dict[str, np.ndarray[tuple[int,
 
 
 def projection_from_arrays(arrays: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> Projection:
-    """The space that `projection_arrays` described."""
+    """Rebuild the projection that `projection_arrays` described."""
     return Projection(
         np.asarray(arrays["scale"], dtype=np.float32),
         np.asarray(arrays["center"], dtype=np.float32),

@@ -92,7 +92,11 @@ class FineTunedPredictor:
         return FineTunedPredictor(
             tuple(models),
             chosen,
-            StandardErrorModel(standard_errors.noise[at], standard_errors.spread[at], standard_errors.counts[at]),
+            StandardErrorModel(
+                standard_errors.residual_variance[at],
+                standard_errors.forecast_variance[at],
+                standard_errors.counts[at],
+            ),
         )
 
 
@@ -176,7 +180,7 @@ def load_fine_tuned(folder: str | Path, *, device: str = "auto") -> tuple[FineTu
         arrays = load_file(str(folder / "heads.safetensors"))
         heads = FineTunedHeads(**{name: arrays[name] for name in FineTunedHeads.__dataclass_fields__})
         standard_errors = StandardErrorModel(
-            *(arrays[name].astype(np.float64) for name in ("noise", "spread", "counts"))
+            *(arrays[name].astype(np.float64) for name in ("residual_variance", "forecast_variance", "counts"))
         )
         models = tuple(manifest["models"])
         weights = str(manifest["weights"])

@@ -217,11 +217,11 @@ class _TrainingRun:
         vectors = self.text.encode(held_out.queries)
         heads = {name: value.detach().cpu().float().contiguous() for name, value in self.heads.items()}
         logits = torch.from_numpy(vectors) @ heads["quality"] @ heads["models"] + heads["quality_bias"]
-        standard_errors = StandardErrorModel.of(held_out, torch.sigmoid(logits).numpy().astype(np.float64))
+        standard_errors = StandardErrorModel.fit(held_out, torch.sigmoid(logits).numpy().astype(np.float64))
         extra = {
             "tokens": self.tokens,
-            "noise": standard_errors.noise,
-            "spread": standard_errors.spread,
+            "residual_variance": standard_errors.residual_variance,
+            "forecast_variance": standard_errors.forecast_variance,
             "counts": standard_errors.counts,
         }
         fresh = temporary_sibling(folder)

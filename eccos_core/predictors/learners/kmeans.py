@@ -1,4 +1,4 @@
-"""Groups of similar questions, and what the models make of each group (as Avengers-Pro, arXiv 2508.12631, does)."""
+"""Predict the mean outcome of the nearest cluster of questions (k-means, as Avengers-Pro does, arXiv 2508.12631)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from eccos_core.predictors.features.projection import QueryFeatures, squared_dis
 from eccos_core.predictors.learners.training_set import Arrays, TrainingSet
 
 COUNTS = (12, 48)
-ROWS_PER_CLUSTER = 12  # a history of fewer rows than this per cluster gets fewer clusters
-OWN_WEIGHT = 8.0  # outcomes that the overall mean is worth in a cluster
-ROUNDS = 25
+MIN_ROWS_PER_CLUSTER = 12  # on average; a small history gets fewer clusters
+PRIOR_ROWS = 8.0  # pseudo-rows that shrink a cluster's mean towards the overall mean
+MAX_ITERATIONS = 25
 
 
 @dataclass(frozen=True, slots=True)
 class KMeans:
-    """k-means at several numbers of clusters: one prediction for each of `counts`."""
+    """k-means with several numbers of clusters. Makes one prediction for each of `counts`."""
 
     counts: Sequence[int] = COUNTS
     name: str = "clusters"
 
     def fit(self, training: TrainingSet) -> tuple[FittedKMeans, Float32Array]:
-        """Groups all questions (no outcome is looked at), then averages; held out by averaging over other folds."""
+        """Cluster all questions without their outcomes, then average the outcomes.
+
+        The held-out predictions are means over the other folds.
+        """
         values = training.targets.values.astype(np.float32)
         centres, means, held_out = [], [], []
         for count in self.counts:
-            found = _find_centres(training.points, max(1, min(count, len(training) // ROWS_PER_CLUSTER)), training.seed)
+            clusters = max(1, min(count, len(training) // MIN_ROWS_PER_CLUSTER))
+            found = _find_centres(training.points, clusters, training.seed)
             member = squared_distances(training.points, found).argmin(axis=1)
             predictions = np.empty_like(values)
             for k in range(training.folds):
@@ -43,11 +47,11 @@ class KMeans:
 
 
 def _means(member: IntArray, values: Float32Array, clusters: int) -> Float32Array:
-    """(K, C) mean latent targets of each cluster, drawn towards zero."""
+    """Return the mean latent targets (K, C) of each cluster, shrunk towards zero."""
     sums = np.zeros((clusters, values.shape[1]), dtype=np.float32)
     np.add.at(sums, member, values)
     counts = np.bincount(member, minlength=clusters)
-    return np.asarray(sums / (counts + OWN_WEIGHT)[:, None], dtype=np.float32)
+    return np.asarray(sums / (counts + PRIOR_ROWS)[:, None], dtype=np.float32)
 
 
 def _find_centres(points: Float32Array, clusters: int, seed: int) -> Float32Array:
@@ -60,33 +64,33 @@ def _find_centres(points: Float32Array, clusters: int, seed: int) -> Float32Arra
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
-        found = SklearnKMeans(clusters, n_init=1, max_iter=ROUNDS, random_state=seed).fit(points)
+        found = SklearnKMeans(clusters, n_init=1, max_iter=MAX_ITERATIONS, random_state=seed).fit(points)
     return np.asarray(found.cluster_centers_, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedKMeans:
-    """centres: L arrays (K, F); means: L arrays (K, C)."""
+    """Clusterings of a history. centres: one array (K, F) each. means: one array (K, C) each."""
 
     centres: tuple[Float32Array, ...]
     means: tuple[Float32Array, ...]
 
-    def predict(self, features: QueryFeatures) -> Float32Array:
-        """(R, L, C) the mean of the nearest cluster."""
+    def predict(self, query: QueryFeatures) -> Float32Array:
+        """Return the mean of the nearest cluster, (R, L, C)."""
         predictions = [
-            means[squared_distances(features.points, centres).argmin(axis=1)]
+            means[squared_distances(query.points, centres).argmin(axis=1)]
             for centres, means in zip(self.centres, self.means, strict=True)
         ]
         return np.stack(predictions, axis=1)
 
-    def arrays(self) -> Arrays:
-        """Centres and means."""
+    def to_arrays(self) -> Arrays:
+        """Return what an artifact stores."""
         pairs = zip(self.centres, self.means, strict=True)
         return {f"{what}{at}": a for at, pair in enumerate(pairs) for what, a in zip(("c", "m"), pair, strict=True)}
 
     @classmethod
-    def of(cls, arrays: Arrays) -> FittedKMeans:
-        """What `arrays` described."""
+    def from_arrays(cls, arrays: Arrays) -> FittedKMeans:
+        """Rebuild from `to_arrays`."""
         count = len(arrays) // 2
         return cls(
             tuple(np.asarray(arrays[f"c{at}"], dtype=np.float32) for at in range(count)),

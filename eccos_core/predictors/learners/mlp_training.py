@@ -1,4 +1,4 @@
-"""Train the networks of `trained` with torch: one per fold, all at once."""
+"""Train the networks of `MlpHeads` with torch, one per fold, all at once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ with needs_extra("local", "fitting a network"):
     import torch
     from torch.nn import functional
 
-LENGTH_WEIGHT = 0.3  # of the squared error of standardised log length, beside the cross entropy of quality
+LENGTH_WEIGHT = 0.3  # of the squared error of the standardised log length, against 1 for the cross entropy of quality
 LABEL_WEIGHT = 0.1  # of the cross entropy of each label
-LEAST_BATCHES = 4  # of an epoch
-ROWS_AT_ONCE = 4096  # when held-out rows are scored
+MIN_BATCHES = 4  # of an epoch
+HELD_OUT_ROWS = 4096  # of one block, when the held-out loss is computed
 WEIGHTS = ("first", "bias", "quality", "models", "quality_bias", "length", "length_bias")
 
 
@@ -54,15 +54,15 @@ class MlpSettings(Protocol):
 
 
 def train_mlp(settings: MlpSettings, training: TrainingSet, features: Float32Array) -> dict[str, Float32Array]:
-    """The weights of K networks (named as in `FittedMlpHeads`) after the epoch with the best held-out loss."""
+    """Return the weights of K networks, named as in `FittedMlpHeads`, of the epoch with the least held-out loss."""
     networks = _Networks(settings, training, features)
     rows = len(features)
-    batches = min(rows, max(LEAST_BATCHES, round(rows / settings.batch)))
+    batches = min(rows, max(MIN_BATCHES, round(rows / settings.batch)))
     optimizer = torch.optim.AdamW(networks.groups(settings.weight_decay), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=settings.epochs * batches, pct_start=0.2
     )
-    best, best_loss, waited = networks.snapshot(), float("inf"), 0
+    best, best_loss, epochs_without_gain = networks.snapshot(), float("inf"), 0
     for _ in range(settings.epochs):
         for chosen in torch.randperm(rows, generator=networks.generator).tensor_split(batches):
             loss = networks.training_loss(chosen)
@@ -72,34 +72,34 @@ def train_mlp(settings: MlpSettings, training: TrainingSet, features: Float32Arr
             schedule.step()
         held_out = networks.held_out_loss()
         if held_out < best_loss:
-            best, best_loss, waited = networks.snapshot(), held_out, 0
+            best, best_loss, epochs_without_gain = networks.snapshot(), held_out, 0
         else:
-            waited += 1
-            if waited >= settings.patience:
+            epochs_without_gain += 1
+            if epochs_without_gain >= settings.patience:
                 break
-    unit = np.float32(networks.spread)
-    return best | {"length": best["length"] * unit, "length_bias": best["length_bias"] * unit}
+    deviation = np.float32(networks.length_deviation)
+    return best | {"length": best["length"] * deviation, "length_bias": best["length_bias"] * deviation}
 
 
 class _Networks:
-    """K networks of one hidden layer with a quality, a length and one label head each, as batched tensors."""
+    """K networks as batched tensors. Each has one hidden layer, a quality head, a length head and a head per label."""
 
     def __init__(self, settings: MlpSettings, training: TrainingSet, features: Float32Array) -> None:
         self.settings = settings
         self.folds = training.folds
         self.generator = torch.Generator().manual_seed(training.seed)
         residual = training.log_tokens - training.targets.latent_targets.mean_log_tokens
-        self.spread = max(float(np.nanstd(residual)), 1e-3) if np.isfinite(residual).any() else 1.0
+        self.length_deviation = max(float(np.nanstd(residual)), 1e-3) if np.isfinite(residual).any() else 1.0
         self.features = torch.from_numpy(features)
         self.known, self.quality = _masked(training.quality)
-        self.counted, self.length = _masked(residual / self.spread)
+        self.counted, self.length = _masked(residual / self.length_deviation)
         self.labels = {name: torch.from_numpy(group) for name, group in training.labels.items() if group.max() > 0}
-        self.may_see = torch.arange(self.folds)[:, None] != torch.from_numpy(training.fold)[None, :]  # (K, N)
+        self.trains_on = torch.arange(self.folds)[:, None] != torch.from_numpy(training.fold)[None, :]  # (K, N)
         mean = np.clip(training.targets.latent_targets.mean_quality, 0.01, 0.99)
-        self.parameters = self._start(np.log(mean / (1 - mean)), training.labels)
+        self.parameters = self._initialize(np.log(mean / (1 - mean)), training.labels)
 
     def groups(self, weight_decay: float) -> list[dict[str, object]]:
-        """Parameters for the optimizer; biases do not decay."""
+        """Return the parameter groups of the optimizer. Biases have no weight decay."""
         named = self.parameters.items()
         return [
             {"params": [p for name, p in named if "bias" not in name], "weight_decay": weight_decay},
@@ -107,34 +107,34 @@ class _Networks:
         ]
 
     def snapshot(self) -> dict[str, Float32Array]:
-        """The weights that deciding needs, copied."""
+        """Return a copy of the weights that prediction needs."""
         return {name: self.parameters[name].detach().numpy().astype(np.float32, copy=True) for name in WEIGHTS}
 
     def training_loss(self, chosen: torch.Tensor) -> torch.Tensor:
-        """The sum over networks of the mean loss on those of the chosen rows (B,) that each may see."""
-        seen = self.may_see[:, chosen].float()
+        """Sum the networks' mean losses on the chosen rows (B,). A network skips the rows of its own fold."""
+        seen = self.trains_on[:, chosen].float()
         hidden = self._hidden(chosen, training=True)
         loss = self._loss(hidden, chosen)
         for name, group in self.labels.items():
             scores = hidden @ self.parameters[f"label {name}"] + self.parameters[f"label bias {name}"][:, None]
-            wanted = group[chosen].expand(self.folds, -1).flatten()
-            surprise = functional.cross_entropy(scores.flatten(0, 1), wanted, ignore_index=-1, reduction="none")
-            loss = loss + LABEL_WEIGHT * surprise.view(self.folds, -1)
+            labels = group[chosen].expand(self.folds, -1).flatten()
+            cross = functional.cross_entropy(scores.flatten(0, 1), labels, ignore_index=-1, reduction="none")
+            loss = loss + LABEL_WEIGHT * cross.view(self.folds, -1)
         mean: torch.Tensor = (loss * seen).sum(dim=1) / seen.sum(dim=1).clamp(min=1.0)
         return mean.sum()
 
     @torch.no_grad()
     def held_out_loss(self) -> float:
-        """The sum of the losses of each row under the network that may not see it."""
+        """Sum the loss of every row under the network that does not train on it."""
         total = 0.0
-        for start in range(0, len(self.features), ROWS_AT_ONCE):
-            chosen = torch.arange(start, min(start + ROWS_AT_ONCE, len(self.features)))
+        for start in range(0, len(self.features), HELD_OUT_ROWS):
+            chosen = torch.arange(start, min(start + HELD_OUT_ROWS, len(self.features)))
             loss = self._loss(self._hidden(chosen, training=False), chosen)
-            total += float((loss * ~self.may_see[:, chosen]).sum())
+            total += float((loss * ~self.trains_on[:, chosen]).sum())
         return total
 
     def _hidden(self, chosen: torch.Tensor, training: bool) -> torch.Tensor:
-        """(K, B, H) the hidden layer."""
+        """Compute the hidden layer, (K, B, H)."""
         rows = self.features[chosen].expand(self.folds, -1, -1)
         if training:
             rows = rows * self._dropout(rows.shape, self.settings.input_dropout)
@@ -142,45 +142,45 @@ class _Networks:
         return hidden * self._dropout(hidden.shape, self.settings.dropout) if training else hidden
 
     def _loss(self, hidden: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        """(K, B) of quality and length, over the models that were observed."""
+        """Return the loss (K, B) of quality and length, over the models with outcomes."""
         p, models = self.parameters, self.quality.shape[1]
         logits = hidden @ p["quality"] @ p["models"] + p["quality_bias"][:, None]
-        wanted = self.quality[chosen].expand_as(logits)
-        cross = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-        off = hidden @ p["length"] + p["length_bias"][:, None] - self.length[chosen]
-        both = cross * self.known[chosen] + LENGTH_WEIGHT * off.square() * self.counted[chosen]
-        return both.sum(dim=-1) / models
+        observed = self.quality[chosen].expand_as(logits)
+        cross = functional.binary_cross_entropy_with_logits(logits, observed, reduction="none")
+        length_error = hidden @ p["length"] + p["length_bias"][:, None] - self.length[chosen]
+        loss = cross * self.known[chosen] + LENGTH_WEIGHT * length_error.square() * self.counted[chosen]
+        return loss.sum(dim=-1) / models
 
     def _dropout(self, shape: torch.Size, rate: float) -> torch.Tensor:
-        """A mask that keeps 1 - rate of the cells, scaled so that the mean stays."""
+        """Draw a dropout mask, scaled so that the mean stays the same."""
         return (torch.rand(shape, generator=self.generator) >= rate).float() / (1 - rate)
 
-    def _start(self, log_odds: FloatArray, labels: Mapping[str, IntArray]) -> dict[str, torch.nn.Parameter]:
-        """Every network at the models' means, with small random weights before."""
+    def _initialize(self, log_odds: FloatArray, labels: Mapping[str, IntArray]) -> dict[str, torch.nn.Parameter]:
+        """Start every network at the models' mean quality, with small random weights."""
         folds, hidden, width = self.folds, self.settings.hidden, self.features.shape[1]
         models = len(log_odds)
         rank = min(self.settings.rank, models)
         start = {
-            "first": self._small(0.5, folds, width, hidden),
+            "first": self._normal(0.5, folds, width, hidden),
             "bias": torch.zeros(folds, hidden),
-            "quality": self._small(0.3, folds, hidden, rank),
-            "models": self._small(1.0, folds, rank, models),
+            "quality": self._normal(0.3, folds, hidden, rank),
+            "models": self._normal(1.0, folds, rank, models),
             "quality_bias": torch.from_numpy(log_odds.astype(np.float32)).repeat(folds, 1),
-            "length": self._small(0.1, folds, hidden, models),
+            "length": self._normal(0.1, folds, hidden, models),
             "length_bias": torch.zeros(folds, models),
         }
         for name in self.labels:
             groups = int(labels[name].max()) + 1
-            start[f"label {name}"] = self._small(0.1, folds, hidden, groups)
+            start[f"label {name}"] = self._normal(0.1, folds, hidden, groups)
             start[f"label bias {name}"] = torch.zeros(folds, groups)
         return {name: torch.nn.Parameter(value) for name, value in start.items()}
 
-    def _small(self, scale: float, *shape: int) -> torch.Tensor:
+    def _normal(self, scale: float, *shape: int) -> torch.Tensor:
         values: torch.Tensor = torch.randn(shape, generator=self.generator)
         return values.mul_(scale / shape[-2] ** 0.5)
 
 
 def _masked(values: FloatArray) -> tuple[torch.Tensor, torch.Tensor]:
-    """(1 where known, the values with 0 where not), both (N, M) float32."""
+    """Return the mask of known values and the values with 0 where unknown, both (N, M) float32."""
     known = np.isfinite(values)
     return torch.from_numpy(known.astype(np.float32)), torch.from_numpy(np.where(known, values, 0.0).astype(np.float32))

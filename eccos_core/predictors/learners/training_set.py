@@ -19,15 +19,15 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingSet:
-    """A history to learn from.
+    """The training set of a base learner.
 
-    whole (N, D + 1), points (N, F), surface (columns of whole): see `Projection`. targets.values (N, C): the latent
-    targets to predict, zero on average. fold (N,): learners fitted on the other folds predict a row. others: the
-    nearest other rows of each row. quality (N, M), log_tokens (N, M): as observed, NaN where missing. labels: name ->
-    (N,) group of each row, -1 none.
+    features (N, D + 1), points (N, F), surface (feature columns): see `Projection`. targets.values (N, C): the latent
+    targets to predict, with mean zero. fold (N,): the fold of each row. others: the nearest other rows of each row.
+    quality (N, M), log_tokens (N, M): as observed, NaN where missing. labels: the group (N,) of each row by label
+    name, -1 where a row has none.
     """
 
-    whole: Float32Array
+    features: Float32Array
     points: Float32Array
     surface: IntArray
     targets: TargetValues
@@ -43,19 +43,19 @@ class TrainingSet:
 
     @property
     def folds(self) -> int:
-        """How many folds there are."""
+        """The number of folds."""
         return int(self.fold.max()) + 1
 
 
 class FittedLearner(Protocol):
-    """A base learner that has learnt. Reads nothing but the question."""
+    """A fitted base learner. It reads only the question."""
 
-    def predict(self, features: QueryFeatures) -> Float32Array:
-        """(R, L, C): L predictions on C latent targets; all zero is the prior."""
+    def predict(self, query: QueryFeatures) -> Float32Array:
+        """Return L predictions of the C latent targets, (R, L, C). Zero is the prior."""
         ...
 
-    def arrays(self) -> Arrays:
-        """What an artifact keeps of it."""
+    def to_arrays(self) -> Arrays:
+        """Return what an artifact stores."""
         ...
 
 
@@ -64,19 +64,19 @@ class Learner(Protocol):
 
     @property
     def name(self) -> str:
-        """One word."""
+        """One word, as in the artifact and in progress messages."""
         ...
 
     def fit(self, training: TrainingSet) -> tuple[FittedLearner, Float32Array]:
         """Return the learner fitted on all rows, and held-out predictions (N, L, C).
 
-        The learner that predicts a row here has not seen that row.
+        A held-out prediction comes from a learner that has not seen the row.
         """
         ...
 
 
-def deal_folds(rows: int, seed: int, folds: int = FOLDS) -> IntArray:
-    """(N,) a fold for each row, of equal sizes, shuffled."""
+def assign_folds(rows: int, seed: int, folds: int = FOLDS) -> IntArray:
+    """Return the fold (N,) of each row. Folds have equal sizes and are shuffled."""
     fold = np.arange(rows) % min(folds, rows)
     np.random.default_rng(seed).shuffle(fold)
     return fold

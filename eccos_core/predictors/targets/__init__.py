@@ -1,1 +1,1 @@
-"""Targets: what the learners predict. Latent quality and length, gaps filled, priors per model."""
+"""The targets of the learners: latent quality and length, with missing outcomes imputed, and a prior per model."""

@@ -18,22 +18,24 @@ import numpy as np
 from eccos_core.domain import FloatArray, IntArray, OutcomeTable
 from eccos_core.predictors.targets.imputation import conditional_expectation, covariance, impute
 from eccos_core.predictors.targets.prior import (
-    POOL_WEIGHT,
+    POOL_ROWS,
     TYPICAL_OUTPUT_TOKENS,
     ModelPrior,
-    role_models,
     shrunk_means,
+    similar_columns,
 )
 
-MOST_RATIO = 10.0  # of a model's mean tokens: one answer that ran away counts as this long
-MEAN_ROUNDS = 3  # of means from residuals and residuals from means, where outcomes are missing
+MAX_RATIO = 10.0  # tokens are clipped to this multiple of the model's mean, because a few answers run away
+MEAN_ITERATIONS = 3  # between means and residuals, where outcomes are missing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LatentTargets:
-    """mean_quality (M,); axes (M, M), one latent target a row; mean_log_tokens, mean_tokens (M,), of output tokens.
+    """The map between outcomes and latent targets.
 
-    C = 3 M latent targets: quality, log(1 + tokens), and tokens relative to the mean. C = M if no tokens were counted.
+    mean_quality (M,). axes (M, M): one latent target per row. mean_log_tokens (M,), mean_tokens (M,): of the output.
+    There are C = 3 M targets: quality, log(1 + tokens), and tokens over their mean, less one. C = M if no tokens were
+    counted.
     """
 
     mean_quality: FloatArray
@@ -44,33 +46,33 @@ class LatentTargets:
 
     @property
     def models(self) -> int:
-        """M."""
+        """M, the number of models."""
         return len(self.mean_quality)
 
     @property
     def count(self) -> int:
-        """C."""
+        """C, the number of latent targets."""
         return (3 if self.counted else 1) * self.models
 
     @property
     def group(self) -> IntArray:
-        """(C,) the kind of each latent target: difficulty, the rest of quality, log tokens, relative tokens."""
+        """The group (C,) of each latent target: difficulty, other quality, log tokens, or relative tokens."""
         kinds = np.repeat([1, 2, 3] if self.counted else [1], self.models)
         kinds[0] = 0
         return kinds - kinds.min() if self.models > 1 else np.unique(kinds, return_inverse=True)[1]
 
     def quality(self, latent_targets: FloatArray) -> FloatArray:
-        """(R, M) quality that latent targets (R, C) stand for; not yet calibrated, may leave [0, 1]."""
+        """Return the quality (R, M) of latent targets (R, C). It is not calibrated, and may lie outside [0, 1]."""
         return np.asarray(self.mean_quality + latent_targets[:, : self.models] @ self.axes)
 
     def log_tokens(self, latent_targets: FloatArray) -> FloatArray:
-        """(R, M) log(1 + output tokens) that latent targets (R, C) stand for."""
+        """Return log(1 + output tokens) (R, M) of latent targets (R, C)."""
         if not self.counted:
             return np.tile(self.mean_log_tokens, (len(latent_targets), 1))
         return np.asarray(self.mean_log_tokens + latent_targets[:, self.models : 2 * self.models])
 
     def tokens(self, latent_targets: FloatArray) -> FloatArray:
-        """(R, M) output tokens that latent targets (R, C) stand for directly; may be small or negative."""
+        """Return the output tokens (R, M) of latent targets (R, C). They may be negative."""
         if not self.counted:
             return np.tile(self.mean_tokens, (len(latent_targets), 1))
         return np.asarray(self.mean_tokens * (1.0 + latent_targets[:, 2 * self.models :]))
@@ -87,7 +89,7 @@ class ExpectedOutcomes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TargetValues:
-    """What base learners fit: latent targets and their values (N, C) on the history, missing outcomes filled."""
+    """Latent targets, and their values (N, C) on a history whose missing outcomes are imputed."""
 
     latent_targets: LatentTargets
     values: FloatArray
@@ -96,46 +98,48 @@ class TargetValues:
 def fit_latent_targets(
     table: OutcomeTable, priors: Mapping[str, ModelPrior], expected: ExpectedOutcomes | None = None
 ) -> TargetValues:
-    """The latent targets of a table of outcomes.
+    """Fit the latent targets of a table of outcomes.
 
-    `expected`: held-out forecasts from the text, where a first round made them; missing cells are then filled from
-    these and from how far the others were off, instead of from the models' means.
+    expected: held-out forecasts of a first round. Missing outcomes are then imputed from these forecasts and the other
+    models' errors, instead of from the models' means.
     """
-    likes = role_models(table, priors)
-    quality, mean_quality = _filled(
-        table.quality, likes, _assumed(table, priors), 0.5, None if expected is None else expected.quality
+    similar = similar_columns(table, priors)
+    quality, mean_quality = _impute_and_center(
+        table.quality, similar, _assumed_quality(table, priors), 0.5, None if expected is None else expected.quality
     )
-    known = np.where(np.isnan(table.quality), np.nan, quality)
-    _, directions = np.linalg.eigh(covariance(known, likes))
+    observed = np.where(np.isnan(table.quality), np.nan, quality)
+    _, directions = np.linalg.eigh(covariance(observed, similar))
     axes = directions.T[::-1]
     axes = np.ascontiguousarray(axes * np.where(axes.sum(axis=1) < 0, -1.0, 1.0)[:, None])
-    logs, usual = np.log1p(table.output_tokens), float(np.log1p(TYPICAL_OUTPUT_TOKENS))
-    mean_tokens = shrunk_means(table.output_tokens, likes, {}, TYPICAL_OUTPUT_TOKENS, pool_weight=0.0)
+    logs, typical_log = np.log1p(table.output_tokens), float(np.log1p(TYPICAL_OUTPUT_TOKENS))
+    mean_tokens = shrunk_means(table.output_tokens, similar, {}, TYPICAL_OUTPUT_TOKENS, pool_rows=0.0)
     mean_tokens = np.maximum(mean_tokens, 1.0)
     counted = not np.isnan(logs).all()
     if not counted:
-        mean_log_tokens = shrunk_means(logs, likes, {}, usual)
+        mean_log_tokens = shrunk_means(logs, similar, {}, typical_log)
         latent_targets = LatentTargets(mean_quality, axes, mean_log_tokens, mean_tokens, counted=False)
         return TargetValues(latent_targets, quality @ axes.T)
-    lengths, mean_log_tokens = _filled(logs, likes, {}, usual, None if expected is None else expected.log_tokens)
-    ratio = np.minimum(table.output_tokens / mean_tokens, MOST_RATIO)
-    ratios, mean_ratio = _filled(
-        ratio, likes, {}, 1.0, None if expected is None else expected.tokens / mean_tokens, pool_weight=0.0
+    log_lengths, mean_log_tokens = _impute_and_center(
+        logs, similar, {}, typical_log, None if expected is None else expected.log_tokens
+    )
+    ratio = np.minimum(table.output_tokens / mean_tokens, MAX_RATIO)
+    centred_ratio, mean_ratio = _impute_and_center(
+        ratio, similar, {}, 1.0, None if expected is None else expected.tokens / mean_tokens, pool_rows=0.0
     )
     latent_targets = LatentTargets(mean_quality, axes, mean_log_tokens, mean_tokens * mean_ratio, counted=True)
-    # a model that never wrote a token has no ratio to predict: its residuals are 0 already
-    relative = ratios / np.where(mean_ratio > 0, mean_ratio, 1.0)
-    return TargetValues(latent_targets, np.concatenate([quality @ axes.T, lengths, relative], axis=1))
+    # A model that never wrote a token has mean ratio 0, and its residuals are 0 already.
+    relative = centred_ratio / np.where(mean_ratio > 0, mean_ratio, 1.0)
+    return TargetValues(latent_targets, np.concatenate([quality @ axes.T, log_lengths, relative], axis=1))
 
 
-def values_under(latent_targets: LatentTargets, table: OutcomeTable, usual: OutcomeTable) -> FloatArray:
-    """(N, C) values of known latent targets on other outcomes of the same models; missing ones filled.
+def transform_outcomes(latent_targets: LatentTargets, table: OutcomeTable, reference: OutcomeTable) -> FloatArray:
+    """Return the values (N, C) of fitted latent targets on new outcomes of the same models.
 
-    `usual`: outcomes that say how the models go together, where the table itself is too small to.
+    Missing outcomes are imputed with the covariance of the outcomes in `reference`.
     """
 
-    def gapless(of_table: FloatArray, of_usual: FloatArray) -> FloatArray:
-        return impute(of_table, covariance(of_usual, {})) if np.isnan(of_table).any() else of_table
+    def imputed(residuals: FloatArray, of_reference: FloatArray) -> FloatArray:
+        return impute(residuals, covariance(of_reference, {})) if np.isnan(residuals).any() else residuals
 
     def quality(of: OutcomeTable) -> FloatArray:
         return of.quality - latent_targets.mean_quality
@@ -144,44 +148,44 @@ def values_under(latent_targets: LatentTargets, table: OutcomeTable, usual: Outc
         return np.asarray(np.log1p(of.output_tokens) - latent_targets.mean_log_tokens)
 
     def ratio(of: OutcomeTable) -> FloatArray:
-        return np.minimum(of.output_tokens / latent_targets.mean_tokens, MOST_RATIO) - 1.0
+        return np.minimum(of.output_tokens / latent_targets.mean_tokens, MAX_RATIO) - 1.0
 
-    of_quality = gapless(quality(table), quality(usual)) @ latent_targets.axes.T
+    quality_values = imputed(quality(table), quality(reference)) @ latent_targets.axes.T
     if not latent_targets.counted:
-        return of_quality
-    lengths = [gapless(of(table), of(usual)) for of in (logs, ratio)]
-    return np.concatenate([of_quality, *lengths], axis=1)
+        return quality_values
+    lengths = [imputed(of(table), of(reference)) for of in (logs, ratio)]
+    return np.concatenate([quality_values, *lengths], axis=1)
 
 
-def _assumed(table: OutcomeTable, priors: Mapping[str, ModelPrior]) -> dict[int, float]:
+def _assumed_quality(table: OutcomeTable, priors: Mapping[str, ModelPrior]) -> dict[int, float]:
     column = {name: index for index, name in enumerate(table.models)}
     return {column[n]: p.assumed_quality for n, p in priors.items() if p.assumed_quality is not None}
 
 
-def _filled(
+def _impute_and_center(
     values: FloatArray,
-    likes: Mapping[int, int],
+    similar: Mapping[int, int],
     assumed: Mapping[int, float],
     fallback: float,
     expected: FloatArray | None,
-    pool_weight: float = POOL_WEIGHT,
+    pool_rows: float = POOL_ROWS,
 ) -> tuple[FloatArray, FloatArray]:
-    """(residuals (N, M) without gaps, means (M,)) of values (N, M).
+    """Return the residuals (N, M) of values (N, M), missing ones imputed, and the means (M,).
 
-    A model seen on few questions is judged by how it did beyond what the others' answers to the same questions let
-    expect, so that twenty easy questions do not make it look strong.
+    The mean of a model with missing outcomes is corrected for the difficulty of its questions, as the other models'
+    outcomes show it. Twenty easy questions do not make a model look strong.
     """
-    means = shrunk_means(values, likes, assumed, fallback, pool_weight)
+    means = shrunk_means(values, similar, assumed, fallback, pool_rows)
     if not np.isnan(values).any():
         return values - means, means
     if not np.isnan(values).all():
-        for _ in range(MEAN_ROUNDS):
+        for _ in range(MEAN_ITERATIONS):
             residuals = values - means
-            others = conditional_expectation(residuals, covariance(residuals, likes))
-            means = shrunk_means(values - others, likes, assumed, fallback, pool_weight)
+            difficulty = conditional_expectation(residuals, covariance(residuals, similar))
+            means = shrunk_means(values - difficulty, similar, assumed, fallback, pool_rows)
     if expected is None:
         residuals = values - means
-        return impute(residuals, covariance(residuals, likes)), means
-    surprises = values - expected
-    filled = impute(surprises, covariance(surprises, likes))
-    return np.where(np.isnan(values), expected + filled, values) - means, means
+        return impute(residuals, covariance(residuals, similar)), means
+    errors = values - expected
+    imputed = expected + impute(errors, covariance(errors, similar))
+    return np.where(np.isnan(values), imputed, values) - means, means

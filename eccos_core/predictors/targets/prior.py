@@ -1,4 +1,4 @@
-"""What is known of a model before reading the question: its mean quality and its mean length, shrunk."""
+"""Estimate a model's mean quality and mean length, shrunk towards a prior."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from eccos_core.domain import FloatArray, OutcomeTable
 from eccos_core.errors import InputError, UnknownModelError
 
-POOL_WEIGHT = 2.0  # outcomes that the pool's mean is worth, for a model with outcomes of its own
-PRIOR_WEIGHT = 20.0  # outcomes that a declared prior is worth
-TYPICAL_OUTPUT_TOKENS = 256.0  # expected of a model when nobody ever counted any
+POOL_ROWS = 2.0  # pseudo-outcomes that shrink a model's mean towards the pool's mean
+PRIOR_ROWS = 20.0  # pseudo-outcomes that a declared prior is worth
+TYPICAL_OUTPUT_TOKENS = 256.0  # mean of every model, if no tokens were counted
 HIGH_QUANTILE = 0.9
-HIGH_OVER_TYPICAL = 4.0  # how far the 0.9 quantile lies above, when nobody ever counted any
+HIGH_QUANTILE_OVER_MEAN = 4.0  # if no tokens were counted
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPrior:
-    """What is assumed of a model with few outcomes or none: like another model of the pool, or a mean quality.
+    """What to assume of a model with few outcomes: that it is like another model, or a mean quality.
 
-    Exactly one is given. It counts as much as 20 outcomes, so that real ones soon outweigh it.
+    Give exactly one. It counts as 20 outcomes, so real outcomes soon outweigh it.
     """
 
     assume_like: str | None = None
@@ -35,9 +35,10 @@ class ModelPrior:
 
 
 def check_priors(table: OutcomeTable, priors: Mapping[str, ModelPrior]) -> None:
-    """Raises `InputError` for a model with neither outcomes nor a prior, and `UnknownModelError` for a wrong name.
+    """Check that every model has outcomes or a prior.
 
-    A chain of `assume_like` must end at a model with outcomes or with an assumed quality.
+    A chain of `assume_like` must end at a model with outcomes, or with an assumed quality. Raises `InputError`
+    otherwise, and `UnknownModelError` for a name that is not in the table.
     """
     counts = dict(zip(table.models, (~np.isnan(table.quality)).sum(axis=0).tolist(), strict=True))
     for name, prior in priors.items():
@@ -65,21 +66,21 @@ def check_priors(table: OutcomeTable, priors: Mapping[str, ModelPrior]) -> None:
             seen.append(at)
 
 
-def role_models(table: OutcomeTable, priors: Mapping[str, ModelPrior]) -> dict[int, int]:
-    """Column of a model -> column of the model that it is assumed to be like."""
+def similar_columns(table: OutcomeTable, priors: Mapping[str, ModelPrior]) -> dict[int, int]:
+    """Map a model's column to the column of the model that it is assumed to be like."""
     column = {name: index for index, name in enumerate(table.models)}
     return {column[name]: column[p.assume_like] for name, p in priors.items() if p.assume_like is not None}
 
 
-def order_of_models(likes: Mapping[int, int], models: int) -> list[int]:
-    """The M columns so that a model comes after the one that it is assumed to be like (circles broken anywhere)."""
+def dependency_order(similar: Mapping[int, int], models: int) -> list[int]:
+    """Sort M columns so that a model comes after the one that it is assumed to be like. Circles break anywhere."""
     ordered: list[int] = []
 
-    def visit(column: int, above: tuple[int, ...]) -> None:
-        if column in ordered or column in above:
+    def visit(column: int, path: tuple[int, ...]) -> None:
+        if column in ordered or column in path:
             return
-        if column in likes:
-            visit(likes[column], (*above, column))
+        if column in similar:
+            visit(similar[column], (*path, column))
         if column not in ordered:
             ordered.append(column)
 
@@ -90,28 +91,28 @@ def order_of_models(likes: Mapping[int, int], models: int) -> list[int]:
 
 def shrunk_means(
     values: FloatArray,
-    likes: Mapping[int, int],
+    similar: Mapping[int, int],
     assumed: Mapping[int, float],
     fallback: float,
-    pool_weight: float = POOL_WEIGHT,
+    pool_rows: float = POOL_ROWS,
 ) -> FloatArray:
-    """(M,) means of the known cells of values (N, M), NaN unknown, each drawn towards its prior.
+    """Return the means (M,) of values (N, M), NaN where unknown, each shrunk towards its prior.
 
-    The prior of a column is its assumed value, the mean of the column it is like, or the mean over columns (worth
-    `pool_weight` outcomes), or `fallback` where nothing is known at all. Without outcomes the prior stands alone.
+    The prior of a column is its assumed value, or the mean of a similar column. Both count as 20 rows. Otherwise it is
+    the mean over columns, which counts as `pool_rows`, or `fallback` if no column has a value.
     """
     counts = (~np.isnan(values)).sum(axis=0)
     sums = np.nansum(values, axis=0)
     seen = counts > 0
     pool = float((sums[seen] / counts[seen]).mean()) if seen.any() else fallback
     means = np.full(values.shape[1], pool)
-    for column in order_of_models(likes, values.shape[1]):
+    for column in dependency_order(similar, values.shape[1]):
         if column in assumed:
-            prior, weight = assumed[column], PRIOR_WEIGHT
-        elif column in likes:
-            prior, weight = float(means[likes[column]]), PRIOR_WEIGHT
+            prior, weight = assumed[column], PRIOR_ROWS
+        elif column in similar:
+            prior, weight = float(means[similar[column]]), PRIOR_ROWS
         else:
-            prior, weight = pool, pool_weight
+            prior, weight = pool, pool_rows
         total = counts[column] + weight
         means[column] = (sums[column] + weight * prior) / total if total > 0 else prior
     return means
