@@ -9,14 +9,14 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from eccos_core.domain import Chunk, Completion, Deadline, Request
 from eccos_core.errors import Attempt, BackendError, InputError
-from eccos_core.protocols import Backend
+from eccos_core.protocols import Backend, unsupported_parameters
 
 Result = TypeVar("Result")
 
@@ -127,6 +127,10 @@ class RetryingBackend:
             yield attempts.count_in_chunk(first)
             async for chunk in rest:
                 yield attempts.count_in_chunk(chunk)
+
+    def unsupported_parameters(self, model: str, parameters: Mapping[str, Any]) -> frozenset[str]:
+        """See `SelectiveBackend`."""
+        return unsupported_parameters(self.backend, model, parameters)
 
     def close(self) -> None:
         """Close the backend behind this one, where it can be closed."""

@@ -27,7 +27,6 @@ from eccos_core.errors import (
 from eccos_core.io.tokens import count_tokens
 from eccos_core.routing.batch import MOST_THREADS
 from eccos_core.routing.decider import Decider
-from eccos_core.routing.eligibility import eligibility_mask
 from eccos_core.routing.execution import Execution, Settle
 from eccos_core.routing.microbatch import MicroBatch
 from eccos_core.routing.parts import Parts
@@ -98,7 +97,7 @@ class Pipeline:
         """Say why no model may answer this very request. None when one may."""
         try:
             asked = self.parse(request)
-            eligibility_mask([asked], self.parts.models, [count_tokens(asked.messages)])
+            self.decider.eligible([asked], [count_tokens(asked.messages)])
             if asked.min_quality is not None:
                 prepared = self.decider.prepare([asked])
                 self.decider.assign(prepared, QualityPrice(0.0), np.ones(len(self.parts.models), np.int64))

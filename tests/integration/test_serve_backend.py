@@ -426,8 +426,8 @@ async def test_retry_after_of_one_deployment_delays_no_call_that_another_can_tak
 ) -> None:
     with ModelServer() as busy:
         ways = [
-            Deployment("openai/busy", {"api_base": busy.url, "api_key": KEY, "order": 1}),
-            Deployment("openai/idle", {"api_base": server.url, "api_key": KEY, "order": 2}),
+            Deployment("openai/busy", {"api_base": busy.url, "api_key": KEY}, order=1),
+            Deployment("openai/idle", {"api_base": server.url, "api_key": KEY}, order=2),
         ]
         shared = RetryingBackend(LiteLLMBackend({"m": ways}, [Model("m", 0.0, 0.0)]))
         text = "[[status 429 retry-after=20]] [[times 1]] hello"

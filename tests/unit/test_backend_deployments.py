@@ -47,7 +47,7 @@ def test_one_unit_decides_the_shares() -> None:
 
 
 def test_the_lowest_order_comes_first_and_the_next_one_when_it_is_left_alone() -> None:
-    ways = [Deployment("spare", {"order": 2}), Deployment("any", {}), Deployment("first", {"order": 1})]
+    ways = [Deployment("spare", {}, order=2), Deployment("any", {}), Deployment("first", {}, order=1)]
     balancer = LoadBalancer(ways)
     assert served(balancer, 5) == {"first": 5}
     failing(balancer, "unavailable")

@@ -19,6 +19,7 @@ from eccos_core.backends.litellm.call_loop import CALL_LOOP
 from eccos_core.backends.litellm.error_mapping import to_backend_error
 from eccos_core.backends.litellm.lazy_import import litellm_module
 from eccos_core.backends.litellm.load_balancer import DeploymentLike, LoadBalancer, SimpleDeployment
+from eccos_core.backends.litellm.provider import speaks_openai, unsupported
 from eccos_core.backends.litellm.redaction import SecretRedactor
 from eccos_core.backends.litellm.register_prices import register_prices
 from eccos_core.backends.litellm.responses import PRICE_KEYS, CallRecord, StreamAssembly
@@ -121,6 +122,13 @@ class LiteLLMBackend:
                 completion = assembly.finished(response)
         yield Chunk(text="", completion=completion)
 
+    def unsupported_parameters(self, model: str, parameters: Mapping[str, Any]) -> frozenset[str]:
+        """See `SelectiveBackend`. A parameter that one deployment does not take is one that the model does not take."""
+        balancer = self._balancers.get(model)
+        if balancer is None:
+            raise UnknownModelError(model, self._balancers)
+        return frozenset().union(*(unsupported(way, parameters) for way in balancer.deployments))
+
     def usd_per_token(self, model: str) -> float | None:
         """What a token of a local model costs now: USD per GPU-hour over measured tokens per hour, input and output
         together. None when the model has no price per GPU-hour, or was not measured yet."""
@@ -135,7 +143,7 @@ class LiteLLMBackend:
                 from eccos_core.backends.local.litellm_provider import register_local_provider
 
                 register_local_provider()
-            ours = [(way.litellm_model, model) for way, model in self._deployments if _speaks_openai(litellm, way)]
+            ours = [(way.litellm_model, model) for way, model in self._deployments if speaks_openai(way)]
             self._priced_by_us = register_prices(litellm, ours)
             self._litellm = litellm
         return self._litellm
@@ -196,7 +204,7 @@ class LiteLLMBackend:
         arguments = {name: value for name, value in deployment.parameters.items() if name not in NOT_FOR_THE_CALL}
         arguments |= {name: value for name, value in request.parameters.items() if name not in DECIDED_HERE}
         arguments.setdefault("timeout", self._timeout_s)
-        if _speaks_openai(self._litellm, deployment):
+        if speaks_openai(deployment):
             self._pass_everything_on(arguments, request)
         return {
             **arguments,
@@ -246,11 +254,6 @@ def _local_ways(deployments: Iterable[DeploymentLike]) -> Iterator[tuple[str, Ma
     for way in deployments:
         if way.litellm_model.startswith(LOCAL_PREFIX):
             yield way.litellm_model.removeprefix(LOCAL_PREFIX), way.parameters
-
-
-def _speaks_openai(litellm: Any, deployment: DeploymentLike) -> bool:
-    provider = deployment.parameters.get("custom_llm_provider") or deployment.litellm_model.partition("/")[0]
-    return provider in ("openai", "azure") or provider in litellm.openai_compatible_providers
 
 
 def _streamed(request: Request) -> dict[str, Any]:

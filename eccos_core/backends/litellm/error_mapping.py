@@ -17,6 +17,7 @@ from typing import Any
 from eccos_core.backends.litellm.lazy_import import litellm_module
 from eccos_core.backends.litellm.redaction import SecretRedactor
 from eccos_core.errors import BackendError, EccosError, FailureKind
+from eccos_core.io.safe_text import printable
 
 LONGEST_MESSAGE = 500
 CLASS_PREFIX = re.compile(r"^(?:(?:litellm\.)?\w*(?:Error|Exception|Timeout)\s*(?::|-)\s*|Timeout Error:\s*)")
@@ -82,7 +83,7 @@ def to_backend_error(
     fails before is the request's own fault.
     """
     ours = next((one for one in (error.__cause__, error) if isinstance(one, BackendError)), None)
-    message = scrubber.redact(_message(error))
+    message = _message(error, scrubber)
     status = getattr(error, "status_code", None)
     if ours is not None:  # a local model's own error, on its way through LiteLLM
         kind, retryable = ours.kind, ours.retryable
@@ -208,14 +209,14 @@ def _headers(error: BaseException) -> Mapping[str, Any]:
     return {}
 
 
-def _message(error: BaseException) -> str:
+def _message(error: BaseException, scrubber: SecretRedactor) -> str:
     """One line for people: the exception's class and what it says, without tracebacks."""
     original = getattr(error, "original_exception", None)
     shown = original if isinstance(original, Exception) else error
-    text = str(getattr(shown, "message", None) or shown)
+    text = scrubber.redact(str(getattr(shown, "message", None) or shown))
     text = text.split("Traceback (most recent call last)")[0].strip()
     text = " ".join(text.split())
     name = type(shown).__name__
     while match := CLASS_PREFIX.match(text):  # LiteLLM names the classes it went through, once or more
         text = text[match.end() :]
-    return f"{name}: {text[:LONGEST_MESSAGE]}" if text else name
+    return f"{name}: {printable(text[:LONGEST_MESSAGE])}" if text else name

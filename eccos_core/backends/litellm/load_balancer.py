@@ -56,6 +56,11 @@ class DeploymentLike(Protocol):
         """Share of the calls."""
         ...
 
+    @property
+    def order(self) -> int | None:
+        """The lowest comes first."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SimpleDeployment:
@@ -67,6 +72,7 @@ class SimpleDeployment:
     rpm: int | None = None
     tpm: int | None = None
     weight: float | None = None
+    order: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -97,9 +103,11 @@ class LoadBalancer:
 
     def __init__(self, deployments: Sequence[DeploymentLike], clock: Callable[[], float] = time.monotonic) -> None:
         shares = _shares(deployments)
-        self._uses = [_Use(way, share, _order(way)) for way, share in zip(deployments, shares, strict=True)]
+        orders = [math.inf if way.order is None else float(way.order) for way in deployments]
+        self._uses = [_Use(*each) for each in zip(deployments, shares, orders, strict=True)]
         self._clock = clock
         self._lock = threading.Lock()
+        self.deployments = tuple(deployments)
 
     def choose(self) -> AbstractContextManager[DeploymentLike]:
         """Return the block of one call, which gives its deployment. The block's outcome is remembered."""
@@ -169,8 +177,3 @@ def _shares(deployments: Sequence[DeploymentLike]) -> list[float]:
             usual = 1.0 if unit == "weight" else sum(named) / len(named)
             return [float(getattr(way, unit) or usual) for way in deployments]
     return [1.0] * len(deployments)
-
-
-def _order(deployment: DeploymentLike) -> float:
-    order = deployment.parameters.get("order")
-    return float(order) if isinstance(order, int | float) else math.inf

@@ -1,8 +1,8 @@
 """From LiteLLM's responses and chunks to `Completion` and `Chunk`; usage and cost on each.
 
-What a model says is handed on as it is: an empty answer is an answer with the text "", and the arguments of a tool call
-are the model's own characters even where they are not JSON. A response without any choice is a malformed one, and an
-empty answer that a content filter left over is a content-policy failure.
+What a model says is handed on as it is, but for half characters. An empty answer is an answer with the text "", and the
+arguments of a tool call are the model's own characters even where they are not JSON. A response without any choice is
+malformed. An empty answer that a content filter left over is a content-policy failure.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from eccos_core.backends.litellm.load_balancer import DeploymentLike
 from eccos_core.backends.litellm.usage import Usage
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, FailureKind, StreamInterrupted
+from eccos_core.io.safe_text import repair
 
 PRICE_KEYS = ("input_cost_per_token", "output_cost_per_token")
 
@@ -92,7 +93,11 @@ class CallRecord:
         litellm_cost_usd: float | None,
         first_token_s: float | None,
     ) -> Completion:
-        """The completion of this call. Raises `BackendError` (content_policy) for an answer that was filtered away."""
+        """The completion of this call. Raises `BackendError` (content_policy) for an answer that was filtered away.
+
+        Half characters in the message are repaired, so that you can encode it, and send it back.
+        """
+        message = repair(dict(message))
         text = message.get("content")
         text = text if isinstance(text, str) else ""
         if finish_reason == "content_filter" and not text:
@@ -138,7 +143,7 @@ class StreamAssembly:
         if choice is None:
             return None
         self._finish_reason = choice.finish_reason or self._finish_reason
-        delta = {name: value for name, value in choice.delta.model_dump(exclude_none=True).items() if value}
+        delta = {name: repair(value) for name, value in choice.delta.model_dump(exclude_none=True).items() if value}
         if not delta.keys() - {"role", "provider_specific_fields"}:
             return None
         if self._first_token_s is None:

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequen
 from contextlib import contextmanager
 from typing import Any
 
-from eccos_core.backends.local.call import AsyncLocalCall, LocalCall, read_timeout_s
+from eccos_core.backends.local.call import GENERATION_PARAMETERS, AsyncLocalCall, LocalCall, read_timeout_s
 from eccos_core.backends.local.generation import Generated
-from eccos_core.backends.local.registry import local_models, read_claims
+from eccos_core.backends.local.registry import ENGINE_OPTIONS, local_models, read_claims
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, InputError, StreamInterrupted, UnknownModelError
 
@@ -83,6 +83,11 @@ class LocalBackend:
                         yield Chunk(text="", completion=self._completion(model, delivery, written.started, written))
                     else:
                         yield written.take(delivery.text)
+
+    def unsupported_parameters(self, model: str, parameters: Mapping[str, Any]) -> frozenset[str]:
+        """See `SelectiveBackend`."""
+        given = {name for name, value in parameters.items() if value is not None}
+        return frozenset(given - GENERATION_PARAMETERS - _SAYS_NOTHING_HERE - ENGINE_OPTIONS - {"timeout"})
 
     def usd_per_token(self, model: str) -> float | None:
         """What a token costs now, by measured speed. None without a price per GPU-hour, or before the first answer."""
