@@ -330,6 +330,10 @@ class GradingError(EccosError):
     """An answer that could not be graded: a judge that gave no score, a grader that failed, an unusable reference."""
 
 
+class ForkedProcessError(EccosError):
+    """Something that was opened before a fork is used in the child. The message says where to open it instead."""
+
+
 class MissingDependencyError(EccosError):
     """An optional package is not installed."""
 

@@ -26,6 +26,7 @@ from eccos_core.domain import (
     RouterStatus,
 )
 from eccos_core.errors import EccosError, InputError, UnknownDecisionError
+from eccos_core.io.forks import ProcessGuard
 from eccos_core.protocols import Backend, Encoder, Optimizer, Predictor, Steering, Workload
 from eccos_core.routing.batch import acall_all, call_all, settle_results
 from eccos_core.routing.decider import Decider
@@ -111,7 +112,8 @@ class Router:
         )
 
     def _start(self, parts: Parts) -> None:
-        self._pipeline = Pipeline(parts)
+        self._guard = ProcessGuard("this router")
+        self._current = Pipeline(parts)
         self._earlier: deque[DecisionStore] = deque(maxlen=_EARLIER_STORES)
         self._closing = threading.Lock()
         self._closed = False
@@ -187,7 +189,7 @@ class Router:
         it. Raises `InputError` for parts that do not fit together, and then changes nothing.
         """
         before = self.parts
-        self._pipeline = Pipeline(parts)
+        self._current = Pipeline(parts)
         if parts.decision_store is not before.decision_store:
             self._earlier.append(before.decision_store)
 
@@ -204,8 +206,10 @@ class Router:
         """Stop following the file, write the decision log, and close what `from_yaml` built.
 
         Parts that you gave stay open: they are yours. Closing again does nothing. Requests in flight end. New calls
-        raise `InputError`. You can still decide, but no decision is logged.
+        raise `InputError`. You can still decide, but no decision is logged. In a forked child this does nothing.
         """
+        if self._guard.is_forked:
+            return
         with self._closing:
             if self._closed or (self._release_shared is not None and not self._release_shared()):
                 return
@@ -425,6 +429,12 @@ class Router:
             lambda i: pipeline.acall(pipeline.execute(asked[i], made[i])),
         )
         return settle_results(results, return_exceptions=return_exceptions)
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        """The pipeline in use now. Raises `ForkedProcessError` in a forked child."""
+        self._guard.check()
+        return self._current
 
     def _open(self) -> Pipeline:
         if self._closed:

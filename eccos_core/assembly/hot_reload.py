@@ -19,6 +19,7 @@ from typing import Any
 from eccos_core.assembly.build import Assembler
 from eccos_core.config import Config, config_changes, load_config
 from eccos_core.errors import ConfigError, EccosError
+from eccos_core.io.forks import ProcessGuard
 from eccos_core.routing.parts import Parts
 
 FIRST_LOOK_S, LAST_LOOK_S = 1.0, 60.0  # between looks for what an earlier version left behind
@@ -40,6 +41,7 @@ class HotReload:
 
     def __init__(self, path: str | Path, progress: Callable[[str], None] | None = None) -> None:
         self.problem: str | None = None
+        self._guard = ProcessGuard("this router's watcher")
         self._path = path
         self._stop = threading.Event()
         self._reloading = threading.Lock()
@@ -59,7 +61,9 @@ class HotReload:
         atexit.register(self.close)  # a thread that frees a model when the interpreter goes away takes the process down
 
     def close(self) -> None:
-        """Follow the file no longer. The parts stay as they are."""
+        """Follow the file no longer. The parts stay as they are. A forked child follows nothing."""
+        if self._guard.is_forked:
+            return
         self._stop.set()
         atexit.unregister(self.close)
         for thread in (self._watcher, self._collector):

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from eccos_core.io.forks import reset_in_child
+
 
 class Shareable(Protocol):
     """A router, as far as sharing it goes."""
@@ -26,6 +28,10 @@ class SharedRouters:
     """
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all routers. A forked child does this, because it cannot use its parent's."""
         self._lock = threading.RLock()
         self._in_use: dict[tuple[type, Path], tuple[object, int]] = {}
 
@@ -54,3 +60,4 @@ class SharedRouters:
 
 
 SHARED = SharedRouters()
+reset_in_child(SHARED.reset)

@@ -19,6 +19,7 @@ import numpy as np
 from eccos_core.decision_log.entries import CompletionEntry, DecisionEntry, LoggedDecision
 from eccos_core.decision_log.write_queue import WriteQueue
 from eccos_core.errors import Attempt, UnknownDecisionError
+from eccos_core.io.forks import ProcessGuard
 from eccos_core.io.tokens import text_key
 
 MAX_GROUP_S = 0.2  # a kill loses at most the entries of this time
@@ -62,6 +63,7 @@ class DecisionLog:
         self.log_prompts = log_prompts
         self.problem: str | None = None
         self.dropped = 0
+        self._guard = ProcessGuard(f"the decision log {self.path}")
         self._queue: WriteQueue[_QueuedEntry] = WriteQueue(MAX_GROUP_S, MAX_GROUP_ROWS, MAX_QUEUED)
         self._writer = threading.Thread(target=self._write_all, name="eccos-decision-log", daemon=True)
         self._writer.start()
@@ -89,15 +91,22 @@ class DecisionLog:
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until all entries so far are written or dropped. Returns False after `timeout_s`."""
+        self._guard.check()
         return self._queue.wait_until_written(timeout_s)
 
     def close(self) -> None:
-        """Write all queued entries and end the writer. This happens by itself when the process ends."""
+        """Write all queued entries and end the writer. This happens by itself when the process ends.
+
+        In a forked child this does nothing, because the entries belong to the parent.
+        """
+        if self._guard.is_forked:
+            return
         atexit.unregister(self.close)
         self._queue.close()
         self._writer.join()
 
     def _enqueue(self, entry: _QueuedEntry) -> None:
+        self._guard.check()
         if not self._queue.put(entry):
             self.dropped += 1
             self._report("decisions are being dropped because the disk is too slow or the log is closed")

@@ -13,6 +13,7 @@ from typing import IO, Any
 from eccos_core.errors import GradingError, InputError
 from eccos_core.grading.protocol import Reference, accepted_answers
 from eccos_core.grading.text import after_marker
+from eccos_core.io.forks import ProcessGuard
 from eccos_core.io.optional import require_package
 
 _DELIMITED = re.compile(r"\$|\\\(|\\\[|\\boxed")
@@ -55,12 +56,12 @@ class MathematicsGrader:
 
     def _stop_worker(self) -> None:
         worker, self._worker = getattr(self, "_worker", None), None
-        if worker is not None:
+        if worker is not None and not worker.guard.is_forked:
             worker.kill()
 
     def _ask(self, work: dict[str, Any]) -> dict[str, Any]:
         with self._turn:
-            if self._worker is None:
+            if self._worker is None or self._worker.guard.is_forked:
                 require_package("math_verify", "collect", "grading mathematics")
                 self._worker = _Worker()
             try:
@@ -80,6 +81,7 @@ class _Worker:
     """One process that reads work and writes verdicts, one JSON object per line."""
 
     def __init__(self) -> None:
+        self.guard = ProcessGuard("the math grader")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "eccos_core.grading.mathematics_worker"],
             stdin=subprocess.PIPE,

@@ -35,6 +35,7 @@ from eccos_core.history.chroma_client import (
     query_with_retry,
 )
 from eccos_core.history.records import HistoryRow, build_table, check_vectors, group_by_query
+from eccos_core.io.forks import ProcessGuard
 from eccos_core.protocols import HistoryNeighbors
 
 MAX_RECORDS_PER_CALL = 1_000  # Chroma's limit is 5,461, but "too many SQL variables" comes before that
@@ -61,6 +62,7 @@ class ChromaHistory:
         self.encoder = encoder
         self.dimensions = dimensions
         self._place = place
+        self._guard = ProcessGuard(place)
         self._client = client
         self._writing = threading.Lock()
         self._numbering = threading.Lock()
@@ -101,6 +103,7 @@ class ChromaHistory:
 
     def add(self, outcomes: Sequence[Outcome], vectors: Float32Array) -> int:
         """Add outcomes, see `HistoryStore.add`. Unchanged outcomes are not written again."""
+        self._guard.check()
         checked = check_vectors(vectors, len(outcomes), self.dimensions)
         arriving = group_by_query(outcomes)
         new = 0
@@ -111,6 +114,7 @@ class ChromaHistory:
 
     def nearest(self, vectors: Float32Array, k: int) -> HistoryNeighbors:
         """Return the k most similar questions. HNSW search is approximate: it finds nearly all of the true ones."""
+        self._guard.check()
         if k < 1:
             raise InputError(f"k is {k}, it must be >= 1")
         queries = check_vectors(vectors, None, self.dimensions)
@@ -134,6 +138,7 @@ class ChromaHistory:
 
     def table(self) -> tuple[OutcomeTable, Float32Array]:
         """Read all outcomes and vectors, row by row, in pages (about 0.2 ms per question)."""
+        self._guard.check()
         found: dict[str, tuple[HistoryRow, Float32Array]] = {}
         for page in self._pages(["metadatas", "embeddings"]):
             self._read_page(page, found)
@@ -152,11 +157,13 @@ class ChromaHistory:
 
     def changes(self, since: int) -> tuple[int, IntArray]:
         """Return (a marker for now, the rows that this object wrote since `since`), see `OnlineHistory.changes`."""
+        self._guard.check()
         with self._numbering:
             return len(self._written_rows), np.unique(np.array(self._written_rows[since:], dtype=np.int64))
 
     def some(self, rows: IntArray) -> tuple[OutcomeTable, Float32Array]:
         """Read the chosen rows, in this order (0.3 ms for one, 0.1 ms per row for many)."""
+        self._guard.check()
         with self._numbering:
             keys = list(self._numbers)
         wanted = [keys[row] for row in rows.tolist()]
@@ -172,8 +179,9 @@ class ChromaHistory:
         return len(self._numbers)
 
     def close(self) -> None:
-        """Close the folder or the connection."""
-        self._call(self._client.close)
+        """Close the folder or the connection. In a forked child this does nothing."""
+        if not self._guard.is_forked:
+            self._call(self._client.close)
 
     # ------------------------------------------------------------------------------------------------------- writing
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from eccos_core.errors import HistoryError
+from eccos_core.io.forks import ProcessGuard
 from eccos_core.io.optional import needs_extra
 
 FORMAT = 1
@@ -22,12 +23,13 @@ SQLite, which survives a kill, and builds the index from it when the collection 
 9,000 rows of 384 dimensions.
 """
 Result = TypeVar("Result")
+_embedded: ProcessGuard | None = None  # of the first store that this process or its parent has opened
 
 
 def client_in_folder(path: str | Path) -> tuple[Any, str]:
     """Return a client of the store in a folder, and the store's name for messages."""
-    chromadb, settings = _chromadb()
     place = f"history {path}"
+    chromadb, settings = _embedded_chroma(place)
     return call_chroma(place, lambda: chromadb.PersistentClient(str(path), settings=settings)), place
 
 
@@ -58,8 +60,8 @@ def client_of_server(url: str, headers: Mapping[str, str] | None = None) -> tupl
 
 def client_in_memory() -> tuple[Any, str]:
     """Return a client of the store in memory, which all such clients of this process share."""
-    chromadb, settings = _chromadb()
     place = "history in memory"
+    chromadb, settings = _embedded_chroma(place)
     return call_chroma(place, lambda: chromadb.EphemeralClient(settings=settings)), place
 
 
@@ -77,6 +79,18 @@ def open_collection(client: Any, name: str, encoder: str, dimensions: int) -> An
             configuration={"hnsw": {"space": "cosine", "ef_search": SEARCH_WIDTH, "sync_threshold": NEVER_SYNC}},
             metadata={"eccos_format": FORMAT, "encoder": encoder, "dimensions": dimensions},
         )
+
+
+def _embedded_chroma(place: str) -> tuple[Any, Any]:
+    """Import chromadb for a store in this process. Refuses a forked child of a process that has opened one.
+
+    Chroma's threads do not exist in the child, and every call there would wait for ever.
+    """
+    global _embedded
+    if _embedded is None:
+        _embedded = ProcessGuard(place)
+    _embedded.check()
+    return _chromadb()
 
 
 def _chromadb() -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from eccos_core.io.forks import reset_in_child
 from eccos_core.io.optional import needs_extra
 
 
@@ -79,3 +80,6 @@ class BlasThreads:
 def blas_threads() -> BlasThreads:
     """The linear algebra that numpy loaded."""
     return BlasThreads()
+
+
+reset_in_child(blas_threads.cache_clear)

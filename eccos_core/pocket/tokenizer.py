@@ -58,7 +58,7 @@ def _vocabulary(words: Iterable[str]) -> dict[str, int]:
 
 def build_tokenizer(context_window: int) -> PreTrainedTokenizerFast:
     """Build the tokenizer from our own words; the same every time, nothing is downloaded."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers  # type: ignore[import-untyped]  # it ships no type information
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     with needs_extra("local", "building the pocket tokenizer"):
         from transformers import PreTrainedTokenizerFast

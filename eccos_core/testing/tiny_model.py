@@ -24,7 +24,7 @@ def build_tiny_model(
     """
     with needs_extra("local", "building a tiny model"):
         import torch
-    from tokenizers import Tokenizer, decoders, models  # type: ignore[import-untyped]
+    from tokenizers import Tokenizer, decoders, models
 
     with needs_extra("local", "building a tiny model"):
         from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

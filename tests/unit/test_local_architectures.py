@@ -22,6 +22,7 @@ ARCHITECTURES = {
     "mistral": {**WIDE, "num_key_value_heads": 2, "sliding_window": 16},  # a cache that cannot be put side by side
     "gemma2": {**WIDE, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 16},  # both kinds of layers
 }
+RECURRENT = {"mamba": "MambaForCausalLM", "qwen3_next": "Qwen3NextForCausalLM"}  # a state per layer, or per some layers
 QUESTIONS = ["What is 12 + 7?", "Hi", "Name the capital of France, please, and of Spain.", "1"]
 
 
@@ -31,7 +32,7 @@ def build(folder: Path, kind: str) -> None:
 
     build_tiny_model(folder)
     torch.manual_seed(1)
-    config = AutoConfig.for_model(kind, **SMALL, **ARCHITECTURES.get(kind, {"hidden_size": 32, "num_hidden_layers": 2}))
+    config = AutoConfig.for_model(kind, **SMALL, **ARCHITECTURES.get(kind, WIDE))
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
@@ -63,11 +64,12 @@ def test_batched_answers_equal_generate(tmp_path: Path, kind: str) -> None:
     engine.close()
 
 
-def test_a_model_without_a_key_value_cache_is_refused_by_name(tmp_path: Path) -> None:
-    build(tmp_path, "mamba")
-    engine = LocalEngine("mamba", tmp_path)
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_a_model_without_a_key_value_cache_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    build(tmp_path, kind)
+    engine = LocalEngine(kind, tmp_path)
     for answer in ask_together(engine):
         assert isinstance(answer, BackendError)
-        assert "MambaForCausalLM keeps no key-value cache" in str(answer)
+        assert f"{RECURRENT[kind]} keeps no key-value cache" in str(answer)
         assert not answer.retryable
     engine.close()

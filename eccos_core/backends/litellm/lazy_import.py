@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from typing import Any
+
+from eccos_core.io.forks import reset_in_child, wait_before_fork
 
 
 def litellm_module() -> Any:
@@ -35,4 +38,15 @@ def preload_litellm() -> threading.Thread:
 
     thread = threading.Thread(target=load, name="eccos-litellm-import", daemon=True)
     thread.start()
+    wait_before_fork(thread.join)  # a child that is forked in the middle of the import could never import it
     return thread
+
+
+def _forget_connections() -> None:
+    """Drop LiteLLM's HTTP clients in a forked child, whose connections the parent goes on using."""
+    litellm = sys.modules.get("litellm")
+    if litellm is not None:
+        litellm.in_memory_llm_clients_cache.flush_cache()
+
+
+reset_in_child(_forget_connections)

@@ -15,6 +15,7 @@ from typing import Any
 
 from eccos_core.domain import Message
 from eccos_core.errors import BackendError, FailureKind
+from eccos_core.io.forks import reset_in_child
 from eccos_core.io.optional import needs_extra
 from eccos_core.pocket import pocket_models_folder
 
@@ -120,7 +121,16 @@ def _load_on_numpy(name: str, folder: Path) -> LoadedModel:
     )
 
 
-_ONE_AT_A_TIME = threading.Lock()
+_loading = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """Replace the lock, which another thread may have held when this process was forked."""
+    global _loading
+    _loading = threading.Lock()
+
+
+reset_in_child(_renew_lock)
 
 
 def load_model(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
@@ -129,7 +139,7 @@ def load_model(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
     Models are loaded one after the other: transformers fills its modules lazily, and two threads that do so at once
     raise "cannot import name"; its progress bars are a global switch too.
     """
-    with _ONE_AT_A_TIME:
+    with _loading:
         return _load(name, folder, options)
 
 
@@ -169,9 +179,11 @@ def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
-    if "past_key_values" not in inspect.signature(model.forward).parameters:
+    # a recurrent state (Mamba, hybrids) cannot be taken apart by rows
+    if model._is_stateful or "cache" not in inspect.signature(model.forward).parameters:
         message = (
-            f"{type(model).__name__} keeps no key-value cache; serve it behind an OpenAI-compatible server instead"
+            f"{type(model).__name__} keeps no key-value cache in every layer; "
+            "serve it behind an OpenAI-compatible server instead"
         )
         raise BackendError(name, message, retryable=False, kind=FailureKind.UNAVAILABLE, status_code=500)
     own = model.generation_config

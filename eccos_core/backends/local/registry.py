@@ -23,6 +23,7 @@ from eccos_core.backends.local.engine import LocalEngine
 from eccos_core.backends.local.generation import EngineStatistics
 from eccos_core.backends.local.model import EngineOptions
 from eccos_core.errors import BackendError, EccosError, FailureKind
+from eccos_core.io.forks import reset_in_child
 
 LONGEST_CLOSING_S = 30.0  # that the end of the process waits for a model that is being freed
 ENGINE_OPTIONS = frozenset(f.name for f in fields(EngineOptions))
@@ -159,3 +160,6 @@ class LocalModels:
 def local_models() -> LocalModels:
     """The one of this process: LiteLLM's providers are the process's, too."""
     return LocalModels()
+
+
+reset_in_child(local_models.cache_clear)  # the parent's engines have no worker thread in the child

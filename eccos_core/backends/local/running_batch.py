@@ -134,13 +134,13 @@ class RunningBatch:
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> tuple[Tensor, Any]:
         arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
         if cache is not None:
-            arguments["past_key_values"] = cache
+            arguments["cache"] = cache
         if self._takes_positions:
             arguments["position_ids"] = positions
         if self._takes_logits_to_keep:
             arguments["logits_to_keep"] = 1
         output = self._model(**arguments)
-        return output.logits[:, -1], output.past_key_values
+        return output.logits[:, -1], output.cache
 
     @staticmethod
     def _is_mergeable(cache: Any) -> bool:

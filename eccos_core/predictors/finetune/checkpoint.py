@@ -1,4 +1,4 @@
-"""The folder of a fine-tuning run: what stands where, and what a killed run leaves is put in order."""
+"""The folder of a fine-tuning run: what it holds, and how a killed run is repaired."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from eccos_core.predictors.finetune.settings import FORMAT
 
 CHECKPOINT = "checkpoint"
 ENCODER = "encoder"
+ENCODER_FILE = "eccos.json"  # in the folder of the encoder
 
 
-def in_order(folder: Path) -> None:
-    """Puts back what a killed run was about to replace, and clears away what it left half-written.
+def repair_run_folder(folder: Path) -> None:
+    """Put back the checkpoint that a killed run was replacing, and delete its unfinished files.
 
     Raises `ArtifactError` for a folder that holds something else.
     """
     place = folder / CHECKPOINT
-    for old in _named(folder, f"{CHECKPOINT}.old"):
+    for old in _temporary_folders(folder, f"{CHECKPOINT}.old"):
         if not place.is_dir():
             old.rename(place)  # killed between two renames: the old one is whole
-    for left in (
-        *_named(folder.parent, folder.name),
-        *_named(folder, CHECKPOINT),
-        *_named(folder, f"{CHECKPOINT}.old"),
-        *_named(folder, f"{ENCODER}.old"),
+    for unfinished in (
+        *_temporary_folders(folder.parent, folder.name),
+        *_temporary_folders(folder, CHECKPOINT),
+        *_temporary_folders(folder, f"{CHECKPOINT}.old"),
+        *_temporary_folders(folder, f"{ENCODER}.old"),
     ):
-        shutil.rmtree(left, ignore_errors=True)
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or _is_ours(folder))):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or _holds_a_run(folder))):
         raise ArtifactError(f"{folder}: exists and is no fine-tuned predictor of eccos; name another folder")
 
 
-def _is_ours(folder: Path) -> bool:
-    if (folder / CHECKPOINT).is_dir() or (folder / ENCODER / "eccos.json").is_file():
+def _holds_a_run(folder: Path) -> bool:
+    if (folder / CHECKPOINT).is_dir() or (folder / ENCODER / ENCODER_FILE).is_file():
         return True
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -46,12 +47,12 @@ def _is_ours(folder: Path) -> bool:
     return isinstance(manifest, dict) and manifest.get("format") == FORMAT
 
 
-def _named(folder: Path, name: str) -> Iterator[Path]:
-    """What `beside` and `put_in_place` named in a folder."""
-    ours = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{32}}")
-    return (each for each in list(folder.glob(".*")) if ours.fullmatch(each.name) and each.is_dir())
+def _temporary_folders(parent: Path, name: str) -> Iterator[Path]:
+    """Folders that `temporary_sibling` and `replace_atomically` named."""
+    pattern = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{32}}")
+    return (each for each in list(parent.glob(".*")) if pattern.fullmatch(each.name) and each.is_dir())
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """The value, indented."""
+    """Write the value, indented."""
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

@@ -1,11 +1,11 @@
-"""ECCOS-T (b): the paper's own, a text encoder fine-tuned end to end with a quality head and a bucketed length head.
+"""ECCOS-T (b) of the paper: a text encoder, fine-tuned end to end with a quality head and a length head.
 
-The encoder (any Hugging Face encoder in a folder) is pooled by the mean over tokens and scaled to length one. Quality
-is the product of the vector and a low-rank embedding of each model; length is a distribution over buckets of log tokens
-(ECCOS, arXiv 2502.20576, section 4.2). What comes out is an `Encoder` and a `Predictor` that reads its vectors.
+The encoder (any Hugging Face encoder in a folder) takes the mean over tokens and scales it to length one. The quality
+head multiplies the vector by a low-rank embedding of each model. The length head gives a distribution over buckets of
+log tokens (ECCOS, arXiv 2502.20576, section 4.2). You get an `Encoder`, and a `Predictor` that reads its vectors.
 
-Meant for a GPU (bf16 there); it trains on a CPU too, slowly. A checkpoint is written after every epoch, and the same
-call goes on from it after an interruption.
+Use a GPU (it trains in bfloat16 there). A CPU works too, slowly. A checkpoint is written after every epoch. After an
+interruption, the same call resumes from it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from eccos_core.predictors.ensemble.standard_error import StandardErrorModel
 from eccos_core.predictors.finetune.settings import FORMAT, VERSION, FineTuning, Progress
 from eccos_core.predictors.targets.prior import HIGH_QUANTILE
 
-LEAST_ROWS = 8
+MIN_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FineTunedHeads:
-    """What stands on the encoder: log-odds of quality, and scores of K buckets of length per model.
+    """The heads on the encoder: log-odds of quality, and scores of K buckets of length per model.
 
     quality (D, r), models (r, M), quality_bias (M,); length (D, M K), length_bias (M K,); tokens (M, K): mean tokens
     of each model in each bucket.
@@ -43,14 +43,17 @@ class FineTunedHeads:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FineTunedPredictor:
-    """A fitted predictor (implements `Predictor`) on the vectors of the encoder that was trained with it."""
+    """A fitted predictor (implements `Predictor`) that reads the vectors of the encoder that was trained with it."""
 
     models: tuple[str, ...]
     heads: FineTunedHeads
     standard_errors: StandardErrorModel
 
     def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
-        """vectors (R, D) of the fine-tuned encoder, input_tokens (R,) -> Forecast. Familiarity is not judged: 1."""
+        """Forecast from vectors (R, D) of the fine-tuned encoder and input_tokens (R,). Familiarity is always 1.
+
+        Raises `InputError` for other shapes.
+        """
         heads = self.heads
         if vectors.ndim != 2 or vectors.shape[1] != len(heads.quality):
             raise InputError(
@@ -75,7 +78,7 @@ class FineTunedPredictor:
         )
 
     def for_pool(self, models: Sequence[str]) -> FineTunedPredictor:
-        """The same predictor with its columns in this order; models may be left out. Raises `UnknownModelError`."""
+        """Return this predictor with these models, in this order. Raises `UnknownModelError`."""
         for name in models:
             if name not in self.models:
                 raise UnknownModelError(name, self.models)
@@ -106,19 +109,19 @@ def _softmax(scores: Float32Array) -> Float32Array:
 
 
 class FineTunedEncoder:
-    """The encoder that fine-tuning leaves in a folder (implements `Encoder`). Reads the first `max_tokens` tokens.
+    """The fine-tuned encoder in a folder (implements `Encoder`). Reads the first `max_tokens` tokens of a text.
 
     Raises `ArtifactError` when the folder holds none.
     """
 
     def __init__(self, folder: str | Path, *, device: str = "auto") -> None:
-        from eccos_core.predictors.finetune.training import load_encoder
+        from eccos_core.predictors.finetune.text_encoder import load_encoder
 
         self._text = load_encoder(Path(folder), device)
 
     @property
     def name(self) -> str:
-        """`finetuned:` and a fingerprint of the weights."""
+        """`finetuned:`, a digest of the weights, and the number of tokens it reads."""
         return self._text.name
 
     @property
@@ -127,7 +130,7 @@ class FineTunedEncoder:
         return self._text.dimensions
 
     def encode(self, texts: Sequence[str]) -> Float32Array:
-        """(len(texts), D) float32, unit length."""
+        """Return (len(texts), D) float32 vectors of unit length."""
         return self._text.encode(texts)
 
 
@@ -139,16 +142,18 @@ def fine_tune(
     *,
     progress: Progress | None = None,
 ) -> tuple[FineTunedEncoder, FineTunedPredictor]:
-    """Trains encoder and heads on a table of outcomes and leaves both in `folder`.
+    """Train encoder and heads on a table of outcomes, and write both to `folder`.
 
-    `encoder`: a folder with a Hugging Face encoder and its tokenizer. An interrupted run with the same table and
-    settings goes on after its last whole epoch. Raises `InputError` for fewer than 8 questions, or a model without any
-    outcome, and `ArtifactError` for a folder that holds something else.
+    `encoder`: a folder with a Hugging Face encoder and its tokenizer. Call it again with the same table and settings
+    after an interruption: it resumes after the last whole epoch, and ends as if nothing had happened.
+
+    Raises `InputError` for fewer than 8 questions, or a model without any outcome, and `ArtifactError` for a folder
+    that holds something else.
     """
     from eccos_core.predictors.finetune.training import train_encoder
 
-    if len(table) < LEAST_ROWS:
-        raise InputError(f"fine-tuning needs at least {LEAST_ROWS} questions, the table has {len(table)}")
+    if len(table) < MIN_ROWS:
+        raise InputError(f"fine-tuning needs at least {MIN_ROWS} questions, the table has {len(table)}")
     unseen = [name for name, seen in zip(table.models, _seen(table), strict=True) if not seen]
     if unseen:
         raise InputError(f"no outcome of {', '.join(unseen)}: a fine-tuned predictor cannot assume a model's quality")
@@ -163,7 +168,7 @@ def _seen(table: OutcomeTable) -> BoolArray:
 
 
 def load_fine_tuned(folder: str | Path, *, device: str = "auto") -> tuple[FineTunedEncoder, FineTunedPredictor]:
-    """What `fine_tune` left in a folder. Raises `ArtifactError` when it is missing, unfinished or damaged."""
+    """Load what `fine_tune` wrote. Raises `ArtifactError` when it is missing, unfinished or damaged."""
     import json
 
     from safetensors import SafetensorError
@@ -189,6 +194,7 @@ def load_fine_tuned(folder: str | Path, *, device: str = "auto") -> tuple[FineTu
     encoder = FineTunedEncoder(folder / "encoder", device=device)
     if weights not in encoder.name:
         raise ArtifactError(
-            f"{folder}: encoder and heads are of different epochs: a run was killed between them; `eccos fit` goes on"
+            f"{folder}: encoder and heads are of different epochs, because a run was killed between them. "
+            "Run `eccos fit` again: it resumes."
         )
     return encoder, FineTunedPredictor(models, heads, standard_errors)

@@ -16,26 +16,30 @@ FORMAT, VERSION = "eccos-fine-tuned", 1
 
 @dataclass(frozen=True, slots=True)
 class FineTuning:
-    """How the encoder is trained. `device`: auto, cpu, cuda. `patience`: epochs without a better held-out loss."""
+    """How the encoder is trained.
+
+    `warmup`: share of all steps in which the learning rate rises. `validation_share`: questions that are not trained
+    on. `patience`: epochs without a lower validation loss after which training stops. `device`: auto, cpu, cuda.
+    """
 
     epochs: int = 4
-    batch: int = 32
+    batch_size: int = 32
     learning_rate: float = 2e-5
     head_learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    warm_up: float = 0.1
+    warmup: float = 0.1
     max_tokens: int = 256
     rank: int = 16
     buckets: int = 12
     length_weight: float = 0.2
-    held_out: float = 0.1
+    validation_share: float = 0.1
     patience: int = 1
     device: str = "auto"
     seed: int = 0
 
 
 def bucket_edges(output_tokens: FloatArray, buckets: int) -> FloatArray:
-    """(K - 1,) log tokens that split all known counts into K buckets of about equal size; fewer where they coincide."""
+    """Return (K - 1,) log tokens that split the known counts into K buckets of about equal size, fewer on ties."""
     known = np.log1p(output_tokens[~np.isnan(output_tokens)])
     if not len(known):
         return np.empty(0)
@@ -43,7 +47,7 @@ def bucket_edges(output_tokens: FloatArray, buckets: int) -> FloatArray:
 
 
 def bucket_tokens(output_tokens: FloatArray, edges: FloatArray) -> Float32Array:
-    """(M, K) mean tokens of each model in each bucket; the pool's mean of the bucket where it has none."""
+    """Return (M, K) mean tokens of each model in each bucket, or the pool's mean of the bucket where it has none."""
     known = ~np.isnan(output_tokens)
     if not known.any():
         return np.full((output_tokens.shape[1], 1), TYPICAL_OUTPUT_TOKENS, dtype=np.float32)
