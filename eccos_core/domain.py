@@ -28,6 +28,9 @@ Message: TypeAlias = Mapping[str, Any]  # an OpenAI-style chat message
 ConversationView: TypeAlias = Literal["last_user", "all_user", "everything"]
 OnInfeasible: TypeAlias = Literal["error", "best_effort"]
 
+AUTHOR = "eccos_author"  # a key of an earlier answer among the messages: the model of the pool that wrote it
+REASONING_FIELDS = ("reasoning_content", "thinking_blocks")  # of an answer: they go back to its author only
+
 
 # The operating system seeds this generator once. Asking it for every id would release the interpreter's lock each
 # time, and a busy event loop would wait to get it back. `random.seed` does not touch it, and a fork draws other ids.
@@ -184,9 +187,27 @@ class Request:
         """Return the request with these call parameters added. They win over its own."""
         return replace(self, parameters={**self.parameters, **parameters}) if parameters else self
 
+    def addressed_to(self, model: str) -> Request:
+        """Return the request as `model` gets it, without `AUTHOR`.
+
+        Reasoning of an earlier answer goes back to the model that wrote it, which may demand it. Another model could
+        not verify its signature. An answer without `AUTHOR` is sent as you gave it.
+        """
+        if not any(AUTHOR in message for message in self.messages):
+            return self
+        return replace(self, messages=tuple(_address(message, model) for message in self.messages))
+
     def streamed(self) -> Request:
         """Return the request for models that can stream."""
         return replace(self, needs=self.needs | {Capability.STREAMING})
+
+
+def _address(message: Message, model: str) -> Message:
+    """Return a message of the history as `model` gets it."""
+    if AUTHOR not in message:
+        return message
+    dropped = {AUTHOR} if message[AUTHOR] == model else {AUTHOR, *REASONING_FIELDS}
+    return {name: value for name, value in message.items() if name not in dropped}
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,7 +445,8 @@ class Decision:
 
     `quality` and `quality_se` are predicted, in [0, 1]. `cost_usd` is predicted for this request. `fallbacks` are the
     next best eligible models, best first. `familiarity` is in [0, 1]. `floor_met` is False when the policy could not
-    be met, and the nearest attainable answer was taken. `overhead_s` is how long deciding took.
+    be met, and the nearest attainable answer was taken. `overhead_s` is how long deciding took. `certified` is True
+    when the router has a certificate and took the model of the certified rule.
     """
 
     id: str
@@ -440,6 +462,7 @@ class Decision:
     floor_met: bool = True
     usd_per_quality: float = 0.0
     overhead_s: float = 0.0
+    certified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,7 +472,8 @@ class Completion:
     The provider counted the tokens. `estimated` says that it reported no counts, or nonsense: tokens and cost are then
     an estimate from the text. Costs are in USD, times in seconds. `message` is the OpenAI-style assistant message, with
     tool calls where there are any. `attempts` counts the calls, the successful one included. `decided_by` is the
-    router's decision. Use `decision` to read it. A backend called directly leaves it None.
+    router's decision. Use `decision` to read it. A backend called directly leaves it None. `logprobs` are OpenAI-style
+    log-probabilities of the tokens, where you asked for them.
     """
 
     text: str
@@ -466,6 +490,7 @@ class Completion:
     estimated: bool = False
     attempts: int = 1
     decided_by: Decision | None = None
+    logprobs: Mapping[str, Any] | None = None
 
     @property
     def decision(self) -> Decision:

@@ -212,6 +212,10 @@ class ArtifactError(InputError):
     """A fitted predictor on disk that does not fit encoder, pool or format version."""
 
 
+class CertificateError(InputError):
+    """A certificate that is missing, damaged, void, or for another claim than the policy's."""
+
+
 class HistoryError(EccosError):
     """A history that cannot be used: made with another encoder or dimension, damaged, or unreachable."""
 

@@ -21,6 +21,7 @@ from eccos_core.assembly.predictor import (
     same_training_inputs,
 )
 from eccos_core.config import (
+    CertifiedPolicy,
     ChromaPersistentConfig,
     ChromaServerConfig,
     ConcatenatedConfig,
@@ -32,14 +33,16 @@ from eccos_core.config import (
     PoolEntry,
     SentenceTransformerConfig,
     StaticConfig,
+    log_warnings,
 )
-from eccos_core.domain import GroupShare
+from eccos_core.domain import GroupShare, Policy, QualityPrice
 from eccos_core.history.ingest import ingest
 from eccos_core.pocket import pool_config_path
 from eccos_core.routing.parts import Parts
 from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
+    from eccos_core.certification import Certificate
     from eccos_core.protocols import Backend, Encoder, OnlineHistory, Optimizer, Predictor, Steering
     from eccos_core.routing.decision_store import DecisionStore
     from eccos_core.routing.tenants import Tenants
@@ -83,6 +86,7 @@ class Assembler:
         labels = self._labels(config, encoder, history)
         parts = self._parts(config, reader, predictor, data, labels=labels)
         self.current = Assembled(config, encoder, history, parts)
+        log_warnings(config)
         return parts
 
     def assemble_fitted(self, config: Config, encoder: Encoder, predictor: Predictor, data: TrainingData) -> Parts:
@@ -140,7 +144,8 @@ class Assembler:
         labels: OnlineHistory | None,
     ) -> Parts:
         """The workload is changed last of all, when nothing can fail any more: its new caps hold at once."""
-        steering = build_steering(config, config.policy, predictor, data)
+        policy, certificate = read_policy(config, reader, predictor)
+        steering = build_steering(config, policy, predictor, data)
         policies = {name: tenant.policy for name, tenant in config.tenants.items() if tenant.policy is not None}
         tenants = {name: build_steering(config, policy, predictor, data) for name, policy in policies.items()}
         self._take_over(steering, tenants)
@@ -156,7 +161,8 @@ class Assembler:
             tenant_steering=tenants,
             backend=backend,
             decision_store=store,
-            policy=config.policy,
+            policy=policy,
+            certificate=certificate,
             tenants=build_tenants(config),
             groups=build_groups(config),
             conversation=config.conversation,
@@ -292,6 +298,38 @@ def build_history(config: HistoryConfig, encoder: Encoder) -> OnlineHistory:
             return store
 
 
+def build_predictor(
+    config: Config, progress: Callable[[str], None] | None = None
+) -> tuple[Encoder, Predictor, OnlineHistory]:
+    """Build the predictor that a router of this configuration would use, its encoder, and the history.
+
+    Raises as `Assembler.assemble`.
+    """
+    assembler = Assembler(progress)
+    encoder = build_encoder(config.encoder)
+    history = build_history(config.history, encoder)
+    reader, predictor, _ = assembler._predictor(config, encoder, history)
+    return reader, predictor, history
+
+
+def read_policy(config: Config, encoder: Encoder, predictor: Predictor) -> tuple[Policy, Certificate | None]:
+    """Return the policy of the configuration, and the certificate of a certified one.
+
+    A certified policy is the fixed price that its certificate names. Raises `CertificateError` for a certificate that
+    is missing, void or for another claim.
+    """
+    from eccos_core.certification import read_certificate
+    from eccos_core.routing.certified import fingerprint
+
+    asked = config.policy
+    if not isinstance(asked, CertifiedPolicy):
+        return asked, None
+    certificate = read_certificate(asked.certificate)
+    found = fingerprint(config.models, encoder, predictor)
+    usd_per_quality = certificate.require(asked.claim, found, asked.certificate)
+    return QualityPrice(usd_per_quality / 100), certificate
+
+
 def build_optimizer(config: OptimizerConfig) -> Optimizer:
     """Build the optimizer that `eccos.optimizer` names."""
     from eccos_core import optimizer
@@ -371,10 +409,10 @@ def build_groups(config: Config) -> tuple[GroupShare, ...]:
 
 
 def build_tenants(config: Config) -> Tenants:
-    """Build the rules per tenant."""
+    """Build the rules per tenant, and the other names of models."""
     from eccos_core.routing.tenants import Tenants
 
-    return Tenants(config.tenants)
+    return Tenants(config.tenants, config.aliases)
 
 
 def _calls(config: Config) -> tuple[object, ...]:

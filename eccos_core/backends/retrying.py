@@ -88,6 +88,11 @@ class RetryingBackend:
         self.policy = policy or RetryPolicy()
         self._draw, self._sleep, self._asleep = draw, sleep, asleep
 
+    @property
+    def fingerprint(self) -> str | None:
+        """What the backend behind this one calls. None where it does not say."""
+        return getattr(self.backend, "fingerprint", None)
+
     def complete(self, model: str, request: Request) -> Completion:
         """See `Backend`. `Completion.attempts` counts the calls."""
         attempts = self._start(request)

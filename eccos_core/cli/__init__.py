@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from eccos_core.cli.certify import certify
 from eccos_core.cli.check import check
 from eccos_core.cli.collect import collect
 from eccos_core.cli.demo import demo
@@ -39,6 +40,7 @@ app.command("schema", rich_help_panel=SET_UP)(schema)
 app.command("collect", rich_help_panel=SET_UP)(collect)
 app.command("ingest", rich_help_panel=SET_UP)(ingest)
 app.command("fit", rich_help_panel=SET_UP)(fit)
+app.command("certify", rich_help_panel=SET_UP)(certify)
 app.command("ask", rich_help_panel=ROUTE)(ask)
 app.command("route", rich_help_panel=ROUTE)(route)
 app.command("plan", rich_help_panel=ROUTE)(plan)

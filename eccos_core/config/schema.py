@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from pydantic import Field
 
@@ -30,6 +30,7 @@ from eccos_core.config.history import (
 from eccos_core.config.section_model import Names, SectionModel
 from eccos_core.config.sections import (
     DEFAULT_POLICY,
+    CertifiedPolicy,
     DecisionLogConfig,
     DecisionLogField,
     GroupConfig,
@@ -116,13 +117,22 @@ class EccosSection(SectionModel):
 
     policy: PolicyField = Field(
         default=DEFAULT_POLICY,
-        description="What the router optimises. Give exactly one of the three targets. Without a policy you get a "
+        description="What the router optimises. Give exactly one target. Without a policy you get a "
         "quality floor of 0.75, or the nearest quality that can be reached.",
         json_schema_extra=_example(
             {"quality_floor": 0.8, "on_infeasible": "best_effort"},
             {"budget_usd": 2.0},
+            {"certified_floor": 0.7, "confidence": 0.95, "certificate": "certificate.json"},
+            {"within_points_of": {"model": "small", "points": 2.0}},
             default={"quality_floor": DEFAULT_POLICY.alpha, "on_infeasible": DEFAULT_POLICY.on_infeasible},
         ),
+    )
+    unpriced: Literal["leave_out", "free", "error"] = Field(
+        default="leave_out",
+        description="What happens to an entry of `model_list` whose price neither the file nor LiteLLM knows: "
+        "`leave_out` with a warning, count it as `free`, or an `error`. Where no entry has a price, `leave_out` lets "
+        "all of them count as free, because there is no cost to compare.",
+        json_schema_extra=_example("error", "free"),
     )
     groups: tuple[GroupConfig, ...] = Field(
         default=(),
@@ -216,14 +226,16 @@ class EccosSection(SectionModel):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One checked YAML file: the pool, the keys of `eccos:`, and what is LiteLLM's.
+    """One checked YAML file: the pool, the keys of `eccos:`, and what became of LiteLLM's settings.
 
-    `litellm_sections` holds LiteLLM's own sections (`router_settings`, ...), untouched.
+    `aliases` maps other names of models (`model_group_alias`) to their names in the pool. `not_applied` names the rules
+    of the file that do not hold here, such as guardrails and fallbacks. `warnings` are all other things worth knowing.
     """
 
     path: Path
     pool: tuple[PoolEntry, ...]
-    policy: Policy
+    unpriced: Literal["leave_out", "free", "error"]
+    policy: Policy | CertifiedPolicy
     groups: tuple[GroupConfig, ...]
     encoder: EncoderConfig
     conversation: ConversationView
@@ -238,8 +250,9 @@ class Config:
     telemetry: TelemetryConfig
     tenants: Mapping[str, TenantConfig]
     allowed_call_params: frozenset[str] = frozenset()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    not_applied: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    litellm_sections: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def models(self) -> tuple[Model, ...]:

@@ -4,7 +4,7 @@ Start at `fit.fit_predictor`. It returns an `ensemble.predictor.EnsemblePredicto
 Every base learner has a file of its own.
 """
 
-from eccos_core.predictors.artifact import load_predictor, save_predictor
+from eccos_core.predictors.artifact import digest_predictor, load_predictor, save_predictor
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.finetune.predictor import (
     FineTunedEncoder,
@@ -37,6 +37,7 @@ __all__ = [
     "NearestNeighbors",
     "OnlineRetrieval",
     "RidgeRegression",
+    "digest_predictor",
     "fine_tune",
     "fit_predictor",
     "load_fine_tuned",

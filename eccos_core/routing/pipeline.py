@@ -204,7 +204,7 @@ class Pipeline:
             while True:
                 try:
                     self._wait_for_slot(execution)
-                    return execution.complete(self.parts.backend.complete(execution.model, execution.request))
+                    return execution.complete(self.parts.backend.complete(execution.model, execution.outgoing))
                 except (BackendError, Overloaded) as error:
                     execution.record_failure(error)
 
@@ -214,7 +214,7 @@ class Pipeline:
             while True:
                 try:
                     await self._await_slot(execution)
-                    return execution.complete(await self.parts.backend.acomplete(execution.model, execution.request))
+                    return execution.complete(await self.parts.backend.acomplete(execution.model, execution.outgoing))
                 except (BackendError, Overloaded) as error:
                     execution.record_failure(error)
 
@@ -224,7 +224,7 @@ class Pipeline:
             while True:
                 try:
                     self._wait_for_slot(execution)
-                    with closing(self.parts.backend.stream(execution.model, execution.request)) as chunks:
+                    with closing(self.parts.backend.stream(execution.model, execution.outgoing)) as chunks:
                         for chunk in chunks:
                             yield execution.forward_chunk(chunk)
                     return
@@ -237,7 +237,7 @@ class Pipeline:
             while True:
                 try:
                     await self._await_slot(execution)
-                    async with aclosing(self.parts.backend.astream(execution.model, execution.request)) as chunks:
+                    async with aclosing(self.parts.backend.astream(execution.model, execution.outgoing)) as chunks:
                         async for chunk in chunks:
                             yield execution.forward_chunk(chunk)
                     return

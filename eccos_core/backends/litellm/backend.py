@@ -7,12 +7,13 @@ One call is one HTTP request. The retries of LiteLLM and of the provider's clien
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from eccos_core.backends.litellm.call_loop import CALL_LOOP
@@ -26,6 +27,7 @@ from eccos_core.backends.litellm.responses import PRICE_KEYS, CallRecord, Stream
 from eccos_core.backends.local.registry import LOCAL_PREFIX, local_models, read_claims
 from eccos_core.domain import Chunk, Completion, Deadline, Model, Request
 from eccos_core.errors import BackendError, InputError, UnknownModelError
+from eccos_core.io.tokens import text_key
 
 Result = TypeVar("Result")
 _log = logging.getLogger("eccos.backend")
@@ -81,6 +83,12 @@ class LiteLLMBackend:
         self._deployments = [(way, self._models[name]) for name, ways in reached.items() for way in ways]
         self._priced_by_us: frozenset[str] = frozenset()  # LiteLLM's names of models that it knows from us
         self._litellm: Any = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of what is called, and where. It knows no keys. Caches tell two pools apart by it."""
+        called = [(model.name, way.litellm_model, dict(way.parameters)) for way, model in self._deployments]
+        return text_key(self._scrubber.redact(json.dumps(called, sort_keys=True, default=str)))
 
     def complete(self, model: str, request: Request) -> Completion:
         """See `Backend`."""

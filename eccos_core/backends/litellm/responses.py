@@ -79,7 +79,8 @@ class CallRecord:
             raise self.malformed("no choices")
         choice = choices[0]
         message = choice.message.model_dump(exclude_none=True)
-        return self.answer(message, choice.finish_reason, self.usage(response, message), _litellm_cost(response), None)
+        usage = self.usage(response, message)
+        return self.answer(message, choice.finish_reason, usage, _litellm_cost(response), None, _logprobs(choice))
 
     def usage(self, response: Any, message: Mapping[str, Any]) -> Usage:
         """The tokens of an answer, by what `response` reports."""
@@ -92,6 +93,7 @@ class CallRecord:
         usage: Usage,
         litellm_cost_usd: float | None,
         first_token_s: float | None,
+        logprobs: Mapping[str, Any] | None = None,
     ) -> Completion:
         """The completion of this call. Raises `BackendError` (content_policy) for an answer that was filtered away.
 
@@ -120,6 +122,7 @@ class CallRecord:
             cached_input_tokens=usage.cached_input_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             estimated=usage.estimated,
+            logprobs=logprobs,
         )
 
 
@@ -133,6 +136,7 @@ class StreamAssembly:
         self._plain = True  # text only: no tool calls, no reasoning
         self._finish_reason: str | None = None
         self._last: Any = None  # the chunk with the usage
+        self._logprobs: list[Any] = []
         self._first_token_s: float | None = None
 
     def take(self, chunk: Any) -> Chunk | None:
@@ -143,6 +147,7 @@ class StreamAssembly:
         if choice is None:
             return None
         self._finish_reason = choice.finish_reason or self._finish_reason
+        self._logprobs += (_logprobs(choice) or {}).get("content") or ()
         delta = {name: repair(value) for name, value in choice.delta.model_dump(exclude_none=True).items() if value}
         if not delta.keys() - {"role", "provider_specific_fields"}:
             return None
@@ -172,8 +177,10 @@ class StreamAssembly:
             built = litellm_module().stream_chunk_builder(self._chunks)
             message = built.choices[0].message.model_dump(exclude_none=True)
         usage = self._call.usage(reported, message)
+        cost_usd = self._litellm_cost(usage)
         finish_reason = self._finish_reason or response.received_finish_reason
-        return self._call.answer(message, finish_reason, usage, self._litellm_cost(usage), self._first_token_s)
+        logprobs = {"content": self._logprobs} if self._logprobs else None
+        return self._call.answer(message, finish_reason, usage, cost_usd, self._first_token_s, logprobs)
 
     def broken(self, error: BackendError) -> BackendError:
         """What to raise when the stream failed: the error itself while nothing has arrived, else how much had."""
@@ -200,6 +207,12 @@ def _litellm_cost(response: Any) -> float | None:
     hidden = getattr(response, "_hidden_params", None) or {}
     cost = hidden.get("response_cost")
     return float(cost) if isinstance(cost, int | float) else None
+
+
+def _logprobs(choice: Any) -> dict[str, Any] | None:
+    """The log-probabilities of a choice, OpenAI-style."""
+    found: Any = getattr(choice, "logprobs", None)
+    return found.model_dump(exclude_none=True) if hasattr(found, "model_dump") else found or None
 
 
 def _first(price: float | None, otherwise: float) -> float:
