@@ -164,6 +164,8 @@ class Request:
                 raise RequestError(f"request {self.id!r}: messages[{position}] is not a mapping with a 'role'")
         if self.min_quality is not None and not 0 <= self.min_quality <= 1:
             raise RequestError(f"request {self.id!r}: min_quality is {self.min_quality}, must be in [0, 1]")
+        if self.deadline_s is not None and not self.deadline_s >= 0:
+            raise RequestError(f"request {self.id!r}: deadline_s is {self.deadline_s}, must be seconds >= 0")
 
     @classmethod
     def of(cls, source: str | Sequence[Message] | Request, **fields: Any) -> Request:
@@ -470,10 +472,11 @@ class Decision:
 class Completion:
     """What a model answered.
 
-    The provider counted the tokens. Costs are in USD, times in seconds. `message` is the OpenAI-style assistant
-    message, with tool calls where there are any. `attempts` counts the calls, the successful one included.
-    `decided_by` is the router's decision. Use `decision` to read it. A backend called directly leaves it None.
-    `logprobs` are OpenAI-style log-probabilities of the tokens, where you asked for them.
+    The provider counted the tokens. `estimated` says that it reported no counts, or nonsense: tokens and cost are then
+    an estimate from the text. Costs are in USD, times in seconds. `message` is the OpenAI-style assistant message, with
+    tool calls where there are any. `attempts` counts the calls, the successful one included. `decided_by` is the
+    router's decision. Use `decision` to read it. A backend called directly leaves it None. `logprobs` are OpenAI-style
+    log-probabilities of the tokens, where you asked for them.
     """
 
     text: str
@@ -487,6 +490,7 @@ class Completion:
     time_to_first_token_s: float | None = None
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
+    estimated: bool = False
     attempts: int = 1
     decided_by: Decision | None = None
     logprobs: Mapping[str, Any] | None = None
