@@ -29,6 +29,9 @@ ConversationView: TypeAlias = Literal["last_user", "all_user", "everything"]
 OnInfeasible: TypeAlias = Literal["error", "best_effort"]
 Engine: TypeAlias = Literal["min_cost_flow", "dual", "cp_sat", "glop", "greedy"]
 
+AUTHOR = "eccos_author"  # a key of an earlier answer among the messages: the model of the pool that wrote it
+REASONING_FIELDS = ("reasoning_content", "thinking_blocks")  # of an answer: they go back to its author only
+
 
 # The operating system seeds this generator once. Asking it for every id would release the interpreter's lock each
 # time, and a busy event loop would wait to get it back. `random.seed` does not touch it, and a fork draws other ids.
@@ -162,6 +165,8 @@ class Request:
                 raise RequestError(f"request {self.id!r}: messages[{position}] is not a mapping with a 'role'")
         if self.min_quality is not None and not 0 <= self.min_quality <= 1:
             raise RequestError(f"request {self.id!r}: min_quality is {self.min_quality}, must be in [0, 1]")
+        if self.deadline_s is not None and not self.deadline_s >= 0:
+            raise RequestError(f"request {self.id!r}: deadline_s is {self.deadline_s}, must be seconds >= 0")
 
     @classmethod
     def of(cls, source: str | Sequence[Message] | Request, **fields: Any) -> Request:
@@ -183,9 +188,27 @@ class Request:
         """Return the request with these call parameters added. They win over its own."""
         return replace(self, parameters={**self.parameters, **parameters}) if parameters else self
 
+    def addressed_to(self, model: str) -> Request:
+        """Return the request as `model` gets it, without `AUTHOR`.
+
+        Reasoning of an earlier answer goes back to the model that wrote it, which may demand it. Another model could
+        not verify its signature. An answer without `AUTHOR` is sent as you gave it.
+        """
+        if not any(AUTHOR in message for message in self.messages):
+            return self
+        return replace(self, messages=tuple(_address(message, model) for message in self.messages))
+
     def streamed(self) -> Request:
         """Return the request for models that can stream."""
         return replace(self, needs=self.needs | {Capability.STREAMING})
+
+
+def _address(message: Message, model: str) -> Message:
+    """Return a message of the history as `model` gets it."""
+    if AUTHOR not in message:
+        return message
+    dropped = {AUTHOR} if message[AUTHOR] == model else {AUTHOR, *REASONING_FIELDS}
+    return {name: value for name, value in message.items() if name not in dropped}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +233,8 @@ class OutcomeTable:
     """Outcomes as a table: one row for each question (N), one column for each model (M).
 
     `quality` (N, M) is in [0, 1]. `input_tokens` and `output_tokens` are (N, M). NaN marks what is missing. `labels`
-    maps a name ("dataset", "category") to N strings or None. Raises `InputError` when a shape does not fit.
+    maps a name ("dataset", "category") to N strings or None. `cost_usd` (N, M) is what each call really cost, None
+    where no cost was recorded at all. Raises `InputError` when a shape does not fit.
     """
 
     question_ids: tuple[str, ...]
@@ -220,12 +244,13 @@ class OutcomeTable:
     input_tokens: FloatArray
     output_tokens: FloatArray
     labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    cost_usd: FloatArray | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.question_ids), len(self.models))
-        for name in ("quality", "input_tokens", "output_tokens"):
+        for name in ("quality", "input_tokens", "output_tokens", "cost_usd"):
             array = getattr(self, name)
-            if array.shape != shape:
+            if array is not None and array.shape != shape:
                 raise InputError(f"outcome table: {name} has shape {array.shape}, must be {shape}")
 
     def __len__(self) -> int:
@@ -242,6 +267,7 @@ class OutcomeTable:
             input_tokens=self.input_tokens[chosen],
             output_tokens=self.output_tokens[chosen],
             labels={name: tuple(values[i] for i in chosen) for name, values in self.labels.items()},
+            cost_usd=None if self.cost_usd is None else self.cost_usd[chosen],
         )
 
 
@@ -449,9 +475,11 @@ class Decision:
 class Completion:
     """What a model answered.
 
-    The provider counted the tokens. Costs are in USD, times in seconds. `message` is the OpenAI-style assistant
-    message, with tool calls where there are any. `attempts` counts the calls, the successful one included.
-    `decided_by` is the router's decision. Use `decision` to read it. A backend called directly leaves it None.
+    The provider counted the tokens. `estimated` says that it reported no counts, or nonsense: tokens and cost are then
+    an estimate from the text. Costs are in USD, times in seconds. `message` is the OpenAI-style assistant message, with
+    tool calls where there are any. `attempts` counts the calls, the successful one included. `decided_by` is the
+    router's decision. Use `decision` to read it. A backend called directly leaves it None. `logprobs` are OpenAI-style
+    log-probabilities of the tokens, where you asked for them.
     """
 
     text: str
@@ -465,8 +493,10 @@ class Completion:
     time_to_first_token_s: float | None = None
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
+    estimated: bool = False
     attempts: int = 1
     decided_by: Decision | None = None
+    logprobs: Mapping[str, Any] | None = None
 
     @property
     def decision(self) -> Decision:

@@ -82,8 +82,9 @@ SETTINGS: Final = (
     Setting(ENTRY, ("model", "api_key", "api_base", "api_version"), Use.USED, "How the model is called."),
     Setting(ENTRY, ("timeout", "stream_timeout", "drop_params"), Use.USED, "They hold for each call."),
     Setting(ENTRY, ("rpm", "tpm", "max_parallel_requests"), Use.USED, "Limits of the deployment."),
-    Setting(ENTRY, ("weight", "order", "region_name"), Use.USED, "How calls are shared among deployments."),
+    Setting(ENTRY, ("weight", "order"), Use.USED, "How calls are shared among deployments."),
     Setting(ENTRY, ("tags",), Use.USED, "Requests, tenants and groups ask for them."),
+    Setting(ENTRY, ("region_name",), Use.TRANSLATED, "A tag. A request or a tenant asks for it by `required_tags`."),
     Setting(
         ENTRY,
         (

@@ -164,11 +164,12 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
 
 
 def _tags(params: Section) -> frozenset[str]:
-    """Read LiteLLM's tags. They are shown with the model, so they must not come from the environment."""
-    if params.hidden("tags"):
-        params.report("tags", "written in the file, because tags are shown")
-        return frozenset()
-    return params.names("tags", frozenset())
+    """Read LiteLLM's tags and its region. They are shown with the model, so they must not come from the environment."""
+    for key in ("tags", "region_name"):
+        if params.hidden(key):
+            params.report(key, "written in the file, because tags are shown")
+            return frozenset()
+    return params.names("tags", frozenset()) | ({params.text("region_name", "")} - {""})
 
 
 def _find_prices(model: str, params: Mapping[str, Any], info: Section, prices: PriceMap) -> Mapping[str, Any] | None:

@@ -336,7 +336,9 @@ def test_numbers_may_be_text_where_litellm_allows_it(load) -> None:
 
 def test_a_deployment_keeps_what_litellm_balances_by(load) -> None:
     balanced = "rpm: 12, tpm: 900, weight: 2.5, order: 1, region_name: eu"
-    [way] = load(f"{{model_name: m, litellm_params: {{model: gpt-x, {balanced}}}}}").pool[0].deployments
+    config = load(f"{{model_name: m, litellm_params: {{model: gpt-x, tags: [fast], {balanced}}}}}")
+    [way] = config.pool[0].deployments
+    assert config.models[0].tags == {"eu", "fast"}
     assert (way.rpm, way.tpm, way.weight, way.order, way.region_name) == (12, 900, 2.5, 1, "eu")
 
 

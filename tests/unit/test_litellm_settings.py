@@ -69,6 +69,7 @@ def test_retries_and_cooldowns_become_those_of_eccos(load, text: str, key: str, 
         ("environment_variables: {OPENAI_API_KEY: inline}", "api_key", "inline", "inline"),
         ("environment_variables: {OPENAI_API_KEY: os.environ/KEY}", "api_key", "key", "key"),
         ("environment_variables: {OPENAI_API_BASE: 'https://proxy'}", "api_base", "https://proxy", "https://proxy"),
+        ("environment_variables: {OPENAI_API_BASE: b, OPENAI_BASE_URL: a}", "api_base", "a", "a"),
     ],
 )
 def test_what_holds_for_all_calls_joins_each_entry(load, text: str, key: str, of_a: object, of_c: object) -> None:
