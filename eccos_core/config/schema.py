@@ -225,6 +225,7 @@ class Config:
 
     `aliases` maps other names of models (`model_group_alias`) to their names in the pool. `not_applied` names the rules
     of the file that do not hold here, such as guardrails and fallbacks. `warnings` are all other things worth knowing.
+    `translated` says what LiteLLM's settings became.
     """
 
     path: Path
@@ -247,6 +248,7 @@ class Config:
     aliases: Mapping[str, str] = field(default_factory=dict)
     not_applied: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    translated: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[Model, ...]:
