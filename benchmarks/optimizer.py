@@ -145,7 +145,8 @@ def compare(problem: RoutingProblem, repeats: int, others: bool) -> dict[str, ob
 def recorded_forecasts(data: Path, prices: Path) -> Forecasts:
     """Real forecasts: 10,000 draws of the test questions of an outcomes file."""
     from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
-    from eccos_core.io.outcomes import read_outcomes, read_prices
+    from eccos_core.io.outcomes import read_outcomes
+    from eccos_core.io.prices import read_prices
     from eccos_core.simulation.recorded import Draw, recorded_scenario
     from eccos_core.simulation.scenario import Service
 

@@ -164,6 +164,8 @@ class Request:
                 raise RequestError(f"request {self.id!r}: messages[{position}] is not a mapping with a 'role'")
         if self.min_quality is not None and not 0 <= self.min_quality <= 1:
             raise RequestError(f"request {self.id!r}: min_quality is {self.min_quality}, must be in [0, 1]")
+        if self.deadline_s is not None and not self.deadline_s >= 0:
+            raise RequestError(f"request {self.id!r}: deadline_s is {self.deadline_s}, must be seconds >= 0")
 
     @classmethod
     def of(cls, source: str | Sequence[Message] | Request, **fields: Any) -> Request:
@@ -230,7 +232,8 @@ class OutcomeTable:
     """Outcomes as a table: one row for each question (N), one column for each model (M).
 
     `quality` (N, M) is in [0, 1]. `input_tokens` and `output_tokens` are (N, M). NaN marks what is missing. `labels`
-    maps a name ("dataset", "category") to N strings or None. Raises `InputError` when a shape does not fit.
+    maps a name ("dataset", "category") to N strings or None. `cost_usd` (N, M) is what each call really cost, None
+    where no cost was recorded at all. Raises `InputError` when a shape does not fit.
     """
 
     question_ids: tuple[str, ...]
@@ -240,12 +243,13 @@ class OutcomeTable:
     input_tokens: FloatArray
     output_tokens: FloatArray
     labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    cost_usd: FloatArray | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.question_ids), len(self.models))
-        for name in ("quality", "input_tokens", "output_tokens"):
+        for name in ("quality", "input_tokens", "output_tokens", "cost_usd"):
             array = getattr(self, name)
-            if array.shape != shape:
+            if array is not None and array.shape != shape:
                 raise InputError(f"outcome table: {name} has shape {array.shape}, must be {shape}")
 
     def __len__(self) -> int:
@@ -262,6 +266,7 @@ class OutcomeTable:
             input_tokens=self.input_tokens[chosen],
             output_tokens=self.output_tokens[chosen],
             labels={name: tuple(values[i] for i in chosen) for name, values in self.labels.items()},
+            cost_usd=None if self.cost_usd is None else self.cost_usd[chosen],
         )
 
 
@@ -467,10 +472,11 @@ class Decision:
 class Completion:
     """What a model answered.
 
-    The provider counted the tokens. Costs are in USD, times in seconds. `message` is the OpenAI-style assistant
-    message, with tool calls where there are any. `attempts` counts the calls, the successful one included.
-    `decided_by` is the router's decision. Use `decision` to read it. A backend called directly leaves it None.
-    `logprobs` are OpenAI-style log-probabilities of the tokens, where you asked for them.
+    The provider counted the tokens. `estimated` says that it reported no counts, or nonsense: tokens and cost are then
+    an estimate from the text. Costs are in USD, times in seconds. `message` is the OpenAI-style assistant message, with
+    tool calls where there are any. `attempts` counts the calls, the successful one included. `decided_by` is the
+    router's decision. Use `decision` to read it. A backend called directly leaves it None. `logprobs` are OpenAI-style
+    log-probabilities of the tokens, where you asked for them.
     """
 
     text: str
@@ -484,6 +490,7 @@ class Completion:
     time_to_first_token_s: float | None = None
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
+    estimated: bool = False
     attempts: int = 1
     decided_by: Decision | None = None
     logprobs: Mapping[str, Any] | None = None

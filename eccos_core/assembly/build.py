@@ -177,6 +177,7 @@ class Assembler:
             deadline_s=config.workload.deadline_s,
             answer_deadline_s=config.retries.deadline_s,
             window_s=config.stream.window_ms / 1000,
+            allowed_call_params=config.allowed_call_params,
             workload=self._workload(config),
         )
 

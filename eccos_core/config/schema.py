@@ -27,9 +27,7 @@ from eccos_core.config.history import (
     HistoryField,
     default_history,
 )
-from eccos_core.config.section_model import (
-    SectionModel,
-)
+from eccos_core.config.section_model import Names, SectionModel
 from eccos_core.config.sections import (
     DEFAULT_POLICY,
     CertifiedPolicy,
@@ -211,6 +209,13 @@ class EccosSection(SectionModel):
         description="OpenTelemetry spans and metrics: `on`, `off`, or a mapping.",
         json_schema_extra=_example(True, {"log_prompts": True}, default=False),
     )
+    allowed_call_params: Names = Field(
+        default=frozenset(),
+        description="Call parameters that LiteLLM itself obeys and that callers may give all the same. Without this "
+        "list each of them (`api_base`, `api_key`, `fallbacks`, `mock_response`, ...) is refused by name. "
+        "`extra_headers` stands for headers that hold credentials.",
+        json_schema_extra=_example(["drop_params"], ["api_base", "api_key"]),
+    )
     tenants: dict[str, TenantConfig] = Field(
         default_factory=dict,
         description="Rules for single tenants, by the tenant's name (`Request.tenant`). What you leave out is as for "
@@ -245,6 +250,7 @@ class Config:
     decision_log: DecisionLogConfig
     telemetry: TelemetryConfig
     tenants: Mapping[str, TenantConfig]
+    allowed_call_params: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     not_applied: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -262,7 +262,7 @@ def test_models_that_are_assumed_like_each_other_in_a_circle_are_a_problem(tmp_p
 @pytest.mark.parametrize(
     ("section", "place", "words"),
     [
-        ("polcy: {}", "eccos.polcy", "unknown key; did you mean 'policy'? (known here: conversation, decision_log,"),
+        ("polcy: {}", "eccos.polcy", "unknown key; did you mean 'policy'? (known here: allowed_call_params,"),
         ("policy: {quality_flor: 0.5}", "eccos.policy.quality_flor", "did you mean 'quality_floor'?"),
         ("policy: {}", "eccos.policy", "names no policy; give exactly one of quality_floor, budget_usd"),
         (
