@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from eccos_core.config.call_parameters import is_call_parameter
+from eccos_core.backends.litellm.call_parameters import is_call_parameter
 from eccos_core.config.problems import Problems
 from eccos_core.config.section import Section
 

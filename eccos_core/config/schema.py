@@ -54,7 +54,8 @@ from eccos_core.domain import ConversationView, Model, Policy
 class Deployment:
     """One way to reach a model: an entry of LiteLLM's `model_list`.
 
-    `parameters` are the entry's `litellm_params` with environment variables filled in; `model_info` is LiteLLM's.
+    `parameters` are those of each call, with environment variables filled in. `model_info` is LiteLLM's, with the price
+    of `litellm_params` beside it.
     `rpm` and `tpm` are its requests and tokens per minute. `weight` is its share when deployments are balanced. Those
     with the lowest `order` come first. `region_name` is where it runs ("eu"), and a tag of the model.
     """

@@ -3,8 +3,8 @@
 import inspect
 from pathlib import Path
 
+from eccos_core.backends.litellm.call_parameters import STEERING, is_call_parameter
 from eccos_core.config import load_config
-from eccos_core.config.call_parameters import STEERING, is_call_parameter
 
 
 def test_what_steers_the_router_stays_here_and_is_named(tmp_path: Path) -> None:
