@@ -13,7 +13,7 @@ from eccos_core.optimizer.cp_sat import SearchLimits, improve
 from eccos_core.optimizer.dual_newton import Relaxation, relax
 from eccos_core.optimizer.feasibility import check_capacity, out_of_reach, solve_or_best_effort
 from eccos_core.optimizer.group_shares import counts_error, nearest_counts
-from eccos_core.optimizer.linear_program import DualPrices, LinearProgram
+from eccos_core.optimizer.linear_program import ROUNDING, DualPrices, LinearProgram
 from eccos_core.optimizer.local_search import LocalSearch
 from eccos_core.optimizer.min_cost_flow import cap_prices, repair_caps, round_shares, solve_transport
 from eccos_core.optimizer.validation import allowed_models, check
@@ -82,7 +82,14 @@ def solve_by_prices(
     program = canonical.program()
     if program.side is None and not problem.groups:
         return _solve_flow(canonical, program)
-    relaxation = relaxed(program) or relax(program, max(gap, min(1e-3, 0.1 / canonical.requests)))
+    accuracy = max(gap, min(1e-3, 0.1 / canonical.requests))
+    relaxation = relaxed(program) or relax(program, accuracy)
+    if not relaxation.converged and not problem.groups:
+        program, start_at = _narrow_to_side_constraint(canonical, program)
+        narrowed = relax(program, accuracy, start_at)
+        if narrowed.bound < relaxation.bound:
+            narrowed = replace(narrowed, prices=relaxation.prices, bound=relaxation.bound)
+        relaxation = narrowed
     if not problem.groups and _side_seems_slack(program, relaxation):
         solution = _solve_flow(canonical, program)
         if program.is_feasible(solution.choice):
@@ -105,6 +112,29 @@ def _solve_flow(canonical: CanonicalProblem, program: LinearProgram) -> PricedSo
     choice = solve_transport(caps_only)
     prices = cap_prices(caps_only, choice)
     return PricedSolution(canonical, program, prices, choice, program.lagrangian_bound(prices), "min_cost_flow")
+
+
+def _narrow_to_side_constraint(canonical: CanonicalProblem, program: LinearProgram) -> tuple[LinearProgram, DualPrices]:
+    """Return the program without the choices that a tight floor or budget rules out, and prices to start at.
+
+    The assignment that is best for the side constraint has prices of its own, and every choice a reduced cost. The
+    reduced costs of a feasible assignment add up to at most what the limit leaves. So each choice must fit into that.
+    Raises `InfeasibleError` if nothing does.
+    """
+    assert program.side is not None
+    only_side = program.without_side(program.side)
+    choice = solve_transport(only_side)
+    if not program.is_feasible(choice):
+        raise out_of_reach(canonical, choice, proved=True)
+    prices = cap_prices(only_side, choice)
+    costs = only_side.lagrangian_costs(prices)
+    reduced = costs - costs.min(axis=0)
+    room = program.side_limit - only_side.lagrangian_bound(prices, costs)
+    fitting = reduced <= room + ROUNDING * abs(program.side_limit)
+    fitting[choice, np.arange(program.requests)] = True
+    change = np.abs(program.objective - program.objective[choice, np.arange(program.requests)])
+    side_price = float(change[fitting].sum()) / max(float(reduced[fitting].sum()), 1e-300)
+    return replace(program, allowed=fitting), DualPrices(side_price, side_price * prices.counts)
 
 
 def _side_seems_slack(program: LinearProgram, relaxation: Relaxation) -> bool:

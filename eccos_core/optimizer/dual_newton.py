@@ -24,6 +24,7 @@ _CHUNK_ENTRIES = 32_768  # numbers per temporary array: 256 KB, so that a chunk'
 _COOLING = 0.1
 _STEP_TO_BOUNDARY = 0.9
 _MAX_NEWTON_STEPS = 20  # at one temperature
+_MAX_UNSETTLED = 4  # temperatures at which Newton's method may fail, from a good start
 _MAX_BACKTRACKS = 12  # of the line search
 _SAMPLE_REQUESTS = 2_000
 
@@ -136,12 +137,15 @@ class _SmoothedDual:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Relaxation:
-    """The solved relaxation: prices with the best bound found, and nearly optimal fractional shares (M, R)."""
+    """The solved relaxation: prices with the best bound found, and nearly optimal fractional shares (M, R).
+
+    `converged` is False where Newton's method gave up: a limit binds so tightly that it needs a better start.
+    """
 
     prices: DualPrices
     shares: FloatArray
     bound: float
-    steps: int
+    converged: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -152,7 +156,6 @@ class _CentralPath:
     s: FloatArray
     best: FloatArray
     bound: float
-    steps: int = 0
 
     def record_bound(self, bound: float) -> None:
         """Keep the current prices if their bound is the best so far."""
@@ -160,10 +163,11 @@ class _CentralPath:
             self.best, self.bound = self.y.copy(), bound
 
 
-def _maximize_smoothed(dual: _SmoothedDual, path: _CentralPath, temperature: float) -> float:
+def _maximize_smoothed(dual: _SmoothedDual, path: _CentralPath, temperature: float) -> tuple[float, bool]:
     """Take Newton steps at one temperature, until the residual is small. Moves `path`.
 
-    Returns the objective of the soft choice at the last iterate, which is near the optimum of the relaxation.
+    Returns the objective of the soft choice at the last iterate, which is near the optimum of the relaxation, and
+    whether the residual became small.
     """
     tolerance = 1e-3 * np.maximum(1.0, 1e-3 * np.abs(dual.limits))
     upper_limit = np.maximum(dual.upper_limit(path.y), 1.1 * path.y)
@@ -171,13 +175,12 @@ def _maximize_smoothed(dual: _SmoothedDual, path: _CentralPath, temperature: flo
     def merit(y: FloatArray, value: float) -> float:
         return value + temperature * float(np.log(y).sum() + np.log1p(-y / upper_limit).sum())
 
-    point = dual.evaluate(path.y, temperature)
+    point, settled = dual.evaluate(path.y, temperature), False
     for _ in range(_MAX_NEWTON_STEPS):
-        path.steps += 1
         path.record_bound(point.bound)
         room = upper_limit - path.y
         gradient = point.activity + temperature / path.y - temperature / room - dual.limits
-        matrix = point.hessian + np.diag(path.s / path.y + temperature / room**2)
+        matrix = point.hessian + np.diag(path.s / path.y + temperature / room / room)
         diagonal = np.diag_indices_from(matrix)
         matrix[diagonal] += (
             1e-12 * matrix[diagonal].max() + 1e-300
@@ -197,23 +200,32 @@ def _maximize_smoothed(dual: _SmoothedDual, path: _CentralPath, temperature: flo
             step *= 0.4
         path.y, path.s, point = y, np.maximum(path.s + step * slack_change, 1e-9 * temperature / y), trial
         residual = np.abs(point.activity + path.s - dual.limits - temperature / (upper_limit - y))
-        if step == 1.0 and bool((residual <= tolerance).all()) and float(y @ residual) <= temperature * len(y):
+        small = bool((residual <= tolerance).all()) and float(y @ residual) <= temperature * len(y)
+        if settled := step == 1.0 and small:
             break
     path.record_bound(point.bound)
     path.s = temperature / path.y
-    return point.objective
+    return point.objective, settled
 
 
 def _temperature_unit(program: LinearProgram) -> float:
     """Return the unit of temperature: a typical difference of objective between two models of one request."""
-    spread = np.ptp(program.objective, axis=0)
+    if program.allowed is None:
+        spread = np.ptp(program.objective, axis=0)
+    else:
+        allowed = program.allowed
+        spread = np.where(allowed, program.objective, -np.inf).max(axis=0)
+        spread -= np.where(allowed, program.objective, np.inf).min(axis=0)
+        spread = spread[spread > 0]
+    if not len(spread):
+        return 1e-12
     return max(float(np.median(spread)), 1e-3 * float(spread.mean()), 1e-12)
 
 
-def relax(program: LinearProgram, accuracy: float) -> Relaxation:
+def relax(program: LinearProgram, accuracy: float, start_at: DualPrices | None = None) -> Relaxation:
     """Return prices whose bound is within about `accuracy` (relative) of the best Lagrangian bound.
 
-    With more than a few thousand requests, a sample of them gives the starting point.
+    Without `start_at`, a sample gives the starting point if there are more than a few thousand requests.
     """
     dual = _SmoothedDual(program)
     scale = _temperature_unit(program)
@@ -224,28 +236,31 @@ def relax(program: LinearProgram, accuracy: float) -> Relaxation:
             program.zero_prices(),
             dual.shares(nothing, 1e-9 * scale),
             program.lagrangian_bound(program.zero_prices()),
-            0,
+            True,
         )
     temperature = scale
     start = np.full(len(dual.limits), 0.1 * scale)
-    if stride >= 2:
-        sample = _subsample(program, stride)
-        first = relax(sample, 1e-3)
-        head = [] if program.side is None else [first.prices.side]
-        start = np.maximum(np.concatenate([head, first.prices.counts]), 1e-6 * scale)
-        temperature = 0.05 * scale
+    patience = 1 if start_at is None else _MAX_UNSETTLED
+    if start_at is None and stride >= 2:
+        first = relax(_subsample(program, stride), 1e-3)
+        if first.converged:
+            start_at, temperature = first.prices, 0.05 * scale
+    if start_at is not None:
+        head = [] if program.side is None else [start_at.side]
+        start = np.maximum(np.concatenate([head, start_at.counts]), 1e-6 * scale)
     path = _CentralPath(start, temperature / start, start, -np.inf)
     size = max(float(np.abs(program.objective).mean()) * program.requests, 1e-300)
     worst_objective = float(program.objective.max(axis=0).sum())
     while True:
-        objective = _maximize_smoothed(dual, path, temperature)
-        converged = abs(objective - path.bound) <= accuracy * max(abs(path.bound), 1e-3 * size)
-        if converged or temperature <= 1e-8 * scale or path.bound > worst_objective + 1e-6 * size:
+        objective, settled = _maximize_smoothed(dual, path, temperature)
+        patience -= not settled
+        near = abs(objective - path.bound) <= accuracy * max(abs(path.bound), 1e-3 * size)
+        if near or patience <= 0 or temperature <= 1e-8 * scale or path.bound > worst_objective + 1e-6 * size:
             break  # a bound above the objective of every assignment proves infeasibility
         temperature *= _COOLING
     shares = dual.shares(path.y, temperature)
     prices = DualPrices(0.0, path.best) if program.side is None else DualPrices(float(path.best[0]), path.best[1:])
-    return Relaxation(prices, shares, path.bound, path.steps)
+    return Relaxation(prices, shares, path.bound, near)
 
 
 def _subsample(program: LinearProgram, stride: int) -> LinearProgram:

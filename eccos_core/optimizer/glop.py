@@ -45,4 +45,4 @@ def simplex(program: LinearProgram) -> Relaxation | None:
     dual = np.maximum(-np.asarray(solver.dual_values())[requests:], 0.0)
     prices = DualPrices(0.0, dual) if program.side is None else DualPrices(float(dual[0]), dual[1:])
     shares = np.asarray(solver.variable_values()).reshape(models, requests)
-    return Relaxation(prices, shares, program.lagrangian_bound(prices), 0)
+    return Relaxation(prices, shares, program.lagrangian_bound(prices), True)

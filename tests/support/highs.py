@@ -7,12 +7,10 @@ import numpy as np
 from eccos_core.domain import QualityFloor, RoutingProblem
 
 
-def solve_with_highs(
-    problem: RoutingProblem, *, whole: bool = True, time_limit_s: float = 120.0
-) -> tuple[float, float]:
-    """Return the least cost in USD under a quality floor, and its mean quality. NaN if HiGHS finds nothing in time.
+def solve_with_highs(problem: RoutingProblem, *, whole: bool = True, gap: float = 1e-9) -> tuple[float, float]:
+    """Return the least cost in USD under a quality floor, and its mean quality. NaN if HiGHS finds nothing in 120 s.
 
-    `whole` solves the integer program, to a relative gap of 1e-9. Else requests may be split between models.
+    `whole` solves the integer program, to a relative `gap`. Else requests may be split between models.
     """
     from scipy import sparse
     from scipy.optimize import Bounds, LinearConstraint, milp
@@ -29,7 +27,7 @@ def solve_with_highs(
             LinearConstraint(loads, -np.inf, problem.capacity),
             LinearConstraint(problem.quality.reshape(1, -1), problem.policy.alpha * requests, np.inf),
         ],
-        options={"time_limit": time_limit_s, "mip_rel_gap": 1e-9},
+        options={"time_limit": 120, "mip_rel_gap": gap},
     )
     if answer.x is None:
         return float("nan"), float("nan")
