@@ -156,7 +156,7 @@ def _option_ends(codes: ByteArray, is_space: BoolArray) -> IntArray:
     marks = np.flatnonzero((codes == ord(".")) | (codes == ord(")")))
     marks = marks[is_space[marks + 1] & (codes[marks - 1] >= ord("A")) & (codes[marks - 1] <= ord("J"))]
     before = np.where(codes[marks - 2] == ord("("), codes[marks - 3], codes[marks - 2])
-    return marks[before == _LINE_END] + 1
+    return np.asarray(marks[before == _LINE_END] + 1)
 
 
 def _latin(text: str) -> ByteArray:
@@ -164,4 +164,4 @@ def _latin(text: str) -> ByteArray:
     if text.isascii():
         return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
     codes = np.frombuffer(text.encode("utf-32-le", "replace"), dtype="<u4")
-    return np.minimum(codes, 255).astype(np.uint8)
+    return np.asarray(np.minimum(codes, 255), dtype=np.uint8)
