@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from eccos_core.backends.litellm.responses import CallRecord
 from eccos_core.config import Config, load_config
 from eccos_core.config.litellm_prices import PriceMap
-from eccos_core.domain import Capability, Model
+from eccos_core.domain import Capability, Model, Request
 from eccos_core.errors import ConfigError
 
 PRICE_MAP = {
@@ -193,6 +194,15 @@ def test_base_model_says_which_price_an_azure_deployment_has(load) -> None:
 
 def test_reasoning_tokens_may_have_a_price_of_their_own(load) -> None:
     assert model(load, "model: bedrock/claude.v1").usd_per_reasoning_token == 1e-5
+
+
+@pytest.mark.parametrize("where", ["litellm_params", "model_info"])
+def test_a_stated_price_is_the_price_of_each_answer_whatever_litellm_knows(load, where: str) -> None:
+    price = "input_cost_per_token: 7e-6, output_cost_per_token: 8.0e-6"
+    params, info = (f"model: gpt-x, {price}", "id: a") if where == "litellm_params" else ("model: gpt-x", price)
+    [entry] = load(f"{{model_name: m, litellm_params: {{{params}}}, model_info: {{{info}}}}}").pool
+    call = CallRecord(entry.model, Request.of("hi"), entry.deployments[0], 0.0)
+    assert not call.priced_by_litellm()
 
 
 @pytest.mark.parametrize("where", ["params", "info"])
