@@ -14,6 +14,7 @@ from eccos_core.assembly.predictor import (
     TrainingData,
     build_steering,
     cached_encoder,
+    forecast_training,
     is_online,
     load_fitted,
     load_or_fit,
@@ -21,6 +22,7 @@ from eccos_core.assembly.predictor import (
     same_training_inputs,
 )
 from eccos_core.config import (
+    CertifiedPolicy,
     ChromaPersistentConfig,
     ChromaServerConfig,
     ConcatenatedConfig,
@@ -32,14 +34,17 @@ from eccos_core.config import (
     PoolEntry,
     SentenceTransformerConfig,
     StaticConfig,
+    log_warnings,
 )
-from eccos_core.domain import GroupShare
+from eccos_core.domain import GroupShare, Policy, QualityPrice
 from eccos_core.history.ingest import ingest
 from eccos_core.pocket import pool_config_path
 from eccos_core.routing.parts import Parts
 from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
+    from eccos_core.certification import Certificate
+    from eccos_core.predictors import TrainingForecast
     from eccos_core.protocols import Backend, Encoder, OnlineHistory, Optimizer, Predictor, Steering
     from eccos_core.routing.decision_store import DecisionStore
     from eccos_core.routing.tenants import Tenants
@@ -79,15 +84,16 @@ class Assembler:
         """
         encoder = self._encoder(config)
         history = self._history(config, encoder)
-        reader, predictor, data = self._predictor(config, encoder, history)
+        reader, predictor, training = self._predictor(config, encoder, history)
         labels = self._labels(config, encoder, history)
-        parts = self._parts(config, reader, predictor, data, labels=labels)
+        parts = self._parts(config, reader, predictor, training, labels=labels)
         self.current = Assembled(config, encoder, history, parts)
+        log_warnings(config)
         return parts
 
     def assemble_fitted(self, config: Config, encoder: Encoder, predictor: Predictor, data: TrainingData) -> Parts:
         """Build the parts around a predictor that you fitted yourself. No history is kept."""
-        return self._parts(config, encoder, predictor, data, labels=None)
+        return self._parts(config, encoder, predictor, forecast_training(predictor, data), labels=None)
 
     def _encoder(self, config: Config) -> Encoder:
         current = self.current
@@ -106,20 +112,24 @@ class Assembler:
 
     def _predictor(
         self, config: Config, encoder: Encoder, history: OnlineHistory
-    ) -> tuple[Encoder, Predictor, TrainingData]:
-        """(the encoder that requests are read with, the predictor, some of what it was fitted to)"""
+    ) -> tuple[Encoder, Predictor, TrainingForecast]:
+        """(the encoder that requests are read with, the predictor, its forecast for training questions)"""
         current = self.current
-        if current is not None and current.history is history and same_training_inputs(current.config, config):
-            return encoder, current.parts.predictor, TrainingData.sample(history)
-        if is_online(config):
-            return encoder, online_retrieval(config, history), TrainingData.sample(history)
+        predictor: Predictor
         if is_fine_tuned(config):
             reader, predictor = load_fine_tuned_parts(config)
-            return reader, predictor, reencode(TrainingData.sample(history), reader)
-        if config.predictor.artifact is not None:
-            return encoder, load_fitted(config, encoder), TrainingData.sample(history)
-        data = TrainingData.of(history)
-        return encoder, load_or_fit(config, encoder, data, self._progress), data
+            return reader, predictor, forecast_training(predictor, reencode(TrainingData.sample(history), reader))
+        if current is not None and current.history is history and same_training_inputs(current.config, config):
+            predictor = current.parts.predictor
+        elif is_online(config):
+            predictor = online_retrieval(config, history)
+        elif config.predictor.artifact is not None:
+            predictor, training = load_fitted(config, encoder)
+            if training is not None:
+                return encoder, predictor, training
+        else:
+            predictor = load_or_fit(config, encoder, TrainingData.of(history), self._progress)
+        return encoder, predictor, forecast_training(predictor, TrainingData.sample(history))
 
     def _labels(self, config: Config, encoder: Encoder, history: OnlineHistory) -> OnlineHistory:
         """The history that labels join. Under a fine-tuned encoder it encodes again what is added."""
@@ -135,14 +145,15 @@ class Assembler:
         config: Config,
         reader: Encoder,
         predictor: Predictor,
-        data: TrainingData,
+        training: TrainingForecast,
         *,
         labels: OnlineHistory | None,
     ) -> Parts:
         """The workload is changed last of all, when nothing can fail any more: its new caps hold at once."""
-        steering = build_steering(config, config.policy, predictor, data)
+        policy, certificate = read_policy(config, reader, predictor)
+        steering = build_steering(config, policy, training)
         policies = {name: tenant.policy for name, tenant in config.tenants.items() if tenant.policy is not None}
-        tenants = {name: build_steering(config, policy, predictor, data) for name, policy in policies.items()}
+        tenants = {name: build_steering(config, policy, training) for name, policy in policies.items()}
         self._take_over(steering, tenants)
         telemetry = self._telemetry(config)
         backend = self._backend(config, telemetry)
@@ -156,7 +167,8 @@ class Assembler:
             tenant_steering=tenants,
             backend=backend,
             decision_store=store,
-            policy=config.policy,
+            policy=policy,
+            certificate=certificate,
             tenants=build_tenants(config),
             groups=build_groups(config),
             conversation=config.conversation,
@@ -165,6 +177,7 @@ class Assembler:
             deadline_s=config.workload.deadline_s,
             answer_deadline_s=config.retries.deadline_s,
             window_s=config.stream.window_ms / 1000,
+            allowed_call_params=config.allowed_call_params,
             workload=self._workload(config),
         )
 
@@ -291,11 +304,45 @@ def build_history(config: HistoryConfig, encoder: Encoder) -> OnlineHistory:
             return store
 
 
+def build_predictor(
+    config: Config, progress: Callable[[str], None] | None = None
+) -> tuple[Encoder, Predictor, OnlineHistory]:
+    """Build the predictor that a router of this configuration would use, its encoder, and the history.
+
+    Raises as `Assembler.assemble`.
+    """
+    assembler = Assembler(progress)
+    encoder = build_encoder(config.encoder)
+    history = build_history(config.history, encoder)
+    reader, predictor, _ = assembler._predictor(config, encoder, history)
+    return reader, predictor, history
+
+
+def read_policy(config: Config, encoder: Encoder, predictor: Predictor) -> tuple[Policy, Certificate | None]:
+    """Return the policy of the configuration, and the certificate of a certified one.
+
+    A certified policy is the fixed price that its certificate names. Raises `CertificateError` for a certificate that
+    is missing, void or for another claim.
+    """
+    from eccos_core.certification import read_certificate
+    from eccos_core.routing.certified import fingerprint
+
+    asked = config.policy
+    if not isinstance(asked, CertifiedPolicy):
+        return asked, None
+    certificate = read_certificate(asked.certificate)
+    found = fingerprint(config.models, encoder, predictor)
+    usd_per_quality = certificate.require(asked.claim, found, asked.certificate)
+    return QualityPrice(usd_per_quality / 100), certificate
+
+
 def build_optimizer(config: OptimizerConfig) -> Optimizer:
     """Build the optimizer that `eccos.optimizer` names."""
     from eccos_core import optimizer
 
     match config.kind:
+        case "auto":
+            return optimizer.AutoOptimizer()
         case "dual":
             return optimizer.DualOptimizer()
         case "exact":
@@ -321,7 +368,7 @@ def build_backend(config: Config, telemetry: Telemetry = NO_TELEMETRY) -> Backen
 def _calling_backend(config: Config) -> Backend:
     """Local models are called in this process, all others through LiteLLM."""
     from eccos_core.backends import LiteLLMBackend, LocalBackend, PerModelBackend
-    from eccos_core.backends.litellm.backend import NOT_FOR_THE_CALL
+    from eccos_core.backends.litellm.backend import DECIDED_HERE
     from eccos_core.backends.local.registry import LOCAL_PREFIX
 
     gpu_hours = {e.model.name: e.usd_per_gpu_hour for e in config.pool if e.usd_per_gpu_hour is not None}
@@ -333,7 +380,7 @@ def _calling_backend(config: Config) -> Backend:
         {name: way.litellm_model.removeprefix(LOCAL_PREFIX) for name, way in here.items()},
         config.models,
         parameters={
-            name: {key: value for key, value in way.parameters.items() if key not in NOT_FOR_THE_CALL}
+            name: {key: value for key, value in way.parameters.items() if key not in DECIDED_HERE}
             for name, way in here.items()
         },
         usd_per_gpu_hour=gpu_hours,
@@ -370,10 +417,10 @@ def build_groups(config: Config) -> tuple[GroupShare, ...]:
 
 
 def build_tenants(config: Config) -> Tenants:
-    """Build the rules per tenant."""
+    """Build the rules per tenant, and the other names of models."""
     from eccos_core.routing.tenants import Tenants
 
-    return Tenants(config.tenants)
+    return Tenants(config.tenants, config.aliases)
 
 
 def _calls(config: Config) -> tuple[object, ...]:

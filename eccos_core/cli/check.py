@@ -12,6 +12,8 @@ from eccos_core.cli.output import YOUR_INPUT, ConfigArgument, JsonOption, consol
 from eccos_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from eccos_core.cli.probe import Probe
     from eccos_core.config import Config
     from eccos_core.domain import Model
@@ -64,10 +66,62 @@ def _print_pool(config: Config, probes: tuple[Probe, ...]) -> None:
         style = "green" if result.ok else "red"
         text = f"{result.latency_s * 1000:.0f} ms" if result.ok else result.cause
         out.print(Text.assemble((f"{result.label}: ", "bold"), (text, style)), soft_wrap=True)
+    for rule in config.not_applied:
+        out.print(Text.assemble(("NOT APPLIED ", "bold red"), rule), soft_wrap=True)
     for warning in config.warnings:
         out.print(Text.assemble(("Warning ", "bold yellow"), warning), soft_wrap=True)
-    out.print(
-        Text("No problems found.", style="green") if not _describe_failures(probes) else _describe_failures(probes)
+    for setting in config.translated:
+        out.print(Text.assemble(("Translated ", "bold green"), setting), soft_wrap=True)
+    if missing := models_without_outcomes(config):
+        out.print(Text.assemble(("No outcomes ", "bold yellow"), _how_to_start(config, missing)), soft_wrap=True)
+    out.print(_describe_result(config, probes), soft_wrap=True)
+
+
+def _describe_result(config: Config, probes: tuple[Probe, ...]) -> Text:
+    from rich.text import Text
+
+    if failures := _describe_failures(probes):
+        return Text(failures, style="red")
+    if not (count := len(config.not_applied)):
+        return Text("No problems found.", style="green")
+    rules = "1 rule of your file does" if count == 1 else f"{count} rules of your file do"
+    return Text(f"The file loads, but {rules} not hold here (NOT APPLIED above).", style="bold yellow")
+
+
+def models_without_outcomes(config: Config) -> list[str]:
+    """List the models that keep a router from starting: the history is empty, and nothing says what to expect of them.
+
+    Only what the file and the disk tell is looked at. A history on a server counts as filled.
+    """
+    from eccos_core.config import ChromaPersistentConfig, InMemoryConfig
+
+    match config.history:
+        case InMemoryConfig(outcomes=None):
+            is_empty = True
+        case ChromaPersistentConfig(path=path):
+            is_empty = not path.exists()
+        case _:
+            is_empty = False
+    if not is_empty or config.predictor.artifact is not None:
+        return []
+    return [e.model.name for e in config.pool if e.assume_like is None and e.assumed_quality is None]
+
+
+def _how_to_start(config: Config, missing: list[str]) -> str:
+    """Say what is missing, and the three steps that repair it."""
+    from eccos_core.config import InMemoryConfig
+
+    option = f"--config {config.path}"
+    if isinstance(config.history, InMemoryConfig):
+        second = "write `history: {outcomes: outcomes.jsonl}` under `eccos:`"
+    else:
+        second = f"eccos ingest outcomes.jsonl {option}"
+    return (
+        f"A router cannot start: the history is empty, so nothing is known of {', '.join(missing)}. Run these:\n"
+        f"  eccos collect --questions questions.jsonl --out outcomes.jsonl {option}\n"
+        f"  {second}\n"
+        f"  eccos fit --out fitted {option}\n"
+        "Or say what to expect: give each model an assumed_quality from 0 to 1 under model_info."
     )
 
 
@@ -109,16 +163,19 @@ def _describe_abilities(model: Model) -> str:
 
 
 def _summarize(config: Config) -> str:
+    from eccos_core.config import CertifiedPolicy
     from eccos_core.domain import Budget, QualityFloor, QualityPrice
 
     match config.policy:
+        case CertifiedPolicy(claim=claim):
+            policy = f"{claim.in_words()}, certified with {claim.confidence:g} confidence"
         case QualityFloor(alpha=alpha):
             policy = f"mean quality at least {alpha:g}"
         case Budget(usd=usd):
             policy = f"at most {usd:g} USD a batch"
         case QualityPrice(usd_per_quality_point=usd):
             policy = f"a point of quality is worth {usd:g} USD"
-    if config.policy.on_infeasible == "best_effort":
+    if not isinstance(config.policy, CertifiedPolicy) and config.policy.on_infeasible == "best_effort":
         policy += ", else the nearest attainable"
     kinds = (
         _describe_part(config.encoder),
@@ -161,7 +218,10 @@ def _as_json(config: Config, probes: tuple[Probe, ...]) -> dict[str, Any]:
         "file": str(config.path),
         "ok": not _describe_failures(probes),
         "problems": [],
+        "not_applied": list(config.not_applied),
         "warnings": list(config.warnings),
+        "translated": list(config.translated),
+        "without_outcomes": models_without_outcomes(config),
         "policy": _policy_as_json(config),
         "encoder": _describe_part(config.encoder),
         "predictor": _describe_part(config.predictor),
@@ -202,4 +262,7 @@ def _million(usd_per_token: float | None) -> float | None:
 def _policy_as_json(config: Config) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {"kind": type(config.policy).__name__, **asdict(config.policy)}
+    from eccos_core.config import CertifiedPolicy
+
+    policy = config.policy.claim if isinstance(config.policy, CertifiedPolicy) else config.policy
+    return {"kind": type(policy).__name__, **asdict(policy)}

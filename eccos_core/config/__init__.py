@@ -12,9 +12,10 @@ from eccos_core.config.components import (
     TrainedConfig,
 )
 from eccos_core.config.history import ChromaPersistentConfig, ChromaServerConfig, HistoryConfig, InMemoryConfig
-from eccos_core.config.load import load_config
+from eccos_core.config.load import load_config, log_warnings
 from eccos_core.config.schema import Config, Deployment, EccosSection, PoolEntry
 from eccos_core.config.sections import (
+    CertifiedPolicy,
     DecisionLogConfig,
     GroupConfig,
     OptimizerConfig,
@@ -28,6 +29,7 @@ from eccos_core.config.sections import (
 from eccos_core.config.watch import config_changes
 
 __all__ = [
+    "CertifiedPolicy",
     "ChromaPersistentConfig",
     "ChromaServerConfig",
     "ConcatenatedConfig",
@@ -56,4 +58,5 @@ __all__ = [
     "WorkloadConfig",
     "config_changes",
     "load_config",
+    "log_warnings",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from eccos_core.config.problems import Problems
@@ -11,6 +11,24 @@ from eccos_core.config.problems import Problems
 PREFIX = "os.environ/"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LARGEST = 10_000
+_PROVIDER_VARIABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "": {
+        "api_key": ("{}_API_KEY",),
+        "api_base": ("{}_BASE_URL", "{}_API_BASE"),
+        "api_version": ("{}_API_VERSION",),
+        "organization": ("{}_ORGANIZATION",),
+    },
+    "bedrock": {
+        "aws_access_key_id": ("AWS_ACCESS_KEY_ID",),
+        "aws_secret_access_key": ("AWS_SECRET_ACCESS_KEY",),
+        "aws_session_token": ("AWS_SESSION_TOKEN",),
+        "aws_region_name": ("AWS_REGION_NAME", "AWS_REGION"),
+    },
+    "gemini": {"api_key": ("GEMINI_API_KEY", "GOOGLE_API_KEY")},
+    "together_ai": {"api_key": ("TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY", "TOGETHER_API_KEY")},
+    "vertex_ai": {"vertex_project": ("VERTEXAI_PROJECT",), "vertex_location": ("VERTEXAI_LOCATION",)},
+}
+"""Provider -> parameter of a call -> the variables that LiteLLM reads it from. Those under "" hold for the others."""
 
 
 class Environment:
@@ -20,8 +38,30 @@ class Environment:
         self._process = process
         given = section if isinstance(section, dict) else {}
         self._section = {str(name): value for name, value in given.items() if value is not None}
+        self._read: set[str] = set()
+
+    @property
+    def unread(self) -> list[str]:
+        """List the variables of the file that nothing has read."""
+        return sorted(self._section.keys() - self._read)
+
+    def provider_parameters(self, provider: str, given: Collection[str]) -> dict[str, str]:
+        """Return the parameters of a provider's calls that stand in the file's own variables, without those given.
+
+        LiteLLM reads the variables of the process itself, so these are not looked up.
+        """
+        variables = _PROVIDER_VARIABLES.get(provider, _PROVIDER_VARIABLES[""])
+        found: dict[str, str] = {}
+        for key, patterns in variables.items():
+            names = [name for pattern in patterns if (name := pattern.format(provider.upper())) in self._section]
+            self._read.update(names)
+            value = self._lookup(names[0]) if names else None
+            if value and key not in given:
+                found[key] = value
+        return found
 
     def _lookup(self, name: str) -> str | None:
+        self._read.add(name)
         value = self._section.get(name)
         if value is None or (isinstance(value, str) and value.startswith(PREFIX)):
             source = value.removeprefix(PREFIX) if isinstance(value, str) else name

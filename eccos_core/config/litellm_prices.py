@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,16 @@ from typing import Any
 from eccos_core.errors import MissingDependencyError
 
 FILE = "model_prices_and_context_window_backup.json"
-_BEDROCK_ROUTES = ("converse", "converse_like", "invoke")
+_ROUTES = {
+    "bedrock": r"(converse|converse_like|invoke|chat_completions)/",
+    "openai": r"responses/",
+    "azure": r"responses/",
+}
+"""Provider -> the ways to call it, which LiteLLM takes from the name of a model."""
+_BEDROCK_REGIONS = r"(global|us|eu|apac|jp|au|us-gov)\.|[a-z]{2}(-[a-z]+)+-\d/"
+_BEDROCK_THROUGHPUT = r"(?<=:\d):\d+k$|\[\w+\]$"
+_RESOLD = {"github": ("", "azure_ai/")}
+"""Provider without prices of its own -> the prefixes of the names that it resells."""
 
 
 def litellm_price_file() -> Path:
@@ -37,8 +47,7 @@ class PriceMap:
 
     @cached_property
     def _entries(self) -> Mapping[str, Mapping[str, Any]]:
-        file = self._file or litellm_price_file()
-        entries = json.loads(file.read_text(encoding="utf-8"))
+        entries = json.loads((self._file or litellm_price_file()).read_text(encoding="utf-8"))
         return {name: entry for name, entry in entries.items() if name != "sample_spec" and isinstance(entry, dict)}
 
     @cached_property
@@ -53,24 +62,20 @@ class PriceMap:
             return entry
         if entry := self._entries.get(model):
             return entry
-        prefix, slash, rest = model.partition("/")
-        if not slash:
+        if "/" not in model:
             return self._of_provider(model, provider) if provider else None
-        if prefix == "bedrock" and rest.partition("/")[0] in _BEDROCK_ROUTES:
-            rest = rest.partition("/")[2]
-        return self._of_provider(rest, prefix)
+        return next((entry for name, owner in _other_names(model) if (entry := self._of_provider(name, owner))), None)
 
-    def _of_provider(self, name: str, provider: str) -> Mapping[str, Any] | None:
-        """Find the entry of a bare name if it belongs to the provider.
+    def _of_provider(self, name: str, provider: str | None) -> Mapping[str, Any] | None:
+        """Find the entry of a bare name if it belongs to the provider (None: to anyone).
 
         `openai/gpt-4o` is the entry `gpt-4o` of `openai`. `vertex_ai/gemini-...` belongs to
         `vertex_ai-language-models`.
         """
         entry = self._entries.get(name)
-        if entry is None:
-            return None
-        owner = str(entry.get("litellm_provider", ""))
-        return entry if owner == provider or owner.startswith((f"{provider}-", f"{provider}_")) else None
+        if entry is None or provider is None:
+            return entry
+        return entry if _owns(provider, entry) else None
 
     def modes(self, model: str) -> frozenset[str]:
         """List what all models with this name (its last part) are for: chat, embedding, image_generation."""
@@ -92,3 +97,23 @@ class PriceMap:
             if close := difflib.get_close_matches(name, candidates, n=1, cutoff=0.8):
                 return close[0]
         return None
+
+
+def _owns(provider: str, entry: Mapping[str, Any]) -> bool:
+    owner = str(entry.get("litellm_provider", ""))
+    return owner == provider or owner.startswith((f"{provider}-", f"{provider}_"))
+
+
+def _other_names(model: str) -> Iterator[tuple[str, str | None]]:
+    """List other names of `provider/model`, as LiteLLM tries them, each with its owner (None: anyone)."""
+    provider, _, name = model.partition("/")
+    name = re.sub(f"^{_ROUTES[provider]}", "", name) if provider in _ROUTES else name
+    yield name, provider
+    yield f"{provider}/{name}", provider
+    for prefix in _RESOLD.get(provider, ()):
+        yield prefix + name, None
+    if provider == "bedrock":
+        name = name.rpartition("/")[2] if name.startswith("arn:") else name
+        name = re.sub(_BEDROCK_THROUGHPUT, "", name)
+        yield name, provider
+        yield re.sub(f"^({_BEDROCK_REGIONS})", "", name), provider

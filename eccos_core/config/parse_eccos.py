@@ -5,9 +5,8 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from eccos_core.config.context import ParseContext
+from eccos_core.config.document import ECCOS
 from eccos_core.config.schema import EccosSection
-
-ECCOS = "eccos"
 
 
 def parse_eccos_section(raw: object, context: ParseContext) -> EccosSection | None:

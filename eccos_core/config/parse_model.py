@@ -9,14 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eccos_core.backends.litellm.call_parameters import is_call_parameter
 from eccos_core.config.context import ParseContext
+from eccos_core.config.left_out import why_left_out
 from eccos_core.config.litellm_prices import PriceMap
+from eccos_core.config.litellm_settings import report_parameters
 from eccos_core.config.parse_price import KEYS as PRICE_KEYS
-from eccos_core.config.parse_price import Price, parse_price
+from eccos_core.config.parse_price import Price, Unpriced, parse_price
 from eccos_core.config.problems import Problems, resolve_path
 from eccos_core.config.redacted import RedactedMapping
 from eccos_core.config.schema import Deployment
 from eccos_core.config.section import Section
+from eccos_core.config.translate import Inherited
 from eccos_core.config.yaml import describe_yaml
 from eccos_core.domain import Capability
 from eccos_core.errors import ArtifactError, did_you_mean
@@ -39,7 +43,6 @@ OUR_KEYS = (
     "tokens_per_hour",
 )
 """Keys under `model_info` that LiteLLM does not know and eccos does."""
-_ROUTABLE_MODES = ("chat", "completion", "responses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,17 @@ class SourcedValue:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one entry says. `price` is None when it has problems. `properties` lacks what nobody knows."""
+    """What one entry says. `price` is None when it has problems. `properties` lacks what nobody knows.
+
+    `unset` are the problems of variables without a value. They count if the entry joins the pool.
+    """
 
     place: str
     name: str
     provider: str
     deployment: Deployment
-    price: Price | None
+    price: Price | Unpriced | None
+    unset: Problems
     properties: Mapping[str, SourcedValue] = field(default_factory=dict)
     tags: frozenset[str] = frozenset()
     max_concurrency: int | None = None
@@ -66,7 +73,7 @@ class Entry:
     assumed_quality: float | None = None
 
 
-def parse_entry(raw: object, place: str, context: ParseContext) -> Entry | None:
+def parse_entry(raw: object, place: str, context: ParseContext, inherited: Inherited) -> Entry | None:
     """Parse an entry. Return None when it is left out (a warning says why) or has no name or model (a problem)."""
     problems = context.problems
     if not isinstance(raw, dict):
@@ -87,7 +94,11 @@ def parse_entry(raw: object, place: str, context: ParseContext) -> Entry | None:
     info = top.section("model_info") or Section({}, top.at("model_info"), problems)
     if name is None or model is None:
         return None
-    return _read_named(name, params, Section(info.values, info.place, problems), context)
+    completed = Section(inherited.complete(params), params.place, problems)
+    entry = _read_named(name, completed, Section(info.values, info.place, problems), context)
+    if entry is not None:
+        report_parameters(params, problems)
+    return entry
 
 
 def _required_text(section: Section, key: str) -> str | None:
@@ -109,13 +120,12 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
     filled, hidden = context.environment.fill(params.values, params.place, unset)
     model = filled.get("model")
     known = _find_prices(model, filled, info, context.prices) if isinstance(model, str) else None
-    why = _why_left_out(name, model, info, known) or _other_use(model, params, info, known, context.prices)
+    why = why_left_out(name, model, params, info, known, context.prices)
     if why:
         context.problems.warn(place, f"left out of the pool: {why}")
         return None
-    for problem in unset.found:
-        context.problems.add(problem.place, problem.message)
     if not isinstance(model, str):
+        context.problems.add_all(unset)
         return None
     if model.startswith(LOCAL):
         filled["model"] = model = _local_model(model, params, context)
@@ -124,14 +134,20 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
     for key in [key for key in filled if filled_params.at(key) in missing_variables]:
         del filled[key]
     _warn_of_misspelt(info, context.prices)
+    provider = _provider(model, filled, known, context.prices, filled_params)
+    from_section = context.environment.provider_parameters(provider, set(params.values))
+    seconds = {key: filled_params.number(key, None, above=True) for key in ("timeout", "stream_timeout")}
+    called = {key: value for key, value in filled.items() if is_call_parameter(key)} | from_section
+    called |= {key: value for key, value in seconds.items() if value is not None}
+    prices = {key: filled[key] for key in PRICE_KEYS if key in filled}
     return Entry(
         place=place,
         name=name,
-        provider=_provider(model, filled, known, context.prices, filled_params),
+        provider=provider,
         deployment=Deployment(
             litellm_model=model,
-            parameters=RedactedMapping(filled, frozenset(hidden)),
-            model_info=RedactedMapping(info.values),
+            parameters=RedactedMapping(called, frozenset(hidden) | frozenset(from_section)),
+            model_info=RedactedMapping({**prices, **info.values}, frozenset(hidden)),
             rpm=filled_params.integer("rpm", None),
             tpm=filled_params.integer("tpm", None),
             weight=filled_params.number("weight", None, above=True),
@@ -139,6 +155,7 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
             region_name=filled_params.text("region_name", None),
         ),
         price=parse_price(filled_params, info, known, context.prices),
+        unset=unset,
         properties=_read_properties(model, info, known or {}),
         tags=info.names("tags", frozenset()) | _tags(filled_params),
         max_concurrency=_cap(filled_params, info),
@@ -148,11 +165,12 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
 
 
 def _tags(params: Section) -> frozenset[str]:
-    """Read LiteLLM's tags. They are shown with the model, so they must not come from the environment."""
-    if params.hidden("tags"):
-        params.report("tags", "written in the file, because tags are shown")
-        return frozenset()
-    return params.names("tags", frozenset())
+    """Read LiteLLM's tags and its region. They are shown with the model, so they must not come from the environment."""
+    for key in ("tags", "region_name"):
+        if params.hidden(key):
+            params.report(key, "written in the file, because tags are shown")
+            return frozenset()
+    return params.names("tags", frozenset()) | ({params.text("region_name", "")} - {""})
 
 
 def _find_prices(model: str, params: Mapping[str, Any], info: Section, prices: PriceMap) -> Mapping[str, Any] | None:
@@ -164,28 +182,6 @@ def _find_prices(model: str, params: Mapping[str, Any], info: Section, prices: P
         if isinstance(base, str):
             return prices.find(base, model.partition("/")[0]) or prices.find(model, provider)
     return prices.find(model, provider)
-
-
-def _why_left_out(name: str, model: object, info: Section, known: Mapping[str, Any] | None) -> str | None:
-    if "*" in name or (isinstance(model, str) and "*" in model):
-        return "a wildcard names no model that a request could be routed to"
-    mode = info.text("mode", None) or (known or {}).get("mode")
-    if mode is not None and mode not in _ROUTABLE_MODES:
-        return f"its mode is {mode!r}; only {', '.join(_ROUTABLE_MODES)} models answer questions"
-    return None
-
-
-def _other_use(
-    model: object, params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap
-) -> str | None:
-    """Return why a model without a price is no chat model, when every provider uses its name (dall-e-3) otherwise."""
-    priced = {"free", "mode", "usd_per_gpu_hour", *PRICE_KEYS} & {*params.values, *info.values}
-    if known is not None or priced or not isinstance(model, str) or model.startswith(LOCAL):
-        return None
-    modes = prices.modes(model)
-    if not modes or modes & {*_ROUTABLE_MODES, "None"}:
-        return None
-    return f"LiteLLM knows it for {' and '.join(sorted(modes))} only"
 
 
 def _local_model(model: str, params: Section, context: ParseContext) -> str:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from eccos_core.config.context import ParseContext
+from eccos_core.config.document import Document
 from eccos_core.config.parse_model import CAPABILITY_KEYS, Entry, SourcedValue, parse_entry
 from eccos_core.config.parse_price import Price
 from eccos_core.config.problems import Problems
-from eccos_core.config.schema import PoolEntry
+from eccos_core.config.schema import EccosSection, PoolEntry
+from eccos_core.config.translate import check_aliases, read_aliases, read_inherited
+from eccos_core.config.unpriced import settle_prices
 from eccos_core.config.yaml import describe_yaml
 from eccos_core.domain import Capability, Model
 from eccos_core.errors import did_you_mean
@@ -25,38 +28,65 @@ _PROPERTY_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The models of the pool, and every name and tag that the file declares. A name counts even with problems."""
+    """The models of the pool, and every name and tag that the file declares. A name counts even with problems.
+
+    `aliases` maps other names to models of the pool.
+    """
 
     entries: tuple[PoolEntry, ...]
     declared: frozenset[str]
     tags: frozenset[str]
+    aliases: Mapping[str, str]
 
 
-def parse_pool(lists: Sequence[tuple[str, object]], context: ParseContext, default_cap: int | None) -> Pool:
-    """Parse one or several `model_list`s, each given with its place in the file."""
-    by_name: dict[str, list[Entry]] = {}
+def parse_pool(document: Document, context: ParseContext, section: EccosSection) -> Pool:
+    """Parse every `model_list` of the files. `section` says what to do with entries that have no price."""
+    problems = context.problems
+    inherited = read_inherited(document.sections, context)
+    entries: list[Entry] = []
     declared: set[str] = set()
-    listed = 0
-    before = len(context.problems.found)
-    for place, raw_list in lists:
-        if not isinstance(raw_list, list):
-            context.problems.add(place, f"is {describe_yaml(raw_list)}, must be a list of models")
-            continue
-        listed += len(raw_list)
-        for index, raw in enumerate(raw_list):
-            before_entry = len(context.problems.found)
-            entry = parse_entry(raw, f"{place}[{index}]", context)
+    before = len(problems.found)
+    for place, listed in document.model_lists:
+        for index, raw in enumerate(_read_list(listed, place, problems)):
+            before_entry = len(problems.found)
+            entry = parse_entry(raw, f"{place}[{index}]", context, inherited)
             if entry is not None:
-                by_name.setdefault(entry.name, []).append(entry)
-            if isinstance(raw, dict) and (entry is not None or len(context.problems.found) > before_entry):
+                entries.append(entry)
+            elif isinstance(raw, dict) and len(problems.found) > before_entry:
                 declared.add(str(raw.get("model_name")))
-    if lists and len(context.problems.found) == before and not by_name:
-        rule = "is empty, must list at least one model" if listed == 0 else "leaves no model that can be routed to"
-        context.problems.add(lists[0][0], rule)
-    _check_priors(by_name, declared, context.problems)
-    entries = [_merge(name, group, context.problems, default_cap) for name, group in by_name.items()]
-    tags = frozenset(tag for group in by_name.values() for entry in group for tag in entry.tags)
-    return Pool(tuple(entry for entry in entries if entry is not None), frozenset(declared), tags)
+    kept = settle_prices(entries, section.unpriced, problems)
+    for entry in kept:
+        problems.add_all(entry.unset)
+    by_name: dict[str, list[Entry]] = {}
+    for entry in kept:
+        by_name.setdefault(entry.name, []).append(entry)
+    if document.model_lists and not kept and len(problems.found) == before:
+        problems.add(document.model_lists[0][0], _why_empty(document))
+    declared |= by_name.keys()
+    aliases = check_aliases(read_aliases(document.sections, context), declared, context)
+    _check_priors(by_name, declared, problems)
+    default_cap = section.workload.default_max_concurrency
+    merged = [_merge(name, group, problems, default_cap) for name, group in by_name.items()]
+    tags = frozenset(tag for entry in kept for tag in entry.tags)
+    return Pool(tuple(entry for entry in merged if entry is not None), frozenset(declared), tags, aliases)
+
+
+def _read_list(listed: object, place: str, problems: Problems) -> list[object]:
+    if isinstance(listed, list):
+        return listed
+    if listed is not None:
+        problems.add(place, f"is {describe_yaml(listed)}, must be a list of models")
+    return []
+
+
+def _why_empty(document: Document) -> str:
+    if any(listed for _, listed in document.model_lists):
+        return "leaves no model that can be routed to; list at least one chat model by its name"
+    rule = "is empty, must list at least one model (model_name, litellm_params)"
+    general = document.sections.get("general_settings")
+    if isinstance(general, Mapping) and general.get("store_model_in_db"):
+        return f"{rule}; models that LiteLLM keeps in its database are not read"
+    return f"{rule}; are all its entries commented out?"
 
 
 def _check_priors(by_name: Mapping[str, list[Entry]], declared: set[str], problems: Problems) -> None:
@@ -89,8 +119,7 @@ def _goes_in_a_circle(name: str, by_name: Mapping[str, list[Entry]]) -> bool:
 def _merge(name: str, group: list[Entry], problems: Problems, default_cap: int | None) -> PoolEntry | None:
     """Merge the deployments of one model.
 
-    It is a problem when the file contradicts itself. Where only LiteLLM's map differs, the model promises what every
-    deployment can do, at the highest price.
+    Where they differ, the model promises what every deployment can do, at the highest price.
     """
     first = group[0]
     properties = {key: _merge_property(key, group, problems) for key in _PROPERTY_NAMES}
@@ -129,13 +158,13 @@ def _merge_property(key: str, group: list[Entry], problems: Problems) -> Any:
     """Take the least that any deployment promises, or None when nobody says anything."""
     properties = [entry.properties.get(key) for entry in group]
     sourced = [(entry, found) for entry, found in zip(group, properties, strict=True) if found is not None]
-    _report_contradiction(_PROPERTY_NAMES[key], [(e.place, f) for e, f in sourced], problems, "the smallest", min)
+    _warn_of_difference(_PROPERTY_NAMES[key], [(e.place, f) for e, f in sourced], problems, "the smallest", min)
     if key in {"context_window", "max_output_tokens"}:
         return min((found.value for _, found in sourced), default=None)
     return bool(sourced) and len(sourced) == len(group) and all(found.value for _, found in sourced)
 
 
-def _report_contradiction(
+def _warn_of_difference(
     name: str,
     sourced: list[tuple[str, SourcedValue]],
     problems: Problems,
@@ -144,14 +173,9 @@ def _report_contradiction(
 ) -> None:
     if len({found.value for _, found in sourced}) < 2:
         return
-    stated = [(place, found) for place, found in sourced if found.stated]
     listed = "; ".join(f"{_show(found.value)} in {place.partition(' ')[0]}" for place, found in sourced)
-    if len({found.value for _, found in stated}) > 1:
-        rule = f"deployments of one model contradict each other in {name}: {listed}. Make them equal, or two models"
-        problems.add(stated[-1][0], rule)
-    else:
-        value = _show(choose(found.value for _, found in sourced))
-        problems.warn(sourced[0][0], f"its deployments differ in {name}: {listed}. Taken: {kept}, {value}")
+    taken = _show(choose(found.value for _, found in sourced))
+    problems.warn(sourced[0][0], f"its deployments differ in {name}: {listed}. Taken: {kept}, {taken}")
 
 
 def _show(value: object) -> str:
@@ -159,12 +183,12 @@ def _show(value: object) -> str:
 
 
 def _merge_prices(group: list[Entry], problems: Problems) -> Price | None:
-    prices = [(entry.place, entry.price) for entry in group if entry.price is not None]
+    prices = [(entry.place, entry.price) for entry in group if isinstance(entry.price, Price)]
     if not prices:
         return None
     for side, name in (("input", "price per input token (USD)"), ("output", "price per output token (USD)")):
         sourced = [(place, SourcedValue(getattr(price, side), price.stated)) for place, price in prices]
-        _report_contradiction(name, sourced, problems, "the dearest", max)
+        _warn_of_difference(name, sourced, problems, "the dearest", max)
     known = [price for _, price in prices]
     dearest = max(known, key=lambda price: (price.input + price.output, price.input))
     return Price(
@@ -184,9 +208,13 @@ def _dearest(prices: Sequence[float | None]) -> float | None:
 
 
 def _single(key: str, group: list[Entry], problems: Problems, read: Callable[[Entry], Any]) -> Any:
-    sourced = [(entry.place, SourcedValue(read(entry), stated=True)) for entry in group if read(entry) is not None]
-    _report_contradiction(key, sourced, problems, "", min)
-    return sourced[0][1].value if sourced else None
+    """Read what all deployments of a model have in common. Two values are a problem."""
+    stated = [(entry.place, read(entry)) for entry in group if read(entry) is not None]
+    if len({value for _, value in stated}) > 1:
+        listed = "; ".join(f"{_show(value)} in {place.partition(' ')[0]}" for place, value in stated)
+        rule = f"deployments of one model contradict each other in {key}: {listed}. Make them equal, or two models"
+        problems.add(stated[-1][0], rule)
+    return stated[0][1] if stated else None
 
 
 def _total_cap(group: list[Entry], default_cap: int | None) -> int | None:

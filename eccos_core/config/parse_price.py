@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from eccos_core.config.litellm_prices import PriceMap
 from eccos_core.config.section import Section
@@ -14,6 +16,7 @@ OUTPUT = "output_cost_per_token"
 CACHED = "cache_read_input_token_cost"
 REASONING = "output_cost_per_reasoning_token"
 KEYS = (INPUT, OUTPUT, CACHED, REASONING)
+PER_SECOND = ("input_cost_per_second", "output_cost_per_second")
 _DEAREST = 0.01
 """USD per token. No model costs more, so a higher number is probably meant per million tokens."""
 
@@ -31,8 +34,17 @@ class Price:
     tokens_per_hour: float | None = None
 
 
-def parse_price(params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap) -> Price | None:
-    """Parse the price of an entry. Return None after reporting what is missing or wrong.
+@dataclass(frozen=True, slots=True)
+class Unpriced:
+    """The file gives no price, and LiteLLM knows none. `advice` says how to price the entry."""
+
+    advice: str
+
+
+def parse_price(
+    params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap
+) -> Price | Unpriced | None:
+    """Parse the price of an entry. Return None after reporting what is wrong.
 
     `known` is the entry of LiteLLM's price map, if there is one.
     """
@@ -41,6 +53,7 @@ def parse_price(params: Section, info: Section, known: Mapping[str, Any] | None,
     free = info.boolean("free", False)
     gpu_hour = info.number("usd_per_gpu_hour", None)
     tokens_per_hour = info.number("tokens_per_hour", None, above=True)
+    per_second = [_stated(key, params, info) for key in PER_SECOND]
     if len(info.problems.found) > before:
         return None
     ways = {
@@ -57,7 +70,9 @@ def parse_price(params: Section, info: Section, known: Mapping[str, Any] | None,
     if gpu_hour is not None:
         return _price_of_gpu(info, gpu_hour, tokens_per_hour)
     if given:
-        return _price_stated(params, info, stated)
+        return _price_stated(stated, known)
+    if any(per_second):
+        return _price_of_seconds(sum(usd or 0.0 for usd in per_second), tokens_per_hour)
     return _price_of_map(params, info, known, prices)
 
 
@@ -88,21 +103,32 @@ def _price_of_gpu(info: Section, gpu_hour: float, tokens_per_hour: float | None)
     return Price(per_token, per_token, usd_per_gpu_hour=gpu_hour, tokens_per_hour=tokens_per_hour)
 
 
-def _price_stated(params: Section, info: Section, stated: Mapping[str, float | None]) -> Price | None:
+def _price_of_seconds(usd: float, tokens_per_hour: float | None) -> Price | Unpriced:
+    """Price a server that costs `usd` per second of answering, as LiteLLM charges it."""
+    if tokens_per_hour is None:
+        return Unpriced(f"its price is per second: add model_info.tokens_per_hour beside it, or {_BOTH}")
+    gpu_hour = 3600 * usd
+    per_token = gpu_hour / tokens_per_hour
+    return Price(per_token, per_token, usd_per_gpu_hour=gpu_hour, tokens_per_hour=tokens_per_hour)
+
+
+def _price_stated(stated: Mapping[str, float | None], known: Mapping[str, Any] | None) -> Price | Unpriced:
+    """Take the stated price. As in LiteLLM, the price map adds a side that is missing."""
     for missing, present in ((INPUT, OUTPUT), (OUTPUT, INPUT)):
         if stated[missing] is None:
-            where = info if info.has(present) else params
-            rule = f"{missing} is missing beside it; give both prices in USD per token (0 if that side costs nothing)"
-            info.problems.add(where.at(present), rule)
-            return None
+            usd = _usd(known, missing)
+            if usd is None:
+                return Unpriced(f"{missing} is missing beside {present}: give both in USD per token (0 if it is free)")
+            stated = {**stated, missing: usd}
     return Price(stated[INPUT] or 0.0, stated[OUTPUT] or 0.0, stated[CACHED], stated[REASONING])
 
 
-def _price_of_map(params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap) -> Price | None:
+def _price_of_map(
+    params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap
+) -> Price | Unpriced:
     per_input, per_output = (_usd(known, key) for key in (INPUT, OUTPUT))
     if per_input is None or per_output is None:
-        info.problems.add(_entry(info), _how_to_price(params, known, prices))
-        return None
+        return Unpriced(_how_to_price(params, known, prices))
     if per_input == per_output == 0:
         rule = "LiteLLM's price map says it costs nothing; state its price, or model_info.free: true if that is so"
         info.problems.warn(_entry(info), rule)
@@ -114,17 +140,42 @@ def _usd(known: Mapping[str, Any] | None, key: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+_BOTH = f"{INPUT} and {OUTPUT} (USD per token) under model_info"
+_FREE = "model_info.free: true if it costs nothing"
+_GPU = "usd_per_gpu_hour with tokens_per_hour"
+
+
 def _how_to_price(params: Section, known: Mapping[str, Any] | None, prices: PriceMap) -> str:
-    both = f"{INPUT} and {OUTPUT} (USD per token) under model_info"
-    free = "model_info.free: true if it costs nothing"
     if params.hidden("model"):
-        return f"no price is known for the model, which {params.hidden('model')}: add {both}, or {free}"
+        return f"no price is known for the model, which {params.hidden('model')}: add {_BOTH}, or {_FREE}"
     model = str(params.raw("model"))
     if model.startswith("eccos-local/"):
-        return f"no price is given for {model!r}: add {free}, usd_per_gpu_hour with tokens_per_hour, or {both}"
+        return f"no price is given for {model!r}: add {_FREE}, {_GPU}, or {_BOTH}"
+    if is_private(model, params.raw("api_base") or params.raw("base_url")):
+        return f"no price is known for {model!r}, which runs on your own machines: add model_info.{_GPU}, or {_FREE}"
     if known is not None:
-        return f"LiteLLM's price map has no price per token for {model!r}: add {both}, or {free}"
+        return f"LiteLLM's price map has no price per token for {model!r}: add {_BOTH}, or {_FREE}"
     nearest = prices.nearest(model)
     meant = f" (did you mean {nearest!r}?)" if nearest else ""
     base = "model_info.base_model if the price map knows it by another name"
-    return f"no price is known for {model!r}{meant}: add {both}, {base}, or {free}"
+    return f"no price is known for {model!r}{meant}: add {_BOTH}, {base}, or {_FREE}"
+
+
+_OWN_SERVERS = frozenset({"ollama", "ollama_chat", "hosted_vllm", "vllm", "lm_studio", "llamafile", "xinference"})
+_PRIVATE_NAMES = ("localhost", ".local", ".internal", ".lan", ".svc", ".cluster", ".home.arpa")
+
+
+def is_private(model: str, address: object) -> bool:
+    """Tell whether a model runs on your own machines: by the kind of server, or by an address of a private network."""
+    if model.partition("/")[0] in _OWN_SERVERS:
+        return True
+    if not isinstance(address, str):
+        return False
+    try:
+        host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    except ValueError:
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:  # a name, not a number
+        return "." not in host or host.endswith(_PRIVATE_NAMES)

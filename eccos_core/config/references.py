@@ -16,7 +16,7 @@ def check_references(section: object, pool: Pool, problems: Problems) -> None:
     `section` is the `eccos:` section as the file has it, so that names are checked beside other problems.
     """
     for place, key, names in _find_names(section):
-        if key in {"models", "allow", "deny"}:
+        if key in {"model", "models", "allow", "deny"}:
             _check_models(names, f"{place}.{key}", pool, problems)
         else:
             _check_tags(names, f"{place}.{key}", pool, problems)
@@ -26,7 +26,10 @@ def _find_names(section: object) -> Iterator[tuple[str, str, list[str]]]:
     """Find the lists of names: their place, key and names. A list that is wrong has been reported elsewhere."""
     if not isinstance(section, Mapping):
         return
-    groups, tenants = section.get("groups"), section.get("tenants")
+    groups, tenants, policy = section.get("groups"), section.get("tenants"), section.get("policy")
+    gap = policy.get("within_points_of") if isinstance(policy, Mapping) else None
+    if isinstance(gap, Mapping) and isinstance(gap.get("model"), str):
+        yield "eccos.policy.within_points_of", "model", [gap["model"]]
     if isinstance(groups, list):
         for index, group in enumerate(groups):
             yield from _names_of(group, f"eccos.groups[{index}]", ("models", "tags"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from pydantic import Field
 
@@ -27,11 +27,10 @@ from eccos_core.config.history import (
     HistoryField,
     default_history,
 )
-from eccos_core.config.section_model import (
-    SectionModel,
-)
+from eccos_core.config.section_model import Names, SectionModel
 from eccos_core.config.sections import (
     DEFAULT_POLICY,
+    CertifiedPolicy,
     DecisionLogConfig,
     DecisionLogField,
     GroupConfig,
@@ -55,9 +54,10 @@ from eccos_core.domain import ConversationView, Model, Policy
 class Deployment:
     """One way to reach a model: an entry of LiteLLM's `model_list`.
 
-    `parameters` are the entry's `litellm_params` with environment variables filled in; `model_info` is LiteLLM's.
+    `parameters` are those of each call, with environment variables filled in. `model_info` is LiteLLM's, with the price
+    of `litellm_params` beside it.
     `rpm` and `tpm` are its requests and tokens per minute. `weight` is its share when deployments are balanced. Those
-    with the lowest `order` come first. `region_name` is where it runs ("eu").
+    with the lowest `order` come first. `region_name` is where it runs ("eu"), and a tag of the model.
     """
 
     litellm_model: str = field(repr=False)  # `parameters` shows it where it may be shown
@@ -118,13 +118,22 @@ class EccosSection(SectionModel):
 
     policy: PolicyField = Field(
         default=DEFAULT_POLICY,
-        description="What the router optimises. Give exactly one of the three targets. Without a policy you get a "
+        description="What the router optimises. Give exactly one target. Without a policy you get a "
         "quality floor of 0.75, or the nearest quality that can be reached.",
         json_schema_extra=_example(
             {"quality_floor": 0.8, "on_infeasible": "best_effort"},
             {"budget_usd": 2.0},
+            {"certified_floor": 0.7, "confidence": 0.95, "certificate": "certificate.json"},
+            {"within_points_of": {"model": "small", "points": 2.0}},
             default={"quality_floor": DEFAULT_POLICY.alpha, "on_infeasible": DEFAULT_POLICY.on_infeasible},
         ),
+    )
+    unpriced: Literal["leave_out", "free", "error"] = Field(
+        default="leave_out",
+        description="What happens to an entry of `model_list` whose price neither the file nor LiteLLM knows: "
+        "`leave_out` with a warning, count it as `free`, or an `error`. Where no entry has a price, `leave_out` lets "
+        "all of them count as free, because there is no cost to compare.",
+        json_schema_extra=_example("error", "free"),
     )
     groups: tuple[GroupConfig, ...] = Field(
         default=(),
@@ -167,8 +176,8 @@ class EccosSection(SectionModel):
     )
     optimizer: OptimizerField = Field(
         default_factory=OptimizerConfig,
-        description="The algorithm that assigns requests to models: `dual`, `exact`, `greedy`, or a mapping.",
-        json_schema_extra=_example("exact", {"kind": "exact", "time_limit_s": 5}, default="dual"),
+        description="The algorithm that assigns requests to models: `auto`, `dual`, `exact`, `greedy`, or a mapping.",
+        json_schema_extra=_example("exact", {"kind": "exact", "time_limit_s": 5}, default="auto"),
     )
     workload: WorkloadConfig = Field(
         default_factory=WorkloadConfig,
@@ -201,6 +210,13 @@ class EccosSection(SectionModel):
         description="OpenTelemetry spans and metrics: `on`, `off`, or a mapping.",
         json_schema_extra=_example(True, {"log_prompts": True}, default=False),
     )
+    allowed_call_params: Names = Field(
+        default=frozenset(),
+        description="Call parameters that LiteLLM itself obeys and that callers may give all the same. Without this "
+        "list each of them (`api_base`, `api_key`, `fallbacks`, `mock_response`, ...) is refused by name. "
+        "`extra_headers` stands for headers that hold credentials.",
+        json_schema_extra=_example(["drop_params"], ["api_base", "api_key"]),
+    )
     tenants: dict[str, TenantConfig] = Field(
         default_factory=dict,
         description="Rules for single tenants, by the tenant's name (`Request.tenant`). What you leave out is as for "
@@ -211,14 +227,17 @@ class EccosSection(SectionModel):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One checked YAML file: the pool, the keys of `eccos:`, and what is LiteLLM's.
+    """One checked YAML file: the pool, the keys of `eccos:`, and what became of LiteLLM's settings.
 
-    `litellm_sections` holds LiteLLM's own sections (`router_settings`, ...), untouched.
+    `aliases` maps other names of models (`model_group_alias`) to their names in the pool. `not_applied` names the rules
+    of the file that do not hold here, such as guardrails and fallbacks. `warnings` are all other things worth knowing.
+    `translated` says what LiteLLM's settings became.
     """
 
     path: Path
     pool: tuple[PoolEntry, ...]
-    policy: Policy
+    unpriced: Literal["leave_out", "free", "error"]
+    policy: Policy | CertifiedPolicy
     groups: tuple[GroupConfig, ...]
     encoder: EncoderConfig
     conversation: ConversationView
@@ -232,8 +251,11 @@ class Config:
     decision_log: DecisionLogConfig
     telemetry: TelemetryConfig
     tenants: Mapping[str, TenantConfig]
+    allowed_call_params: frozenset[str] = frozenset()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    not_applied: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    litellm_sections: Mapping[str, Any] = field(default_factory=dict)
+    translated: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[Model, ...]:

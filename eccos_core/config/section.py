@@ -15,8 +15,8 @@ T = TypeVar("T")
 class Section:
     """A mapping of a `model_list` entry. Each method returns the value, or `default` after adding a problem.
 
-    Numbers may be text, as LiteLLM allows. `hidden` names keys whose values must not be shown, with the words that
-    stand for the value ("comes from ...").
+    Numbers and booleans may be text, as LiteLLM allows. `hidden` names keys whose values must not be shown, with the
+    words that stand for the value ("comes from ...").
     """
 
     def __init__(
@@ -78,6 +78,8 @@ class Section:
         value = self.raw(key)
         if value is None:
             return default
+        if isinstance(value, str):
+            value = {"true": True, "false": False}.get(value.lower(), value)
         if not isinstance(value, bool):
             self.report(key, "true or false")
             return default

@@ -57,6 +57,7 @@ _FINITE = Field(strict=True, allow_inf_nan=False)
 Positive: TypeAlias = Annotated[float, Field(gt=0), _FINITE, BeforeValidator(_read_exponent)]
 NotNegative: TypeAlias = Annotated[float, Field(ge=0), _FINITE, BeforeValidator(_read_exponent)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1), _FINITE, BeforeValidator(_read_exponent)]
+Fraction: TypeAlias = Annotated[float, Field(gt=0, lt=1), _FINITE, BeforeValidator(_read_exponent)]
 WindowMs: TypeAlias = Annotated[float, Field(ge=0, le=50), _FINITE, BeforeValidator(_read_exponent)]
 Count: TypeAlias = Annotated[int, Field(ge=1, strict=True), BeforeValidator(_read_whole)]
 CountOrZero: TypeAlias = Annotated[int, Field(ge=0, strict=True), BeforeValidator(_read_whole)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
 
+from eccos_core.certification import CertifiedFloor, CertifiedGap, Claim
 from eccos_core.config.components import (
     expand_kind,
 )
@@ -20,6 +22,7 @@ from eccos_core.config.section_model import (
     CountOrZero,
     Flag,
     Found,
+    Fraction,
     Names,
     NotNegative,
     Positive,
@@ -34,12 +37,31 @@ from eccos_core.domain import Budget, OnInfeasible, Policy, QualityFloor, Qualit
 
 # ----------------------------------------------------------------------------- policies and groups
 
-POLICY_KEYS = ("quality_floor", "budget_usd", "usd_per_quality_point")
+POLICY_KEYS = ("quality_floor", "budget_usd", "usd_per_quality_point", "certified_floor", "within_points_of")
+CERTIFIED_KEYS = ("certified_floor", "within_points_of")
+DEFAULT_CERTIFICATE = "certificate.json"
 DEFAULT_POLICY = QualityFloor(0.75, on_infeasible="best_effort")
 
 
+@dataclass(frozen=True, slots=True)
+class CertifiedPolicy:
+    """The cheapest rule that a certificate says keeps a claim, and the certificate's file."""
+
+    claim: Claim
+    certificate: Path
+
+
+class GapConfig(SectionModel):
+    """At most this far below one model of the pool."""
+
+    model: Text = Field(description="The model to compare with.")
+    points: Annotated[Positive, Field(lt=100)] = Field(
+        description="How far below it the mean quality may be. One point is 0.01."
+    )
+
+
 class PolicyConfig(SectionModel):
-    """What the router optimises. Give exactly one of the three targets."""
+    """What the router optimises. Give exactly one of the targets."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [key]} for key in POLICY_KEYS]})
 
@@ -50,6 +72,19 @@ class PolicyConfig(SectionModel):
     usd_per_quality_point: NotNegative | None = Field(
         default=None, description="What 0.01 of quality is worth to you, in USD. Cost and quality are weighed by it."
     )
+    certified_floor: Fraction | None = Field(
+        default=None, description="Least cost at this mean quality, as `eccos certify` has shown on labels."
+    )
+    within_points_of: GapConfig | None = Field(
+        default=None, description="Least cost at most so far below one model, as `eccos certify` has shown on labels."
+    )
+    confidence: Fraction = Field(default=0.95, description="Of a certified policy: how sure the certificate must be.")
+    certificate: ConfigPath = Field(
+        default_factory=lambda: Path(DEFAULT_CERTIFICATE),
+        validate_default=True,
+        description="Of a certified policy: the certificate's file, which `eccos certify` writes.",
+        json_schema_extra={"default": DEFAULT_CERTIFICATE},
+    )
     on_infeasible: OnInfeasible = Field(
         default="error",
         description="What happens when no assignment reaches the target: raise an error, or get the nearest.",
@@ -59,13 +94,21 @@ class PolicyConfig(SectionModel):
     def check_keys(cls, given: frozenset[str]) -> str | None:
         """Exactly one target. A section with nothing but unknown keys has a misspelt one, which is reported."""
         targets = [key for key in POLICY_KEYS if key in given]
+        unused = sorted(given & {"confidence", "certificate"}) if not given & set(CERTIFIED_KEYS) else []
+        if unused and targets:
+            return f"has {' and '.join(unused)}, which only {' and '.join(CERTIFIED_KEYS)} take"
         if len(targets) == 1 or (not targets and given - {"on_infeasible"}):
             return None
         start = f"has {' and '.join(targets)}" if targets else "names no policy"
         return f"{start}; give exactly one of {', '.join(POLICY_KEYS)}"
 
-    def policy(self) -> Policy:
-        """Make the policy of the domain."""
+    def policy(self) -> Policy | CertifiedPolicy:
+        """Make the policy of the domain, or what a certificate must be for."""
+        if self.certified_floor is not None:
+            return CertifiedPolicy(CertifiedFloor(self.certified_floor, self.confidence), self.certificate)
+        if self.within_points_of is not None:
+            gap = self.within_points_of
+            return CertifiedPolicy(CertifiedGap(gap.model, gap.points, self.confidence), self.certificate)
         if self.quality_floor is not None:
             return QualityFloor(self.quality_floor, self.on_infeasible)
         if self.budget_usd is not None:
@@ -74,13 +117,25 @@ class PolicyConfig(SectionModel):
         return QualityPrice(self.usd_per_quality_point, self.on_infeasible)
 
 
-def _parse_policy(value: Any, info: ValidationInfo) -> Policy:
+def _parse_policy(value: Any, info: ValidationInfo) -> Policy | CertifiedPolicy:
     if isinstance(value, QualityFloor | Budget | QualityPrice):
         return value
     return PolicyConfig.model_validate(value, context=info.context).policy()
 
 
-PolicyField: TypeAlias = Annotated[Policy, PlainValidator(_parse_policy, json_schema_input_type=PolicyConfig)]
+def _parse_plain_policy(value: Any, info: ValidationInfo) -> Policy:
+    parsed = _parse_policy(value, info)
+    if isinstance(parsed, CertifiedPolicy):
+        raise problem(f"has a certified policy; only eccos.policy takes {' and '.join(CERTIFIED_KEYS)}")
+    return parsed
+
+
+PolicyField: TypeAlias = Annotated[
+    Policy | CertifiedPolicy, PlainValidator(_parse_policy, json_schema_input_type=PolicyConfig)
+]
+PlainPolicyField: TypeAlias = Annotated[
+    Policy, PlainValidator(_parse_plain_policy, json_schema_input_type=PolicyConfig)
+]
 
 
 class GroupConfig(SectionModel):
@@ -117,21 +172,23 @@ class GroupConfig(SectionModel):
 class OptimizerConfig(SectionModel):
     """The algorithm that assigns the requests of a batch to models."""
 
-    kind: Literal["dual", "exact", "greedy"] = Field(
-        default="dual",
-        description="`dual` is fast and certified. `exact` uses OR-Tools and fits small batches. `greedy` is there to "
-        "compare with.",
+    kind: Literal["auto", "dual", "exact", "greedy"] = Field(
+        default="auto",
+        description="`auto` solves any batch fast, and proves small ones with OR-Tools. `dual` never runs CP-SAT. "
+        "`exact` runs CP-SAT until it proves the optimum or `time_limit_s` ends. `greedy` is there to compare with.",
     )
     time_limit_s: Positive = Field(default=10.0, description="Longest time for one batch, in seconds. `exact` uses it.")
 
 
 def _expand_optimizer(value: Any) -> Any:
-    return value if isinstance(value, SectionModel) else expand_kind(value, ("dual", "exact", "greedy"))
+    return value if isinstance(value, SectionModel) else expand_kind(value, ("auto", "dual", "exact", "greedy"))
 
 
 OptimizerField: TypeAlias = Annotated[
     OptimizerConfig,
-    BeforeValidator(_expand_optimizer, json_schema_input_type=Literal["dual", "exact", "greedy"] | OptimizerConfig),
+    BeforeValidator(
+        _expand_optimizer, json_schema_input_type=Literal["auto", "dual", "exact", "greedy"] | OptimizerConfig
+    ),
 ]
 
 
@@ -273,7 +330,9 @@ TelemetryField: TypeAlias = Annotated[
 class TenantConfig(SectionModel):
     """What one tenant (`Request.tenant`) gets instead of the rule for all. What you leave out is as for everybody."""
 
-    policy: PolicyField | None = Field(default=None, description="The policy for this tenant.")
+    policy: PlainPolicyField | None = Field(
+        default=None, description="The policy for this tenant. A certified one is for the whole router only."
+    )
     min_quality: Share | None = Field(default=None, description="Least predicted quality of each request, from 0 to 1.")
     allow: Names | None = Field(default=None, description="The only models that may answer.")
     deny: Names = Field(default=frozenset(), description="Models that may not answer.")

@@ -1,9 +1,10 @@
-"""Reads the YAML file safely. Repeated keys are problems, and no message shows the content of the file."""
+"""Reads a YAML file safely. No message shows the content of the file."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Hashable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,59 @@ from eccos_core.errors import ConfigError, Problem
 _QUOTED = re.compile(r"'[^'<>]{2,}'|\"[^\"<>]{2,}\"")
 
 
+@dataclass(frozen=True, slots=True)
+class RepeatedKey:
+    """A key that stands twice in one mapping, at `line` and `column`. As in LiteLLM, the last value holds."""
+
+    key: str
+    section: str
+    line: int
+    column: int
+    first_line: int
+
+    @property
+    def place(self) -> str:
+        """Return the place of the second one."""
+        return f"line {self.line}, column {self.column}"
+
+    def __str__(self) -> str:
+        return f"the key {self.key!r} is given twice in one mapping (first in line {self.first_line}); keep one"
+
+
 class _StrictLoader(yaml.SafeLoader):
     """PyYAML's safe loader, which also collects repeated keys. It stops at an alias that contains itself."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
-        self.repeated: list[Problem] = []
+        self.repeated: list[RepeatedKey] = []
+        self._sections: list[tuple[int, str]] = []
+
+    def get_document(self) -> Any:
+        """Read the only document, and remember where each section at its top begins."""
+        node = self.get_single_node()
+        if node is None:
+            return None
+        if isinstance(node, yaml.MappingNode):
+            self._sections = [(key.start_mark.line, str(key.value)) for key, _ in node.value]
+        return self.construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         first_line: dict[Hashable, int] = {}
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge" or not isinstance(key_node, yaml.ScalarNode):
                 continue
-            mark = key_node.start_mark
-            key = key_node.value
-            if key in first_line:
-                rule = f"the key {key!r} is given twice in one mapping (first in line {first_line[key]}); keep one"
-                problem = Problem(_position(mark), rule)
-                if problem not in self.repeated:
-                    self.repeated.append(problem)
-            else:
-                first_line[key] = mark.line + 1
+            line, key = key_node.start_mark.line + 1, key_node.value
+            if key not in first_line:
+                first_line[key] = line
+                continue
+            section = next((name for start, name in reversed(self._sections) if start < line), key)
+            repeated = RepeatedKey(key, section, line, key_node.start_mark.column + 1, first_line[key])
+            if repeated not in self.repeated:
+                self.repeated.append(repeated)
         return super().construct_mapping(node, deep=deep)
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], list[Problem]]:
+def read_yaml(path: Path) -> tuple[dict[str, Any], list[RepeatedKey]]:
     """Read the mapping at the top of a YAML file, and every key that is given twice.
 
     Raises `ConfigError`: unreadable, empty, not YAML, not a mapping.
@@ -46,7 +75,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     text = _read_text(path)
     try:
         loader = _StrictLoader(text)
-        document = loader.get_single_data()
+        document = loader.get_document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = _position(mark) if mark else ""

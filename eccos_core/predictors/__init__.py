@@ -4,7 +4,7 @@ Start at `fit.fit_predictor`. It returns an `ensemble.predictor.EnsemblePredicto
 Every base learner has a file of its own.
 """
 
-from eccos_core.predictors.artifact import load_predictor, save_predictor
+from eccos_core.predictors.artifact import digest_predictor, load_predictor, save_predictor
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.finetune.predictor import (
     FineTunedEncoder,
@@ -22,6 +22,7 @@ from eccos_core.predictors.learners.ridge_learner import RidgeRegression
 from eccos_core.predictors.learners.training_set import Learner
 from eccos_core.predictors.online_retrieval import OnlineRetrieval
 from eccos_core.predictors.targets.prior import ModelPrior
+from eccos_core.predictors.training_forecast import TrainingForecast
 
 __all__ = [
     "LEARNERS",
@@ -37,6 +38,8 @@ __all__ = [
     "NearestNeighbors",
     "OnlineRetrieval",
     "RidgeRegression",
+    "TrainingForecast",
+    "digest_predictor",
     "fine_tune",
     "fit_predictor",
     "load_fine_tuned",

@@ -5,6 +5,8 @@ The folder is written under a temporary name, then renamed. A reader finds the o
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from eccos_core.errors import ArtifactError
+from eccos_core.errors import ArtifactError, InputError
 from eccos_core.io.files import replace_atomically, temporary_sibling
 from eccos_core.predictors.ensemble.calibration import ProbabilityCalibration
 from eccos_core.predictors.ensemble.forecast_head import ForecastHead
@@ -24,6 +26,7 @@ from eccos_core.predictors.ensemble.weights import StackingWeights
 from eccos_core.predictors.features.familiarity import FamiliarityModel
 from eccos_core.predictors.features.index import FittedIndex
 from eccos_core.predictors.features.projection import ReferencePoints, projection_arrays, projection_from_arrays
+from eccos_core.predictors.finetune.predictor import FineTunedPredictor
 from eccos_core.predictors.learners.gaussian_process import FittedGaussianProcess
 from eccos_core.predictors.learners.kmeans import FittedKMeans
 from eccos_core.predictors.learners.knn import FittedNearestNeighbors
@@ -31,6 +34,8 @@ from eccos_core.predictors.learners.mlp import FittedMlpHeads
 from eccos_core.predictors.learners.ridge_learner import FittedRidgeRegression
 from eccos_core.predictors.learners.training_set import Arrays, FittedLearner
 from eccos_core.predictors.targets.latent import LatentTargets
+from eccos_core.predictors.training_forecast import TrainingForecast
+from eccos_core.protocols import Predictor
 
 FORMAT = "eccos-predictor"
 VERSION = 5
@@ -38,10 +43,13 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 
 
-def save_predictor(predictor: EnsemblePredictor, folder: str | Path, *, encoder: str) -> Path:
+def save_predictor(
+    predictor: EnsemblePredictor, folder: str | Path, *, encoder: str, training: TrainingForecast | None = None
+) -> Path:
     """Write the predictor to a folder, and replace a predictor that is there. Returns the folder.
 
-    encoder: the name of the encoder whose vectors it reads. Raises `ArtifactError` if the folder holds something else.
+    encoder: the name of the encoder whose vectors it reads. training: its forecast for training questions, from which
+    a stream starts. Raises `ArtifactError` if the folder holds something else.
     """
     from safetensors.numpy import save_file
 
@@ -53,6 +61,8 @@ def save_predictor(predictor: EnsemblePredictor, folder: str | Path, *, encoder:
         fresh.mkdir(parents=True)
         arrays = {name: np.ascontiguousarray(array) for name, array in _arrays_of(predictor).items()}
         save_file(arrays, str(fresh / WEIGHTS))
+        if training is not None:
+            training.save(fresh)
         text = json.dumps(_describe(predictor, encoder), indent=1, ensure_ascii=False)
         (fresh / MANIFEST).write_text(text + "\n", encoding="utf-8")
         replace_atomically(fresh, folder)
@@ -235,3 +245,31 @@ def _build_learner(name: str, arrays: Arrays, latent_targets: LatentTargets) -> 
         case "trained":
             return FittedMlpHeads.from_arrays(arrays, latent_targets)
     raise ValueError(f"unknown base learner {name!r}")
+
+
+def digest_predictor(predictor: Predictor) -> str:
+    """Return 32 hexadecimal digits of what a fitted predictor forecasts from, the same before and after a save.
+
+    Raises `InputError` for a predictor that changes while it serves.
+    """
+    match predictor:
+        case EnsemblePredictor():
+            arrays, about = _arrays_of(predictor), _describe(predictor, encoder="")
+        case FineTunedPredictor():
+            arrays = {
+                f"{type(part).__name__}.{field.name}": getattr(part, field.name)
+                for part in (predictor.heads, predictor.standard_errors)
+                for field in dataclasses.fields(part)
+            }
+            about = {"models": list(predictor.models)}
+        case _:
+            raise InputError(
+                f"a predictor of the type {type(predictor).__name__} changes while it serves, so nothing can be "
+                "certified for it. Fit one with `eccos fit`."
+            )
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        kept = np.ascontiguousarray(array)
+        single = kept.astype(np.float32) if np.issubdtype(kept.dtype, np.floating) else kept.astype(np.int64)
+        digest.update(f"{name}{single.shape}".encode() + single.tobytes())
+    return digest.hexdigest()[:32]

@@ -22,7 +22,7 @@ from eccos_core.domain import (
 )
 from eccos_core.errors import InfeasibleError, Overloaded, RoutingError
 from eccos_core.io.tokens import conversation_text, count_tokens
-from eccos_core.protocols import Encoder, Optimizer, Predictor, Steering
+from eccos_core.protocols import Encoder, Optimizer, Predictor, Steering, unsupported_parameters
 from eccos_core.routing.decisions import build_decisions
 from eccos_core.routing.eligibility import eligibility_mask
 from eccos_core.routing.forecast import encode_alongside, predict_in_blocks
@@ -95,7 +95,12 @@ class Decider:
     def _counted(self, requests: Sequence[Request]) -> tuple[FloatArray, BoolArray]:
         """((R,) input tokens, (R, M) who may answer what)."""
         tokens = [count_tokens(request.messages) for request in requests]
-        return np.asarray(tokens, dtype=np.float64), eligibility_mask(requests, self.parts.models, tokens)
+        return np.asarray(tokens, dtype=np.float64), self.eligible(requests, tokens)
+
+    def eligible(self, requests: Sequence[Request], input_tokens: Sequence[int]) -> BoolArray:
+        """Say who may answer what, (R, M). Raises as `eligibility_mask` does."""
+        unsupported = partial(unsupported_parameters, self.parts.backend)
+        return eligibility_mask(requests, self.parts.models, input_tokens, unsupported=unsupported)
 
     def problem(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> RoutingProblem:
         """Build the problem that the optimizer sees."""
@@ -114,7 +119,7 @@ class Decider:
     def assign(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> list[Decision]:
         """Assign the batch jointly. Raises `InfeasibleError` when the policy cannot be met."""
         with self.parts.telemetry.step("optimise", prepared.requests):
-            return _decisions(prepared, self.optimizer.solve(self.problem(prepared, policy, free_slots)))
+            return self._decisions(prepared, self.optimizer.solve(self.problem(prepared, policy, free_slots)))
 
     def choose(self, prepared: PreparedBatch, free_slots: IntArray) -> Decision:
         """Decide one request alone, among the models with a free slot, in O(M).
@@ -180,7 +185,21 @@ class Decider:
             Prices(price, np.zeros(len(self.parts.models))),
             floor_met=floor_met,
             overhead_s=time.perf_counter() - prepared.started,
+            certificate=self.parts.certificate,
         )[0]
+
+    def _decisions(self, prepared: PreparedBatch, assignment: Assignment) -> list[Decision]:
+        return build_decisions(
+            prepared.requests,
+            prepared.forecast,
+            prepared.cost_usd,
+            _good(prepared),
+            assignment.model_index,
+            assignment.prices,
+            floor_met=assignment.status is not SolutionStatus.BEST_EFFORT,
+            overhead_s=(time.perf_counter() - prepared.started) / len(prepared.requests),
+            certificate=self.parts.certificate,
+        )
 
     def _occupancy(self, free_slots: IntArray) -> FloatArray:
         """Return (M,) the share of each model's slots that is taken, 0 where there is no cap."""
@@ -253,17 +272,4 @@ def _nobody_open(prepared: PreparedBatch) -> RoutingError:
         best,
         f"request {request.id!r}: no model reaches min_quality {request.min_quality}; the best that may answer is "
         f"expected to reach {best:.3f}",
-    )
-
-
-def _decisions(prepared: PreparedBatch, assignment: Assignment) -> list[Decision]:
-    return build_decisions(
-        prepared.requests,
-        prepared.forecast,
-        prepared.cost_usd,
-        _good(prepared),
-        assignment.model_index,
-        assignment.prices,
-        floor_met=assignment.status is not SolutionStatus.BEST_EFFORT,
-        overhead_s=(time.perf_counter() - prepared.started) / len(prepared.requests),
     )

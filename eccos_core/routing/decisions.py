@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from eccos_core.certification import Certificate
 from eccos_core.domain import BoolArray, Decision, FloatArray, Forecast, IntArray, Prices, Request, new_id
+from eccos_core.routing.certified import follows_rule
 
 UNFAMILIAR = 0.2  # below this familiarity the reason says that the forecast is mostly the prior
 
@@ -27,6 +29,7 @@ def build_decisions(
     *,
     floor_met: bool = True,
     overhead_s: float = 0.0,
+    certificate: Certificate | None = None,
 ) -> list[Decision]:
     """One `Decision` per request. cost_usd (R, M), eligible (R, M), chosen (R,); overhead_s is per request.
 
@@ -38,6 +41,7 @@ def build_decisions(
     # plain Python numbers: indexing arrays one element at a time is what would take the time here
     quality, errors, costs = forecast.quality.tolist(), forecast.quality_se.tolist(), cost_usd.tolist()
     familiarity, models = forecast.familiarity.tolist(), forecast.models
+    certified = _certified(forecast.quality, cost_usd, chosen, certificate)
     made = []
     for row, (request, best) in enumerate(zip(requests, chosen.tolist(), strict=True)):
         others = [column for column in order[row][: candidates[row]] if column != best]
@@ -57,9 +61,19 @@ def build_decisions(
                 floor_met=floor_met,
                 usd_per_quality=prices.quality,
                 overhead_s=overhead_s,
+                certified=certified[row],
             )
         )
     return made
+
+
+def _certified(
+    quality: FloatArray, cost_usd: FloatArray, chosen: IntArray, certificate: Certificate | None
+) -> list[bool]:
+    if certificate is None or certificate.usd_per_quality is None:
+        return [False] * len(chosen)
+    follows: list[bool] = follows_rule(quality, cost_usd, chosen, certificate.usd_per_quality).tolist()
+    return follows
 
 
 def _reason(

@@ -73,6 +73,11 @@ class Execution:
         return self._fallbacks.model
 
     @property
+    def outgoing(self) -> Request:
+        """The request as the model to call now gets it."""
+        return self.request.addressed_to(self.model)
+
+    @property
     def has_slot(self) -> bool:
         """Whether a slot of the model to call now is held. Then there is nothing to wait for."""
         return self._held == self.model

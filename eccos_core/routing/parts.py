@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from eccos_core.certification import Certificate
 from eccos_core.domain import ConversationView, GroupShare, Model, Policy, QualityFloor
-from eccos_core.errors import InputError
+from eccos_core.errors import CertificateError, InputError
 from eccos_core.protocols import Backend, Encoder, Optimizer, Predictor, Steering, Workload
+from eccos_core.routing.certified import fingerprint
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.tenants import Tenants
 from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
@@ -28,8 +30,11 @@ class Parts:
     - `deadline_s`: longest wait for a slot, in seconds.
     - `answer_deadline_s`: most seconds from the first call of a request to the end of its last one.
     - `window_s`: single requests that arrive within so many seconds (0 to 0.05) are decided together.
+    - `allowed_call_params`: call parameters that LiteLLM itself obeys and that callers may give all the same.
+    - `certificate`: what the policy's price was certified for. It is void for another predictor, encoder or pool.
 
-    Raises `InputError` when predictor and pool do not have the same models.
+    Raises `InputError` when predictor and pool do not have the same models, and `CertificateError` for a certificate
+    of other parts.
     """
 
     models: tuple[Model, ...]
@@ -50,6 +55,8 @@ class Parts:
     deadline_s: float = 60.0
     answer_deadline_s: float = 120.0
     window_s: float = 0.0
+    allowed_call_params: frozenset[str] = frozenset()
+    certificate: Certificate | None = None
 
     def __post_init__(self) -> None:
         names = tuple(model.name for model in self.models)
@@ -58,6 +65,13 @@ class Parts:
                 f"the predictor knows the models {', '.join(self.predictor.models)}, the pool has {', '.join(names)}. "
                 "They must be the same, in the same order."
             )
+        if self.certificate is not None:
+            found = fingerprint(self.models, self.encoder, self.predictor)
+            if found != self.certificate.fingerprint:
+                raise CertificateError(
+                    "the certificate is void: predictor, encoder, models or prices are not those that it was made for. "
+                    "Run `eccos certify` again, or give certificate=None."
+                )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -11,17 +11,24 @@ from eccos_core.errors import RequestError, did_you_mean
 
 
 class Tenants:
-    """The tenants of a configuration. A tenant's rules narrow what a request asks for. They never widen it."""
+    """The tenants of a configuration. A tenant's rules narrow what a request asks for. They never widen it.
 
-    def __init__(self, rules: Mapping[str, TenantConfig]) -> None:
+    `aliases` maps other names of models, which requests may use, to their names in the pool.
+    """
+
+    def __init__(self, rules: Mapping[str, TenantConfig], aliases: Mapping[str, str] | None = None) -> None:
         self._rules = dict(rules)
+        self._aliases = dict(aliases or {})
 
     def narrow(self, request: Request) -> Request:
-        """Return the request under its tenant's rules.
+        """Return the request under its tenant's rules, with the pool's own names of models.
 
         Raises `RequestError` for a tenant that the configuration does not have (when it has any), and when the
         request's allow list and the tenant's have no model in common.
         """
+        if self._aliases and (request.allow or request.deny):
+            allowed = None if request.allow is None else self._pool_names(request.allow)
+            request = replace(request, allow=allowed, deny=self._pool_names(request.deny))
         rules = self._rules_of(request)
         if rules is None:
             return request
@@ -46,6 +53,9 @@ class Tenants:
         """Return the tenant's own policy, or None where the rule for all holds."""
         rules = self._rules_of(request)
         return rules.policy if rules is not None else None
+
+    def _pool_names(self, names: frozenset[str]) -> frozenset[str]:
+        return frozenset(self._aliases.get(name, name) for name in names)
 
     def _rules_of(self, request: Request) -> TenantConfig | None:
         if request.tenant is None or not self._rules:

@@ -6,19 +6,22 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, StreamInterrupted, UnknownModelError
 
-Answer: TypeAlias = str | BackendError | Callable[[Request], str]
+Reply: TypeAlias = str | Completion
+Answer: TypeAlias = Reply | BackendError | Callable[[Request], Reply]
 
 
 class ScriptedBackend:
     """Answers from a script, one entry a call; the last entry is repeated.
 
-    `answers`: model name -> a text, a function of the request, or a `BackendError` to raise; a `StreamInterrupted`
-    breaks a stream after the text that it says had been received. Tokens are words. `latency_s`: how long a call takes.
+    `answers`: model name -> a text, a `Completion`, a function of the request, or a `BackendError` to raise. A
+    `StreamInterrupted` breaks a stream after the text that it says had been received. Tokens of a text are words.
+    `latency_s`: how long a call takes.
     `calls` lists (model, request) in order. `models` gives prices; without it calls cost nothing.
     """
 
@@ -57,7 +60,7 @@ class ScriptedBackend:
             await asyncio.sleep(0)
             yield chunk
 
-    def _next(self, model: str, request: Request) -> str | BackendError:
+    def _next(self, model: str, request: Request) -> Reply | BackendError:
         script = self._answers.get(model)
         if script is None:
             raise UnknownModelError(model, self._answers)
@@ -66,9 +69,13 @@ class ScriptedBackend:
             answer = script.pop(0) if len(script) > 1 else script[0]
         return answer(request) if callable(answer) else answer
 
-    def _chunks(self, model: str, request: Request, answer: str | BackendError) -> Iterator[Chunk]:
+    def _chunks(self, model: str, request: Request, answer: Reply | BackendError) -> Iterator[Chunk]:
         if isinstance(answer, BackendError) and not isinstance(answer, StreamInterrupted):
             raise answer
+        if isinstance(answer, Completion):
+            yield Chunk(text=answer.text, delta=answer.message)
+            yield Chunk(text="", completion=self._completion(model, request, answer))
+            return
         text = answer.received if isinstance(answer, StreamInterrupted) else answer
         for place, word in enumerate(text.split(" ")):
             piece = word if place == 0 else f" {word}"
@@ -77,9 +84,11 @@ class ScriptedBackend:
             raise answer
         yield Chunk(text="", completion=self._completion(model, request, answer))
 
-    def _completion(self, model: str, request: Request, answer: str | BackendError) -> Completion:
+    def _completion(self, model: str, request: Request, answer: Reply | BackendError) -> Completion:
         if isinstance(answer, BackendError):
             raise answer
+        if isinstance(answer, Completion):
+            return replace(answer, model=model)
         known = self._models.get(model)
         input_tokens = sum(len(str(message.get("content") or "").split()) for message in request.messages)
         output_tokens = len(answer.split())

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eccos_core.domain import Completion, Message
+from eccos_core.domain import AUTHOR, REASONING_FIELDS, Completion, Message
 
 PROVIDER = "eccos"  # the name under which a framework shows answers of the pool
 
@@ -25,6 +25,8 @@ def describe_completion(completion: Completion) -> dict[str, Any]:
     }
     if completion.time_to_first_token_s is not None:
         description["time_to_first_token_s"] = completion.time_to_first_token_s
+    if completion.logprobs:
+        description["logprobs"] = dict(completion.logprobs)
     decision = completion.decided_by
     if decision is not None:
         description |= {
@@ -38,6 +40,15 @@ def describe_completion(completion: Completion) -> dict[str, Any]:
             "floor_met": decision.floor_met,
         }
     return description
+
+
+def recall_reasoning(fields: Mapping[str, Any], author: str | None) -> dict[str, Any]:
+    """Return the reasoning in an answer's fields, for a message that goes back to the model that wrote it.
+
+    `author` is that model of the pool. None: somebody else wrote the answer, and nothing is returned.
+    """
+    kept = {name: fields[name] for name in REASONING_FIELDS if fields.get(name)}
+    return {**kept, AUTHOR: author} if author and kept else {}
 
 
 def name_conversation(messages: Sequence[Message], parameters: Mapping[str, Any]) -> str | None:

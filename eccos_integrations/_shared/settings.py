@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -12,14 +14,16 @@ from pydantic import (
     ConfigDict,
     Field,
     GetPydanticSchema,
+    PlainSerializer,
     SkipValidation,
     field_validator,
     model_validator,
 )
 
-from eccos_core.domain import Message, Request
-from eccos_core.errors import did_you_mean
+from eccos_core.domain import Message, Model, Request
+from eccos_core.errors import RequestError, did_you_mean
 from eccos_core.router import Router
+from eccos_core.routing.eligibility import find_exclusion
 from eccos_integrations._shared.errors import InvalidRequestError
 from eccos_integrations._shared.messages import name_conversation
 
@@ -30,6 +34,8 @@ CALL_SETTINGS = frozenset(
     {"allow", "deny", "min_quality", "model", "required_tags", "session_id", "tenant", "wait_s"},
 )
 CALL_PARAMETERS = ("temperature", "top_p", "max_tokens", "stop", "seed", "timeout")
+MISSPELLED = 0.85  # likeness of a misspelled name. `top_k` is .8 like `top_p`, and a parameter of its own
+_ANY_MESSAGES: tuple[Message, ...] = ({"role": "user", "content": ""},)
 _SET_PER_MODEL = {  # usual parameters of chat models that a pool has once per model, in its configuration
     "api_base": "addresses belong to the models of the configuration (litellm_params.api_base)",
     "api_key": "keys belong to the models of the configuration (litellm_params.api_key: os.environ/NAME)",
@@ -37,13 +43,16 @@ _SET_PER_MODEL = {  # usual parameters of chat models that a pool has once per m
     "max_retries": "retries are set in the configuration, section eccos",
 }
 
-# a type checker lets you give one name, a list or a set; what you read back is always a frozenset
-Names: TypeAlias = Annotated[Collection[str], GetPydanticSchema(lambda _, handler: handler(frozenset[str]))]
+# A type checker lets you give one name, a list or a set. What you read back is always a frozenset. What is stored is a
+# sorted list, the same in every process.
+Names: TypeAlias = Annotated[
+    Collection[str], GetPydanticSchema(lambda _, handler: handler(frozenset[str])), PlainSerializer(sorted)
+]
 
 
 def build_router(config: str | Path) -> Router:
-    """Build the router that a configuration file describes. The one place where an integration makes a router."""
-    return Router.from_yaml(config)
+    """Return this process's router of a configuration file. All integrations share its slots, budgets and sessions."""
+    return Router.shared(config)
 
 
 def resolve_router(owner: str, config: str | Path | None, router: object) -> Router:
@@ -122,10 +131,28 @@ class RouterSettings(BaseModel):
         """Read one name as a list of one, not as a list of letters."""
         return [given] if isinstance(given, str) else given
 
+    @field_validator("session_id", mode="before")
+    @classmethod
+    def _write_out_session(cls, given: Any) -> Any:
+        """Take a number or a UUID as the name of a conversation, as LangGraph does."""
+        return None if given is None else str(given)
+
     @model_validator(mode="after")
     def _set_router(self) -> RouterSettings:
         self.router = resolve_router(type(self).__name__, self.config, self.router)
         return self
+
+    def candidates(self) -> tuple[Model, ...]:
+        """Return the models that may answer, by these settings and the tenant's rules.
+
+        Return the whole pool when none may, or when the tenant is unknown. The call then says so.
+        """
+        models = self.router.models
+        try:
+            request = self.router.parts.tenants.narrow(self._build_request(_ANY_MESSAGES, {}, {}))
+        except RequestError:
+            return models
+        return tuple(model for model in models if find_exclusion(request, model, 0, frozenset()) is None) or models
 
     # ------------------------------------------------------------------------------------------------------ per call
 
@@ -138,6 +165,9 @@ class RouterSettings(BaseModel):
     ) -> Request:
         """Build the request. `given` is what the call says for itself."""
         model, allow = self._choose_setting(given, "model"), self._choose_setting(given, "allow")
+        session = self._choose_setting(given, "session_id")
+        if session in (None, ""):
+            session = name_conversation(messages, parameters)
         if model is not None:
             allow = {model}
         return Request(
@@ -147,7 +177,7 @@ class RouterSettings(BaseModel):
             deny=_freeze_names(self._choose_setting(given, "deny")),
             required_tags=_freeze_names(self._choose_setting(given, "required_tags")),
             min_quality=self._choose_setting(given, "min_quality"),
-            session_id=self._choose_setting(given, "session_id") or name_conversation(messages, parameters),
+            session_id=None if session is None else str(session),
             tenant=self._choose_setting(given, "tenant"),
             deadline_s=self._choose_setting(given, "wait_s"),
         )
@@ -171,14 +201,17 @@ class RouterSettings(BaseModel):
         self.__dict__["router"] = build_router(self._require_config())
 
     def _require_config(self) -> str | Path:
-        """Return the path that a pickle remembers. Raise `TypeError` when there is none."""
-        if self.config is None:
-            name = type(self).__name__
-            raise TypeError(
-                f"{name}(router=...) cannot be pickled, because a router holds keys, locks and connections. "
-                f"Use {name}(config=...). Its pickle holds the path only."
-            )
-        return self.config
+        return require_config(type(self).__name__, self.config)
+
+
+def require_config(owner: str, config: str | Path | None) -> str | Path:
+    """Return the path that a pickle of `owner` remembers. Raise `TypeError` when there is none."""
+    if config is None:
+        raise TypeError(
+            f"{owner}(router=...) cannot be pickled, because a router holds keys, locks and connections. "
+            f"Use {owner}(config=...). Its pickle holds the path only."
+        )
+    return config
 
 
 class CallParameters(BaseModel):
@@ -210,16 +243,47 @@ class CallParameters(BaseModel):
     ) -> dict[str, Any]:
         """Return the OpenAI parameters of a call: of this object, then `extra`, then `given` without `ours`.
 
-        Raises `InvalidRequestError` for more than one answer.
+        Raises `InvalidRequestError` for more than one answer, and for a misspelled parameter.
         """
         parameters = {name: value for name in CALL_PARAMETERS if (value := getattr(self, name)) is not None}
         parameters |= extra
-        parameters |= {name: value for name, value in given.items() if name not in ours and value is not None}
+        parameters |= pick_parameters(given, ours)
         if parameters.get("n") not in (None, 1):
             raise InvalidRequestError(
                 f"n is {parameters['n']}, must be 1. A call has one answer. Call again to get more answers."
             )
         return parameters
+
+
+def find_context_window(pool: Sequence[Model]) -> int | None:
+    """Return the smallest context window among the models, in tokens. None where no model says.
+
+    A framework fills the window that it is told. Told a larger one, it would leave the cheap models without room.
+    """
+    return min((model.context_window for model in pool if model.context_window is not None), default=None)
+
+
+def pick_parameters(given: Mapping[str, Any], ours: Collection[str]) -> dict[str, Any]:
+    """Return the call parameters for the model: all that a call is given, without `ours`.
+
+    Raises `InvalidRequestError` for a parameter that looks like a misspelled one.
+    """
+    parameters = {name: value for name, value in given.items() if name not in ours and value is not None}
+    for name in parameters.keys() - set(CALL_PARAMETERS):
+        meant = _find_meant(name, frozenset({*ours, *CALL_PARAMETERS}))
+        if meant is not None:
+            raise InvalidRequestError(
+                f"unknown parameter {name!r}; did you mean {meant!r}? To send {name!r} to the provider as it is, "
+                "put it among the model's further parameters (model_kwargs in LangChain, additional_kwargs in "
+                "LlamaIndex)."
+            )
+    return parameters
+
+
+@functools.lru_cache(maxsize=1024)
+def _find_meant(name: str, known: frozenset[str]) -> str | None:
+    """Return the known name that was probably meant. None for a parameter of its own."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=MISSPELLED)), None)
 
 
 def _freeze_names(given: Collection[str]) -> frozenset[str]:

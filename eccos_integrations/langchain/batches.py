@@ -34,7 +34,7 @@ from eccos_integrations.langchain.settings import LangChainSettings
 
 # These change nothing about the question, so neither the cache nor a trace may tell two calls apart by them.
 UNTRACED_ARGUMENTS = frozenset({"decision", "session_id", "wait_s"})
-FRAMEWORK_ARGUMENTS = frozenset({"ls_structured_output_format", "structured_output_format", "stream"})
+FRAMEWORK_ARGUMENTS = frozenset({"ls_structured_output_format", "stream", "stream_usage", "structured_output_format"})
 
 
 class JointBatchChatModel(LangChainSettings, BaseChatModel):

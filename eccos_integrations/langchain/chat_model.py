@@ -7,15 +7,16 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
 from langchain_core.runnables import Runnable, RunnableConfig
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from eccos_core.domain import Capability, Chunk, Completion, Decision, Request
 from eccos_integrations._shared.messages import PROVIDER
@@ -23,13 +24,16 @@ from eccos_integrations._shared.settings import CALL_PARAMETERS, CallParameters
 from eccos_integrations.langchain.batch_plan import PlannedCall
 from eccos_integrations.langchain.batches import FRAMEWORK_ARGUMENTS, UNTRACED_ARGUMENTS, JointBatchChatModel
 from eccos_integrations.langchain.errors import raise_langchain_errors
-from eccos_integrations.langchain.messages import to_message, to_message_chunk, to_openai
+from eccos_integrations.langchain.messages import (
+    convert_messages,
+    mark_cached,
+    to_message,
+    to_message_chunk,
+    to_openai,
+)
 from eccos_integrations.langchain.settings import CALL_SETTINGS, describe_pool
-
-if TYPE_CHECKING:
-    from langchain_core.language_models.model_profile import ModelProfile
-
-    from eccos_integrations.langchain.tools import Method, Schema, ToolChoice, ToolLike
+from eccos_integrations.langchain.structured import Method, build_structured_chain, choose_method
+from eccos_integrations.langchain.tools import Schema, ToolChoice, ToolLike, openai_tool_choice, openai_tools
 
 SchemaModel = TypeVar("SchemaModel", bound=BaseModel)
 
@@ -56,6 +60,12 @@ class ChatEccos(CallParameters, JointBatchChatModel):
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Further OpenAI call parameters. They are passed on unchanged."""
 
+    @model_validator(mode="after")
+    def _describe_itself(self) -> ChatEccos:
+        """Set the profile. LangChain asks for it before the router is there."""
+        self.profile = self.profile or self._resolve_model_profile()
+        return self
+
     # -------------------------------------------------------------------------------------------------------- identity
 
     @property
@@ -66,10 +76,13 @@ class ChatEccos(CallParameters, JointBatchChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         """Return what tells two of these models apart. It holds no keys and no addresses."""
         given = {name: getattr(self, name) for name in sorted(IDENTIFYING_FIELDS & self.model_fields_set)}
+        router = self.router
         return {
             "model_name": self.model or PROVIDER,
-            "pool": [model.name for model in self.router.models],
-            **{name: sorted(value) if isinstance(value, frozenset) else value for name, value in given.items()},
+            "pool": [model.name for model in router.models],
+            "pool_fingerprint": getattr(router.backend, "fingerprint", None) or f"backend {id(router.backend)}",
+            "router_policy": repr(router.policy),
+            **_sort_names(given),
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
@@ -79,14 +92,24 @@ class ChatEccos(CallParameters, JointBatchChatModel):
         return params
 
     def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        stop = self._list_stops() if stop is None else stop
         return super()._get_invocation_params(stop=stop, **_drop_untraced(kwargs))
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         return super()._get_llm_string(stop=stop, **_drop_untraced(kwargs))
 
+    def _convert_cached_generations(self, cache_val: list[Generation]) -> list[ChatGeneration]:
+        """Return what the cache holds. LangChain sets the cost of its own to 0, and we do so with ours."""
+        return [
+            generation.model_copy(update={"message": mark_cached(generation.message)})
+            if isinstance(generation.message, AIMessage)
+            else generation
+            for generation in super()._convert_cached_generations(cache_val)
+        ]
+
     def _resolve_model_profile(self) -> ModelProfile | None:
-        """Return what the whole pool can do. A request goes only to models that can do what it needs."""
-        return cast("ModelProfile", describe_pool(self.router.models))
+        """Return what the models that may answer can do together."""
+        return cast(ModelProfile, describe_pool(self.candidates()))
 
     def get_num_tokens(self, text: str) -> int:
         """Estimate the tokens of a text (cl100k_base, no network)."""
@@ -97,9 +120,8 @@ class ChatEccos(CallParameters, JointBatchChatModel):
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
         """Estimate the input tokens of a conversation with its tools (cl100k_base, no network)."""
         from eccos_core.io.tokens import count_tokens
-        from eccos_integrations.langchain.tools import openai_tools
 
-        return count_tokens(to_openai(messages), openai_tools(tools) if tools else None)
+        return count_tokens(convert_messages(messages), openai_tools(tools) if tools else None)
 
     # --------------------------------------------------------------------------------------------------------- one call
 
@@ -189,7 +211,7 @@ class ChatEccos(CallParameters, JointBatchChatModel):
 
     def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
         """Tell whether to stream. When no model of the pool can, a stream is one chunk, as LangChain promises."""
-        able = any(Capability.STREAMING in model.capabilities for model in self.router.models)
+        able = any(Capability.STREAMING in model.capabilities for model in self.candidates())
         return able and super()._should_stream(async_api=async_api, run_manager=run_manager, **kwargs)
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
@@ -263,8 +285,6 @@ class ChatEccos(CallParameters, JointBatchChatModel):
         `parallel_tool_calls=True` asks for models that can call several tools at once. Raises `ValueError` for a tool
         without a name, and for a choice that is not among the tools.
         """
-        from eccos_integrations.langchain.tools import openai_tool_choice, openai_tools
-
         converted = openai_tools(tools, strict=strict)
         chosen = openai_tool_choice(tool_choice, converted)
         given = {"tools": converted or None, "tool_choice": chosen, "parallel_tool_calls": parallel_tool_calls}
@@ -319,11 +339,9 @@ class ChatEccos(CallParameters, JointBatchChatModel):
         JSON schema. With `include_raw` you get a dictionary: `raw`, `parsed` and `parsing_error`. Raises `ValueError`
         for another method and for further arguments.
         """
-        from eccos_integrations.langchain.tools import build_structured_chain, choose_method
-
         if kwargs:
             raise ValueError(f"with_structured_output has no parameter {', '.join(map(repr, kwargs))}")
-        method = method or choose_method(self.router.models)
+        method = method or choose_method(self.candidates())
         return build_structured_chain(self, schema, method, strict=strict, include_raw=include_raw)
 
 
@@ -333,7 +351,15 @@ for _method in (ChatEccos._generate, ChatEccos._agenerate):
 
 
 def _drop_untraced(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name not in UNTRACED_ARGUMENTS}
+    """Return the arguments by which two calls differ. A decision that you give chooses the model, so it stays."""
+    kept = {name: value for name, value in given.items() if name not in UNTRACED_ARGUMENTS}
+    decision = given.get("decision")
+    return _sort_names(kept if not isinstance(decision, Decision) else {**kept, "decided_model": decision.model})
+
+
+def _sort_names(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Write sets as sorted lists, which read the same in every process."""
+    return {name: sorted(value) if isinstance(value, set | frozenset) else value for name, value in given.items()}
 
 
 def _require_streaming(prepared: PlannedCall | Request) -> PlannedCall | Request:

@@ -1,7 +1,8 @@
 """Errors that are both: ours, with their numbers, and the one that LangChain's own code catches and retries on.
 
 `SummarizationMiddleware` waits for a `ContextOverflowError`. Retry rules wait for the retryable errors. Callers expect
-a `ValueError` where their input is wrong. What you get is an instance of both classes.
+a `ValueError` where their input is wrong. Every failed call of a model is a `ModelError`. What you get is an instance
+of both classes.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ from contextlib import AbstractContextManager
 
 from langchain_core import exceptions
 
-from eccos_core.errors import EccosError, FailureKind, RequestError
+from eccos_core.errors import AttemptsExhausted, BackendError, EccosError, FailureKind, RequestError
 from eccos_integrations._shared.errors import combine_error, find_failure_kind, raise_translated
 
-_CLASS_NAMES: dict[str, str] = {
-    FailureKind.AUTHENTICATION: "ModelAuthenticationError",
-    FailureKind.BAD_REQUEST: "ModelInvalidRequestError",
-    FailureKind.CONNECTION: "ModelConnectionError",
-    FailureKind.CONTEXT_WINDOW: "ContextOverflowError",
-    FailureKind.NOT_FOUND: "ModelNotFoundError",
-    FailureKind.RATE_LIMIT: "ModelRateLimitError",
-    FailureKind.TIMEOUT: "ModelTimeoutError",
-    FailureKind.UNAVAILABLE: "ModelAPIError",
+_CLASSES: dict[str | None, type[Exception]] = {
+    FailureKind.AUTHENTICATION: exceptions.ModelAuthenticationError,
+    FailureKind.BAD_REQUEST: exceptions.ModelInvalidRequestError,
+    FailureKind.CONNECTION: exceptions.ModelConnectionError,
+    FailureKind.CONTEXT_WINDOW: exceptions.ContextOverflowError,
+    FailureKind.MALFORMED_RESPONSE: exceptions.ModelAPIError,
+    FailureKind.NOT_FOUND: exceptions.ModelNotFoundError,
+    FailureKind.RATE_LIMIT: exceptions.ModelRateLimitError,
+    FailureKind.TIMEOUT: exceptions.ModelTimeoutError,
+    FailureKind.UNAVAILABLE: exceptions.ModelAPIError,
 }
 
 
@@ -37,8 +39,14 @@ def raise_langchain_errors() -> AbstractContextManager[None]:
 
 def _find_expected(error: EccosError) -> type[Exception] | None:
     kind = find_failure_kind(error)
-    if kind is not None:
-        # an older langchain-core lacks some of these classes: then the error stays ours alone
-        found: type[Exception] | None = getattr(exceptions, _CLASS_NAMES.get(kind, ""), None)
-        return found
-    return ValueError if isinstance(error, RequestError) else None
+    if kind in _CLASSES:
+        return _CLASSES[kind]
+    match error:
+        case BackendError():
+            return exceptions.ModelAPIError if error.retryable else exceptions.ModelError
+        case AttemptsExhausted():
+            curable = all(FailureKind(attempt.kind).retryable for attempt in error.attempts)
+            return exceptions.ModelAPIError if curable else exceptions.ModelError
+        case RequestError():
+            return ValueError
+    return None

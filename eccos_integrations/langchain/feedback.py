@@ -172,8 +172,9 @@ class FeedbackRecorder(BaseCallbackHandler):
 
 
 def find_decision_id(message: BaseMessage) -> str | None:
-    """Return the id of the decision behind an answer. None for a message that is no answer of eccos."""
-    found = getattr(message, "response_metadata", {}).get("decision_id")
+    """Return the id of the decision behind an answer, a cached one too. None for a message that is none of eccos."""
+    metadata = getattr(message, "response_metadata", {})
+    found = metadata.get("decision_id") or metadata.get("cached_decision_id")
     return found if isinstance(found, str) else None
 
 

@@ -1,8 +1,9 @@
 """Convert messages both ways: LangChain's to OpenAI-style ones, and completions and chunks back.
 
-On the way in, langchain-core's own `convert_to_openai_messages` does the work. Three things it leaves to callers, so
-they are here. Reasoning and tool-call blocks are dropped, because tool calls travel as `tool_calls`. The
-`cache_control` of a block survives. A call with broken arguments keeps its place when a tool message answers it.
+On the way in, langchain-core's own `convert_to_openai_messages` does the work. Four things it leaves to callers, so
+they are here. Of an answer only the blocks that every model understands are sent, because tool calls travel as
+`tool_calls`. Its reasoning is kept for the model that wrote it. The `cache_control` of a block survives. A call with
+broken arguments keeps its place when a tool message answers it.
 
 On the way out, langchain-core's parsers of tool calls do the work. We do not use the delta converter of
 `langchain-litellm`. It drops the later chunks of a tool call that have no name, and importing it takes seconds.
@@ -29,26 +30,16 @@ from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, p
 
 from eccos_core.domain import Chunk, Completion
 from eccos_integrations._shared.errors import InvalidRequestError
-from eccos_integrations._shared.messages import PROVIDER, describe_completion
+from eccos_integrations._shared.messages import PROVIDER, describe_completion, recall_reasoning
 
-RECORD_BLOCKS = frozenset(  # blocks that record how an answer came about. They are not sent to another model
-    {
-        "invalid_tool_call",
-        "non_standard",
-        "reasoning",
-        "redacted_thinking",
-        "server_tool_call",
-        "server_tool_call_chunk",
-        "server_tool_result",
-        "thinking",
-        "tool_call",
-        "tool_call_chunk",
-    }
-)
+# Blocks of an answer that every model understands. All others record how the answer came about, in the form of the
+# provider that wrote it.
+ANSWER_BLOCKS = frozenset({"audio", "file", "image", "image_url", "input_audio", "refusal", "text"})
 # Keys of an OpenAI-style message that LangChain keeps in `additional_kwargs`. The first ones come in pieces that can be
 # put together. A stream gives the others whole, at its end.
 STREAMED_FIELDS = ("function_call", "reasoning_content", "refusal")
 WHOLE_FIELDS = ("annotations", "audio", "provider_specific_fields", "thinking_blocks")
+_CACHED_METADATA = ("model_name", "model_provider", "finish_reason", "logprobs", "cached_decision_id")
 
 # ------------------------------------------------------------------------------------------------------------- inwards
 
@@ -63,6 +54,11 @@ def to_openai(messages: Sequence[BaseMessage]) -> tuple[dict[str, Any], ...]:
         raise InvalidRequestError("there are only system messages, which ask nothing. Add a HumanMessage.")
     if not any(message.content or getattr(message, "tool_calls", None) for message in messages):
         raise InvalidRequestError("every message is empty. Give at least one word.")
+    return convert_messages(messages)
+
+
+def convert_messages(messages: Sequence[BaseMessage]) -> tuple[dict[str, Any], ...]:
+    """Convert messages, whether or not they ask anything. Raise `InvalidRequestError` for content without a form."""
     answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
     converted: list[dict[str, Any]] = []
     for message in messages:
@@ -73,14 +69,17 @@ def to_openai(messages: Sequence[BaseMessage]) -> tuple[dict[str, Any], ...]:
 def _convert(message: BaseMessage, answered: set[str]) -> list[dict[str, Any]]:
     """Convert one message. The result is several messages where a content block holds a tool's result."""
     cached: dict[str, Any] | None = None
-    if isinstance(message.content, list):
-        blocks = _keep_blocks(message.content, is_answer=isinstance(message, AIMessage))
-        message = message.model_copy(update={"content": blocks})
-        cached = _find_cache_marks(blocks)
+    is_answer = isinstance(message, AIMessage)
     try:
+        if isinstance(message.content, list):
+            blocks = _pick_blocks(message.content, answered) if is_answer else _unwrap_blocks(message.content)
+            message = message.model_copy(update={"content": blocks})
+            cached = _find_cache_marks(blocks)
         # text alone becomes a string, unless one of its blocks must keep its cache mark
-        found = convert_to_openai_messages([message], text_format="block" if cached else "string")
-    except (KeyError, ValueError) as error:
+        found = convert_to_openai_messages(
+            [message], text_format="block" if cached else "string", pass_through_unknown_blocks=not is_answer
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         what = f"a content block lacks {error}" if isinstance(error, KeyError) else str(error)
         raise InvalidRequestError(f"a {message.type} message cannot be translated: {what}") from error
     converted: list[dict[str, Any]] = list(found)
@@ -88,21 +87,49 @@ def _convert(message: BaseMessage, answered: set[str]) -> list[dict[str, Any]]:
         for block in converted[0]["content"]:
             if block.get("type") == "text" and block["text"] in cached:
                 block["cache_control"] = cached[block["text"]]
-    if isinstance(message, AIMessage) and message.invalid_tool_calls:
+    if isinstance(message, AIMessage):
         broken = [_restore_call(call) for call in message.invalid_tool_calls if call["id"] in answered]
         if broken:
             converted[0]["tool_calls"] = [*converted[0].get("tool_calls", ()), *broken]
+        converted[0] |= recall_reasoning(message.additional_kwargs, find_author(message))
     return converted
 
 
-def _keep_blocks(content: Sequence[str | dict[str, Any]], *, is_answer: bool) -> list[str | dict[str, Any]]:
-    """Return the blocks to send. What a person gives in a provider's own format is unwrapped and passed on."""
-    if is_answer:
-        return [block for block in content if isinstance(block, str) or block.get("type") not in RECORD_BLOCKS]
+def find_author(message: AIMessage) -> str | None:
+    """Return the model of the pool that wrote an answer. None for an answer of somebody else."""
+    metadata = message.response_metadata
+    return metadata.get("model_name") if metadata.get("model_provider") == PROVIDER else None
+
+
+def _pick_blocks(content: Sequence[str | dict[str, Any]], answered: set[str]) -> list[str | dict[str, Any]]:
+    """Return the blocks of an answer to send: those that every model understands, and calls that were answered."""
     return [
-        block["value"] if isinstance(block, dict) and block.get("type") == "non_standard" else block
+        block
         for block in content
+        if isinstance(block, str)
+        or block.get("type") in ANSWER_BLOCKS
+        or (block.get("type") == "tool_use" and block.get("id") in answered)
+        or (block.get("type") == "function_call" and block.get("call_id") in answered)
     ]
+
+
+def _unwrap_blocks(content: Sequence[str | dict[str, Any]]) -> list[str | dict[str, Any]]:
+    """Return what a person gives. A provider's own format is unwrapped and passed on."""
+    return [_unwrap_block(block) if isinstance(block, dict) else block for block in content]
+
+
+def _unwrap_block(block: dict[str, Any]) -> dict[str, Any]:
+    match block:
+        case {"type": "non_standard", "value": dict() as own}:
+            return own
+        case {"type": "media", "data": str() as encoded, "mime_type": str() as mime_type}:  # Google's, in base64
+            kind = mime_type.partition("/")[0]
+            return {
+                "type": kind if kind in ("image", "audio") else "file",
+                "base64": encoded,
+                "mime_type": mime_type,
+            }
+    return block
 
 
 def _find_cache_marks(blocks: Sequence[str | Mapping[str, Any]]) -> dict[str, Any]:
@@ -177,6 +204,18 @@ def build_metadata(completion: Completion) -> dict[str, Any]:
         "model_provider": PROVIDER,  # langchain-core chooses the translator of content blocks by it
         **describe_completion(completion),
     }
+
+
+def mark_cached(message: AIMessage) -> AIMessage:
+    """Return an answer as it comes from a cache. It cost nothing and no model was chosen for it.
+
+    `cached_decision_id` is the decision that first led to it.
+    """
+    first = message.response_metadata
+    kept = {name: first[name] for name in _CACHED_METADATA if name in first}
+    if "decision_id" in first:
+        kept["cached_decision_id"] = first["decision_id"]
+    return message.model_copy(update={"response_metadata": {**kept, "cached": True, "cost_usd": 0.0}})
 
 
 def _parse_tool_calls(raw: Sequence[Mapping[str, Any]]) -> tuple[list[ToolCall], list[InvalidToolCall]]:

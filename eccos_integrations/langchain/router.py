@@ -17,6 +17,7 @@ from pydantic import Field
 from eccos_core.domain import Decision, Request
 from eccos_core.errors import did_you_mean
 from eccos_integrations._shared.errors import InvalidRequestError
+from eccos_integrations._shared.settings import pick_parameters
 from eccos_integrations.langchain.batch_plan import PlannedCall, plan_batch
 from eccos_integrations.langchain.errors import raise_langchain_errors
 from eccos_integrations.langchain.messages import to_openai
@@ -120,10 +121,8 @@ class EccosRouter(LangChainSettings, RunnableSerializable[Any, Decision]):
 
     def _read_request(self, given_input: Any, config: RunnableConfig | None, given: dict[str, Any]) -> Request:
         settings = self._add_session(config, given)
-        parameters = {
-            name: value for name, value in settings.items() if name not in CALL_SETTINGS and value is not None
-        }
         with raise_langchain_errors():
+            parameters = pick_parameters(settings, CALL_SETTINGS)
             return self._build_request(to_openai(read_messages(given_input, self.question)), parameters, settings)
 
     def _decide(self, given_input: Any, run_manager: Any, config: RunnableConfig, **given: Any) -> Decision:

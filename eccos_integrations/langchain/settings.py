@@ -68,7 +68,10 @@ class LangChainSettings(shared.RouterSettings):
 
 
 def describe_pool(pool: Sequence[Model]) -> dict[str, Any]:
-    """Return LangChain's model profile of the whole pool. A request goes only to models that can do what it needs."""
+    """Return LangChain's model profile of the models that may answer.
+
+    A request goes only to models that can do what it needs, so what one of them can do, the pool can do.
+    """
     can = frozenset[Capability]().union(*(model.capabilities for model in pool))
     profile: dict[str, Any] = {
         "tool_calling": Capability.TOOLS in can,
@@ -76,10 +79,8 @@ def describe_pool(pool: Sequence[Model]) -> dict[str, Any]:
         "structured_output": Capability.JSON_SCHEMA in can,
         "image_inputs": Capability.VISION in can,
     }
-    windows = [model.context_window for model in pool if model.context_window is not None]
-    if len(windows) == len(pool):
-        profile["max_input_tokens"] = max(windows)
-    return profile
+    window = shared.find_context_window(pool)
+    return profile if window is None else {**profile, "max_input_tokens": window}
 
 
 def find_session(config: RunnableConfig | None) -> str | None:
@@ -88,6 +89,6 @@ def find_session(config: RunnableConfig | None) -> str | None:
         for section in ("configurable", "metadata"):
             found: Mapping[str, Any] = (each or {}).get(section) or {}  # type: ignore[assignment]
             for key in SESSION_KEYS:
-                if isinstance(found.get(key), str) and found[key]:
+                if found.get(key) not in (None, ""):
                     return str(found[key])
     return None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.query_engine import RouterQueryEngine
+from llama_index.core.response_synthesizers import TreeSummarize
 from llama_index.core.tools.query_engine import QueryEngineTool
 
 from eccos_integrations.llama_index.selector import EccosSelector
@@ -50,4 +51,5 @@ def router_query_engine(
         min_quality=llm.min_quality,
         tenant=llm.tenant,
     )
-    return RouterQueryEngine(selector, tools, llm=llm)
+    summarizer = TreeSummarize(llm=llm, streaming=engine.get("streaming", False))
+    return RouterQueryEngine(selector, tools, llm=llm, summarizer=summarizer)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 from llama_index.core.evaluation import BaseEvaluator, CorrectnessEvaluator, EvaluationResult
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
-from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMCompletionEndEvent
 from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
 from llama_index_instrumentation import get_dispatcher
 
 from eccos_core.errors import InputError
 from eccos_core.router import Router
 from eccos_integrations._shared.scores import ScoreScale
+from eccos_integrations.llama_index.listeners import EventListener, SpanListener, read_text
+
+logger = logging.getLogger(__name__)
 
 MAX_ANSWERS = 100_000  # the oldest are forgotten first
 CORRECTNESS_SCALE = (1.0, 5.0)  # the scale of LlamaIndex's CorrectnessEvaluator
@@ -31,9 +34,9 @@ class EvaluationRecorder:
             response = engine.query(question)
         recorder.recording(FaithfulnessEvaluator()).evaluate_response(response=response)
 
-    It listens inside its `with` block, or from `start` to `stop`. It recognises an answer by its text. Where two
-    questions had the same answer, it looks at the question too. When several evaluators score one answer, the lowest
-    score counts.
+    It listens inside its `with` block, or from `start` to `stop`. It knows the response that an engine returned. Of a
+    text alone it knows the answer, and the question where several answers are the same. When several evaluators score
+    one answer, the lowest score counts.
     """
 
     def __init__(self, router: Router) -> None:
@@ -41,20 +44,24 @@ class EvaluationRecorder:
         self._answers: OrderedDict[str, list[tuple[str, str]]] = OrderedDict()  # answer -> (asked, decision id)
         self._scores: OrderedDict[str, dict[str, float]] = OrderedDict()  # decision id -> evaluator -> quality
         self._lock = threading.Lock()
-        self._listener = _EventListener(recorder=self)
+        self._responses: dict[int, tuple[weakref.ref[Any], str]] = {}  # id of a response -> response, decision id
+        self._spans = SpanListener(self._remember_response)
+        self._events = EventListener(hear=self._hear)
 
     # ------------------------------------------------------------------------------------------------------- listening
 
     def start(self) -> None:
         """Listen to every LLM of this process from now on."""
         dispatcher = get_dispatcher()
-        if self._listener not in dispatcher.event_handlers:
-            dispatcher.add_event_handler(self._listener)
+        if self._events not in dispatcher.event_handlers:
+            dispatcher.add_event_handler(self._events)
+            dispatcher.add_span_handler(self._spans)
 
     def stop(self) -> None:
         """Stop listening, and keep what was heard."""
         dispatcher = get_dispatcher()
-        dispatcher.event_handlers = [each for each in dispatcher.event_handlers if each is not self._listener]
+        dispatcher.event_handlers = [each for each in dispatcher.event_handlers if each is not self._events]
+        dispatcher.span_handlers = [each for each in dispatcher.span_handlers if each is not self._spans]
 
     def __enter__(self) -> EvaluationRecorder:
         self.start()
@@ -64,6 +71,18 @@ class EvaluationRecorder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _hear(self, asked: str, answer: str, decision_id: str, span_id: str | None) -> None:
+        self._spans.add_decision(span_id, decision_id)
+        self.remember_answer(asked, answer, decision_id)
+
+    def _remember_response(self, response: Any, decision_id: str) -> None:
+        """Remember which decision led to a response, for as long as the response lives."""
+        key = id(response)
+        with self._lock, suppress(TypeError):  # a text cannot be referred to
+            if self._responses.get(key, (lambda: None,))[0]() is not response:  # the innermost engine knows best
+                forget = weakref.ref(response, lambda _: self._responses.pop(key, None))
+                self._responses[key] = (forget, decision_id)
 
     def remember_answer(self, asked: str, answer: str, decision_id: str) -> None:
         """Remember which decision led to an answer of a question."""
@@ -80,16 +99,27 @@ class EvaluationRecorder:
         """
         selected = (getattr(response, "metadata", None) or {}).get("selector_result")
         found = [getattr(each, "decision_id", None) for each in getattr(selected, "selections", ())]
-        decision_id = (getattr(response, "additional_kwargs", None) or {}).get("decision_id")
-        found.append(decision_id or self._find_decision(_read_text(response), query))
+        found.append(
+            (getattr(response, "additional_kwargs", None) or {}).get("decision_id")
+            or self._find_by_response(response)
+            or self._find_by_text(read_text(response), query)
+        )
         return tuple(dict.fromkeys(each for each in found if each is not None))
 
-    def _find_decision(self, answer: str, query: str | None) -> str | None:
+    def _find_by_response(self, response: Any) -> str | None:
+        known = self._responses.get(id(response))
+        return known[1] if known is not None and known[0]() is response else None
+
+    def _find_by_text(self, answer: str, query: str | None) -> str | None:
+        """Return the latest decision for this answer to this question. None where several questions may be meant."""
         with self._lock:
-            known = self._answers.get(answer.strip(), [])
-            matching = [decision for asked, decision in known if query is not None and query in asked]
-            candidates = matching or [decision for _, decision in known]
-            return candidates[-1] if candidates else None
+            known = list(self._answers.get(answer.strip(), ()))
+        matching = [decision for asked, decision in known if query is not None and query in asked]
+        if matching:
+            return matching[-1]
+        if len({decision for _, decision in known}) > 1:
+            logger.warning("%d answers have the same text, and no prompt holds the question %r", len(known), query)
+        return known[0][1] if len(known) == 1 else None
 
     # ------------------------------------------------------------------------------------------------------- recording
 
@@ -104,14 +134,15 @@ class EvaluationRecorder:
     ) -> int:
         """Label the decisions behind a response with what an evaluation says of it. Return how many were labelled.
 
-        `scale` is the lowest and the highest score. An invalid evaluation labels none. Raises `InputError` for an
-        answer that was not heard, and for a score outside the scale.
+        `scale` is the lowest and the highest score. An invalid evaluation labels none. Neither does a text that several
+        questions had for an answer, where no prompt holds yours. Raises `InputError` for an answer that was not heard,
+        and for a score outside the scale.
         """
         quality = _to_quality(result, scale)
         if quality is None:
             return 0
         decisions = self.decisions_of(response, query if query is not None else result.query)
-        if not decisions:
+        if not decisions and read_text(response).strip() not in self._answers:
             raise InputError(
                 "this response is no answer of eccos that was heard here. Ask within `with recorder:`, or after "
                 "recorder.start()."
@@ -182,32 +213,6 @@ class RecordingEvaluator(BaseEvaluator):
     def _record(self, response: Any, result: EvaluationResult, query: str | None) -> None:
         name = type(self.evaluator).__name__
         self.recorder.record(response, result, query=query, evaluator=name, scale=self.scale)
-
-
-class _EventListener(BaseEventHandler):
-    recorder: Any
-
-    @classmethod
-    def class_name(cls) -> str:
-        return "EccosEvaluationRecorder"
-
-    def handle(self, event: Any, **kwargs: Any) -> None:
-        """Remember the answer of every call of an LLM."""
-        if isinstance(event, LLMChatEndEvent):
-            asked = "\n".join(message.content or "" for message in event.messages)
-        elif isinstance(event, LLMCompletionEndEvent):
-            asked = event.prompt
-        else:
-            return
-        decision_id = event.response.additional_kwargs.get("decision_id") if event.response else None
-        if decision_id is not None:
-            self.recorder.remember_answer(asked, _read_text(event.response), decision_id)
-
-
-def _read_text(response: Any) -> str:
-    if isinstance(response, ChatResponse):
-        return response.message.content or ""
-    return response.text if isinstance(response, CompletionResponse) else str(response)
 
 
 def _to_quality(result: EvaluationResult, scale: tuple[float, float]) -> float | None:

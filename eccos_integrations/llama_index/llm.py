@@ -18,6 +18,7 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
+from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
@@ -25,7 +26,7 @@ from pydantic import Field
 
 from eccos_core.domain import Capability, Chunk, Request
 from eccos_integrations._shared.messages import PROVIDER
-from eccos_integrations._shared.settings import CALL_SETTINGS, CallParameters
+from eccos_integrations._shared.settings import CALL_SETTINGS, CallParameters, find_context_window
 from eccos_integrations.llama_index.errors import raise_llama_index_errors
 from eccos_integrations.llama_index.messages import (
     StreamAccumulator,
@@ -34,7 +35,7 @@ from eccos_integrations.llama_index.messages import (
     to_completion_response,
     to_openai,
 )
-from eccos_integrations.llama_index.settings import LlamaIndexSettings, find_context_window, reserve_output
+from eccos_integrations.llama_index.settings import LlamaIndexSettings, reserve_output
 
 if TYPE_CHECKING:
     from llama_index.core.program.function_program import FunctionCallingProgram
@@ -82,7 +83,7 @@ class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
         """What the models that may answer can do together. A request goes only to models that can do what it needs."""
         pool = self.candidates()
         return LLMMetadata(
-            context_window=find_context_window(pool),
+            context_window=self.context_window or find_context_window(pool) or DEFAULT_CONTEXT_WINDOW,
             num_output=reserve_output(pool, self.max_tokens),
             is_chat_model=True,
             is_function_calling_model=any(Capability.TOOLS in model.capabilities for model in pool),
@@ -97,8 +98,8 @@ class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
 
     def _build_chat_request(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> Request:
         """Build the request. Raise `InvalidRequestError` for what no model could be asked."""
-        parameters = self._collect_parameters(self.additional_kwargs, given, CALL_SETTINGS)
         with raise_llama_index_errors():
+            parameters = self._collect_parameters(self.additional_kwargs, given, CALL_SETTINGS)
             return self._build_request(to_openai(messages), parameters, given)
 
     async def _abuild_chat_request(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> Request:

@@ -1,8 +1,9 @@
 """Convert messages both ways: LlamaIndex's to OpenAI-style ones, and completions and chunks back.
 
-Thinking and citation blocks record how an answer came about, so they are not sent to another model. Tool calls travel
-as `tool_calls`. We do not use the converters of `llama-index-llms-litellm`. Importing them takes seconds, they refuse
-tool-call blocks, and they send everything in `additional_kwargs` to the provider.
+Thinking and citation blocks record how an answer came about. Thinking goes back to the model of the pool that wrote it,
+and to no other. Tool calls travel as `tool_calls`. We do not use the converters of `llama-index-llms-litellm`.
+Importing them takes seconds, they refuse tool-call blocks, and they send everything in `additional_kwargs` to the
+provider.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from llama_index.core.base.llms.types import (
     ContentBlock,
     DocumentBlock,
     ImageBlock,
+    LogProb,
     MessageRole,
     TextBlock,
     ThinkingBlock,
@@ -29,9 +31,9 @@ from llama_index.core.base.llms.types import (
     VideoBlock,
 )
 
-from eccos_core.domain import Chunk, Completion
+from eccos_core.domain import AUTHOR, REASONING_FIELDS, Chunk, Completion
 from eccos_integrations._shared.errors import InvalidRequestError
-from eccos_integrations._shared.messages import PROVIDER, describe_completion
+from eccos_integrations._shared.messages import PROVIDER, describe_completion, recall_reasoning
 
 ASSISTANTS = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)  # three names for who answers
 # fields of an OpenAI-style message that LlamaIndex keeps in `additional_kwargs`. The rest is not for a model.
@@ -71,7 +73,8 @@ def _convert(message: ChatMessage) -> dict[str, Any]:
     if calls := _find_tool_calls(message):
         converted["tool_calls"] = calls
         converted["content"] = content or None
-    return converted
+    thought = "".join(block.content or "" for block in message.blocks if isinstance(block, ThinkingBlock))
+    return converted | recall_reasoning({**beside, "reasoning_content": thought}, beside.get(AUTHOR))
 
 
 def _convert_blocks(blocks: Sequence[ContentBlock]) -> list[dict[str, Any]]:
@@ -149,12 +152,40 @@ def to_chat_response(completion: Completion) -> ChatResponse:
     """Convert an answer, with its usage, cost and decision."""
     message = completion.message
     return ChatResponse(
-        message=_build_answer(
-            message.get("content") or completion.text, message.get("reasoning_content"), message.get("tool_calls") or ()
+        message=_sign(
+            completion,
+            _build_answer(
+                message.get("content") or completion.text,
+                message.get("reasoning_content"),
+                message.get("tool_calls") or (),
+            ),
         ),
         raw=_build_raw(completion),
+        logprobs=_build_logprobs(completion),
         additional_kwargs=build_metadata(completion),
     )
+
+
+def _sign(completion: Completion, answer: ChatMessage) -> ChatMessage:
+    """Note beside a thought who had it, so that it can go back there."""
+    reasoning = {name: completion.message[name] for name in REASONING_FIELDS if completion.message.get(name)}
+    if reasoning:
+        signed = {"thinking_blocks": reasoning.get("thinking_blocks"), AUTHOR: completion.model}
+        answer.additional_kwargs |= {name: value for name, value in signed.items() if value}
+    return answer
+
+
+def _build_logprobs(completion: Completion) -> list[list[LogProb]] | None:
+    """Return the log-probabilities of each token: of its alternatives where there are any, else its own."""
+    if not completion.logprobs:
+        return None
+    return [
+        [
+            LogProb(token=each["token"], logprob=each["logprob"], bytes=each.get("bytes") or [])
+            for each in token.get("top_logprobs") or [token]
+        ]
+        for token in completion.logprobs.get("content") or ()
+    ]
 
 
 def to_completion_response(response: ChatResponse) -> CompletionResponse:
@@ -163,6 +194,7 @@ def to_completion_response(response: ChatResponse) -> CompletionResponse:
         text=response.message.content or "",
         additional_kwargs={**response.message.additional_kwargs, **response.additional_kwargs},
         raw=response.raw,
+        logprobs=response.logprobs,
         delta=response.delta,
     )
 

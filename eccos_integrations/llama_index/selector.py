@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from eccos_core.domain import Decision, Request
 from eccos_core.errors import Overloaded, did_you_mean
 from eccos_core.router import Router
 from eccos_core.routing.prepared import PreparedBatch
-from eccos_integrations._shared.settings import resolve_router
+from eccos_integrations._shared.settings import build_router, require_config, resolve_router
 from eccos_integrations.llama_index.errors import raise_llama_index_errors
 
 DEFAULT_WAIT_S = 60.0
@@ -69,6 +70,7 @@ class EccosSelector(BaseSelector):
             raise ValueError(f"max_outputs is {max_outputs}, must be at least 1")
         if enough is not None and not 0 <= enough <= 1:
             raise ValueError(f"enough is {enough}, must be a chance in [0, 1]")
+        self._config = config
         self.router = resolve_router(type(self).__name__, config, router)
         self._models = models
         self._max_outputs = max_outputs
@@ -76,6 +78,21 @@ class EccosSelector(BaseSelector):
         self._min_quality = min_quality
         self._tenant = tenant
         self._wait_s = wait_s
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EccosSelector:
+        """Copy the settings, and share the router."""
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the router out. It is built again from the configuration."""
+        require_config(type(self).__name__, self._config)
+        return {**vars(self), "router": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.router = build_router(state["_config"])
 
     def _get_prompts(self) -> PromptDictType:
         """Return no prompts, because no model is asked which choice to take."""
@@ -146,9 +163,12 @@ def bind_choices(
             f"models names {len(models)} models for {len(choices)} choices. Give one per choice, in order."
         )
     bound: list[str] = []
+    shared_names = {name for name, count in Counter(choice.name for choice in choices).items() if count > 1}
     for place, choice in enumerate(choices):
-        named = _find_binding(choice, place, models)
-        label = repr(choice.name or choice.description)
+        # query engines without a name of their own all have the same one, which then says nothing
+        names = [name for name in (choice.description, choice.name) if name and name not in shared_names]
+        named = _find_binding(choice, place, names, models)
+        label = repr(names[-1] if names else choice.name)
         if named is not None and named not in pool:
             raise ValueError(
                 f"choices[{place}] {label} is bound to {named!r}, which is not in the pool"
@@ -157,8 +177,8 @@ def bind_choices(
         model = named or next((name for name in (choice.name, choice.description) if name in pool), None)
         if model is None:
             raise ValueError(
-                f"choices[{place}] {label} stands for no model of the pool. Name it like one "
-                f"({', '.join(pool)}), or bind it: EccosSelector(models={{{label}: '{pool[0]}'}})."
+                f"choices[{place}] {label} stands for no model of the pool. Name it like one ({', '.join(pool)}), "
+                f"or bind every choice to a model: EccosSelector(models={{{label}: '{pool[0]}', ...}})."
             )
         if model in bound:
             raise ValueError(
@@ -169,12 +189,14 @@ def bind_choices(
     return bound
 
 
-def _find_binding(choice: ToolMetadata, place: int, models: Mapping[str, str] | Sequence[str] | None) -> str | None:
+def _find_binding(
+    choice: ToolMetadata, place: int, names: Sequence[str], models: Mapping[str, str] | Sequence[str] | None
+) -> str | None:
     """Return the model that the selector or the metadata names. None where only the choice's own name is left."""
     if isinstance(models, Mapping):
-        for key in (choice.name, choice.description):
-            if key is not None and key in models:
-                return models[key]
+        for name in names:
+            if name in models:
+                return models[name]
     elif models is not None:
         return models[place]
     named: Any = getattr(choice, "model", None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
-from pydantic import Field, PrivateAttr, model_validator
+from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
+from pydantic import Field, PrivateAttr
 
 from eccos_core.domain import Model
 from eccos_core.router import Router
+from eccos_core.routing.parts import Parts
 from eccos_integrations._shared.settings import RouterSettings
 
 
@@ -17,42 +18,34 @@ class LlamaIndexSettings(RouterSettings):
     """A router, and what to ask of it.
 
     Give `config` (path of a configuration file) or `router`. The other fields hold for every call. You can give all
-    but `window_s` per call, too.
+    but `window_s` and `context_window` per call, too.
     """
 
     window_s: float | None = Field(default=None, gt=0, le=0.05)
     """Calls that arrive within this many seconds are decided together. None: as the router is set."""
 
-    _called_router: Router = PrivateAttr()  # `router`, with the window
+    context_window: int | None = Field(default=None, ge=1)
+    """Tokens that LlamaIndex may fill with prompt and answer. None: the smallest window of the models that may answer.
 
-    @model_validator(mode="after")
-    def _set_called_router(self) -> LlamaIndexSettings:
-        self._called_router = self.router
-        if self.window_s is not None:
-            if self.router.follows_file:
-                raise ValueError(
-                    "window_s does not work with a router that follows its file. "
-                    "Set eccos.stream.window_ms in the file."
-                )
-            self._called_router = self.router.with_window(self.window_s)
-        return self
+    With a larger one fewer calls are made, and models with smaller windows cannot answer the long ones.
+    """
 
-    def candidates(self) -> tuple[Model, ...]:
-        """Return the models that may answer. Return the whole pool when the settings leave none: the call says so."""
-        allow = {self.model} if self.model is not None else self.allow
-        found = tuple(
-            model
-            for model in self.router.models
-            if (allow is None or model.name in allow)
-            and model.name not in self.deny
-            and model.tags.issuperset(self.required_tags)
-        )
-        return found or self.router.models
+    _windowed: tuple[Parts, Router] | None = PrivateAttr(default=None)  # the router with `window_s`, and its parts
+
+    @property
+    def _called_router(self) -> Router:
+        """The router with the window. A router that follows its file has new parts after a change."""
+        if self.window_s is None:
+            return self.router
+        parts = self.router.parts
+        if self._windowed is None or self._windowed[0] is not parts:
+            self._windowed = (parts, self.router.with_window(self.window_s))
+        return self._windowed[1]
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
         """Copy the settings, and share the router."""
         memo = {} if memo is None else memo
-        memo[id(self._called_router)] = self._called_router
+        memo[id(self._windowed)] = self._windowed
         return super().__deepcopy__(memo)
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -63,14 +56,6 @@ class LlamaIndexSettings(RouterSettings):
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         self.__init__(**state["__dict__"])  # type: ignore[misc] # as LlamaIndex's components do
-
-
-def find_context_window(pool: Sequence[Model]) -> int:
-    """Return the largest context window among the models, in tokens. A long request goes to a model that can hold it.
-
-    Return LlamaIndex's own default where no model says.
-    """
-    return max((model.context_window for model in pool if model.context_window), default=DEFAULT_CONTEXT_WINDOW)
 
 
 def reserve_output(pool: Sequence[Model], max_tokens: int | None) -> int:

@@ -22,7 +22,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel, Field
-from served_pool import KEY, served_pool
+from served_pool import KEY, WAYS, pool_given_as, served_pool
 from typing_extensions import TypedDict
 
 from eccos_core.errors import NoEligibleModelError
@@ -39,16 +39,21 @@ def server() -> Iterator[ModelServer]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def router(server: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SERVED_KEY", KEY)
-        yield Router.from_yaml(served_pool(tmp_path_factory.mktemp("served"), server.url))
+@pytest.fixture(scope="module", params=WAYS)
+def pool(request: Any, server: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    path = served_pool(tmp_path_factory.mktemp("served"), server.url)
+    with pool_given_as(request.param, path) as given:
+        yield given
 
 
 @pytest.fixture
-def model(router: Router) -> ChatEccos:
-    return ChatEccos(router=router)
+def model(pool: dict[str, Any]) -> ChatEccos:
+    return ChatEccos(**pool)
+
+
+@pytest.fixture
+def router(model: ChatEccos) -> Router:
+    return model.router
 
 
 @tool
@@ -182,9 +187,8 @@ class State(TypedDict):
     chosen: str
 
 
-def test_the_decision_is_a_node_of_a_graph(router: Router) -> None:
-    chooser = EccosRouter(router=router, quality_floor=0.7)
-    model = ChatEccos(router=router)
+def test_the_decision_is_a_node_of_a_graph(pool: dict[str, Any], model: ChatEccos) -> None:
+    chooser = EccosRouter(**pool, quality_floor=0.7)
     graph = StateGraph(State)
     graph.add_node("choose", lambda state: {"chosen": chooser.invoke(state).model})
     graph.add_node("answer", lambda state: {"messages": [model.invoke(state["messages"], model=state["chosen"])]})
@@ -217,7 +221,7 @@ def test_a_model_with_a_configuration_pickles_its_path_and_no_key(
     assert KEY.encode() not in pickled
     again = pickle.loads(pickled)
     assert again.temperature == 0.5
-    assert again.router is not model.router
+    assert again.router is model.router  # this process's one router of the file
     assert again.invoke("hello").content == "You said: hello"
 
 

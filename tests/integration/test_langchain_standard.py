@@ -18,10 +18,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
-from served_pool import KEY, served_pool
+from served_pool import KEY, WAYS, pool_given_as, served_pool
 
-import eccos_core.pocket
-from eccos_core.router import Router
+from eccos_core.pocket import pool_config_path
 from eccos_core.testing import ModelServer
 from eccos_integrations.langchain import ChatEccos
 
@@ -66,19 +65,20 @@ def configuration(server: ModelServer, tmp_path_factory: pytest.TempPathFactory)
         yield served_pool(tmp_path_factory.mktemp("served"), server.url)
 
 
-@pytest.fixture(scope="module")
-def served(configuration: Path) -> Router:
-    return Router.from_yaml(configuration)
+@pytest.fixture(scope="module", params=WAYS)
+def served(request: Any, configuration: Path) -> Iterator[dict[str, Any]]:
+    with pool_given_as(request.param, configuration) as given:
+        yield given
 
 
 class TestServedPool(ChatModelIntegrationTests):
     """Everything on. Only test_stream_time is skipped: it replays recorded traffic of a hosted provider (VCR)."""
 
-    router: Router
+    pool: dict[str, Any]
 
     @pytest.fixture(autouse=True)
-    def _with_the_served_pool(self, served: Router) -> None:
-        type(self).router = served
+    def _with_the_served_pool(self, served: dict[str, Any]) -> None:
+        type(self).pool = served
 
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
@@ -86,11 +86,11 @@ class TestServedPool(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"router": self.router}
+        return self.pool
 
     @pytest.fixture
-    def model(self, request: Any, served: Router) -> BaseChatModel:
-        return ChatEccos(router=served, **getattr(request, "param", {}))
+    def model(self, request: Any, served: dict[str, Any]) -> BaseChatModel:
+        return ChatEccos(**served, **getattr(request, "param", {}))
 
     @property
     def supports_json_mode(self) -> bool:
@@ -144,7 +144,7 @@ class TestServedPool(ChatModelIntegrationTests):
         return self._ask_for_details(stream=stream)
 
     def _ask_for_details(self, *, stream: bool) -> AIMessage:
-        model = ChatEccos(router=self.router)
+        model = ChatEccos(**self.pool)
         if not stream:
             return model.invoke("Two haikus about haikus.")
         whole: AIMessageChunk | None = None
@@ -193,9 +193,10 @@ class TestServedPoolUnit(ChatModelUnitTests):
         return {"SERVED_KEY": KEY}, {"config": path}, {"config": path}
 
 
-@pytest.fixture(scope="module")
-def pocket() -> Router:
-    return Router.from_yaml(Path(eccos_core.pocket.__file__).with_name("pool.yaml"))
+@pytest.fixture(scope="module", params=WAYS)
+def pocket(request: Any) -> Iterator[dict[str, Any]]:
+    with pool_given_as(request.param, pool_config_path()) as given:
+        yield given
 
 
 class TestPocketPool(ChatModelIntegrationTests):
@@ -205,15 +206,15 @@ class TestPocketPool(ChatModelIntegrationTests):
     to a schema. What they cannot do stands in the profile of the model, and these two properties say the same.
     """
 
-    router: Router
+    pool: dict[str, Any]
 
     @pytest.fixture(autouse=True)
-    def _with_the_pocket_pool(self, pocket: Router) -> None:
-        type(self).router = pocket
+    def _with_the_pocket_pool(self, pocket: dict[str, Any]) -> None:
+        type(self).pool = pocket
 
     @pytest.fixture
-    def model(self, request: Any, pocket: Router) -> BaseChatModel:
-        return ChatEccos(router=pocket, **getattr(request, "param", {}))
+    def model(self, request: Any, pocket: dict[str, Any]) -> BaseChatModel:
+        return ChatEccos(**pocket, **getattr(request, "param", {}))
 
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
@@ -221,16 +222,16 @@ class TestPocketPool(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"router": self.router}
+        return self.pool
 
     @property
     def has_tool_calling(self) -> bool:
-        profile = ChatEccos(router=self.router).profile
+        profile = ChatEccos(**self.pool).profile
         return bool(profile and profile["tool_calling"])
 
     @property
     def has_structured_output(self) -> bool:
-        profile = ChatEccos(router=self.router).profile
+        profile = ChatEccos(**self.pool).profile
         return bool(profile and profile["structured_output"])
 
     @property

@@ -38,7 +38,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.litellm import LiteLLM
 from pydantic import BaseModel
-from served_pool import KEY, served_pool
+from served_pool import KEY, WAYS, pool_given_as, served_pool
 
 from eccos_core.errors import AttemptsExhausted, BackendError, EccosError, InfeasibleError, NoEligibleModelError
 from eccos_core.router import Router
@@ -99,19 +99,25 @@ def configuration(server: ModelServer, tmp_path_factory: pytest.TempPathFactory)
         yield served_pool(tmp_path_factory.mktemp("served"), server.url)
 
 
-@pytest.fixture(scope="module")
-def router(configuration: Path) -> Router:
-    return Router.from_yaml(configuration)
+@pytest.fixture(scope="module", params=WAYS)
+def pool(request: Any, configuration: Path) -> Iterator[dict[str, Any]]:
+    with pool_given_as(request.param, configuration) as given:
+        yield given
 
 
 @pytest.fixture
-def llm(router: Router) -> EccosLLM:
-    return EccosLLM(router=router)
+def llm(pool: dict[str, Any]) -> EccosLLM:
+    return EccosLLM(**pool)
 
 
 @pytest.fixture
-def large(router: Router) -> EccosLLM:
-    return EccosLLM(router=router, model="large", temperature=0.1)
+def router(llm: EccosLLM) -> Router:
+    return llm.router
+
+
+@pytest.fixture
+def large(pool: dict[str, Any]) -> EccosLLM:
+    return EccosLLM(**pool, model="large", temperature=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from llama_index.core.retrievers import QueryFusionRetriever, RouterRetriever
 from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.core.tools import RetrieverTool
 from pydantic import BaseModel
-from served_pool import KEY, served_pool
+from served_pool import KEY, WAYS, pool_given_as, served_pool
 
 from eccos_core.router import Router
 from eccos_core.testing import ModelServer
@@ -65,19 +65,24 @@ def server() -> Iterator[ModelServer]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def router(server: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SERVED_KEY", KEY)
-        yield Router.from_yaml(served_pool(tmp_path_factory.mktemp("served"), server.url))
+@pytest.fixture(scope="module", params=WAYS)
+def pool(request: Any, server: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    path = served_pool(tmp_path_factory.mktemp("served"), server.url)
+    with pool_given_as(request.param, path) as given:
+        yield given
 
 
 @pytest.fixture(autouse=True)
-def llm(router: Router) -> Iterator[EccosLLM]:
-    Settings.llm = EccosLLM(router=router)
+def llm(pool: dict[str, Any]) -> Iterator[EccosLLM]:
+    Settings.llm = EccosLLM(**pool)
     Settings.embed_model = MockEmbedding(embed_dim=4)
     yield Settings.llm
     Settings._llm = Settings._embed_model = None
+
+
+@pytest.fixture
+def router(llm: EccosLLM) -> Router:
+    return llm.router
 
 
 @pytest.fixture
@@ -128,12 +133,12 @@ async def test_every_chat_mode_talks(index: VectorStoreIndex, mode: Any) -> None
     assert len(engine.chat_history) == 8
 
 
-async def test_retrievers_that_ask_an_llm(index: VectorStoreIndex, router: Router) -> None:
+async def test_retrievers_that_ask_an_llm(index: VectorStoreIndex, pool: dict[str, Any]) -> None:
     fusion = QueryFusionRetriever([index.as_retriever()], num_queries=3, use_async=True)
     assert await fusion.aretrieve("rivers")
     named = {"name": "small", "description": "x"}, {"name": "large", "description": "x"}
     tools = [RetrieverTool.from_defaults(index.as_retriever(), **each) for each in named]
-    routed = RouterRetriever(EccosSelector(router=router, max_outputs=2), tools)
+    routed = RouterRetriever(EccosSelector(**pool, max_outputs=2), tools)
     assert len(routed.retrieve("rivers")) == 2
     assert await routed.aretrieve("rivers")
     nodes = [NodeWithScore(node=TextNode(text=text), score=0.1) for text in TEXTS]
@@ -168,8 +173,8 @@ async def test_a_function_agent_calls_its_tool(llm: EccosLLM, streaming: bool) -
 
 
 @pytest.mark.parametrize("model", [None, "small"])
-async def test_a_react_agent_needs_no_model_that_calls_tools(router: Router, model: str | None) -> None:
-    agent = ReActAgent(tools=[add], llm=EccosLLM(router=router, model=model))
+async def test_a_react_agent_needs_no_model_that_calls_tools(pool: dict[str, Any], model: str | None) -> None:
+    agent = ReActAgent(tools=[add], llm=EccosLLM(**pool, model=model))
     assert "21" in str(await agent.run(user_msg="think it over"))
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
+from served_pool import WAYS, pool_given_as
 
 from eccos_core.pocket import pool_config_path
-from eccos_core.router import Router
 from eccos_integrations.llama_index import EccosLLM, EccosSelector
 
 pytestmark = pytest.mark.service
@@ -19,14 +19,15 @@ pytestmark = pytest.mark.service
 QUESTION = "What is the capital of France?"
 
 
-@pytest.fixture(scope="module")
-def router() -> Router:
-    return Router.from_yaml(pool_config_path())
+@pytest.fixture(scope="module", params=WAYS)
+def pool(request: Any) -> Iterator[dict[str, Any]]:
+    with pool_given_as(request.param, pool_config_path()) as given:
+        yield given
 
 
 @pytest.fixture
-def llm(router: Router) -> EccosLLM:
-    return EccosLLM(router=router, model="pocket-large", temperature=0.0, max_tokens=16)
+def llm(pool: dict[str, Any]) -> EccosLLM:
+    return EccosLLM(**pool, model="pocket-large", temperature=0.0, max_tokens=16)
 
 
 async def test_every_way_of_asking_gives_one_answer(llm: EccosLLM) -> None:
@@ -57,17 +58,17 @@ async def test_every_way_of_asking_gives_one_answer(llm: EccosLLM) -> None:
         assert responses[-1].additional_kwargs["completion_tokens"] > 0
 
 
-async def test_many_questions_at_once_are_answered_and_routed_together(router: Router) -> None:
-    llm = EccosLLM(router=router, window_s=0.05, max_tokens=16)
+async def test_many_questions_at_once_are_answered_and_routed_together(pool: dict[str, Any]) -> None:
+    llm = EccosLLM(**pool, window_s=0.05, max_tokens=16)
     questions = [f"What is {number} + 3?" for number in range(12)] + [QUESTION]
     answers = await asyncio.gather(*(llm.acomplete(question) for question in questions))
     assert all(answer.additional_kwargs["decision_id"] for answer in answers)
     assert all(answer.additional_kwargs["cost_usd"] > 0 for answer in answers)
 
 
-def test_the_selector_tells_models_apart_by_what_they_have_shown(router: Router) -> None:
-    selector = EccosSelector(router=router, min_quality=0.7)
-    names = [model.name for model in router.models]
+def test_the_selector_tells_models_apart_by_what_they_have_shown(pool: dict[str, Any]) -> None:
+    selector = EccosSelector(**pool, min_quality=0.7)
+    names = [model.name for model in selector.router.models]
     select: Callable[[str], Any] = lambda question: selector.select(names, question).selections[0]  # noqa: E731
     easy, hard = select(QUESTION), select("What is 437 + 285?")
     assert easy.quality >= 0.7

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eccos_core.router import Router
 
 KEY = "sk-served-0123456789abcdef"  # in the environment as SERVED_KEY
 CONFIG = """\
@@ -55,3 +62,15 @@ def served_pool(folder: Path, url: str) -> Path:
     path = folder / "eccos.yaml"
     path.write_text(CONFIG.format(url=url))
     return path
+
+
+WAYS = ("config", "router")  # how users give a pool to an integration
+
+
+@contextmanager
+def pool_given_as(way: str, path: Path) -> Iterator[dict[str, Any]]:
+    """The argument that gives the pool of a file to a class of an integration, with the key in the environment."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SERVED_KEY", KEY)
+        with Router.shared(path) if way == "config" else Router.from_yaml(path) as router:
+            yield {"config": path} if way == "config" else {"router": router}

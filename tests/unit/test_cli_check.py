@@ -58,7 +58,7 @@ def test_check_prints_the_pool_as_a_table_that_fits(
     assert rows["small"][1:6] == ["openai", "0.15", "0.60", "4", "128k"]
     assert rows["large"][1:6] == ["openai", "2.50", "10.00", "-", "128k"]
     assert rows["own"][1:] == ["openai", "free", "free", "-", "8.19k", "text"]
-    assert "encoder: minilm + static minilm (384), predictor: hybrid, history: in memory, optimizer: dual" in told
+    assert "encoder: minilm + static minilm (384), predictor: hybrid, history: in memory, optimizer: auto" in told
     assert "Warning model_list[3] '*': left out of the pool" in told
 
 
@@ -67,7 +67,7 @@ def test_check_prints_every_problem_and_leaves_with_one(bad: str, capsys: pytest
     captured = capsys.readouterr()
     assert captured.out == ""
     lines = [line.strip() for line in captured.err.splitlines()]
-    assert lines[0] == f"{bad}: 3 problems"
+    assert lines[0] == f"{bad}: 2 problems"
     assert "model_list[0] 'small'.litellm_params.rpm" in lines
     assert "is 0, must be a whole number >= 1" in lines
     assert "eccos.polcy" in lines
@@ -99,7 +99,60 @@ def test_check_as_json_has_every_problem(bad: str, capsys: pytest.CaptureFixture
         "place": "model_list[0] 'small'.litellm_params.rpm",
         "message": "is 0, must be a whole number >= 1",
     } in told["problems"]
-    assert len(told["problems"]) == 3
+    assert len(told["problems"]) == 2
+
+
+PROTECTED = """
+model_list:
+- {model_name: small, litellm_params: {model: openai/gpt-4o-mini}}
+- {model_name: own, litellm_params: {model: openai/mine}}
+guardrails: [{guardrail_name: pii, litellm_params: {guardrail: presidio, mode: pre_call}}]
+router_settings: {fallbacks: [{small: [own]}]}
+"""
+
+
+def test_check_tells_rules_that_do_not_hold_before_anything_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "proxy.yaml"
+    file.write_text(PROTECTED)
+    assert run(app, ["check", str(file)]) == DONE
+    told = capsys.readouterr().out
+    rules, warnings = told.index("NOT APPLIED guardrails"), told.index("Warning model_list[1] 'own': left out")
+    assert rules < warnings
+    assert "NOT APPLIED router_settings.fallbacks" in told
+    assert "2 rules of your file do not hold here" in told
+    assert "No problems found" not in told
+
+    assert run(app, ["check", str(file), "--json"]) == DONE
+    found = json.loads(capsys.readouterr().out)
+    assert (len(found["not_applied"]), len(found["warnings"]), found["without_outcomes"]) == (2, 1, ["small"])
+
+
+@pytest.mark.parametrize(
+    ("eccos", "second"),
+    [("{}", "eccos ingest outcomes.jsonl --config"), ("{history: in_memory}", "history: {outcomes: outcomes.jsonl}")],
+)
+def test_check_says_what_a_router_lacks_and_how_to_get_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], eccos: str, second: str
+) -> None:
+    file = tmp_path / "new.yaml"
+    file.write_text(f"model_list: [{{model_name: a, litellm_params: {{model: gpt-4o}}}}]\neccos: {eccos}\n")
+    assert run(app, ["check", str(file)]) == DONE
+    told = capsys.readouterr().out
+    assert "nothing is known of a" in told
+    steps = [told.index(words) for words in ("eccos collect --questions", second, "eccos fit --out fitted")]
+    assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize("eccos", ["{history: {path: .}}", "{predictor: {artifact: fitted}}"])
+def test_check_is_silent_about_outcomes_that_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], eccos: str
+) -> None:
+    file = tmp_path / "filled.yaml"
+    file.write_text(f"model_list: [{{model_name: a, litellm_params: {{model: gpt-4o}}}}]\neccos: {eccos}\n")
+    assert run(app, ["check", str(file)]) == DONE
+    assert "No outcomes" not in capsys.readouterr().out
 
 
 def test_names_in_a_file_are_never_read_as_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

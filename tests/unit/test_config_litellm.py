@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eccos_core import Router
 from eccos_core.config import load_config
 from eccos_core.domain import Capability
 from eccos_core.errors import ConfigError
@@ -127,25 +128,47 @@ def test_an_existing_proxy_configuration_loads_unchanged(tmp_path: Path) -> None
     assert azure.model.usd_per_input_token > 0
     assert {Capability.TOOLS, Capability.VISION, Capability.JSON_SCHEMA} <= azure.model.capabilities
     assert config.models[3].usd_per_output_token == 2e-8
-    assert len(config.warnings) == 5
-    assert all("left out of the pool" in warning for warning in config.warnings)
+    assert [warning.partition(":")[0] for warning in config.warnings if "left out of the pool" in warning] == [
+        "model_list[5] 'text-embedding-ada-002'",
+        "model_list[6] 'openai-dall-e-3'",
+        "model_list[7] 'whisper'",
+        "model_list[8] 'anthropic/*'",
+        "model_list[9] '*'",
+    ]
 
 
-def test_the_sections_of_litellm_are_left_to_litellm(tmp_path: Path) -> None:
+def test_what_an_existing_configuration_loses_is_said(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(PROXY_CONFIG)
     config = load_config(file, environment=KEYS)
 
-    assert set(config.litellm_sections) == {
-        "litellm_settings",
-        "router_settings",
-        "general_settings",
-        "environment_variables",
+    assert [rule.partition(":")[0] for rule in config.not_applied] == [
+        "litellm_settings.context_window_fallbacks",
         "guardrails",
-        "credential_list",
-    }
-    assert config.litellm_sections["router_settings"]["redis_password"] == "os.environ/REDIS_PASSWORD"
-    assert config.litellm_sections["general_settings"]["master_key"] == "sk-1234"
+    ]
+    named = "\n".join(config.warnings)
+    for key in ("success_callback", "cache_params", "redis_password", "master_key", "LANGFUSE_SECRET_KEY"):
+        assert key in named
+    assert "sk-1234" not in named
+    assert config.retries.attempts == 6
+    assert config.aliases == {"gpt-4": "gpt-4o"}
+    assert config.pool[0].deployments[0].parameters["drop_params"] is True
+    assert [way.parameters["timeout"] for way in config.pool[0].deployments] == [600.0, 300.0]
+
+
+def test_what_is_lost_is_logged_when_a_router_starts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "model_list: [{model_name: a, litellm_params: {model: gpt-4o}, model_info: {assumed_quality: 0.5}}]\n"
+        "guardrails: [{guardrail_name: pii}]\ngeneral_settings: {master_key: sk-1234}\n"
+        "eccos: {history: in_memory, predictor: prior, encoder: static, decision_log: off}\n"
+    )
+    Router.from_yaml(file).close()
+    logged = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "eccos.config"]
+    assert [level for level, _ in logged] == ["ERROR", "WARNING"]
+    assert f"{file}: NOT APPLIED: guardrails: No guardrail runs" in logged[0][1]
+    assert "master_key" in logged[1][1]
+    assert "sk-1234" not in caplog.text
 
 
 def test_a_key_that_the_pool_needs_is_missed_and_one_that_it_does_not_need_is_not(tmp_path: Path) -> None:

@@ -35,6 +35,9 @@ FROM_ENVIRONMENT = [
     {"input_cost_per_token": "os.environ/SECRET"},
     {"tags": "os.environ/SECRET"},
     {"tags": ["os.environ/SECRET"]},
+    {"region_name": "os.environ/SECRET"},
+    {"mode": "os.environ/SECRET"},
+    {"litellm_credential_name": "os.environ/SECRET"},
     {"weight": ["os.environ/SECRET"]},
     {"custom_llm_provider": "os.environ/SECRET"},
     {"base_model": "os.environ/SECRET"},
@@ -67,7 +70,7 @@ def told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         file.write_text(json.dumps(document))
         try:
             config = load_config(file)
-            told = repr(config) + str(config) + repr(config.litellm_sections) + repr(config.pool[0].deployments)
+            told = repr(config) + str(config) + repr(config.pool[0].deployments)
         except ConfigError as error:
             told = str(error) + repr(error) + repr(error.problems)
         for options in ([], ["--json"]):
@@ -134,7 +137,7 @@ def config(tmp_path: Path):
 
 def test_a_configuration_cannot_be_pickled_or_copied_deeply(config) -> None:
     deployment = config.pool[0].deployments[0]
-    for secret_holder in (config, deployment, deployment.parameters, config.litellm_sections):
+    for secret_holder in (config, deployment, deployment.parameters):
         with pytest.raises(TypeError, match="holds secrets and is never pickled"):
             pickle.dumps(secret_holder)
         with pytest.raises(TypeError, match="holds secrets and is never pickled"):

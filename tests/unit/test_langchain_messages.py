@@ -29,6 +29,7 @@ from eccos_core.errors import (
     EccosError,
     Exclusion,
     ExclusionKind,
+    FailureKind,
     InfeasibleError,
     NoEligibleModelError,
     StreamInterrupted,
@@ -278,6 +279,16 @@ def test_what_cannot_be_parsed_is_an_error_or_stands_beside_the_raw_answer() -> 
         (StreamInterrupted("m", "x", received="abc"), exceptions.ModelConnectionError),
         (AttemptsExhausted("r", [Attempt("m", "timeout", "x", 1.0)] * 2), exceptions.ModelTimeoutError),
         (
+            AttemptsExhausted("r", [Attempt("m", "timeout", "x", 1.0), Attempt("n", "rate_limit", "x", 1.0)]),
+            exceptions.ModelAPIError,  # several kinds, and another try may cure each
+        ),
+        (
+            AttemptsExhausted("r", [Attempt("m", "timeout", "x", 1.0), Attempt("n", "not_found", "x", 1.0)]),
+            exceptions.ModelError,
+        ),
+        (BackendError("m", "x", kind="unknown"), exceptions.ModelError),
+        (BackendError("m", "x", kind="out_of_memory"), exceptions.ModelAPIError),
+        (
             NoEligibleModelError(
                 "r", {"m": Exclusion(ExclusionKind.CONTEXT_WINDOW, "context window of 5 tokens is too small")}
             ),
@@ -294,6 +305,12 @@ def test_errors_are_ours_and_langchains(error: EccosError, theirs: type[Exceptio
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    mixed = AttemptsExhausted("r", [Attempt("m", "timeout", "x", 1.0), Attempt("n", "rate_limit", "x", 1.0)])
-    for error in (mixed, InfeasibleError("floor", 1.0, 0.5, "x"), BackendError("m", "x", retryable=True)):
-        assert langchain_error(error) is error
+    error = InfeasibleError("floor", 1.0, 0.5, "x")
+    assert langchain_error(error) is error
+
+
+def test_only_an_error_that_another_try_may_cure_is_retryable() -> None:
+    """LangChain's `ModelRetryMiddleware` asks."""
+    for kind in FailureKind:
+        both: Any = langchain_error(BackendError("m", "x", kind=kind))
+        assert both.is_retryable == kind.retryable, kind

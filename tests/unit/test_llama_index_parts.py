@@ -10,14 +10,14 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from llama_index.core.base.llms.types import CacheControl, CachePoint, ChatMessage, ThinkingBlock
+from llama_index.core.base.llms.types import CacheControl, CachePoint, ChatMessage, TextBlock, ThinkingBlock
 from llama_index.core.base.response.schema import Response
 from llama_index.core.evaluation import BaseEvaluator, BatchEvalRunner, EvaluationResult
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import CustomQueryEngine, RouterQueryEngine
 from llama_index.core.tools import FunctionTool, QueryEngineTool, ToolMetadata
 
-from eccos_core.domain import Capability, Chunk, Completion, Model
+from eccos_core.domain import Capability, Chunk, Completion, Model, Request
 from eccos_core.errors import (
     AttemptsExhausted,
     BackendError,
@@ -276,9 +276,11 @@ def test_what_says_nothing_labels_nothing_and_what_was_not_heard_is_refused(
 
 
 def test_metadata_follows_who_may_answer(router: Router) -> None:
-    assert EccosLLM(router=router).metadata.context_window == 100_000
-    assert EccosLLM(router=router, deny="large").metadata.context_window == 8_000
-    assert EccosLLM(router=router, allow="small").metadata.context_window == 4_000
+    """LlamaIndex fills the window that it is told. So every model that may answer can hold it."""
+    assert EccosLLM(router=router).metadata.context_window == 4_000
+    assert EccosLLM(router=router, deny=["small"]).metadata.context_window == 8_000
+    assert EccosLLM(router=router, model="large").metadata.context_window == 100_000
+    assert EccosLLM(router=router, context_window=50_000).metadata.context_window == 50_000
     assert EccosLLM(router=router).metadata.num_output == 256
 
 
@@ -317,15 +319,20 @@ def test_turns_of_one_conversation_share_a_session(router: Router) -> None:
     assert router.backend.calls[-1][1].session_id is not None  # type: ignore[attr-defined]
 
 
-def test_thoughts_are_shown_and_not_sent_back() -> None:
+def test_thoughts_are_shown_and_go_back_to_who_had_them() -> None:
     gathering = StreamAccumulator()
     half = gathering.add(Chunk(text="", delta={"reasoning_content": "hm"}))
     assert half.additional_kwargs == {"thinking_delta": "hm"}
-    message = {"role": "assistant", "content": "yes", "reasoning_content": "hm"}
+    thinking = [{"type": "thinking", "thinking": "hm", "signature": "SIG"}]
+    message = {"role": "assistant", "content": "yes", "reasoning_content": "hm", "thinking_blocks": thinking}
     whole = gathering.add(Chunk(text="", completion=Completion("yes", "small", 1, 1, 0.0, 0.1, message=message)))
     assert isinstance(whole.message.blocks[0], ThinkingBlock)
     assert whole.message.content == "yes"
-    assert to_openai([ChatMessage(content="a"), whole.message])[1] == {"role": "assistant", "content": "yes"}
+    asked = Request(to_openai([ChatMessage(content="a"), whole.message]))
+    assert asked.addressed_to("small").messages[1] == message
+    assert asked.addressed_to("large").messages[1] == {"role": "assistant", "content": "yes"}
+    stranger = ChatMessage(role="assistant", blocks=[ThinkingBlock(content="hm"), TextBlock(text="yes")])
+    assert to_openai([stranger])[0] == {"role": "assistant", "content": "yes"}
 
 
 def test_a_cache_point_marks_what_stands_before_it() -> None:

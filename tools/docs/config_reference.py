@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from eccos_core.config.json_schema import MODEL_INFO, build_schema
+from eccos_core.config.litellm_settings import REST, SETTINGS, Use
 from eccos_core.config.renamed import RENAMED_KEYS, RENAMED_VALUES
 from eccos_core.config.schema import EccosSection
 from eccos_core.io.files import atomic_writer
@@ -53,12 +54,29 @@ eccos schema --out eccos.schema.json
 Relative paths start at the folder of the YAML file. A key that you leave empty keeps its default.
 """
 
-OUTRO = """\
-## LiteLLM's sections
+LITELLM = """\
+## What eccos uses of your LiteLLM file
 
-`include` lists YAML files whose `model_list` joins yours. `environment_variables` holds variables for
-`os.environ/NAME`, and they win over those of the process. Every other section is LiteLLM's, and eccos leaves it alone.
-A section whose name looks like a misspelt `eccos` or `model_list` is refused.
+Your LiteLLM file loads as it is. `eccos check` names everything in it that has no effect here, and so does the log when
+a router starts. Rules that you may rely on come first, as `NOT APPLIED`: guardrails, fallbacks and budgets.
+
+| in eccos | what it means |
+|---|---|
+| used | It does what it does in LiteLLM. |
+| translated | It becomes the setting of eccos that is named. What you write under `eccos:` wins. |
+| replaced | eccos does this in its own way. |
+| **not applied** | You may rely on it, and it does not hold here. |
+| not used | It belongs to LiteLLM's own router or its proxy server. |
+
+An entry of `model_list` that cannot answer questions is left out with a warning. These are wildcards (`openai/*`),
+LiteLLM's own routers (`auto_router/...`), and models for embeddings, reranking, images or audio. eccos knows them by
+their `mode`, by LiteLLM's price map, or by their name. If it is wrong, write `model_info: {mode: chat}`.
+
+An entry without a price is left out too, unless [`unpriced`](#unpriced) says otherwise. The warning says how to price
+it. For a model on your own machines that is `usd_per_gpu_hour` with `tokens_per_hour`, or `free: true`.
+
+The last value of a key that stands twice holds, as in LiteLLM. Under `eccos:` such a key is an error. A section whose
+name looks like a misspelt `eccos` or `model_list` is refused.
 """
 
 
@@ -66,7 +84,7 @@ def render_page() -> str:
     """Write the whole page as text."""
     schema = build_schema()
     definitions = schema["$defs"]
-    parts = [INTRODUCTION, "\n".join(_model_list(definitions)), OUTRO]
+    parts = [INTRODUCTION, "\n".join(_model_list(definitions)), LITELLM, "\n".join(_litellm_settings())]
     parts += ["\n".join(_section(key, rule, definitions)) for key, rule in _keys(definitions["EccosSection"])]
     parts.append("\n".join(_renamed()))
     return "\n".join(part.strip() + "\n" for part in parts)
@@ -91,6 +109,17 @@ def _model_list(definitions: Mapping[str, Any]) -> Iterator[str]:
     yield "\n### `model_info`\n"
     yield "Each model needs a price. Give prices per token, the price of a GPU, or `free`. LiteLLM knows many others.\n"
     yield from _table([(key, rule, False) for key, rule in MODEL_INFO.items()], {})
+
+
+def _litellm_settings() -> Iterator[str]:
+    """Write the table of LiteLLM's settings. The rows come from the code that translates them."""
+    yield "| in your file | in eccos | |"
+    yield "|---|---|---|"
+    for row in SETTINGS:
+        keys = ", ".join("other keys" if key == REST else f"`{key}`" for key in row.keys)
+        place = f"`{row.section}`: {keys}" if row.section else keys.replace("other keys", "other sections")
+        use = f"**{row.use}**" if row.use is Use.NOT_APPLIED else row.use
+        yield f"| {place} | {use} | {row.note} |"
 
 
 def _section(key: str, rule: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:

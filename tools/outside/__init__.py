@@ -1,0 +1,1 @@
+"""Test suites of other projects, run against eccos in place of their fakes."""
