@@ -74,14 +74,15 @@ def _read_credentials(listed: object, context: ParseContext) -> dict[str, Mappin
     return credentials
 
 
-def read_aliases(sections: Mapping[str, Any], context: ParseContext) -> dict[str, object]:
+def read_aliases(sections: Mapping[str, Any], context: ParseContext) -> dict[str, str | None]:
     """Read `model_group_alias`: from another name of a model to its name in the pool."""
     given = _section(sections, ROUTER, context).section("model_group_alias")
     named = (given.values if given is not None else {}).items()
-    return {alias: model.get("model") if isinstance(model, dict) else model for alias, model in named}
+    models = ((alias, model.get("model") if isinstance(model, dict) else model) for alias, model in named)
+    return {alias: model if isinstance(model, str) else None for alias, model in models}
 
 
-def check_aliases(aliases: Mapping[str, object], models: Iterable[str], context: ParseContext) -> dict[str, str]:
+def check_aliases(aliases: Mapping[str, str | None], models: Iterable[str], context: ParseContext) -> dict[str, str]:
     """Return the aliases of models of the pool. Warn of the others, and of an alias that is a model's own name."""
     pool = set(models)
     for alias, model in aliases.items():
