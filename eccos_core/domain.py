@@ -27,6 +27,7 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Message: TypeAlias = Mapping[str, Any]  # an OpenAI-style chat message
 ConversationView: TypeAlias = Literal["last_user", "all_user", "everything"]
 OnInfeasible: TypeAlias = Literal["error", "best_effort"]
+Engine: TypeAlias = Literal["min_cost_flow", "dual", "cp_sat", "glop", "greedy"]
 
 AUTHOR = "eccos_author"  # a key of an earlier answer among the messages: the model of the pool that wrote it
 REASONING_FIELDS = ("reasoning_content", "thinking_blocks")  # of an answer: they go back to its author only
@@ -338,8 +339,8 @@ class QualityPrice:
     on_infeasible: OnInfeasible = "error"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.usd_per_quality_point) and self.usd_per_quality_point >= 0):
-            raise InputError(f"usd_per_quality_point is {self.usd_per_quality_point}, must be a finite number >= 0")
+        if not (math.isfinite(self.usd_per_quality) and self.usd_per_quality >= 0):
+            raise InputError(f"usd_per_quality_point is {self.usd_per_quality_point}, must be a number from 0 to 1e306")
 
     @property
     def usd_per_quality(self) -> float:
@@ -410,7 +411,8 @@ class Assignment:
 
     `model_index` is (R,). `cost_usd` is the total, `quality` the mean over the batch. No feasible assignment costs
     less than `lower_bound_usd`. Under a budget, none has a mean quality above `upper_bound_quality`. `gap` is the
-    relative distance to that bound, at least 0: the certificate.
+    relative distance to that bound, at least 0: the certificate. `engine` is the method that solved it: OR-Tools'
+    `min_cost_flow`, `cp_sat` or `glop`, or `dual` or `greedy`.
     """
 
     model_index: IntArray
@@ -420,6 +422,7 @@ class Assignment:
     lower_bound_usd: float
     gap: float
     status: SolutionStatus
+    engine: Engine
     upper_bound_quality: float | None = None
     note: str = ""
 

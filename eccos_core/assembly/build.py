@@ -341,6 +341,8 @@ def build_optimizer(config: OptimizerConfig) -> Optimizer:
     from eccos_core import optimizer
 
     match config.kind:
+        case "auto":
+            return optimizer.AutoOptimizer()
         case "dual":
             return optimizer.DualOptimizer()
         case "exact":

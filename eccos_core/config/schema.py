@@ -176,8 +176,8 @@ class EccosSection(SectionModel):
     )
     optimizer: OptimizerField = Field(
         default_factory=OptimizerConfig,
-        description="The algorithm that assigns requests to models: `dual`, `exact`, `greedy`, or a mapping.",
-        json_schema_extra=_example("exact", {"kind": "exact", "time_limit_s": 5}, default="dual"),
+        description="The algorithm that assigns requests to models: `auto`, `dual`, `exact`, `greedy`, or a mapping.",
+        json_schema_extra=_example("exact", {"kind": "exact", "time_limit_s": 5}, default="auto"),
     )
     workload: WorkloadConfig = Field(
         default_factory=WorkloadConfig,
