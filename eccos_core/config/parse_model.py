@@ -137,8 +137,8 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
     provider = _provider(model, filled, known, context.prices, filled_params)
     from_section = context.environment.provider_parameters(provider, set(params.values))
     seconds = {key: filled_params.number(key, None, above=True) for key in ("timeout", "stream_timeout")}
-    called = {key: value for key, value in filled.items() if is_call_parameter(key)} | from_section
-    called |= {key: value for key, value in seconds.items() if value is not None}
+    called = {key: value for key, value in filled.items() if is_call_parameter(key) and key not in seconds}
+    called |= from_section | {key: value for key, value in seconds.items() if value is not None}
     prices = {key: filled[key] for key in PRICE_KEYS if key in filled}
     return Entry(
         place=place,
