@@ -9,6 +9,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import ModelRefusalMiddleware
 from langchain_core.caches import InMemoryCache
 from langchain_core.exceptions import ModelRefusalError, OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage, trim_messages
@@ -279,6 +281,20 @@ def test_an_answer_that_is_not_whole_is_an_error(said: Completion, error: Any, m
     assert isinstance(raw, dict)
     assert raw["parsed"] is None
     assert isinstance(raw["parsing_error"], error)
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [(answer(message={"refusal": "I will not"}), "I will not"), (answer("half", finish_reason="content_filter"), "")],
+)
+def test_a_refusal_is_a_block_that_langchains_middleware_finds(said: Completion, text: str) -> None:
+    model = model_that_answers(said)
+    block = model.invoke("easy").content_blocks[-1]
+    assert block == {"type": "refusal", "refusal": text}
+    assert sum_up(model, "easy").content_blocks[-1] == block
+    assert [each["type"] for each in model_that_answers("fine").invoke("easy").content_blocks] == ["text"]
+    with pytest.raises(ModelRefusalError):
+        create_agent(model, middleware=[ModelRefusalMiddleware()]).invoke({"messages": [HumanMessage("easy")]})
 
 
 async def test_an_answer_that_is_not_whole_is_an_error_asynchronously() -> None:
