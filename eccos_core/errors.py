@@ -44,7 +44,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class FailureKind(StrEnum):
-    """What went wrong with one call to one model. Everything that reacts to a failure asks its kind, never its text."""
+    """What went wrong with one call to one model. Everything that reacts to a failure asks its kind, never its text.
+
+    `BAD_REQUEST` is the request's own fault. `CONTEXT_WINDOW` (too large, an HTTP 413 included), `CONTENT_POLICY` and
+    `UNSUPPORTED` (a parameter) may pass with another model, and blame none.
+    """
 
     TIMEOUT = "timeout"
     RATE_LIMIT = "rate_limit"
@@ -52,6 +56,7 @@ class FailureKind(StrEnum):
     CONTEXT_WINDOW = "context_window"
     CONTENT_POLICY = "content_policy"
     BAD_REQUEST = "bad_request"
+    UNSUPPORTED = "unsupported"
     NOT_FOUND = "not_found"
     UNAVAILABLE = "unavailable"
     CONNECTION = "connection"
@@ -102,7 +107,9 @@ _RETRYABLE = frozenset(
         FailureKind.OVERLOADED,
     }
 )
-_REQUEST_SPECIFIC = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY})
+_REQUEST_SPECIFIC = frozenset(
+    {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY, FailureKind.UNSUPPORTED}
+)
 _ADDRESS_RELATED = frozenset(
     {FailureKind.CONNECTION, FailureKind.NOT_FOUND, FailureKind.TIMEOUT, FailureKind.MALFORMED_RESPONSE}
 )
@@ -125,6 +132,7 @@ class ExclusionKind(StrEnum):
     TAGS = "tags"
     CAPABILITIES = "capabilities"
     CONTEXT_WINDOW = "context_window"
+    PARAMETERS = "parameters"
     OTHER = "other"
 
 
@@ -177,7 +185,9 @@ class DataError(InputError):
 
 
 class RequestError(InputError):
-    """A request that cannot be asked of any model: empty, malformed, or without a user message."""
+    """A request that cannot be asked of any model: empty, malformed, or not to be sent. `kind` says `bad_request`."""
+
+    kind = FailureKind.BAD_REQUEST
 
 
 class UnknownModelError(InputError):
@@ -266,7 +276,8 @@ class BackendError(EccosError):
     """One call to one model failed.
 
     `kind` says what went wrong. `retryable` says whether another try may help. The kind decides it unless you do.
-    `retry_after_s` is how long the provider asks you to wait, in seconds.
+    `retry_after_s` is how long the provider asks you to wait, in seconds. `elsewhere` says that another deployment of
+    the model can be called at once. `attempts` lists the failed calls of this model so far, when there were several.
     """
 
     def __init__(
@@ -284,6 +295,8 @@ class BackendError(EccosError):
         self.retryable = self.kind.retryable if retryable is None else retryable
         self.retry_after_s = retry_after_s
         self.status_code = status_code
+        self.elsewhere = False
+        self.attempts: tuple[Attempt, ...] = ()
         super().__init__(f"{model}: {message}")
 
 

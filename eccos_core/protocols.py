@@ -5,10 +5,10 @@ Each contract is written here, once. One test file per protocol in `tests/contra
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from eccos_core.domain import (
     Assignment,
@@ -236,3 +236,19 @@ class Backend(Protocol):
     def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
         """Do the same without blocking the event loop."""
         ...
+
+
+@runtime_checkable
+class SelectiveBackend(Backend, Protocol):
+    """A backend whose models do not all take the same call parameters, and which says so beforehand."""
+
+    def unsupported_parameters(self, model: str, parameters: Mapping[str, Any]) -> frozenset[str]:
+        """Return the names of the parameters that the model would refuse. Calls nobody."""
+        ...
+
+
+def unsupported_parameters(backend: Backend, model: str, parameters: Mapping[str, Any]) -> frozenset[str]:
+    """Return what a model of the backend would refuse. That is nothing where the backend does not say."""
+    if not parameters or not isinstance(backend, SelectiveBackend):
+        return frozenset()
+    return backend.unsupported_parameters(model, parameters)

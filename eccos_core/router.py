@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +56,7 @@ class Router:
     - `max_attempts` is how many models one request is sent to at most. `deadline_s` is its longest wait for a slot,
       and `answer_deadline_s` the most time from its first call to the end of its last, in seconds.
     - `window_s` (0 to 0.05): requests that arrive within so many seconds are decided together.
+    - `allowed_call_params` names call parameters that steer LiteLLM (`api_base`, ...) and that callers may give.
 
     Use it in a `with` or `async with` block, or call `close`. It is safe to use from several threads and tasks. Raises
     `InputError` when predictor and pool do not have the same models.
@@ -82,6 +83,7 @@ class Router:
         deadline_s: float = 60.0,
         answer_deadline_s: float = 120.0,
         window_s: float = 0.0,
+        allowed_call_params: Collection[str] = (),
     ) -> None:
         from eccos_core.routing import defaults
 
@@ -105,6 +107,7 @@ class Router:
                 deadline_s=deadline_s,
                 answer_deadline_s=answer_deadline_s,
                 window_s=window_s,
+                allowed_call_params=frozenset(allowed_call_params),
             )
         )
 

@@ -14,6 +14,7 @@ from eccos_core.assembly.predictor import (
     TrainingData,
     build_steering,
     cached_encoder,
+    forecast_training,
     is_online,
     load_fitted,
     load_or_fit,
@@ -43,6 +44,7 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from eccos_core.certification import Certificate
+    from eccos_core.predictors import TrainingForecast
     from eccos_core.protocols import Backend, Encoder, OnlineHistory, Optimizer, Predictor, Steering
     from eccos_core.routing.decision_store import DecisionStore
     from eccos_core.routing.tenants import Tenants
@@ -82,16 +84,16 @@ class Assembler:
         """
         encoder = self._encoder(config)
         history = self._history(config, encoder)
-        reader, predictor, data = self._predictor(config, encoder, history)
+        reader, predictor, training = self._predictor(config, encoder, history)
         labels = self._labels(config, encoder, history)
-        parts = self._parts(config, reader, predictor, data, labels=labels)
+        parts = self._parts(config, reader, predictor, training, labels=labels)
         self.current = Assembled(config, encoder, history, parts)
         log_warnings(config)
         return parts
 
     def assemble_fitted(self, config: Config, encoder: Encoder, predictor: Predictor, data: TrainingData) -> Parts:
         """Build the parts around a predictor that you fitted yourself. No history is kept."""
-        return self._parts(config, encoder, predictor, data, labels=None)
+        return self._parts(config, encoder, predictor, forecast_training(predictor, data), labels=None)
 
     def _encoder(self, config: Config) -> Encoder:
         current = self.current
@@ -110,20 +112,24 @@ class Assembler:
 
     def _predictor(
         self, config: Config, encoder: Encoder, history: OnlineHistory
-    ) -> tuple[Encoder, Predictor, TrainingData]:
-        """(the encoder that requests are read with, the predictor, some of what it was fitted to)"""
+    ) -> tuple[Encoder, Predictor, TrainingForecast]:
+        """(the encoder that requests are read with, the predictor, its forecast for training questions)"""
         current = self.current
-        if current is not None and current.history is history and same_training_inputs(current.config, config):
-            return encoder, current.parts.predictor, TrainingData.sample(history)
-        if is_online(config):
-            return encoder, online_retrieval(config, history), TrainingData.sample(history)
+        predictor: Predictor
         if is_fine_tuned(config):
             reader, predictor = load_fine_tuned_parts(config)
-            return reader, predictor, reencode(TrainingData.sample(history), reader)
-        if config.predictor.artifact is not None:
-            return encoder, load_fitted(config, encoder), TrainingData.sample(history)
-        data = TrainingData.of(history)
-        return encoder, load_or_fit(config, encoder, data, self._progress), data
+            return reader, predictor, forecast_training(predictor, reencode(TrainingData.sample(history), reader))
+        if current is not None and current.history is history and same_training_inputs(current.config, config):
+            predictor = current.parts.predictor
+        elif is_online(config):
+            predictor = online_retrieval(config, history)
+        elif config.predictor.artifact is not None:
+            predictor, training = load_fitted(config, encoder)
+            if training is not None:
+                return encoder, predictor, training
+        else:
+            predictor = load_or_fit(config, encoder, TrainingData.of(history), self._progress)
+        return encoder, predictor, forecast_training(predictor, TrainingData.sample(history))
 
     def _labels(self, config: Config, encoder: Encoder, history: OnlineHistory) -> OnlineHistory:
         """The history that labels join. Under a fine-tuned encoder it encodes again what is added."""
@@ -139,15 +145,15 @@ class Assembler:
         config: Config,
         reader: Encoder,
         predictor: Predictor,
-        data: TrainingData,
+        training: TrainingForecast,
         *,
         labels: OnlineHistory | None,
     ) -> Parts:
         """The workload is changed last of all, when nothing can fail any more: its new caps hold at once."""
         policy, certificate = read_policy(config, reader, predictor)
-        steering = build_steering(config, policy, predictor, data)
+        steering = build_steering(config, policy, training)
         policies = {name: tenant.policy for name, tenant in config.tenants.items() if tenant.policy is not None}
-        tenants = {name: build_steering(config, policy, predictor, data) for name, policy in policies.items()}
+        tenants = {name: build_steering(config, policy, training) for name, policy in policies.items()}
         self._take_over(steering, tenants)
         telemetry = self._telemetry(config)
         backend = self._backend(config, telemetry)
@@ -171,6 +177,7 @@ class Assembler:
             deadline_s=config.workload.deadline_s,
             answer_deadline_s=config.retries.deadline_s,
             window_s=config.stream.window_ms / 1000,
+            allowed_call_params=config.allowed_call_params,
             workload=self._workload(config),
         )
 
@@ -334,6 +341,8 @@ def build_optimizer(config: OptimizerConfig) -> Optimizer:
     from eccos_core import optimizer
 
     match config.kind:
+        case "auto":
+            return optimizer.AutoOptimizer()
         case "dual":
             return optimizer.DualOptimizer()
         case "exact":
@@ -359,7 +368,7 @@ def build_backend(config: Config, telemetry: Telemetry = NO_TELEMETRY) -> Backen
 def _calling_backend(config: Config) -> Backend:
     """Local models are called in this process, all others through LiteLLM."""
     from eccos_core.backends import LiteLLMBackend, LocalBackend, PerModelBackend
-    from eccos_core.backends.litellm.backend import NOT_FOR_THE_CALL
+    from eccos_core.backends.litellm.backend import DECIDED_HERE
     from eccos_core.backends.local.registry import LOCAL_PREFIX
 
     gpu_hours = {e.model.name: e.usd_per_gpu_hour for e in config.pool if e.usd_per_gpu_hour is not None}
@@ -371,7 +380,7 @@ def _calling_backend(config: Config) -> Backend:
         {name: way.litellm_model.removeprefix(LOCAL_PREFIX) for name, way in here.items()},
         config.models,
         parameters={
-            name: {key: value for key, value in way.parameters.items() if key not in NOT_FOR_THE_CALL}
+            name: {key: value for key, value in way.parameters.items() if key not in DECIDED_HERE}
             for name, way in here.items()
         },
         usd_per_gpu_hour=gpu_hours,

@@ -29,7 +29,7 @@ from eccos_core.io.tokens import count_text_tokens
 from eccos_core.routing.pricing import cost_usd
 
 if TYPE_CHECKING:
-    from eccos_core.predictors import EnsemblePredictor, ModelPrior
+    from eccos_core.predictors import EnsemblePredictor, ModelPrior, TrainingForecast
     from eccos_core.protocols import Encoder, HistoryStore, OnlineHistory, Predictor, Steering
     from eccos_core.streaming import FloorTarget, RateTarget
 
@@ -80,13 +80,26 @@ def cached_encoder(encoder: Encoder) -> Encoder:
     return CachedEncoder(encoder, cache_folder() / "embeddings.sqlite")
 
 
-def load_fitted(config: Config, encoder: Encoder) -> Predictor:
-    """Load the predictor from the folder that the configuration names. Raises `ArtifactError` if it does not fit."""
-    from eccos_core import predictors
+def load_fitted(config: Config, encoder: Encoder) -> tuple[Predictor, TrainingForecast | None]:
+    """Load the predictor from the folder that the configuration names, and its forecast for training questions.
+
+    Raises `ArtifactError` if it does not fit.
+    """
+    from eccos_core.predictors import TrainingForecast, load_predictor
 
     assert config.predictor.artifact is not None
     names = [model.name for model in config.models]
-    return predictors.load_predictor(config.predictor.artifact, encoder=encoder.name, models=names)
+    predictor = load_predictor(config.predictor.artifact, encoder=encoder.name, models=names)
+    training = TrainingForecast.load(config.predictor.artifact)
+    return predictor, None if training is None else training.for_pool(names)
+
+
+def forecast_training(predictor: Predictor, data: TrainingData) -> TrainingForecast:
+    """Forecast as many of the training questions as a stream is priced on, evenly spread over them."""
+    from eccos_core.predictors import TrainingForecast
+
+    some = _spread(len(data.vectors))
+    return TrainingForecast.of(predictor, data.vectors[some], data.input_tokens[some])
 
 
 def load_or_fit(config: Config, encoder: Encoder, data: TrainingData, progress: Progress | None = None) -> Predictor:
@@ -219,8 +232,8 @@ def _digest(config: Config, encoder: Encoder, data: TrainingData) -> str:
     return digest.hexdigest()[:32]
 
 
-def build_steering(config: Config, policy: Policy, predictor: Predictor, data: TrainingData) -> Steering:
-    """Build what decides the requests of a stream under a policy, with prices that start from the data.
+def build_steering(config: Config, policy: Policy, training: TrainingForecast) -> Steering:
+    """Build what decides the requests of a stream under a policy, with prices that start from training questions.
 
     A budget rate of the configuration (`eccos.stream`) comes before the policy. Raises `InputError` for a budget
     without a rate: it is the budget of a batch.
@@ -231,14 +244,12 @@ def build_steering(config: Config, policy: Policy, predictor: Predictor, data: T
     if isinstance(policy, QualityPrice):
         return FixedPrice(policy.usd_per_quality)
     target = _stream_target(config, policy)
-    if not len(data.vectors):
+    if not len(training.input_tokens):
         return StreamController(target, InitialPrices(0.0))
-    some = _spread(len(data.vectors))
-    forecast = predictor.predict(data.vectors[some], data.input_tokens[some])
-    cost = cost_usd(config.models, data.input_tokens[some], forecast.output_tokens)
+    cost = cost_usd(config.models, training.input_tokens, training.output_tokens)
     names = [model.name for model in config.models]
     start = fit_initial_prices(
-        forecast.quality, cost, target, DualOptimizer(), models=names, requests_per_second=ASSUMED_REQUESTS_PER_SECOND
+        training.quality, cost, target, DualOptimizer(), models=names, requests_per_second=ASSUMED_REQUESTS_PER_SECOND
     )
     return StreamController(target, start)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping
+from typing import Any
 
 from eccos_core.domain import Chunk, Completion, Request
 from eccos_core.errors import UnknownModelError
-from eccos_core.protocols import Backend
+from eccos_core.protocols import Backend, unsupported_parameters
 
 
 class PerModelBackend:
@@ -30,6 +31,10 @@ class PerModelBackend:
     def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
         """See `Backend`."""
         return self._of(model).astream(model, request)
+
+    def unsupported_parameters(self, model: str, parameters: Mapping[str, Any]) -> frozenset[str]:
+        """See `SelectiveBackend`."""
+        return unsupported_parameters(self._of(model), model, parameters)
 
     def _of(self, model: str) -> Backend:
         found = self._backends.get(model)

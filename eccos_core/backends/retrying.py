@@ -9,14 +9,14 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from eccos_core.domain import Chunk, Completion, Deadline, Request
-from eccos_core.errors import BackendError, InputError
-from eccos_core.protocols import Backend
+from eccos_core.errors import Attempt, BackendError, InputError
+from eccos_core.protocols import Backend, unsupported_parameters
 
 Result = TypeVar("Result")
 
@@ -49,6 +49,8 @@ class RetryPolicy:
 
     def wait_s(self, attempt: int, error: BackendError, draw: float) -> float:
         """Return how long to wait after failed attempt number `attempt` (from 1). `draw` is in [0, 1)."""
+        if error.elsewhere:
+            return 0.0
         backoff_s = draw * min(self.max_backoff_s, self.initial_backoff_s * 2.0 ** min(attempt, 30))
         if error.retry_after_s is None or not error.retry_after_s > 0:  # negative and NaN count as not said
             return backoff_s
@@ -131,6 +133,10 @@ class RetryingBackend:
             async for chunk in rest:
                 yield attempts.count_in_chunk(chunk)
 
+    def unsupported_parameters(self, model: str, parameters: Mapping[str, Any]) -> frozenset[str]:
+        """See `SelectiveBackend`."""
+        return unsupported_parameters(self.backend, model, parameters)
+
     def close(self) -> None:
         """Close the backend behind this one, where it can be closed."""
         close = getattr(self.backend, "close", None)
@@ -142,10 +148,11 @@ class RetryingBackend:
 
     def _retry(self, attempts: _Attempts, call: Callable[[], Result]) -> Result:
         while True:
-            attempts.made += 1
+            attempts.begin()
             try:
                 return call()
             except BackendError as error:
+                attempts.record_failure(error)
                 wait_s = self.policy.next_wait_s(attempts.made, error, attempts.deadline, self._draw())
                 if wait_s is None:
                     raise
@@ -154,10 +161,11 @@ class RetryingBackend:
     async def _aretry(self, attempts: _Attempts, call: Callable[[], Awaitable[Result]]) -> Result:
         """The asynchronous twin of `_retry`."""
         while True:
-            attempts.made += 1
+            attempts.begin()
             try:
                 return await call()
             except BackendError as error:
+                attempts.record_failure(error)
                 wait_s = self.policy.next_wait_s(attempts.made, error, attempts.deadline, self._draw())
                 if wait_s is None:
                     raise
@@ -165,22 +173,33 @@ class RetryingBackend:
 
 
 class _Attempts:
-    """How many calls of one model were made for one request, and the deadline of them all."""
+    """The calls of one model for one request: how many, which failed, and the deadline of them all."""
 
-    __slots__ = ("deadline", "made")
+    __slots__ = ("_began_s", "_failed", "deadline", "made")
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
         self.made = 0
+        self._failed: tuple[Attempt, ...] = ()
+
+    def begin(self) -> None:
+        """Count one more call."""
+        self.made += 1
+        self._began_s = time.monotonic()
+
+    def record_failure(self, error: BackendError) -> None:
+        """Add a failed call. Its error lists all of them."""
+        self._failed += (Attempt(error.model, error.kind, str(error), time.monotonic() - self._began_s),)
+        error.attempts = self._failed
 
     def bound(self, request: Request) -> Request:
-        """Return the request for its next call, with a timeout that ends before the deadline."""
-        timeout_s = self.deadline.call_timeout_s
-        self.deadline = self.deadline.used()
+        """Return the request for its next call, with the deadline, and a timeout that ends before it."""
+        deadline, timeout_s = self.deadline, self.deadline.call_timeout_s
+        self.deadline = deadline.used()
         asked = request.parameters.get("timeout")
-        if isinstance(asked, int | float) and asked <= timeout_s:
-            return request
-        return replace(request, parameters={**request.parameters, "timeout": timeout_s})
+        if not (isinstance(asked, int | float) and asked <= timeout_s):
+            request = request.with_parameters({"timeout": timeout_s})
+        return replace(request, deadline=deadline)
 
     def count_in(self, completion: Completion) -> Completion:
         """Return the completion with the number of calls."""

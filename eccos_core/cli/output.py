@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from eccos_core.errors import ConfigError, EccosError
+from eccos_core.io.safe_text import printable, printable_json
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -30,9 +31,9 @@ ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML
 
 def console(stream: TextIO | None = None) -> Console:
     """A rich console on standard error, or on `stream`. Where there is no terminal, lines are not broken at 80."""
-    from rich.console import Console
+    from eccos_core.cli.safe_console import SafeConsole
 
-    made = Console(file=stream or sys.stderr, highlight=False)
+    made = SafeConsole(file=stream or sys.stderr)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = _WIDTH_WITHOUT_TERMINAL
     return made
@@ -40,7 +41,7 @@ def console(stream: TextIO | None = None) -> Console:
 
 def print_json(value: object) -> None:
     """One JSON document on standard output. NaN and infinity are not JSON: they raise ValueError."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(printable_json(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)) + "\n")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[str] = ()) -> Group:
@@ -127,7 +128,7 @@ def _print_traceback(error: Exception) -> None:
 
     from eccos_core.backends.litellm.redaction import SecretRedactor
 
-    sys.stderr.write(SecretRedactor.for_parameters([]).redact("".join(traceback.format_exception(error))))
+    sys.stderr.write(printable(SecretRedactor.for_parameters([]).redact("".join(traceback.format_exception(error)))))
 
 
 def _say(what: str, message: str) -> None:

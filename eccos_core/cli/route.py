@@ -92,7 +92,7 @@ def ask(
         return
     from eccos_core.routing.decisions import format_usd
 
-    console(sys.stdout).print(completion.text, markup=False, soft_wrap=True)
+    console(sys.stdout).print(completion.text, soft_wrap=True)
     tokens = f"{completion.input_tokens} tokens in, {completion.output_tokens} out"
     console().print(
         f"{completion.model}: {format_usd(completion.cost_usd)}, {tokens}, {completion.latency_s * 1000:.0f} ms\n"

@@ -37,4 +37,4 @@ def schema(out: OutOption = None, json: JsonOption = False) -> None:
     if json:
         print_json({"file": str(out)})
     else:
-        console().print(f"Wrote {out}.", markup=False, soft_wrap=True)
+        console().print(f"Wrote {out}.", soft_wrap=True)

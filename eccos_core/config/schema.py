@@ -27,9 +27,7 @@ from eccos_core.config.history import (
     HistoryField,
     default_history,
 )
-from eccos_core.config.section_model import (
-    SectionModel,
-)
+from eccos_core.config.section_model import Names, SectionModel
 from eccos_core.config.sections import (
     DEFAULT_POLICY,
     CertifiedPolicy,
@@ -56,9 +54,10 @@ from eccos_core.domain import ConversationView, Model, Policy
 class Deployment:
     """One way to reach a model: an entry of LiteLLM's `model_list`.
 
-    `parameters` are the entry's `litellm_params` with environment variables filled in; `model_info` is LiteLLM's.
+    `parameters` are those of each call, with environment variables filled in. `model_info` is LiteLLM's, with the price
+    of `litellm_params` beside it.
     `rpm` and `tpm` are its requests and tokens per minute. `weight` is its share when deployments are balanced. Those
-    with the lowest `order` come first. `region_name` is where it runs ("eu").
+    with the lowest `order` come first. `region_name` is where it runs ("eu"), and a tag of the model.
     """
 
     litellm_model: str = field(repr=False)  # `parameters` shows it where it may be shown
@@ -177,8 +176,8 @@ class EccosSection(SectionModel):
     )
     optimizer: OptimizerField = Field(
         default_factory=OptimizerConfig,
-        description="The algorithm that assigns requests to models: `dual`, `exact`, `greedy`, or a mapping.",
-        json_schema_extra=_example("exact", {"kind": "exact", "time_limit_s": 5}, default="dual"),
+        description="The algorithm that assigns requests to models: `auto`, `dual`, `exact`, `greedy`, or a mapping.",
+        json_schema_extra=_example("exact", {"kind": "exact", "time_limit_s": 5}, default="auto"),
     )
     workload: WorkloadConfig = Field(
         default_factory=WorkloadConfig,
@@ -211,6 +210,13 @@ class EccosSection(SectionModel):
         description="OpenTelemetry spans and metrics: `on`, `off`, or a mapping.",
         json_schema_extra=_example(True, {"log_prompts": True}, default=False),
     )
+    allowed_call_params: Names = Field(
+        default=frozenset(),
+        description="Call parameters that LiteLLM itself obeys and that callers may give all the same. Without this "
+        "list each of them (`api_base`, `api_key`, `fallbacks`, `mock_response`, ...) is refused by name. "
+        "`extra_headers` stands for headers that hold credentials.",
+        json_schema_extra=_example(["drop_params"], ["api_base", "api_key"]),
+    )
     tenants: dict[str, TenantConfig] = Field(
         default_factory=dict,
         description="Rules for single tenants, by the tenant's name (`Request.tenant`). What you leave out is as for "
@@ -225,6 +231,7 @@ class Config:
 
     `aliases` maps other names of models (`model_group_alias`) to their names in the pool. `not_applied` names the rules
     of the file that do not hold here, such as guardrails and fallbacks. `warnings` are all other things worth knowing.
+    `translated` says what LiteLLM's settings became.
     """
 
     path: Path
@@ -244,9 +251,11 @@ class Config:
     decision_log: DecisionLogConfig
     telemetry: TelemetryConfig
     tenants: Mapping[str, TenantConfig]
+    allowed_call_params: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     not_applied: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    translated: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[Model, ...]:

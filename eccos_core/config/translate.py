@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from eccos_core.config.context import ParseContext
 from eccos_core.config.problems import show_value
-from eccos_core.config.schema import EccosSection
+from eccos_core.config.schema import EccosSection, PoolEntry
 from eccos_core.config.section import Section
 from eccos_core.config.section_model import SectionModel
 from eccos_core.config.yaml import describe_yaml
@@ -91,8 +91,14 @@ def check_aliases(aliases: Mapping[str, object], models: Iterable[str], context:
     return {alias: str(model) for alias, model in aliases.items() if model in pool and alias not in pool}
 
 
-def translate_settings(section: EccosSection, sections: Mapping[str, Any], context: ParseContext) -> EccosSection:
-    """Return the `eccos:` section with LiteLLM's retries, fallbacks and cooldowns where it has none of its own."""
+def translate_settings(
+    section: EccosSection, sections: Mapping[str, Any], pool: Sequence[PoolEntry], context: ParseContext
+) -> EccosSection:
+    """Return the `eccos:` section with LiteLLM's retries, fallbacks and cooldowns where it has none of its own.
+
+    The deadline of all calls together is at least the longest timeout of one call, so that the timeout can hold.
+    """
+    longest_s = max((way.parameters.get("timeout", 0.0) for entry in pool for way in entry.deployments), default=0.0)
     router, litellm = (_section(sections, name, context) for name in (ROUTER, LITELLM))
     retries, fails = (_first(key, router, litellm) for key in ("num_retries", "allowed_fails"))
     return section.model_copy(
@@ -101,6 +107,7 @@ def translate_settings(section: EccosSection, sections: Mapping[str, Any], conte
                 section.retries,
                 attempts=None if retries is None else 1 + retries,
                 fallbacks=router.integer("max_fallbacks", None, low=0),
+                deadline_s=longest_s if longest_s > section.retries.deadline_s else None,
             ),
             "workload": _fill(
                 section.workload,

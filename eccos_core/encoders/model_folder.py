@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,16 @@ def model_folder(model: str) -> Path:
         folder = _downloaded(model)
     if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
         raise InputError(f"encoder {model!r}: {folder} holds no .safetensors weights; save the model in that format")
+    for path in _module_paths(folder):
+        if os.path.isabs(path) or os.path.normpath(path).startswith(".."):
+            raise InputError(f"encoder {model!r}: modules.json names {path!r}, which lies outside {folder}")
     return folder
+
+
+def _module_paths(folder: Path) -> list[str]:
+    modules = _json(folder / "modules.json")
+    listed = modules if isinstance(modules, list) else []
+    return [str(module.get("path", "")) for module in listed if isinstance(module, dict)]
 
 
 def display_name(model: str) -> str:

@@ -22,6 +22,7 @@ from eccos_core.predictors.learners.ridge_learner import RidgeRegression
 from eccos_core.predictors.learners.training_set import Learner
 from eccos_core.predictors.online_retrieval import OnlineRetrieval
 from eccos_core.predictors.targets.prior import ModelPrior
+from eccos_core.predictors.training_forecast import TrainingForecast
 
 __all__ = [
     "LEARNERS",
@@ -37,6 +38,7 @@ __all__ = [
     "NearestNeighbors",
     "OnlineRetrieval",
     "RidgeRegression",
+    "TrainingForecast",
     "digest_predictor",
     "fine_tune",
     "fit_predictor",

@@ -35,6 +35,7 @@ from eccos_core.predictors.learners.mlp import FittedMlpHeads
 from eccos_core.predictors.learners.ridge_learner import FittedRidgeRegression
 from eccos_core.predictors.learners.training_set import Arrays, FittedLearner
 from eccos_core.predictors.targets.latent import LatentTargets
+from eccos_core.predictors.training_forecast import TrainingForecast
 from eccos_core.protocols import Predictor
 
 FORMAT = "eccos-predictor"
@@ -43,10 +44,13 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 
 
-def save_predictor(predictor: EnsemblePredictor, folder: str | Path, *, encoder: str) -> Path:
+def save_predictor(
+    predictor: EnsemblePredictor, folder: str | Path, *, encoder: str, training: TrainingForecast | None = None
+) -> Path:
     """Write the predictor to a folder, and replace a predictor that is there. Returns the folder.
 
-    encoder: the name of the encoder whose vectors it reads. Raises `ArtifactError` if the folder holds something else.
+    encoder: the name of the encoder whose vectors it reads. training: its forecast for training questions, from which
+    a stream starts. Raises `ArtifactError` if the folder holds something else.
     """
     from safetensors.numpy import save_file
 
@@ -58,6 +62,8 @@ def save_predictor(predictor: EnsemblePredictor, folder: str | Path, *, encoder:
         fresh.mkdir(parents=True)
         arrays = {name: np.ascontiguousarray(array) for name, array in _arrays_of(predictor).items()}
         save_file(arrays, str(fresh / WEIGHTS))
+        if training is not None:
+            training.save(fresh)
         text = json.dumps(_describe(predictor, encoder), indent=1, ensure_ascii=False)
         (fresh / MANIFEST).write_text(text + "\n", encoding="utf-8")
         replace_atomically(fresh, folder)

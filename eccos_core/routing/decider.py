@@ -22,7 +22,7 @@ from eccos_core.domain import (
 )
 from eccos_core.errors import InfeasibleError, Overloaded, RoutingError
 from eccos_core.io.tokens import conversation_text, count_tokens_each
-from eccos_core.protocols import Encoder, Optimizer, Predictor, Steering
+from eccos_core.protocols import Encoder, Optimizer, Predictor, Steering, unsupported_parameters
 from eccos_core.routing.decisions import build_decisions
 from eccos_core.routing.eligibility import eligibility_mask
 from eccos_core.routing.forecast import encode_alongside, predict_in_blocks
@@ -95,7 +95,12 @@ class Decider:
     def _counted(self, requests: Sequence[Request]) -> tuple[FloatArray, BoolArray]:
         """((R,) input tokens, (R, M) who may answer what)."""
         tokens = count_tokens_each([request.messages for request in requests])
-        return np.asarray(tokens, dtype=np.float64), eligibility_mask(requests, self.parts.models, tokens)
+        return np.asarray(tokens, dtype=np.float64), self.eligible(requests, tokens)
+
+    def eligible(self, requests: Sequence[Request], input_tokens: Sequence[int]) -> BoolArray:
+        """Say who may answer what, (R, M). Raises as `eligibility_mask` does."""
+        unsupported = partial(unsupported_parameters, self.parts.backend)
+        return eligibility_mask(requests, self.parts.models, input_tokens, unsupported=unsupported)
 
     def problem(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> RoutingProblem:
         """Build the problem that the optimizer sees."""

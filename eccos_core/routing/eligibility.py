@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from eccos_core.domain import BoolArray, Capability, Model, Request
 from eccos_core.errors import Exclusion, ExclusionKind, NoEligibleModelError, UnknownModelError
+
+Unsupported: TypeAlias = Callable[[str, Mapping[str, Any]], frozenset[str]]  # (model, parameters) -> refused names
+
+
+def _takes_all(_: str, __: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset()
 
 
 def needs_of(request: Request, *, streaming: bool = False) -> frozenset[Capability]:
@@ -39,10 +45,17 @@ def _has_image(content: Any) -> bool:
     )
 
 
-def find_exclusion(request: Request, model: Model, input_tokens: int, needs: frozenset[Capability]) -> Exclusion | None:
+def find_exclusion(
+    request: Request,
+    model: Model,
+    input_tokens: int,
+    needs: frozenset[Capability],
+    unsupported: Unsupported = _takes_all,
+) -> Exclusion | None:
     """Why `model` may not answer `request`. None when it may.
 
-    The context window must hold the input and the output that was asked for (max_tokens, else one token).
+    `unsupported` names what of the request's parameters a model would refuse. The context window must hold the input
+    and the output that was asked for (max_tokens, else one token).
     """
     if request.allow is not None and model.name not in request.allow:
         return Exclusion(ExclusionKind.ALLOW_LIST, "not on the request's allow list")
@@ -52,6 +65,8 @@ def find_exclusion(request: Request, model: Model, input_tokens: int, needs: fro
         return Exclusion(ExclusionKind.TAGS, f"lacks the tag {', '.join(missing)}")
     if missing := sorted(needs - model.capabilities):
         return Exclusion(ExclusionKind.CAPABILITIES, f"cannot do {', '.join(missing)}")
+    if refused := sorted(unsupported(model.name, request.parameters)):
+        return Exclusion(ExclusionKind.PARAMETERS, f"does not take the parameter {', '.join(refused)}")
     if model.context_window is not None:
         output_tokens = _requested_output(request)
         if input_tokens + output_tokens > model.context_window:
@@ -72,7 +87,12 @@ def _requested_output(request: Request) -> int:
 
 
 def eligibility_mask(
-    requests: Sequence[Request], models: Sequence[Model], input_tokens: Sequence[int], *, streaming: bool = False
+    requests: Sequence[Request],
+    models: Sequence[Model],
+    input_tokens: Sequence[int],
+    *,
+    streaming: bool = False,
+    unsupported: Unsupported = _takes_all,
 ) -> BoolArray:
     """(R, M) mask of who may answer what.
 
@@ -83,7 +103,8 @@ def eligibility_mask(
     mask: BoolArray = np.asarray(input_tokens)[:, None] + 1 <= windows  # all that a plain request depends on
     demanding = [row for row, request in enumerate(requests) if streaming or not _is_plain(request)]
     for row in sorted({*demanding, *np.flatnonzero(~mask.any(axis=1)).tolist()}):
-        mask[row] = _row(requests[row], models, int(input_tokens[row]), streaming=streaming)
+        needs = needs_of(requests[row], streaming=streaming)
+        mask[row] = _row(requests[row], models, int(input_tokens[row]), needs, unsupported)
     return mask
 
 
@@ -99,13 +120,18 @@ def _is_plain(request: Request) -> bool:
     )
 
 
-def _row(request: Request, models: Sequence[Model], input_tokens: int, *, streaming: bool) -> list[bool]:
+def _row(
+    request: Request,
+    models: Sequence[Model],
+    input_tokens: int,
+    needs: frozenset[Capability],
+    unsupported: Unsupported,
+) -> list[bool]:
     names = [model.name for model in models]
     for name in (request.allow or frozenset()) | request.deny:
         if name not in names:
             raise UnknownModelError(name, names)
-    needs = needs_of(request, streaming=streaming)
-    reasons = {model.name: find_exclusion(request, model, input_tokens, needs) for model in models}
+    reasons = {model.name: find_exclusion(request, model, input_tokens, needs, unsupported) for model in models}
     if all(reason is not None for reason in reasons.values()):
         raise NoEligibleModelError(request.id, {name: reason for name, reason in reasons.items() if reason is not None})
     return [reasons[name] is None for name in names]

@@ -40,7 +40,7 @@ class FallbackChain:
         Raises the error itself when another model cannot help. Raises `AttemptsExhausted`, with every attempt, when no
         model is left, or no time for one (`in_time` is False).
         """
-        self._failed.append(Attempt(error.model, error.kind, str(error), latency_s))
+        self._failed += error.attempts or (Attempt(error.model, error.kind, str(error), latency_s),)
         if isinstance(error, StreamInterrupted) or error.kind.blames_request:
             raise error
         self._waiting = self._waiting[1:]

@@ -30,6 +30,7 @@ class Parts:
     - `deadline_s`: longest wait for a slot, in seconds.
     - `answer_deadline_s`: most seconds from the first call of a request to the end of its last one.
     - `window_s`: single requests that arrive within so many seconds (0 to 0.05) are decided together.
+    - `allowed_call_params`: call parameters that LiteLLM itself obeys and that callers may give all the same.
     - `certificate`: what the policy's price was certified for. It is void for another predictor, encoder or pool.
 
     Raises `InputError` when predictor and pool do not have the same models, and `CertificateError` for a certificate
@@ -54,6 +55,7 @@ class Parts:
     deadline_s: float = 60.0
     answer_deadline_s: float = 120.0
     window_s: float = 0.0
+    allowed_call_params: frozenset[str] = frozenset()
     certificate: Certificate | None = None
 
     def __post_init__(self) -> None:

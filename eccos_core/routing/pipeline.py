@@ -27,11 +27,11 @@ from eccos_core.errors import (
 from eccos_core.io.tokens import count_tokens
 from eccos_core.routing.batch import MOST_THREADS
 from eccos_core.routing.decider import Decider
-from eccos_core.routing.eligibility import eligibility_mask
 from eccos_core.routing.execution import Execution, Settle
 from eccos_core.routing.microbatch import MicroBatch
 from eccos_core.routing.parts import Parts
 from eccos_core.routing.prepared import PreparedBatch
+from eccos_core.routing.request_check import check_request
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
 Arrival: TypeAlias = tuple[PreparedBatch, Execution | None]  # decided, and held unless every slot was taken
@@ -55,7 +55,8 @@ class Pipeline:
 
     def parse(self, request: RequestLike, **parameters: object) -> Request:
         """Make a request, with these call parameters, under the rules of its tenant. Raises `RequestError`."""
-        return self.parts.tenants.narrow(Request.of(request).with_parameters(parameters))
+        asked = check_request(Request.of(request).with_parameters(parameters), self.parts.allowed_call_params)
+        return self.parts.tenants.narrow(asked)
 
     def route(self, requests: Sequence[RequestLike], policy: Policy | None) -> list[Decision]:
         """Assign a batch jointly. See `Router.route`."""
@@ -96,7 +97,7 @@ class Pipeline:
         """Say why no model may answer this very request. None when one may."""
         try:
             asked = self.parse(request)
-            eligibility_mask([asked], self.parts.models, [count_tokens(asked.messages)])
+            self.decider.eligible([asked], [count_tokens(asked.messages)])
             if asked.min_quality is not None:
                 prepared = self.decider.prepare([asked])
                 self.decider.assign(prepared, QualityPrice(0.0), np.ones(len(self.parts.models), np.int64))

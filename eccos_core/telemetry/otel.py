@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from eccos_core.domain import Chunk, Completion, Decision, Message, Model, Request
 from eccos_core.errors import BackendError
+from eccos_core.protocols import unsupported_parameters
 from eccos_core.telemetry.base import Step
 
 if TYPE_CHECKING:
@@ -155,6 +156,10 @@ class TracedBackend:
         with self._telemetry.call(model, request, streamed=True) as call:
             async for chunk in self._backend.astream(model, request):
                 yield call.record_chunk(chunk)
+
+    def unsupported_parameters(self, model: str, parameters: Mapping[str, Any]) -> frozenset[str]:
+        """See `SelectiveBackend`."""
+        return unsupported_parameters(self._backend, model, parameters)
 
 
 class _Instruments:

@@ -16,8 +16,9 @@ from typing import Any
 from aiohttp import web
 
 from eccos_core.testing.server import Faults, ServerStatistics
-from eccos_core.testing.server_script import ScriptedReply, plan_reply, text_of
+from eccos_core.testing.server_script import ScriptedReply, body_problem, plan_reply, text_of
 
+DRIP_S = 0.05  # between two keep-alives
 CREATED = 1_700_000_000  # a fixed time: the same request gives the same answer
 
 
@@ -62,6 +63,8 @@ class _Server:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
+        if (problem := body_problem(body)) is not None:
+            return _error(400, {"message": problem, "type": "invalid_request_error", "code": "invalid"})
         self._last = body
         model = str(body.get("model"))
         if self._api_key is not None and request.headers.get("Authorization") != f"Bearer {self._api_key}":
@@ -116,6 +119,14 @@ class _Server:
                 return web.json_response(
                     {**_envelope(body, "chat.completion"), "choices": [], "usage": _usage(planned)}
                 )
+            case "html":
+                end("failed")
+                return web.Response(text="<!DOCTYPE html><h1>Sign in</h1>", content_type="text/html")
+            case "json":
+                end("answered")
+                return web.json_response(_whole(body, planned))
+            case "drip":
+                return await self._drip(request, streamed=bool(body.get("stream")))
         if body.get("stream"):
             return await self._stream(request, body, planned, end)
         if planned.fault in ("cut", "end"):
@@ -144,6 +155,14 @@ class _Server:
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
+
+    async def _drip(self, request: web.Request, *, streamed: bool) -> web.StreamResponse:
+        kind, piece = ("text/event-stream", b": keep-alive\n\n") if streamed else ("application/json", b"\n")
+        response = web.StreamResponse(headers={"Content-Type": kind})
+        await response.prepare(request)
+        while True:
+            await response.write(piece)
+            await asyncio.sleep(DRIP_S)
 
     async def _half(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "1000"})
@@ -215,7 +234,8 @@ def _whole(body: Mapping[str, Any], planned: ScriptedReply) -> dict[str, Any]:
     if planned.tool_calls:
         message |= {"content": None, "tool_calls": _tool_calls(planned)}
     choice = {"index": 0, "message": message, "finish_reason": planned.finish_reason}
-    return {**_envelope(body, "chat.completion"), "choices": [choice], "usage": _usage(planned)}
+    usage = {"usage": _usage(planned)} if planned.usage else {}
+    return {**_envelope(body, "chat.completion"), "choices": [choice], **usage}
 
 
 def _chunks(body: Mapping[str, Any], planned: ScriptedReply) -> Iterator[dict[str, Any]]:
@@ -234,7 +254,7 @@ def _chunks(body: Mapping[str, Any], planned: ScriptedReply) -> Iterator[dict[st
         for piece in (arguments[:half], arguments[half:]):
             yield chunk({"tool_calls": [{"index": place, "function": {"arguments": piece}}]})
     yield chunk({}, planned.finish_reason)
-    if (body.get("stream_options") or {}).get("include_usage"):
+    if planned.usage and (body.get("stream_options") or {}).get("include_usage"):
         yield {**envelope, "choices": [], "usage": _usage(planned)}
 
 

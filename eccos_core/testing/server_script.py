@@ -10,7 +10,9 @@ The last user message may hold directives in double square brackets; all others 
     [[reset]]                 break the connection             [[cut 3]]          break the stream after 3 chunks
     [[end 3]]                 end the stream early, politely   [[malformed]]      answer with broken JSON
     [[no-choices]]            an answer without choices        [[context]]        a context-window error
-    [[policy]]                a content-policy error
+    [[policy]]                a content-policy error           [[no-usage]]       report no usage
+    [[drip]]                  keep-alives, and no answer ever  [[html]]           a web page, with status 200
+    [[json]]                  one JSON document, also where a stream was asked for
 
 A server's `script` adds directives to messages that cannot hold any: text that the message contains -> directives.
 """
@@ -23,6 +25,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_BARE_FAULTS = ("reset", "malformed", "no-choices", "drip", "html", "json")
 DIRECTIVE = re.compile(r"\[\[([a-z-]+)(?:\s+(.*?))?\]\]", re.DOTALL)
 
 
@@ -38,12 +42,27 @@ class ScriptedReply:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     latency_s: float = 0.0
-    fault: str | None = None  # status, reset, cut, end, malformed, no-choices
+    usage: bool = True
+    fault: str | None = None  # status, or the name of a directive
     status: int = 200
     error: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     pieces: int = 0  # chunks before a cut
     times: int | None = None  # how often the fault happens for this text; None: always
+
+
+def body_problem(body: Any) -> str | None:
+    """Say what makes a body no chat completion request. A real server answers it with status 400."""
+    messages = body.get("messages") if isinstance(body, Mapping) else None
+    if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
+        return "messages must be a list of objects"
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):
+            content = "".join(str(part.get("text") or "") for part in content)
+        if not (message.get("role") in ROLES and (content is None or isinstance(content, str))):
+            return "a message needs a known role, and a text or parts as its content"
+    return None
 
 
 def plan_reply(body: Mapping[str, Any], script: Mapping[str, str] | None = None) -> ScriptedReply:
@@ -74,6 +93,7 @@ def plan_reply(body: Mapping[str, Any], script: Mapping[str, str] | None = None)
         output_tokens=counted[1],
         cached_tokens=int(given.get("cached", 0)),
         reasoning_tokens=int(given.get("reasoning", 0)),
+        usage="no-usage" not in given,
         latency_s=float(given.get("latency", 0)),
         times=int(given["times"]) if "times" in given else None,
         **_fault(given),
@@ -165,4 +185,4 @@ def _fault(given: Mapping[str, str]) -> dict[str, Any]:
     for name in ("cut", "end"):
         if name in given:
             return {"fault": name, "pieces": int(given[name] or 1)}
-    return {"fault": next((name for name in ("reset", "malformed", "no-choices") if name in given), None)}
+    return {"fault": next((name for name in _BARE_FAULTS if name in given), None)}

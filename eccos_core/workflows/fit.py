@@ -13,6 +13,7 @@ from eccos_core.assembly.predictor import (
     TrainingData,
     cached_encoder,
     fit_from_config,
+    forecast_training,
     is_online,
     predictor_kind,
 )
@@ -68,5 +69,6 @@ def fit_to_folder(
     report_progress(f"learning from {len(training_data.table)} questions")
     predictor = fit_from_config(config, training_data, progress)
     seconds = time.perf_counter() - started
-    predictors.save_predictor(predictor, folder, encoder=encoder.name)
+    training = forecast_training(predictor, training_data)
+    predictors.save_predictor(predictor, folder, encoder=encoder.name, training=training)
     return FitReport(folder, predictor_kind(config), len(training_data.table), predictor.models, seconds)

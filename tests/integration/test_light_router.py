@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pocket_pool import write_outcomes_part, write_pool_config
 
+from eccos_core import ArtifactError, Router
 from eccos_core.cli import app
 from eccos_core.cli.output import DONE, run
 
@@ -34,3 +35,26 @@ def test_a_fitted_router_on_static_embeddings_decides_without_a_neural_network(h
     assert run(app, ["fit", "-c", str(config), "--data", str(outcomes)]) == DONE
     done = subprocess.run([sys.executable, "-c", DECIDE, str(config)], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_a_service_without_a_history_starts_with_the_prices_of_one_that_has_it(tmp_path: Path) -> None:
+    outcomes = write_outcomes_part(tmp_path)
+    config = write_pool_config(tmp_path, "{outcomes: outcomes.jsonl}")
+    config.write_text(config.read_text().replace("predictor: retrieval", "predictor: {kind: hybrid, artifact: fitted}"))
+    assert run(app, ["fit", "-c", str(config), "--data", str(outcomes)]) == DONE
+    service = tmp_path / "service.yaml"
+    service.write_text(config.read_text().replace("{outcomes: outcomes.jsonl}", "in_memory"))
+    with Router.from_yaml(config) as full, Router.from_yaml(service) as light:
+        price = full.parts.steering.usd_per_quality
+        assert price > 0
+        assert light.parts.steering.usd_per_quality == pytest.approx(price)
+
+
+def test_a_damaged_training_forecast_is_named(tmp_path: Path) -> None:
+    outcomes = write_outcomes_part(tmp_path)
+    config = write_pool_config(tmp_path, "in_memory")
+    config.write_text(config.read_text().replace("predictor: retrieval", "predictor: {kind: hybrid, artifact: fitted}"))
+    assert run(app, ["fit", "-c", str(config), "--data", str(outcomes)]) == DONE
+    (tmp_path / "fitted" / "training_forecast.safetensors").write_bytes(b"half")
+    with pytest.raises(ArtifactError, match="training_forecast"):
+        Router.from_yaml(config)

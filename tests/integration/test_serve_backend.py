@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import time
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,8 +14,9 @@ import pytest
 
 from eccos_core.backends import LiteLLMBackend, RetryingBackend, RetryPolicy
 from eccos_core.config.schema import Deployment
-from eccos_core.domain import Chunk, Completion, Model, Request
+from eccos_core.domain import Chunk, Completion, Deadline, Model, Request
 from eccos_core.errors import BackendError, InputError, StreamInterrupted, UnknownModelError
+from eccos_core.io.tokens import count_text_tokens, count_tokens
 from eccos_core.testing import ModelServer
 
 KEY = "sk-integration-0123456789abcdef"
@@ -194,6 +197,9 @@ FAILURES = [
     ("[[status 401]]", "authentication", False, None),
     ("[[status 403]]", "authentication", False, None),
     ("[[status 404]]", "not_found", False, None),
+    ("[[status 413]]", "context_window", False, None),
+    ("[[status 418]]", "bad_request", False, None),
+    ("[[html]]", "malformed_response", True, None),
     ("[[status 400]]", "bad_request", False, None),
     ("[[status 408]]", "timeout", True, None),
     ("[[context]]", "context_window", False, None),
@@ -221,6 +227,63 @@ async def test_an_answer_that_takes_too_long_is_a_timeout(backend: LiteLLMBacken
     with pytest.raises(BackendError) as caught:
         await call(backend, way, ask("[[latency 20]]", timeout=0.2))
     assert (caught.value.kind, caught.value.retryable) == ("timeout", True)
+
+
+@WAYS
+async def test_a_server_that_only_keeps_the_connection_alive_is_left_at_the_deadline(
+    backend: LiteLLMBackend, server: ModelServer, way: str
+) -> None:
+    server.reset()
+    retrying = RetryingBackend(backend, RetryPolicy(attempts=3, deadline_s=0.5))
+    started = time.monotonic()
+    with pytest.raises(BackendError, match=r"deadline of 0\.5 s") as caught:
+        await call(retrying, way, ask("[[drip]]"))
+    assert caught.value.kind == "timeout"
+    assert [attempt.kind for attempt in caught.value.attempts] == ["timeout"]
+    assert time.monotonic() - started < 5
+    for _ in range(200):
+        if server.statistics().in_flight["served"] == 0:
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("the connection is still open")
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+async def test_the_deadline_ends_a_healthy_stream_and_says_what_had_arrived(way: str) -> None:
+    with ModelServer(chunk_s=0.1) as slow:
+        ways = {"m": [Deployment("openai/m", {"api_base": slow.url, "api_key": KEY})]}
+        retrying = RetryingBackend(LiteLLMBackend(ways, [Model("m", 0.0, 0.0)]), RetryPolicy(deadline_s=1.0))
+        with pytest.raises(StreamInterrupted, match="deadline") as caught:
+            await call(retrying, way, ask(" ".join(["word"] * 100)))
+    assert caught.value.kind == "timeout"
+    assert caught.value.received.startswith("You said: word")
+
+
+@WAYS
+async def test_without_usage_tokens_and_cost_are_estimated_and_marked(backend: LiteLLMBackend, way: str) -> None:
+    request = ask("[[no-usage]] good morning")
+    completion = await call(backend, way, request)
+    counted = count_tokens(request.messages), count_text_tokens("You said: good morning")
+    assert completion.estimated
+    assert (completion.input_tokens, completion.output_tokens) == counted
+    assert completion.cost_usd == pytest.approx(counted[0] * 1e-6 + counted[1] * 2e-6)
+    assert not (await call(backend, way, ask("good morning"))).estimated
+
+
+@WAYS
+async def test_nonsense_usage_is_replaced_by_an_estimate(backend: LiteLLMBackend, way: str) -> None:
+    request = ask(f"[[tokens -5 {10**12}]] good morning")
+    completion = await call(backend, way, request)
+    assert completion.estimated
+    counted = count_tokens(request.messages), count_text_tokens("You said: good morning")
+    assert (completion.input_tokens, completion.output_tokens) == counted
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+async def test_a_document_in_place_of_a_stream_is_malformed(backend: LiteLLMBackend, way: str) -> None:
+    with pytest.raises(BackendError, match="no stream of an answer") as caught:
+        await call(backend, way, ask("[[json]] hello"))
+    assert (caught.value.kind, caught.value.retryable) == ("malformed_response", True)
 
 
 @pytest.mark.parametrize("text", ["[[malformed]]", "[[no-choices]]"])
@@ -261,10 +324,22 @@ def test_a_wrong_key_is_named_without_being_shown(backend: LiteLLMBackend) -> No
     with pytest.raises(BackendError, match="Incorrect API key") as caught:
         backend.complete("wrong-key", ask("hi"))
     assert caught.value.kind == "authentication"
-    shown: BaseException | None = caught.value
-    while shown is not None:
-        assert "sk-wrong" not in str(shown)
-        shown = shown.__cause__
+
+
+@WAYS
+@pytest.mark.parametrize("text", ["hi", "[[drip]]", "[[cut 4]] one two three four"])
+async def test_nothing_that_hangs_on_an_error_holds_the_key(
+    server: ModelServer, backend: LiteLLMBackend, way: str, text: str
+) -> None:
+    name = "wrong-key" if text == "hi" else "m"
+    request = Request.of(text, parameters={"timeout": 0.3}, deadline=Deadline.after(0.3))
+    with pytest.raises(BackendError) as caught:
+        await call(backend, way, request, model=name)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    shown = repr(vars(caught.value)) + "".join(traceback.format_exception(caught.value))
+    assert "sk-wrong" not in shown
+    assert KEY not in shown
 
 
 def test_an_unknown_provider_and_an_unknown_model_are_named(backend: LiteLLMBackend) -> None:
@@ -348,6 +423,29 @@ def test_a_broken_deployment_is_passed_over_after_its_failure(server: ModelServe
     )
     attempts = [shared.complete("m", ask("hi")).attempts for _ in range(4)]
     assert attempts == [2, 1, 1, 1]
+
+
+@WAYS
+async def test_retry_after_of_one_deployment_delays_no_call_that_another_can_take(
+    server: ModelServer, way: str
+) -> None:
+    with ModelServer() as busy:
+        ways = [
+            Deployment("openai/busy", {"api_base": busy.url, "api_key": KEY}, order=1),
+            Deployment("openai/idle", {"api_base": server.url, "api_key": KEY}, order=2),
+        ]
+        shared = RetryingBackend(LiteLLMBackend({"m": ways}, [Model("m", 0.0, 0.0)]))
+        text = "[[status 429 retry-after=20]] [[times 1]] hello"
+        server.reset()
+        await call(shared, way, ask("[[say warm]]"))
+        started = time.monotonic()
+        with pytest.raises(BackendError):
+            await call(shared.backend, way, ask(text))
+        for _ in range(3):
+            assert (await call(shared, way, ask("[[say hello]]"))).text == "hello"
+        assert time.monotonic() - started < 10
+        assert busy.statistics().requests == {"busy": 2}
+        assert server.statistics().requests == {"idle": 3}
 
 
 def test_a_model_may_be_named_by_litellms_name_alone(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:

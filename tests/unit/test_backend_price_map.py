@@ -10,7 +10,8 @@ import pytest
 
 from eccos_core.backends.litellm.backend import LiteLLMBackend
 from eccos_core.backends.litellm.register_prices import register_prices
-from eccos_core.backends.litellm.responses import CallRecord, Usage
+from eccos_core.backends.litellm.responses import CallRecord
+from eccos_core.backends.litellm.usage import Usage
 from eccos_core.config.schema import Deployment
 from eccos_core.domain import Model, Request
 from eccos_core.testing import build_tiny_model
@@ -22,6 +23,10 @@ litellm = pytest.importorskip("litellm")
 def name() -> str:
     """A model that LiteLLM has never heard of."""
     return f"openai/own-{uuid.uuid4().hex}"
+
+
+def call_record(model: Model, litellm_model: str, **fields: Any) -> CallRecord:
+    return CallRecord(model, Request.of("hi"), Deployment(litellm_model, {}), 0.0, **fields)
 
 
 def test_an_unknown_model_gets_the_price_of_the_pool(name: str) -> None:
@@ -39,10 +44,10 @@ def test_a_known_model_keeps_its_price() -> None:
 
 
 def test_each_pool_goes_by_its_own_price_whoever_told_litellm_last(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(**call: Any) -> Any:
+    async def answer(**call: Any) -> Any:
         return litellm.mock_completion(call["model"], call["messages"], mock_response="yes")
 
-    monkeypatch.setattr(litellm, "completion", answer)
+    monkeypatch.setattr(litellm, "acompletion", answer)
     costs = []
     for price in (1e-6, 5e-6):
         backend = LiteLLMBackend({"own": [Deployment(name, {"api_key": "none"})]}, [Model("own", price, price)])
@@ -53,7 +58,7 @@ def test_each_pool_goes_by_its_own_price_whoever_told_litellm_last(name: str, mo
 
 def test_litellms_sum_counts_only_where_the_price_is_its_own(name: str) -> None:
     def cost_usd(known: bool) -> float:
-        call = CallRecord(Model("m", 1e-6, 1e-6), Deployment(name, {}), 0.0, lambda: None, litellm_knows_price=known)
+        call = call_record(Model("m", 1e-6, 1e-6), name, litellm_knows_price=known)
         return call.cost_usd(Usage(1, 1), litellm_cost_usd=0.5)
 
     assert cost_usd(True) == 0.5
@@ -84,9 +89,8 @@ def test_a_local_models_tokens_cost_what_its_gpu_time_costs(tmp_path: Path) -> N
 
 def test_measured_time_is_the_price_once_it_is_measured() -> None:
     def cost_usd(measured: float | None) -> float:
-        return CallRecord(Model("m", 5e-6, 5e-6), Deployment("eccos-local/x", {}), 0.0, lambda: measured).cost_usd(
-            Usage(input_tokens=10, output_tokens=5), None
-        )
+        call = call_record(Model("m", 5e-6, 5e-6), "eccos-local/x", measured_usd_per_token=lambda: measured)
+        return call.cost_usd(Usage(input_tokens=10, output_tokens=5), None)
 
     assert cost_usd(None) == pytest.approx(15 * 5e-6)
     assert cost_usd(1e-3) == pytest.approx(15 * 1e-3)

@@ -27,7 +27,7 @@ def response(status: int, headers: dict[str, str] | None = None) -> httpx.Respon
         ("AuthenticationError", "authentication", False),
         ("NotFoundError", "not_found", False),
         ("BadRequestError", "bad_request", False),
-        ("UnsupportedParamsError", "bad_request", False),
+        ("UnsupportedParamsError", "unsupported", False),
         ("ContextWindowExceededError", "context_window", False),
         ("RateLimitError", "rate_limit", True),
         ("Timeout", "timeout", True),
@@ -41,6 +41,52 @@ def test_each_exception_has_its_kind(name: str, kind: str, retryable: bool) -> N
     translated = to_backend_error("mine", error, SCRUBBER)
     assert (translated.model, translated.kind, translated.retryable) == ("mine", kind, retryable)
     assert "it failed" in str(translated)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *((status, "bad_request") for status in (400, 405, 406, 409, 410, 418, 422, 431, 451)),
+        *((status, "authentication") for status in (401, 402, 403)),
+        (404, "not_found"),
+        (408, "timeout"),
+        (413, "context_window"),
+        (425, "unavailable"),
+        (429, "rate_limit"),
+        (500, "unavailable"),
+        (529, "unavailable"),
+    ],
+)
+def test_a_status_that_litellm_has_no_class_for_has_its_kind(status: int, kind: str) -> None:
+    error = litellm.APIError(status, "it failed", "openai", "m")
+    translated = to_backend_error("m", error, SCRUBBER)
+    assert translated.kind == kind
+    assert translated.kind.blames_model == (kind not in ("bad_request", "context_window"))
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        (httpx.ReadTimeout("no byte"), "timeout"),
+        (httpx.WriteTimeout("not taken"), "timeout"),
+        (httpx.ConnectTimeout("nobody"), "connection"),
+        (httpx.RemoteProtocolError("cut"), "connection"),
+        (httpx.LocalProtocolError("Illegal header value"), "bad_request"),
+        (UnicodeDecodeError("utf-8", b"x", 0, 1, "odd"), "malformed_response"),
+    ],
+)
+def test_what_happened_on_the_wire_decides_where_litellm_says_500(cause: Exception, kind: str) -> None:
+    error = caused(litellm.InternalServerError("it failed", "openai", "m"), cause=cause)
+    assert to_backend_error("m", error, SCRUBBER).kind == kind
+
+
+@pytest.mark.parametrize("cause", [KeyError("function"), TypeError("odd"), AttributeError("get"), RecursionError()])
+def test_a_value_that_litellm_stumbles_over_is_the_requests_before_it_is_sent_and_the_answers_after(
+    cause: Exception,
+) -> None:
+    error = caused(litellm.APIConnectionError("it failed", "anthropic", "m"), cause=cause)
+    assert to_backend_error("m", error, SCRUBBER, sent=False).kind == "bad_request"
+    assert to_backend_error("m", error, SCRUBBER, sent=True).kind == "malformed_response"
 
 
 def test_content_policy_is_not_retried() -> None:

@@ -235,7 +235,7 @@ async def test_a_question_that_could_not_be_graded_is_refused_before_anything_is
 def judged(model_name: str, text: str) -> str:
     """The models add; the judge likes every answer but 4."""
     if "Rubric:" in text:
-        return "Score: 2" if "\n4\n" in text else "Score: 10"
+        return "Score: 2" if "\n| 4\n" in text else "Score: 10"
     return str(int(text.split()[2]) + 1)
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from eccos_core.backends.litellm.responses import CallRecord
 from eccos_core.config import Config, load_config
 from eccos_core.config.litellm_prices import PriceMap
-from eccos_core.domain import Capability, Model
+from eccos_core.domain import Capability, Model, Request
 from eccos_core.errors import ConfigError
 
 PRICE_MAP = {
@@ -195,6 +196,15 @@ def test_reasoning_tokens_may_have_a_price_of_their_own(load) -> None:
     assert model(load, "model: bedrock/claude.v1").usd_per_reasoning_token == 1e-5
 
 
+@pytest.mark.parametrize("where", ["litellm_params", "model_info"])
+def test_a_stated_price_is_the_price_of_each_answer_whatever_litellm_knows(load, where: str) -> None:
+    price = "input_cost_per_token: 7e-6, output_cost_per_token: 8.0e-6"
+    params, info = (f"model: gpt-x, {price}", "id: a") if where == "litellm_params" else ("model: gpt-x", price)
+    [entry] = load(f"{{model_name: m, litellm_params: {{{params}}}, model_info: {{{info}}}}}").pool
+    call = CallRecord(entry.model, Request.of("hi"), entry.deployments[0], 0.0)
+    assert not call.priced_by_litellm()
+
+
 @pytest.mark.parametrize("where", ["params", "info"])
 def test_a_stated_price_wins_over_the_price_map_and_brings_no_part_of_it(load, where: str) -> None:
     price = "input_cost_per_token: 7e-6, output_cost_per_token: 8.0e-6"
@@ -336,7 +346,9 @@ def test_numbers_may_be_text_where_litellm_allows_it(load) -> None:
 
 def test_a_deployment_keeps_what_litellm_balances_by(load) -> None:
     balanced = "rpm: 12, tpm: 900, weight: 2.5, order: 1, region_name: eu"
-    [way] = load(f"{{model_name: m, litellm_params: {{model: gpt-x, {balanced}}}}}").pool[0].deployments
+    config = load(f"{{model_name: m, litellm_params: {{model: gpt-x, tags: [fast], {balanced}}}}}")
+    [way] = config.pool[0].deployments
+    assert config.models[0].tags == {"eu", "fast"}
     assert (way.rpm, way.tpm, way.weight, way.order, way.region_name) == (12, 900, 2.5, 1, "eu")
 
 

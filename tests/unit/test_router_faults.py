@@ -108,6 +108,39 @@ def test_a_fallback_is_never_a_model_that_the_request_may_not_use(request_: Requ
     assert nothing_held(router)
 
 
+def test_the_last_error_lists_every_call_retries_included() -> None:
+    broken = [failing("small"), failing("small", "timeout"), failing("small")]
+    backend = ScriptedBackend({"small": broken, "medium": [failing("medium", "rate_limit")], "large": ["no"]})
+    policy = RetryPolicy(attempts=2, initial_backoff_s=0.0)
+    router = router_over(RetryingBackend(backend, policy))
+    with pytest.raises(AttemptsExhausted, match="all 4 attempts failed") as caught:
+        router.complete(Request.of("hello", allow=frozenset({"small", "medium"})))
+    kinds = [(attempt.model, attempt.kind) for attempt in caught.value.attempts]
+    assert kinds == [("small", "unavailable"), ("small", "timeout"), ("medium", "rate_limit"), ("medium", "rate_limit")]
+    assert len(backend.calls) == 4
+
+
+def test_a_call_that_another_deployment_can_take_is_made_at_once() -> None:
+    waits: list[float] = []
+    busy = failing("small", "rate_limit", retry_after_s=30.0)
+    busy.elsewhere = True
+    backend = ScriptedBackend({"small": [busy, "fine"], "medium": ["no"], "large": ["no"]})
+    assert router_over(RetryingBackend(backend, sleep=waits.append)).complete("hello").text == "fine"
+    assert waits == [0.0]
+
+
+@pytest.mark.parametrize("kind", ["bad_request", "context_window", "content_policy", "unsupported"])
+def test_what_is_no_models_fault_opens_no_breaker(kind: str) -> None:
+    backend = ScriptedBackend({name: [failing(name, kind, retryable=False)] for name in NAMES})
+    workload = WorkloadTracker(POOL, breaker=BreakerSettings(failures=1))
+    router = router_over(RetryingBackend(backend), workload=workload)
+    for _ in range(3):
+        with pytest.raises((AttemptsExhausted, BackendError)):
+            router.complete("hello")
+    assert {model.breaker for model in workload.status().models} == {BreakerState.CLOSED}
+    assert len(backend.calls) == (3 if kind == "bad_request" else 9)
+
+
 # ------------------------------------------------------------------------------------------------ for how long
 
 

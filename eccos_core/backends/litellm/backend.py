@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing, contextmanager, suppress
+import traceback
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
+from eccos_core.backends.litellm.call_loop import CALL_LOOP
+from eccos_core.backends.litellm.call_parameters import is_call_parameter
 from eccos_core.backends.litellm.error_mapping import to_backend_error
 from eccos_core.backends.litellm.lazy_import import litellm_module
 from eccos_core.backends.litellm.load_balancer import DeploymentLike, LoadBalancer, SimpleDeployment
+from eccos_core.backends.litellm.provider import speaks_openai, unsupported
 from eccos_core.backends.litellm.redaction import SecretRedactor
 from eccos_core.backends.litellm.register_prices import register_prices
-from eccos_core.backends.litellm.responses import PRICE_KEYS, CallRecord, StreamAssembly
+from eccos_core.backends.litellm.responses import CallRecord, StreamAssembly
 from eccos_core.backends.local.registry import LOCAL_PREFIX, local_models, read_claims
-from eccos_core.domain import Chunk, Completion, Model, Request
+from eccos_core.domain import Chunk, Completion, Deadline, Model, Request
 from eccos_core.errors import BackendError, InputError, UnknownModelError
 from eccos_core.io.tokens import text_key
 
-# entries of `litellm_params` that steer routing and accounting, which are ours, and must not reach the call
+Result = TypeVar("Result")
+_log = logging.getLogger("eccos.backend")
 DECIDED_HERE = frozenset({"model", "messages", "stream", "stream_options"})
-NOT_FOR_THE_CALL = DECIDED_HERE | {"rpm", "tpm", "weight", "order", "max_parallel_requests", "tags", *PRICE_KEYS}
 
 
 class LiteLLMBackend:
@@ -86,43 +91,50 @@ class LiteLLMBackend:
 
     def complete(self, model: str, request: Request) -> Completion:
         """See `Backend`."""
-        litellm = self._ready()
-        with self._call(model) as call:
-            return call.completion(litellm.completion(**self._arguments(call, request)))
+        self._ready()
+        return CALL_LOOP.run(self._complete(model, request))
 
     async def acomplete(self, model: str, request: Request) -> Completion:
         """See `Backend`. Cancelling the task cancels the call."""
-        litellm = self._litellm or await asyncio.to_thread(self._ready)
-        with self._call(model) as call:
-            return call.completion(await litellm.acompletion(**self._arguments(call, request)))
+        await self._aready()
+        return await CALL_LOOP.arun(self._complete(model, request))
 
     def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
         """See `Backend`. Closing the iterator, or dropping it, closes the connection."""
-        litellm = self._ready()
-        with self._call(model) as call:
-            assembly = StreamAssembly(call)
-            with self._raise_interrupted(call, assembly):
-                response = litellm.completion(**self._arguments(call, request), **_streamed(request))
-                with closing(_ClosingStream(response)):
-                    for chunk in response:
-                        if (piece := assembly.take(chunk)) is not None:
-                            yield piece
-                completion = assembly.finished(response.received_finish_reason)
-        yield Chunk(text="", completion=completion)
+        self._ready()
+        yield from CALL_LOOP.iterate(self._stream(model, request))
 
     async def astream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
         """See `Backend`. Closing the iterator, or cancelling its task, closes the connection."""
-        litellm = self._litellm or await asyncio.to_thread(self._ready)
-        with self._call(model) as call:
+        await self._aready()
+        async with aclosing(CALL_LOOP.aiterate(self._stream(model, request))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _complete(self, model: str, request: Request) -> Completion:
+        with self._call(model, request) as call:
+            response = await before(request.deadline, self._litellm.acompletion(**self._arguments(call)))
+            return call.completion(response)
+
+    async def _stream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
+        with self._call(model, request) as call:
             assembly = StreamAssembly(call)
             with self._raise_interrupted(call, assembly):
-                response = await litellm.acompletion(**self._arguments(call, request), **_streamed(request))
+                opening = self._litellm.acompletion(**self._arguments(call), **_streamed(request))
+                response = await before(request.deadline, opening)
                 async with aclosing(response):
-                    async for chunk in response:
+                    while (chunk := await before(request.deadline, anext(response, None))) is not None:
                         if (piece := assembly.take(chunk)) is not None:
                             yield piece
-                completion = assembly.finished(response.received_finish_reason)
+                completion = assembly.finished(response)
         yield Chunk(text="", completion=completion)
+
+    def unsupported_parameters(self, model: str, parameters: Mapping[str, Any]) -> frozenset[str]:
+        """See `SelectiveBackend`. A parameter that one deployment does not take is one that the model does not take."""
+        balancer = self._balancers.get(model)
+        if balancer is None:
+            raise UnknownModelError(model, self._balancers)
+        return frozenset().union(*(unsupported(way, parameters) for way in balancer.deployments))
 
     def usd_per_token(self, model: str) -> float | None:
         """What a token of a local model costs now: USD per GPU-hour over measured tokens per hour, input and output
@@ -138,28 +150,36 @@ class LiteLLMBackend:
                 from eccos_core.backends.local.litellm_provider import register_local_provider
 
                 register_local_provider()
-            ours = [(way.litellm_model, model) for way, model in self._deployments if _speaks_openai(litellm, way)]
+            ours = [(way.litellm_model, model) for way, model in self._deployments if speaks_openai(way)]
             self._priced_by_us = register_prices(litellm, ours)
             self._litellm = litellm
         return self._litellm
 
+    async def _aready(self) -> None:
+        if self._litellm is None:
+            await asyncio.to_thread(self._ready)
+
     @contextmanager
-    def _call(self, model: str) -> Iterator[CallRecord]:
+    def _call(self, model: str, request: Request) -> Iterator[CallRecord]:
         """One call to one of the model's deployments; what it raises leaves as a `BackendError`."""
         balancer = self._balancers.get(model)
         if balancer is None:
             raise UnknownModelError(model, self._balancers)
-        with balancer.choose() as deployment:
-            try:
+        try:
+            with balancer.choose() as deployment:
                 known = deployment.litellm_model not in self._priced_by_us
                 measured = partial(self.usd_per_token, model) if model in self._usd_per_gpu_hour else None
-                yield CallRecord(
-                    self._models[model], deployment, time.perf_counter(), measured, litellm_knows_price=known
+                call = CallRecord(
+                    self._models[model], request, deployment, time.perf_counter(), measured, litellm_knows_price=known
                 )
-            except BackendError:
-                raise
-            except Exception as error:
-                raise self._translate(deployment, model, error) from error
+                try:
+                    yield call
+                except BackendError:
+                    raise
+                except Exception as error:
+                    raise self._translate(call, error) from error
+        except BackendError as error:
+            raise _detached(balancer.redirect(error)) from None
 
     @contextmanager
     def _raise_interrupted(self, call: CallRecord, assembly: StreamAssembly) -> Iterator[None]:
@@ -169,18 +189,30 @@ class LiteLLMBackend:
         except BackendError as error:
             raise assembly.broken(error) from error
         except Exception as error:
-            raise assembly.broken(self._translate(call.deployment, call.model.name, error)) from error
+            raise assembly.broken(self._translate(call, error)) from error
 
-    def _translate(self, deployment: DeploymentLike, model: str, error: Exception) -> BackendError:
-        return to_backend_error(model, error, self._scrubber, deployment.parameters.get("api_base"))
+    def _translate(self, call: CallRecord, error: Exception) -> BackendError:
+        parameters = call.deployment.parameters
+        scrubber, api_base = self._scrubber, parameters.get("api_base")
+        own = {k: v for k, v in call.request.parameters.items() if isinstance(v, str) or k == "extra_headers"}
+        if own:  # a key may be among them, where the configuration allows it
+            scrubber = SecretRedactor.for_parameters([parameters, own])
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s", scrubber.redact("".join(traceback.format_exception(error))))
+        return to_backend_error(call.model.name, error, scrubber, api_base, sent=call.sent)
 
-    def _arguments(self, call: CallRecord, request: Request) -> dict[str, Any]:
+    def _arguments(self, call: CallRecord) -> dict[str, Any]:
         """Keyword arguments of LiteLLM's call: the deployment's, then the request's, which win."""
-        deployment = call.deployment
-        arguments = {name: value for name, value in deployment.parameters.items() if name not in NOT_FOR_THE_CALL}
+        deployment, request = call.deployment, call.request
+
+        def note_sent(_: object) -> None:  # no bound method: LiteLLM copies those, and what they belong to
+            call.sent = True
+
+        given = deployment.parameters.items()
+        arguments = {name: value for name, value in given if is_call_parameter(name) and name not in DECIDED_HERE}
         arguments |= {name: value for name, value in request.parameters.items() if name not in DECIDED_HERE}
         arguments.setdefault("timeout", self._timeout_s)
-        if _speaks_openai(self._litellm, deployment):
+        if speaks_openai(deployment):
             self._pass_everything_on(arguments, request)
         return {
             **arguments,
@@ -188,6 +220,7 @@ class LiteLLMBackend:
             "messages": [dict(message) for message in request.messages],
             "max_retries": 0,
             "num_retries": 0,
+            "logger_fn": note_sent,
         }
 
     def _pass_everything_on(self, arguments: dict[str, Any], request: Request) -> None:
@@ -204,17 +237,24 @@ class LiteLLMBackend:
             arguments["allowed_openai_params"] = sorted(asked | set(arguments.get("allowed_openai_params") or ()))
 
 
-class _ClosingStream:
-    """Gives LiteLLM's synchronous stream the `close` that it lacks: its connection is closed with it."""
+async def before(deadline: Deadline | None, work: Awaitable[Result]) -> Result:
+    """Await until the deadline. Raises `TimeoutError` then, whatever still arrives."""
+    if deadline is None:
+        return await work
+    limit = asyncio.timeout(deadline.left_s)
+    try:
+        async with limit:
+            return await work
+    except Exception as error:
+        if limit.expired():
+            raise TimeoutError(f"no whole answer within the deadline of {deadline.total_s:g} s") from error
+        raise
 
-    def __init__(self, response: Any) -> None:
-        self._response = response
 
-    def close(self) -> None:
-        stream = getattr(self._response, "completion_stream", None)
-        if stream is not None and hasattr(stream, "close"):
-            with suppress(OSError, RuntimeError, ValueError):  # closed already, or by the other side
-                stream.close()
+def _detached(error: BackendError) -> BackendError:
+    """The error without what caused it. LiteLLM's exceptions hold the request, and with it the key."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _local_ways(deployments: Iterable[DeploymentLike]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -222,11 +262,6 @@ def _local_ways(deployments: Iterable[DeploymentLike]) -> Iterator[tuple[str, Ma
     for way in deployments:
         if way.litellm_model.startswith(LOCAL_PREFIX):
             yield way.litellm_model.removeprefix(LOCAL_PREFIX), way.parameters
-
-
-def _speaks_openai(litellm: Any, deployment: DeploymentLike) -> bool:
-    provider = deployment.parameters.get("custom_llm_provider") or deployment.litellm_model.partition("/")[0]
-    return provider in ("openai", "azure") or provider in litellm.openai_compatible_providers
 
 
 def _streamed(request: Request) -> dict[str, Any]:

@@ -7,7 +7,6 @@ kind of failure it was. Content-policy and context-window errors are never retry
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -18,10 +17,10 @@ from typing import Any
 from eccos_core.backends.litellm.lazy_import import litellm_module
 from eccos_core.backends.litellm.redaction import SecretRedactor
 from eccos_core.errors import BackendError, EccosError, FailureKind
+from eccos_core.io.safe_text import printable
 
 LONGEST_MESSAGE = 500
 CLASS_PREFIX = re.compile(r"^(?:(?:litellm\.)?\w*(?:Error|Exception|Timeout)\s*(?::|-)\s*|Timeout Error:\s*)")
-NO_ACCESS = frozenset({401, 402, 403})
 LONGEST_CHAIN = 20
 
 # from the special to the general: the first that matches decides
@@ -30,7 +29,7 @@ RULES = (
     ("ContentPolicyViolationError", FailureKind.CONTENT_POLICY),
     ("LiteLLMUnknownProvider", FailureKind.NOT_FOUND),
     ("PaymentRequiredError", FailureKind.AUTHENTICATION),
-    ("UnsupportedParamsError", FailureKind.BAD_REQUEST),
+    ("UnsupportedParamsError", FailureKind.UNSUPPORTED),
     ("BadRequestError", FailureKind.BAD_REQUEST),
     ("UnprocessableEntityError", FailureKind.BAD_REQUEST),
     ("NotFoundError", FailureKind.NOT_FOUND),
@@ -45,28 +44,51 @@ RULES = (
     ("APIConnectionError", FailureKind.CONNECTION),
     ("APIError", FailureKind.UNAVAILABLE),
 )
+# statuses that say more than the class that LiteLLM chose. Any other 4xx is the request's own fault
+STATUSES = {
+    401: FailureKind.AUTHENTICATION,
+    402: FailureKind.AUTHENTICATION,
+    403: FailureKind.AUTHENTICATION,
+    404: FailureKind.NOT_FOUND,
+    408: FailureKind.TIMEOUT,
+    413: FailureKind.CONTEXT_WINDOW,
+    425: FailureKind.UNAVAILABLE,
+    429: FailureKind.RATE_LIMIT,
+}
+# the exception below LiteLLM's, by its class name: what happened on the wire, or in making or reading a body
+CAUSES = (
+    (FailureKind.BAD_REQUEST, {"UnicodeEncodeError", "LocalProtocolError", "UnsupportedProtocol", "InvalidURL"}),
+    (FailureKind.TIMEOUT, {"ReadTimeout", "WriteTimeout", "PoolTimeout", "SocketTimeoutError", "ServerTimeoutError"}),
+    (FailureKind.CONNECTION, {"ConnectError", "ConnectTimeout", "RemoteProtocolError", "ReadError", "WriteError"}),
+    (FailureKind.CONNECTION, {"ClientConnectorError", "ServerDisconnectedError", "ClientOSError", "TooManyRedirects"}),
+    (FailureKind.MALFORMED_RESPONSE, {"JSONDecodeError", "UnicodeDecodeError", "DecodingError", "ValidationError"}),
+)
+# what Python raises where a value is not what the code expects: a request's, or an answer's once it was sent
+UNEXPECTED_VALUE = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 NO_MONEY = ("insufficient_quota", "exceeded your current quota")
 NO_KEY = ("api_key client option must be set", "missing credentials", "api key is required")
-NO_ANSWER = ("empty or invalid response from llm endpoint", "'choices' that is not a list")
+NO_ANSWER = ("empty or invalid response from llm endpoint", "'choices' that is not a list", "with no 'choices'")
 NO_PROVIDER = ("llm provider not provided",)
+NO_JSON = ("not json serializable", "not json compliant", "surrogates not allowed")
+NO_CONNECTION = ("connection error", "connection refused", "cannot connect")
 REFUSED = ("content_filter", "content management policy")
 
 
 def to_backend_error(
-    model: str, error: BaseException, scrubber: SecretRedactor, api_base: str | None = None
+    model: str, error: BaseException, scrubber: SecretRedactor, api_base: str | None = None, *, sent: bool = True
 ) -> BackendError:
-    """Translate one exception of a LiteLLM call. Raise the result `from error`; secrets are taken out of both.
+    """Translate one exception of a LiteLLM call. The result's message holds no secret. Its causes may.
 
-    `api_base` is named where the failure may be its fault.
+    `api_base` is named where the failure may be its fault. `sent` says that the request was handed to the network: what
+    fails before is the request's own fault.
     """
-    scrubber.redact_error(error)
     ours = next((one for one in (error.__cause__, error) if isinstance(one, BackendError)), None)
-    message = scrubber.redact(_message(error))
+    message = _message(error, scrubber)
     status = getattr(error, "status_code", None)
     if ours is not None:  # a local model's own error, on its way through LiteLLM
         kind, retryable = ours.kind, ours.retryable
     else:
-        kind = _failure_kind(error, str(error).lower())
+        kind = _failure_kind(error, str(error).lower(), sent)
         retryable = kind.retryable
     if api_base is not None and kind.blames_address:
         message = f"{message.rstrip('.')} (api_base {scrubber.redact(api_base)})"
@@ -92,10 +114,10 @@ def chain(error: BaseException) -> Iterator[BaseException]:
             waiting += [getattr(current, "original_exception", None), current.__cause__, current.__context__]
 
 
-def _failure_kind(error: BaseException, text: str) -> FailureKind:
+def _failure_kind(error: BaseException, text: str, sent: bool) -> FailureKind:
     original = getattr(error, "original_exception", None)
     if isinstance(original, Exception):  # LiteLLM's wrapper around a stream that broke
-        return _failure_kind(original, str(original).lower())
+        return _failure_kind(original, str(original).lower(), sent)
     if isinstance(error, asyncio.TimeoutError | TimeoutError):
         return FailureKind.TIMEOUT
     if isinstance(error, ConnectionError):
@@ -103,33 +125,40 @@ def _failure_kind(error: BaseException, text: str) -> FailureKind:
     litellm = litellm_module()
     kind = next((kind for name, kind in RULES if isinstance(error, getattr(litellm, name))), FailureKind.UNKNOWN)
     match kind:
-        case FailureKind.UNAVAILABLE | FailureKind.UNKNOWN if getattr(error, "status_code", None) in NO_ACCESS:
-            return FailureKind.AUTHENTICATION
         case FailureKind.RATE_LIMIT if any(word in text for word in NO_MONEY):
             return FailureKind.AUTHENTICATION  # no money left is not a matter of waiting
         case FailureKind.BAD_REQUEST if any(word in text for word in NO_PROVIDER):
             return FailureKind.NOT_FOUND
         case FailureKind.BAD_REQUEST if any(word in text for word in REFUSED):
             return FailureKind.CONTENT_POLICY
-        case FailureKind.UNAVAILABLE | FailureKind.CONNECTION | FailureKind.UNKNOWN:
-            return _hidden_kind(error, text) or kind
+        case FailureKind.UNAVAILABLE | FailureKind.CONNECTION | FailureKind.UNKNOWN | FailureKind.BAD_REQUEST:
+            return _kind_of_status(error) or _hidden_kind(error, text, sent) or kind
     return kind
 
 
-def _hidden_kind(error: BaseException, text: str) -> FailureKind | None:
+def _kind_of_status(error: BaseException) -> FailureKind | None:
+    status = getattr(error, "status_code", None)
+    if not isinstance(status, int) or not 400 <= status < 500:
+        return None
+    return STATUSES.get(status, FailureKind.BAD_REQUEST)
+
+
+def _hidden_kind(error: BaseException, text: str, sent: bool) -> FailureKind | None:
     """What LiteLLM's catch-all exceptions (500, connection) really stand for, by their causes."""
     if any(word in text for word in NO_KEY):
         return FailureKind.AUTHENTICATION
-    names = {type(one).__name__ for one in chain(error)}
     if any(word in text for word in NO_ANSWER):
         return FailureKind.MALFORMED_RESPONSE
-    if any(isinstance(one, json.JSONDecodeError) for one in chain(error)) or "ValidationError" in names:
-        return FailureKind.MALFORMED_RESPONSE
-    if names & {"ConnectError", "ConnectTimeout", "RemoteProtocolError", "ReadError", "ClientConnectorError"}:
-        return FailureKind.CONNECTION
-    if "connection error" in text or "connection refused" in text or "cannot connect" in text:
-        return FailureKind.CONNECTION
-    return None
+    if any(word in text for word in NO_JSON):
+        return FailureKind.BAD_REQUEST
+    causes = list(chain(error))
+    names = {type(cause).__name__ for cause in causes}
+    for kind, known in CAUSES:
+        if names & known:
+            return kind
+    if any(isinstance(cause, UNEXPECTED_VALUE) for cause in causes):
+        return FailureKind.MALFORMED_RESPONSE if sent else FailureKind.BAD_REQUEST
+    return FailureKind.CONNECTION if any(word in text for word in NO_CONNECTION) else None
 
 
 def retry_after_s(headers: Mapping[str, Any]) -> float | None:
@@ -180,14 +209,14 @@ def _headers(error: BaseException) -> Mapping[str, Any]:
     return {}
 
 
-def _message(error: BaseException) -> str:
+def _message(error: BaseException, scrubber: SecretRedactor) -> str:
     """One line for people: the exception's class and what it says, without tracebacks."""
     original = getattr(error, "original_exception", None)
     shown = original if isinstance(original, Exception) else error
-    text = str(getattr(shown, "message", None) or shown)
+    text = scrubber.redact(str(getattr(shown, "message", None) or shown))
     text = text.split("Traceback (most recent call last)")[0].strip()
     text = " ".join(text.split())
     name = type(shown).__name__
     while match := CLASS_PREFIX.match(text):  # LiteLLM names the classes it went through, once or more
         text = text[match.end() :]
-    return f"{name}: {text[:LONGEST_MESSAGE]}" if text else name
+    return f"{name}: {printable(text[:LONGEST_MESSAGE])}" if text else name

@@ -26,7 +26,6 @@ SECRET_IN_QUERY = re.compile(
     r"([?&](?:[\w.-]*(?:key|token|secret|password|signature|credential)[\w.-]*|sig|auth|code)=)([^\s&#\"'<>)\]]+)",
     re.IGNORECASE,
 )
-SECRET_CAUSES = 20  # how far a chain of causes is followed
 
 
 class SecretRedactor:
@@ -54,22 +53,6 @@ class SecretRedactor:
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
         return SECRET_IN_QUERY.sub(rf"\1{HIDDEN}", LOOKS_LIKE_A_SECRET.sub(HIDDEN, text))
-
-    def redact_error(self, error: BaseException) -> None:
-        """Takes secrets out of an error and out of what caused it, because a traceback shows them all."""
-        seen: list[BaseException] = []
-        waiting: list[BaseException | None] = [error]
-        while waiting and len(seen) < SECRET_CAUSES:
-            current = waiting.pop()
-            if current is None or any(current is one for one in seen):
-                continue
-            seen.append(current)
-            current.args = tuple(self.redact(arg) if isinstance(arg, str) else arg for arg in current.args)
-            for name in ("message", "litellm_debug_info", "body"):
-                value = getattr(current, name, None)
-                if isinstance(value, str):
-                    setattr(current, name, self.redact(value))
-            waiting += [current.__cause__, current.__context__, getattr(current, "original_exception", None)]
 
 
 def _names_a_secret(name: str) -> bool:

@@ -1,8 +1,8 @@
 """From LiteLLM's responses and chunks to `Completion` and `Chunk`; usage and cost on each.
 
-What a model says is handed on as it is: an empty answer is an answer with the text "", and the arguments of a tool call
-are the model's own characters even where they are not JSON. A response without any choice is a malformed one, and an
-empty answer that a content filter left over is a content-policy failure.
+What a model says is handed on as it is, but for half characters. An empty answer is an answer with the text "", and the
+arguments of a tool call are the model's own characters even where they are not JSON. A response without any choice is
+malformed. An empty answer that a content filter left over is a content-policy failure.
 """
 
 from __future__ import annotations
@@ -14,47 +14,30 @@ from typing import Any
 
 from eccos_core.backends.litellm.lazy_import import litellm_module
 from eccos_core.backends.litellm.load_balancer import DeploymentLike
-from eccos_core.domain import Chunk, Completion, Model
+from eccos_core.backends.litellm.usage import Usage
+from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, FailureKind, StreamInterrupted
+from eccos_core.io.safe_text import repair
 
 PRICE_KEYS = ("input_cost_per_token", "output_cost_per_token")
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens as the provider counted them; cached ones are part of the input, reasoning ones of the output."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_input_tokens: int = 0
-    reasoning_tokens: int = 0
-
-    @classmethod
-    def of(cls, usage: Any) -> Usage:
-        """From LiteLLM's `Usage`; what is missing counts as none."""
-        if usage is None:
-            return cls()
-        return cls(
-            input_tokens=getattr(usage, "prompt_tokens", None) or 0,
-            output_tokens=getattr(usage, "completion_tokens", None) or 0,
-            cached_input_tokens=getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0,
-            reasoning_tokens=getattr(getattr(usage, "completion_tokens_details", None), "reasoning_tokens", None) or 0,
-        )
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallRecord:
-    """One call that is under way: which model, by which deployment, since when (perf_counter seconds).
+    """One call that is under way: which model, for which request, by which deployment, since when (perf_counter s).
 
+    `sent` says that LiteLLM had made the request ready and handed it to the network.
     `measured_usd_per_token`: what a token costs on a local model that is priced by the GPU-hour; None for others.
     `litellm_knows_price`: whether LiteLLM's own sum counts; False where it knows the price from us alone.
     """
 
     model: Model
+    request: Request
     deployment: DeploymentLike
     started: float
     measured_usd_per_token: Callable[[], float | None] | None = None
     litellm_knows_price: bool = True
+    sent: bool = False
 
     def cost_usd(self, usage: Usage, litellm_cost_usd: float | None) -> float:
         """USD of the call: measured GPU time, else the price that the configuration gives, else LiteLLM's own sum
@@ -62,13 +45,13 @@ class CallRecord:
         per_token = self.measured_usd_per_token() if self.measured_usd_per_token is not None else None
         if per_token is not None:
             return (usage.input_tokens + usage.output_tokens) * per_token
-        if litellm_cost_usd and self.priced_by_litellm():
+        if litellm_cost_usd and litellm_cost_usd > 0 and not usage.estimated and self.priced_by_litellm():
             return litellm_cost_usd
         model = self.model
         cached_price = _first(model.usd_per_cached_input_token, model.usd_per_input_token)
         reasoning_price = _first(model.usd_per_reasoning_token, model.usd_per_output_token)
-        fresh = max(0, usage.input_tokens - usage.cached_input_tokens)
-        spoken = max(0, usage.output_tokens - usage.reasoning_tokens)
+        fresh = usage.input_tokens - usage.cached_input_tokens
+        spoken = usage.output_tokens - usage.reasoning_tokens
         return (
             fresh * model.usd_per_input_token
             + usage.cached_input_tokens * cached_price
@@ -96,14 +79,12 @@ class CallRecord:
             raise self.malformed("no choices")
         choice = choices[0]
         message = choice.message.model_dump(exclude_none=True)
-        return self.answer(
-            message,
-            choice.finish_reason,
-            Usage.of(getattr(response, "usage", None)),
-            _litellm_cost(response),
-            None,
-            _logprobs(choice),
-        )
+        usage = self.usage(response, message)
+        return self.answer(message, choice.finish_reason, usage, _litellm_cost(response), None, _logprobs(choice))
+
+    def usage(self, response: Any, message: Mapping[str, Any]) -> Usage:
+        """The tokens of an answer, by what `response` reports."""
+        return Usage.of(getattr(response, "usage", None), self.model, self.request, message)
 
     def answer(
         self,
@@ -114,7 +95,11 @@ class CallRecord:
         first_token_s: float | None,
         logprobs: Mapping[str, Any] | None = None,
     ) -> Completion:
-        """The completion of this call. Raises `BackendError` (content_policy) for an answer that was filtered away."""
+        """The completion of this call. Raises `BackendError` (content_policy) for an answer that was filtered away.
+
+        Half characters in the message are repaired, so that you can encode it, and send it back.
+        """
+        message = repair(dict(message))
         text = message.get("content")
         text = text if isinstance(text, str) else ""
         if finish_reason == "content_filter" and not text:
@@ -136,6 +121,7 @@ class CallRecord:
             time_to_first_token_s=first_token_s,
             cached_input_tokens=usage.cached_input_tokens,
             reasoning_tokens=usage.reasoning_tokens,
+            estimated=usage.estimated,
             logprobs=logprobs,
         )
 
@@ -149,20 +135,20 @@ class StreamAssembly:
         self._pieces: list[str] = []
         self._plain = True  # text only: no tool calls, no reasoning
         self._finish_reason: str | None = None
-        self._usage: Any = None
+        self._last: Any = None  # the chunk with the usage
         self._logprobs: list[Any] = []
         self._first_token_s: float | None = None
 
     def take(self, chunk: Any) -> Chunk | None:
         """One of LiteLLM's chunks; None when it carries nothing for the reader (usage, end)."""
         self._chunks.append(chunk)
-        self._usage = getattr(chunk, "usage", None) or self._usage
+        self._last = chunk if getattr(chunk, "usage", None) is not None else self._last
         choice = next((one for one in chunk.choices if one.index == 0), None)
         if choice is None:
             return None
         self._finish_reason = choice.finish_reason or self._finish_reason
         self._logprobs += (_logprobs(choice) or {}).get("content") or ()
-        delta = {name: value for name, value in choice.delta.model_dump(exclude_none=True).items() if value}
+        delta = {name: repair(value) for name, value in choice.delta.model_dump(exclude_none=True).items() if value}
         if not delta.keys() - {"role", "provider_specific_fields"}:
             return None
         if self._first_token_s is None:
@@ -172,21 +158,29 @@ class StreamAssembly:
         self._pieces.append(text)
         return Chunk(text=text, delta=delta)
 
-    def finished(self, provider_finish_reason: str | None) -> Completion:
-        """The whole answer. Raises `ConnectionError` when the provider never said that it ended."""
-        if provider_finish_reason is None:
+    def finished(self, response: Any) -> Completion:
+        """The whole answer, when LiteLLM's stream has ended.
+
+        Raises `BackendError` (malformed_response) for a body that was no stream of an answer, such as HTML, and
+        `ConnectionError` for a stream that ended in its middle.
+        """
+        if response.received_finish_reason is None:
+            if self._first_token_s is None:
+                raise self._call.malformed("a body that is no stream of an answer, such as HTML or one JSON document")
             raise ConnectionError("the stream ended without saying why")
         text = "".join(self._pieces)
-        if self._plain and self._usage is not None:
+        # LiteLLM ends a stream with a count of its own where the provider gave none
+        reported = self._last if any(getattr(chunk, "usage", None) is not None for chunk in response.chunks) else None
+        if self._plain:
             message: dict[str, Any] = {"role": "assistant", "content": text}
         else:
             built = litellm_module().stream_chunk_builder(self._chunks)
             message = built.choices[0].message.model_dump(exclude_none=True)
-            self._usage = self._usage or getattr(built, "usage", None)
-        finish_reason = self._finish_reason or provider_finish_reason
-        usage = Usage.of(self._usage)
+        usage = self._call.usage(reported, message)
+        cost_usd = self._litellm_cost(usage)
+        finish_reason = self._finish_reason or response.received_finish_reason
         logprobs = {"content": self._logprobs} if self._logprobs else None
-        return self._call.answer(message, finish_reason, usage, self._litellm_cost(), self._first_token_s, logprobs)
+        return self._call.answer(message, finish_reason, usage, cost_usd, self._first_token_s, logprobs)
 
     def broken(self, error: BackendError) -> BackendError:
         """What to raise when the stream failed: the error itself while nothing has arrived, else how much had."""
@@ -195,16 +189,15 @@ class StreamAssembly:
         message = str(error).removeprefix(f"{error.model}: ")
         return StreamInterrupted(error.model, message, received="".join(self._pieces), kind=error.kind)
 
-    def _litellm_cost(self) -> float | None:
-        """LiteLLM's own sum for the assembled usage; None where its price map does not know the model."""
-        if not self._call.priced_by_litellm() or self._usage is None:
+    def _litellm_cost(self, usage: Usage) -> float | None:
+        """LiteLLM's own sum for the reported usage. None where its price map does not know the model."""
+        if not self._call.priced_by_litellm() or usage.estimated:
             return None
-        usage = Usage.of(self._usage)
         litellm = litellm_module()
         name = self._call.deployment.litellm_model
         if name not in litellm.model_cost and name.partition("/")[2] not in litellm.model_cost:
             return None
-        response = litellm.ModelResponse(model=name, usage=self._usage)
+        response = litellm.ModelResponse(model=name, usage=self._last.usage)
         cost: float = litellm.completion_cost(completion_response=response, model=name) if usage.output_tokens else 0.0
         return cost
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequen
 from contextlib import contextmanager
 from typing import Any
 
-from eccos_core.backends.local.call import AsyncLocalCall, LocalCall, read_timeout_s
+from eccos_core.backends.local.call import GENERATION_PARAMETERS, AsyncLocalCall, LocalCall, read_timeout_s
 from eccos_core.backends.local.generation import Generated
-from eccos_core.backends.local.registry import local_models, read_claims
+from eccos_core.backends.local.registry import ENGINE_OPTIONS, local_models, read_claims
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, InputError, StreamInterrupted, UnknownModelError
 
@@ -84,6 +84,11 @@ class LocalBackend:
                     else:
                         yield written.take(delivery.text)
 
+    def unsupported_parameters(self, model: str, parameters: Mapping[str, Any]) -> frozenset[str]:
+        """See `SelectiveBackend`."""
+        given = {name for name, value in parameters.items() if value is not None}
+        return frozenset(given - GENERATION_PARAMETERS - _SAYS_NOTHING_HERE - ENGINE_OPTIONS - {"timeout"})
+
     def usd_per_token(self, model: str) -> float | None:
         """What a token costs now, by measured speed. None without a price per GPU-hour, or before the first answer."""
         return self._engines.usd_per_token(self._local_names[model], self._usd_per_gpu_hour.get(model))
@@ -100,6 +105,7 @@ class LocalBackend:
             "messages": request.messages,
             "parameters": {name: value for name, value in parameters.items() if name not in _SAYS_NOTHING_HERE},
             "timeout_s": read_timeout_s(timeout),
+            "deadline": request.deadline,
         }
 
     def _completion(

@@ -19,6 +19,7 @@ from eccos_core.backends.local.generation import (
     GenerationHandle,
 )
 from eccos_core.backends.local.registry import ENGINE_OPTIONS, LocalModels, engine_options
+from eccos_core.domain import Deadline
 from eccos_core.errors import BackendError, FailureKind, did_you_mean
 
 GENERATION_PARAMETERS = frozenset(
@@ -30,7 +31,8 @@ ABOUT_THE_TRANSPORT = frozenset({"max_retries"})  # set by callers for every pro
 class LocalCall:
     """One call from a thread that waits. Leaving the block cancels what still runs.
 
-    `timeout_s` is the longest wait for the next piece of the answer. None waits without end. Raises `BackendError`.
+    `timeout_s` is the longest wait for the next piece of the answer. None waits without end. `deadline` ends the whole
+    answer. Raises `BackendError`.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class LocalCall:
         *,
         stream: bool,
         timeout_s: float | None,
+        deadline: Deadline | None = None,
     ) -> None:
-        self._model, self._timeout_s = model, timeout_s
+        self._model, self._timeout_s, self._deadline = model, timeout_s, deadline
         self._arrived: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self._handle = _submit(models, model, messages, parameters, stream, self._arrived.put)
 
@@ -58,7 +61,7 @@ class LocalCall:
         finished = False
         while not finished:
             try:
-                delivery = self._arrived.get(timeout=self._timeout_s)
+                delivery = self._arrived.get(timeout=_wait_s(self._timeout_s, self._deadline))
             except queue.Empty as error:
                 raise _too_late(self._model) from error
             if isinstance(delivery, BackendError):
@@ -83,8 +86,9 @@ class AsyncLocalCall:
         *,
         stream: bool,
         timeout_s: float | None,
+        deadline: Deadline | None = None,
     ) -> None:
-        self._model, self._timeout_s = model, timeout_s
+        self._model, self._timeout_s, self._deadline = model, timeout_s, deadline
         self._arrived: asyncio.Queue[Delivery] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -105,7 +109,7 @@ class AsyncLocalCall:
         finished = False
         while not finished:
             try:
-                delivery = await asyncio.wait_for(self._arrived.get(), self._timeout_s)
+                delivery = await asyncio.wait_for(self._arrived.get(), _wait_s(self._timeout_s, self._deadline))
             except TimeoutError as error:
                 raise _too_late(self._model) from error
             if isinstance(delivery, BackendError):
@@ -125,6 +129,12 @@ def read_timeout_s(timeout: Any) -> float | None:
     """Return a `timeout` parameter in seconds. It is a number, an `httpx.Timeout`, or None, which waits without end."""
     seconds = getattr(timeout, "read", timeout)
     return float(seconds) if seconds else None
+
+
+def _wait_s(timeout_s: float | None, deadline: Deadline | None) -> float | None:
+    if deadline is None:
+        return timeout_s
+    return deadline.left_s if timeout_s is None else min(timeout_s, deadline.left_s)
 
 
 def _submit(
