@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from eccos_core.evaluation.report import (
     latency_row,
 )
 from eccos_core.io.files import atomic_writer
+from eccos_core.io.safe_text import html_text
 
 
 def write_html(report: EvaluationReport, path: str | Path) -> None:
@@ -34,9 +34,9 @@ def render_html(report: EvaluationReport) -> str:
     timed = [result for result in results if result.latency is not None]
     best = report.best_single
     body = [
-        f"<h1>{escape(report.dataset or 'Evaluation')}</h1>",
+        f"<h1>{html_text(report.dataset or 'Evaluation')}</h1>",
         f"<p class=lead>{report.train:,} training and {report.test:,} test questions, {len(report.models)} models. "
-        f"Best single model: <b>{escape(best.model)}</b>, accuracy {best.accuracy:.3f} at "
+        f"Best single model: <b>{html_text(best.model)}</b>, accuracy {best.accuracy:.3f} at "
         f"{1000 * best.usd_per_question:.4g} USD per 1,000 questions.</p>",
         _section("Accuracy over cost", frontier_figure(report), first=True),
         "<p>Each line shows what a router can reach: the upper concave hull of its settings, from recorded costs and "
@@ -59,23 +59,23 @@ def render_html(report: EvaluationReport) -> str:
             _table(LATENCY_HEADER, [latency_row(result) for result in timed], [r.role for r in timed]),
         ]
         body += [
-            f"<p>Encoder <b>{escape(role)}</b>: {escape(facts.name)}, {facts.dimensions} dimensions, "
+            f"<p>Encoder <b>{html_text(role)}</b>: {html_text(facts.name)}, {facts.dimensions} dimensions, "
             f"{facts.encode_ms:.2f} ms for one question. Add the times above to it.</p>"
             for role, facts in report.encoders.items()
         ]
-    body += [f"<p class=note>{escape(note)}</p>" for note in report.notes]
-    return _PAGE.format(title=escape(report.dataset or "eccos evaluation"), body="\n".join(body), font=FONT, ink=INK)
+    body += [f"<p class=note>{html_text(note)}</p>" for note in report.notes]
+    return _PAGE.format(title=html_text(report.dataset or "eccos evaluation"), body="\n".join(body), font=FONT, ink=INK)
 
 
 def _section(title: str, figure: Any, *, first: bool = False) -> str:
     plot = figure.to_html(full_html=False, include_plotlyjs=first, config={"displaylogo": False, "responsive": True})
-    return f"<h2>{escape(title)}</h2>\n<div class=plot>{plot}</div>"
+    return f"<h2>{html_text(title)}</h2>\n<div class=plot>{plot}</div>"
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[str]], roles: Iterable[str]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    head = "".join(f"<th>{html_text(name)}</th>" for name in header)
     lines = [
-        f'<tr class="{escape(role)}">' + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+        f'<tr class="{html_text(role)}">' + "".join(f"<td>{html_text(cell)}</td>" for cell in row) + "</tr>"
         for row, role in zip(rows, roles, strict=True)
     ]
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"

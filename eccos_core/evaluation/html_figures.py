@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from eccos_core.evaluation.metrics import Frontier
 from eccos_core.evaluation.palette import FAINT, INK, ORACLE, REFERENCE, assign_colours
 from eccos_core.evaluation.report import EvaluationReport, RouterResult
 from eccos_core.io.optional import needs_extra
+from eccos_core.io.safe_text import html_text
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 _DASHES = {"random_mix": "dash", "prior": "dot"}
@@ -34,7 +34,7 @@ def frontier_figure(report: EvaluationReport) -> Any:
             x=costs,
             y=accuracies,
             mode="lines",
-            name=escape(result.name),
+            name=html_text(result.name),
             line={
                 "color": palette[result.name],
                 "width": 3.2 if result.role == "eccos" else 1.8,
@@ -48,7 +48,7 @@ def frontier_figure(report: EvaluationReport) -> Any:
         y=[result.score.best_accuracy for result in singles],
         mode="markers+text",
         name="single models",
-        text=[escape(result.name) for result in singles],
+        text=[html_text(result.name) for result in singles],
         textposition=_place_labels(singles),
         textfont={"size": 11, "color": INK},
         marker={"color": INK, "size": 9},
@@ -127,7 +127,7 @@ def reliability_figure(report: EvaluationReport, forecasters: Iterable[RouterRes
             x=binned.forecast,
             y=binned.outcome,
             mode="lines+markers",
-            name=escape(result.name),
+            name=html_text(result.name),
             line={"color": palette[result.name], "width": 2.4 if result.role == "eccos" else 1.4},
             marker={"size": 4 + 16 * np.sqrt(binned.count / binned.count.max())},
             customdata=binned.count,
