@@ -21,7 +21,8 @@ from eccos_core.certification.mean_tests import STAKES, aimed_stakes
 from eccos_core.domain import FloatArray
 from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
 from eccos_core.evaluation.recorded_cost import PriceTable, filled_input_tokens
-from eccos_core.io.outcomes import read_outcomes, read_prices, split
+from eccos_core.io.outcomes import read_outcomes, split
+from eccos_core.io.prices import read_prices
 from eccos_core.predictors import fit_predictor
 from eccos_core.routing.certified import choose_by_price
 from eccos_core.workflows.certify import PRICES

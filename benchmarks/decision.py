@@ -46,7 +46,8 @@ def prepare(folder: Path, encoder: str) -> None:
     from eccos_core.assembly.predictor import cached_encoder
     from eccos_core.config import load_config
     from eccos_core.history.ingest import ingest
-    from eccos_core.io.outcomes import read_outcomes, read_prices, split, write_outcomes
+    from eccos_core.io.outcomes import read_outcomes, split, write_outcomes
+    from eccos_core.io.prices import read_prices
 
     table = read_outcomes(DATA / "qa_math_mix9.jsonl.gz")
     prices = read_prices(DATA / "qa_math_mix9.prices.json", table.models)

@@ -29,7 +29,8 @@ from eccos_core.evaluation.calibration import measure_calibration
 from eccos_core.evaluation.metrics import RecordedOutcomes, score_forecast
 from eccos_core.evaluation.recorded_cost import PriceTable, filled_input_tokens
 from eccos_core.io.files import cache_folder
-from eccos_core.io.outcomes import read_outcomes, read_prices, split
+from eccos_core.io.outcomes import read_outcomes, split
+from eccos_core.io.prices import read_prices
 from eccos_core.predictors import fit_predictor
 from eccos_core.protocols import Encoder
 

@@ -41,7 +41,8 @@ def drawn(requests: int, seed: int, models: int = 9) -> Forecasts:
 def recorded(data: Path, prices: Path) -> tuple[Forecasts, Forecasts]:
     """(training, test) forecasts of an outcomes file by the retrieval predictor."""
     from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
-    from eccos_core.io.outcomes import read_outcomes, read_prices
+    from eccos_core.io.outcomes import read_outcomes
+    from eccos_core.io.prices import read_prices
     from eccos_core.simulation.recorded import Draw, recorded_scenario
     from eccos_core.simulation.scenario import Service
 

@@ -27,6 +27,7 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Message: TypeAlias = Mapping[str, Any]  # an OpenAI-style chat message
 ConversationView: TypeAlias = Literal["last_user", "all_user", "everything"]
 OnInfeasible: TypeAlias = Literal["error", "best_effort"]
+Engine: TypeAlias = Literal["min_cost_flow", "dual", "cp_sat", "glop", "greedy"]
 
 AUTHOR = "eccos_author"  # a key of an earlier answer among the messages: the model of the pool that wrote it
 REASONING_FIELDS = ("reasoning_content", "thinking_blocks")  # of an answer: they go back to its author only
@@ -235,7 +236,8 @@ class OutcomeTable:
     """Outcomes as a table: one row for each question (N), one column for each model (M).
 
     `quality` (N, M) is in [0, 1]. `input_tokens` and `output_tokens` are (N, M). NaN marks what is missing. `labels`
-    maps a name ("dataset", "category") to N strings or None. Raises `InputError` when a shape does not fit.
+    maps a name ("dataset", "category") to N strings or None. `cost_usd` (N, M) is what each call really cost, None
+    where no cost was recorded at all. Raises `InputError` when a shape does not fit.
     """
 
     question_ids: tuple[str, ...]
@@ -245,12 +247,13 @@ class OutcomeTable:
     input_tokens: FloatArray
     output_tokens: FloatArray
     labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    cost_usd: FloatArray | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.question_ids), len(self.models))
-        for name in ("quality", "input_tokens", "output_tokens"):
+        for name in ("quality", "input_tokens", "output_tokens", "cost_usd"):
             array = getattr(self, name)
-            if array.shape != shape:
+            if array is not None and array.shape != shape:
                 raise InputError(f"outcome table: {name} has shape {array.shape}, must be {shape}")
 
     def __len__(self) -> int:
@@ -267,6 +270,7 @@ class OutcomeTable:
             input_tokens=self.input_tokens[chosen],
             output_tokens=self.output_tokens[chosen],
             labels={name: tuple(values[i] for i in chosen) for name, values in self.labels.items()},
+            cost_usd=None if self.cost_usd is None else self.cost_usd[chosen],
         )
 
 
@@ -338,8 +342,8 @@ class QualityPrice:
     on_infeasible: OnInfeasible = "error"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.usd_per_quality_point) and self.usd_per_quality_point >= 0):
-            raise InputError(f"usd_per_quality_point is {self.usd_per_quality_point}, must be a finite number >= 0")
+        if not (math.isfinite(self.usd_per_quality) and self.usd_per_quality >= 0):
+            raise InputError(f"usd_per_quality_point is {self.usd_per_quality_point}, must be a number from 0 to 1e306")
 
     @property
     def usd_per_quality(self) -> float:
@@ -410,7 +414,8 @@ class Assignment:
 
     `model_index` is (R,). `cost_usd` is the total, `quality` the mean over the batch. No feasible assignment costs
     less than `lower_bound_usd`. Under a budget, none has a mean quality above `upper_bound_quality`. `gap` is the
-    relative distance to that bound, at least 0: the certificate.
+    relative distance to that bound, at least 0: the certificate. `engine` is the method that solved it: OR-Tools'
+    `min_cost_flow`, `cp_sat` or `glop`, or `dual` or `greedy`.
     """
 
     model_index: IntArray
@@ -420,6 +425,7 @@ class Assignment:
     lower_bound_usd: float
     gap: float
     status: SolutionStatus
+    engine: Engine
     upper_bound_quality: float | None = None
     note: str = ""
 

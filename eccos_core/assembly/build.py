@@ -341,6 +341,8 @@ def build_optimizer(config: OptimizerConfig) -> Optimizer:
     from eccos_core import optimizer
 
     match config.kind:
+        case "auto":
+            return optimizer.AutoOptimizer()
         case "dual":
             return optimizer.DualOptimizer()
         case "exact":
@@ -366,7 +368,7 @@ def build_backend(config: Config, telemetry: Telemetry = NO_TELEMETRY) -> Backen
 def _calling_backend(config: Config) -> Backend:
     """Local models are called in this process, all others through LiteLLM."""
     from eccos_core.backends import LiteLLMBackend, LocalBackend, PerModelBackend
-    from eccos_core.backends.litellm.backend import NOT_FOR_THE_CALL
+    from eccos_core.backends.litellm.backend import DECIDED_HERE
     from eccos_core.backends.local.registry import LOCAL_PREFIX
 
     gpu_hours = {e.model.name: e.usd_per_gpu_hour for e in config.pool if e.usd_per_gpu_hour is not None}
@@ -378,7 +380,7 @@ def _calling_backend(config: Config) -> Backend:
         {name: way.litellm_model.removeprefix(LOCAL_PREFIX) for name, way in here.items()},
         config.models,
         parameters={
-            name: {key: value for key, value in way.parameters.items() if key not in NOT_FOR_THE_CALL}
+            name: {key: value for key, value in way.parameters.items() if key not in DECIDED_HERE}
             for name, way in here.items()
         },
         usd_per_gpu_hour=gpu_hours,

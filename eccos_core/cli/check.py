@@ -70,6 +70,8 @@ def _print_pool(config: Config, probes: tuple[Probe, ...]) -> None:
         out.print(Text.assemble(("NOT APPLIED ", "bold red"), rule), soft_wrap=True)
     for warning in config.warnings:
         out.print(Text.assemble(("Warning ", "bold yellow"), warning), soft_wrap=True)
+    for setting in config.translated:
+        out.print(Text.assemble(("Translated ", "bold green"), setting), soft_wrap=True)
     if missing := models_without_outcomes(config):
         out.print(Text.assemble(("No outcomes ", "bold yellow"), _how_to_start(config, missing)), soft_wrap=True)
     out.print(_describe_result(config, probes), soft_wrap=True)
@@ -218,6 +220,7 @@ def _as_json(config: Config, probes: tuple[Probe, ...]) -> dict[str, Any]:
         "problems": [],
         "not_applied": list(config.not_applied),
         "warnings": list(config.warnings),
+        "translated": list(config.translated),
         "without_outcomes": models_without_outcomes(config),
         "policy": _policy_as_json(config),
         "encoder": _describe_part(config.encoder),

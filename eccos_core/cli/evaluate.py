@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eccos_core.cli.options import DataOption, PricesOption, SeedOption, split_names
+from eccos_core.cli.options import DataOption, SeedOption, split_names
 from eccos_core.cli.output import console, print_json, table
 
 if TYPE_CHECKING:
@@ -46,6 +46,18 @@ TrainRowsOption = Annotated[
     int | None,
     typer.Option("--train-rows", min=1, metavar="N", help="Train on N of the training questions, drawn by --seed."),
 ]
+SplitByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--split-by",
+        metavar="LABEL",
+        help="Leave one group out: test each dataset (or another label) by routers that never saw it.",
+    ),
+]
+OptionalPricesOption = Annotated[
+    Path | None,
+    typer.Option("--prices", metavar="PRICES", help="USD per token of each model. Leave it out if costs are recorded."),
+]
 EncoderOption = Annotated[
     str,
     typer.Option(
@@ -67,12 +79,11 @@ FreshOption = Annotated[bool, typer.Option("--fresh", help="Fit every router aga
 
 # minilm+surface was the best for every predictor on held-out folds of the training rows of both shared data sets
 TEXT, STATIC = "minilm+surface", "static+surface"
-_NUMBERS_FROM = 1  # the first column of every table is a name
 
 
 def evaluate(
     data: DataOption,
-    prices: PricesOption,
+    prices: OptionalPricesOption = None,
     routers: RoutersOption = None,
     baselines: BaselinesOption = False,
     json: JsonFileOption = None,
@@ -81,6 +92,7 @@ def evaluate(
     picture: PictureOption = None,
     train_data: TrainDataOption = None,
     train_rows: TrainRowsOption = None,
+    split_by: SplitByOption = None,
     seed: SeedOption = 0,
     encoder: EncoderOption = TEXT,
     device: DeviceOption = "auto",
@@ -99,7 +111,8 @@ def evaluate(
     from eccos_core.evaluation.baselines import BASELINES, DEFAULT_ROUTERS, routers_by_name
     from eccos_core.evaluation.result_cache import ResultCache
     from eccos_core.io.files import cache_folder
-    from eccos_core.io.outcomes import read_outcomes, read_prices
+    from eccos_core.io.outcomes import read_outcomes
+    from eccos_core.io.prices import read_prices
 
     names = split_names(routers) or [router.name for router in DEFAULT_ROUTERS]
     chosen = routers_by_name([*names, *([router.name for router in BASELINES] if baselines else [])])
@@ -110,7 +123,7 @@ def evaluate(
 
         outcomes = read_outcomes(data)
         train_outcomes = read_outcomes(train_data) if train_data is not None else None
-        price_table = read_prices(prices, (train_outcomes or outcomes).models)
+        price_table = read_prices(prices) if prices is not None else {}
         status.update("Loading the encoder ...")
         encoders = {
             reading: _encoder(encoder if reading == "text" else STATIC, device, folder / "embeddings.sqlite")
@@ -125,6 +138,7 @@ def evaluate(
             uncached_encoders={reading: uncached for reading, (_, uncached) in encoders.items()},
             dataset=data.name.removesuffix(".gz").removesuffix(".jsonl"),
             train=train_outcomes,
+            split_by=split_by,
             sample=None if train_rows is None else ReplaySample(train_rows, seed),
             cache=None if fresh else ResultCache(folder / "answers"),
             progress=lambda stage, done, total: status.update(f"{stage}: {done:,} of {total:,}"),
@@ -171,7 +185,9 @@ def _write(
     if json is not None and json != Path("-"):
         report.write_json(json)
     if markdown is not None:
-        report.write_markdown(markdown)
+        from eccos_core.evaluation.report_tables import write_markdown
+
+        write_markdown(report, markdown)
     if html is not None:
         from eccos_core.evaluation.html import write_html
 
@@ -185,37 +201,12 @@ def _write(
 def _print(report: EvaluationReport) -> None:
     from rich.text import Text
 
-    from eccos_core.evaluation.report import (
-        FORECAST_HEADER,
-        FRONTIER_HEADER,
-        LATENCY_HEADER,
-        forecast_row,
-        frontier_row,
-        latency_row,
-    )
+    from eccos_core.evaluation.report_tables import report_tables, summary
 
     out = console(sys.stdout)
-    results = list(report.results.values())
-    best = report.best_single
-    out.print(
-        Text.assemble(
-            (report.dataset, "bold"),
-            f": {report.train:,} training and {report.test:,} test questions, {len(report.models)} models. "
-            f"Best single model: {best.model}, accuracy {best.accuracy:.3f}, "
-            f"{1000 * best.usd_per_question:.4g} USD per 1,000 questions.",
-        ),
-        soft_wrap=True,
-    )
-    rows = [frontier_row(result) for result in results]
-    title = "Cost to reach a share of the best single model's accuracy (as a share of its cost)"
-    out.print(table(title, FRONTIER_HEADER, rows, numbers=FRONTIER_HEADER[_NUMBERS_FROM:]))
-    rows = [forecast_row(result) for result in results if result.calibration is not None]
-    if rows:
-        out.print(table("Forecasts", FORECAST_HEADER, rows, numbers=FORECAST_HEADER[_NUMBERS_FROM:]))
-    rows = [latency_row(result) for result in results if result.latency is not None]
-    if rows:
-        out.print(table("Latency without encoding", LATENCY_HEADER, rows, numbers=LATENCY_HEADER[_NUMBERS_FROM:]))
-    for role, facts in report.encoders.items():
-        out.print(f"Encoder '{role}' ({facts.name}): {facts.encode_ms:.2f} ms per question", soft_wrap=True)
+    out.print(Text.assemble((report.dataset, "bold"), f": {summary(report)}"), soft_wrap=True)
+    for each in report_tables(report):
+        out.print(table(each.title, each.header, each.rows, numbers=each.header[1:]))
+        out.print(Text(each.explanation, "dim"), soft_wrap=True)
     for note in report.notes:
         out.print(f"Note: {note}", soft_wrap=True)

@@ -53,6 +53,7 @@ def plan(
                 "lower_bound_usd": assignment.lower_bound_usd,
                 "gap": assignment.gap,
                 "status": assignment.status.value,
+                "engine": assignment.engine,
                 "calls": dict(planned.calls),
                 "prices": {
                     "usd_per_quality": assignment.prices.quality,
@@ -85,7 +86,8 @@ def _print(planned: BatchPlan, picture: Path | None) -> None:
     title = f"{len(planned.requests)} requests, mean predicted quality {assignment.quality:.4f}, {total}"
     out.print(table(title, ("model", "calls", "slots", "value of a slot"), rows, numbers=("calls", "slots")))
     out.print(
-        f"{assignment.status.value}: at most {100 * assignment.gap:.4f} % above the lowest possible cost",
+        f"{assignment.status.value}: at most {100 * assignment.gap:.4f} % above the lowest possible cost "
+        f"(solved by {assignment.engine})",
         soft_wrap=True,
     )
     for sentence in planned.sentences:
@@ -95,7 +97,7 @@ def _print(planned: BatchPlan, picture: Path | None) -> None:
             f"{row.floor:.4f}",
             f"{row.quality:.4f}",
             format_usd(row.cost_usd),
-            format_usd(row.usd_per_quality_point),
+            format_usd(row.next_point_usd),
             row.note,
         )
         for row in planned.floors

@@ -138,7 +138,8 @@ def simulate(
     Example: eccos simulate --data outcomes.jsonl --prices prices.json --floor 0.7 --routers eccos,greedy
     """
     from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
-    from eccos_core.io.outcomes import read_outcomes, read_prices
+    from eccos_core.io.outcomes import read_outcomes
+    from eccos_core.io.prices import read_prices
     from eccos_core.simulation import bursty_arrivals, poisson_arrivals, stream_routers_named
     from eccos_core.simulation import simulate as run
     from eccos_core.simulation.recorded import Draw, recorded_scenario

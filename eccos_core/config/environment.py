@@ -54,6 +54,7 @@ class Environment:
         found: dict[str, str] = {}
         for key, patterns in variables.items():
             names = [name for pattern in patterns if (name := pattern.format(provider.upper())) in self._section]
+            self._read.update(names)
             value = self._lookup(names[0]) if names else None
             if value and key not in given:
                 found[key] = value

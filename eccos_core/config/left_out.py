@@ -11,13 +11,13 @@ from eccos_core.config.section import Section
 
 _ROUTABLE_MODES: Final = ("chat", "completion", "responses")
 _OTHER_USES: Final = {
-    "embedding": r"embed|\b(bge|e5|gte|minilm|mpnet|colbert|instructor)\b",
+    "embedding": r"embed|\b(bge|e5|gte|minilm|mpnet|colbert|instructor)\b|\b(voyage|jina_ai|infinity)/",
     "rerank": r"rerank|\branker\b",
-    "audio": r"whisper|transcri|text-to-speech|speech-to-text|\b(tts|stt|asr)\b",
-    "images": r"dall-?e|stable-?diffusion|text-to-image|\b(sdxl|flux)\b",
+    "audio": r"whisper|transcri|text-to-speech|speech-to-text|\b(tts|stt|asr)\b|\b(deepgram|elevenlabs|assemblyai)/",
+    "images": r"dall-?e|stable-?diffusion|text-to-image|\b(sdxl|flux)\b|\b(recraft|stability|black_forest_labs)/",
     "moderation": r"moderation",
 }
-"""What a server is for -> words in the names that people give it."""
+"""What a model is for -> words in its name, and providers that have nothing else."""
 
 
 def why_left_out(
@@ -37,7 +37,7 @@ def why_left_out(
         return f"its mode is {mode!r}; only {', '.join(_ROUTABLE_MODES)} models answer questions"
     if mode is not None or not isinstance(model, str) or model.startswith("eccos-local/"):
         return None
-    use = find_other_use(f"{name} {model}") or _only_use(model, prices)
+    use = find_other_use(f"{name} {model}") or _use_everywhere(model, prices)
     return f"it is for {use}; if it answers questions, say so with model_info.mode: chat" if use else None
 
 
@@ -46,9 +46,7 @@ def find_other_use(name: str) -> str | None:
     return next((use for use, words in _OTHER_USES.items() if re.search(words, name, re.IGNORECASE)), None)
 
 
-def _only_use(model: str, prices: PriceMap) -> str | None:
-    """Find what a model is for, where all providers use its name otherwise or its provider has nothing else."""
-    for modes in (prices.modes(model), prices.modes_of_provider(model.partition("/")[0])):
-        if modes and not modes & {*_ROUTABLE_MODES, "None"}:
-            return " and ".join(sorted(modes))
-    return None
+def _use_everywhere(model: str, prices: PriceMap) -> str | None:
+    """Find what every provider that has a model of this name uses it for, if it is not answering questions."""
+    modes = prices.modes(model)
+    return " and ".join(sorted(modes)) if modes and not modes & {*_ROUTABLE_MODES, "None"} else None

@@ -83,10 +83,6 @@ class PriceMap:
         same = (entry for known, entry in self._entries.items() if known.rpartition("/")[2] == name)
         return frozenset(str(entry.get("mode")) for entry in same)
 
-    def modes_of_provider(self, provider: str) -> frozenset[str]:
-        """List what all models of a provider are for."""
-        return frozenset(str(entry.get("mode")) for entry in self._entries.values() if _owns(provider, entry))
-
     @cached_property
     def fields(self) -> frozenset[str]:
         """List every key that an entry of the map may have."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from eccos_core.config.call_parameters import is_call_parameter
+from eccos_core.backends.litellm.call_parameters import is_call_parameter
 from eccos_core.config.problems import Problems
 from eccos_core.config.section import Section
 
@@ -45,6 +45,7 @@ _OUR_FALLBACKS = (
 )
 _NO_GUARDRAIL = "No guardrail runs. Check the text in your own code, or send the calls through your LiteLLM proxy."
 _NO_BUDGET = "This money is not counted. Set `eccos.policy.budget_usd` for a batch or `eccos.stream.usd_per_day`."
+_EACH_ENTRY = "It holds for each entry that has none of its own."
 _NO_CALLBACK = "eccos calls no callback of LiteLLM. Use `eccos.telemetry` (OpenTelemetry) or `eccos.decision_log`."
 
 GUARD_CALLBACKS: Final = frozenset(
@@ -80,10 +81,16 @@ SETTINGS: Final = (
     Setting("", (REST,), Use.NOT_USED, "These sections belong to the LiteLLM proxy server, which does not run here."),
     # ------------------------------------------------------------------ one entry of model_list
     Setting(ENTRY, ("model", "api_key", "api_base", "api_version"), Use.USED, "How the model is called."),
-    Setting(ENTRY, ("timeout", "stream_timeout", "drop_params"), Use.USED, "They hold for each call."),
+    Setting(
+        ENTRY,
+        ("timeout", "stream_timeout", "drop_params"),
+        Use.USED,
+        "They hold for each call. `eccos.retries.deadline_s` is at least the longest timeout.",
+    ),
     Setting(ENTRY, ("rpm", "tpm", "max_parallel_requests"), Use.USED, "Limits of the deployment."),
-    Setting(ENTRY, ("weight", "order", "region_name"), Use.USED, "How calls are shared among deployments."),
+    Setting(ENTRY, ("weight", "order"), Use.USED, "How calls are shared among deployments."),
     Setting(ENTRY, ("tags",), Use.USED, "Requests, tenants and groups ask for them."),
+    Setting(ENTRY, ("region_name",), Use.TRANSLATED, "A tag. A request or a tenant asks for it by `required_tags`."),
     Setting(
         ENTRY,
         (
@@ -126,7 +133,7 @@ SETTINGS: Final = (
         "router_settings",
         ("timeout", "stream_timeout", "default_max_parallel_requests", "default_litellm_params"),
         Use.TRANSLATED,
-        "They hold for each entry that has none of its own.",
+        _EACH_ENTRY,
     ),
     Setting(
         "router_settings",
@@ -153,12 +160,7 @@ SETTINGS: Final = (
     ),
     Setting("litellm_settings", ("num_retries",), Use.TRANSLATED, "`eccos.retries.attempts`, plus the first call."),
     Setting("litellm_settings", ("allowed_fails",), Use.TRANSLATED, "`eccos.workload.breaker_failures`, plus one."),
-    Setting(
-        "litellm_settings",
-        ("request_timeout", "drop_params"),
-        Use.TRANSLATED,
-        "They hold for each entry that has none of its own.",
-    ),
+    Setting("litellm_settings", ("request_timeout", "drop_params"), Use.TRANSLATED, _EACH_ENTRY),
     Setting(
         "litellm_settings",
         ("callbacks", "success_callback", "failure_callback", "service_callback", "audit_log_callbacks"),
@@ -207,7 +209,7 @@ def find_setting(section: str, key: str) -> Setting:
 
 
 def report_settings(sections: Mapping[str, Any], problems: Problems) -> None:
-    """Name every setting that is not applied or not used. Those with one reason stand together. No value is shown."""
+    """Name every setting that is translated, not applied or not used, the keys of a row together. No value is shown."""
     keys: dict[Setting, list[str]] = {}
     for section, key, value in _list_settings(sections):
         row = find_setting(section, key)
@@ -217,8 +219,11 @@ def report_settings(sections: Mapping[str, Any], problems: Problems) -> None:
             if guards:
                 problems.not_apply(f"{section}.{key}", f"{', '.join(guards)}. {_NO_GUARDRAIL}")
     for row, named in keys.items():
+        places = ", ".join(f"{row.section}.{key}".lstrip(".") for key in named)
         if row.use is Use.NOT_APPLIED:
-            problems.not_apply(", ".join(f"{row.section}.{key}".lstrip(".") for key in named), row.note)
+            problems.not_apply(places, row.note)
+        elif row.use is Use.TRANSLATED:
+            problems.translate(places, row.note)
         elif row.use is Use.NOT_USED:
             listed = ", ".join(named)
             problems.warn(row.section or listed, f"not used{f': {listed}' if row.section else ''}. {row.note}")
@@ -245,7 +250,7 @@ def _list_settings(sections: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]
             settings = [("", section, values)]
         else:
             settings = [(section, str(key), value) for key, value in values.items()] if isinstance(values, dict) else []
-        yield from (each for each in settings if each[2] not in (None, False, [], {}, ""))
+        yield from (each for each in settings if each[2] is not False and each[2] not in (None, [], {}, ""))
 
 
 def _names(value: object) -> list[str]:

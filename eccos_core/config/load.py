@@ -51,7 +51,7 @@ def load_config(
     if unread := context.environment.unread:
         rule = "not used, because eccos sets no variables of the process. Export what a provider needs"
         problems.warn("environment_variables", f"{rule}: {', '.join(unread)}")
-    section = translate_settings(section or EccosSection(), document.sections, context)
+    section = translate_settings(section or EccosSection(), document.sections, pool.entries, context)
     if problems.found:
         raise ConfigError(str(file), problems.found)
     return Config(
@@ -60,6 +60,7 @@ def load_config(
         aliases=pool.aliases,
         not_applied=tuple(problems.not_applied),
         warnings=tuple(problems.warnings),
+        translated=tuple(problems.translated),
         **dict(section),
     )
 

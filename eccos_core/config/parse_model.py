@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eccos_core.config.call_parameters import is_call_parameter
+from eccos_core.backends.litellm.call_parameters import is_call_parameter
 from eccos_core.config.context import ParseContext
 from eccos_core.config.left_out import why_left_out
 from eccos_core.config.litellm_prices import PriceMap
@@ -137,8 +137,9 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
     provider = _provider(model, filled, known, context.prices, filled_params)
     from_section = context.environment.provider_parameters(provider, set(params.values))
     seconds = {key: filled_params.number(key, None, above=True) for key in ("timeout", "stream_timeout")}
-    called = {key: value for key, value in filled.items() if is_call_parameter(key)} | from_section
-    called |= {key: value for key, value in seconds.items() if value is not None}
+    called = {key: value for key, value in filled.items() if is_call_parameter(key) and key not in seconds}
+    called |= from_section | {key: value for key, value in seconds.items() if value is not None}
+    prices = {key: filled[key] for key in PRICE_KEYS if key in filled}
     return Entry(
         place=place,
         name=name,
@@ -146,7 +147,7 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
         deployment=Deployment(
             litellm_model=model,
             parameters=RedactedMapping(called, frozenset(hidden) | frozenset(from_section)),
-            model_info=RedactedMapping(info.values),
+            model_info=RedactedMapping({**prices, **info.values}, frozenset(hidden)),
             rpm=filled_params.integer("rpm", None),
             tpm=filled_params.integer("tpm", None),
             weight=filled_params.number("weight", None, above=True),
@@ -164,11 +165,12 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
 
 
 def _tags(params: Section) -> frozenset[str]:
-    """Read LiteLLM's tags. They are shown with the model, so they must not come from the environment."""
-    if params.hidden("tags"):
-        params.report("tags", "written in the file, because tags are shown")
-        return frozenset()
-    return params.names("tags", frozenset())
+    """Read LiteLLM's tags and its region. They are shown with the model, so they must not come from the environment."""
+    for key in ("tags", "region_name"):
+        if params.hidden(key):
+            params.report(key, "written in the file, because tags are shown")
+            return frozenset()
+    return params.names("tags", frozenset()) | ({params.text("region_name", "")} - {""})
 
 
 def _find_prices(model: str, params: Mapping[str, Any], info: Section, prices: PriceMap) -> Mapping[str, Any] | None:

@@ -166,9 +166,11 @@ _PRIVATE_NAMES = ("localhost", ".local", ".internal", ".lan", ".svc", ".cluster"
 
 
 def is_private(model: str, address: object) -> bool:
-    """Tell whether a model runs on a private network: by its address, or without one by the kind of server."""
+    """Tell whether a model runs on your own machines: by the kind of server, or by an address of a private network."""
+    if model.partition("/")[0] in _OWN_SERVERS:
+        return True
     if not isinstance(address, str):
-        return model.partition("/")[0] in _OWN_SERVERS
+        return False
     try:
         host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
     except ValueError:

@@ -9,12 +9,17 @@ from eccos_core.errors import Problem
 
 
 class Problems:
-    """Every problem and warning found so far. `not_applied` are the warnings about rules that do not hold here."""
+    """Every problem and warning found so far.
+
+    `not_applied` are the warnings about rules that do not hold here. `translated` says what became of LiteLLM's
+    settings that do.
+    """
 
     def __init__(self) -> None:
         self.found: list[Problem] = []
         self.warnings: list[str] = []
         self.not_applied: list[str] = []
+        self.translated: list[str] = []
 
     def add(self, place: str, message: str) -> None:
         """Add a problem once."""
@@ -34,6 +39,10 @@ class Problems:
     def not_apply(self, place: str, message: str) -> None:
         """Add once that a rule of the file, which its writer may rely on, does not hold here."""
         _add_once(self.not_applied, f"{place}: {message}")
+
+    def translate(self, place: str, message: str) -> None:
+        """Add once what a setting of LiteLLM becomes."""
+        _add_once(self.translated, f"{place}: {message}")
 
 
 def _add_once(warnings: list[str], warning: str) -> None:

@@ -54,9 +54,10 @@ from eccos_core.domain import ConversationView, Model, Policy
 class Deployment:
     """One way to reach a model: an entry of LiteLLM's `model_list`.
 
-    `parameters` are the entry's `litellm_params` with environment variables filled in; `model_info` is LiteLLM's.
+    `parameters` are those of each call, with environment variables filled in. `model_info` is LiteLLM's, with the price
+    of `litellm_params` beside it.
     `rpm` and `tpm` are its requests and tokens per minute. `weight` is its share when deployments are balanced. Those
-    with the lowest `order` come first. `region_name` is where it runs ("eu").
+    with the lowest `order` come first. `region_name` is where it runs ("eu"), and a tag of the model.
     """
 
     litellm_model: str = field(repr=False)  # `parameters` shows it where it may be shown
@@ -175,8 +176,8 @@ class EccosSection(SectionModel):
     )
     optimizer: OptimizerField = Field(
         default_factory=OptimizerConfig,
-        description="The algorithm that assigns requests to models: `dual`, `exact`, `greedy`, or a mapping.",
-        json_schema_extra=_example("exact", {"kind": "exact", "time_limit_s": 5}, default="dual"),
+        description="The algorithm that assigns requests to models: `auto`, `dual`, `exact`, `greedy`, or a mapping.",
+        json_schema_extra=_example("exact", {"kind": "exact", "time_limit_s": 5}, default="auto"),
     )
     workload: WorkloadConfig = Field(
         default_factory=WorkloadConfig,
@@ -230,6 +231,7 @@ class Config:
 
     `aliases` maps other names of models (`model_group_alias`) to their names in the pool. `not_applied` names the rules
     of the file that do not hold here, such as guardrails and fallbacks. `warnings` are all other things worth knowing.
+    `translated` says what LiteLLM's settings became.
     """
 
     path: Path
@@ -253,6 +255,7 @@ class Config:
     aliases: Mapping[str, str] = field(default_factory=dict)
     not_applied: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    translated: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[Model, ...]:

@@ -172,21 +172,23 @@ class GroupConfig(SectionModel):
 class OptimizerConfig(SectionModel):
     """The algorithm that assigns the requests of a batch to models."""
 
-    kind: Literal["dual", "exact", "greedy"] = Field(
-        default="dual",
-        description="`dual` is fast and certified. `exact` uses OR-Tools and fits small batches. `greedy` is there to "
-        "compare with.",
+    kind: Literal["auto", "dual", "exact", "greedy"] = Field(
+        default="auto",
+        description="`auto` solves any batch fast, and proves small ones with OR-Tools. `dual` never runs CP-SAT. "
+        "`exact` runs CP-SAT until it proves the optimum or `time_limit_s` ends. `greedy` is there to compare with.",
     )
     time_limit_s: Positive = Field(default=10.0, description="Longest time for one batch, in seconds. `exact` uses it.")
 
 
 def _expand_optimizer(value: Any) -> Any:
-    return value if isinstance(value, SectionModel) else expand_kind(value, ("dual", "exact", "greedy"))
+    return value if isinstance(value, SectionModel) else expand_kind(value, ("auto", "dual", "exact", "greedy"))
 
 
 OptimizerField: TypeAlias = Annotated[
     OptimizerConfig,
-    BeforeValidator(_expand_optimizer, json_schema_input_type=Literal["dual", "exact", "greedy"] | OptimizerConfig),
+    BeforeValidator(
+        _expand_optimizer, json_schema_input_type=Literal["auto", "dual", "exact", "greedy"] | OptimizerConfig
+    ),
 ]
 
 

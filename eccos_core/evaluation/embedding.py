@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from eccos_core.domain import Float32Array, OutcomeTable
+from eccos_core.domain import Float32Array
 from eccos_core.errors import InputError
 from eccos_core.evaluation.protocol import EncoderChoice, ReplayRouter
 from eccos_core.evaluation.report import EncoderFacts
@@ -20,21 +20,18 @@ _TIMED_REQUESTS = 25
 
 
 def encode_questions(
-    train: OutcomeTable,
-    test: OutcomeTable,
+    queries: Sequence[str],
     routers: Sequence[ReplayRouter],
     encoders: Mapping[EncoderChoice, Encoder],
     uncached_encoders: Mapping[EncoderChoice, Encoder],
     report_progress: EvaluationProgress,
-) -> tuple[dict[EncoderChoice, tuple[Float32Array, Float32Array]], dict[str, EncoderFacts]]:
-    """Encode training and test questions with every encoder that a router reads.
+) -> tuple[dict[EncoderChoice, Float32Array], dict[str, EncoderFacts]]:
+    """Encode all questions with every encoder that a router reads.
 
-    Returns (training vectors (N, D), test vectors (R, D)) per encoder choice, and facts about each encoder. The choice
-    "none" has D = 0. `uncached_encoders` are timed. Raises `InputError` for an encoder that is missing.
+    Returns vectors (N, D) per encoder choice, and facts about each encoder. The choice "none" has D = 0.
+    `uncached_encoders` are timed. Raises `InputError` for an encoder that is missing.
     """
-    vectors: dict[EncoderChoice, tuple[Float32Array, Float32Array]] = {
-        "none": (np.empty((len(train), 0), np.float32), np.empty((len(test), 0), np.float32))
-    }
+    vectors: dict[EncoderChoice, Float32Array] = {"none": np.empty((len(queries), 0), np.float32)}
     facts: dict[str, EncoderFacts] = {}
     for replay_router in routers:
         reading = replay_router.reads
@@ -46,11 +43,8 @@ def encode_questions(
                 f"Add one to `encoders`."
             )
         encoder = encoders[reading]
-        all_vectors = _encode_in_batches(
-            encoder, (*train.queries, *test.queries), f"Encoding questions ({reading})", report_progress
-        )
-        vectors[reading] = (all_vectors[: len(train)], all_vectors[len(train) :])
-        encode_ms = _measure_encode_ms(uncached_encoders[reading], test.queries)
+        vectors[reading] = _encode_in_batches(encoder, queries, f"Encoding questions ({reading})", report_progress)
+        encode_ms = _measure_encode_ms(uncached_encoders[reading], queries)
         facts[reading] = EncoderFacts(encoder.name, encoder.dimensions, encode_ms)
     return vectors, facts
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from eccos_core.evaluation.html_figures import FONT, frontier_figure, latency_figure, reliability_figure
-from eccos_core.evaluation.palette import INK
-from eccos_core.evaluation.report import (
-    FORECAST_HEADER,
-    FRONTIER_HEADER,
-    LATENCY_HEADER,
-    EvaluationReport,
-    forecast_row,
-    frontier_row,
-    latency_row,
+from eccos_core.evaluation.html_figures import (
+    FONT,
+    frontier_figure,
+    latency_figure,
+    promises_figure,
+    reliability_figure,
 )
+from eccos_core.evaluation.palette import INK
+from eccos_core.evaluation.report import EvaluationReport
+from eccos_core.evaluation.report_tables import ReportTable, report_tables, summary
 from eccos_core.io.files import atomic_writer
 from eccos_core.io.safe_text import html_text
 
@@ -29,54 +27,38 @@ def write_html(report: EvaluationReport, path: str | Path) -> None:
 
 def render_html(report: EvaluationReport) -> str:
     """Render the whole page."""
-    results = list(report.results.values())
-    forecasters = [result for result in results if result.calibration is not None]
-    timed = [result for result in results if result.latency is not None]
-    best = report.best_single
     body = [
         f"<h1>{html_text(report.dataset or 'Evaluation')}</h1>",
-        f"<p class=lead>{report.train:,} training and {report.test:,} test questions, {len(report.models)} models. "
-        f"Best single model: <b>{html_text(best.model)}</b>, accuracy {best.accuracy:.3f} at "
-        f"{1000 * best.usd_per_question:.4g} USD per 1,000 questions.</p>",
-        _section("Accuracy over cost", frontier_figure(report), first=True),
+        f"<p class=lead>{html_text(summary(report))}</p>",
+        "<h2>Accuracy over cost</h2>",
+        _plot(frontier_figure(report), first=True),
         "<p>Each line shows what a router can reach: the upper concave hull of its settings, from recorded costs and "
         "outcomes. Click a name to hide it. Double-click it to see it alone. Drag to zoom.</p>",
-        "<h2>In numbers</h2><p>The columns 0.90 to 1.00 show the cost to reach 90, 95, 98 and 100 % of the best single "
-        "model's accuracy, as a share of its cost. Less is better. Area is the mean accuracy over all budgets up to "
-        "its cost. More is better.</p>",
-        _table(FRONTIER_HEADER, [frontier_row(result) for result in results], [result.role for result in results]),
     ]
-    if forecasters:
-        body += [
-            _section("Can the forecasts be trusted?", reliability_figure(report, forecasters)),
-            "<p>The plot compares the forecast probability of a good answer with how often the answer was good, for "
-            "all models together. The size of a dot is the number of forecasts. Dots on the diagonal are right.</p>",
-            _table(FORECAST_HEADER, [forecast_row(result) for result in forecasters], [r.role for r in forecasters]),
-        ]
-    if timed:
-        body += [
-            _section("Latency of a decision", latency_figure(report, timed)),
-            _table(LATENCY_HEADER, [latency_row(result) for result in timed], [r.role for r in timed]),
-        ]
-        body += [
-            f"<p>Encoder <b>{html_text(role)}</b>: {html_text(facts.name)}, {facts.dimensions} dimensions, "
-            f"{facts.encode_ms:.2f} ms for one question. Add the times above to it.</p>"
-            for role, facts in report.encoders.items()
-        ]
+    figures = {
+        "Kept promises": promises_figure,
+        "Forecasts": reliability_figure,
+        "Latency without encoding": latency_figure,
+    }
+    for table in report_tables(report):
+        body.append(f"<h2>{html_text(table.title)}</h2>")
+        if table.title in figures:
+            body.append(_plot(figures[table.title](report)))
+        body += [f"<p>{html_text(table.explanation)}</p>", _table(table)]
     body += [f"<p class=note>{html_text(note)}</p>" for note in report.notes]
     return _PAGE.format(title=html_text(report.dataset or "eccos evaluation"), body="\n".join(body), font=FONT, ink=INK)
 
 
-def _section(title: str, figure: Any, *, first: bool = False) -> str:
+def _plot(figure: Any, *, first: bool = False) -> str:
     plot = figure.to_html(full_html=False, include_plotlyjs=first, config={"displaylogo": False, "responsive": True})
-    return f"<h2>{html_text(title)}</h2>\n<div class=plot>{plot}</div>"
+    return f"<div class=plot>{plot}</div>"
 
 
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]], roles: Iterable[str]) -> str:
-    head = "".join(f"<th>{html_text(name)}</th>" for name in header)
+def _table(table: ReportTable) -> str:
+    head = "".join(f"<th>{html_text(name)}</th>" for name in table.header)
     lines = [
         f'<tr class="{html_text(role)}">' + "".join(f"<td>{html_text(cell)}</td>" for cell in row) + "</tr>"
-        for row, role in zip(rows, roles, strict=True)
+        for row, role in zip(table.rows, table.roles, strict=True)
     ]
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,42 @@ def _zoom_buttons(figure: Any, report: EvaluationReport) -> None:
     figure.update_layout(margin={"t": 60})
 
 
-def reliability_figure(report: EvaluationReport, forecasters: Iterable[RouterResult]) -> Any:
+def promises_figure(report: EvaluationReport) -> Any:
+    """Draw the realised accuracy over the floor that was asked for, one line per router."""
+    with needs_extra("report", "an HTML report"):
+        import plotly.graph_objects as go
+
+    figure = go.Figure()
+    palette = assign_colours(report.results)
+    kept = {name: result for name, result in report.results.items() if result.promises is not None}
+    ends = [float(edge) for result in kept.values() if result.promises is not None for edge in result.promises.asked]
+    figure.add_scatter(
+        x=[min(ends, default=0.0), max(ends, default=1.0)],
+        y=[min(ends, default=0.0), max(ends, default=1.0)],
+        mode="lines",
+        name="kept exactly",
+        line={"color": REFERENCE, "dash": "dash"},
+        hoverinfo="skip",
+    )
+    for name, result in kept.items():
+        if result.promises is None:
+            continue
+        figure.add_scatter(
+            x=result.promises.asked,
+            y=result.promises.realised,
+            mode="lines+markers",
+            name=html_text(name),
+            line={"color": palette[name], "width": 2.4 if result.role == "eccos" else 1.4},
+            visible=True if result.role == "eccos" or name == "prior" else "legendonly",
+            hovertemplate="asked %{x:.1%}, realised %{y:.1%}",
+        )
+    _apply_style(figure, 480)
+    figure.update_xaxes(title="floor that was asked for", tickformat=".0%")
+    figure.update_yaxes(title="accuracy that was realised", tickformat=".0%")
+    return figure
+
+
+def reliability_figure(report: EvaluationReport) -> Any:
     """Draw the share of good answers over the forecast probability, one line per router."""
     with needs_extra("report", "an HTML report"):
         import plotly.graph_objects as go
@@ -119,7 +154,7 @@ def reliability_figure(report: EvaluationReport, forecasters: Iterable[RouterRes
         line={"color": REFERENCE, "dash": "dash"},
         hoverinfo="skip",
     )
-    for result in forecasters:
+    for result in report.results.values():
         if result.calibration is None:
             continue
         binned = result.calibration.reliability
@@ -140,13 +175,13 @@ def reliability_figure(report: EvaluationReport, forecasters: Iterable[RouterRes
     return figure
 
 
-def latency_figure(report: EvaluationReport, timed: Iterable[RouterResult]) -> Any:
+def latency_figure(report: EvaluationReport) -> Any:
     """Draw the milliseconds of one request per router: encoding and deciding."""
     with needs_extra("report", "an HTML report"):
         import plotly.graph_objects as go
 
     palette = assign_colours(report.results)
-    rows = [(result.name, result.latency, result.reads) for result in timed if result.latency is not None]
+    rows = [(result.name, result.latency, result.reads) for result in report.results.values() if result.latency]
     encode = [report.encoders[reads].encode_ms if reads in report.encoders else 0.0 for _, _, reads in rows]
     names = [name for name, _, _ in rows]
     figure = go.Figure()

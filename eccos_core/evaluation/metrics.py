@@ -2,7 +2,8 @@
 
 A *sweep* tries many settings of one router. Each setting chooses a model per question. The recorded cost and quality of
 the chosen models give one *operating point*. A router can also pick between two settings at random. So it can reach the
-upper concave hull of its points, the *frontier*. `area` and `cost_share` are read off that hull.
+upper concave hull of its points, the *frontier*. `area` and `cost_share` are read off that hull. `paper_metrics.py` has
+the metrics of the literature.
 
 Axes: S settings, R questions, M models.
 """
@@ -21,6 +22,7 @@ LAMBDA_COUNT = 400
 AREA_POINTS = 200
 ACCURACY_TARGETS = (0.90, 0.95, 0.98, 1.00)
 _TOLERANCE = 1e-12
+_COST_TOLERANCE = 1e-9  # sums of the same costs in another order differ in the last digit
 
 Choices = npt.NDArray[np.int16]  # (S, R) model chosen at each setting
 
@@ -74,8 +76,9 @@ class Frontier:
     accuracy: FloatArray
 
     def accuracy_at(self, cost_usd: FloatArray) -> FloatArray:
-        """Return the best accuracy at each cost. A cost below the cheapest setting gives that setting's accuracy."""
-        return np.asarray(np.interp(cost_usd, self.cost_usd, self.accuracy), dtype=np.float64)
+        """Return the best accuracy at each cost. A budget below the cheapest setting buys no answer, so it counts 0."""
+        affordable = cost_usd >= self.cost_usd[0] * (1 - _COST_TOLERANCE)
+        return np.where(affordable, np.interp(cost_usd, self.cost_usd, self.accuracy), 0.0)
 
     def cost_of(self, accuracy: float) -> float | None:
         """Return the lowest mean USD per question that buys this accuracy, None when no setting reaches it."""
@@ -86,14 +89,14 @@ class Frontier:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoutingScore:
-    """The score of one router.
+    """The score of one router. `area` is None for a plain model, which has one setting and so no curve.
 
     cost_share maps a share of the best single model's accuracy to the share of its cost that buys it, None where the
     router cannot reach it.
     """
 
     frontier: Frontier
-    area: float
+    area: float | None
     cost_share: dict[float, float | None]
 
     @property
@@ -173,8 +176,7 @@ def score_points(cost_usd: FloatArray, accuracy: FloatArray, recorded: RecordedO
     """Compute the area and the cost shares of a router's operating points, cost_usd (S,) and accuracy (S,).
 
     `area`: the frontier's mean accuracy over 200 equally spaced costs. They run from the cheapest single model's mean
-    cost to the best single model's. A router's cheapest setting may cost more than the cheapest single model. Then its
-    accuracy also counts below that cost, as in the reference numbers of mathematics.md. If the cheapest model is also
+    cost to the best single model's. Budgets below the router's cheapest setting count 0. If the cheapest model is also
     the best one, the area is the accuracy at its cost.
 
     `cost_share`: the frontier's cost at a share of the best single model's accuracy, over that model's cost. None where
@@ -183,7 +185,7 @@ def score_points(cost_usd: FloatArray, accuracy: FloatArray, recorded: RecordedO
     frontier = upper_hull(cost_usd, accuracy)
     best = recorded.best_single
     high = recorded.single_cost_usd[best]
-    area = float(frontier.accuracy_at(_area_costs(recorded)).mean())
+    area = mean_accuracy(frontier, float(recorded.single_cost_usd[recorded.cheapest_single]), float(high))
     shares: dict[float, float | None] = {}
     for target in ACCURACY_TARGETS:
         cost = frontier.cost_of(target * float(recorded.single_accuracy[best]))
@@ -191,14 +193,18 @@ def score_points(cost_usd: FloatArray, accuracy: FloatArray, recorded: RecordedO
     return RoutingScore(frontier, area, shares)
 
 
+def sweep_forecast(quality: FloatArray, cost_usd: FloatArray, recorded: RecordedOutcomes) -> Choices:
+    """Return the choices (S, R) of a router that routes by these forecasts (R, M), over the grid of lambda."""
+    return sweep(quality, cost_usd, recorded.observed, lambda_grid(np.where(recorded.observed, cost_usd, 0.0)))
+
+
 def score_forecast(quality: FloatArray, cost_usd: FloatArray, recorded: RecordedOutcomes) -> RoutingScore:
-    """Score a router that routes by these forecasts (R, M): sweep lambda and charge the recorded outcomes."""
-    choices = sweep(quality, cost_usd, recorded.observed, lambda_grid(np.where(recorded.observed, cost_usd, 0.0)))
-    return score_points(*operating_points(choices, recorded), recorded)
+    """Score a router that routes by these forecasts (R, M)."""
+    return score_choices(sweep_forecast(quality, cost_usd, recorded), recorded)
 
 
 def score_choices(choices: Choices, recorded: RecordedOutcomes) -> RoutingScore:
-    """Score a router that has a rule of its own, from its choices (S, R) at S settings."""
+    """Score a router by its choices (S, R) at S settings: charge the recorded outcomes."""
     return score_points(*operating_points(choices, recorded), recorded)
 
 
@@ -209,17 +215,14 @@ def score_random_mix(recorded: RecordedOutcomes) -> RoutingScore:
 
 
 def score_single(recorded: RecordedOutcomes, model: int) -> RoutingScore:
-    """Score one model that answers everything. Below its cost it buys nothing, so the area counts 0 there."""
+    """Score one model that answers everything. It has no area: one point is no curve."""
     cost, accuracy = recorded.single_cost_usd[model : model + 1], recorded.single_accuracy[model : model + 1]
-    score = score_points(cost, accuracy, recorded)
-    affordable = _area_costs(recorded) >= cost * (1 - 1e-9)  # sums in another order differ in the last digit
-    return replace(score, area=float(accuracy[0] * affordable.mean()))
+    return replace(score_points(cost, accuracy, recorded), area=None)
 
 
-def _area_costs(recorded: RecordedOutcomes) -> FloatArray:
-    """Return (200,) equally spaced costs from the cheapest single model's to the best single model's."""
-    cost = recorded.single_cost_usd
-    return np.linspace(cost[recorded.cheapest_single], cost[recorded.best_single], AREA_POINTS)
+def mean_accuracy(frontier: Frontier, low: float, high: float) -> float:
+    """Return the mean accuracy over `AREA_POINTS` equally spaced costs from `low` to `high`, in USD per question."""
+    return float(frontier.accuracy_at(np.linspace(low, high, AREA_POINTS)).mean())
 
 
 def _column_means(values: FloatArray, observed: BoolArray) -> FloatArray:

@@ -79,7 +79,7 @@ def draw_frontier(
 def draw_report(report: EvaluationReport, path: str | Path, routers: Sequence[str] = ()) -> Path:
     """Draw an evaluation report with the frontiers of these routers, by default the best one of eccos."""
     if not routers:
-        ranked = sorted(report.results.values(), key=lambda each: (each.role != "eccos", -each.score.area))
+        ranked = sorted(report.results.values(), key=lambda each: (each.role != "eccos", -(each.score.area or 0.0)))
         routers = [each.name for each in ranked if each.role in ("eccos", "baseline")][:1]
     singles = [
         PlotPoint(result.name, *_per_thousand(result.score.frontier)[0])

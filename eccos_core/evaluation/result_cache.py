@@ -82,6 +82,7 @@ def cache_key(replay_router: ReplayRouter, train_split: TrainSplit, held_out: Ev
         *(table.quality, table.input_tokens, table.output_tokens, train_split.cost_usd),
         *(held_out.input_tokens, held_out.eligible),
         *(price_table.usd_per_input_token, price_table.usd_per_output_token, price_table.output_known),
+        price_table.typical_cost_usd,
     )
     for values in arrays:
         total.update(f"{values.dtype}{values.shape}".encode())

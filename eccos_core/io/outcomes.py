@@ -3,15 +3,16 @@
 One line is one question (JSON Lines, plain or gzip, UTF-8):
 
     {"id": "...", "dataset": "...", "query": "...",
-     "outputs": [{"model": "...", "correct": 0.0, "input_tokens": 150, "output_tokens": 42}]}
+     "outputs": [{"model": "...", "correct": 0.0, "input_tokens": 150, "output_tokens": 42, "cost_usd": 0.0012}]}
 
 What is tolerated, and what is not:
 
 - `correct` is a score in [0, 1]. It is missing (NaN in the table) where it is null, or where the output says `error`
   (a call that failed is not a wrong answer). An output with neither is an error: it is a misspelt key more often.
 - `input_tokens` and `output_tokens` are whole numbers >= 0, missing or null.
+- `cost_usd` is what the call really cost, a number >= 0, missing or null.
 - An id may come again, on the same line repeated or on one that adds models or fills in what was missing. A second
-  answer that contradicts the first (query, score or tokens) is an error that names both lines.
+  answer that contradicts the first (query, score, tokens or cost) is an error that names both lines.
 - Other keys become labels when they are short words for a group of questions (see `_labels_of`); the rest is ignored.
   `reference` is never kept: it is the answer.
 """
@@ -32,16 +33,16 @@ import numpy as np
 
 from eccos_core.domain import FloatArray, Outcome, OutcomeTable
 from eccos_core.errors import DataError, InputError, did_you_mean
-from eccos_core.io.files import atomic_writer, describe, parse_object, read_json_lines
+from eccos_core.io.files import atomic_writer, describe, read_json_lines
 
 TEST_SHARE = 0.3
 MAX_LABEL_LENGTH = 64
 MAX_LABEL_VALUES = 256
 KEYS_THAT_ARE_NO_LABELS = frozenset({"id", "query", "messages", "outputs", "reference", "grader", "split"})
 
-Score: TypeAlias = tuple[float, float, float]  # quality, input tokens, output tokens; NaN where missing
-_MISSING: Score = (math.nan, math.nan, math.nan)
-_WHAT = ("correct", "input_tokens", "output_tokens")
+Score: TypeAlias = tuple[float, float, float, float]  # one number per name of `_WHAT`, NaN where missing
+_MISSING: Score = (math.nan, math.nan, math.nan, math.nan)
+_WHAT = ("correct", "input_tokens", "output_tokens", "cost_usd")
 
 
 def is_test(question_id: str) -> bool:
@@ -71,7 +72,7 @@ def read_outcomes(path: str | Path) -> OutcomeTable:
     for row in rows.values():
         for model in row.outputs:
             models.setdefault(model, len(models))
-    scores = np.full((len(rows), len(models), 3), np.nan)
+    scores = np.full((len(rows), len(models), len(_WHAT)), np.nan)
     for i, row in enumerate(rows.values()):
         for model, score in row.outputs.items():
             scores[i, models[model]] = score
@@ -85,6 +86,7 @@ def read_outcomes(path: str | Path) -> OutcomeTable:
         input_tokens=np.ascontiguousarray(scores[:, :, 1]),
         output_tokens=np.ascontiguousarray(scores[:, :, 2]),
         labels=_labels_of(list(rows.values())),
+        cost_usd=None if np.isnan(scores[:, :, 3]).all() else np.ascontiguousarray(scores[:, :, 3]),
     )
 
 
@@ -160,6 +162,7 @@ def _outputs_of(entry: Mapping[str, Any], question_id: str, file: str, line: int
                 _quality(output, place, file, line),
                 _tokens(output, "input_tokens", place, file, line),
                 _tokens(output, "output_tokens", place, file, line),
+                _cost_usd(output, place, file, line),
             ),
         )
 
@@ -189,6 +192,15 @@ def _tokens(output: Mapping[str, Any], key: str, place: str, file: str, line: in
     return float(value)
 
 
+def _cost_usd(output: Mapping[str, Any], place: str, file: str, line: int) -> float:
+    value = output.get("cost_usd")
+    if value is None:
+        return math.nan
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise DataError(file, f"{place}: cost_usd is {describe(value)}, must be a finite number >= 0, or null", line)
+    return float(value)
+
+
 def _merged(before: Score, after: Score, where: tuple[str, str, int], file: str, line: int) -> Score:
     """What two outputs of one model for one question say together."""
     for what, old, new in zip(_WHAT, before, after, strict=True):
@@ -200,8 +212,8 @@ def _merged(before: Score, after: Score, where: tuple[str, str, int], file: str,
                 "give the second question an id of its own, or remove one of the two",
                 line,
             )
-    quality, input_tokens, output_tokens = (b if math.isnan(a) else a for a, b in zip(after, before, strict=True))
-    return quality, input_tokens, output_tokens
+    quality, input_tokens, output_tokens, cost = (b if math.isnan(a) else a for a, b in zip(after, before, strict=True))
+    return quality, input_tokens, output_tokens, cost
 
 
 def _labels_of(rows: Sequence[_Row]) -> dict[str, tuple[str | None, ...]]:
@@ -298,6 +310,30 @@ def with_models(table: OutcomeTable, models: Sequence[str]) -> OutcomeTable:
         input_tokens=spread(table.input_tokens),
         output_tokens=spread(table.output_tokens),
         labels=table.labels,
+        cost_usd=None if table.cost_usd is None else spread(table.cost_usd),
+    )
+
+
+def joined(first: OutcomeTable, second: OutcomeTable) -> OutcomeTable:
+    """Put the rows of two tables of the same models below each other. Raises `InputError` for other models."""
+    if first.models != second.models:
+        raise InputError(f"two tables of different models: {first.models} and {second.models}")
+    names = dict.fromkeys((*first.labels, *second.labels))
+    costs = [
+        np.full(part.quality.shape, np.nan) if part.cost_usd is None else part.cost_usd for part in (first, second)
+    ]
+    return OutcomeTable(
+        question_ids=first.question_ids + second.question_ids,
+        queries=first.queries + second.queries,
+        models=first.models,
+        quality=np.concatenate([first.quality, second.quality]),
+        input_tokens=np.concatenate([first.input_tokens, second.input_tokens]),
+        output_tokens=np.concatenate([first.output_tokens, second.output_tokens]),
+        labels={
+            name: tuple(value for part in (first, second) for value in part.labels.get(name, (None,) * len(part)))
+            for name in names
+        },
+        cost_usd=None if first.cost_usd is None and second.cost_usd is None else np.concatenate(costs),
     )
 
 
@@ -320,7 +356,8 @@ def write_outcomes(path: str | Path, table: OutcomeTable) -> None:
 
 
 def _lines_of(table: OutcomeTable) -> Iterator[bytes]:
-    cells = np.stack([table.quality, table.input_tokens, table.output_tokens], axis=2)
+    cost = np.full(table.quality.shape, np.nan) if table.cost_usd is None else table.cost_usd
+    cells = np.stack([table.quality, table.input_tokens, table.output_tokens, cost], axis=2)
     for i, question_id in enumerate(table.question_ids):
         known = np.flatnonzero(~np.isnan(cells[i]).all(axis=1))
         entry: dict[str, Any] = {"id": question_id}
@@ -332,57 +369,8 @@ def _lines_of(table: OutcomeTable) -> Iterator[bytes]:
                 "correct": None if math.isnan(table.quality[i, j]) else float(table.quality[i, j]),
                 "input_tokens": _count(table.input_tokens[i, j]),
                 "output_tokens": _count(table.output_tokens[i, j]),
+                **({} if math.isnan(cost[i, j]) else {"cost_usd": float(cost[i, j])}),
             }
             for j in (known if known.size else range(len(table.models)))
         ]
         yield json.dumps(entry, ensure_ascii=False).encode() + b"\n"
-
-
-# ------------------------------------------------------------------------------------------------------------- prices
-
-_PRICE_KEYS = {
-    "usd_per_input_token": (0, 1),
-    "usd_per_output_token": (1, 1),
-    "usd_per_million_input_tokens": (0, 1_000_000),
-    "usd_per_million_output_tokens": (1, 1_000_000),
-}
-
-
-def read_prices(path: str | Path, models: Sequence[str] = ()) -> dict[str, tuple[float, float]]:
-    """(USD per input token, USD per output token) per model, from a JSON file of
-    `{model: {"usd_per_million_input_tokens": 5, "usd_per_million_output_tokens": 15}}`, or the same per token.
-
-    Raises `DataError` for a file that is no such thing, and when one of `models` has no price: it names them.
-    """
-    file = str(path)
-    try:
-        content = parse_object(Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf"), file, None)
-    except OSError as error:
-        raise DataError(file, f"cannot be read ({error.strerror or error})") from error
-    prices = {name: _price(name, entry, file) for name, entry in content.items()}
-    missing = [model for model in models if model not in prices]
-    if missing:
-        known = ", ".join(prices) or "none"
-        raise DataError(file, f"no price for {', '.join(missing)}; the file has: {known}")
-    return prices
-
-
-def _price(name: str, entry: Any, file: str) -> tuple[float, float]:
-    if not isinstance(entry, dict):
-        raise DataError(
-            file, f"{name}: the price is {describe(entry)}, must be an object with {' and '.join(_PRICE_KEYS)}"
-        )
-    found: list[float | None] = [None, None]
-    for key, value in entry.items():
-        if key not in _PRICE_KEYS:
-            continue
-        side, tokens = _PRICE_KEYS[key]
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
-            raise DataError(file, f"{name}: {key} is {describe(value)}, must be a number >= 0")
-        if found[side] is not None:
-            raise DataError(file, f"{name}: {key} is given per token and per million tokens; keep one of the two")
-        found[side] = value / tokens
-    if found[0] is None or found[1] is None:
-        side_name = "input" if found[0] is None else "output"
-        raise DataError(file, f"{name}: usd_per_million_{side_name}_tokens is missing (0 where it is free of charge)")
-    return found[0], found[1]

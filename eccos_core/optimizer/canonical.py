@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from eccos_core.domain import (
     Assignment,
     BoolArray,
     Budget,
+    Engine,
     FloatArray,
     GroupShare,
     IntArray,
@@ -55,6 +55,12 @@ class CanonicalProblem:
         """R, the number of requests."""
         return len(self.request_order)
 
+    @property
+    def objective_usd(self) -> float:
+        """What one unit of the objective is worth, in USD. A budget's objective is quality, and has no such worth."""
+        policy = self.problem.policy
+        return max(self.usd_unit, policy.usd_per_quality) if isinstance(policy, QualityPrice) else self.usd_unit
+
     def program(self) -> LinearProgram:
         """Return the program of the problem's policy."""
         match self.problem.policy:
@@ -63,17 +69,21 @@ class CanonicalProblem:
             case Budget(usd=usd):
                 return self._program(-self.quality, self.cost, most_usd(usd) / self.usd_unit)
             case QualityPrice() as priced:
-                weight = priced.usd_per_quality / self.usd_unit
-                return self._program(self.cost - weight * self.quality, None, 0.0)
+                weight, cost = priced.usd_per_quality / self.objective_usd, self.usd_unit / self.objective_usd
+                return self._program(cost * self.cost - weight * self.quality, None, 0.0)
 
     def _program(self, objective: FloatArray, side: FloatArray | None, limit: float) -> LinearProgram:
         return LinearProgram(
             objective, side, limit, self.allowed, self.count_rows, self.count_limits, self.duplicate_class
         )
 
-    def least_cost(self) -> LinearProgram:
-        """Return the program of the least cost under count limits and eligibility alone."""
-        return self._program(self.cost, None, 0.0)
+    def eligibility_patterns(self) -> tuple[BoolArray, IntArray]:
+        """Return the distinct sets of allowed models, (P, M), and how many requests have each, (P,)."""
+        if self.allowed is None:
+            return np.ones((1, len(self.model_order)), dtype=np.bool_), np.array([self.requests])
+        packed = np.packbits(self.allowed, axis=0).T
+        patterns, sizes = np.unique(packed, axis=0, return_counts=True)
+        return np.unpackbits(patterns, axis=1, count=len(self.model_order)).astype(np.bool_), sizes
 
     def in_problem_order(self, choice: IntArray) -> IntArray:
         """Return a canonical assignment (R,) in the order of the problem's requests and models."""
@@ -81,39 +91,37 @@ class CanonicalProblem:
         original[self.request_order] = self.model_order[choice]
         return original
 
-    def assignment(
-        self, choice: IntArray, prices: DualPrices, bound: float, tighter_bound: float = -math.inf
-    ) -> Assignment:
-        """Return the answer with its certificate, from a canonical `choice` (R,).
-
-        `bound` is the Lagrangian bound of `prices`. `tighter_bound` is a bound that another method proved.
-        """
+    def assignment(self, choice: IntArray, prices: DualPrices, bound: float, engine: Engine) -> Assignment:
+        """Return the answer with its certificate, from a canonical `choice` (R,) and a lower bound on the objective."""
+        program = self.program()
+        bound = max(bound, program.lagrangian_bound(prices))
+        excess = max(program.objective_of(choice) - bound, 0.0)
         model_index = self.in_problem_order(choice)
         cost, quality = totals(self.problem, model_index)
         count_price = np.zeros(len(self.model_order))
         count_price[self.model_order] = prices.counts @ self.count_rows
-        unit, requests = self.usd_unit, self.requests
+        unit, requests = self.objective_usd, self.requests
         cheapest = float(
-            (self.cost if self.allowed is None else np.where(self.allowed, self.cost, np.inf)).min(axis=0).sum() * unit
+            (self.cost if self.allowed is None else np.where(self.allowed, self.cost, np.inf)).min(axis=0).sum()
+            * self.usd_unit
         )
         upper: float | None = None
         match self.problem.policy:
             case QualityFloor():
                 usd_per_quality = prices.side * unit
-                lower = max(bound, tighter_bound) * unit
+                lower = cost - excess * unit
                 slots = count_price * unit
             case Budget():
                 usd_per_quality = self._usd_per_quality_under_budget(choice, prices)
-                lower = (
-                    ((bound + prices.side * self.program().side_limit + requests * quality) / prices.side * unit)
-                    if prices.side > 0
-                    else 0.0
-                )
+                lower = 0.0
+                if prices.side > 0:  # at this quality, the budget's own Lagrangian bounds the cost
+                    at_prices = program.lagrangian_bound(prices) + prices.side * program.side_limit
+                    lower = (at_prices + requests * quality) / prices.side * unit
                 slots = count_price * usd_per_quality
-                upper = min(max(-max(bound, tighter_bound) / requests, quality), 1.0)
+                upper = min(quality + excess / requests, 1.0)
             case QualityPrice() as priced:
                 usd_per_quality = priced.usd_per_quality
-                lower = bound * unit + usd_per_quality * requests * quality
+                lower = cost - excess * unit
                 slots = count_price * unit
         lower = min(max(lower, cheapest), cost)
         if upper is None:
@@ -128,6 +136,7 @@ class CanonicalProblem:
             lower_bound_usd=lower,
             gap=gap,
             status=SolutionStatus.OPTIMAL if gap <= GAP_TOLERANCE else SolutionStatus.WITHIN_GAP,
+            engine=engine,
             upper_bound_quality=upper,
         )
 

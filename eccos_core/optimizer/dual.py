@@ -1,134 +1,166 @@
-"""The default optimizer: prices, an assignment at these prices, exact repair, slack spent, and a certificate."""
+"""Solve through dual prices: an assignment at these prices, exact repair, slack used up, and a certificate."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eccos_core.domain import Assignment, FloatArray, IntArray, RoutingProblem
+from eccos_core.domain import Assignment, Engine, IntArray, RoutingProblem
 from eccos_core.optimizer.canonical import CanonicalProblem, canonicalize
+from eccos_core.optimizer.cp_sat import SearchLimits, improve
 from eccos_core.optimizer.dual_newton import Relaxation, relax
-from eccos_core.optimizer.dynamic_program import improve, is_worth_solving
-from eccos_core.optimizer.exact import least_objective, out_of_reach
-from eccos_core.optimizer.feasibility import check_capacity, check_placed, solve_or_best_effort
+from eccos_core.optimizer.feasibility import check_capacity, out_of_reach, solve_or_best_effort
 from eccos_core.optimizer.group_shares import counts_error, nearest_counts
 from eccos_core.optimizer.linear_program import DualPrices, LinearProgram
 from eccos_core.optimizer.local_search import LocalSearch
-from eccos_core.optimizer.min_cost_flow import (
-    optimal_cap_prices,
-    place_requests,
-    rounded_shares,
-    settle_excess,
-    solve_transport,
-)
+from eccos_core.optimizer.min_cost_flow import cap_prices, repair_caps, round_shares, solve_transport
 from eccos_core.optimizer.validation import allowed_models, check
 
+DEFAULT_GAP = 1e-6
 _BISECTIONS = 24
-_PROVABLE_PAIRS = 20_000  # (request, model) pairs up to which CP-SAT decides what group shares leave open
-_PROOF_TIME_S = 5.0
+_MAX_GROUP_PAIRS = 20_000  # (request, model) pairs up to which CP-SAT decides what group shares leave open
+_GROUP_SEARCH = SearchLimits(seconds=5.0)
 
 
 @dataclass(frozen=True, slots=True)
 class DualOptimizer:
-    """Optimises through dual prices (the method of docs/design/optimizer.md); the default for batches of any size.
+    """Optimises through dual prices, for batches of any size (the method of docs/design/optimizer.md).
 
-    gap: relative distance to the Lagrangian bound at which the search for improvements may stop.
+    `gap` is the relative distance to the Lagrangian bound at which the search for improvements may stop.
     """
 
-    gap: float = 1e-6
+    gap: float = DEFAULT_GAP
 
     def solve(self, problem: RoutingProblem) -> Assignment:
         """See `Optimizer.solve`. Raises `InputError`, `NoEligibleModelError`, `InfeasibleError`."""
         check(problem)
-        return solve_or_best_effort(problem, self._solve)
-
-    def _solve(self, problem: RoutingProblem) -> Assignment:
-        canonical = canonicalize(problem, allowed_models(problem))
-        check_capacity(canonical)
-        program = canonical.program()
-        if program.side is None and not canonical.problem.groups:
-            choice, bound = solve_transport(program)
-            check_placed(canonical, choice)
-            prices = optimal_cap_prices(program, choice)
-            return canonical.assignment(choice, prices, max(bound, program.lagrangian_bound(prices)))
-        relaxation = relax(program, max(self.gap, min(1e-3, 0.1 / canonical.requests)))
-        values = program.lagrangian_costs(relaxation.prices)
-        choice = settle_excess(program, values, rounded_shares(relaxation.shares))
-        if canonical.problem.groups:
-            choice = _repair_counts(canonical, program, relaxation, choice)
-        else:
-            check_placed(canonical, choice)
-        gap_tolerance = self.gap * max(abs(relaxation.bound), 1e-300)
-        search = LocalSearch(program, values, relaxation.bound, choice)
-        if not search.run(gap_tolerance):
-            start = _repair_side_constraint(canonical, program, relaxation.prices, choice)
-            search = LocalSearch(program, values, relaxation.bound, start)
-            search.run(gap_tolerance)
-        choice, tighter_bound = search.choice, relaxation.bound
-        if is_worth_solving(program) and search.objective - relaxation.bound > gap_tolerance:
-            choice, tighter_bound = improve(program, relaxation.prices, choice)
-        prices, bound = _drop_negligible_prices(program, relaxation, choice)
-        return canonical.assignment(choice, prices, bound, tighter_bound)
+        return solve_or_best_effort(problem, lambda problem: solve_by_prices(problem, self.gap).assignment())
 
 
-def _drop_negligible_prices(
-    program: LinearProgram, relaxation: Relaxation, choice: IntArray
-) -> tuple[DualPrices, float]:
+@dataclass(frozen=True, slots=True, eq=False)
+class PricedSolution:
+    """A feasible assignment `choice` (R,), the dual prices it was found at, and the best lower bound known."""
+
+    canonical: CanonicalProblem
+    program: LinearProgram
+    prices: DualPrices
+    choice: IntArray
+    bound: float
+    engine: Engine
+
+    @property
+    def gap(self) -> float:
+        """The relative distance of the objective to the bound, at least 0."""
+        objective = self.program.objective_of(self.choice)
+        return max(objective - self.bound, 0.0) / max(abs(objective), 1e-300)
+
+    def improved(self, limits: SearchLimits) -> PricedSolution:
+        """Return the solution after a search by CP-SAT."""
+        choice, bound, engine = improve(self.program, self.prices, self.choice, limits)
+        return replace(self, choice=choice, bound=bound, engine=engine)
+
+    def assignment(self) -> Assignment:
+        """Return the answer with its certificate."""
+        prices = _drop_negligible_prices(self.program, self.prices, self.choice)
+        return self.canonical.assignment(self.choice, prices, self.bound, self.engine)
+
+
+def solve_by_prices(
+    problem: RoutingProblem,
+    gap: float,
+    relaxed: Callable[[LinearProgram], Relaxation | None] = lambda program: None,
+    engine: Engine = "dual",
+) -> PricedSolution:
+    """Solve a checked problem. `relaxed` may solve the relaxation. Where it returns None, Newton's method does.
+
+    Raises `NoEligibleModelError` and `InfeasibleError`.
+    """
+    canonical = canonicalize(problem, allowed_models(problem))
+    check_capacity(canonical)
+    program = canonical.program()
+    if program.side is None and not problem.groups:
+        return _solve_flow(canonical, program)
+    relaxation = relaxed(program) or relax(program, max(gap, min(1e-3, 0.1 / canonical.requests)))
+    if not problem.groups and _side_seems_slack(program, relaxation):
+        solution = _solve_flow(canonical, program)
+        if program.is_feasible(solution.choice):
+            return solution
+    costs = program.lagrangian_costs(relaxation.prices)
+    caps_only = _fix_loads(canonical, program, relaxation) if problem.groups else program
+    choice = repair_caps(caps_only, costs, round_shares(relaxation.shares))
+    gap_tolerance = gap * max(abs(relaxation.bound), 1e-300)
+    search = LocalSearch(program, costs, relaxation.bound, choice)
+    if not search.run(gap_tolerance):
+        start = _repair_side_constraint(canonical, program, relaxation.prices)
+        search = LocalSearch(program, costs, relaxation.bound, start)
+        search.run(gap_tolerance)
+    return PricedSolution(canonical, program, relaxation.prices, search.choice, relaxation.bound, engine)
+
+
+def _solve_flow(canonical: CanonicalProblem, program: LinearProgram) -> PricedSolution:
+    """Solve a program without group shares, whose side constraint is dropped, exactly."""
+    caps_only = program.without_side()
+    choice = solve_transport(caps_only)
+    prices = cap_prices(caps_only, choice)
+    return PricedSolution(canonical, program, prices, choice, program.lagrangian_bound(prices), "min_cost_flow")
+
+
+def _side_seems_slack(program: LinearProgram, relaxation: Relaxation) -> bool:
+    """Return whether the bound is as good without the price of the floor or budget."""
+    without = program.lagrangian_bound(replace(relaxation.prices, side=0.0))
+    return without >= relaxation.bound - 1e-3 * abs(relaxation.bound)
+
+
+def _drop_negligible_prices(program: LinearProgram, prices: DualPrices, choice: IntArray) -> DualPrices:
     """Set prices to zero that smoothing left on limits with slack, if the bound stays as good."""
-    prices, bound = relaxation.prices, relaxation.bound
-    zero = program.zero_prices()
-    zero_bound = program.lagrangian_bound(zero)
-    if zero_bound >= bound - 1e-12 * abs(bound):
-        return zero, zero_bound
+    least_bound = program.lagrangian_bound(prices)
+    least_bound -= 1e-12 * abs(least_bound)
+    if program.lagrangian_bound(program.zero_prices()) >= least_bound:
+        return program.zero_prices()
     negligible = 1e-3 * float(np.median(np.ptp(program.objective, axis=0)))
     side = 0.0 if program.side_slack(choice) > 0 and prices.side <= negligible else prices.side
     counts = np.where((program.count_slack(choice) > 0) & (prices.counts <= negligible), 0.0, prices.counts)
     if len(counts) == program.models and counts.min() > 0 and (program.count_rows == np.eye(program.models)).all():
-        counts = counts - counts.min()  # (every model is capped: only differences of prices matter)
-    if side == prices.side and (counts == prices.counts).all():
-        return prices, bound
+        counts = counts - counts.min()  # when every model is capped, only differences of prices matter
     cleaned = DualPrices(side, counts)
-    cleaned_bound = program.lagrangian_bound(cleaned)
-    return (cleaned, cleaned_bound) if cleaned_bound >= bound - 1e-12 * abs(bound) else (prices, bound)
+    return cleaned if program.lagrangian_bound(cleaned) >= least_bound else prices
 
 
-def _repair_counts(
-    canonical: CanonicalProblem, program: LinearProgram, relaxation: Relaxation, choice: IntArray
-) -> IntArray:
-    """An assignment that keeps group shares too, at the loads nearest to the relaxation's that do.
+def _fix_loads(canonical: CanonicalProblem, program: LinearProgram, relaxation: Relaxation) -> LinearProgram:
+    """Return the program with group shares replaced by caps: the loads nearest to the relaxation's that keep them.
 
-    Raises `InfeasibleError` naming capacity or the group that cannot be kept.
+    Raises `InfeasibleError` naming the group that cannot be kept.
     """
-    if (program.count_slack(choice) >= 0).all():
-        return choice
     loads = nearest_counts(canonical, program.count_rows, program.count_limits, relaxation.shares.sum(axis=1))
     if loads is None:
         error = counts_error(canonical)
         assert error is not None, "loads that cannot be kept have a reason"
         raise error
-    fixed = _with_fixed_loads(program, loads.astype(np.float64))
-    return settle_excess(fixed, program.lagrangian_costs(relaxation.prices), choice)
+    return replace(program, count_rows=np.eye(program.models), count_limits=loads.astype(np.float64))
 
 
-def _with_fixed_loads(program: LinearProgram, loads: FloatArray) -> LinearProgram:
-    return replace(program, count_rows=np.eye(program.models), count_limits=loads)
+def _solve_counts(canonical: CanonicalProblem, program: LinearProgram) -> tuple[IntArray, float]:
+    """Return an assignment of low objective under the count limits alone, and a bound. Exact without group shares."""
+    if not canonical.problem.groups:
+        choice = solve_transport(program)
+        return choice, program.objective_of(choice)
+    relaxation = relax(program, 1e-4)
+    return solve_transport(_fix_loads(canonical, program, relaxation)), relaxation.bound
 
 
-def _repair_side_constraint(
-    canonical: CanonicalProblem, program: LinearProgram, prices: DualPrices, start: IntArray
-) -> IntArray:
-    """An assignment that keeps the floor or budget, found by raising its price; exists whenever one is feasible.
+def _repair_side_constraint(canonical: CanonicalProblem, program: LinearProgram, prices: DualPrices) -> IntArray:
+    """Return an assignment (R,) that keeps the floor or budget, found by bisection of its price.
 
-    `start` (R,) keeps the counts. Raises `InfeasibleError` with what is attainable when even the assignment that is
-    best for the side constraint fails.
+    Raises `InfeasibleError` with what is attainable if even the best assignment for the side constraint violates it.
     """
     assert program.side is not None
-    best = fallback = _best_for_side(canonical, program, start)
+    best = fallback = _best_for_side(canonical, program)
     low, high = prices.side, max(2 * prices.side, 1e-6)
     for _ in range(_BISECTIONS):
         price = high if best is fallback else (low + high) / 2
-        choice, _ = solve_transport(program.without_side(program.objective + price * program.side))
+        choice, _ = _solve_counts(canonical, program.without_side(program.objective + price * program.side))
         if program.is_feasible(choice):
             best, high = choice, price
         elif best is fallback:
@@ -140,28 +172,17 @@ def _repair_side_constraint(
     return best
 
 
-def _best_for_side(canonical: CanonicalProblem, program: LinearProgram, start: IntArray) -> IntArray:
-    """The assignment with the most quality (for a floor) or the least cost (for a budget) within the counts.
+def _best_for_side(canonical: CanonicalProblem, program: LinearProgram) -> IntArray:
+    """Return the assignment with the most quality (for a floor) or the least cost (for a budget) within the counts.
 
-    Exact without group shares; with them by CP-SAT for a short time, and the error says so if that proves nothing.
+    Exact without group shares. With them CP-SAT searches for a short time, and the error says if that proved nothing.
     """
     assert program.side is not None
     only_side = program.without_side(program.side)
-    choice, bound = solve_transport(only_side)
-    reached = only_side.objective_of(choice)
-    if canonical.problem.groups and not program.is_feasible(choice):
-        choice = place_requests(
-            _with_fixed_loads(only_side, program.loads(start)),
-            only_side.lagrangian_costs(only_side.zero_prices()),
-            start,
-        )
-        if not program.is_feasible(choice) and only_side.objective.size <= _PROVABLE_PAIRS:
-            found = least_objective(only_side, _PROOF_TIME_S)
-            if found is not None:
-                choice, bound = found
+    choice, bound = _solve_counts(canonical, only_side)
+    if canonical.problem.groups and not program.is_feasible(choice) and program.objective.size <= _MAX_GROUP_PAIRS:
+        choice, bound, _ = improve(only_side, relax(only_side, 1e-6).prices, choice, _GROUP_SEARCH)
+    if not program.is_feasible(choice):
         reached = only_side.objective_of(choice)
-    else:
-        bound = reached
-    if program.side_slack(choice) < 0:
         raise out_of_reach(canonical, choice, proved=reached - bound <= 1e-6 * max(abs(bound), 1e-12))
     return choice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from eccos_core.domain import Assignment, Budget, QualityFloor, QualityPrice, RoutingProblem, SolutionStatus
 from eccos_core.errors import InfeasibleError
-from eccos_core.optimizer.dual import DualOptimizer
+from eccos_core.optimizer.auto import AutoOptimizer
 from eccos_core.protocols import Optimizer
 
 _CAPS_EXPLAINED = 3
@@ -20,21 +21,22 @@ _POINT = 0.01  # of quality
 class WhatIf:
     """What one quality floor would cost on this batch.
 
-    `attained` is False where the floor is out of reach: the numbers are then those of the nearest attainable answer and
-    `note` says what is attainable.
+    `next_point_usd` is what the next 0.01 of mean quality would cost on the whole batch, at the dual price. `attained`
+    is False where the floor is out of reach. The numbers are then those of the nearest attainable answer, and `note`
+    says what is attainable.
     """
 
     floor: float
     cost_usd: float
     quality: float
-    usd_per_quality_point: float
+    next_point_usd: float
     attained: bool
     note: str = ""
 
 
 def what_if(problem: RoutingProblem, floors: Sequence[float], optimizer: Optimizer | None = None) -> tuple[WhatIf, ...]:
     """Solve each floor and return one row for each. Raises `InfeasibleError` if capacity or groups allow no answer."""
-    solver = optimizer if optimizer is not None else DualOptimizer()
+    solver = optimizer if optimizer is not None else AutoOptimizer()
     rows = []
     for floor in floors:
         answer = solver.solve(replace(problem, policy=QualityFloor(floor, on_infeasible="best_effort")))
@@ -43,7 +45,7 @@ def what_if(problem: RoutingProblem, floors: Sequence[float], optimizer: Optimiz
                 floor,
                 answer.cost_usd,
                 answer.quality,
-                answer.prices.quality * _POINT,
+                answer.prices.quality * _POINT * len(problem.quality),
                 answer.status is not SolutionStatus.BEST_EFFORT,
                 answer.note,
             )
@@ -56,7 +58,7 @@ def explain(problem: RoutingProblem, assignment: Assignment, optimizer: Optimize
 
     It solves once more per sentence, so each number is a difference of two answers, not a marginal price.
     """
-    solver = optimizer if optimizer is not None else DualOptimizer()
+    solver = optimizer if optimizer is not None else AutoOptimizer()
     sentences = [_policy_sentence(problem, assignment, solver)]
     loads = np.bincount(assignment.model_index, minlength=len(problem.models))
     full = np.flatnonzero(loads >= np.asarray(problem.capacity))
@@ -88,7 +90,8 @@ def _policy_sentence(problem: RoutingProblem, assignment: Assignment, solver: Op
                 f"{100 * (better.quality - assignment.quality):.2f} points of quality"
             )
         case QualityPrice(usd_per_quality_point=price):
-            dearer = solver.solve(replace(problem, policy=QualityPrice(2 * price if price > 0 else 1e-4)))
+            doubled = min(2 * price, sys.float_info.max / 100) if price > 0 else 1e-4
+            dearer = solver.solve(replace(problem, policy=QualityPrice(doubled)))
             return (
                 f"paying twice as much for a point of quality would give "
                 f"{100 * (dearer.quality - assignment.quality):.2f} points more for "

@@ -7,42 +7,60 @@ from dataclasses import replace
 
 import numpy as np
 
-from eccos_core.domain import Assignment, Budget, IntArray, QualityFloor, QualityPrice, RoutingProblem, SolutionStatus
+from eccos_core.domain import (
+    Assignment,
+    BoolArray,
+    Budget,
+    IntArray,
+    QualityFloor,
+    QualityPrice,
+    RoutingProblem,
+    SolutionStatus,
+)
 from eccos_core.errors import InfeasibleError
 from eccos_core.optimizer.canonical import CanonicalProblem, canonicalize
 from eccos_core.optimizer.min_cost_flow import solve_transport
+from eccos_core.optimizer.validation import totals
 
 
 def check_capacity(canonical: CanonicalProblem) -> None:
-    """Raise `InfeasibleError` when there are fewer usable slots than requests: a cheap necessary condition."""
-    problem = canonical.problem
-    usable = np.full(len(canonical.model_order), canonical.requests)
-    if canonical.allowed is not None:
-        usable[canonical.model_order] = canonical.allowed.sum(axis=1)
-    capacity = np.minimum(np.asarray(problem.capacity), usable)
-    if capacity.sum() < canonical.requests:
-        raise capacity_error(problem, int(capacity.sum()))
-
-
-def capacity_error(problem: RoutingProblem, placed: int) -> InfeasibleError:
-    """Return the error for a batch of which only `placed` requests find a free slot at an eligible model."""
-    requests, free = len(problem.quality), int(np.minimum(problem.capacity, len(problem.quality)).sum())
+    """Raise `InfeasibleError` when not every request finds a free slot at a model that it may use."""
+    problem, requests = canonical.problem, canonical.requests
+    capacity = np.minimum(problem.capacity, requests)[canonical.model_order]
+    free = int(capacity.sum())
+    placed, _ = place_patterns(*canonical.eligibility_patterns(), capacity)
+    if placed == requests:
+        return
     if free < requests:
         message = f"{requests} requests, {free} free slots"
         if placed < free:
             message += f", of which only {placed} are at models that these requests may use"
     else:
         message = f"{requests} requests; with their eligible models only {placed} find a free slot"
-    return InfeasibleError("capacity", float(requests), float(placed), f"{message}; wait for slots or send fewer")
+    raise InfeasibleError("capacity", float(requests), float(placed), f"{message}; wait for slots or send fewer")
 
 
-def check_placed(canonical: CanonicalProblem, choice: IntArray) -> None:
-    """Raise `InfeasibleError` when `choice` (R,), which places as many requests as possible, still exceeds a cap."""
-    caps = np.asarray(canonical.problem.capacity)[canonical.model_order]
-    loads = np.bincount(choice, minlength=len(caps))
-    excess = int(np.maximum(loads - caps, 0).sum())
-    if excess:
-        raise capacity_error(canonical.problem, canonical.requests - excess)
+def place_patterns(patterns: BoolArray, sizes: IntArray, capacity: IntArray) -> tuple[int, BoolArray]:
+    """Return how many requests find a slot, at most, and the models (M,) that are too small for those that need them.
+
+    `sizes` (P,) requests have the allowed models `patterns` (P, M), and `capacity` is (M,). This is a max flow, and the
+    models are those of its min cut: the requests that may use only these are more than their slots.
+    """
+    from ortools.graph.python import max_flow
+
+    pattern, model = np.nonzero(patterns)
+    first_model, source = len(sizes), len(sizes) + len(capacity)
+    sink = source + 1
+    flow = max_flow.SimpleMaxFlow()
+    flow.add_arcs_with_capacity(np.full(len(sizes), source), np.arange(len(sizes)), sizes)
+    flow.add_arcs_with_capacity(pattern, first_model + model, sizes[pattern])
+    flow.add_arcs_with_capacity(first_model + np.arange(len(capacity)), np.full(len(capacity), sink), capacity)
+    status = flow.solve(source, sink)
+    assert status == flow.OPTIMAL, f"SimpleMaxFlow ended with {status.name}"
+    too_small = np.zeros(len(capacity), dtype=np.bool_)
+    reached = np.asarray(flow.get_source_side_min_cut(), dtype=np.int64)
+    too_small[reached[(reached >= first_model) & (reached < source)] - first_model] = True
+    return int(flow.optimal_flow()), too_small
 
 
 def floor_error(problem: RoutingProblem, wanted: float, attainable: float) -> InfeasibleError:
@@ -66,6 +84,26 @@ def budget_error(problem: RoutingProblem, wanted: float, attainable: float) -> I
         attainable,
         f"budget {wanted:.6g} USD is out of reach; the cheapest these {len(problem.quality)} requests can be answered "
         f"for{capped} is {attainable:.6g} USD",
+    )
+
+
+def out_of_reach(canonical: CanonicalProblem, best: IntArray, *, proved: bool) -> InfeasibleError:
+    """Return the error for the policy's floor or budget. `best` (R,) is the canonical assignment nearest to it."""
+    cost, quality = totals(canonical.problem, canonical.in_problem_order(best))
+    match canonical.problem.policy:
+        case QualityFloor(alpha=alpha):
+            error = floor_error(canonical.problem, alpha, quality)
+        case Budget(usd=usd):
+            error = budget_error(canonical.problem, usd, cost)
+        case QualityPrice():
+            raise AssertionError("a quality price has neither floor nor budget")
+    if proved:
+        return error
+    return InfeasibleError(
+        error.constraint,
+        error.wanted,
+        error.attainable,
+        f"{error} (the nearest found in the time given; with group shares a little more may be attainable)",
     )
 
 
@@ -110,8 +148,7 @@ def _relax_to_attainable(problem: RoutingProblem, error: InfeasibleError) -> Rou
     )
     canonical = canonicalize(least_shortfall, least_shortfall.eligible)
     check_capacity(canonical)
-    choice, _ = solve_transport(canonical.least_cost())
-    check_placed(canonical, choice)
+    choice = solve_transport(canonical.program())
     reached = problem.quality[np.arange(len(asked)), canonical.in_problem_order(choice)]
     if (reached >= asked).all():
         return None

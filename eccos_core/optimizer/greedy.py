@@ -155,4 +155,4 @@ def _with_trivial_bound(problem: RoutingProblem, allowed: BoolArray, choice: Int
     canonical_choice = rank[choice[canonical.request_order]]
     program = canonical.program()
     prices = program.zero_prices()
-    return canonical.assignment(canonical_choice, prices, program.lagrangian_bound(prices))
+    return canonical.assignment(canonical_choice, prices, program.lagrangian_bound(prices), "greedy")

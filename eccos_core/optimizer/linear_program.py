@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from eccos_core.domain import BoolArray, FloatArray, GroupShare, IntArray
 
+ROUNDING = 1e-11  # relative: more than a sum of floating point numbers is off by
 _MANTISSA_BITS = 40  # numbers are kept to this many bits, so that scaled copies of one problem have the same ties
 
 
@@ -80,6 +81,21 @@ class LinearProgram:
         values = self.lagrangian_costs(prices) if values is None else values
         least = float(values.min(axis=0).sum())
         return least - prices.side * self.side_limit - float(prices.counts @ self.count_limits)
+
+    def open_options(self, prices: DualPrices, incumbent: IntArray) -> BoolArray:
+        """Return the choices (M, R) that an assignment better than the feasible `incumbent` (R,) may contain.
+
+        An assignment exceeds the Lagrangian bound by at least the sum of its reduced costs. So a choice whose reduced
+        cost exceeds the incumbent's gap is in no better one (reduced cost fixing).
+        """
+        columns = np.arange(self.requests)
+        costs = self.lagrangian_costs(prices)
+        gap = self.objective_of(incumbent) - self.lagrangian_bound(prices, costs)
+        magnitude = float(np.abs(self.objective[incumbent, columns]).sum()) + prices.side * abs(self.side_limit)
+        magnitude += float(prices.counts @ np.abs(self.count_limits))
+        options: BoolArray = costs - costs.min(axis=0) <= gap + ROUNDING * magnitude
+        options[incumbent, columns] = True
+        return options
 
     def loads(self, choice: IntArray) -> FloatArray:
         """Return how many requests of an assignment (R,) go to each model, (M,)."""

@@ -20,10 +20,10 @@ def default_encoder() -> Encoder:
 
 
 def default_optimizer() -> Optimizer:
-    """Build the dual optimizer."""
-    from eccos_core.optimizer import DualOptimizer
+    """Build the optimizer that chooses its engine by the problem."""
+    from eccos_core.optimizer import AutoOptimizer
 
-    return DualOptimizer()
+    return AutoOptimizer()
 
 
 def default_steering(policy: Policy) -> Steering:

@@ -10,7 +10,8 @@ from eccos_core.evaluation.metrics import ACCURACY_TARGETS
 from eccos_core.evaluation.protocol import PriorReplayRouter
 from eccos_core.evaluation.replay import evaluate
 from eccos_core.evaluation.report import EvaluationReport
-from eccos_core.io.outcomes import read_outcomes, read_prices
+from eccos_core.io.outcomes import read_outcomes
+from eccos_core.io.prices import read_prices
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = [

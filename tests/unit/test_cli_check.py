@@ -58,7 +58,7 @@ def test_check_prints_the_pool_as_a_table_that_fits(
     assert rows["small"][1:6] == ["openai", "0.15", "0.60", "4", "128k"]
     assert rows["large"][1:6] == ["openai", "2.50", "10.00", "-", "128k"]
     assert rows["own"][1:] == ["openai", "free", "free", "-", "8.19k", "text"]
-    assert "encoder: minilm + static minilm (384), predictor: hybrid, history: in memory, optimizer: dual" in told
+    assert "encoder: minilm + static minilm (384), predictor: hybrid, history: in memory, optimizer: auto" in told
     assert "Warning model_list[3] '*': left out of the pool" in told
 
 

@@ -301,7 +301,7 @@ def test_models_that_are_assumed_like_each_other_in_a_circle_are_a_problem(tmp_p
         ("history: {url: 'http://me:secret@h'}", "eccos.history.url", "credentials belong under headers"),
         ("history: {path: a, headers: {x: y}}", "eccos.history.headers", "are sent to a server only"),
         ("history: {path: a, collection: x}", "eccos.history.collection", "3 to 512 letters"),
-        ("optimizer: best", "eccos.optimizer", "must be one of dual, exact, greedy"),
+        ("optimizer: best", "eccos.optimizer", "must be one of auto, dual, exact, greedy"),
         ("optimizer: {kind: dual, time_limit_s: 0}", "eccos.optimizer.time_limit_s", "is 0, must be a number > 0"),
         ("workload: {default_max_concurrency: 0}", "eccos.workload.default_max_concurrency", "is 0, must be a whole"),
         ("workload: {queue_length: x}", "eccos.workload.queue_length", "is 'x', must be a whole number >= 0"),

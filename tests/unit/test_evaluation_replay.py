@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from replay_history import ENCODERS, PRICES, history
 
-from eccos_core.domain import Float32Array, Forecast, OutcomeTable
+from eccos_core.domain import Forecast, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.evaluation.baselines import BASELINES, routers_by_name
 from eccos_core.evaluation.baselines.neighbours import AiosBaseline, KnnBaseline, fit_prices
@@ -23,49 +23,15 @@ from eccos_core.evaluation.protocol import (
     make_forecast,
 )
 from eccos_core.evaluation.replay import ReplaySample, evaluate
+from eccos_core.evaluation.report_tables import render_markdown
 from eccos_core.evaluation.result_cache import ResultCache
 from eccos_core.io.outcomes import is_test, split
-
-PRICES = {"small": (1e-6, 1e-6), "poet": (5e-6, 5e-6), "large": (20e-6, 20e-6)}
-
-
-@dataclass(frozen=True)
-class WordEncoder:
-    """Counts a few words: enough to tell the topics of these tests apart."""
-
-    name: str = "words"
-    dimensions: int = 4
-
-    def encode(self, texts: Sequence[str]) -> Float32Array:
-        counts = np.array([[1e-3 + text.count(word) for word in ("sum", "poem", "hard", "easy")] for text in texts])
-        vectors = counts.reshape(len(texts), 4).astype(np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def history(rows: int = 400, start: int = 0) -> OutcomeTable:
-    """`small` adds easy sums, `poet` writes poems, `large` does everything, at twenty times the price."""
-    queries, quality = [], []
-    for number in range(start, start + rows):
-        topic, level = ("sum", "poem")[number % 2], ("easy", "hard")[number // 2 % 2]
-        queries.append(f"{level} {topic} {number}")
-        quality.append([float(topic == "sum" and level == "easy"), float(topic == "poem"), 1.0])
-    return OutcomeTable(
-        question_ids=tuple(f"q{number}" for number in range(start, start + rows)),
-        queries=tuple(queries),
-        models=("small", "poet", "large"),
-        quality=np.array(quality),
-        input_tokens=np.full((rows, 3), 10.0),
-        output_tokens=np.full((rows, 3), 20.0),
-    )
 
 
 def with_quality(table: OutcomeTable, quality: np.ndarray) -> OutcomeTable:
     return OutcomeTable(
         table.question_ids, table.queries, table.models, quality, table.input_tokens, table.output_tokens
     )
-
-
-ENCODERS: dict[EncoderChoice, WordEncoder] = {"text": WordEncoder()}
 
 
 def test_a_router_that_reads_the_question_saves_what_the_prior_cannot() -> None:
@@ -97,7 +63,7 @@ def test_the_json_has_the_documented_shape(tmp_path: Path) -> None:
     assert list(found["routers"]) == ["oracle", "random_mix", "prior", "knn", "large", "poet", "small"]
     for router in found["routers"].values():
         assert list(router["cost_share"]) == ["0.90", "0.95", "0.98", "1.00"]
-        assert isinstance(router["area"], float)
+        assert (router["area"] is None) == (router["role"] == "single")
         assert router["frontier"][-1][1] == router["best_accuracy"]
     assert found["routers"]["small"]["cost_share"]["1.00"] is None
     assert found["routers"]["large"]["frontier"] == [[pytest.approx(0.6), 1.0]]
@@ -111,7 +77,7 @@ def test_markdown_names_every_router_and_every_note() -> None:
     without = OutcomeTable(
         table.question_ids, table.queries, table.models, table.quality, table.input_tokens, table.output_tokens * np.nan
     )
-    text = evaluate(without, PRICES, [PriorReplayRouter()], {}, dataset="toy").as_markdown()
+    text = render_markdown(evaluate(without, PRICES, [PriorReplayRouter()], {}, dataset="toy"))
     assert "| oracle |" in text
     assert "| small | – | – | – | – |" in text
     assert "No output tokens are recorded" in text
@@ -219,7 +185,8 @@ def test_one_single_model_is_a_sensible_report() -> None:
     report = evaluate(alone, PRICES, [PriorReplayRouter(), *BASELINES], ENCODERS)
     for result in report.results.values():
         assert result.score.cost_share[1.0] == pytest.approx(1.0)
-        assert result.score.area == pytest.approx(report.best_single.accuracy)
+        expected = None if result.role == "single" else pytest.approx(report.best_single.accuracy)
+        assert result.score.area == expected
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -271,7 +238,7 @@ def test_progress_is_reported() -> None:
     stages: list[tuple[str, int, int]] = []
     evaluate(history(), PRICES, [KnnBaseline()], ENCODERS, progress=lambda *each: stages.append(each))
     assert stages[0] == ("Encoding questions (text)", 0, 400)
-    assert stages[-1] == ("Routers tested", 1, 1)
+    assert stages[-1] == ("Comparing the routers", 1, 1)
 
 
 def test_port_charges_a_scarce_budget_to_the_dear_model() -> None:

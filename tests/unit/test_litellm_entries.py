@@ -107,7 +107,8 @@ LEFT_OUT = [
     ("images", "model: openai/stable-diffusion-xl", "", "it is for images"),
     ("images by a known name", "model: dall-e-3", "", "it is for images"),
     ("a name that is used otherwise", "model: litellm_proxy/gpt-image-1", "", "image_generation"),
-    ("a provider without chat models", "model: voyage/voyage-99", "", "it is for"),
+    ("a provider of embeddings", "model: voyage/voyage-99", "", "it is for embedding"),
+    ("a provider of speech", "model: elevenlabs/eleven_v99", "", "it is for audio"),
     ("no price", "model: openai/mine", "", "no price is known for 'openai/mine'"),
     ("a misspelt name", "model: openai/gpt-4o-mni", "", "did you mean 'gpt-4o-mini'?"),
     (
@@ -118,6 +119,8 @@ LEFT_OUT = [
     ),
     ("half a price", "model: openai/mine, input_cost_per_token: 1e-6", "", "output_cost_per_token is missing"),
     ("a local server", "model: ollama/mine, api_base: 'http://localhost:11434'", "", "runs on your own machines"),
+    ("one's own server elsewhere", "model: ollama/mine, api_base: 'http://8.8.8.8'", "", "runs on your own machines"),
+    ("a chat model of a provider with listed rerankers", "model: nvidia_nim/meta/llama-99", "", "no price is known"),
 ]
 
 

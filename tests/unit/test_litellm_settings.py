@@ -1,12 +1,10 @@
 """LiteLLM's sections: translated where eccos has the thing, and otherwise named. Nothing is left without a word."""
 
-import inspect
 from pathlib import Path
 
 import pytest
 
 from eccos_core.config import Config, load_config
-from eccos_core.config.call_parameters import STEERING, is_call_parameter
 from eccos_core.config.litellm_settings import REST, SETTINGS, Use
 from eccos_core.domain import Request
 from eccos_core.errors import ConfigError
@@ -69,12 +67,42 @@ def test_retries_and_cooldowns_become_those_of_eccos(load, text: str, key: str, 
         ("environment_variables: {OPENAI_API_KEY: inline}", "api_key", "inline", "inline"),
         ("environment_variables: {OPENAI_API_KEY: os.environ/KEY}", "api_key", "key", "key"),
         ("environment_variables: {OPENAI_API_BASE: 'https://proxy'}", "api_base", "https://proxy", "https://proxy"),
+        ("environment_variables: {OPENAI_API_BASE: b, OPENAI_BASE_URL: a}", "api_base", "a", "a"),
     ],
 )
 def test_what_holds_for_all_calls_joins_each_entry(load, text: str, key: str, of_a: object, of_c: object) -> None:
     config = load(text, KEY="key")
     assert [entry.deployments[0].parameters[key] for entry in config.pool] == [of_a, of_c]
     assert config.warnings == config.not_applied == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "deadline_s"),
+    [
+        ("litellm_settings: {request_timeout: 600}", 600.0),
+        ("litellm_settings: {request_timeout: 5}", 120.0),
+        ("litellm_settings: {request_timeout: 600}\neccos: {retries: {deadline_s: 50}}", 50.0),
+    ],
+)
+def test_the_deadline_leaves_room_for_the_longest_timeout(load, text: str, deadline_s: float) -> None:
+    assert load(text).retries.deadline_s == deadline_s
+
+
+def test_what_is_translated_is_said(load) -> None:
+    config = load("router_settings: {num_retries: 0, timeout: 9}\nlitellm_settings: {drop_params: true}")
+    assert config.translated == (
+        "router_settings.num_retries: `eccos.retries.attempts`, plus the first call.",
+        "router_settings.timeout: It holds for each entry that has none of its own.",
+        "litellm_settings.drop_params: It holds for each entry that has none of its own.",
+    )
+
+
+def test_a_default_that_only_steers_the_router_is_named(load) -> None:
+    config = load("router_settings: {default_litellm_params: {cooldown_time: 3, fallbacks: [c]}}")
+    assert config.not_applied[0].startswith("router_settings.default_litellm_params.fallbacks: ")
+    assert config.warnings == (
+        "router_settings.default_litellm_params: not used, and not sent to the provider: cooldown_time",
+    )
 
 
 def test_the_default_of_parallel_requests_holds_for_each_deployment(load) -> None:
@@ -104,10 +132,6 @@ def test_a_credential_joins_the_entry_that_names_it(load) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (
-            CREDENTIALS.replace("name: one, api_base", "name: onne, api_base"),
-            "must name an entry of credential_list; did",
-        ),
         (CREDENTIALS.replace("credential_name: one", "name: one"), "must have a credential_name and a mapping"),
         (MODELS + "credential_list: {a: b}", "credential_list: is a mapping, must be a list of credentials"),
         (MODELS + "router_settings: [a]", "router_settings: is a list, must be a mapping"),
@@ -121,6 +145,14 @@ def test_a_setting_that_cannot_be_read_is_a_problem(load, text: str, words: str)
     with pytest.raises(ConfigError) as raised:
         load("", text, KEY="key")
     assert words in str(raised.value)
+
+
+def test_a_credential_that_the_file_lacks_is_named(load) -> None:
+    config = load("", CREDENTIALS.replace("name: one, api_base", "name: onne, api_base"))
+    assert config.warnings == (
+        "model_list[0] 'a'.litellm_params.litellm_credential_name: not used, because credential_list has no 'onne'; "
+        "did you mean 'one'?",
+    )
 
 
 def test_a_request_may_name_a_model_by_its_alias(load) -> None:
@@ -242,60 +274,6 @@ def test_sections_of_included_files_join_as_in_litellm(load, tmp_path: Path) -> 
     config = load(included + "router_settings: {num_retries: 9}")
     assert [model.name for model in config.models] == ["a", "c", "d"]
     assert config.retries.attempts == 2
-
-
-# ------------------------------------------------------------------ what goes to the provider
-
-
-def test_what_steers_the_router_stays_here_and_is_named(load) -> None:
-    models = """
-model_list:
-- model_name: a
-  litellm_params: {model: openai/gpt-4o, fallbacks: [b], guardrails: [pii], max_budget: 1, access_groups: [x],
-    allowed_fails: 2, num_retries: 3, rpm: 4, tags: [eu], supports_vision: true, top_k: 5, seed: 1}
-"""
-    config = load("", models)
-    assert dict(config.pool[0].deployments[0].parameters) == {"model": "openai/gpt-4o", "top_k": 5, "seed": 1}
-    assert [rule.partition(": ")[0].rpartition(".")[2] for rule in config.not_applied] == [
-        "fallbacks",
-        "guardrails",
-        "max_budget",
-    ]
-    assert config.warnings == (
-        "model_list[0] 'a'.litellm_params: not used, and not sent to the provider: access_groups, allowed_fails, "
-        "num_retries, supports_vision",
-    )
-
-
-def _provider_credential(name: str) -> bool:
-    return name.startswith(("aws_", "vertex_", "azure_", "watsonx_", "milvus_", "valkey_"))
-
-
-def test_nothing_that_litellm_configures_reaches_a_provider_as_a_parameter() -> None:
-    import litellm
-    from litellm.types.router import LiteLLM_Params, LiteLLMParamsTypedDict, ModelInfo, UpdateRouterConfig
-    from litellm.types.utils import all_litellm_params
-
-    configured = {
-        *inspect.signature(litellm.Router.__init__).parameters,
-        *LiteLLM_Params.model_fields,
-        *LiteLLMParamsTypedDict.__annotations__,
-        *ModelInfo.model_fields,
-        *UpdateRouterConfig.model_fields,
-    } - {"self"}
-    of_a_call = {*inspect.signature(litellm.completion).parameters, *litellm.OPENAI_CHAT_COMPLETION_PARAMS}
-    sent = {name for name in configured - of_a_call - set(all_litellm_params) if is_call_parameter(name)}
-    # OpenRouter's plugins, and stores of vectors and files that only their own endpoints read
-    elsewhere = {"plugins", "embedding_model", "index_name", "vector_bucket_name", "bucket_name", "drop_params"}
-    assert {name for name in sent if not _provider_credential(name)} <= elsewhere | {"allow_legacy_cloud_file_ids"}
-
-
-def test_no_parameter_of_a_call_is_kept_back() -> None:
-    import litellm
-
-    of_a_call = {*inspect.signature(litellm.completion).parameters, *litellm.OPENAI_CHAT_COMPLETION_PARAMS}
-    assert of_a_call & STEERING == {"model_list", "max_retries"}
-    assert {name for name in of_a_call if not is_call_parameter(name)} == {"model_list", "max_retries"}
 
 
 def test_every_section_of_the_table_ends_with_a_row_for_its_other_keys() -> None:

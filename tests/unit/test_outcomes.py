@@ -20,11 +20,11 @@ from eccos_core.io.outcomes import (
     iter_outcomes,
     outcomes_of,
     read_outcomes,
-    read_prices,
     split,
     table_of,
     write_outcomes,
 )
+from eccos_core.io.prices import read_prices
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -94,6 +94,15 @@ def test_a_second_line_may_add_models_and_fill_in_what_was_missing(tmp_path: Pat
     assert (table.quality.tolist(), table.input_tokens[0, 0], table.output_tokens[0, 0]) == ([[1, 0]], 8, 3)
 
 
+def test_what_a_call_really_cost_is_kept(tmp_path: Path) -> None:
+    costs = [{"model": "a", "correct": 1, "cost_usd": 0.0125}, {"model": "b", "correct": 0}]
+    table = read_outcomes(written(tmp_path, line(outputs=costs)))
+    np.testing.assert_array_equal(table.cost_usd, [[0.0125, np.nan]])
+    write_outcomes(tmp_path / "again.jsonl", table)
+    np.testing.assert_array_equal(read_outcomes(tmp_path / "again.jsonl").cost_usd, table.cost_usd)
+    assert read_outcomes(written(tmp_path, line())).cost_usd is None
+
+
 def test_a_failed_call_is_missing_not_wrong(tmp_path: Path) -> None:
     path = written(
         tmp_path, line(outputs=[{"model": "a", "error": "Timeout"}, {"model": "b", "correct": 0, "input_tokens": 0}])
@@ -133,6 +142,9 @@ def output(**fields: Any) -> dict[str, Any]:
         (output(correct=float("nan")), "correct is the number NaN"),
         (output(correct=True), "correct is the truth value true"),
         (output(correct="1"), 'correct is the text "1"'),
+        (output(cost_usd=-0.1), "cost_usd is the number -0.1, must be a finite number >= 0"),
+        (output(cost_usd=float("inf")), "cost_usd is the number Infinity, must be a finite number >= 0"),
+        (output(cost_usd="free"), 'cost_usd is the text "free", must be a finite number >= 0'),
         (output(input_tokens=-4), "input_tokens is the number -4, must be a whole number >= 0"),
         (output(output_tokens=2.5), "output_tokens is the number 2.5"),
         (output(output_tokens=float("inf")), "output_tokens is the number Infinity"),

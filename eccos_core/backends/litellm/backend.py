@@ -17,13 +17,14 @@ from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from eccos_core.backends.litellm.call_loop import CALL_LOOP
+from eccos_core.backends.litellm.call_parameters import is_call_parameter
 from eccos_core.backends.litellm.error_mapping import to_backend_error
 from eccos_core.backends.litellm.lazy_import import litellm_module
 from eccos_core.backends.litellm.load_balancer import DeploymentLike, LoadBalancer, SimpleDeployment
 from eccos_core.backends.litellm.provider import speaks_openai, unsupported
 from eccos_core.backends.litellm.redaction import SecretRedactor
 from eccos_core.backends.litellm.register_prices import register_prices
-from eccos_core.backends.litellm.responses import PRICE_KEYS, CallRecord, StreamAssembly
+from eccos_core.backends.litellm.responses import CallRecord, StreamAssembly
 from eccos_core.backends.local.registry import LOCAL_PREFIX, local_models, read_claims
 from eccos_core.domain import Chunk, Completion, Deadline, Model, Request
 from eccos_core.errors import BackendError, InputError, UnknownModelError
@@ -31,9 +32,7 @@ from eccos_core.io.tokens import text_key
 
 Result = TypeVar("Result")
 _log = logging.getLogger("eccos.backend")
-# entries of `litellm_params` that steer routing and accounting, which are ours, and must not reach the call
 DECIDED_HERE = frozenset({"model", "messages", "stream", "stream_options"})
-NOT_FOR_THE_CALL = DECIDED_HERE | {"rpm", "tpm", "weight", "order", "max_parallel_requests", "tags", *PRICE_KEYS}
 
 
 class LiteLLMBackend:
@@ -209,7 +208,8 @@ class LiteLLMBackend:
         def note_sent(_: object) -> None:  # no bound method: LiteLLM copies those, and what they belong to
             call.sent = True
 
-        arguments = {name: value for name, value in deployment.parameters.items() if name not in NOT_FOR_THE_CALL}
+        given = deployment.parameters.items()
+        arguments = {name: value for name, value in given if is_call_parameter(name) and name not in DECIDED_HERE}
         arguments |= {name: value for name, value in request.parameters.items() if name not in DECIDED_HERE}
         arguments.setdefault("timeout", self._timeout_s)
         if speaks_openai(deployment):

@@ -1,0 +1,195 @@
+"""The tables of an evaluation report, for the terminal, Markdown and HTML alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eccos_core.evaluation.metrics import ACCURACY_TARGETS
+from eccos_core.evaluation.report import EvaluationReport, RouterResult
+from eccos_core.io.files import atomic_writer
+
+MISSING = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTable:
+    """A table whose first column holds names. roles: of the rows' routers, for their style."""
+
+    title: str
+    explanation: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    roles: list[str]
+
+
+def report_tables(report: EvaluationReport) -> list[ReportTable]:
+    """Return the tables that have rows, in the order in which they are shown."""
+    results = list(report.results.values())
+    tables = [
+        _table(
+            "Cost to reach an accuracy",
+            "The columns 0.90 to 1.00 show what a router pays for 90, 95, 98 and 100 % of the best single model's "
+            "accuracy, as a share of its cost. Less is better. Area is the mean accuracy over all budgets up to that "
+            "cost. Budgets below the router's cheapest setting count 0. More is better.",
+            ("router", *(f"{target:.2f}" for target in ACCURACY_TARGETS), "area", "best accuracy"),
+            results,
+            frontier_row,
+        ),
+        _differences_table(report),
+        _table(
+            "Metrics of the literature",
+            "AIQ: mean accuracy up to the dearest model's cost (RouterBench). Arena: accuracy and cheapness of the "
+            "best setting, in one number (RouterArena). APGR, CPT50, CPT80: how much of the gap between two models is "
+            "recovered, and the share of strong calls that recovers 50 and 80 % (RouteLLM). Task mean: every task "
+            "counts the same, at the most accurate setting.",
+            ("router", "AIQ", "arena", "APGR", "CPT50", "CPT80", "task mean"),
+            results,
+            paper_row,
+        ),
+        _table(
+            "Kept promises",
+            "You ask for a mean accuracy, from the cheapest model's to the best one's. The table compares it with the "
+            "accuracy that was realised.",
+            ("router", "floors", "within 1 point", "mean difference", "worst"),
+            [result for result in results if result.promises is not None and len(result.promises.asked)],
+            promise_row,
+        ),
+        _table(
+            "Forecasts",
+            "Brier score and expected calibration error (ECE) of the forecast accuracy, and the error of the forecast "
+            "output tokens.",
+            ("router", "Brier", "ECE", "tokens off (mean)", "off (median)", "bias", "above the 0.9 quantile"),
+            [result for result in results if result.calibration is not None],
+            forecast_row,
+        ),
+        _table(
+            "Latency without encoding",
+            " ".join(
+                f"Encoder '{role}' ({facts.name}, {facts.dimensions} dimensions): {facts.encode_ms:.2f} ms a question."
+                for role, facts in report.encoders.items()
+            ),
+            ("router", "fit, s", "one request, ms", "in a batch, ms"),
+            [result for result in results if result.latency is not None],
+            latency_row,
+        ),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def summary(report: EvaluationReport) -> str:
+    """Return the sizes of the data and the best single model, in one line."""
+    best = report.best_single
+    return (
+        f"{report.train:,} training and {report.test:,} test questions, {len(report.models)} models. Best single "
+        f"model: {best.model}, accuracy {best.accuracy:.3f}, {1000 * best.usd_per_question:.4g} USD per 1,000 "
+        "questions."
+    )
+
+
+def render_markdown(report: EvaluationReport) -> str:
+    """Return the report as Markdown."""
+    parts = [f"# {report.dataset or 'Evaluation'}", summary(report)]
+    for table in report_tables(report):
+        parts += [f"## {table.title}", table.explanation, markdown_table(table.header, table.rows)]
+    parts += [f"Note: {note}" for note in report.notes]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write_markdown(report: EvaluationReport, path: Path) -> None:
+    """Write the report to a file as Markdown, whole or not at all."""
+    with atomic_writer(path) as stream:
+        stream.write(render_markdown(report).encode())
+
+
+def markdown_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a Markdown table with the first column to the left and numbers to the right."""
+    lines = [header, ("---", *("---:" for _ in header[1:])), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def frontier_row(result: RouterResult) -> tuple[str, ...]:
+    """Return the cells name, cost share at each target, area, best accuracy."""
+    score = result.score
+    shares = [_number(score.cost_share[target], ".3f") for target in ACCURACY_TARGETS]
+    return (result.name, *shares, _number(score.area, ".4f"), f"{score.best_accuracy:.4f}")
+
+
+def paper_row(result: RouterResult) -> tuple[str, ...]:
+    """Return the cells name, AIQ, arena, APGR, CPT50, CPT80, task mean."""
+    paper, gap = result.paper, result.paper.gap
+    gap_cells = (MISSING,) * 3 if gap is None else (f"{gap.apgr:.3f}", f"{gap.cpt50:.1%}", f"{gap.cpt80:.1%}")
+    return (
+        result.name,
+        _number(paper.aiq, ".4f"),
+        _number(paper.arena, ".4f"),
+        *gap_cells,
+        _number(paper.task_mean, ".4f"),
+    )
+
+
+def promise_row(result: RouterResult) -> tuple[str, ...]:
+    """Return the cells name, number of floors, share within a point, mean and worst difference in points."""
+    kept = result.promises
+    if kept is None:
+        return (result.name, *(MISSING,) * 4)
+    return (
+        result.name,
+        str(len(kept.asked)),
+        f"{kept.close_share:.0%}",
+        f"{100 * kept.mean_difference:+.2f}",
+        f"{100 * kept.worst:+.2f}",
+    )
+
+
+def forecast_row(result: RouterResult) -> tuple[str, ...]:
+    """Return the cells name, calibration and length error."""
+    calibration, length = result.calibration, result.length
+    head = (MISSING,) * 2 if calibration is None else (f"{calibration.brier:.4f}", f"{calibration.ece:.4f}")
+    if length is None:
+        return (result.name, *head, *(MISSING,) * 4)
+    return (
+        result.name,
+        *head,
+        f"{length.mean_absolute:.0f}",
+        f"{length.median_relative:.0%}",
+        f"{length.bias:+.1%}",
+        f"{length.above_high:.1%}",
+    )
+
+
+def latency_row(result: RouterResult) -> tuple[str, ...]:
+    """Return the cells name, seconds to fit, milliseconds for one request alone and within a batch."""
+    latency = result.latency
+    if latency is None:
+        return (result.name, *(MISSING,) * 3)
+    return (result.name, f"{latency.fit_s:.1f}", f"{latency.single_ms:.2f}", f"{latency.batch_ms:.4f}")
+
+
+def _table(
+    title: str,
+    explanation: str,
+    header: tuple[str, ...],
+    results: Sequence[RouterResult],
+    row: Callable[[RouterResult], tuple[str, ...]],
+) -> ReportTable:
+    return ReportTable(title, explanation, header, [row(each) for each in results], [each.role for each in results])
+
+
+def _differences_table(report: EvaluationReport) -> ReportTable:
+    best, differences = report.against_best()
+    return ReportTable(
+        f"Area against {best}",
+        f"The area of each router minus that of {best}, with its 95 % interval over draws of the test questions.",
+        ("router", "difference", "from", "to", "verdict"),
+        [
+            (each.router, f"{each.difference:+.4f}", f"{each.low:+.4f}", f"{each.high:+.4f}", each.verdict)
+            for each in differences
+        ],
+        [report.results[each.router].role for each in differences],
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return MISSING if value is None else format(value, form)
