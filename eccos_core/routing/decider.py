@@ -21,7 +21,7 @@ from eccos_core.domain import (
     SolutionStatus,
 )
 from eccos_core.errors import InfeasibleError, Overloaded, RoutingError
-from eccos_core.io.tokens import conversation_text, count_tokens_each
+from eccos_core.io.tokens import conversation_text, count_tokens
 from eccos_core.protocols import Encoder, Optimizer, Predictor, Steering, unsupported_parameters
 from eccos_core.routing.decisions import build_decisions
 from eccos_core.routing.eligibility import eligibility_mask
@@ -94,7 +94,7 @@ class Decider:
 
     def _counted(self, requests: Sequence[Request]) -> tuple[FloatArray, BoolArray]:
         """((R,) input tokens, (R, M) who may answer what)."""
-        tokens = count_tokens_each([request.messages for request in requests])
+        tokens = [count_tokens(request.messages) for request in requests]
         return np.asarray(tokens, dtype=np.float64), self.eligible(requests, tokens)
 
     def eligible(self, requests: Sequence[Request], input_tokens: Sequence[int]) -> BoolArray:
