@@ -122,7 +122,7 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
     known = _find_prices(model, filled, info, context.prices) if isinstance(model, str) else None
     why = why_left_out(name, model, params, info, known, context.prices)
     if why:
-        context.problems.warn(place, f"left out of the pool: {why}")
+        context.problems.leave_out(place, name, why)
         return None
     if not isinstance(model, str):
         context.problems.add_all(unset)

@@ -51,7 +51,7 @@ def parse_pool(document: Document, context: ParseContext, section: EccosSection)
     for entry in kept:
         by_name.setdefault(entry.name, []).append(entry)
     if document.model_lists and not kept and len(problems.found) == before:
-        problems.add(document.model_lists[0][0], _why_empty(document))
+        problems.add(document.model_lists[0][0], _why_empty(document, problems.left_out))
     declared |= by_name.keys()
     aliases = check_aliases(read_aliases(document.sections, context), declared, context)
     _check_priors(by_name, declared, problems)
@@ -85,9 +85,11 @@ def _read_list(listed: object, place: str, problems: Problems) -> list[object]:
     return []
 
 
-def _why_empty(document: Document) -> str:
-    if any(listed for _, listed in document.model_lists):
-        return "leaves no model that can be routed to; list at least one chat model by its name"
+def _why_empty(document: Document, left_out: Mapping[str, str]) -> str:
+    if left_out:
+        reasons = "; ".join(f"{name!r}: {reason}" for name, reason in list(left_out.items())[:3])
+        more = f"; and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+        return f"leaves no model that can be routed to ({reasons}{more})"
     rule = "is empty, must list at least one model (model_name, litellm_params)"
     general = document.sections.get("general_settings")
     if isinstance(general, Mapping) and general.get("store_model_in_db"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from eccos_core.evaluation.palette import FAINT, INK, ORACLE, REFERENCE, assign_
 from eccos_core.evaluation.plot_labels import place_boxes
 from eccos_core.evaluation.report import EvaluationReport, RouterResult
 from eccos_core.io.optional import needs_extra
+from eccos_core.io.safe_text import html_text
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 _DASHES = {"random_mix": "dash", "prior": "dot"}
@@ -38,7 +38,7 @@ def frontier_figure(report: EvaluationReport) -> Any:
             x=costs,
             y=accuracies,
             mode="lines",
-            name=escape(result.name),
+            name=html_text(result.name),
             line={
                 "color": palette[result.name],
                 "width": 3.2 if result.role == "eccos" else 1.8,
@@ -52,7 +52,7 @@ def frontier_figure(report: EvaluationReport) -> Any:
         y=[result.score.best_accuracy for result in singles],
         mode="markers",
         name="single models",
-        text=[escape(result.name) for result in singles],
+        text=[html_text(result.name) for result in singles],
         marker={"color": INK, "size": 9},
         hovertemplate="%{text}: %{y:.1%} at %{x:.3g} USD per 1,000<extra></extra>",
     )
@@ -131,7 +131,7 @@ def promises_figure(report: EvaluationReport) -> Any:
             x=result.promises.asked,
             y=result.promises.realised,
             mode="lines+markers",
-            name=escape(name),
+            name=html_text(name),
             line={"color": palette[name], "width": 2.4 if result.role == "eccos" else 1.4},
             visible=True if result.role == "eccos" or name == "prior" else "legendonly",
             hovertemplate="asked %{x:.1%}, realised %{y:.1%}",
@@ -165,7 +165,7 @@ def reliability_figure(report: EvaluationReport) -> Any:
             x=binned.forecast,
             y=binned.outcome,
             mode="lines+markers",
-            name=escape(result.name),
+            name=html_text(result.name),
             line={"color": palette[result.name], "width": 2.4 if result.role == "eccos" else 1.4},
             marker={"size": 4 + 16 * np.sqrt(binned.count / binned.count.max())},
             customdata=binned.count,
@@ -243,7 +243,7 @@ def _name_points(figure: Any, singles: Sequence[RouterResult], logarithmic: bool
         figure.add_annotation(
             x=float(x),
             y=float(y),
-            text=escape(result.name),
+            text=html_text(result.name),
             ax=float(centre[0] - dot[0]),
             ay=float(dot[1] - centre[1]),
             font={"size": 11, "color": INK},

@@ -39,6 +39,14 @@ def test_a_model_without_a_price_is_left_out_free_or_an_error_as_the_file_says(l
         load(PRICED, unpriced, eccos="unpriced: error")
 
 
+def test_naming_a_model_that_is_left_out_says_why_it_is(load) -> None:
+    unpriced = "{model_name: n, litellm_params: {model: openai/mine}}"
+    with pytest.raises(
+        ConfigError, match=r"eccos\.tenants\.t\.allow: names 'n', which is left out of the pool: no price is"
+    ):
+        load(PRICED, unpriced, eccos="tenants: {t: {allow: [n, priced]}}")
+
+
 def test_models_count_as_free_where_none_has_a_price(load) -> None:
     config = load("{model_name: n, litellm_params: {model: openai/mine}}")
     assert config.models[0].usd_per_output_token == 0.0

@@ -27,6 +27,7 @@ from eccos_core.encoders import (
     StaticEncoder,
     SurfaceEncoder,
 )
+from eccos_core.encoders.model_folder import model_folder
 from eccos_core.encoders.static_lookup import DistinctTokens, cuts_like_bert
 from eccos_core.encoders.static_table import SHIPPED_TABLE, read_table
 from eccos_core.encoders.static_training import distilled_vectors, principal_axes
@@ -557,3 +558,15 @@ def test_the_shipped_table_is_small_and_a_damaged_one_is_named(tmp_path: Path) -
     assert sum(file.stat().st_size for file in SHIPPED_TABLE.iterdir()) < 12_000_000
     with pytest.raises(InputError, match="cannot be read"):
         read_table(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["../other", "/etc", "1_Pooling/../../other"])
+def test_a_model_folder_names_nothing_outside_itself(tmp_path: Path, path: str) -> None:
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    (folder / "model.safetensors").touch()
+    (folder / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Pooling", "path": path}]))
+    with pytest.raises(InputError, match="lies outside"):
+        model_folder(str(folder))
+    (folder / "modules.json").write_text(json.dumps([{"type": "x.Pooling", "path": "1_Pooling"}]))
+    assert model_folder(str(folder)) == folder
