@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from eccos_core.backends import LiteLLMBackend, RetryingBackend, RetryPolicy
@@ -142,6 +142,7 @@ async def ask_well(router: Router, number: int) -> Completion:
     derandomize=EXAMPLES == 2000,
     suppress_health_check=list(HealthCheck),
 )
+@example(hostile=([{"role": "user", "content": [{"type": "odd"}]}], {}), streamed=False, first=False)
 @given(hostile=hostile_requests(), streamed=st.booleans(), first=st.booleans())
 def test_nobody_can_hurt_another(pool: Pool, hostile: tuple[Any, dict[str, Any]], streamed: bool, first: bool) -> None:
     router = pool.fresh_router()

@@ -166,6 +166,8 @@ def _hidden_kind(error: BaseException, text: str, sent: bool) -> FailureKind | N
     for kind, known in CAUSES:
         if names & known:
             return kind
+    if not sent and any(type(cause) is Exception for cause in causes):
+        return FailureKind.BAD_REQUEST  # LiteLLM's own checks of a request raise the plainest exception there is
     if any(isinstance(cause, UNEXPECTED_VALUE) for cause in causes):
         return FailureKind.MALFORMED_RESPONSE if sent else FailureKind.BAD_REQUEST
     return FailureKind.CONNECTION if any(word in text for word in NO_CONNECTION) else None
