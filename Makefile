@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 export ANONYMIZED_TELEMETRY := False
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit examples docs wheel previous-langchain release coverage bench format constraints clean
+.PHONY: help install demo test lint types layers unit examples docs wheel outside previous-langchain release coverage bench format constraints clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ coverage: $(STAMP)  ## all tests, and refuse less coverage than pyproject.toml a
 
 wheel: $(STAMP)  ## build wheel and sdist, and test the installed wheel under every Python here
 	$(BIN)/python tools/check_wheel.py
+
+outside: $(STAMP)  ## the tests of LangChain's agents, against eccos in place of their fakes
+	$(BIN)/python -m tools.outside.run
 
 previous-langchain: $(STAMP)  ## the LangChain tests on the previous minor release of langchain-core
 	$(BIN)/python -m tools.check_previous_langchain

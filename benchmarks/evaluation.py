@@ -1,8 +1,7 @@
-"""Routing quality on recorded outcomes: `eccos evaluate --baselines` on both files of `../shared/data`.
+"""Routing quality on recorded outcomes: `eccos evaluate` on the files of `../shared/data`.
 
 Says so and does nothing where the data is absent. The first run embeds 19,000 questions with MiniLM, which takes
-minutes;
-embeddings are kept, and so are answers of routers whose code and data did not change.
+minutes. Embeddings are kept, and so are the answers of routers whose code and data did not change.
 """
 
 from __future__ import annotations
@@ -12,6 +11,13 @@ import sys
 from pathlib import Path
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+STATIC = ("--routers", "prior,retrieval,hybrid,knn,routellm_mf", "--encoder", "static+surface")
+RUNS = {
+    "qa_math_mix9": ("--baselines",),
+    "llmrouter_dcrouter": ("--baselines",),
+    "routellm_mmlu": (*STATIC, "--train-rows", "1500"),
+    "openhands34": STATIC,  # its outcomes carry their costs
+}
 
 
 def main() -> int:
@@ -19,9 +25,10 @@ def main() -> int:
         print(f"needs {DATA}, which is not here")
         return 0
     eccos = str(Path(sys.executable).with_name("eccos"))
-    for name in ("qa_math_mix9", "llmrouter_dcrouter"):
-        files = ["--data", str(DATA / f"{name}.jsonl.gz"), "--prices", str(DATA / f"{name}.prices.json")]
-        done = subprocess.run([eccos, "evaluate", *files, "--baselines"])
+    for name, options in RUNS.items():
+        prices = DATA / f"{name}.prices.json"
+        charged = ("--prices", str(prices)) if prices.exists() else ()
+        done = subprocess.run([eccos, "evaluate", "--data", str(DATA / f"{name}.jsonl.gz"), *charged, *options])
         if done.returncode != 0:
             return done.returncode
     return 0

@@ -158,6 +158,10 @@ class Request:
     deadline: Deadline | None = None
 
     def __post_init__(self) -> None:
+        given: object = self.messages  # of any type, whatever the annotation says
+        if not isinstance(given, list | tuple):
+            kind = type(given).__name__
+            raise RequestError(f"request {self.id!r}: messages is of the type {kind}, must be a list of chat messages")
         if not self.messages:
             raise RequestError(f"request {self.id!r} has no messages; give a string or at least one chat message")
         for position, message in enumerate(self.messages):

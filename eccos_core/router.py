@@ -387,17 +387,16 @@ class Router:
     ) -> list[Completion] | list[Completion | EccosError]:
         """Assign the batch jointly, then call, as many at once as the models' slots allow. Results are in order.
 
-        With `return_exceptions` a request that failed has its error in its place. Without it, the first error is
-        raised after every call has ended. The assignment itself raises as `route` does.
+        With `return_exceptions` a request that failed, or that no model may answer, has its error in its place, and
+        the others are answered. Without it, the first error is raised after every call has ended. What concerns all
+        requests together (a floor or budget out of reach) is raised as `route` does.
         """
         pipeline = self._open()
-        asked = [pipeline.parse(each) for each in requests]
-        made = pipeline.route(asked, policy)
-        results = call_all(
-            [decision.model for decision in made],
-            pipeline.most_at_once,
-            lambda i: pipeline.call(pipeline.execute(asked[i], made[i])),
-        )
+        batch = pipeline.decide_batch(requests, policy, in_place=return_exceptions)
+        jobs = [each for each in batch if isinstance(each, tuple)]
+        models = [decision.model for _, decision in jobs]
+        answers = iter(call_all(models, pipeline.most_at_once, lambda i: pipeline.call(pipeline.execute(*jobs[i]))))
+        results = [next(answers) if isinstance(each, tuple) else each for each in batch]
         return settle_results(results, return_exceptions=return_exceptions)
 
     @overload
@@ -421,13 +420,12 @@ class Router:
     ) -> list[Completion] | list[Completion | EccosError]:
         """The asynchronous twin of `complete_batch`."""
         pipeline = self._open()
-        asked = [pipeline.parse(each) for each in requests]
-        made = await asyncio.to_thread(pipeline.route, asked, policy)
-        results = await acall_all(
-            [decision.model for decision in made],
-            pipeline.most_at_once,
-            lambda i: pipeline.acall(pipeline.execute(asked[i], made[i])),
-        )
+        batch = await asyncio.to_thread(pipeline.decide_batch, requests, policy, in_place=return_exceptions)
+        jobs = [each for each in batch if isinstance(each, tuple)]
+        models = [decision.model for _, decision in jobs]
+        called = acall_all(models, pipeline.most_at_once, lambda i: pipeline.acall(pipeline.execute(*jobs[i])))
+        answers = iter(await called)
+        results = [next(answers) if isinstance(each, tuple) else each for each in batch]
         return settle_results(results, return_exceptions=return_exceptions)
 
     @property

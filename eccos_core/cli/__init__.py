@@ -9,6 +9,7 @@ import typer
 from eccos_core.cli.certify import certify
 from eccos_core.cli.check import check
 from eccos_core.cli.collect import collect
+from eccos_core.cli.convert import convert
 from eccos_core.cli.demo import demo
 from eccos_core.cli.evaluate import evaluate
 from eccos_core.cli.fit import fit
@@ -38,6 +39,7 @@ SET_UP, ROUTE, STUDY, OPERATE = "Set up", "Route", "Study", "Operate"
 app.command("check", rich_help_panel=SET_UP)(check)
 app.command("schema", rich_help_panel=SET_UP)(schema)
 app.command("collect", rich_help_panel=SET_UP)(collect)
+app.command("convert", rich_help_panel=SET_UP)(convert)
 app.command("ingest", rich_help_panel=SET_UP)(ingest)
 app.command("fit", rich_help_panel=SET_UP)(fit)
 app.command("certify", rich_help_panel=SET_UP)(certify)

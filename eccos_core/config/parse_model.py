@@ -122,7 +122,7 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
     known = _find_prices(model, filled, info, context.prices) if isinstance(model, str) else None
     why = why_left_out(name, model, params, info, known, context.prices)
     if why:
-        context.problems.warn(place, f"left out of the pool: {why}")
+        context.problems.leave_out(place, name, why)
         return None
     if not isinstance(model, str):
         context.problems.add_all(unset)
@@ -137,8 +137,8 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
     provider = _provider(model, filled, known, context.prices, filled_params)
     from_section = context.environment.provider_parameters(provider, set(params.values))
     seconds = {key: filled_params.number(key, None, above=True) for key in ("timeout", "stream_timeout")}
-    called = {key: value for key, value in filled.items() if is_call_parameter(key)} | from_section
-    called |= {key: value for key, value in seconds.items() if value is not None}
+    called = {key: value for key, value in filled.items() if is_call_parameter(key) and key not in seconds}
+    called |= from_section | {key: value for key, value in seconds.items() if value is not None}
     prices = {key: filled[key] for key in PRICE_KEYS if key in filled}
     return Entry(
         place=place,

@@ -42,18 +42,8 @@ class Pool:
 def parse_pool(document: Document, context: ParseContext, section: EccosSection) -> Pool:
     """Parse every `model_list` of the files. `section` says what to do with entries that have no price."""
     problems = context.problems
-    inherited = read_inherited(document.sections, context)
-    entries: list[Entry] = []
-    declared: set[str] = set()
     before = len(problems.found)
-    for place, listed in document.model_lists:
-        for index, raw in enumerate(_read_list(listed, place, problems)):
-            before_entry = len(problems.found)
-            entry = parse_entry(raw, f"{place}[{index}]", context, inherited)
-            if entry is not None:
-                entries.append(entry)
-            elif isinstance(raw, dict) and len(problems.found) > before_entry:
-                declared.add(str(raw.get("model_name")))
+    entries, declared = _parse_entries(document, context)
     kept = settle_prices(entries, section.unpriced, problems)
     for entry in kept:
         problems.add_all(entry.unset)
@@ -61,7 +51,7 @@ def parse_pool(document: Document, context: ParseContext, section: EccosSection)
     for entry in kept:
         by_name.setdefault(entry.name, []).append(entry)
     if document.model_lists and not kept and len(problems.found) == before:
-        problems.add(document.model_lists[0][0], _why_empty(document))
+        problems.add(document.model_lists[0][0], _why_empty(document, problems.left_out))
     declared |= by_name.keys()
     aliases = check_aliases(read_aliases(document.sections, context), declared, context)
     _check_priors(by_name, declared, problems)
@@ -69,6 +59,22 @@ def parse_pool(document: Document, context: ParseContext, section: EccosSection)
     merged = [_merge(name, group, problems, default_cap) for name, group in by_name.items()]
     tags = frozenset(tag for entry in kept for tag in entry.tags)
     return Pool(tuple(entry for entry in merged if entry is not None), frozenset(declared), tags, aliases)
+
+
+def _parse_entries(document: Document, context: ParseContext) -> tuple[list[Entry], set[str]]:
+    """Parse the entries. Return those that can be read, and the names of the others."""
+    inherited = read_inherited(document.sections, context)
+    entries: list[Entry] = []
+    wrong: set[str] = set()
+    for place, listed in document.model_lists:
+        for index, raw in enumerate(_read_list(listed, place, context.problems)):
+            before = len(context.problems.found)
+            entry = parse_entry(raw, f"{place}[{index}]", context, inherited)
+            if entry is not None:
+                entries.append(entry)
+            elif isinstance(raw, dict) and len(context.problems.found) > before:
+                wrong.add(str(raw.get("model_name")))
+    return entries, wrong
 
 
 def _read_list(listed: object, place: str, problems: Problems) -> list[object]:
@@ -79,9 +85,11 @@ def _read_list(listed: object, place: str, problems: Problems) -> list[object]:
     return []
 
 
-def _why_empty(document: Document) -> str:
-    if any(listed for _, listed in document.model_lists):
-        return "leaves no model that can be routed to; list at least one chat model by its name"
+def _why_empty(document: Document, left_out: Mapping[str, str]) -> str:
+    if left_out:
+        reasons = "; ".join(f"{name!r}: {reason}" for name, reason in list(left_out.items())[:3])
+        more = f"; and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+        return f"leaves no model that can be routed to ({reasons}{more})"
     rule = "is empty, must list at least one model (model_name, litellm_params)"
     general = document.sections.get("general_settings")
     if isinstance(general, Mapping) and general.get("store_model_in_db"):

@@ -12,7 +12,7 @@ class Problems:
     """Every problem and warning found so far.
 
     `not_applied` are the warnings about rules that do not hold here. `translated` says what became of LiteLLM's
-    settings that do.
+    settings that do. `left_out` maps the names of entries that do not join the pool to the reason.
     """
 
     def __init__(self) -> None:
@@ -20,6 +20,7 @@ class Problems:
         self.warnings: list[str] = []
         self.not_applied: list[str] = []
         self.translated: list[str] = []
+        self.left_out: dict[str, str] = {}
 
     def add(self, place: str, message: str) -> None:
         """Add a problem once."""
@@ -35,6 +36,11 @@ class Problems:
     def warn(self, place: str, message: str) -> None:
         """Add a warning once: something that is not wrong, but worth knowing."""
         _add_once(self.warnings, f"{place}: {message}")
+
+    def leave_out(self, place: str, name: str, reason: str) -> None:
+        """Add once why an entry of `model_list` does not join the pool."""
+        self.left_out[name] = reason
+        self.warn(place, f"left out of the pool: {reason}")
 
     def not_apply(self, place: str, message: str) -> None:
         """Add once that a rule of the file, which its writer may rely on, does not hold here."""

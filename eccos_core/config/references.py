@@ -49,6 +49,9 @@ def _names_of(mapping: Any, place: str, keys: tuple[str, ...]) -> Iterator[tuple
 
 def _check_models(names: Iterable[str], place: str, pool: Pool, problems: Problems) -> None:
     for name in sorted(set(names) - pool.declared):
+        if reason := problems.left_out.get(name):
+            problems.add(place, f"names {name!r}, which is left out of the pool: {reason}")
+            continue
         listed = ", ".join(sorted(pool.declared)) or "none"
         meant = did_you_mean(name, pool.declared)
         problems.add(place, f"names {name!r}, must name models of the pool ({listed}){meant}")

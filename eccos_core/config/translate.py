@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from eccos_core.config.context import ParseContext
+from eccos_core.config.litellm_settings import report_parameters
 from eccos_core.config.problems import show_value
 from eccos_core.config.schema import EccosSection, PoolEntry
 from eccos_core.config.section import Section
@@ -29,11 +30,11 @@ class Inherited:
     credentials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def complete(self, params: Section) -> dict[str, Any]:
-        """Return the parameters of an entry with all that it inherits. Report a credential that does not exist."""
+        """Return the parameters of an entry with all that it inherits. Warn of a credential that the file lacks."""
         name = params.values.get("litellm_credential_name")
         if isinstance(name, str) and name not in self.credentials:
-            rule = f"is {name!r}, must name an entry of {CREDENTIALS}{did_you_mean(name, self.credentials)}"
-            params.problems.add(params.at("litellm_credential_name"), rule)
+            rule = f"not used, because {CREDENTIALS} has no {name!r}{did_you_mean(name, self.credentials)}"
+            params.problems.warn(params.at("litellm_credential_name"), rule)
         credential = self.credentials.get(name, {}) if isinstance(name, str) else {}
         own = {key: value for key, value in params.values.items() if value is not None}
         return {**self.parameters, **credential, **own}
@@ -42,13 +43,14 @@ class Inherited:
 def read_inherited(sections: Mapping[str, Any], context: ParseContext) -> Inherited:
     """Read what the entries inherit."""
     router, litellm = (_section(sections, name, context) for name in (ROUTER, LITELLM))
-    defaults = router.section("default_litellm_params")
+    defaults = router.section("default_litellm_params") or Section({}, "", context.problems)
+    report_parameters(defaults, context.problems)
     parameters = {
         "timeout": router.raw("timeout") or litellm.raw("request_timeout"),
         "stream_timeout": router.raw("stream_timeout"),
         "max_parallel_requests": router.raw("default_max_parallel_requests"),
         "drop_params": litellm.boolean("drop_params", None),
-        **(defaults.values if defaults is not None else {}),
+        **defaults.values,
     }
     given = {key: value for key, value in parameters.items() if value is not None}
     return Inherited(given, _read_credentials(sections.get(CREDENTIALS), context))
@@ -72,14 +74,15 @@ def _read_credentials(listed: object, context: ParseContext) -> dict[str, Mappin
     return credentials
 
 
-def read_aliases(sections: Mapping[str, Any], context: ParseContext) -> dict[str, object]:
+def read_aliases(sections: Mapping[str, Any], context: ParseContext) -> dict[str, str | None]:
     """Read `model_group_alias`: from another name of a model to its name in the pool."""
     given = _section(sections, ROUTER, context).section("model_group_alias")
     named = (given.values if given is not None else {}).items()
-    return {alias: model.get("model") if isinstance(model, dict) else model for alias, model in named}
+    models = ((alias, model.get("model") if isinstance(model, dict) else model) for alias, model in named)
+    return {alias: model if isinstance(model, str) else None for alias, model in models}
 
 
-def check_aliases(aliases: Mapping[str, object], models: Iterable[str], context: ParseContext) -> dict[str, str]:
+def check_aliases(aliases: Mapping[str, str | None], models: Iterable[str], context: ParseContext) -> dict[str, str]:
     """Return the aliases of models of the pool. Warn of the others, and of an alias that is a model's own name."""
     pool = set(models)
     for alias, model in aliases.items():

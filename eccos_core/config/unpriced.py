@@ -26,7 +26,7 @@ def settle_prices(entries: Sequence[Entry], rule: UnpricedRule, problems: Proble
         elif all_are_free:
             problems.warn(entry.place, f"counts as free: {advice}")
         elif rule == "leave_out":
-            problems.warn(entry.place, f"left out of the pool: {advice}")
+            problems.leave_out(entry.place, entry.name, advice)
     if all_are_free:
         rule_broken = "no model has a price, so eccos cannot compare costs and all count as free: 0 USD is reported"
         problems.not_apply("model_list", f"{rule_broken}, and no budget binds. Give each a price, see the warnings")

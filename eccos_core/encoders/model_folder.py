@@ -32,7 +32,7 @@ def model_folder(model: str) -> Path:
     if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
         raise InputError(f"encoder {model!r}: {folder} holds no .safetensors weights; save the model in that format")
     for path in _module_paths(folder):
-        if os.path.isabs(path) or os.path.normpath(path).startswith(".."):
+        if os.path.isabs(path) or Path(os.path.normpath(path)).parts[:1] == ("..",):
             raise InputError(f"encoder {model!r}: modules.json names {path!r}, which lies outside {folder}")
     return folder
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from eccos_core.evaluation.palette import INK
 from eccos_core.evaluation.report import EvaluationReport
 from eccos_core.evaluation.report_tables import ReportTable, report_tables, summary
 from eccos_core.io.files import atomic_writer
+from eccos_core.io.safe_text import html_text
 
 
 def write_html(report: EvaluationReport, path: str | Path) -> None:
@@ -28,8 +28,8 @@ def write_html(report: EvaluationReport, path: str | Path) -> None:
 def render_html(report: EvaluationReport) -> str:
     """Render the whole page."""
     body = [
-        f"<h1>{escape(report.dataset or 'Evaluation')}</h1>",
-        f"<p class=lead>{escape(summary(report))}</p>",
+        f"<h1>{html_text(report.dataset or 'Evaluation')}</h1>",
+        f"<p class=lead>{html_text(summary(report))}</p>",
         "<h2>Accuracy over cost</h2>",
         _plot(frontier_figure(report), first=True),
         "<p>Each line shows what a router can reach: the upper concave hull of its settings, from recorded costs and "
@@ -41,12 +41,12 @@ def render_html(report: EvaluationReport) -> str:
         "Latency without encoding": latency_figure,
     }
     for table in report_tables(report):
-        body.append(f"<h2>{escape(table.title)}</h2>")
+        body.append(f"<h2>{html_text(table.title)}</h2>")
         if table.title in figures:
             body.append(_plot(figures[table.title](report)))
-        body += [f"<p>{escape(table.explanation)}</p>", _table(table)]
-    body += [f"<p class=note>{escape(note)}</p>" for note in report.notes]
-    return _PAGE.format(title=escape(report.dataset or "eccos evaluation"), body="\n".join(body), font=FONT, ink=INK)
+        body += [f"<p>{html_text(table.explanation)}</p>", _table(table)]
+    body += [f"<p class=note>{html_text(note)}</p>" for note in report.notes]
+    return _PAGE.format(title=html_text(report.dataset or "eccos evaluation"), body="\n".join(body), font=FONT, ink=INK)
 
 
 def _plot(figure: Any, *, first: bool = False) -> str:
@@ -55,9 +55,9 @@ def _plot(figure: Any, *, first: bool = False) -> str:
 
 
 def _table(table: ReportTable) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in table.header)
+    head = "".join(f"<th>{html_text(name)}</th>" for name in table.header)
     lines = [
-        f'<tr class="{escape(role)}">' + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+        f'<tr class="{html_text(role)}">' + "".join(f"<td>{html_text(cell)}</td>" for cell in row) + "</tr>"
         for row, role in zip(table.rows, table.roles, strict=True)
     ]
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,17 @@ import numpy as np
 from eccos_core.evaluation.charts import densify, prefers_log_axis
 from eccos_core.evaluation.metrics import Frontier
 from eccos_core.evaluation.palette import FAINT, INK, ORACLE, REFERENCE, assign_colours
+from eccos_core.evaluation.plot_labels import place_boxes
 from eccos_core.evaluation.report import EvaluationReport, RouterResult
 from eccos_core.io.optional import needs_extra
+from eccos_core.io.safe_text import html_text
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 _DASHES = {"random_mix": "dash", "prior": "dot"}
 _POINTS_PER_LINE = 120
+PLOT_PIXELS = (760.0, 440.0)  # the plotting area of a page of usual width
+DOT_PIXELS = 6.0
+CHARACTER_PIXELS, LINE_PIXELS = 6.6, 15.0  # of a name at size 11
 
 
 def frontier_figure(report: EvaluationReport) -> Any:
@@ -34,7 +38,7 @@ def frontier_figure(report: EvaluationReport) -> Any:
             x=costs,
             y=accuracies,
             mode="lines",
-            name=escape(result.name),
+            name=html_text(result.name),
             line={
                 "color": palette[result.name],
                 "width": 3.2 if result.role == "eccos" else 1.8,
@@ -46,11 +50,9 @@ def frontier_figure(report: EvaluationReport) -> Any:
     figure.add_scatter(
         x=[1000 * float(result.score.frontier.cost_usd[0]) for result in singles],
         y=[result.score.best_accuracy for result in singles],
-        mode="markers+text",
+        mode="markers",
         name="single models",
-        text=[escape(result.name) for result in singles],
-        textposition=_place_labels(singles),
-        textfont={"size": 11, "color": INK},
+        text=[html_text(result.name) for result in singles],
         marker={"color": INK, "size": 9},
         hovertemplate="%{text}: %{y:.1%} at %{x:.3g} USD per 1,000<extra></extra>",
     )
@@ -78,6 +80,7 @@ def frontier_figure(report: EvaluationReport) -> Any:
         figure.update_xaxes(range=[np.log10(low / 1.6), np.log10(high * 2.2)], dtick="D2")
     figure.update_yaxes(title="answered well", tickformat=".0%")
     _zoom_buttons(figure, report)
+    _name_points(figure, singles, logarithmic)
     return figure
 
 
@@ -128,7 +131,7 @@ def promises_figure(report: EvaluationReport) -> Any:
             x=result.promises.asked,
             y=result.promises.realised,
             mode="lines+markers",
-            name=escape(name),
+            name=html_text(name),
             line={"color": palette[name], "width": 2.4 if result.role == "eccos" else 1.4},
             visible=True if result.role == "eccos" or name == "prior" else "legendonly",
             hovertemplate="asked %{x:.1%}, realised %{y:.1%}",
@@ -162,7 +165,7 @@ def reliability_figure(report: EvaluationReport) -> Any:
             x=binned.forecast,
             y=binned.outcome,
             mode="lines+markers",
-            name=escape(result.name),
+            name=html_text(result.name),
             line={"color": palette[result.name], "width": 2.4 if result.role == "eccos" else 1.4},
             marker={"size": 4 + 16 * np.sqrt(binned.count / binned.count.max())},
             customdata=binned.count,
@@ -225,22 +228,30 @@ def _apply_style(figure: Any, height: int) -> None:
     figure.update_yaxes(gridcolor=FAINT, zeroline=False, linecolor=INK, automargin=True)
 
 
-def _place_labels(singles: Sequence[RouterResult]) -> list[str]:
-    """Choose where each single model's name goes, away from the nearest other dot."""
-    places = []
-    costs = np.array([np.log10(max(float(r.score.frontier.cost_usd[0]), 1e-12)) for r in singles])
-    accuracies = np.array([r.score.best_accuracy for r in singles])
-    middle = (costs.min() + costs.max()) / 2
-    for position, (cost, accuracy) in enumerate(zip(costs, accuracies, strict=True)):
-        near = (np.abs(accuracies - accuracy) < 0.035) & (np.arange(len(singles)) != position)
-        to_the_right = near & (costs >= cost) & (costs - cost < 0.8)
-        if cost > middle + 0.6 * (costs.max() - middle):
-            places.append("bottom left" if near.any() and accuracies[near].max() > accuracy else "top left")
-        elif to_the_right.any():
-            places.append("bottom right" if accuracies[to_the_right].min() > accuracy else "top right")
-        else:
-            places.append("middle right")
-    return places
+def _name_points(figure: Any, singles: Sequence[RouterResult], logarithmic: bool) -> None:
+    """Write the single models' names where they cover neither each other nor a dot, in the view that opens first."""
+    costs = np.array([max(1000 * float(result.score.frontier.cost_usd[0]), 1e-9) for result in singles])
+    across = np.log10(costs) if logarithmic else costs
+    up = np.array([result.score.best_accuracy for result in singles])
+    low, high = figure.layout.yaxis.range
+    left, right = figure.layout.xaxis.range or (across.min(), across.max() + 1e-9)
+    width, height = PLOT_PIXELS
+    dots = np.column_stack([(across - left) / (right - left) * width, (up - low) / (high - low) * height])
+    sizes = np.array([[CHARACTER_PIXELS * len(result.name) + 4, LINE_PIXELS] for result in singles])
+    centres = place_boxes(dots, np.full(len(dots), DOT_PIXELS), sizes, (0.0, 0.0, width, height))
+    for result, x, y, dot, centre in zip(singles, across, up, dots, centres, strict=True):
+        figure.add_annotation(
+            x=float(x),
+            y=float(y),
+            text=html_text(result.name),
+            ax=float(centre[0] - dot[0]),
+            ay=float(dot[1] - centre[1]),
+            font={"size": 11, "color": INK},
+            arrowwidth=0.7,
+            arrowhead=0,
+            standoff=5,
+            arrowcolor=REFERENCE,
+        )
 
 
 def _curve(frontier: Frontier) -> tuple[list[float], list[float]]:

@@ -75,11 +75,6 @@ class Frontier:
     cost_usd: FloatArray
     accuracy: FloatArray
 
-    def accuracy_at(self, cost_usd: FloatArray) -> FloatArray:
-        """Return the best accuracy at each cost. A budget below the cheapest setting buys no answer, so it counts 0."""
-        affordable = cost_usd >= self.cost_usd[0] * (1 - _COST_TOLERANCE)
-        return np.where(affordable, np.interp(cost_usd, self.cost_usd, self.accuracy), 0.0)
-
     def cost_of(self, accuracy: float) -> float | None:
         """Return the lowest mean USD per question that buys this accuracy, None when no setting reaches it."""
         if accuracy > self.accuracy[-1] + _TOLERANCE:
@@ -221,8 +216,17 @@ def score_single(recorded: RecordedOutcomes, model: int) -> RoutingScore:
 
 
 def mean_accuracy(frontier: Frontier, low: float, high: float) -> float:
-    """Return the mean accuracy over `AREA_POINTS` equally spaced costs from `low` to `high`, in USD per question."""
-    return float(frontier.accuracy_at(np.linspace(low, high, AREA_POINTS)).mean())
+    """Return the mean accuracy over `AREA_POINTS` equally spaced budgets from `low` to `high`, in USD per question.
+
+    A budget below the cheapest setting buys no answer, so it counts 0. The last such budget counts in part, by how much
+    of the step to the next one is affordable. So a setting that costs a hair more does not lose a whole budget.
+    """
+    cheapest = frontier.cost_usd[0] * (1 - _COST_TOLERANCE)
+    if high - low <= _COST_TOLERANCE * high:
+        return float(np.interp(high, frontier.cost_usd, frontier.accuracy)) if high >= cheapest else 0.0
+    budgets, step = np.linspace(low, high, AREA_POINTS, retstep=True)
+    affordable = np.clip((budgets - cheapest) / step + 1, 0.0, 1.0)
+    return float((affordable * np.interp(budgets, frontier.cost_usd, frontier.accuracy)).mean())
 
 
 def _column_means(values: FloatArray, observed: BoolArray) -> FloatArray:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from eccos_core.domain import FloatArray
 from eccos_core.evaluation.charts import densify, prefers_log_axis
+from eccos_core.evaluation.kept_promises import KeptPromises
 from eccos_core.evaluation.metrics import Frontier
 from eccos_core.evaluation.palette import ECCOS_COLOURS, FAINT, INK, ORACLE, REFERENCE
 from eccos_core.evaluation.plot_labels import PlotPoint, place_labels
@@ -29,21 +31,25 @@ def draw_frontier(
     random_mix: Line,
     oracle: PlotPoint | None = None,
     chosen: PlotPoint | None = None,
+    promises: Mapping[str, KeptPromises] | None = None,
 ) -> Path:
     """Write the picture as PNG, or as the suffix says (.svg, .pdf), and return its path.
 
     singles: dots with labels. frontiers: lines by name, the first one drawn strongest. random_mix: the convex hull of
-    the single models, dashed. oracle: a star. chosen: a ring at the operating point that was really run. The cost axis
-    is logarithmic where costs span more than a factor of 6.
+    the single models, dashed. oracle: a star. chosen: a ring at the operating point that was really run. promises: by
+    name, drawn beside the frontier as realised over asked accuracy. The cost axis is logarithmic where costs span more
+    than a factor of 6.
     """
     path = Path(path)
     with needs_extra("report", "a picture"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.4, 5.2), dpi=160, layout="constrained")
+    figure = Figure(figsize=(12.4 if promises else 8.4, 5.2), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot, which has windows and global state
-    axes = figure.subplots()
+    axes, *beside = figure.subplots(1, 2, width_ratios=(2, 1)) if promises else [figure.subplots()]
+    if promises:
+        _draw_promises(beside[0], promises)
     _set_up_axes(axes, title, singles, frontiers, random_mix)
     lines = {"random mix of single models": random_mix, **frontiers}
     for position, (name, line) in enumerate(lines.items()):
@@ -58,11 +64,11 @@ def draw_frontier(
     labelled = list(singles)
     if oracle is not None:
         axes.scatter([oracle.usd_per_1k], [oracle.accuracy], marker="*", s=190, color=ORACLE, zorder=7)
-        labelled.append(oracle)
+        labelled.append(replace(oracle, radius=8.0))
     if chosen is not None:
         ring: dict[str, Any] = {"facecolor": "white", "edgecolor": ECCOS_COLOURS[0], "linewidth": 2.6, "zorder": 8}
         axes.scatter([chosen.usd_per_1k], [chosen.accuracy], s=150, **ring)
-        labelled.append(chosen)
+        labelled.append(chosen := replace(chosen, radius=7.0))
     columns = min(3, len(lines))
     axes.legend(
         loc="lower left", bbox_to_anchor=(-0.01, 0.995), ncols=columns, frameon=False, fontsize=9, borderaxespad=0
@@ -94,7 +100,28 @@ def draw_report(report: EvaluationReport, path: str | Path, routers: Sequence[st
         frontiers={name: _per_thousand(report.results[name].score.frontier) for name in routers},
         random_mix=_per_thousand(report.results["random_mix"].score.frontier),
         oracle=PlotPoint("oracle", *best),
+        promises={
+            name: kept for name in routers if (kept := report.results[name].promises) is not None and len(kept.asked)
+        },
     )
+
+
+def _draw_promises(axes: Any, promises: Mapping[str, KeptPromises]) -> None:
+    """Draw realised over asked accuracy, and the diagonal on which a floor is kept exactly."""
+    with needs_extra("report", "a picture"):
+        from matplotlib.ticker import PercentFormatter
+
+    ends = [edge for kept in promises.values() for edge in (kept.asked[0], kept.asked[-1])]
+    axes.plot([min(ends), max(ends)], [min(ends), max(ends)], linestyle="--", color=REFERENCE, linewidth=1.4)
+    for position, (name, kept) in enumerate(promises.items()):
+        colour = ECCOS_COLOURS[position % len(ECCOS_COLOURS)]
+        axes.plot(kept.asked, kept.realised, marker="o", markersize=4, color=colour, linewidth=1.8, label=name)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlabel("floor that was asked for", color=INK)
+    axes.set_ylabel("realised", color=INK)
+    axes.set_title("kept promises", loc="left", fontsize=12, fontweight="bold", color=INK, pad=24)
+    _style_frame(axes)
 
 
 def _per_thousand(frontier: Frontier) -> list[tuple[float, float]]:
@@ -126,8 +153,12 @@ def _set_up_axes(
     axes.set_xlabel("USD per 1,000 questions" + (" (logarithmic)" if logarithmic else ""), color=INK)
     axes.set_ylabel("answered well", color=INK)
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=24)
+    _style_frame(axes)
+    axes.margins(y=0.12)
+
+
+def _style_frame(axes: Any) -> None:
     axes.grid(True, which="major", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.margins(y=0.12)

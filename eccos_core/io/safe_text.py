@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from typing import Any
 
@@ -21,6 +22,11 @@ def printable(text: str) -> str:
 def printable_json(document: str) -> str:
     """A JSON document with the same characters as JSON's own escapes. It reads as the same value."""
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+
+
+def html_text(text: str) -> str:
+    """The text as HTML that shows it: no markup, and nothing that nobody can encode."""
+    return html.escape(printable(text))
 
 
 def repair(value: Any) -> Any:

@@ -11,8 +11,8 @@ import binascii
 import functools
 import hashlib
 import importlib.util
-import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
@@ -27,13 +27,14 @@ TOKENS_PER_MESSAGE = 3  # role and separators, as OpenAI's chat format counts th
 TOKENS_TO_START_THE_ANSWER = 3
 TOKENS_PER_IMAGE = {"low": 85, "high": 765, "auto": 765}  # OpenAI: a flat 85; a 1024 x 1024 picture in tiles
 MOST_COUNTED_CHARACTERS = 200_000  # of a longer text a prefix is counted and scaled up
-TEXTS_PER_COUNT = 1000  # counted by one call
+MOST_WORDS, LONGEST_WORD = 100_000, 64  # words remembered with their tokens (10 MB), and their most characters
 
 _CL100K_PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"
     r"|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
 )
-_BETWEEN, _BETWEEN_TOKEN = "<|eccos: the next text|>", 100_300  # beyond the vocabulary's last token
+_ODD_SPACES = ("  ", " \n", "\n ", "\t", "\r", "\v", "\f")
+_RARE_SPACE = re.compile(r"[^\S \n]")
 _CL100K_FILE = "litellm_core_utils/tokenizers/9b5ad71b2ce5302211f9c61530b329a4922fc6a4"  # the SHA-1 of its address
 
 
@@ -94,19 +95,12 @@ def count_tokens(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
     """How many input tokens a conversation will be, estimated without network: cl100k_base for the text, names and
     tool calls, three per message and three for the answer's start, a flat count per image, and the tools as JSON.
 
-    Exact for the text of models that use cl100k_base. About 0.05 ms for a question of 200 tokens.
+    Exact for the text of models that use cl100k_base. About 0.01 ms for a question of 200 tokens whose words are known.
     """
     flat, texts = _counted(messages)
     if tools:
         texts.append(json.dumps(tools, default=str, ensure_ascii=False))
     return flat + sum(count_text_tokens(text) for text in texts)
-
-
-def count_tokens_each(conversations: Sequence[Sequence[Message]]) -> list[int]:
-    """`count_tokens` of each conversation, in few calls, during which other threads run on."""
-    counted = [_counted(messages) for messages in conversations]
-    tokens = iter(_count_texts([text for _, texts in counted for text in texts]))
-    return [flat + sum(itertools.islice(tokens, len(texts))) for flat, texts in counted]
 
 
 def _counted(messages: Sequence[Message]) -> tuple[int, list[str]]:
@@ -126,42 +120,47 @@ def _counted(messages: Sequence[Message]) -> tuple[int, list[str]]:
 
 
 def count_text_tokens(text: str) -> int:
-    """Tokens of a text in cl100k_base; scaled up from the first 200,000 characters where it is longer."""
+    """Return the tokens of a text in cl100k_base. A text over 200,000 characters is scaled up from its beginning."""
     counted = text[:MOST_COUNTED_CHARACTERS]
-    tokens = len(_cl100k().encode_ordinary(counted))
+    tokens = _count_by_words(counted) if _is_cut_at_spaces(counted) else len(_cl100k().encode_ordinary(counted))
     return tokens if len(counted) == len(text) else round(tokens * len(text) / len(counted))
 
 
-def _count_texts(texts: Sequence[str]) -> list[int]:
-    """`count_text_tokens` of each text: joined by a token that stands for nothing else, and cut there again."""
-    if len(texts) == 1:  # 5 us instead of 33
-        return [count_text_tokens(texts[0])]
-    import numpy as np
-
-    result: list[int] = []
-    for start in range(0, len(texts), TEXTS_PER_COUNT):
-        some = texts[start : start + TEXTS_PER_COUNT]
-        joined = _BETWEEN.join(some)
-        if (
-            max(map(len, some)) > MOST_COUNTED_CHARACTERS
-            or joined.count(_BETWEEN) != len(some) - 1
-            or not _is_text(joined)
-        ):
-            result += [count_text_tokens(text) for text in some]  # one of them is too long, or odd
-            continue
-        tokens = _cl100k().encode_to_numpy(joined, allowed_special={_BETWEEN}, disallowed_special=())
-        ends = np.append(np.flatnonzero(tokens == _BETWEEN_TOKEN), len(tokens))
-        result += (np.diff(ends, prepend=-1) - 1).tolist()
-    return result
+def _is_cut_at_spaces(text: str) -> bool:
+    """Return whether cl100k_base cuts the text before every space: no other white space is next to one."""
+    return not any(odd in text for odd in _ODD_SPACES) and (text.isascii() or _RARE_SPACE.search(text) is None)
 
 
-def _is_text(text: str) -> bool:
-    """Whether it can be written: half a surrogate pair cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _count_by_words(text: str) -> int:
+    """Count the tokens of each word, which are remembered. It is three times faster than counting the text."""
+    first, *others = text.split(" ")
+    return _first_words()[first] + sum(map(_other_words().__getitem__, others))
+
+
+class _WordTokens(dict[str, int]):
+    """The tokens of words, each counted with the same prefix. Forgets all of them when it has too many."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def __missing__(self, word: str) -> int:
+        tokens = len(_cl100k().encode_ordinary(self._prefix + word))
+        if len(word) <= LONGEST_WORD:
+            if len(self) >= MOST_WORDS:
+                self.clear()
+            self[word] = tokens
+        return tokens
+
+
+@functools.cache
+def _first_words() -> _WordTokens:
+    return _WordTokens("")
+
+
+@functools.cache
+def _other_words() -> _WordTokens:
+    return _WordTokens(" ")
 
 
 def _image_tokens(content: Any) -> int:
@@ -191,5 +190,4 @@ def _cl100k() -> Encoding:
             ranks = {binascii.a2b_base64(token): int(rank) for token, rank in map(bytes.split, lines)}
     except (OSError, ValueError, binascii.Error) as error:
         raise MissingDependencyError("litellm", f"counting tokens ({_CL100K_FILE} unreadable)", install) from error
-    between = {_BETWEEN: _BETWEEN_TOKEN}
-    return tiktoken.Encoding("cl100k_base", pat_str=_CL100K_PATTERN, mergeable_ranks=ranks, special_tokens=between)
+    return tiktoken.Encoding("cl100k_base", pat_str=_CL100K_PATTERN, mergeable_ranks=ranks, special_tokens={})

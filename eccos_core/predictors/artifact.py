@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from eccos_core.domain import Float32Array
 from eccos_core.errors import ArtifactError, InputError
 from eccos_core.io.files import replace_atomically, temporary_sibling
 from eccos_core.predictors.ensemble.calibration import ProbabilityCalibration
@@ -26,7 +25,7 @@ from eccos_core.predictors.ensemble.token_lengths import TokenLengthModel
 from eccos_core.predictors.ensemble.weights import StackingWeights
 from eccos_core.predictors.features.familiarity import FamiliarityModel
 from eccos_core.predictors.features.index import FittedIndex
-from eccos_core.predictors.features.projection import projection_arrays, projection_from_arrays
+from eccos_core.predictors.features.projection import ReferencePoints, projection_arrays, projection_from_arrays
 from eccos_core.predictors.finetune.predictor import FineTunedPredictor
 from eccos_core.predictors.learners.gaussian_process import FittedGaussianProcess
 from eccos_core.predictors.learners.kmeans import FittedKMeans
@@ -39,7 +38,7 @@ from eccos_core.predictors.training_forecast import TrainingForecast
 from eccos_core.protocols import Predictor
 
 FORMAT = "eccos-predictor"
-VERSION = 4
+VERSION = 5
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 
@@ -150,7 +149,7 @@ def _describe(predictor: EnsemblePredictor, encoder: str) -> dict[str, Any]:
 
 def _describe_index(index: FittedIndex) -> dict[str, Any]:
     return {
-        "questions": len(index.points),
+        "landmarks": len(index.landmarks.points),
         "learners": [name for name, _ in index.learners],
         "typical_squared_distance": index.typical_distance,
         "familiarity": {
@@ -172,7 +171,7 @@ def _arrays_of(predictor: EnsemblePredictor) -> dict[str, Any]:
     ):
         arrays |= {f"{name}.{field}": getattr(part, field) for field in fields}
     if predictor.index is not None:
-        arrays["points"] = predictor.index.points
+        arrays["landmarks"] = predictor.index.landmarks.points
         arrays |= {f"projection.{name}": array for name, array in projection_arrays(predictor.index.projection).items()}
         for number, (_, learner) in enumerate(predictor.index.learners):
             arrays |= {f"learner{number}.{name}": array for name, array in learner.to_arrays().items()}
@@ -211,13 +210,11 @@ def _build_predictor(manifest: Mapping[str, Any], arrays: Arrays) -> EnsemblePre
 
 
 def _build_index(described: Mapping[str, Any], arrays: Arrays, latent_targets: LatentTargets) -> FittedIndex:
-    points: Float32Array = np.asarray(arrays["points"], dtype=np.float32)
     familiarity = described["familiarity"]
     radius = familiarity["radius"]
     return FittedIndex(
         projection=projection_from_arrays(_part(arrays, "projection")),
-        points=points,
-        squared_norms=np.einsum("nf,nf->n", points, points),
+        landmarks=ReferencePoints(np.asarray(arrays["landmarks"], dtype=np.float32)),
         learners=tuple(
             (name, _build_learner(name, _part(arrays, f"learner{number}"), latent_targets))
             for number, name in enumerate(described["learners"])

@@ -15,7 +15,7 @@ from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.ensemble.weights import StackingWeights, fit_stacking_weights
 from eccos_core.predictors.features.familiarity import fit_familiarity
 from eccos_core.predictors.features.index import FittedIndex, reconstruction_error
-from eccos_core.predictors.features.projection import NEAREST, Projection, nearest_other_rows
+from eccos_core.predictors.features.projection import LANDMARKS, Projection, ReferencePoints, nearest_other_landmarks
 from eccos_core.predictors.learners.gaussian_process import GaussianProcess
 from eccos_core.predictors.learners.kmeans import KMeans
 from eccos_core.predictors.learners.knn import NearestNeighbors, typical_distance
@@ -34,7 +34,7 @@ LEARNERS: Mapping[str, tuple[Learner, ...]] = {
     "linear": (RidgeRegression(),),
     "clusters": (KMeans(),),
     "trained": (MlpHeads(),),
-    "hybrid": (NearestNeighbors(), GaussianProcess(), RidgeRegression(), KMeans(), MlpHeads()),
+    "hybrid": (GaussianProcess(), RidgeRegression(), KMeans(), MlpHeads()),
 }
 MIN_ROWS = 10  # with fewer questions, every kind of predictor is the prior
 IMPUTATION_ROUNDS = 3  # each fits forecasts on imputed outcomes, then imputes from the forecasts
@@ -80,11 +80,10 @@ def fit_predictor(
         dimensions=vectors.shape[1],
         index=FittedIndex(
             projection=projection,
-            points=training.points,
-            squared_norms=np.einsum("nf,nf->n", training.points, training.points),
+            landmarks=ReferencePoints(training.points[training.landmarks]),
             learners=fitted,
-            familiarity=fit_familiarity(training.others, reconstruction_error(training.features, training.points)),
-            typical_distance=typical_distance(training.others),
+            familiarity=fit_familiarity(training.nearest, reconstruction_error(training.features, training.points)),
+            typical_distance=typical_distance(training.nearest),
         ),
         stack=stack,
         head=ForecastHead.fit(targets.latent_targets, combined, table),
@@ -148,20 +147,26 @@ def _self_shrinking(learners: Sequence[Learner]) -> int | None:
 
 
 def build_training_set(
-    table: OutcomeTable, vectors: Float32Array, targets: TargetValues, seed: int = 0
+    table: OutcomeTable, vectors: Float32Array, targets: TargetValues, seed: int = 0, landmarks: int = LANDMARKS
 ) -> tuple[Projection, TrainingSet]:
-    """Return the projection of vectors (N, D), and the training set of the base learners."""
+    """Return the projection of vectors (N, D), and the training set of the base learners.
+
+    landmarks: how many rows at most stand for the history.
+    """
     lengths = _input_tokens(table)
     projection = Projection.fit(vectors, lengths)
     features = projection.features(vectors, lengths)
     points = projection.project(features)
+    draw = np.random.default_rng(seed)
+    chosen = np.sort(draw.choice(len(table), min(landmarks, len(table)), replace=False))
     training = TrainingSet(
         features=features,
         points=points,
         surface=projection.surface,
         targets=targets,
         fold=assign_folds(len(table), seed),
-        others=nearest_other_rows(points, NEAREST),
+        landmarks=chosen,
+        nearest=nearest_other_landmarks(points, chosen),
         quality=table.quality,
         log_tokens=np.log1p(table.output_tokens),
         labels=_label_groups(table),

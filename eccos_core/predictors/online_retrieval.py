@@ -21,12 +21,13 @@ from eccos_core.predictors.ensemble.forecast_head import ForecastHead
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.ensemble.weights import StackingWeights, fit_stacking_weights
 from eccos_core.predictors.features.familiarity import FamiliarityModel, fit_familiarity
-from eccos_core.predictors.features.projection import NEAREST, Neighbors, nearest_other_rows
+from eccos_core.predictors.features.projection import NEAREST_LANDMARKS, Neighbors, nearest_other_rows
 from eccos_core.predictors.fit import MIN_ROWS, fit_predictor
 from eccos_core.predictors.learners.knn import (
+    NEAREST,
     NEIGHBOURHOODS,
-    FittedNearestNeighbors,
     effective_neighbors,
+    kernel_means,
     scale_bandwidths,
     typical_distance,
 )
@@ -140,7 +141,7 @@ class _State:
 class _NeighborModel:
     """The fitted part. rows: of the history when it was fitted. reference: outcomes whose covariance imputes new ones.
 
-    settings, typical_distance: see `FittedNearestNeighbors` and `typical_distance`.
+    settings, typical_distance: see `kernel_means` and `typical_distance`.
     """
 
     rows: int
@@ -162,9 +163,9 @@ class _NeighborModel:
         neighbourhoods: Sequence[tuple[int, float | None]],
     ) -> _NeighborModel:
         """Fit on the chosen rows (K,) of a table with values (N, C). others: the neighbours of these rows."""
-        unit = typical_distance(others)
+        unit = typical_distance(others.squared_distance)
         settings = scale_bandwidths(neighbourhoods, unit)
-        predictions = FittedNearestNeighbors(settings, values).predict_from(others)
+        predictions = kernel_means(others, settings, values)
         reference = table.rows(rows)
         stack = fit_stacking_weights([predictions], values[rows].astype(np.float64))
         combined = stack.combine(predictions).astype(np.float64)
@@ -177,7 +178,7 @@ class _NeighborModel:
             typical_distance=unit,
             stack=stack,
             head=replace(head, standard_errors=replace(head.standard_errors, counts=counts)),
-            familiarity=fit_familiarity(others, np.zeros(len(rows))),
+            familiarity=fit_familiarity(others.squared_distance, np.zeros(len(rows))),
         )
 
     def update_rows(self, values: Float32Array, rows: IntArray, fresh: OutcomeTable) -> Float32Array:
@@ -189,7 +190,12 @@ class _NeighborModel:
 
     def forecast(self, models: tuple[str, ...], near: Neighbors, values: Float32Array) -> Forecast:
         """Forecast R questions from their neighbours and the values (N, C) of the history's rows."""
-        familiarity = self.familiarity.score(near, np.zeros(len(near.rows)))
-        predictions = FittedNearestNeighbors(self.settings, values).predict_from(near)
+        familiarity = self.familiarity.score(near.squared_distance, np.zeros(len(near.rows)))
+        predictions = kernel_means(near, self.settings, values)
         latent_targets = self.stack.combine(predictions).astype(np.float64) * familiarity[:, None]
-        return self.head.forecast(models, latent_targets, effective_neighbors(near, self.typical_distance), familiarity)
+        return self.head.forecast(
+            models,
+            latent_targets,
+            effective_neighbors(near.squared_distance[:, :NEAREST_LANDMARKS], self.typical_distance),
+            familiarity,
+        )

@@ -21,11 +21,11 @@ from eccos_core.domain import (
     SolutionStatus,
 )
 from eccos_core.errors import InfeasibleError, Overloaded, RoutingError
-from eccos_core.io.tokens import conversation_text, count_tokens_each
+from eccos_core.io.tokens import conversation_text, count_tokens
 from eccos_core.protocols import Encoder, Optimizer, Predictor, Steering, unsupported_parameters
 from eccos_core.routing.decisions import build_decisions
 from eccos_core.routing.eligibility import eligibility_mask
-from eccos_core.routing.forecast import encode_alongside, predict_in_blocks
+from eccos_core.routing.forecast import predict_in_blocks
 from eccos_core.routing.parts import Parts
 from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.pricing import cost_usd, output_limit
@@ -81,7 +81,8 @@ class Decider:
         started = time.perf_counter()
         texts = [conversation_text(request.messages, self.parts.conversation) for request in requests]
         with self.parts.telemetry.step("predict", requests):
-            vectors, (input_tokens, mask) = encode_alongside(self.encoder, texts, partial(self._counted, requests))
+            input_tokens, mask = self._counted(requests)  # first: a request that no model may answer is not encoded
+            vectors = self.encoder.encode(texts)
             expected = predict_in_blocks(self.predictor, vectors, input_tokens)
         output_tokens = np.minimum(
             expected.output_tokens, output_limit(self.parts.models, [request.parameters for request in requests])
@@ -94,7 +95,7 @@ class Decider:
 
     def _counted(self, requests: Sequence[Request]) -> tuple[FloatArray, BoolArray]:
         """((R,) input tokens, (R, M) who may answer what)."""
-        tokens = count_tokens_each([request.messages for request in requests])
+        tokens = [count_tokens(request.messages) for request in requests]
         return np.asarray(tokens, dtype=np.float64), self.eligible(requests, tokens)
 
     def eligible(self, requests: Sequence[Request], input_tokens: Sequence[int]) -> BoolArray:

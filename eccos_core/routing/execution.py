@@ -16,6 +16,7 @@ from eccos_core.protocols import Workload
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.fallbacks import FallbackChain
 
+FAIR_TIMEOUT_S = 10.0  # a caller who waits for less cannot say that a model is broken
 _log = logging.getLogger("eccos.execution")
 Settle: TypeAlias = Callable[[Request, Decision, float], None]  # learns what a request really cost, in USD
 
@@ -111,7 +112,8 @@ class Execution:
         if self.request.deadline is not None:
             self.request = replace(self.request, deadline=self.request.deadline.used())
         if isinstance(error, BackendError):
-            self._workload.observe(self.model, None, error)
+            if not self._caller_was_impatient(error):
+                self._workload.observe(self.model, None, error)
         else:
             error = BackendError(self.model, str(error), retryable=True, kind=FailureKind.OVERLOADED)
         self._log_event("call_failed", model=error.model, kind=error.kind, latency_s=latency_s)
@@ -122,6 +124,12 @@ class Execution:
         except EccosError:
             self._decision_store.add_failure(self.decision, self._fallbacks)
             raise
+
+    def _caller_was_impatient(self, error: BackendError) -> bool:
+        """Whether the caller's own short `timeout` ended the call. That says nothing of the model."""
+        timeout_s = self.request.parameters.get("timeout")
+        fair_s = min(FAIR_TIMEOUT_S, self._deadline_s)
+        return error.kind is FailureKind.TIMEOUT and timeout_s is not None and timeout_s < fair_s
 
     def complete(self, completion: Completion) -> Completion:
         """Learn from an ended call. Returns its completion with the decision."""

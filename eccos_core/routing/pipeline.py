@@ -86,6 +86,28 @@ class Pipeline:
         made = iter(self.route(sound, policy) if sound else ())
         return [faults[row] if row in faults else next(made) for row in range(len(requests))]
 
+    def decide_batch(
+        self, requests: Sequence[RequestLike], policy: Policy | None, *, in_place: bool
+    ) -> list[tuple[Request, Decision] | EccosError]:
+        """Assign a batch jointly. With `in_place`, a request that no model may answer has its error in its place."""
+        asked = [self._parse_or_refuse(each) if in_place else self.parse(each) for each in requests]
+        sound = [each for each in asked if isinstance(each, Request)]
+        decided = iter(self.route_each(sound, policy) if in_place else self.route(sound, policy))
+        batch: list[tuple[Request, Decision] | EccosError] = []
+        for each in asked:
+            if isinstance(each, Request):
+                made = next(decided)
+                batch.append((each, made) if isinstance(made, Decision) else made)
+            else:
+                batch.append(each)
+        return batch
+
+    def _parse_or_refuse(self, request: RequestLike) -> Request | EccosError:
+        try:
+            return self.parse(request)
+        except RequestError as error:
+            return error
+
     def explain(self, request: RequestLike) -> tuple[PreparedBatch, Decision]:
         """Decide one request of a stream, and return all the numbers that decided it."""
         prepared = self.decider.prepare([self.parse(request)])

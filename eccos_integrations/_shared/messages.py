@@ -20,6 +20,7 @@ def describe_completion(completion: Completion) -> dict[str, Any]:
     description: dict[str, Any] = {
         "finish_reason": completion.finish_reason or "stop",
         "cost_usd": completion.cost_usd,
+        "estimated": completion.estimated,
         "latency_s": completion.latency_s,
         "attempts": completion.attempts,
     }

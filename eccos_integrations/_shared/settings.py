@@ -255,12 +255,14 @@ class CallParameters(BaseModel):
         return parameters
 
 
-def find_context_window(pool: Sequence[Model]) -> int | None:
+def find_context_window(pool: Sequence[Model], at_least: int = 1) -> int | None:
     """Return the smallest context window among the models, in tokens. None where no model says.
 
     A framework fills the window that it is told. Told a larger one, it would leave the cheap models without room.
+    Windows below `at_least` do not count: what the framework sends anyway does not fit there.
     """
-    return min((model.context_window for model in pool if model.context_window is not None), default=None)
+    windows = [model.context_window for model in pool if model.context_window is not None]
+    return min((window for window in windows if window >= at_least), default=None)
 
 
 def pick_parameters(given: Mapping[str, Any], ours: Collection[str]) -> dict[str, Any]:

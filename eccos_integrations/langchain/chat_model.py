@@ -63,7 +63,8 @@ class ChatEccos(CallParameters, JointBatchChatModel):
     @model_validator(mode="after")
     def _describe_itself(self) -> ChatEccos:
         """Set the profile. LangChain asks for it before the router is there."""
-        self.profile = self.profile or self._resolve_model_profile()
+        if self.profile is None:
+            self.profile = self._resolve_model_profile()
         return self
 
     # -------------------------------------------------------------------------------------------------------- identity

@@ -5,8 +5,9 @@ they are here. Of an answer only the blocks that every model understands are sen
 `tool_calls`. Its reasoning is kept for the model that wrote it. The `cache_control` of a block survives. A call with
 broken arguments keeps its place when a tool message answers it.
 
-On the way out, langchain-core's parsers of tool calls do the work. We do not use the delta converter of
-`langchain-litellm`. It drops the later chunks of a tool call that have no name, and importing it takes seconds.
+On the way out, langchain-core's parsers of tool calls do the work, and it learns from us where a refusal is. We do not
+use the delta converter of `langchain-litellm`. It drops the later chunks of a tool call that have no name, and
+importing it takes seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from langchain_core.messages import (
     convert_to_openai_messages,
 )
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
-from langchain_core.messages.content import InvalidToolCall
+from langchain_core.messages.block_translators import register_translator
+from langchain_core.messages.content import ContentBlock, InvalidToolCall
 from langchain_core.messages.tool import ToolCall, ToolCallChunk, tool_call_chunk
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
 
@@ -181,6 +183,25 @@ def to_message_chunk(chunk: Chunk) -> AIMessageChunk:
         message.response_metadata = build_metadata(chunk.completion)
         message.chunk_position = "last"
     return message
+
+
+def find_refusal(message: AIMessage) -> str | None:
+    """Return what a model said when it refused to answer, or "" when a filter cut its answer. None for any other."""
+    if refusal := message.additional_kwargs.get("refusal"):
+        return str(refusal)
+    return "" if message.response_metadata.get("finish_reason") == "content_filter" else None
+
+
+def translate_blocks(message: AIMessage) -> list[ContentBlock]:
+    """Return the standard content blocks of an answer: what LangChain finds itself, and a refusal."""
+    blocks = message.model_copy(update={"response_metadata": {}}).content_blocks
+    refusal = find_refusal(message)
+    if refusal is not None and all(block["type"] != "refusal" for block in blocks):
+        blocks.append({"type": "refusal", "refusal": refusal})
+    return blocks
+
+
+register_translator(PROVIDER, translate_blocks, translate_blocks)
 
 
 def build_usage(completion: Completion) -> UsageMetadata:

@@ -16,6 +16,7 @@ from langchain_core.utils.function_calling import convert_to_openai_function
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from eccos_core.domain import Capability, Model
+from eccos_integrations.langchain.messages import find_refusal
 from eccos_integrations.langchain.tools import Schema, unwrap_schema
 
 Method: TypeAlias = Literal["function_calling", "json_schema", "json_mode"]
@@ -93,10 +94,9 @@ def check_answer(message: AIMessage) -> None:
     """
     metadata = message.response_metadata
     model, ended = metadata.get("model_name", "the model"), metadata.get("finish_reason")
-    if refusal := message.additional_kwargs.get("refusal"):
-        raise ModelRefusalError(f"{model} refused to answer: {refusal}", raw_message=message)
-    if ended == "content_filter":
-        raise ModelRefusalError(f"a content filter cut the answer of {model}", raw_message=message)
+    if (refusal := find_refusal(message)) is not None:
+        said = f"{model} refused to answer: {refusal}" if refusal else f"a content filter cut the answer of {model}"
+        raise ModelRefusalError(said, raw_message=message)
     if ended == "length":
         raise OutputParserException(
             f"the answer of {model} was cut at its longest length, so it does not hold the whole schema. "

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from eccos_integrations.llama_index.tools import ToolChoice
 
 
+LEAST_WINDOW = 1024  # tokens. LlamaIndex's own prompts have up to 600, and it refuses to work in a smaller window
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -82,8 +84,9 @@ class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
     def metadata(self) -> LLMMetadata:
         """What the models that may answer can do together. A request goes only to models that can do what it needs."""
         pool = self.candidates()
+        window = self.context_window or find_context_window(pool, at_least=LEAST_WINDOW)
         return LLMMetadata(
-            context_window=self.context_window or find_context_window(pool) or DEFAULT_CONTEXT_WINDOW,
+            context_window=window or DEFAULT_CONTEXT_WINDOW,
             num_output=reserve_output(pool, self.max_tokens),
             is_chat_model=True,
             is_function_calling_model=any(Capability.TOOLS in model.capabilities for model in pool),

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 from served_pool import WAYS, pool_given_as
 
 from eccos_core.pocket import pool_config_path
-from eccos_integrations.llama_index import EccosLLM, EccosSelector
+from eccos_integrations.llama_index import EccosEmbedding, EccosLLM, EccosSelector
 
 pytestmark = pytest.mark.service
 
@@ -56,6 +57,17 @@ async def test_every_way_of_asking_gives_one_answer(llm: EccosLLM) -> None:
         assert "".join(response.delta or "" for response in responses) == answers["chat"]
         assert responses[-1].additional_kwargs["model"] == "pocket-large"
         assert responses[-1].additional_kwargs["completion_tokens"] > 0
+
+
+@pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize", "accumulate"])
+def test_an_engine_runs_on_models_with_a_tiny_window(pool: dict[str, Any], mode: Any) -> None:
+    """They hold 256 tokens, less than some of LlamaIndex's own prompts. They do not read what was retrieved."""
+    documents = [Document(text="Paris is the capital of France.")]
+    index = VectorStoreIndex.from_documents(documents, embed_model=EccosEmbedding())
+    llm = EccosLLM(**pool)
+    assert str(index.as_query_engine(llm=llm, response_mode=mode).query(QUESTION))
+    chat = index.as_chat_engine(chat_mode="simple", llm=llm)
+    assert "Paris" in str(chat.chat(QUESTION))
 
 
 async def test_many_questions_at_once_are_answered_and_routed_together(pool: dict[str, Any]) -> None:

@@ -89,6 +89,12 @@ def test_a_value_that_litellm_stumbles_over_is_the_requests_before_it_is_sent_an
     assert to_backend_error("m", error, SCRUBBER, sent=True).kind == "malformed_response"
 
 
+def test_a_request_that_litellm_itself_finds_invalid_is_a_bad_request() -> None:
+    error = caused(litellm.APIConnectionError("Invalid user message", "openai", "m"), context=Exception("Invalid"))
+    assert to_backend_error("m", error, SCRUBBER, sent=False).kind == "bad_request"
+    assert to_backend_error("m", error, SCRUBBER, sent=True).kind == "connection"
+
+
 def test_content_policy_is_not_retried() -> None:
     error = litellm.ContentPolicyViolationError(message="no", model="m", llm_provider="openai")
     assert to_backend_error("m", error, SCRUBBER).kind == "content_policy"

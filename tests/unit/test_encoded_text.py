@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eccos_core.domain import ConversationView
+from eccos_core.io import tokens
 from eccos_core.io.tokens import (
+    _cl100k,
     conversation_text,
     count_text_tokens,
     count_tokens,
-    count_tokens_each,
     message_text,
     text_key,
 )
@@ -106,21 +107,33 @@ def test_a_huge_text_is_counted_in_part_and_scaled() -> None:
     assert count_text_tokens(whole) == pytest.approx(20_000 * 10, rel=0.01)
 
 
-pieces = st.sampled_from(
-    [" ", "\n", "\n\n", "word", "don't", "123456", "\u0301", "ü中", "<|", "|>", "<|eccos: the next text|>", "\ud83d"]
+PIECES = st.sampled_from(
+    [
+        *" ab1.,'\n\r\t\v\f\x1c\x85\xa0\u2003\u3000\u0301ü中\ud83d\ude00",
+        "  ",
+        "\n\n",
+        "word",
+        "don't",
+        "123456",
+        "<|",
+        "|>",
+        "x" * 40,
+    ]
 )
 
 
-@settings(deadline=None)
-@given(st.lists(st.lists(pieces, max_size=6).map("".join), max_size=5))
-def test_many_conversations_are_counted_as_each_alone(texts: list[str]) -> None:
-    conversations = [[{"role": "user", "content": text}, *TALK[:2]] for text in texts]
-    assert count_tokens_each(conversations) == [count_tokens(messages) for messages in conversations]
+@settings(deadline=None, max_examples=400)
+@given(st.lists(PIECES | st.characters(), max_size=12).map("".join))
+def test_counting_by_words_gives_the_tokens_of_the_whole_text(text: str) -> None:
+    assert count_text_tokens(text) == len(_cl100k().encode_ordinary(text))
+    assert count_text_tokens(text) == len(_cl100k().encode_ordinary(text))  # now every word is remembered
 
 
-def test_a_huge_text_among_others_is_counted_as_it_is_alone() -> None:
-    talks = [[{"role": "user", "content": text}] for text in ("short", "long " * 50_000, "", "short again")]
-    assert count_tokens_each(talks) == [count_tokens(messages) for messages in talks]
+def test_a_new_word_is_counted_when_too_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "MOST_WORDS", 3)
+    text = " ".join(f"word{n}" for n in range(20))
+    assert count_text_tokens(text) == len(_cl100k().encode_ordinary(text))
+    assert len(tokens._other_words()) <= 3
 
 
 def test_counting_loads_neither_litellm_nor_the_network() -> None:

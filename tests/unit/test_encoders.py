@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import re
 import sqlite3
 import string
 import subprocess
@@ -26,6 +27,7 @@ from eccos_core.encoders import (
     StaticEncoder,
     SurfaceEncoder,
 )
+from eccos_core.encoders.model_folder import model_folder
 from eccos_core.encoders.static_lookup import DistinctTokens, cuts_like_bert
 from eccos_core.encoders.static_table import SHIPPED_TABLE, read_table
 from eccos_core.encoders.static_training import distilled_vectors, principal_axes
@@ -372,7 +374,7 @@ def test_token_vectors_say_where_they_come_from(tiny: Path, kept: Path) -> None:
 
 def test_surface_features_count_what_they_say() -> None:
     text = "What is 3.5 + 12 = ?\n(A) $x_1$\nB. def f(): return {}\nIt is ü. Yes!"
-    found = dict(zip((name for name, _, _ in FEATURES), surface_features(text), strict=True))
+    found = dict(zip((name for name, _, _ in FEATURES), surface_features([text])[0], strict=True))
     counts = {
         "log characters": len(text),
         "log words": len(text.split()),
@@ -396,8 +398,28 @@ def test_surface_features_count_what_they_say() -> None:
 @settings(deadline=None)
 @given(text=st.text(max_size=200))
 def test_any_text_has_finite_surface_features(text: str) -> None:
-    assert np.isfinite(surface_features(text)).all()
+    assert np.isfinite(surface_features([text])).all()
     assert np.linalg.norm(SurfaceEncoder().encode([text])[0]) == pytest.approx(1, abs=1e-6)
+
+
+SURFACE_PIECES = st.sampled_from(
+    ["A. ", "(B) ", "(C.\n", "D)", "\n", " ", "\t", "12", "3", "?", "x.", "é", "\u2003", "中", ""]
+)
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.lists(SURFACE_PIECES, max_size=8).map("".join) | st.text(max_size=30), min_size=1, max_size=6))
+def test_many_texts_have_the_surface_features_of_each_alone(texts: list[str]) -> None:
+    features = surface_features(texts)
+    np.testing.assert_array_equal(features, np.concatenate([surface_features([text]) for text in texts]))
+    found = dict(zip((name for name, _, _ in FEATURES), features.T, strict=True))
+    for row, text in enumerate(texts):
+        assert found["log words"][row] == np.log1p(len(text.split()))
+        assert found["log lines"][row] == np.log1p(text.count("\n"))
+        assert found["answer options"][row] == len(re.findall(r"^\(?[A-J][.)]\s", text, re.MULTILINE))
+        latin = "".join(character if character < "\u0100" else "x" for character in text)
+        runs = "".join("1" if character.isdigit() else " " for character in latin).split()
+        assert found["log numbers"][row] == np.log1p(len(runs))
 
 
 # --------------------------------------------------------------------------------------------------------- concatenated
@@ -536,3 +558,15 @@ def test_the_shipped_table_is_small_and_a_damaged_one_is_named(tmp_path: Path) -
     assert sum(file.stat().st_size for file in SHIPPED_TABLE.iterdir()) < 12_000_000
     with pytest.raises(InputError, match="cannot be read"):
         read_table(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["../other", "/etc", "1_Pooling/../../other"])
+def test_a_model_folder_names_nothing_outside_itself(tmp_path: Path, path: str) -> None:
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    (folder / "model.safetensors").touch()
+    (folder / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Pooling", "path": path}]))
+    with pytest.raises(InputError, match="lies outside"):
+        model_folder(str(folder))
+    (folder / "modules.json").write_text(json.dumps([{"type": "x.Pooling", "path": "1_Pooling"}]))
+    assert model_folder(str(folder)) == folder

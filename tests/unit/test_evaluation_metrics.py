@@ -56,10 +56,18 @@ def test_the_oracle_pays_the_dear_model_only_where_it_helps() -> None:
 def test_a_budget_below_the_routers_cheapest_setting_buys_nothing() -> None:
     recorded = two_models()
     score = score_points(np.array([2.0, 3.0]), np.array([0.8, 1.0]), recorded)
-    assert score.frontier.accuracy_at(np.array([1.0, 2.0, 2.5, 9.0])) == pytest.approx([0.0, 0.8, 0.9, 1.0])
-    assert score.area == pytest.approx((0.0 + 0.9) / 2, abs=1e-3)  # the budgets run from 1 to 3
+    assert score.area == pytest.approx((0.0 + 0.9) / 2, abs=1e-2)  # the budgets run from 1 to 3
+    assert score_points(np.array([3.5]), np.array([0.8]), recorded).area == 0.0
     assert score.cost_share[0.9] == pytest.approx(2.5 / 3)
     assert score_points(np.array([2.0]), np.array([0.8]), recorded).cost_share[0.9] is None
+
+
+def test_a_setting_that_costs_a_hair_more_than_the_cheapest_model_loses_a_hair() -> None:
+    recorded = two_models()
+    areas = [score_points(np.array([c, 3.0]), np.array([0.5, 1.0]), recorded).area for c in (1.0, 1.0001, 1.005)]
+    assert areas[0] == pytest.approx(0.75)
+    assert areas[0] > areas[1] > areas[2] > areas[0] - 0.003
+    assert areas[0] - areas[1] < 1e-4
 
 
 def test_a_single_model_has_no_area() -> None:
@@ -153,7 +161,7 @@ def test_the_hull_is_increasing_concave_and_over_every_point(pairs: list[tuple[f
     assert (np.diff(hull.accuracy) > 0).all()
     slopes = np.diff(hull.accuracy) / np.diff(hull.cost_usd)
     assert (np.diff(slopes) <= 1e-9 * np.abs(slopes[:-1])).all()
-    assert (hull.accuracy_at(cost) >= accuracy - 1e-9)[cost >= hull.cost_usd[0]].all()
+    assert (np.interp(cost, hull.cost_usd, hull.accuracy) >= accuracy - 1e-9).all()
     assert set(zip(hull.cost_usd, hull.accuracy, strict=True)) <= set(zip(cost, accuracy, strict=True))
 
 

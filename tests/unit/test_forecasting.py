@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from eccos_core import Model, NoEligibleModelError, Router
 from eccos_core.domain import Float32Array, FloatArray, Forecast
 from eccos_core.io.threads import BlasThreads, blas_threads
 from eccos_core.routing import forecast as forecasting
-from eccos_core.routing.forecast import MANY, ROWS_AT_ONCE, encode_alongside, predict_in_blocks
+from eccos_core.routing.forecast import ROWS_AT_ONCE, predict_in_blocks
+from eccos_core.testing import ScriptedBackend
 
 
 class Numbers:
@@ -39,13 +41,10 @@ def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return int(request.param)
 
 
-@pytest.mark.parametrize("rows", [0, 1, MANY, 2 * ROWS_AT_ONCE + 3])
+@pytest.mark.parametrize("rows", [0, 1, 300, 2 * ROWS_AT_ONCE + 3])
 def test_vectors_and_forecasts_stay_in_order(cores: int, rows: int) -> None:
     parts = Numbers()
-    vectors, done = encode_alongside(parts, [str(row) for row in range(rows)], lambda: "done")
-    assert done == "done"
-    vectors = vectors.reshape(rows, 2)
-    assert vectors[:, 0].tolist() == list(range(rows))
+    vectors = parts.encode([str(row) for row in range(rows)]).reshape(rows, 2)
     found = predict_in_blocks(parts, vectors, np.arange(rows) * 2.0)
     assert found.models == ("a", "b")
     assert found.quality[:, 0].tolist() == list(range(rows))
@@ -95,16 +94,10 @@ def test_a_forecast_is_made_on_one_thread_of_linear_algebra() -> None:
     assert set(seen) == {1}
 
 
-@pytest.mark.usefixtures("cores")
-def test_what_cannot_be_routed_is_not_encoded_first() -> None:
+def test_a_request_that_no_model_may_answer_is_not_encoded() -> None:
     parts = Numbers()
-
-    def refuse() -> None:
-        raise LookupError("no model may answer")
-
-    with pytest.raises(LookupError):
-        encode_alongside(parts, ["1"], refuse)
+    pool = [Model(name, 1e-6, 1e-6, context_window=10) for name in parts.models]
+    router = Router(pool, parts, ScriptedBackend({}), encoder=parts)
+    with pytest.raises(NoEligibleModelError):
+        router.decide("1 " * 1000)
     assert parts.encoded == 0
-    with pytest.raises(LookupError):
-        encode_alongside(parts, ["1"] * 20 * ROWS_AT_ONCE, refuse)
-    assert parts.encoded < 20 * ROWS_AT_ONCE

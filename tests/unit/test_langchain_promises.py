@@ -9,6 +9,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import ModelRefusalMiddleware
 from langchain_core.caches import InMemoryCache
 from langchain_core.exceptions import ModelRefusalError, OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage, trim_messages
@@ -17,6 +19,7 @@ from pydantic import BaseModel
 from two_models import two_models
 
 from eccos_core.backends.litellm.backend import LiteLLMBackend
+from eccos_core.backends.litellm.load_balancer import SimpleDeployment
 from eccos_core.config import TenantConfig
 from eccos_core.domain import AUTHOR, Completion, Model, QualityFloor
 from eccos_core.errors import BackendError
@@ -185,11 +188,9 @@ def test_names_in_a_cache_key_are_sorted() -> None:
 
 def test_two_pools_of_the_same_names_are_told_apart_without_their_keys() -> None:
     pool = (Model("m", 0.0, 0.0),)
-    way = {"litellm_model": "openai/m", "model_info": {}, "rpm": None, "tpm": None, "weight": None}
 
     def fingerprint(**parameters: str) -> str:
-        deployment: Any = type("Way", (), {**way, "parameters": parameters})
-        return LiteLLMBackend({"m": [deployment]}, pool).fingerprint
+        return LiteLLMBackend({"m": [SimpleDeployment("openai/m", parameters)]}, pool).fingerprint
 
     first = fingerprint(api_base="http://a", api_key="sk-1234567890abcdef")
     assert first == fingerprint(api_base="http://a", api_key="sk-fedcba0987654321")
@@ -211,6 +212,12 @@ def test_a_cached_answer_costs_nothing_and_says_so() -> None:
             "cached_decision_id": first["decision_id"],
         }
     FeedbackRecorder(router).record(model.invoke("easy"), 1.0)  # labels the decision that led to the answer
+
+
+def test_a_cost_that_is_an_estimate_is_marked() -> None:
+    said = answer("yes", estimated=True)
+    assert model_that_answers(said).invoke("easy").response_metadata["estimated"] is True
+    assert model_that_answers(answer("yes")).invoke("easy").response_metadata["estimated"] is False
 
 
 # ------------------------------------------------------------------------------------------------ schemas
@@ -279,6 +286,20 @@ def test_an_answer_that_is_not_whole_is_an_error(said: Completion, error: Any, m
     assert isinstance(raw, dict)
     assert raw["parsed"] is None
     assert isinstance(raw["parsing_error"], error)
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [(answer(message={"refusal": "I will not"}), "I will not"), (answer("half", finish_reason="content_filter"), "")],
+)
+def test_a_refusal_is_a_block_that_langchains_middleware_finds(said: Completion, text: str) -> None:
+    model = model_that_answers(said)
+    block = model.invoke("easy").content_blocks[-1]
+    assert block == {"type": "refusal", "refusal": text}
+    assert sum_up(model, "easy").content_blocks[-1] == block
+    assert [each["type"] for each in model_that_answers("fine").invoke("easy").content_blocks] == ["text"]
+    with pytest.raises(ModelRefusalError):
+        create_agent(model, middleware=[ModelRefusalMiddleware()]).invoke({"messages": [HumanMessage("easy")]})
 
 
 async def test_an_answer_that_is_not_whole_is_an_error_asynchronously() -> None:

@@ -97,6 +97,14 @@ def test_what_is_translated_is_said(load) -> None:
     )
 
 
+def test_a_default_that_only_steers_the_router_is_named(load) -> None:
+    config = load("router_settings: {default_litellm_params: {cooldown_time: 3, fallbacks: [c]}}")
+    assert config.not_applied[0].startswith("router_settings.default_litellm_params.fallbacks: ")
+    assert config.warnings == (
+        "router_settings.default_litellm_params: not used, and not sent to the provider: cooldown_time",
+    )
+
+
 def test_the_default_of_parallel_requests_holds_for_each_deployment(load) -> None:
     models = MODELS + "- {model_name: a, litellm_params: {model: openai/gpt-4o, max_parallel_requests: 1}}\n"
     config = load("router_settings: {default_max_parallel_requests: 4}", models)
@@ -124,10 +132,6 @@ def test_a_credential_joins_the_entry_that_names_it(load) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (
-            CREDENTIALS.replace("name: one, api_base", "name: onne, api_base"),
-            "must name an entry of credential_list; did",
-        ),
         (CREDENTIALS.replace("credential_name: one", "name: one"), "must have a credential_name and a mapping"),
         (MODELS + "credential_list: {a: b}", "credential_list: is a mapping, must be a list of credentials"),
         (MODELS + "router_settings: [a]", "router_settings: is a list, must be a mapping"),
@@ -141,6 +145,14 @@ def test_a_setting_that_cannot_be_read_is_a_problem(load, text: str, words: str)
     with pytest.raises(ConfigError) as raised:
         load("", text, KEY="key")
     assert words in str(raised.value)
+
+
+def test_a_credential_that_the_file_lacks_is_named(load) -> None:
+    config = load("", CREDENTIALS.replace("name: one, api_base", "name: onne, api_base"))
+    assert config.warnings == (
+        "model_list[0] 'a'.litellm_params.litellm_credential_name: not used, because credential_list has no 'onne'; "
+        "did you mean 'one'?",
+    )
 
 
 def test_a_request_may_name_a_model_by_its_alias(load) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from llama_index.core.base.llms.types import CacheControl, CachePoint, ChatMessage, TextBlock, ThinkingBlock
 from llama_index.core.base.response.schema import Response
+from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.evaluation import BaseEvaluator, BatchEvalRunner, EvaluationResult
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import CustomQueryEngine, RouterQueryEngine
@@ -282,6 +283,13 @@ def test_metadata_follows_who_may_answer(router: Router) -> None:
     assert EccosLLM(router=router, model="large").metadata.context_window == 100_000
     assert EccosLLM(router=router, context_window=50_000).metadata.context_window == 50_000
     assert EccosLLM(router=router).metadata.num_output == 256
+
+
+def test_a_window_too_small_for_llama_indexs_own_prompts_does_not_count() -> None:
+    models = [Model(f"m{window}", 0.0, 0.0, context_window=window) for window in (256, 2048, 4096)]
+    router = scripted_router(ScriptedBackend({each.name: ["x"] for each in models}, models), models, {"": [0.5] * 3})
+    assert EccosLLM(router=router).metadata.context_window == 2048
+    assert EccosLLM(router=router, model="m256").metadata.context_window == DEFAULT_CONTEXT_WINDOW
 
 
 def test_a_setting_of_a_call_holds_for_that_call(router: Router) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eccos_core.domain import OutcomeTable
-from eccos_core.predictors.features.projection import QueryFeatures, squared_distances
+from eccos_core.predictors.features.projection import QueryFeatures, ReferencePoints, squared_distances
 from eccos_core.predictors.fit import build_training_set
 from eccos_core.predictors.learners.gaussian_process import SIGNAL_TO_NOISE_GRID, SURFACE_VARIANCE, GaussianProcess
 from eccos_core.predictors.learners.training_set import TrainingSet
@@ -16,7 +16,7 @@ DRAW = np.random.default_rng
 ROWS, MODELS = 60, 3
 
 
-def history(rows: int, signal: float, seed: int = 0) -> TrainingSet:
+def history(rows: int, signal: float, seed: int = 0, landmarks: int = 1200) -> TrainingSet:
     """A history of questions whose text predicts quality as strongly as the signal says."""
     draw = DRAW(seed)
     vectors = draw.normal(size=(rows, 12)).astype(np.float32)
@@ -27,13 +27,11 @@ def history(rows: int, signal: float, seed: int = 0) -> TrainingSet:
     names = tuple(f"q{i}" for i in range(rows))
     tokens = np.repeat(draw.uniform(10, 100, size=(rows, 1)), MODELS, axis=1)
     table = OutcomeTable(names, names, ("a", "b", "c"), quality, tokens, missing)
-    return build_training_set(table, vectors, fit_latent_targets(table, {}))[1]
+    return build_training_set(table, vectors, fit_latent_targets(table, {}), landmarks=landmarks)[1]
 
 
 def query_of(training: TrainingSet) -> QueryFeatures:
-    return QueryFeatures(
-        training.features, training.points, training.points, np.einsum("nf,nf->n", training.points, training.points)
-    )
+    return QueryFeatures(training.features, training.points, ReferencePoints(training.points[training.landmarks]))
 
 
 def dense(
@@ -86,10 +84,8 @@ def test_it_predicts_the_mean_if_the_text_has_no_signal() -> None:
 
 
 def test_few_landmarks_predict_nearly_the_same_as_all_rows() -> None:
-    training = history(500, 1.0)
-    every, some = (
-        GaussianProcess(landmarks=count).fit(training)[0].predict(query_of(training))[:, 0, 0] for count in (500, 200)
-    )
+    sets = [history(500, 1.0, landmarks=count) for count in (500, 200)]
+    every, some = (GaussianProcess().fit(training)[0].predict(query_of(training))[:, 0, 0] for training in sets)
     assert np.corrcoef(every, some)[0, 1] > 0.97
 
 
@@ -103,11 +99,9 @@ def test_it_predicts_the_same_after_storing() -> None:
 def test_single_questions_get_the_same_prediction_as_a_batch() -> None:
     training = history(50, 1.0)
     fitted, _ = GaussianProcess().fit(training)
-    squared = np.einsum("nf,nf->n", training.points, training.points)
+    landmarks = query_of(training).landmarks
     alone = [
-        fitted.predict(
-            QueryFeatures(training.features[i : i + 1], training.points[i : i + 1], training.points, squared)
-        )
+        fitted.predict(QueryFeatures(training.features[i : i + 1], training.points[i : i + 1], landmarks))
         for i in range(5)
     ]
     np.testing.assert_allclose(np.concatenate(alone), fitted.predict(query_of(training))[:5], atol=1e-5)

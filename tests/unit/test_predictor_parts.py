@@ -12,7 +12,9 @@ from eccos_core.predictors.features.block_scaling import block_weights, find_blo
 from eccos_core.predictors.features.familiarity import fit_familiarity
 from eccos_core.predictors.features.projection import (
     Projection,
+    nearest_distances,
     nearest_neighbors,
+    nearest_other_landmarks,
     nearest_other_rows,
     squared_distances,
 )
@@ -180,6 +182,19 @@ def test_distances_and_neighbours_are_exact() -> None:
     assert nearest_other_rows(points[:3], 10).rows.shape == (3, 2)
 
 
+def test_the_nearest_landmarks_leave_out_the_row_itself_and_put_the_closest_first() -> None:
+    points = DRAW(13).normal(size=(600, 4)).astype(np.float32)
+    landmarks = np.arange(0, 600, 3)
+    found = nearest_other_landmarks(points, landmarks)
+    squared = ((points[:, None].astype(np.float64) - points[None, landmarks]) ** 2).sum(axis=2)
+    squared[landmarks, np.arange(200)] = np.inf
+    exact = np.sort(squared, axis=1)[:, :64]
+    np.testing.assert_allclose(np.sort(found, axis=1), exact, atol=1e-4)
+    np.testing.assert_allclose(np.sort(found[:, :8], axis=1), exact[:, :8], atol=1e-4)
+    assert nearest_other_landmarks(points[:3], np.array([0, 2])).shape == (3, 1)
+    assert not np.isinf(nearest_other_landmarks(points[:3], np.array([0, 2]))).any()
+
+
 def test_kernel_weights_sum_to_one_and_fall_with_distance() -> None:
     weights = kernel_weights(np.array([[0.1, 0.2, 5.0]], dtype=np.float32), 3, 0.5)
     assert weights.sum() == pytest.approx(1)
@@ -228,10 +243,10 @@ def test_every_block_is_scaled_to_the_same_deviation() -> None:
 
 def test_familiarity_falls_with_distance_and_never_within_the_history() -> None:
     points = DRAW(10).normal(size=(300, 8)).astype(np.float32)
-    others = nearest_other_rows(points, 16)
+    others = nearest_other_landmarks(points, np.arange(300))
     model = fit_familiarity(others, np.zeros(300))
     assert np.median(model.score(others, np.zeros(300))) == 1
-    far = [nearest_neighbors(squared_distances(points[:1] + np.float32(shift), points), 16) for shift in (0, 1, 2, 4)]
+    far = [nearest_distances(squared_distances(points[:1] + np.float32(shift), points)) for shift in (0, 1, 2, 4)]
     scores = [float(model.score(near, np.zeros(1))[0]) for near in far]
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] < 0.01

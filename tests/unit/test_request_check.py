@@ -180,3 +180,16 @@ async def test_no_model_is_asked_no_slot_held_and_no_failure_counted(way: str) -
 def test_a_wait_that_makes_no_sense_is_refused(deadline_s: float) -> None:
     with pytest.raises(RequestError, match="deadline_s"):
         Request.of("hi", deadline_s=deadline_s)
+
+
+@pytest.mark.parametrize("way", ["complete_batch", "acomplete_batch"])
+async def test_one_bad_request_of_a_batch_has_its_error_in_its_place(way: str) -> None:
+    backend = ScriptedBackend({"m": ["fine"]})
+    router: Router = scripted_router(backend, (Model("m", 1e-6, 1e-6),), {"": [0.5]})
+    asked = ["one", HALF, "", Request.of("two", deny=frozenset({"m"})), "three"]
+    answered = getattr(router, way)(asked, return_exceptions=True)
+    results = await answered if way == "acomplete_batch" else answered
+    kinds = [getattr(result, "text", type(result).__name__) for result in results]
+    assert kinds == ["fine", "RequestError", "RequestError", "NoEligibleModelError", "fine"]
+    assert len(backend.calls) == 2
+    assert router.status().workload.in_flight == 0

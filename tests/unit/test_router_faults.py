@@ -141,6 +141,15 @@ def test_what_is_no_models_fault_opens_no_breaker(kind: str) -> None:
     assert len(backend.calls) == (3 if kind == "bad_request" else 9)
 
 
+@pytest.mark.parametrize(("timeout_s", "state"), [(0.01, BreakerState.CLOSED), (30.0, BreakerState.OPEN)])
+def test_an_impatient_caller_shuts_no_model_for_others(timeout_s: float, state: BreakerState) -> None:
+    backend = ScriptedBackend({name: [failing(name, "timeout")] for name in NAMES})
+    workload = WorkloadTracker(POOL, breaker=BreakerSettings(failures=1))
+    with pytest.raises(AttemptsExhausted):
+        router_over(backend, workload=workload).complete("hello", timeout=timeout_s)
+    assert {model.breaker for model in workload.status().models} == {state}
+
+
 # ------------------------------------------------------------------------------------------------ for how long
 
 

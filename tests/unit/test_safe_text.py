@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from eccos_core.cli.output import console, print_json, print_table
-from eccos_core.io.safe_text import printable, printable_json, repair
+from eccos_core.io.safe_text import html_text, printable, printable_json, repair
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 HOSTILE = "\x1b[31mRED\x1b]0;pwned\x07\x9b2J\x08\r\ud83d \u202egnp.exe [link=http://x]click[/link] [bold]b[/bold]"
@@ -30,6 +31,14 @@ def test_json_reads_as_the_same_value(text: str) -> None:
     document = printable_json(json.dumps({text: [text]}, ensure_ascii=False))
     document.encode()
     assert json.loads(document) == {text: [text]}
+
+
+@given(ANY_TEXT)
+def test_html_shows_the_text_and_holds_no_markup_of_it(text: str) -> None:
+    shown = html_text(f"<script>{text}</script>")
+    shown.encode()
+    assert "<" not in shown
+    assert html.unescape(shown) == printable(f"<script>{text}</script>")
 
 
 def test_plain_text_stays_as_it_is() -> None:

@@ -5,7 +5,6 @@ As a pytest plugin (`-p tools.outside.langchain_fakes`) it puts them in the plac
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 import types
@@ -63,7 +62,7 @@ class ScriptedChatEccos(ChatEccos):
     def __init__(self, **given: Any) -> None:
         backend = PlayingBackend()
         router = scripted_router(backend, [MODEL], {"": [0.9]})
-        super().__init__(router=router, **given)
+        super().__init__(router=router, **{"profile": {}, **given})  # a fake has no profile
         backend.play = self._play
 
     def _play(self, request: Request) -> AIMessage:
@@ -109,10 +108,9 @@ def text_of(message: Mapping[str, Any]) -> str:
 
 def to_completion(message: AIMessage) -> Completion:
     """Return the completion that a provider would have given for a message of LangChain."""
-    numbers = itertools.count()
     calls = [
         {
-            "id": call.get("id") or f"call_{next(numbers)}",
+            "id": call.get("id"),
             "type": "function",
             "function": {"name": call["name"], "arguments": _dump_arguments(call["args"])},
         }
@@ -123,7 +121,11 @@ def to_completion(message: AIMessage) -> Completion:
         answer["tool_calls"] = calls
     usage = message.usage_metadata or {}
     tokens = {"input_tokens": usage.get("input_tokens", 0), "output_tokens": usage.get("output_tokens", 0)}
-    return Completion(message.text, MODEL.name, cost_usd=0.0, latency_s=0.0, message=answer, **tokens)  # type: ignore[arg-type]
+    # as LiteLLM translates Anthropic's stop reason
+    ended = "content_filter" if message.response_metadata.get("stop_reason") == "refusal" else "stop"
+    return Completion(
+        message.text, MODEL.name, cost_usd=0.0, latency_s=0.0, message=answer, finish_reason=ended, **tokens
+    )
 
 
 def _dump_arguments(arguments: Any) -> str:

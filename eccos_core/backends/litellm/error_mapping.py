@@ -57,10 +57,11 @@ STATUSES = {
 }
 # the exception below LiteLLM's, by its class name: what happened on the wire, or in making or reading a body
 CAUSES = (
-    (FailureKind.BAD_REQUEST, {"UnicodeEncodeError", "LocalProtocolError", "UnsupportedProtocol", "InvalidURL"}),
+    (FailureKind.BAD_REQUEST, {"UnicodeEncodeError", "LocalProtocolError"}),
     (FailureKind.TIMEOUT, {"ReadTimeout", "WriteTimeout", "PoolTimeout", "SocketTimeoutError", "ServerTimeoutError"}),
     (FailureKind.CONNECTION, {"ConnectError", "ConnectTimeout", "RemoteProtocolError", "ReadError", "WriteError"}),
     (FailureKind.CONNECTION, {"ClientConnectorError", "ServerDisconnectedError", "ClientOSError", "TooManyRedirects"}),
+    (FailureKind.CONNECTION, {"UnsupportedProtocol", "InvalidURL"}),  # of the address that the configuration gives
     (FailureKind.MALFORMED_RESPONSE, {"JSONDecodeError", "UnicodeDecodeError", "DecodingError", "ValidationError"}),
 )
 # what Python raises where a value is not what the code expects: a request's, or an answer's once it was sent
@@ -70,8 +71,13 @@ NO_KEY = ("api_key client option must be set", "missing credentials", "api key i
 NO_ANSWER = ("empty or invalid response from llm endpoint", "'choices' that is not a list", "with no 'choices'")
 NO_PROVIDER = ("llm provider not provided",)
 NO_JSON = ("not json serializable", "not json compliant", "surrogates not allowed")
+NO_ADDRESS = ("invalid ipv6 url", "invalid port", "could not be cast to integer value")
 NO_CONNECTION = ("connection error", "connection refused", "cannot connect")
 REFUSED = ("content_filter", "content management policy")
+
+
+class NoAnswerError(Exception):
+    """A response of the provider that holds no answer."""
 
 
 def to_backend_error(
@@ -122,6 +128,8 @@ def _failure_kind(error: BaseException, text: str, sent: bool) -> FailureKind:
         return FailureKind.TIMEOUT
     if isinstance(error, ConnectionError):
         return FailureKind.CONNECTION
+    if isinstance(error, NoAnswerError):
+        return FailureKind.MALFORMED_RESPONSE
     litellm = litellm_module()
     kind = next((kind for name, kind in RULES if isinstance(error, getattr(litellm, name))), FailureKind.UNKNOWN)
     match kind:
@@ -147,6 +155,8 @@ def _hidden_kind(error: BaseException, text: str, sent: bool) -> FailureKind | N
     """What LiteLLM's catch-all exceptions (500, connection) really stand for, by their causes."""
     if any(word in text for word in NO_KEY):
         return FailureKind.AUTHENTICATION
+    if any(word in text for word in NO_ADDRESS):
+        return FailureKind.CONNECTION
     if any(word in text for word in NO_ANSWER):
         return FailureKind.MALFORMED_RESPONSE
     if any(word in text for word in NO_JSON):
@@ -156,6 +166,8 @@ def _hidden_kind(error: BaseException, text: str, sent: bool) -> FailureKind | N
     for kind, known in CAUSES:
         if names & known:
             return kind
+    if not sent and any(type(cause) is Exception for cause in causes):
+        return FailureKind.BAD_REQUEST  # LiteLLM's own checks of a request raise the plainest exception there is
     if any(isinstance(cause, UNEXPECTED_VALUE) for cause in causes):
         return FailureKind.MALFORMED_RESPONSE if sent else FailureKind.BAD_REQUEST
     return FailureKind.CONNECTION if any(word in text for word in NO_CONNECTION) else None

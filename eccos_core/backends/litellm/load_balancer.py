@@ -103,7 +103,7 @@ class LoadBalancer:
 
     def __init__(self, deployments: Sequence[DeploymentLike], clock: Callable[[], float] = time.monotonic) -> None:
         shares = _shares(deployments)
-        orders = [math.inf if way.order is None else float(way.order) for way in deployments]
+        orders = [_order(way) for way in deployments]
         self._uses = [_Use(*each) for each in zip(deployments, shares, orders, strict=True)]
         self._clock = clock
         self._lock = threading.Lock()
@@ -177,3 +177,8 @@ def _shares(deployments: Sequence[DeploymentLike]) -> list[float]:
             usual = 1.0 if unit == "weight" else sum(named) / len(named)
             return [float(getattr(way, unit) or usual) for way in deployments]
     return [1.0] * len(deployments)
+
+
+def _order(deployment: DeploymentLike) -> float:
+    order = getattr(deployment, "order", None)  # a deployment of your own may have none
+    return math.inf if order is None else float(order)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from eccos_core.backends.litellm.error_mapping import NoAnswerError
 from eccos_core.backends.litellm.lazy_import import litellm_module
 from eccos_core.backends.litellm.load_balancer import DeploymentLike
 from eccos_core.backends.litellm.usage import Usage
@@ -66,17 +67,11 @@ class CallRecord:
         configured = any(mapping.get(key) is not None for mapping in told for key in PRICE_KEYS)
         return self.litellm_knows_price and not free and not configured
 
-    def malformed(self, what: str) -> BackendError:
-        """The error of an answer that is not one."""
-        return BackendError(
-            self.model.name, f"the provider answered with {what}", retryable=True, kind=FailureKind.MALFORMED_RESPONSE
-        )
-
     def completion(self, response: Any) -> Completion:
-        """From LiteLLM's `ModelResponse`. Raises `BackendError` (malformed_response, content_policy)."""
+        """From LiteLLM's `ModelResponse`. Raises `NoAnswerError`, and `BackendError` (content_policy)."""
         choices = getattr(response, "choices", None)
         if not choices:
-            raise self.malformed("no choices")
+            raise NoAnswerError("the provider answered with no choices")
         choice = choices[0]
         message = choice.message.model_dump(exclude_none=True)
         usage = self.usage(response, message)
@@ -161,12 +156,12 @@ class StreamAssembly:
     def finished(self, response: Any) -> Completion:
         """The whole answer, when LiteLLM's stream has ended.
 
-        Raises `BackendError` (malformed_response) for a body that was no stream of an answer, such as HTML, and
-        `ConnectionError` for a stream that ended in its middle.
+        Raises `NoAnswerError` for a body that was no stream of an answer, such as HTML, and `ConnectionError` for a
+        stream that ended in its middle.
         """
         if response.received_finish_reason is None:
             if self._first_token_s is None:
-                raise self._call.malformed("a body that is no stream of an answer, such as HTML or one JSON document")
+                raise NoAnswerError("the body is no stream of an answer, but such as HTML or one JSON document")
             raise ConnectionError("the stream ended without saying why")
         text = "".join(self._pieces)
         # LiteLLM ends a stream with a count of its own where the provider gave none

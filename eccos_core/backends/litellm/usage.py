@@ -41,7 +41,7 @@ class Usage:
         input_tokens = _plausible(said_input, 1, most)
         output_tokens = _plausible(said_output, 1 if written else 0, most)
         estimated = input_tokens is None or output_tokens is None
-        if estimated and (said_input or said_output):
+        if (said_input and input_tokens is None) or (said_output and output_tokens is None):
             _log.warning(
                 "%s: the provider reported %r input and %r output tokens, which cannot be. They are estimated from "
                 "the text", model.name, said_input, said_output,

@@ -84,7 +84,7 @@ class EnsemblePredictor:
         query = index.query(vectors, input_tokens)
         familiarity = index.score_familiarity(query)
         latent_targets = self.stack.combine(index.predict(query)) * familiarity[:, None]
-        return self.head.forecast(self.models, latent_targets, index.support(query.neighbors), familiarity)
+        return self.head.forecast(self.models, latent_targets, index.support(query), familiarity)
 
     def _forecast_prior(self, rows: int) -> Forecast:
         """Forecast each model's mean for every question."""

@@ -8,23 +8,21 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray
 from eccos_core.predictors.features.familiarity import FamiliarityModel
-from eccos_core.predictors.features.projection import Neighbors, Projection, QueryFeatures
+from eccos_core.predictors.features.projection import Projection, QueryFeatures, ReferencePoints
 from eccos_core.predictors.learners.knn import effective_neighbors
 from eccos_core.predictors.learners.training_set import FittedLearner
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedIndex:
-    """The history in feature space, and the learners that were fitted on it.
+    """The landmarks of the history in feature space, and the learners that were fitted on the history.
 
-    points (N, F): the projected questions of the history. squared_norms (N,): their squared lengths.
-    learners: pairs of name and fitted learner. typical_distance: squared distance to a near question, which is the
+    learners: pairs of name and fitted learner. typical_distance: squared distance to a near landmark, which is the
     unit of the bandwidths.
     """
 
     projection: Projection
-    points: Float32Array
-    squared_norms: Float32Array
+    landmarks: ReferencePoints
     learners: tuple[tuple[str, FittedLearner], ...]
     familiarity: FamiliarityModel
     typical_distance: float
@@ -32,7 +30,7 @@ class FittedIndex:
     def query(self, vectors: Float32Array, input_tokens: FloatArray) -> QueryFeatures:
         """Compute the features of new questions from their vectors (R, D) and input tokens (R,)."""
         features = self.projection.features(vectors, input_tokens)
-        return QueryFeatures(features, self.projection.project(features), self.points, self.squared_norms)
+        return QueryFeatures(features, self.projection.project(features), self.landmarks)
 
     def predict(self, query: QueryFeatures) -> Float32Array:
         """Return the predictions (R, L, C) of all learners, in their order."""
@@ -40,11 +38,11 @@ class FittedIndex:
 
     def score_familiarity(self, query: QueryFeatures) -> FloatArray:
         """Return how familiar each question is, (R,) in [0, 1]."""
-        return self.familiarity.score(query.neighbors, reconstruction_error(query.features, query.points))
+        return self.familiarity.score(query.nearest, reconstruction_error(query.features, query.points))
 
-    def support(self, near: Neighbors) -> FloatArray:
+    def support(self, query: QueryFeatures) -> FloatArray:
         """Return the effective number of neighbours (R,) behind each forecast."""
-        return effective_neighbors(near, self.typical_distance)
+        return effective_neighbors(query.nearest, self.typical_distance)
 
 
 def reconstruction_error(features: Float32Array, points: Float32Array) -> FloatArray:

@@ -15,8 +15,9 @@ LENGTH_SCALE = 0.15  # standard deviation of the log length, against 1 for the w
 MAX_AXES, MIN_AXES = 96, 8  # principal axes; distances along a few axes predict better than distances along all of D
 AXES_PER_SQRT_ROW = 1.5
 MAX_DEVIATIONS = 4.0  # a log length is clipped to this many standard deviations
-BLOCK_ROWS = 1024  # rows of one block of distances
-NEAREST = 128  # neighbours of each row
+BLOCK_ROWS = 512  # rows of one block of distances
+LANDMARKS = 1200  # questions of the history that stand for all of it
+CLOSEST, NEAREST_LANDMARKS = 8, 64  # how many landmarks show how familiar a question is, and support its forecast
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,13 +83,25 @@ class Neighbors:
     squared_distance: Float32Array
 
 
-def squared_distances(points: Float32Array, centres: Float32Array) -> Float32Array:
-    """Return the squared Euclidean distances (R, N) of points (R, F) to centres (N, F)."""
-    squared = points @ centres.T
-    squared *= -2.0
-    squared += np.einsum("rf,rf->r", points, points)[:, None]
-    squared += np.einsum("nf,nf->n", centres, centres)[None, :]
-    return np.asarray(np.maximum(squared, 0.0, out=squared), dtype=np.float32)
+class ReferencePoints:
+    """Points (N, F) to which many distances are computed."""
+
+    def __init__(self, points: Float32Array) -> None:
+        self.points = points
+        self._squared_norms = np.einsum("nf,nf->n", points, points)
+
+    def squared_distances(self, points: Float32Array) -> Float32Array:
+        """Return the squared Euclidean distances (R, N) of points (R, F) to the reference points."""
+        squared = points @ self.points.T
+        squared *= -2.0
+        squared += np.einsum("rf,rf->r", points, points)[:, None]
+        squared += self._squared_norms
+        return np.asarray(np.maximum(squared, 0.0, out=squared), dtype=np.float32)
+
+
+def squared_distances(points: Float32Array, others: Float32Array) -> Float32Array:
+    """Return the squared Euclidean distances (R, N) of points (R, F) to others (N, F)."""
+    return ReferencePoints(others).squared_distances(points)
 
 
 def nearest_neighbors(squared: Float32Array, k: int) -> Neighbors:
@@ -108,40 +121,55 @@ def nearest_other_rows(points: Float32Array, k: int, rows: IntArray | None = Non
     rows (K,): only of these rows.
     """
     chosen = np.arange(len(points)) if rows is None else rows
+    reference = ReferencePoints(points)
     parts = []
     for some in row_blocks(len(chosen)):
-        squared = squared_distances(points[chosen[some]], points)
+        squared = reference.squared_distances(points[chosen[some]])
         squared[np.arange(len(squared)), chosen[some]] = np.inf
         parts.append(nearest_neighbors(squared, min(k, len(points) - 1)))
     return Neighbors(np.concatenate([p.rows for p in parts]), np.concatenate([p.squared_distance for p in parts]))
+
+
+def nearest_distances(squared: Float32Array) -> Float32Array:
+    """Return the 64 smallest of each row of squared distances (R, N), the 8 smallest first, or all N."""
+    k = min(NEAREST_LANDMARKS, squared.shape[1])
+    if k == 0:
+        return squared
+    return np.partition(squared, (min(CLOSEST, k) - 1, k - 1), axis=1)[:, :k]
+
+
+def nearest_other_landmarks(points: Float32Array, landmarks: IntArray) -> Float32Array:
+    """Return `nearest_distances` of each row of points (N, F) to the landmarks (P,) other than itself."""
+    reference = ReferencePoints(points[landmarks])
+    parts = []
+    for some in row_blocks(len(points)):
+        squared = reference.squared_distances(points[some])
+        inside = (some.start <= landmarks) & (landmarks < some.stop)
+        squared[landmarks[inside] - some.start, np.flatnonzero(inside)] = np.inf
+        parts.append(nearest_distances(squared)[:, : len(landmarks) - 1])
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True, eq=False)
 class QueryFeatures:
     """The features of R new questions. Distances are computed once for all learners.
 
-    features (R, D + 1) and points (R, F): see `Projection`. history (N, F): the points of the history.
-    squared_norms (N,): their squared lengths.
+    features (R, D + 1) and points (R, F): see `Projection`. landmarks: P points of the history.
     """
 
     features: Float32Array
     points: Float32Array
-    history: Float32Array
-    squared_norms: Float32Array
+    landmarks: ReferencePoints
 
     @cached_property
     def squared_distance(self) -> Float32Array:
-        """Squared distances (R, N) to every question of the history."""
-        squared = self.points @ self.history.T
-        squared *= -2.0
-        squared += np.einsum("rf,rf->r", self.points, self.points)[:, None]
-        squared += self.squared_norms
-        return np.asarray(np.maximum(squared, 0.0, out=squared), dtype=np.float32)
+        """Squared distances (R, P) to every landmark."""
+        return self.landmarks.squared_distances(self.points)
 
     @cached_property
-    def neighbors(self) -> Neighbors:
-        """The nearest questions of the history."""
-        return nearest_neighbors(self.squared_distance, NEAREST)
+    def nearest(self) -> Float32Array:
+        """See `nearest_distances`."""
+        return nearest_distances(self.squared_distance)
 
 
 def row_blocks(rows: int, block: int = BLOCK_ROWS) -> Iterator[slice]:

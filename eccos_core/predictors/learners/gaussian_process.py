@@ -1,7 +1,7 @@
 """Predict quality and length by Gaussian process regression.
 
 The covariance of two questions is a Gaussian kernel of their distance, plus a smaller kernel of their surface features.
-It uses at most 1,200 landmarks drawn from the history (Nyström, Williams and Seeger 2001).
+It is computed at the landmarks of the history (Nyström, Williams and Seeger 2001).
 
 Two hyperparameters are integrated out: the signal-to-noise ratio and the bandwidth. Predictions at each grid point are
 averaged, weighted by their evidence (Rasmussen and Williams 2006, ch. 5). Latent targets of one group share a prior.
@@ -18,10 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, IntArray
-from eccos_core.predictors.features.projection import QueryFeatures, row_blocks, squared_distances
+from eccos_core.predictors.features.projection import QueryFeatures, ReferencePoints, row_blocks, squared_distances
 from eccos_core.predictors.learners.training_set import Arrays, TrainingSet
 
-LANDMARKS = 1200
 EXPONENTS = (1.0, 2.0, 4.0)  # a kernel has fallen to exp(-exponent) at the median squared distance of two questions
 SURFACE_VARIANCE = 0.3  # of the surface kernel, against 1 for the kernel of the distance
 # Signal variance over noise variance. At 0 the prediction is the mean.
@@ -40,14 +39,11 @@ class GaussianProcess:
     """
 
     exponents: Sequence[float] = EXPONENTS
-    landmarks: int = LANDMARKS
     name: str = "kernel"
 
     def fit(self, training: TrainingSet) -> tuple[FittedGaussianProcess, Float32Array]:
         """Fit the posterior mean. The held-out predictions leave one row out, in closed form for a linear smoother."""
-        draw = np.random.default_rng(training.seed)
-        chosen = np.sort(draw.choice(len(training), min(self.landmarks, len(training)), replace=False))
-        surface = training.features[:, training.surface]
+        surface, chosen = training.features[:, training.surface], training.landmarks
         squared = squared_distances(training.points, training.points[chosen])
         surface_squared = squared_distances(surface, surface[chosen])
         rates = np.array(self.exponents) / _median_distance(squared)
@@ -65,12 +61,11 @@ class GaussianProcess:
         averaged = [regressions[at].average(posterior[at], values) for at in kept]
         weights = [weights for weights, _, _ in averaged]
         fitted = FittedGaussianProcess(
-            landmarks=chosen,
             rates=rates[kept],
             weights=np.stack(weights).astype(np.float32),
             surface=training.surface,
             surface_rate=float(surface_rate),
-            surface_landmarks=np.ascontiguousarray(surface[chosen]),
+            surface_landmarks=ReferencePoints(np.ascontiguousarray(surface[chosen])),
             surface_weights=(SURFACE_VARIANCE * np.sum(weights, axis=0)).astype(np.float32),
             offset=np.sum([offset for _, offset, _ in averaged], axis=0).astype(np.float32),
         )
@@ -170,19 +165,18 @@ def _softmax(logs: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedGaussianProcess:
-    """A sum of Gaussian kernels at the landmarks.
+    """A sum of Gaussian kernels at the P landmarks.
 
-    landmarks (P,): rows of the history. rates (W,): of each kernel exp(-rate x squared distance). weights (W, P, C).
+    rates (W,): of each kernel exp(-rate x squared distance). weights (W, P, C).
     offset (C,) is subtracted. surface: the feature columns of the surface kernel, with its surface_rate,
     surface_landmarks (P, K) and surface_weights (P, C).
     """
 
-    landmarks: IntArray
     rates: FloatArray
     weights: Float32Array
     surface: IntArray
     surface_rate: float
-    surface_landmarks: Float32Array
+    surface_landmarks: ReferencePoints
     surface_weights: Float32Array
     offset: Float32Array
 
@@ -190,8 +184,8 @@ class FittedGaussianProcess:
         """Return the posterior mean (R, 1, C)."""
         result = np.empty((len(query.points), 1, len(self.offset)), dtype=np.float32)
         for rows in row_blocks(len(query.points)):
-            squared = query.squared_distance[rows].take(self.landmarks, axis=1)
-            surface = squared_distances(query.features[rows][:, self.surface], self.surface_landmarks)
+            squared = query.squared_distance[rows]
+            surface = self.surface_landmarks.squared_distances(query.features[rows][:, self.surface])
             surface *= np.float32(-self.surface_rate)
             total = np.exp(surface, out=surface) @ self.surface_weights - self.offset
             for rate, weights in zip(self.rates, self.weights, strict=True):
@@ -202,12 +196,11 @@ class FittedGaussianProcess:
     def to_arrays(self) -> Arrays:
         """Return what an artifact stores."""
         return {
-            "landmarks": self.landmarks,
             "rates": self.rates,
             "weights": self.weights,
             "surface": self.surface,
             "surface_rate": np.array([self.surface_rate]),
-            "surface_landmarks": self.surface_landmarks,
+            "surface_landmarks": self.surface_landmarks.points,
             "surface_weights": self.surface_weights,
             "offset": self.offset,
         }
@@ -216,12 +209,11 @@ class FittedGaussianProcess:
     def from_arrays(cls, arrays: Arrays) -> FittedGaussianProcess:
         """Rebuild from `to_arrays`."""
         return cls(
-            np.asarray(arrays["landmarks"], dtype=np.int64),
             np.asarray(arrays["rates"], dtype=np.float64),
             np.asarray(arrays["weights"], dtype=np.float32),
             np.asarray(arrays["surface"], dtype=np.int64),
             float(arrays["surface_rate"][0]),
-            np.asarray(arrays["surface_landmarks"], dtype=np.float32),
+            ReferencePoints(np.asarray(arrays["surface_landmarks"], dtype=np.float32)),
             np.asarray(arrays["surface_weights"], dtype=np.float32),
             np.asarray(arrays["offset"], dtype=np.float32),
         )

@@ -9,10 +9,10 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, IntArray
 from eccos_core.io.optional import needs_extra
-from eccos_core.predictors.features.projection import QueryFeatures, squared_distances
+from eccos_core.predictors.features.projection import QueryFeatures, ReferencePoints, squared_distances
 from eccos_core.predictors.learners.training_set import Arrays, TrainingSet
 
-COUNTS = (12, 48)
+COUNTS = (12, 48, 160)
 MIN_ROWS_PER_CLUSTER = 12  # on average; a small history gets fewer clusters
 PRIOR_ROWS = 8.0  # pseudo-rows that shrink a cluster's mean towards the overall mean
 MAX_ITERATIONS = 25
@@ -40,7 +40,7 @@ class KMeans:
             for k in range(training.folds):
                 own = training.fold == k
                 predictions[own] = _means(member[~own], values[~own], len(found))[member[own]]
-            centres.append(found)
+            centres.append(ReferencePoints(found))
             means.append(_means(member, values, len(found)))
             held_out.append(predictions)
         return FittedKMeans(tuple(centres), tuple(means)), np.stack(held_out, axis=1)
@@ -70,29 +70,29 @@ def _find_centres(points: Float32Array, clusters: int, seed: int) -> Float32Arra
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedKMeans:
-    """Clusterings of a history. centres: one array (K, F) each. means: one array (K, C) each."""
+    """Clusterings of a history. centres: K points each. means: one array (K, C) each."""
 
-    centres: tuple[Float32Array, ...]
+    centres: tuple[ReferencePoints, ...]
     means: tuple[Float32Array, ...]
 
     def predict(self, query: QueryFeatures) -> Float32Array:
         """Return the mean of the nearest cluster, (R, L, C)."""
         predictions = [
-            means[squared_distances(query.points, centres).argmin(axis=1)]
+            means[centres.squared_distances(query.points).argmin(axis=1)]
             for centres, means in zip(self.centres, self.means, strict=True)
         ]
         return np.stack(predictions, axis=1)
 
     def to_arrays(self) -> Arrays:
         """Return what an artifact stores."""
-        pairs = zip(self.centres, self.means, strict=True)
-        return {f"{what}{at}": a for at, pair in enumerate(pairs) for what, a in zip(("c", "m"), pair, strict=True)}
+        centres = {f"c{at}": centres.points for at, centres in enumerate(self.centres)}
+        return centres | {f"m{at}": means for at, means in enumerate(self.means)}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> FittedKMeans:
         """Rebuild from `to_arrays`."""
         count = len(arrays) // 2
         return cls(
-            tuple(np.asarray(arrays[f"c{at}"], dtype=np.float32) for at in range(count)),
+            tuple(ReferencePoints(np.asarray(arrays[f"c{at}"], dtype=np.float32)) for at in range(count)),
             tuple(np.asarray(arrays[f"m{at}"], dtype=np.float32) for at in range(count)),
         )

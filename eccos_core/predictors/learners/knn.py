@@ -13,13 +13,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray
-from eccos_core.predictors.features.projection import Neighbors, QueryFeatures, row_blocks
+from eccos_core.predictors.features.projection import (
+    CLOSEST,
+    Neighbors,
+    QueryFeatures,
+    ReferencePoints,
+    nearest_neighbors,
+    nearest_other_rows,
+    row_blocks,
+)
 from eccos_core.predictors.learners.training_set import Arrays, TrainingSet
 
 # (k, bandwidth). The unit of a bandwidth is the median squared distance of the 16th neighbour. None: the plain mean.
 NEIGHBOURHOODS: tuple[tuple[int, float | None], ...] = ((16, 0.3), (64, 0.3), (64, 0.6), (128, 0.6), (128, 1.5))
 TYPICAL_RANK = 16
-SUPPORT = (64, 0.6)  # (k, bandwidth) of the neighbours that count as the support of a forecast
+SUPPORT_BANDWIDTH = 0.6  # of the landmarks that support a forecast
+NEAREST = 128  # the largest k
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +40,11 @@ class NearestNeighbors:
 
     def fit(self, training: TrainingSet) -> tuple[FittedNearestNeighbors, Float32Array]:
         """Fit the unit of distance. The held-out predictions leave each row out of its own neighbourhood."""
-        settings = scale_bandwidths(self.neighbourhoods, typical_distance(training.others))
-        fitted = FittedNearestNeighbors(settings, training.targets.values.astype(np.float32))
-        return fitted, fitted.predict_from(training.others)
+        others = nearest_other_rows(training.points, max(k for k, _ in self.neighbourhoods))
+        settings = scale_bandwidths(self.neighbourhoods, typical_distance(others.squared_distance))
+        values = training.targets.values.astype(np.float32)
+        fitted = FittedNearestNeighbors(settings, values, ReferencePoints(training.points))
+        return fitted, kernel_means(others, settings, values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,41 +52,52 @@ class FittedNearestNeighbors:
     """Nearest neighbours over a history.
 
     settings (L, 2): k, and the bandwidth as a squared distance, infinite for the plain mean.
-    values (N, C): the latent targets of the history.
+    values (N, C): the latent targets of the history. history: its points.
     """
 
     settings: FloatArray
     values: Float32Array
+    history: ReferencePoints
 
     def predict(self, query: QueryFeatures) -> Float32Array:
         """Return the kernel-weighted means (R, L, C) of the neighbours' latent targets."""
-        return self.predict_from(query.neighbors)
-
-    def predict_from(self, near: Neighbors) -> Float32Array:
-        """Return the same from neighbours that you found yourself."""
-        result = np.zeros((len(near.rows), len(self.settings), self.values.shape[1]), dtype=np.float32)
-        if near.rows.shape[1] == 0:
-            return result
-        for rows in row_blocks(len(near.rows)):
-            squared = near.squared_distance[rows]
-            weights = np.stack([kernel_weights(squared, int(k), bandwidth) for k, bandwidth in self.settings], axis=1)
-            result[rows] = weights @ self.values[near.rows[rows]]
-        return result
+        most = int(self.settings[:, 0].max())
+        parts = [
+            nearest_neighbors(self.history.squared_distances(query.points[rows]), most)
+            for rows in row_blocks(len(query.points))
+        ]
+        return np.concatenate([kernel_means(near, self.settings, self.values) for near in parts])
 
     def to_arrays(self) -> Arrays:
         """Return what an artifact stores."""
-        return {"settings": self.settings, "values": self.values}
+        return {"settings": self.settings, "values": self.values, "points": self.history.points}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> FittedNearestNeighbors:
         """Rebuild from `to_arrays`."""
-        return cls(np.asarray(arrays["settings"], dtype=np.float64), np.asarray(arrays["values"], dtype=np.float32))
+        return cls(
+            np.asarray(arrays["settings"], dtype=np.float64),
+            np.asarray(arrays["values"], dtype=np.float32),
+            ReferencePoints(np.asarray(arrays["points"], dtype=np.float32)),
+        )
 
 
-def typical_distance(others: Neighbors) -> float:
-    """Return the median squared distance of the 16th neighbour, which is the unit of bandwidths."""
-    rank = min(TYPICAL_RANK, others.rows.shape[1])
-    return max(float(np.median(others.squared_distance[:, rank - 1])), 1e-9) if rank else 1.0
+def kernel_means(near: Neighbors, settings: FloatArray, values: Float32Array) -> Float32Array:
+    """Return the kernel-weighted means (R, L, C) of the neighbours' values (N, C). settings (L, 2): see above."""
+    result = np.zeros((len(near.rows), len(settings), values.shape[1]), dtype=np.float32)
+    if near.rows.shape[1] == 0:
+        return result
+    for rows in row_blocks(len(near.rows)):
+        squared = near.squared_distance[rows]
+        weights = np.stack([kernel_weights(squared, int(k), bandwidth) for k, bandwidth in settings], axis=1)
+        result[rows] = weights @ values[near.rows[rows]]
+    return result
+
+
+def typical_distance(nearest: Float32Array) -> float:
+    """Return the median of the 16th smallest in each row of squared distances (N, k): the unit of bandwidths."""
+    rank = min(TYPICAL_RANK, nearest.shape[1])
+    return max(float(np.median(np.partition(nearest, rank - 1, axis=1)[:, rank - 1])), 1e-9) if rank else 1.0
 
 
 def scale_bandwidths(neighbourhoods: Sequence[tuple[int, float | None]], unit: float) -> FloatArray:
@@ -83,16 +105,17 @@ def scale_bandwidths(neighbourhoods: Sequence[tuple[int, float | None]], unit: f
     return np.array([[k, np.inf if width is None else width * unit] for k, width in neighbourhoods])
 
 
-def effective_neighbors(near: Neighbors, unit: float) -> FloatArray:
+def effective_neighbors(nearest: Float32Array, unit: float) -> FloatArray:
     """Return the effective number of neighbours (R,) behind each forecast (Kish's effective sample size).
 
-    That is 1 / the sum of the squared kernel weights. unit: see `typical_distance`.
+    That is (sum of the kernel weights)^2 / sum of their squares. nearest (R, k): squared distances, the smallest among
+    the first 8. unit: see `typical_distance`.
     """
-    if near.rows.shape[1] == 0:
-        return np.zeros(len(near.rows))
-    k, bandwidth = SUPPORT
-    weights = kernel_weights(near.squared_distance[:, :k], k, bandwidth * unit)
-    return np.asarray(1.0 / np.einsum("rk,rk->r", weights, weights), dtype=np.float64)
+    if nearest.shape[1] == 0:
+        return np.zeros(len(nearest))
+    closest = nearest[:, :CLOSEST].min(axis=1, keepdims=True)
+    weights = np.exp((closest - nearest) * np.float32(1 / (SUPPORT_BANDWIDTH * unit)))
+    return np.asarray(weights.sum(axis=1) ** 2 / np.einsum("rk,rk->r", weights, weights), dtype=np.float64)
 
 
 def kernel_weights(squared_distance: Float32Array, k: int, bandwidth: float) -> Float32Array:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eccos_core.domain import Float32Array, FloatArray, IntArray
-from eccos_core.predictors.features.projection import Neighbors, QueryFeatures
+from eccos_core.predictors.features.projection import QueryFeatures
 from eccos_core.predictors.targets.latent import TargetValues
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
@@ -22,9 +22,10 @@ class TrainingSet:
     """The training set of a base learner.
 
     features (N, D + 1), points (N, F), surface (feature columns): see `Projection`. targets.values (N, C): the latent
-    targets to predict, with mean zero. fold (N,): the fold of each row. others: the nearest other rows of each row.
-    quality (N, M), log_tokens (N, M): as observed, NaN where missing. labels: the group (N,) of each row by label
-    name, -1 where a row has none.
+    targets to predict, with mean zero. fold (N,): the fold of each row. landmarks (P,): rows that stand for all.
+    nearest (N, k): squared distances of each row to other landmarks, see `nearest_distances`. quality (N, M),
+    log_tokens (N, M): as observed, NaN where missing. labels: the group (N,) of each row by label name, -1 where a row
+    has none.
     """
 
     features: Float32Array
@@ -32,7 +33,8 @@ class TrainingSet:
     surface: IntArray
     targets: TargetValues
     fold: IntArray
-    others: Neighbors
+    landmarks: IntArray
+    nearest: Float32Array
     quality: FloatArray
     log_tokens: FloatArray
     labels: Mapping[str, IntArray]
