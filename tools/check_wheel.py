@@ -65,6 +65,7 @@ def check_installed(python: str, wheel: Path, folder: Path, *, lent: Path | None
         (site / "lent.pth").write_text(f"{lent}\n")
     copied = folder / "package"
     shutil.copytree(ROOT / "tests" / "package", copied, ignore=shutil.ignore_patterns("__pycache__"))
+    (copied / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # a folder above may have settings of its own
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     kept |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "ECCOS_WHEEL_IS_INSTALLED": "1"}
     command = [str(here), "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--rootdir", str(copied), str(copied)]
