@@ -188,7 +188,7 @@ def test_every_sweep_minimises_cost_minus_lambda_quality(recorded: RecordedOutco
 def test_nothing_beats_the_oracle_and_shares_grow_with_the_target(recorded: RecordedOutcomes) -> None:
     oracle = score_forecast(recorded.quality, recorded.cost_usd, recorded)
     mix = score_random_mix(recorded)
-    assert oracle.area >= mix.area - 1e-9
+    assert oracle.area >= mix.area - 0.01  # the oracle is seen at 401 prices, and a setting may lie between two of them
     assert oracle.best_accuracy >= mix.best_accuracy - 1e-12
     for score in (oracle, mix):
         shares = [score.cost_share[target] for target in ACCURACY_TARGETS]
@@ -203,16 +203,22 @@ def test_the_area_is_the_mean_over_200_costs_read_off_by_hand(recorded: Recorded
     mix = score_random_mix(recorded)
     cost, accuracy = recorded.single_cost_usd, recorded.single_accuracy
     grid = np.linspace(cost.min(), cost[recorded.best_single], 200)
-    best = [
-        max(_affordable(left, right, budget, cost, accuracy) for left in range(len(cost)) for right in range(len(cost)))
-        for budget in grid
-    ]
-    assert mix.area == pytest.approx(np.mean(best), abs=1e-9)
+    models = range(len(cost))
+
+    def area(slack: float) -> float:
+        """By hand. Models whose costs differ by rounding alone are both affordable, or not, as `slack` says."""
+        budgets = grid * (1 + slack)
+        return float(
+            np.mean(
+                [max(_affordable(i, j, budget, cost, accuracy) for i in models for j in models) for budget in budgets]
+            )
+        )
+
+    assert area(-1e-12) - 1e-9 <= mix.area <= area(1e-12) + 1e-9
 
 
 def _affordable(left: int, right: int, budget: float, cost: np.ndarray, accuracy: np.ndarray) -> float:
     """Best accuracy of a coin between two models whose mean cost is at most the budget; 0 when neither fits."""
-    budget = budget * (1 + 1e-12)
     if cost[left] > budget:
         return 0.0
     if cost[right] <= budget:
