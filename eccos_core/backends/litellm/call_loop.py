@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
+
+from eccos_core.io.forks import reset_in_child
 
 MOST_BLOCKING_CALLS = 64  # of providers that LiteLLM can only call from a thread
 CLOSING_S = 2.0
@@ -29,7 +30,7 @@ class CallLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        os.register_at_fork(after_in_child=self._forget)
+        reset_in_child(self._forget)
         atexit.register(self.close)
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:

@@ -7,7 +7,13 @@ from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequen
 from contextlib import contextmanager
 from typing import Any
 
-from eccos_core.backends.local.call import GENERATION_PARAMETERS, AsyncLocalCall, LocalCall, read_timeout_s
+from eccos_core.backends.local.call import (
+    GENERATION_PARAMETERS,
+    AsyncLocalCall,
+    LocalCall,
+    LocalRequest,
+    read_timeout_s,
+)
 from eccos_core.backends.local.generation import Generated
 from eccos_core.backends.local.registry import ENGINE_OPTIONS, local_models, read_claims
 from eccos_core.domain import Chunk, Completion, Model, Request
@@ -53,20 +59,20 @@ class LocalBackend:
     def complete(self, model: str, request: Request) -> Completion:
         """See `Backend`."""
         started = time.perf_counter()
-        with self._named_errors(model), LocalCall(**self._arguments(model, request), stream=False) as call:
+        with self._named_errors(model), LocalCall(self._local_request(model, request, stream=False)) as call:
             return self._completion(model, call.generated(), started)
 
     async def acomplete(self, model: str, request: Request) -> Completion:
         """See `Backend`. Cancelling the task cancels the call."""
         started = time.perf_counter()
         with self._named_errors(model):
-            async with AsyncLocalCall(**self._arguments(model, request), stream=False) as call:
+            async with AsyncLocalCall(self._local_request(model, request, stream=False)) as call:
                 return self._completion(model, await call.generated(), started)
 
     def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
         """See `Backend`. Closing the iterator, or dropping it, cancels the call."""
         written = _Written()
-        with self._named_errors(model, written), LocalCall(**self._arguments(model, request), stream=True) as call:
+        with self._named_errors(model, written), LocalCall(self._local_request(model, request, stream=True)) as call:
             for delivery in call.deliveries():
                 if isinstance(delivery, Generated):
                     yield Chunk(text="", completion=self._completion(model, delivery, written.started, written))
@@ -77,7 +83,7 @@ class LocalBackend:
         """See `Backend`. Closing the iterator, or cancelling its task, cancels the call."""
         written = _Written()
         with self._named_errors(model, written):
-            async with AsyncLocalCall(**self._arguments(model, request), stream=True) as call:
+            async with AsyncLocalCall(self._local_request(model, request, stream=True)) as call:
                 async for delivery in call.deliveries():
                     if isinstance(delivery, Generated):
                         yield Chunk(text="", completion=self._completion(model, delivery, written.started, written))
@@ -93,20 +99,21 @@ class LocalBackend:
         """What a token costs now, by measured speed. None without a price per GPU-hour, or before the first answer."""
         return self._engines.usd_per_token(self._local_names[model], self._usd_per_gpu_hour.get(model))
 
-    def _arguments(self, model: str, request: Request) -> dict[str, Any]:
+    def _local_request(self, model: str, request: Request, *, stream: bool) -> LocalRequest:
         local_name = self._local_names.get(model)
         if local_name is None:
             raise UnknownModelError(model, self._local_names)
         parameters = {**self._parameters.get(model, {}), **request.parameters}
         timeout = parameters.pop("timeout", self._timeout_s)
-        return {
-            "models": self._engines,
-            "model": local_name,
-            "messages": request.messages,
-            "parameters": {name: value for name, value in parameters.items() if name not in _SAYS_NOTHING_HERE},
-            "timeout_s": read_timeout_s(timeout),
-            "deadline": request.deadline,
-        }
+        return LocalRequest(
+            models=self._engines,
+            model=local_name,
+            messages=request.messages,
+            parameters={name: value for name, value in parameters.items() if name not in _SAYS_NOTHING_HERE},
+            stream=stream,
+            timeout_s=read_timeout_s(timeout),
+            deadline=request.deadline,
+        )
 
     def _completion(
         self, model: str, generated: Generated, started: float, written: _Written | None = None

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from eccos_core.backends.local.generation import (
@@ -28,27 +29,43 @@ GENERATION_PARAMETERS = frozenset(
 ABOUT_THE_TRANSPORT = frozenset({"max_retries"})  # set by callers for every provider; nothing is transported here
 
 
-class LocalCall:
-    """One call from a thread that waits. Leaving the block cancels what still runs.
+@dataclass(frozen=True, slots=True)
+class LocalRequest:
+    """What is asked of a local model: its pocket name or folder, messages, and OpenAI parameters.
 
     `timeout_s` is the longest wait for the next piece of the answer. None waits without end. `deadline` ends the whole
-    answer. Raises `BackendError`.
+    answer.
     """
 
-    def __init__(
-        self,
-        models: LocalModels,
-        model: str,
-        messages: Sequence[Any],
-        parameters: Mapping[str, Any],
-        *,
-        stream: bool,
-        timeout_s: float | None,
-        deadline: Deadline | None = None,
-    ) -> None:
-        self._model, self._timeout_s, self._deadline = model, timeout_s, deadline
+    models: LocalModels
+    model: str
+    messages: Sequence[Any]
+    parameters: Mapping[str, Any]
+    stream: bool
+    timeout_s: float | None
+    deadline: Deadline | None = None
+
+    def submit(self, deliver: Callable[[Delivery], None]) -> GenerationHandle:
+        """Hand it to the model's engine. Raises `BackendError` for what a local model cannot do."""
+        options = engine_options(self.model, self.parameters)
+        asked = {name: value for name, value in self.parameters.items() if name not in ENGINE_OPTIONS}
+        generation = _generation(self.model, self.messages, asked, self.stream)
+        return self.models.engine(self.model, options).submit(generation, deliver)
+
+    def next_wait_s(self) -> float | None:
+        """How long to wait for the next piece, in seconds. None waits without end."""
+        if self.deadline is None:
+            return self.timeout_s
+        return self.deadline.left_s if self.timeout_s is None else min(self.timeout_s, self.deadline.left_s)
+
+
+class LocalCall:
+    """One call from a thread that waits. Leaving the block cancels what still runs. Raises `BackendError`."""
+
+    def __init__(self, asked: LocalRequest) -> None:
+        self._asked = asked
         self._arrived: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
-        self._handle = _submit(models, model, messages, parameters, stream, self._arrived.put)
+        self._handle = asked.submit(self._arrived.put)
 
     def __enter__(self) -> LocalCall:
         return self
@@ -61,9 +78,9 @@ class LocalCall:
         finished = False
         while not finished:
             try:
-                delivery = self._arrived.get(timeout=_wait_s(self._timeout_s, self._deadline))
+                delivery = self._arrived.get(timeout=self._asked.next_wait_s())
             except queue.Empty as error:
-                raise _too_late(self._model) from error
+                raise _too_late(self._asked.model) from error
             if isinstance(delivery, BackendError):
                 raise delivery
             finished = isinstance(delivery, Generated)
@@ -77,18 +94,8 @@ class LocalCall:
 class AsyncLocalCall:
     """`LocalCall` for an event loop, which goes on while the model works."""
 
-    def __init__(
-        self,
-        models: LocalModels,
-        model: str,
-        messages: Sequence[Any],
-        parameters: Mapping[str, Any],
-        *,
-        stream: bool,
-        timeout_s: float | None,
-        deadline: Deadline | None = None,
-    ) -> None:
-        self._model, self._timeout_s, self._deadline = model, timeout_s, deadline
+    def __init__(self, asked: LocalRequest) -> None:
+        self._asked = asked
         self._arrived: asyncio.Queue[Delivery] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -96,7 +103,7 @@ class AsyncLocalCall:
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(self._arrived.put_nowait, delivery)
 
-        self._handle = _submit(models, model, messages, parameters, stream, deliver)
+        self._handle = asked.submit(deliver)
 
     async def __aenter__(self) -> AsyncLocalCall:
         return self
@@ -109,9 +116,9 @@ class AsyncLocalCall:
         finished = False
         while not finished:
             try:
-                delivery = await asyncio.wait_for(self._arrived.get(), _wait_s(self._timeout_s, self._deadline))
+                delivery = await asyncio.wait_for(self._arrived.get(), self._asked.next_wait_s())
             except TimeoutError as error:
-                raise _too_late(self._model) from error
+                raise _too_late(self._asked.model) from error
             if isinstance(delivery, BackendError):
                 raise delivery
             finished = isinstance(delivery, Generated)
@@ -129,25 +136,6 @@ def read_timeout_s(timeout: Any) -> float | None:
     """Return a `timeout` parameter in seconds. It is a number, an `httpx.Timeout`, or None, which waits without end."""
     seconds = getattr(timeout, "read", timeout)
     return float(seconds) if seconds else None
-
-
-def _wait_s(timeout_s: float | None, deadline: Deadline | None) -> float | None:
-    if deadline is None:
-        return timeout_s
-    return deadline.left_s if timeout_s is None else min(timeout_s, deadline.left_s)
-
-
-def _submit(
-    models: LocalModels,
-    model: str,
-    messages: Sequence[Any],
-    parameters: Mapping[str, Any],
-    stream: bool,
-    deliver: Callable[[Delivery], None],
-) -> GenerationHandle:
-    options = engine_options(model, parameters)
-    asked = {name: value for name, value in parameters.items() if name not in ENGINE_OPTIONS}
-    return models.engine(model, options).submit(_generation(model, messages, asked, stream), deliver)
 
 
 def _too_late(model: str) -> BackendError:

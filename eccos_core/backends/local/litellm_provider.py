@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, cast
 
 from eccos_core.backends.litellm.lazy_import import litellm_module
-from eccos_core.backends.local.call import AsyncLocalCall, LocalCall, read_timeout_s
+from eccos_core.backends.local.call import AsyncLocalCall, LocalCall, LocalRequest, read_timeout_s
 from eccos_core.backends.local.generation import Generated, GeneratedPiece
 from eccos_core.backends.local.registry import LocalModels, local_models
 from eccos_core.errors import BackendError, FailureKind
@@ -29,36 +29,37 @@ class LocalProvider(litellm.CustomLLM):  # type: ignore[misc,name-defined]  # li
 
     def completion(self, *_: Any, **call: Any) -> Any:
         """See `litellm.CustomLLM`."""
-        with _as_litellm(call["model"]), LocalCall(**self._arguments(call), stream=False) as running:
+        with _as_litellm(call["model"]), LocalCall(self._local_request(call, stream=False)) as running:
             return _filled(call["model_response"], call["model"], running.generated())
 
     async def acompletion(self, *_: Any, **call: Any) -> Any:
         """See `litellm.CustomLLM`."""
         with _as_litellm(call["model"]):
-            async with AsyncLocalCall(**self._arguments(call), stream=False) as running:
+            async with AsyncLocalCall(self._local_request(call, stream=False)) as running:
                 return _filled(call["model_response"], call["model"], await running.generated())
 
     def streaming(self, *_: Any, **call: Any) -> Iterator[Any]:
         """See `litellm.CustomLLM`."""
-        with _as_litellm(call["model"]), LocalCall(**self._arguments(call), stream=True) as running:
+        with _as_litellm(call["model"]), LocalCall(self._local_request(call, stream=True)) as running:
             for delivery in running.deliveries():
                 yield _chunk(delivery)
 
     async def astreaming(self, *_: Any, **call: Any) -> AsyncIterator[Any]:
         """See `litellm.CustomLLM`."""
         with _as_litellm(call["model"]):
-            async with AsyncLocalCall(**self._arguments(call), stream=True) as running:
+            async with AsyncLocalCall(self._local_request(call, stream=True)) as running:
                 async for delivery in running.deliveries():
                     yield _chunk(delivery)
 
-    def _arguments(self, call: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "models": self.models,
-            "model": call["model"],
-            "messages": call["messages"],
-            "parameters": call.get("optional_params") or {},
-            "timeout_s": read_timeout_s(call.get("timeout")),
-        }
+    def _local_request(self, call: Mapping[str, Any], *, stream: bool) -> LocalRequest:
+        return LocalRequest(
+            models=self.models,
+            model=call["model"],
+            messages=call["messages"],
+            parameters=call.get("optional_params") or {},
+            stream=stream,
+            timeout_s=read_timeout_s(call.get("timeout")),
+        )
 
 
 def register_local_provider() -> LocalProvider:
