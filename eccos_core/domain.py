@@ -565,13 +565,35 @@ class WorkloadStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DriftAlarm:
+    """A model answers worse than forecast.
+
+    `at` is in s since 1970 (UTC). `labels`: how many tell so. `forecast` and `observed` are their means, in [0, 1].
+    """
+
+    model: str
+    at: float
+    labels: int
+    forecast: float
+    observed: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model} has become worse: its last {self.labels} labels have mean {self.observed:.2f}, and "
+            f"{self.forecast:.2f} was forecast. Look at the model, then run `eccos fit` on newer outcomes."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RouterStatus:
     """A snapshot of one router, in one process.
 
     `decision_log_problem` says why the decision log cannot write now. It is None while it can, or without a log.
-    `decisions_dropped` is how many entries were lost since the start.
+    `decisions_dropped` is how many entries were lost since the start. `drift` holds the newest alarm of each model that
+    has become worse than its forecasts.
     """
 
     workload: WorkloadStatus
     decision_log_problem: str | None = None
     decisions_dropped: int = 0
+    drift: tuple[DriftAlarm, ...] = ()
