@@ -456,7 +456,8 @@ class Decision:
     `quality` and `quality_se` are predicted, in [0, 1]. `cost_usd` is predicted for this request. `fallbacks` are the
     next best eligible models, best first. `familiarity` is in [0, 1]. `floor_met` is False when the policy could not
     be met, and the nearest attainable answer was taken. `overhead_s` is how long deciding took. `certified` is True
-    when the router has a certificate and took the model of the certified rule.
+    when the router has a certificate and took the model of the certified rule. `propensity` is the probability, in
+    (0, 1], with which this request went to this model. It is 1 unless the router explores.
     """
 
     id: str
@@ -473,6 +474,7 @@ class Decision:
     usd_per_quality: float = 0.0
     overhead_s: float = 0.0
     certified: bool = False
+    propensity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
