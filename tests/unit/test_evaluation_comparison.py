@@ -76,7 +76,7 @@ def test_the_intervals_are_paired() -> None:
 
 
 def test_the_report_compares_every_pair_and_shows_the_best() -> None:
-    report = evaluate(history(), PRICES, [PriorReplayRouter(), KnnBaseline(neighbours=8)], ENCODERS)
+    report = evaluate(history(), PRICES, [PriorReplayRouter(), KnnBaseline(neighbours=(8,))], ENCODERS)
     (found,) = report.differences
     assert (found.router, found.other, found.verdict) == ("prior", "knn", "worse")
     best, differences = report.against_best()
@@ -146,7 +146,7 @@ def test_every_group_is_tested_by_routers_that_never_saw_it() -> None:
 
 def test_the_joined_answers_belong_to_their_questions() -> None:
     """Rows come group by group. A router that reads the rule off the text is right in all of them."""
-    report = evaluate(grouped(240), PRICES, [KnnBaseline(neighbours=8)], ENCODERS, split_by="dataset")
+    report = evaluate(grouped(240), PRICES, [KnnBaseline(neighbours=(8,))], ENCODERS, split_by="dataset")
     assert report.results["knn"].score.area == pytest.approx(report.results["oracle"].score.area)
 
 
@@ -173,7 +173,7 @@ def test_a_sample_is_drawn_from_every_folds_training_rows() -> None:
 def test_a_recorded_cost_is_charged_and_needs_no_price() -> None:
     table = history()
     cost = np.tile([0.001, 0.005, 0.02], (len(table), 1)) * np.arange(1, len(table) + 1)[:, None]
-    report = evaluate(replace(table, cost_usd=cost), {}, [KnnBaseline(neighbours=8)], ENCODERS)
+    report = evaluate(replace(table, cost_usd=cost), {}, [KnnBaseline(neighbours=(8,))], ENCODERS)
     _, (fold,) = make_folds(table, None, None, None)
     assert report.best_single.usd_per_question == pytest.approx(cost[fold.test, 2].mean())
     assert report.results["knn"].score.best_accuracy == 1.0

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eccos_core.errors import InputError, did_you_mean
-from eccos_core.evaluation.baselines.neighbours import AiosBaseline, AvengersProBaseline, KnnBaseline, PortBaseline
-from eccos_core.evaluation.baselines.trained import LinearBaseline, MlpBaseline, RouteLlmBaseline
+from eccos_core.evaluation.baselines.avengers_pro import AvengersProBaseline
+from eccos_core.evaluation.baselines.complexity import ComplexityBaseline
+from eccos_core.evaluation.baselines.irt import IrtBaseline
+from eccos_core.evaluation.baselines.neighbours import AiosBaseline, KnnBaseline
+from eccos_core.evaluation.baselines.pareto_bandit import ParetoBanditBaseline
+from eccos_core.evaluation.baselines.port import PortBaseline
+from eccos_core.evaluation.baselines.regression import LinearBaseline, LogisticBaseline, MlpBaseline
+from eccos_core.evaluation.baselines.routellm import RouteLlmBaseline
 from eccos_core.evaluation.eccos_routers import HYBRID, HYBRID_STATIC, RETRIEVAL, TRAINED
 from eccos_core.evaluation.protocol import PriorReplayRouter, ReplayRouter
 
@@ -16,10 +22,14 @@ BASELINES: tuple[ReplayRouter, ...] = (
     RouteLlmBaseline(),
     AvengersProBaseline(),
     LinearBaseline(),
+    LogisticBaseline(),
+    IrtBaseline(),
     KnnBaseline(),
     MlpBaseline(),
     PortBaseline(),
+    ComplexityBaseline(),
 )
+BENCHMARK_BASELINES: tuple[ReplayRouter, ...] = (ParetoBanditBaseline(),)  # by name only: they need another extra
 REFERENCE_ROUTERS = ("oracle", "random_mix")  # computed from the outcomes, in every report
 
 
@@ -28,7 +38,9 @@ def routers_by_name(names: Sequence[str]) -> tuple[ReplayRouter, ...]:
 
     Raises `InputError` for an unknown name and suggests the nearest one.
     """
-    known = {replay_router.name: replay_router for replay_router in (*DEFAULT_ROUTERS, *BASELINES)}
+    known = {
+        replay_router.name: replay_router for replay_router in (*DEFAULT_ROUTERS, *BASELINES, *BENCHMARK_BASELINES)
+    }
     chosen: dict[str, ReplayRouter] = {}
     for name in names:
         if name in REFERENCE_ROUTERS:
