@@ -78,7 +78,8 @@ CALLS = [
         "benchmark",
         f"sys.path.insert(0, {str(ROOT / 'tests' / 'support')!r})\n"
         "from replay_history import ENCODERS, PRICES, history\n"
-        "from eccos_core.evaluation.baselines import routers_by_name\nfrom eccos_core.evaluation.replay import evaluate\n"
+        "from eccos_core.evaluation.baselines import routers_by_name\n"
+        "from eccos_core.evaluation.replay import evaluate\n"
         "evaluate(history(60), PRICES, routers_by_name(['pareto_bandit']), ENCODERS)",
     ),
     (

@@ -37,8 +37,9 @@ class RouteLlmBaseline:
     def settings(self, train_split: TrainSplit) -> Sequence[PairSetting]:
         """Return pairs of models with weight decays, the widest pair first."""
         corners = hull_models(train_split)
-        pairs = sorted(combinations(corners, 2), key=lambda pair: corners.index(pair[0]) - corners.index(pair[1]))
-        return [(decay, weak, strong) for decay in self.weight_decays for weak, strong in pairs or [corners * 2]]
+        pairs = list(combinations(corners, 2)) or [(corners[0], corners[0])]
+        pairs.sort(key=lambda pair: corners.index(pair[0]) - corners.index(pair[1]))
+        return [(decay, weak, strong) for decay in self.weight_decays for weak, strong in pairs]
 
     def fit_settings(self, train_split: TrainSplit, settings: Sequence[PairSetting]) -> Sequence[AnswerFunction]:
         """Train the scores of all models once per weight decay."""
