@@ -15,6 +15,7 @@ from eccos_core.evaluation.baselines.regression import LinearBaseline, LogisticB
 from eccos_core.evaluation.baselines.routellm import RouteLlmBaseline
 from eccos_core.evaluation.eccos_routers import HYBRID, HYBRID_STATIC, RETRIEVAL, TRAINED
 from eccos_core.evaluation.protocol import PriorReplayRouter, ReplayRouter
+from eccos_core.io.optional import require_package
 
 DEFAULT_ROUTERS: tuple[ReplayRouter, ...] = (PriorReplayRouter(), RETRIEVAL, TRAINED, HYBRID, HYBRID_STATIC)
 BASELINES: tuple[ReplayRouter, ...] = (
@@ -36,7 +37,8 @@ REFERENCE_ROUTERS = ("oracle", "random_mix")  # computed from the outcomes, in e
 def routers_by_name(names: Sequence[str]) -> tuple[ReplayRouter, ...]:
     """Return the routers of these names, each once, in this order. Skips `oracle` and `random_mix`, always reported.
 
-    Raises `InputError` for an unknown name and suggests the nearest one.
+    Raises `InputError` for an unknown name and suggests the nearest one, and `MissingDependencyError` for a baseline
+    whose package is not installed.
     """
     known = {
         replay_router.name: replay_router for replay_router in (*DEFAULT_ROUTERS, *BASELINES, *BENCHMARK_BASELINES)
@@ -48,5 +50,7 @@ def routers_by_name(names: Sequence[str]) -> tuple[ReplayRouter, ...]:
         if name not in known:
             listed = ", ".join([*REFERENCE_ROUTERS, *known])
             raise InputError(f"unknown router {name!r}{did_you_mean(name, known) or '.'} Known: {listed}.")
+        if known[name] in BENCHMARK_BASELINES:
+            require_package(name, "benchmark", f"the baseline {name}")
         chosen[name] = known[name]
     return tuple(chosen.values())

@@ -1,4 +1,7 @@
-"""Baselines that regress on the embedding: linear and MLP (RouterBench, LLMRouter), and logistic per model."""
+"""Baselines that regress on the embedding: linear and MLP (RouterBench, LLMRouter), and logistic per model.
+
+All forecast output tokens by ridge regression.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ MlpSetting = tuple[tuple[int, ...], float]  # (units of each hidden layer, weigh
 
 @dataclass(frozen=True, slots=True)
 class LinearBaseline:
-    """Forecast quality and output tokens by ridge regression on the embedding (RouterBench, LLMRouter)."""
+    """Forecast quality by ridge regression on the embedding (RouterBench, LLMRouter)."""
 
     name: str = "linear"
     regularisation: tuple[float, ...] = (1.0, 0.1, 3.0, 10.0, 30.0, 100.0)
@@ -30,14 +33,11 @@ class LinearBaseline:
         return self.regularisation
 
     def fit_settings(self, train_split: TrainSplit, settings: Sequence[float]) -> Sequence[AnswerFunction]:
-        """Fit two ridge regressions in closed form, per setting."""
+        """Fit a ridge regression in closed form, per setting."""
         with needs_extra("local", "an evaluation baseline"):
             from sklearn.linear_model import Ridge
 
-        return [
-            _answer_by_regression(train_split, _fit(Ridge(strength), train_split, "quality"), Ridge(strength))
-            for strength in settings
-        ]
+        return [_answer_by_regression(train_split, _fit_quality(Ridge(strength), train_split)) for strength in settings]
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Choose the strength of regularisation."""
@@ -46,7 +46,7 @@ class LinearBaseline:
 
 @dataclass(frozen=True, slots=True)
 class LogisticBaseline:
-    """Forecast quality by a logistic regression per model, and output tokens by ridge regression, on the embedding."""
+    """Forecast quality by a logistic regression per model on the embedding."""
 
     name: str = "logistic"
     inverse_regularisation: tuple[float, ...] = (1.0, 0.03, 0.1, 0.3, 3.0, 10.0)
@@ -58,13 +58,7 @@ class LogisticBaseline:
 
     def fit_settings(self, train_split: TrainSplit, settings: Sequence[float]) -> Sequence[AnswerFunction]:
         """Fit by L-BFGS, per setting. A score between 0 and 1 is a share of right answers."""
-        with needs_extra("local", "an evaluation baseline"):
-            from sklearn.linear_model import Ridge
-
-        return [
-            _answer_by_regression(train_split, _Logistic.fitted(train_split, strength), Ridge(1.0))
-            for strength in settings
-        ]
+        return [_answer_by_regression(train_split, _Logistic.fitted(train_split, strength)) for strength in settings]
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Choose C."""
@@ -87,54 +81,47 @@ class MlpBaseline:
         return self.layers
 
     def fit_settings(self, train_split: TrainSplit, settings: Sequence[MlpSetting]) -> Sequence[AnswerFunction]:
-        """Fit two MLPs with Adam and a fixed seed, per setting."""
+        """Fit by Adam with a fixed seed, per setting."""
         with needs_extra("local", "an evaluation baseline"):
             from sklearn.neural_network import MLPRegressor
 
         stop_early = len(train_split.table) >= 50  # early stopping sets a tenth of the rows aside
-        made = [
-            [
-                MLPRegressor(hidden_layer_sizes=hidden, alpha=decay, early_stopping=stop_early, random_state=0)
-                for _ in ("quality", "tokens")
-            ]
+        regressors = [
+            MLPRegressor(hidden_layer_sizes=hidden, alpha=decay, early_stopping=stop_early, random_state=0)
             for hidden, decay in settings
         ]
-        return [
-            _answer_by_regression(train_split, _fit(by_quality, train_split, "quality"), by_tokens)
-            for by_quality, by_tokens in made
-        ]
+        return [_answer_by_regression(train_split, _fit_quality(each, train_split)) for each in regressors]
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Choose the layers and the weight decay."""
         return fit_tuned(self, train_split)
 
 
-def _fit(regressor: Any, train_split: TrainSplit, target: str) -> Any:
+def _fit_quality(regressor: Any, train_split: TrainSplit) -> Any:
     """Fit a regressor of scikit-learn on the embedding. Missing cells hold model means."""
     with needs_extra("local", "an evaluation baseline"):
         from sklearn.exceptions import ConvergenceWarning
 
-    values = train_split.filled_quality if target == "quality" else train_split.filled_output_tokens
-    scale = 1.0 if target == "quality" else np.maximum(values.mean(axis=0), 1.0)
-    flat = slice(None) if values.shape[1] > 1 else (slice(None), 0)  # scikit-learn wants a single column as a vector
+    quality = train_split.filled_quality
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # stopping at the iteration limit is part of the baseline
-        return regressor.fit(train_split.vectors, (values / scale)[flat])
+        # scikit-learn wants a single column as a vector
+        return regressor.fit(train_split.vectors, quality if quality.shape[1] > 1 else quality[:, 0])
 
 
-def _answer_by_regression(train_split: TrainSplit, by_quality: Any, token_regressor: Any) -> AnswerFunction:
-    """Answer by a fitted regressor of quality. The one of output tokens is fitted where tokens are recorded."""
-    models = len(train_split.table.models)
-    mean_tokens = train_split.filled_output_tokens.mean(axis=0)
-    by_tokens = _fit(token_regressor, train_split, "tokens") if mean_tokens.any() else None
+def _answer_by_regression(train_split: TrainSplit, by_quality: Any) -> AnswerFunction:
+    """Answer by a fitted regressor of quality, and output tokens by ridge regression."""
+    with needs_extra("local", "an evaluation baseline"):
+        from sklearn.linear_model import Ridge
+
+    shape = (-1, len(train_split.table.models))  # scikit-learn flattens a single column
+    by_tokens = Ridge(1.0).fit(train_split.vectors, train_split.filled_output_tokens)
 
     def answer(held_out: EvaluationSplit) -> Forecast:
-        shape = (len(held_out), models)  # scikit-learn flattens a single column
-        quality = np.asarray(by_quality.predict(held_out.vectors), dtype=np.float64).reshape(shape)
-        tokens: FloatArray = mean_tokens
-        if by_tokens is not None:
-            predicted = np.asarray(by_tokens.predict(held_out.vectors), dtype=np.float64).reshape(shape)
-            tokens = predicted * np.maximum(mean_tokens, 1.0)
+        quality, tokens = (
+            np.asarray(each.predict(held_out.vectors), dtype=np.float64).reshape(shape)
+            for each in (by_quality, by_tokens)
+        )
         return make_forecast(train_split, quality, tokens, len(held_out))
 
     return answer
