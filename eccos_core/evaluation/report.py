@@ -87,7 +87,7 @@ class EvaluationReport:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the JSON object that docs/benchmarks/index.md documents. null means that a target is out of reach."""
+        """Return the JSON object of docs/reference/evaluation.md. null means that a target is out of reach."""
         return {
             "dataset": self.dataset,
             "train": self.train,
