@@ -191,6 +191,7 @@ class Decider:
             floor_met=floor_met,
             overhead_s=time.perf_counter() - prepared.started,
             certificate=self.parts.certificate,
+            sources=self.parts.quality_sources,
             waiting_usd=prepared.waiting_usd,
         )[0]
 
@@ -205,6 +206,7 @@ class Decider:
             floor_met=assignment.status is not SolutionStatus.BEST_EFFORT,
             overhead_s=(time.perf_counter() - prepared.started) / len(prepared.requests),
             certificate=self.parts.certificate,
+            sources=self.parts.quality_sources,
             waiting_usd=prepared.waiting_usd,
         )
 
