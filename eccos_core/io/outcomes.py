@@ -240,6 +240,7 @@ def _labels_of(rows: Sequence[_Row]) -> dict[str, tuple[str | None, ...]]:
 
 def outcomes_of(table: OutcomeTable) -> Iterator[Outcome]:
     """Every known score of a table as an `Outcome`, row by row; cells without a quality are left out."""
+    cost = _cost_of(table)
     for i, (question_id, query) in enumerate(zip(table.question_ids, table.queries, strict=True)):
         labels = {name: label for name, values in table.labels.items() if (label := values[i]) is not None}
         for j in np.flatnonzero(~np.isnan(table.quality[i])):
@@ -251,6 +252,7 @@ def outcomes_of(table: OutcomeTable) -> Iterator[Outcome]:
                 input_tokens=_count(table.input_tokens[i, j]),
                 output_tokens=_count(table.output_tokens[i, j]),
                 labels=labels,
+                cost_usd=None if math.isnan(cost[i, j]) else float(cost[i, j]),
             )
 
 
@@ -275,9 +277,9 @@ def table_of(outcomes: Iterable[Outcome], models: Sequence[str] | None = None) -
             continue
         cells[outcome.question_id, outcome.model] = outcome
     index = {question_id: i for i, question_id in enumerate(queries)}
-    scores: FloatArray = np.full((3, len(index), len(columns)), np.nan)
+    scores: FloatArray = np.full((4, len(index), len(columns)), np.nan)
     for (question_id, model), outcome in cells.items():
-        values = (outcome.quality, outcome.input_tokens, outcome.output_tokens)
+        values = (outcome.quality, outcome.input_tokens, outcome.output_tokens, outcome.cost_usd)
         scores[:, index[question_id], columns[model]] = [np.nan if value is None else value for value in values]
     names = dict.fromkeys(name for row in labels.values() for name in row)
     return OutcomeTable(
@@ -288,6 +290,7 @@ def table_of(outcomes: Iterable[Outcome], models: Sequence[str] | None = None) -
         input_tokens=scores[1],
         output_tokens=scores[2],
         labels={name: tuple(row.get(name) for row in labels.values()) for name in names},
+        cost_usd=None if np.isnan(scores[3]).all() else scores[3],
     )
 
 
@@ -319,9 +322,6 @@ def joined(first: OutcomeTable, second: OutcomeTable) -> OutcomeTable:
     if first.models != second.models:
         raise InputError(f"two tables of different models: {first.models} and {second.models}")
     names = dict.fromkeys((*first.labels, *second.labels))
-    costs = [
-        np.full(part.quality.shape, np.nan) if part.cost_usd is None else part.cost_usd for part in (first, second)
-    ]
     return OutcomeTable(
         question_ids=first.question_ids + second.question_ids,
         queries=first.queries + second.queries,
@@ -333,8 +333,15 @@ def joined(first: OutcomeTable, second: OutcomeTable) -> OutcomeTable:
             name: tuple(value for part in (first, second) for value in part.labels.get(name, (None,) * len(part)))
             for name in names
         },
-        cost_usd=None if first.cost_usd is None and second.cost_usd is None else np.concatenate(costs),
+        cost_usd=None
+        if first.cost_usd is None and second.cost_usd is None
+        else np.concatenate([_cost_of(first), _cost_of(second)]),
     )
+
+
+def _cost_of(table: OutcomeTable) -> FloatArray:
+    """Return the recorded cost (N, M), NaN where there is none."""
+    return np.full(table.quality.shape, np.nan) if table.cost_usd is None else table.cost_usd
 
 
 def _count(value: float) -> int | None:
@@ -356,7 +363,7 @@ def write_outcomes(path: str | Path, table: OutcomeTable) -> None:
 
 
 def _lines_of(table: OutcomeTable) -> Iterator[bytes]:
-    cost = np.full(table.quality.shape, np.nan) if table.cost_usd is None else table.cost_usd
+    cost = _cost_of(table)
     cells = np.stack([table.quality, table.input_tokens, table.output_tokens, cost], axis=2)
     for i, question_id in enumerate(table.question_ids):
         known = np.flatnonzero(~np.isnan(cells[i]).all(axis=1))
