@@ -14,7 +14,6 @@ from eccos_core.errors import HistoryError, InputError
 from eccos_core.io.outcomes import table_of
 from eccos_core.io.tokens import text_key
 
-
 RecordedScore: TypeAlias = tuple[float, int | None, int | None, float | None]
 """Quality, input tokens, output tokens and cost in USD of one model's answer."""
 

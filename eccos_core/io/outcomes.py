@@ -11,6 +11,8 @@ What is tolerated, and what is not:
   (a call that failed is not a wrong answer). An output with neither is an error: it is a misspelt key more often.
 - `input_tokens` and `output_tokens` are whole numbers >= 0, missing or null.
 - `cost_usd` is what the call really cost, a number >= 0, missing or null.
+- `attempts` is a list of several runs of one question, each with `correct`, tokens and cost. The output is their mean:
+  of `correct` over the runs with a score, of tokens and cost over the runs that recorded them. Tokens are rounded.
 - An id may come again, on the same line repeated or on one that adds models or fills in what was missing. A second
   answer that contradicts the first (query, score, tokens or cost) is an error that names both lines.
 - Other keys become labels when they are short words for a group of questions (see `_labels_of`); the rest is ignored.
@@ -156,15 +158,40 @@ def _outputs_of(entry: Mapping[str, Any], question_id: str, file: str, line: int
             raise DataError(file, f"{place} is {describe(output)}, must be an object with model and correct", line)
         model = _text(output, "model", file, line, f"{place}: ")
         place = f"{place} ({model})"
-        yield (
-            model,
-            (
-                _quality(output, place, file, line),
-                _tokens(output, "input_tokens", place, file, line),
-                _tokens(output, "output_tokens", place, file, line),
-                _cost_usd(output, place, file, line),
-            ),
+        yield model, _score_of(output, place, file, line)
+
+
+def _score_of(output: Mapping[str, Any], place: str, file: str, line: int) -> Score:
+    """Return what an output says, the mean of its runs where it has `attempts`."""
+    if "attempts" not in output:
+        return (
+            _quality(output, place, file, line),
+            _tokens(output, "input_tokens", place, file, line),
+            _tokens(output, "output_tokens", place, file, line),
+            _cost_usd(output, place, file, line),
         )
+    runs = output["attempts"]
+    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
+        raise DataError(file, f"{place}: attempts is {describe(runs)}, must be a list with an object per run", line)
+    if doubled := [what for what in _WHAT if what in output]:
+        raise DataError(
+            file, f"{place}: {doubled[0]} stands beside attempts. The mean of the runs is computed, so remove it", line
+        )
+    if any("attempts" in run for run in runs):
+        raise DataError(file, f"{place}: an attempt has attempts of its own. List all runs side by side", line)
+    scores = [_score_of(run, f"{place}: attempts[{number}]", file, line) for number, run in enumerate(runs)]
+    quality, input_tokens, output_tokens, cost = (_mean(values) for values in zip(*scores, strict=True))
+    return quality, _whole(input_tokens), _whole(output_tokens), cost
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of the numbers that are not NaN, NaN where there is none."""
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _whole(value: float) -> float:
+    return value if math.isnan(value) else float(round(value))
 
 
 def _quality(output: Mapping[str, Any], place: str, file: str, line: int) -> float:
@@ -209,7 +236,7 @@ def _merged(before: Score, after: Score, where: tuple[str, str, int], file: str,
             raise DataError(
                 file,
                 f"id {question_id!r}: {model} has {what} {new:g} here and {old:g} on line {first}; "
-                "give the second question an id of its own, or remove one of the two",
+                "give the second question an id of its own, remove one of the two, or list both runs under attempts",
                 line,
             )
     quality, input_tokens, output_tokens, cost = (b if math.isnan(a) else a for a, b in zip(after, before, strict=True))

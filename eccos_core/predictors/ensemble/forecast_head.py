@@ -36,9 +36,9 @@ class ForecastHead:
         usd_per_unit: FloatArray,
         calibration: ProbabilityCalibration | None = None,
     ) -> ForecastHead:
-        """Fit on held-out predictions (N, C) of the rows of a table, which holds cost for tokens as `usd_per_unit` says.
+        """Fit on held-out predictions (N, C) of the rows of a table. You may give the calibration instead.
 
-        You may give the calibration instead.
+        The table holds cost in place of tokens as `usd_per_unit` says.
         """
         raw = latent_targets.quality(held_out)
         calibration = calibration or fit_calibration(raw, table.quality)

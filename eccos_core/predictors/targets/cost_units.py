@@ -21,8 +21,8 @@ def check_cost(table: OutcomeTable) -> None:
     cost = np.empty((0, 0)) if table.cost_usd is None else table.cost_usd
     for row, model in np.argwhere((cost < 0) | np.isinf(cost)):
         raise InputError(
-            f"question {table.question_ids[row]!r}: cost_usd of {table.models[model]} is {cost[row, model]}, it must be "
-            "a finite number >= 0, or NaN where it is unknown"
+            f"question {table.question_ids[row]!r}: cost_usd of {table.models[model]} is {cost[row, model]}, it must "
+            "be a finite number >= 0, or NaN where it is unknown"
         )
 
 
