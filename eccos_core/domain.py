@@ -219,8 +219,8 @@ def _address(message: Message, model: str) -> Message:
 class Outcome:
     """How well one model answered one question. The history is made of these.
 
-    `quality` is in [0, 1]. `cost_usd` is what the call cost. Unknown token counts and cost are None. `labels` describe the question ("dataset", "category").
-    Predictors may learn to predict them, and never read them.
+    `quality` is in [0, 1]. `cost_usd` is what the call cost. Unknown token counts and cost are None. `labels` describe
+    the question ("dataset", "category"). Predictors may learn to predict them, and never read them.
     """
 
     question_id: str

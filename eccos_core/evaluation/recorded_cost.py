@@ -1,8 +1,9 @@
 """Compute what recorded answers cost: the recorded cost, else recorded tokens times prices.
 
 A recorded `cost_usd` is charged as it is. A model without a price must have one for some training questions. Their mean
-is its cost where none is recorded, and its forecast for a router that does not forecast cost. The predictors of eccos do
-so where no output tokens are recorded. `notes` names a model whose recorded cost is far from its tokens times its price. The rules for the tokens of one recorded answer:
+is its cost where none is recorded, and its forecast for a router that does not forecast cost. The predictors of eccos
+forecast it where no output tokens are recorded. `notes` names a model whose recorded cost is far from its tokens times
+its price. The rules for the tokens of one recorded answer:
 
 1. Missing input tokens become the mean of the other models' input tokens for the same question. If no model has any,
    the question's tokens are counted (cl100k).
@@ -20,6 +21,7 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, FloatArray, OutcomeTable
 from eccos_core.errors import InputError
+from eccos_core.io.prices import describe_contradicting_costs
 from eccos_core.io.tokens import count_text_tokens
 
 
@@ -83,35 +85,6 @@ class PriceTable:
         output = np.where(np.isnan(table.output_tokens), self.typical_output_tokens, table.output_tokens)
         by_tokens = self.cost_usd(filled_input_tokens(table), output)
         return by_tokens if table.cost_usd is None else np.where(np.isnan(table.cost_usd), by_tokens, table.cost_usd)
-
-
-MAX_COST_RATIO = 10.0  # between recorded cost and tokens times price, beyond which one of them looks wrong
-
-
-def describe_contradicting_costs(table: OutcomeTable, prices: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Name each model whose recorded cost is over 10 times its tokens times its price, or under a tenth, by the median.
-
-    Reasoning that is not counted, caches and discounts explain a factor of a few. A factor of 1,000 is a wrong unit.
-    """
-    found = []
-    for column, model in enumerate(table.models):
-        if table.cost_usd is None or model not in prices:
-            continue
-        read, wrote = prices[model]
-        by_tokens = table.input_tokens[:, column] * read + table.output_tokens[:, column] * wrote
-        both = np.flatnonzero((by_tokens > 0) & ~np.isnan(table.cost_usd[:, column]))
-        if not both.size:
-            continue
-        ratio = table.cost_usd[both, column] / by_tokens[both]
-        typical = float(np.median(ratio))
-        if not 1 / MAX_COST_RATIO <= typical <= MAX_COST_RATIO:
-            row = int(both[np.argsort(ratio)[len(both) // 2]])
-            found.append(
-                f"{model}: the recorded cost_usd is {typical:.2g} times tokens x price (question "
-                f"{table.question_ids[row]!r}: {table.cost_usd[row, column]:.3g} USD recorded, {by_tokens[row]:.3g} USD by "
-                "its tokens). The recorded cost is charged. Check its unit, the tokens and the price."
-            )
-    return found
 
 
 def filled_input_tokens(table: OutcomeTable) -> FloatArray:
