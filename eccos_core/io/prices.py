@@ -83,7 +83,7 @@ def describe_contradicting_costs(table: OutcomeTable, prices: Mapping[str, tuple
             found.append(
                 f"{model}: the recorded cost_usd is {typical:.2g} times tokens x price (question "
                 f"{table.question_ids[row]!r}: {table.cost_usd[row, column]:.3g} USD recorded, "
-                f"{by_tokens[row]:.3g} USD by its tokens). The recorded cost is charged. Check its unit, the tokens and "
-                "the price."
+                f"{by_tokens[row]:.3g} USD by its tokens). The recorded cost is charged. Check its unit, the tokens "
+                "and the price."
             )
     return found
