@@ -92,7 +92,7 @@ class Assembler:
         """Build the parts of a configuration, or of its next version.
 
         The predictor is loaded from its folder (`eccos fit`) where the file names one, else fitted to the history now.
-        Raises `ArtifactError`, `HistoryError`, and `InputError` for a model that has neither outcomes nor a prior.
+        A model without outcomes starts from an assumption. Raises `ArtifactError` and `HistoryError`.
         """
         encoder = self._encoder(config)
         history = self._history(config, encoder)
