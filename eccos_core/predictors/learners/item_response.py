@@ -13,15 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eccos_core.domain import Float32Array, FloatArray
+from eccos_core.domain import BoolArray, Float32Array, FloatArray
 from eccos_core.predictors.features.projection import QueryFeatures
 from eccos_core.predictors.learners.training_set import Arrays, TrainingSet
 from eccos_core.predictors.targets.latent import LatentTargets
 
-PENALTIES = (3.0, 30.0, 300.0)  # pseudo-outcomes per unit of a direction's variance, which shrink the difficulty
+PENALTIES = (3.0, 30.0, 300.0)  # ridge penalties of the direction, in units of the points' total variance
 PRIOR_ROWS = 20.0  # pseudo-outcomes that shrink a slope towards 1, and an ability towards the model's mean
+COIN_VARIANCE = 0.25  # of one pseudo-outcome
 ITERATIONS = 4  # of Newton's method, over difficulty, then abilities and slopes
 MAX_LOG_ODDS = 15.0
+MIN_VARIANCE = 1e-6  # of the points, where all questions are alike
 MARGIN = 0.01  # a model's mean is clipped this far from 0 and 1
 
 
@@ -50,15 +52,12 @@ class ItemResponse:
             loss = float((known * (np.logaddexp(0.0, log_odds) - observed * log_odds)).sum())
             if loss < best_loss:
                 best_loss, best_penalty, held_out = loss, penalty, log_odds
-        direction, ability, slope = _fit_model(points, observed, known, start, best_penalty)
-        fitted = FittedItemResponse(
-            targets, direction.astype(np.float32), ability.astype(np.float32), slope.astype(np.float32)
-        )
+        fitted = FittedItemResponse(targets, *_fit_model(points, observed, known, start, best_penalty))
         return fitted, _latent_values(targets, held_out)[:, None, :]
 
 
 def _fit_model(
-    points: FloatArray, observed: FloatArray, known: FloatArray, start: FloatArray, penalty: float
+    points: FloatArray, observed: FloatArray, known: BoolArray, start: FloatArray, penalty: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the direction (F,) of easiness, and each model's ability (M,) and slope (M,), by penalised likelihood.
 
@@ -66,7 +65,7 @@ def _fit_model(
     """
     direction = np.zeros(points.shape[1])
     ability, slope = start.copy(), np.ones_like(start)
-    ridge = penalty * float(points.var(axis=0).sum()) * np.eye(points.shape[1])
+    ridge = penalty * max(float(points.var(axis=0).sum()), MIN_VARIANCE) * np.eye(points.shape[1])
     for _ in range(ITERATIONS):
         expected = _sigmoid(_predict_log_odds(points, direction, ability, slope))
         information = known * expected * (1 - expected)
@@ -77,15 +76,15 @@ def _fit_model(
         easiness = (points @ direction)[:, None]
         expected = _sigmoid(ability + slope * easiness)
         error, information = known * (observed - expected), known * expected * (1 - expected)
-        prior = PRIOR_ROWS * 0.25
+        prior = PRIOR_ROWS * COIN_VARIANCE
         first = error.sum(axis=0) - prior * (ability - start)
         second = (error * easiness).sum(axis=0) - prior * (slope - 1)
-        aa = information.sum(axis=0) + prior
-        ab = (information * easiness).sum(axis=0)
-        bb = (information * easiness**2).sum(axis=0) + prior
-        determinant = aa * bb - ab**2
-        ability = ability + (bb * first - ab * second) / determinant
-        slope = slope + (aa * second - ab * first) / determinant
+        of_ability = information.sum(axis=0) + prior  # the Hessian of each model, 2 x 2
+        mixed = (information * easiness).sum(axis=0)
+        of_slope = (information * easiness**2).sum(axis=0) + prior
+        determinant = of_ability * of_slope - mixed**2
+        ability = ability + (of_slope * first - mixed * second) / determinant
+        slope = slope + (of_ability * second - mixed * first) / determinant
     return direction, ability, slope
 
 
@@ -114,13 +113,13 @@ class FittedItemResponse:
     """direction (F,) of easiness among the points, and each model's ability (M,) and slope (M,)."""
 
     latent_targets: LatentTargets
-    direction: Float32Array
-    ability: Float32Array
-    slope: Float32Array
+    direction: FloatArray
+    ability: FloatArray
+    slope: FloatArray
 
     def predict(self, query: QueryFeatures) -> Float32Array:
         """Return the predictions (R, 1, C)."""
-        log_odds = _predict_log_odds(query.points, self.direction, self.ability, self.slope)
+        log_odds = _predict_log_odds(query.points.astype(np.float64), self.direction, self.ability, self.slope)
         return _latent_values(self.latent_targets, log_odds)[:, None, :]
 
     def to_arrays(self) -> Arrays:
@@ -131,5 +130,5 @@ class FittedItemResponse:
     def from_arrays(cls, arrays: Arrays, latent_targets: LatentTargets) -> FittedItemResponse:
         """Rebuild from `to_arrays`, and the latent targets of the same predictor."""
         return cls(
-            latent_targets, *(np.asarray(arrays[name], dtype=np.float32) for name in ("direction", "ability", "slope"))
+            latent_targets, *(np.asarray(arrays[name], dtype=np.float64) for name in ("direction", "ability", "slope"))
         )
