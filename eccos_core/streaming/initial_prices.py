@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eccos_core.domain import BoolArray, Budget, FloatArray, Policy, QualityFloor, RoutingProblem
+from eccos_core.domain import BoolArray, Budget, FloatArray, Policy, Prices, QualityFloor, RoutingProblem
 from eccos_core.errors import InputError
 from eccos_core.protocols import Optimizer
-from eccos_core.streaming.quality_account import compute_insured_floor
+from eccos_core.streaming.insured_account import compute_insured_floor
 from eccos_core.streaming.targets import SECONDS, FloorTarget, RateTarget
+
+_LEAST_USD = 1e-12  # so that a free answer has a logarithm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,11 +22,21 @@ class InitialPrices:
 
     quality: lambda, in USD per unit of a request's quality. slots (M,): mu, in USD per slot. None for zero.
     best_quality (N,): of the best model on each training request, which shows how hard requests are. None if unknown.
+    quality_in_debt: lambda when all the quality is owed that a floor's promise allows, in USD. None if unknown.
+    log_cost (M,): mean logarithm of each model's USD per answer where these prices come from. None if unknown.
     """
 
     quality: float
     slots: FloatArray | None = None
     best_quality: FloatArray | None = None
+    quality_in_debt: float | None = None
+    log_cost: FloatArray | None = None
+
+
+def log_costs(cost_usd: FloatArray) -> FloatArray:
+    """Return the logarithm of costs in USD, of the same shape. A free answer counts as 1e-12 USD."""
+    logs: FloatArray = np.log(np.maximum(cost_usd, _LEAST_USD))
+    return logs
 
 
 def fit_initial_prices(
@@ -42,29 +54,35 @@ def fit_initial_prices(
 
     most_share (M,): the largest share of the stream that each model can take. requests_per_second: turns a budget per
     hour or day into one per request. If the training requests cannot reach the floor, you get the prices of the best
-    quality they reach. The floor is raised by half its tolerance, because the stream differs from the sample, and by
-    what its insurance needs.
+    quality they reach. The floor is raised by what its insurance needs.
     """
     rows = len(quality)
     allowed = np.ones(quality.shape, dtype=np.bool_) if eligible is None else eligible
     best_quality: FloatArray = np.where(allowed, quality, 0.0).max(axis=1)
-    policy: Policy
-    match target:
-        case FloorTarget():
-            policy = QualityFloor(compute_insured_floor(target, best_quality), on_infeasible="best_effort")
-        case RateTarget():
-            policy = Budget(usd_per_request(target, requests_per_second) * rows, on_infeasible="best_effort")
     capacity = np.full(len(models), rows) if most_share is None else np.ceil(most_share * rows).astype(np.int64)
-    problem = RoutingProblem(
-        quality=quality,
-        cost_usd=cost_usd,
-        eligible=allowed,
-        capacity=capacity.astype(np.int64),
-        policy=policy,
-        models=tuple(models),
+
+    def solve(policy: Policy) -> Prices:
+        problem = RoutingProblem(
+            quality=quality,
+            cost_usd=cost_usd,
+            eligible=allowed,
+            capacity=capacity.astype(np.int64),
+            policy=policy,
+            models=tuple(models),
+        )
+        return optimizer.solve(problem).prices
+
+    in_debt: float | None = None
+    if isinstance(target, FloorTarget):
+        floor = compute_insured_floor(target, best_quality)
+        prices = solve(QualityFloor(floor, on_infeasible="best_effort"))
+        highest = max(floor, float(best_quality.mean()) - target.tolerance)
+        in_debt = solve(QualityFloor(min(highest, 1.0), on_infeasible="best_effort")).quality
+    else:
+        prices = solve(Budget(usd_per_request(target, requests_per_second) * rows, on_infeasible="best_effort"))
+    return InitialPrices(
+        prices.quality, np.maximum(prices.slots, 0.0), best_quality, in_debt, log_costs(cost_usd).mean(axis=0)
     )
-    prices = optimizer.solve(problem).prices
-    return InitialPrices(prices.quality, np.maximum(prices.slots, 0.0), best_quality)
 
 
 def usd_per_request(target: RateTarget, requests_per_second: float | None) -> float:
