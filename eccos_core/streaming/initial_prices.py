@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from eccos_core.domain import BoolArray, Budget, FloatArray, Policy, Prices, QualityFloor, RoutingProblem
+from eccos_core.domain import BoolArray, Budget, FloatArray, Policy, QualityFloor, RoutingProblem
 from eccos_core.errors import InputError
 from eccos_core.protocols import Optimizer
 from eccos_core.streaming.insured_account import compute_insured_floor
 from eccos_core.streaming.targets import SECONDS, FloorTarget, RateTarget
 
 _LEAST_USD = 1e-12  # so that a free answer has a logarithm
+_LEAST_STEP = 1e-3  # of quality: no better answer is bought whose gain is less
+_SAMPLE_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PriceSample:
+    """Training requests that tell the price of a mean quality, also when costs have changed.
+
+    quality, cost_usd (K, M): forecasts. The cost is infinite where a model may not answer.
+    """
+
+    quality: FloatArray
+    cost_usd: FloatArray
+
+    def usd_per_quality(self, mean_quality: float, cost_factor: FloatArray | float = 1.0) -> float:
+        """Return the least lambda at which these requests reach a mean quality, in USD per unit, within 1 %.
+
+        cost_factor (M,): what each model costs now, as a multiple. A quality out of reach gets the price of the best.
+        """
+        cost, rows = self.cost_usd * cost_factor, np.arange(len(self.quality))
+
+        def reaches(usd_per_quality: float) -> bool:
+            chosen = (cost - usd_per_quality * self.quality).argmin(axis=1)
+            return bool(self.quality[rows, chosen].mean() >= mean_quality)
+
+        high = float(np.where(np.isfinite(cost), cost, 0.0).max()) / _LEAST_STEP
+        low = high * _LEAST_STEP * _LEAST_STEP
+        if reaches(0.0):
+            return 0.0
+        while high > 1.01 * low:
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if reaches(middle) else (middle, high)
+        return high
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,15 +56,15 @@ class InitialPrices:
 
     quality: lambda, in USD per unit of a request's quality. slots (M,): mu, in USD per slot. None for zero.
     best_quality (N,): of the best model on each training request, which shows how hard requests are. None if unknown.
-    quality_in_debt: lambda when all the quality is owed that a floor's promise allows, in USD. None if unknown.
-    log_cost (M,): mean logarithm of each model's USD per answer where these prices come from. None if unknown.
+    log_cost (M,): mean logarithm of each model's USD per training request. None if unknown.
+    sample: training requests from which lambda is found again when costs change. None if unknown.
     """
 
     quality: float
     slots: FloatArray | None = None
     best_quality: FloatArray | None = None
-    quality_in_debt: float | None = None
     log_cost: FloatArray | None = None
+    sample: PriceSample | None = None
 
 
 def log_costs(cost_usd: FloatArray) -> FloatArray:
@@ -59,29 +93,26 @@ def fit_initial_prices(
     rows = len(quality)
     allowed = np.ones(quality.shape, dtype=np.bool_) if eligible is None else eligible
     best_quality: FloatArray = np.where(allowed, quality, 0.0).max(axis=1)
+    policy: Policy
+    match target:
+        case FloorTarget():
+            policy = QualityFloor(compute_insured_floor(target, best_quality), on_infeasible="best_effort")
+        case RateTarget():
+            policy = Budget(usd_per_request(target, requests_per_second) * rows, on_infeasible="best_effort")
     capacity = np.full(len(models), rows) if most_share is None else np.ceil(most_share * rows).astype(np.int64)
-
-    def solve(policy: Policy) -> Prices:
-        problem = RoutingProblem(
-            quality=quality,
-            cost_usd=cost_usd,
-            eligible=allowed,
-            capacity=capacity.astype(np.int64),
-            policy=policy,
-            models=tuple(models),
-        )
-        return optimizer.solve(problem).prices
-
-    in_debt: float | None = None
-    if isinstance(target, FloorTarget):
-        floor = compute_insured_floor(target, best_quality)
-        prices = solve(QualityFloor(floor, on_infeasible="best_effort"))
-        highest = max(floor, float(best_quality.mean()) - target.tolerance)
-        in_debt = solve(QualityFloor(min(highest, 1.0), on_infeasible="best_effort")).quality
-    else:
-        prices = solve(Budget(usd_per_request(target, requests_per_second) * rows, on_infeasible="best_effort"))
+    problem = RoutingProblem(
+        quality=quality,
+        cost_usd=cost_usd,
+        eligible=allowed,
+        capacity=capacity.astype(np.int64),
+        policy=policy,
+        models=tuple(models),
+    )
+    prices = optimizer.solve(problem).prices
+    rows_kept = np.linspace(0, rows - 1, min(rows, _SAMPLE_ROWS)).astype(np.int64)
+    sample = PriceSample(quality[rows_kept], np.where(allowed, cost_usd, np.inf)[rows_kept])
     return InitialPrices(
-        prices.quality, np.maximum(prices.slots, 0.0), best_quality, in_debt, log_costs(cost_usd).mean(axis=0)
+        prices.quality, np.maximum(prices.slots, 0.0), best_quality, log_costs(cost_usd).mean(axis=0), sample
     )
 
 

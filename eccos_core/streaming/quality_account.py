@@ -5,17 +5,20 @@ reaches b. The promise for these n + 1 requests allows A units of quality, and a
 
     q >= min((n + 1) floor, B + b) - A - Q
 
-In words: the mean is at most A / (n + 1) below the floor, or below the best attainable mean where that is less. The best
-model meets it wherever the promise held before and the best model reaches the floor. So steering has to keep enough in
-hand for harder requests. `insured_account` keeps it whatever comes.
+In words: the mean is at most A / (n + 1) below the floor, or below the best attainable mean where that is less. The
+best model meets it wherever the promise held before and the best model reaches the floor. So steering has to keep
+enough in hand for harder requests. `insured_account` keeps it whatever comes.
 
 For `promise="mean"` the n answers are those of the horizon, and A is the tolerance times n, or times 1,000 while n is
-less. For `promise="window"` they are the last W - 1 answers, and A is the tolerance times W.
+less. For `promise="window"` they are the last W - 1 answers, and A is the tolerance times W. A tenth of A is left
+unused, because a few requests may have no model that reaches the floor.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +27,7 @@ from eccos_core.domain import FloatArray
 from eccos_core.streaming.targets import FloorTarget
 
 START_REQUESTS = 1_000  # of a horizon, before its running mean is promised
+_USABLE = 0.9  # share of the allowance; the rest is for requests whose best model is below the floor
 _ROUNDING = 1e-9  # of mean quality: error of floating-point sums
 _REPORT_FROM = 0.1  # share of a window, or of a horizon's start, before which an unattainable floor is not reported
 
@@ -76,9 +80,12 @@ class HorizonAccount:
         self.target = target
         self.count = 0
         self._total = 0.0  # quality of the run
-        self._start_requests = START_REQUESTS
-        if target.horizon_s is None:
-            self._start_requests = min(START_REQUESTS, target.horizon // 2)
+        self._requests, self._seconds = math.inf, math.inf  # of a horizon, whichever the target says
+        if isinstance(target.horizon, timedelta):
+            self._seconds = target.horizon.total_seconds()
+        else:
+            self._requests = target.horizon
+        self._start_requests = min(START_REQUESTS, self._requests // 2)
         self._start(now_s)
 
     def _start(self, now_s: float) -> None:
@@ -97,14 +104,10 @@ class HorizonAccount:
 
     def need(self, best: float, now_s: float = 0.0) -> RequiredQuality:
         """See `QualityAccount`. now_s: monotonic seconds, which end a horizon in time."""
-        target = self.target
-        ended = (
-            self._answers >= target.horizon if target.horizon_s is None else now_s - self._since_s >= target.horizon_s
-        )
-        if ended:
+        if self._answers >= self._requests or now_s - self._since_s >= self._seconds:
             self._start(now_s)
-        allowed = target.tolerance * max(self._answers + 1, self._start_requests)
-        return _require(target.alpha, self._answers, self._chosen, self._best, best, allowed)
+        allowed = self.target.tolerance * max(self._answers + 1, self._start_requests)
+        return _require(self.target.alpha, self._answers, self._chosen, self._best, best, allowed)
 
     def add(self, quality: float, best: float) -> None:
         """See `QualityAccount`."""
@@ -189,11 +192,14 @@ def _require(
     floor: float, answers: int, chosen: float, best_total: float, best: float, allowed: float
 ) -> RequiredQuality:
     """Return the least quality of the next answer, by the formula of this module."""
+    allowed *= _USABLE
     needed = min((answers + 1) * floor, best_total + best) - allowed - chosen
     return RequiredQuality(min(needed, best), (best - needed) / allowed)
 
 
-def _describe_miss(target: FloorTarget, which: str, requests: int, chosen: float, best: float, missed_from: int) -> str:
+def _describe_miss(
+    target: FloorTarget, which: str, requests: int, chosen: float, best: float, missed_from: float
+) -> str:
     """Say that these requests could not reach the floor, or did not. An empty string if all is well."""
     reached, attainable = chosen / requests, best / requests
     means = f"over {which} requests the best open models average {attainable:.4f}, and {reached:.4f} was reached"

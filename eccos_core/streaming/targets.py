@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 from eccos_core.errors import InputError
@@ -24,18 +25,17 @@ class FloorTarget:
     promise: which means keep the floor.
     "mean" is the running mean of each horizon, once it has 1,000 requests, or half the horizon where that is less.
     "window" is the mean of each `window` requests in a row. It costs more.
-    horizon: its requests. horizon_s: its seconds instead, such as 86,400 for a day. Each horizon starts afresh, so
-    neither a surplus nor a debt of quality outlives it.
-    floor_insurance: only for windows. It says how hard a sudden stretch of requests may be without breaking the promise.
-    "none" covers no sudden stretch. "history" covers one as hard as the hardest eighth of the history. A number covers
-    requests whose best models reach that quality on average, and 0 covers everything.
+    horizon: a number of requests, or a time such as `timedelta(days=1)`. Each horizon starts afresh, so neither a
+    surplus nor a debt of quality outlives it.
+    floor_insurance: only for windows. It says how hard a sudden stretch of requests may be without breaking the
+    promise. "none" covers no sudden stretch. "history" covers one as hard as the hardest eighth of the history. A
+    number covers requests whose best models reach that quality on average, and 0 covers everything.
     Insurance keeps windows in any order, at several times the cost where the floor is low. See docs/concepts/stream.md.
     """
 
     alpha: float
     promise: Literal["mean", "window"] = "mean"
-    horizon: int = 10_000
-    horizon_s: float | None = None
+    horizon: int | timedelta = 10_000
     window: int = 500
     tolerance: float = 0.005
     floor_insurance: float | Literal["history", "none"] = "none"
@@ -45,10 +45,11 @@ class FloorTarget:
             raise InputError(f"quality floor is {self.alpha}, must be in [0, 1]")
         if self.promise not in ("mean", "window"):
             raise InputError(f"promise is {self.promise!r}, must be mean or window")
-        if self.horizon < 2:
+        if isinstance(self.horizon, timedelta):
+            if self.horizon <= timedelta(0):
+                raise InputError(f"horizon is {self.horizon.total_seconds():g} seconds, must be > 0")
+        elif self.horizon < 2:
             raise InputError(f"horizon is {self.horizon} requests, must be >= 2")
-        if self.horizon_s is not None and not (math.isfinite(self.horizon_s) and self.horizon_s > 0):
-            raise InputError(f"horizon_s is {self.horizon_s} seconds, must be a finite number > 0")
         if self.window < 2:
             raise InputError(f"window is {self.window} requests, must be >= 2")
         if not 0 < self.tolerance < 1:
