@@ -456,7 +456,8 @@ class Decision:
     `quality` and `quality_se` are predicted, in [0, 1]. `cost_usd` is predicted for this request. `fallbacks` are the
     next best eligible models, best first. `familiarity` is in [0, 1]. `floor_met` is False when the policy could not
     be met, and the nearest attainable answer was taken. `overhead_s` is how long deciding took. `certified` is True
-    when the router has a certificate and took the model of the certified rule.
+    when the router has a certificate and took the model of the certified rule. `propensity` is the probability, in
+    (0, 1], with which this request went to this model. It is 1 unless the router explores.
     """
 
     id: str
@@ -473,6 +474,7 @@ class Decision:
     usd_per_quality: float = 0.0
     overhead_s: float = 0.0
     certified: bool = False
+    propensity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -565,13 +567,35 @@ class WorkloadStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DriftAlarm:
+    """A model answers worse than forecast.
+
+    `at` is in s since 1970 (UTC). `labels`: how many tell so. `forecast` and `observed` are their means, in [0, 1].
+    """
+
+    model: str
+    at: float
+    labels: int
+    forecast: float
+    observed: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model} has become worse: its last {self.labels} labels have mean {self.observed:.2f}, and "
+            f"{self.forecast:.2f} was forecast. Look at the model, then run `eccos fit` on newer outcomes."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RouterStatus:
     """A snapshot of one router, in one process.
 
     `decision_log_problem` says why the decision log cannot write now. It is None while it can, or without a log.
-    `decisions_dropped` is how many entries were lost since the start.
+    `decisions_dropped` is how many entries were lost since the start. `drift` holds the newest alarm of each model that
+    has become worse than its forecasts.
     """
 
     workload: WorkloadStatus
     decision_log_problem: str | None = None
     decisions_dropped: int = 0
+    drift: tuple[DriftAlarm, ...] = ()

@@ -443,14 +443,16 @@ class Router:
 
     def record(self, decision_id: str, quality: float) -> None:
         """Label the answer of a decision, now or later, once or again. The outcome joins the history.
+        A model whose labels fall far behind its forecasts raises a `DriftAlarm` in `status`.
 
         `quality` is in [0, 1]. Raises `UnknownDecisionError`, and `InputError` for a quality outside [0, 1].
         """
         for store in (self.decision_store, *reversed(self._earlier)):
             try:
-                return store.label(decision_id, quality)
+                labelled = store.label(decision_id, quality)
             except UnknownDecisionError:
                 continue
+            return self._pipeline.learn(labelled)
         raise UnknownDecisionError(decision_id)
 
     def status(self) -> RouterStatus:
@@ -460,6 +462,7 @@ class Router:
             self.workload.status(),
             decision_log_problem=log.problem if log is not None else None,
             decisions_dropped=log.dropped if log is not None else 0,
+            drift=self.parts.drift.alarms,
         )
 
 

@@ -44,6 +44,7 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from eccos_core.certification import Certificate
+    from eccos_core.learning import DriftMonitor
     from eccos_core.predictors import TrainingForecast
     from eccos_core.protocols import Backend, Encoder, OnlineHistory, Optimizer, Predictor, Steering
     from eccos_core.routing.decision_store import DecisionStore
@@ -178,8 +179,16 @@ class Assembler:
             answer_deadline_s=config.retries.deadline_s,
             window_s=config.stream.window_ms / 1000,
             allowed_call_params=config.allowed_call_params,
+            drift=self._drift(predictor),
             workload=self._workload(config),
         )
+
+    def _drift(self, predictor: Predictor) -> DriftMonitor:
+        """What compares labels with the forecasts of one predictor. Another predictor starts without alarms."""
+        from eccos_core.learning import DriftMonitor
+
+        before = self.current.parts if self.current is not None else None
+        return before.drift if before is not None and before.predictor is predictor else DriftMonitor()
 
     def _take_over(self, steering: Steering, tenants: dict[str, Steering]) -> None:
         """Continue the accounts of the streams whose target stays."""

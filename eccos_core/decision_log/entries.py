@@ -41,7 +41,8 @@ class LoggedDecision:
     """One row of the log.
 
     `text` is None unless the log has `log_prompts`. `label` is None until someone labels the answer. `forecast` maps a
-    model to (quality, cost in USD). Money is in USD, times are in s, `at` is in s since 1970 (UTC).
+    model to (quality, cost in USD). `propensity` is the probability of this choice, 1 without exploration. Money is in
+    USD, times are in s, `at` is in s since 1970 (UTC).
     """
 
     id: str
@@ -68,3 +69,4 @@ class LoggedDecision:
     attempts: tuple[Attempt, ...]
     label: float | None
     labelled_at: float | None
+    propensity: float = 1.0

@@ -32,14 +32,18 @@ CREATE TABLE IF NOT EXISTS decisions (
   decided_model TEXT NOT NULL, quality REAL NOT NULL, cost_usd REAL NOT NULL, usd_per_quality REAL NOT NULL,
   floor_met INTEGER NOT NULL, reason TEXT NOT NULL, forecast TEXT NOT NULL, text TEXT, text_key TEXT NOT NULL,
   vector BLOB NOT NULL, model TEXT, input_tokens INTEGER, output_tokens INTEGER, paid_usd REAL, latency_s REAL,
-  time_to_first_token_s REAL, attempts TEXT NOT NULL DEFAULT '[]', label REAL, labelled_at REAL
+  time_to_first_token_s REAL, attempts TEXT NOT NULL DEFAULT '[]', label REAL, labelled_at REAL,
+  propensity REAL NOT NULL DEFAULT 1.0
 ) STRICT;
 CREATE INDEX IF NOT EXISTS decisions_at ON decisions (at);
 """
+# columns that came later, with what holds for the decisions of an older log
+_LATER_COLUMNS = {"propensity": "REAL NOT NULL DEFAULT 1.0"}
 _INSERT = """
 INSERT OR IGNORE INTO decisions (id, at, request_id, session_id, tenant, decided_model, quality, cost_usd,
-  usd_per_quality, floor_met, reason, forecast, text, text_key, vector, input_tokens)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  usd_per_quality, floor_met, reason, forecast, text, text_key, vector, input_tokens,
+  propensity)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPDATE_COMPLETION = """
 UPDATE decisions SET model = ?, input_tokens = coalesce(?, input_tokens), output_tokens = ?, paid_usd = ?,
@@ -182,6 +186,7 @@ class DecisionLog:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)
+        _add_later_columns(connection)
         return connection
 
     def _write(self, connection: sqlite3.Connection, entry: _QueuedEntry) -> None:
@@ -213,6 +218,16 @@ class DecisionLog:
         self.problem = problem
 
 
+def _add_later_columns(connection: sqlite3.Connection) -> None:
+    """Give the log of an older version the columns that it lacks."""
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")  # two processes may open the same old log at once
+        present = {row[1] for row in connection.execute("PRAGMA table_info(decisions)")}
+        for name, kind in _LATER_COLUMNS.items():
+            if name not in present:
+                connection.execute(f"ALTER TABLE decisions ADD COLUMN {name} {kind}")
+
+
 def _decision_row(entry: DecisionEntry, *, log_prompts: bool) -> tuple[object, ...]:
     decision = entry.decision
     return (
@@ -232,6 +247,7 @@ def _decision_row(entry: DecisionEntry, *, log_prompts: bool) -> tuple[object, .
         text_key(entry.text),
         np.asarray(entry.vector, dtype=np.float32).tobytes(),
         entry.input_tokens,
+        decision.propensity,
     )
 
 

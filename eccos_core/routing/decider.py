@@ -83,7 +83,7 @@ class Decider:
         with self.parts.telemetry.step("predict", requests):
             input_tokens, mask = self._counted(requests)  # first: a request that no model may answer is not encoded
             vectors = self.encoder.encode(texts)
-            expected = predict_in_blocks(self.predictor, vectors, input_tokens)
+            expected = self.parts.drift.widen(predict_in_blocks(self.predictor, vectors, input_tokens))
         output_tokens = np.minimum(
             expected.output_tokens, output_limit(self.parts.models, [request.parameters for request in requests])
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,10 +22,25 @@ MAX_REMEMBERED_DECISIONS = 100_000  # how many can be labelled without a decisio
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LabelledDecision:
+    """A decision whose answer was labelled. `quality` is the label.
+
+    `forecast` is what was expected of `model`. It is None for a logged decision that did not forecast this model.
+    """
+
+    id: str
+    model: str
+    vector: Float32Array
+    forecast: float | None
+    quality: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Remembered:
-    text: str
+    text: str | None
     vector: Float32Array
     model: str
+    forecast: Mapping[str, float]
     input_tokens: int | None = None
     output_tokens: int | None = None
 
@@ -51,8 +66,10 @@ class DecisionStore:
     def add_decisions(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
         """Remembers a batch of decisions, or one."""
         with self._lock:
-            for text, vector, decision in zip(prepared.texts, prepared.vectors, made, strict=True):
-                self._remembered[decision.id] = _Remembered(text, vector, decision.model)
+            rows = zip(prepared.texts, prepared.vectors, prepared.forecast.quality.tolist(), made, strict=True)
+            for text, vector, quality, decision in rows:
+                forecast = dict(zip(prepared.forecast.models, quality, strict=True))
+                self._remembered[decision.id] = _Remembered(text, vector, decision.model, forecast)
             while len(self._remembered) > self._max_decisions:
                 self._remembered.popitem(last=False)
         if self.log is None:
@@ -102,8 +119,8 @@ class DecisionStore:
         if self.log is not None:
             self.log.flush()
 
-    def label(self, decision_id: str, quality: float) -> None:
-        """Attaches a label, in [0, 1], and adds the outcome to the history.
+    def label(self, decision_id: str, quality: float) -> LabelledDecision:
+        """Attaches a label, in [0, 1], adds the outcome to the history, and returns what there is to learn from.
 
         Raises `UnknownDecisionError`, and `InputError` for a quality outside [0, 1]. The query of an outcome is the
         text of the request; a decision made before a restart is known to the log only, and joins the history only
@@ -115,10 +132,14 @@ class DecisionStore:
             remembered = self._remembered.get(decision_id)
         if self.log is not None:
             remembered = self._from_log(decision_id, quality, remembered)
-        elif remembered is None:
+        if remembered is None:
             raise UnknownDecisionError(decision_id)
-        if self.history is None or remembered is None:
-            return
+        model = remembered.model
+        labelled = LabelledDecision(
+            decision_id, model, remembered.vector, remembered.forecast.get(model), float(quality)
+        )
+        if self.history is None or remembered.text is None:
+            return labelled
         outcome = Outcome(
             question_id=text_key(remembered.text),
             query=remembered.text,
@@ -128,8 +149,9 @@ class DecisionStore:
             output_tokens=remembered.output_tokens,
         )
         self.history.add([outcome], np.asarray(remembered.vector, dtype=np.float32)[None, :])
+        return labelled
 
-    def _from_log(self, decision_id: str, quality: float, remembered: _Remembered | None) -> _Remembered | None:
+    def _from_log(self, decision_id: str, quality: float, remembered: _Remembered | None) -> _Remembered:
         """Labels the logged decision; gives what is remembered, from memory or else from the log."""
         assert self.log is not None
         try:
@@ -138,8 +160,13 @@ class DecisionStore:
             if remembered is None:
                 raise
             return remembered  # the log lost it (a full disk), the memory did not
-        if remembered is not None or logged.text is None:
+        if remembered is not None:
             return remembered
         return _Remembered(
-            logged.text, logged.vector, logged.model or logged.decided_model, logged.input_tokens, logged.output_tokens
+            logged.text,
+            logged.vector,
+            logged.model or logged.decided_model,
+            {model: forecast for model, (forecast, _) in logged.forecast.items()},
+            logged.input_tokens,
+            logged.output_tokens,
         )

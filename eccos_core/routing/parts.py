@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from eccos_core.certification import Certificate
 from eccos_core.domain import ConversationView, GroupShare, Model, Policy, QualityFloor
 from eccos_core.errors import CertificateError, InputError
+from eccos_core.learning import DriftMonitor
 from eccos_core.protocols import Backend, Encoder, Optimizer, Predictor, Steering, Workload
 from eccos_core.routing.certified import fingerprint
 from eccos_core.routing.decision_store import DecisionStore
@@ -32,6 +33,7 @@ class Parts:
     - `window_s`: single requests that arrive within so many seconds (0 to 0.05) are decided together.
     - `allowed_call_params`: call parameters that LiteLLM itself obeys and that callers may give all the same.
     - `certificate`: what the policy's price was certified for. It is void for another predictor, encoder or pool.
+    - `drift`: what compares labels with forecasts.
 
     Raises `InputError` when predictor and pool do not have the same models, and `CertificateError` for a certificate
     of other parts.
@@ -57,6 +59,7 @@ class Parts:
     window_s: float = 0.0
     allowed_call_params: frozenset[str] = frozenset()
     certificate: Certificate | None = None
+    drift: DriftMonitor = field(default_factory=DriftMonitor)
 
     def __post_init__(self) -> None:
         names = tuple(model.name for model in self.models)

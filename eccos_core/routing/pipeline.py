@@ -27,6 +27,7 @@ from eccos_core.errors import (
 from eccos_core.io.tokens import count_tokens
 from eccos_core.routing.batch import MOST_THREADS
 from eccos_core.routing.decider import Decider
+from eccos_core.routing.decision_store import LabelledDecision
 from eccos_core.routing.execution import Execution, Settle
 from eccos_core.routing.microbatch import MicroBatch
 from eccos_core.routing.parts import Parts
@@ -134,6 +135,14 @@ class Pipeline:
             chosen = policy or self.parts.tenants.policy_of(request) or self.parts.policy
             groups.setdefault(chosen, []).append(row)
         return groups
+
+    def learn(self, labelled: LabelledDecision) -> None:
+        """Compare a label with its forecast. A model that has become worse raises an alarm."""
+        if labelled.forecast is None:
+            return
+        alarm = self.parts.drift.observe(labelled.id, labelled.model, labelled.forecast, labelled.quality)
+        if alarm is not None:
+            self.parts.telemetry.record_drift(alarm)
 
     def _remember(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
         self.parts.decision_store.add_decisions(prepared, made)

@@ -37,6 +37,8 @@ def check_request(request: Request, allowed_call_params: frozenset[str] = frozen
 
 def _message_problems(messages: Sequence[Message]) -> Iterator[str]:
     for position, message in enumerate(messages):
+        if _is_plain(message):
+            continue
         place = f"messages[{position}]"
         if not isinstance(message["role"], str):
             yield f"{place}.role is {_named(message['role'])}, must be a text such as 'user'"
@@ -49,6 +51,12 @@ def _message_problems(messages: Sequence[Message]) -> Iterator[str]:
             continue
         for number, part in enumerate(content):
             yield from _part_problems(part, f"{place}.content[{number}]")
+
+
+def _is_plain(message: Message) -> bool:
+    """Return whether a message is no more than a role and an ASCII text, as most are."""
+    content = message.get("content")
+    return len(message) == 2 and isinstance(message["role"], str) and isinstance(content, str) and content.isascii()
 
 
 def _part_problems(part: Any, place: str) -> Iterator[str]:

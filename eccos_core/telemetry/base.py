@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol, TypeAlias
 
-from eccos_core.domain import Decision, Request
+from eccos_core.domain import Decision, DriftAlarm, Request
 
 Step: TypeAlias = Literal["complete", "route", "predict", "optimise"]
 
@@ -22,6 +22,10 @@ class Telemetry(Protocol):
         """Record decisions that were made."""
         ...
 
+    def record_drift(self, alarm: DriftAlarm) -> None:
+        """Record that a model has become worse."""
+        ...
+
 
 class NoTelemetry:
     """The `Telemetry` that is off."""
@@ -33,6 +37,9 @@ class NoTelemetry:
         return self._nothing
 
     def record_decisions(self, decisions: Sequence[Decision]) -> None:
+        """See `Telemetry`."""
+
+    def record_drift(self, alarm: DriftAlarm) -> None:
         """See `Telemetry`."""
 
 

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from eccos_core.domain import Chunk, Completion, Decision, Message, Model, Request
+from eccos_core.domain import Chunk, Completion, Decision, DriftAlarm, Message, Model, Request
 from eccos_core.errors import BackendError
 from eccos_core.protocols import unsupported_parameters
 from eccos_core.telemetry.base import Step
@@ -103,6 +103,10 @@ class OpenTelemetry:
             )
             self._instruments.deciding.record(decision.overhead_s)
 
+    def record_drift(self, alarm: DriftAlarm) -> None:
+        """See `Telemetry`."""
+        self._instruments.drift.add(1, {"gen_ai.request.model": alarm.model})
+
     # ---------------------------------------------------------------- calls
 
     def call(self, model: str, request: Request, *, streamed: bool = False) -> _CallSpan:
@@ -181,6 +185,7 @@ class _Instruments:
             [each / 100 for each in _SECOND_BUCKETS],
         )
         self.decisions = meter.create_counter("eccos.decisions", "{decision}", "Decisions, by the model chosen")
+        self.drift = meter.create_counter("eccos.drift.alarms", "{alarm}", "Models that have become worse")
         self.cost = meter.create_counter("eccos.cost", "USD", "What calls cost")
 
 

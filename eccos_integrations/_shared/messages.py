@@ -39,6 +39,7 @@ def describe_completion(completion: Completion) -> dict[str, Any]:
             "reason": decision.reason,
             "familiarity": decision.familiarity,
             "floor_met": decision.floor_met,
+            "propensity": decision.propensity,
         }
     return description
 

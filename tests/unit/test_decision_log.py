@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import os
 import signal
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,31 @@ def test_what_is_kept_is_enough_to_replay_a_decision(log: DecisionLog) -> None:
     assert found.attempts == (Attempt("other", "timeout", "too slow", 1.0),)
     assert (found.input_tokens, found.output_tokens, found.label) == (9, 3, None)
     np.testing.assert_array_equal(found.vector, np.array([0.6, 0.8], dtype=np.float32))
+
+
+def test_the_probability_of_a_choice_is_kept(log: DecisionLog) -> None:
+    log.add_decision(replace(decided("d1"), decision=replace(decided("d1").decision, propensity=0.125)))
+    log.add_decision(decided("d2"))
+    assert log.flush()
+    assert {each.id: each.propensity for each in log.entries()} == {"d1": 0.125, "d2": 1.0}
+
+
+def test_a_log_of_an_older_version_is_read_and_continued(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.sqlite"
+    old = DecisionLog(path)
+    old.add_decision(decided("before"))
+    old.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE decisions DROP COLUMN propensity")
+    log = DecisionLog(path)
+    assert [each.propensity for each in log.entries()] == [1.0]
+    log.add_decision(replace(decided("after"), decision=replace(decided("after").decision, propensity=0.5)))
+    assert log.label("before", 0.75).propensity == 1.0
+    log.close()
+    assert {each.id: (each.propensity, each.label) for each in log.entries()} == {
+        "before": (1.0, 0.75),
+        "after": (0.5, None),
+    }
 
 
 def test_a_failed_request_keeps_its_attempts(log: DecisionLog) -> None:

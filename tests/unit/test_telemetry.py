@@ -287,3 +287,18 @@ def test_telemetry_is_off_unless_configured() -> None:
     assert router.telemetry is NO_TELEMETRY
     assert NO_TELEMETRY.step("route", []) is NO_TELEMETRY.step("predict", [])
     assert router.complete(PROMPT).text == ANSWER
+
+
+def test_a_model_that_has_become_worse_is_counted_and_in_the_status() -> None:
+    world = World([ANSWER] * 60)
+    for number in range(60):
+        world.router.record(world.router.complete(f"question {number}").decision.id, 0.0)
+    (alarm,) = world.router.status().drift
+    assert alarm.model == "small"
+    assert world.router.explain("one more")[0].forecast.quality_se[0, 0] > 0.5
+    metrics = world.reader.get_metrics_data()
+    assert metrics is not None
+    found = {m.name: m for r in metrics.resource_metrics for s in r.scope_metrics for m in s.metrics}
+    (point,) = found["eccos.drift.alarms"].data.data_points
+    assert point.attributes == {"gen_ai.request.model": "small"}
+    assert point.value == 1

@@ -135,7 +135,8 @@ def nearest_distances(squared: Float32Array) -> Float32Array:
     k = min(NEAREST_LANDMARKS, squared.shape[1])
     if k == 0:
         return squared
-    return np.partition(squared, (min(CLOSEST, k) - 1, k - 1), axis=1)[:, :k]
+    nearest = np.partition(squared, k - 1, axis=1)[:, :k]  # twice is faster than both at once
+    return np.partition(nearest, min(CLOSEST, k) - 1, axis=1)
 
 
 def nearest_other_landmarks(points: Float32Array, landmarks: IntArray) -> Float32Array:
