@@ -314,8 +314,8 @@ def test_models_that_are_assumed_like_each_other_in_a_circle_are_a_problem(tmp_p
         ),
         (
             "stream: {floor_insurance: history}",
-            "eccos.stream",
-            "has floor_insurance, but keeps the mean over a horizon",
+            "eccos.stream.floor_insurance",
+            "is 'history', but it insures windows only; add promise: window",
         ),
         ("stream: {window_requests: 50}", "eccos.stream", "has window_requests, but keeps the mean over a horizon"),
         ("stream: {promise: median}", "eccos.stream.promise", "must be one of mean, window"),
