@@ -12,10 +12,11 @@ from eccos_core.errors import InputError, did_you_mean
 from eccos_core.predictors.ensemble.calibration import fit_calibration, identity
 from eccos_core.predictors.ensemble.decision_shrinkage import fit_decision_shrinkage
 from eccos_core.predictors.ensemble.forecast_head import ForecastHead
+from eccos_core.predictors.ensemble.group_error import GroupErrorModel, fit_group_errors
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.ensemble.weights import StackingWeights, fit_stacking_weights
-from eccos_core.predictors.features.familiarity import fit_familiarity
 from eccos_core.predictors.features.index import FittedIndex, reconstruction_error
+from eccos_core.predictors.features.nearness import fit_nearness
 from eccos_core.predictors.features.projection import LANDMARKS, Projection, ReferencePoints, nearest_other_landmarks
 from eccos_core.predictors.learners.gaussian_process import GaussianProcess
 from eccos_core.predictors.learners.item_response import ItemResponse
@@ -83,6 +84,8 @@ def fit_predictor(
     combined = stack.combine(np.concatenate(held_out, axis=1)).astype(np.float64)
     calibration = fit_calibration(latent_targets.quality(combined), table.quality)
     factors = fit_decision_shrinkage(latent_targets, combined, calibration, table.quality)
+    nearness = fit_nearness(training.nearest, reconstruction_error(training.features, training.points))
+    group_errors = fit_group_errors(training, factors, calibration, nearness)
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
@@ -91,11 +94,11 @@ def fit_predictor(
             projection=projection,
             landmarks=ReferencePoints(training.points[training.landmarks]),
             learners=fitted,
-            familiarity=fit_familiarity(training.nearest, reconstruction_error(training.features, training.points)),
+            nearness=nearness,
             typical_distance=typical_distance(training.nearest),
         ),
         stack=stack.scale(factors),
-        head=ForecastHead.fit(latent_targets, combined * factors, table, usd_per_unit, calibration),
+        head=ForecastHead.fit(latent_targets, combined * factors, table, usd_per_unit, calibration, group_errors),
     )
 
 
@@ -149,7 +152,9 @@ def _fit_prior(
         dimensions=dimensions,
         index=None,
         stack=StackingWeights(np.zeros((0, targets.latent_targets.count), dtype=np.float32)),
-        head=ForecastHead.fit(targets.latent_targets, mean, table, usd_per_unit, identity()),
+        head=ForecastHead.fit(
+            targets.latent_targets, mean, table, usd_per_unit, identity(), GroupErrorModel.usual(len(table.models))
+        ),
     )
 
 

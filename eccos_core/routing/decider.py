@@ -93,7 +93,16 @@ class Decider:
         if len(requests) == 1:
             self._prepare_s += SMOOTHING * (time.perf_counter() - started - self._prepare_s)
         return PreparedBatch(
-            requests, texts, vectors, input_tokens, expected, cost, mask, started, waiting_usd(self.parts)
+            requests,
+            texts,
+            vectors,
+            input_tokens,
+            expected,
+            expected.quality,
+            cost,
+            mask,
+            started,
+            waiting_usd(self.parts),
         )
 
     def _counted(self, requests: Sequence[Request]) -> tuple[FloatArray, BoolArray]:
@@ -109,9 +118,10 @@ class Decider:
 
     def problem(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> RoutingProblem:
         """Build the problem that the optimizer sees."""
+        prepared = prepared.under(policy)
         asked = [request.min_quality or 0.0 for request in prepared.requests]
         return RoutingProblem(
-            quality=prepared.forecast.quality,
+            quality=prepared.quality,
             cost_usd=prepared.weighed_usd,
             eligible=prepared.eligible,
             capacity=self._batch_capacity(prepared, free_slots),
@@ -124,14 +134,17 @@ class Decider:
     def assign(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> list[Decision]:
         """Assign the batch jointly. Raises `InfeasibleError` when the policy cannot be met."""
         with self.parts.telemetry.step("optimise", prepared.requests):
-            return self._decisions(prepared, self.optimizer.solve(self.problem(prepared, policy, free_slots)))
+            return self._decisions(
+                prepared.under(policy), self.optimizer.solve(self.problem(prepared, policy, free_slots))
+            )
 
     def choose(self, prepared: PreparedBatch, free_slots: IntArray) -> Decision:
         """Decide one request alone, among the models with a free slot, in O(M).
 
         Raises `Overloaded` when none is free, and `InfeasibleError` when no model reaches its `min_quality`.
         """
-        quality, cost = prepared.forecast.quality[0], prepared.weighed_usd[0]
+        prepared = prepared.under(self._policy_of(prepared.requests[0]))
+        quality, cost = prepared.quality[0], prepared.weighed_usd[0]
         open_now = _good(prepared)[0] & (free_slots > 0)
         if not open_now.any():
             raise _nobody_open(prepared)
@@ -146,6 +159,7 @@ class Decider:
         Requests under one steering are decided jointly, so that slots go where they serve most. Others are decided
         one after the other, in the order of their arrival.
         """
+        prepared = prepared.under(self._policy_of(prepared.requests[0]))
         rows = [prepared.row(i) for i in range(len(prepared.requests))]
         steering = {id(self._steering_of(request)): self._steering_of(request) for request in prepared.requests}
         only = next(iter(steering.values()))
@@ -153,7 +167,7 @@ class Decider:
             return self._choose_in_order(rows, free_slots)
         with self.parts.telemetry.step("optimise", prepared.requests):
             choices = only.decide_jointly(
-                prepared.forecast.quality,
+                prepared.quality,
                 prepared.weighed_usd,
                 _good(prepared),
                 free_slots,
@@ -193,6 +207,7 @@ class Decider:
             certificate=self.parts.certificate,
             sources=self.parts.quality_sources,
             waiting_usd=prepared.waiting_usd,
+            counted_quality=prepared.quality,
         )[0]
 
     def _decisions(self, prepared: PreparedBatch, assignment: Assignment) -> list[Decision]:
@@ -208,6 +223,7 @@ class Decider:
             certificate=self.parts.certificate,
             sources=self.parts.quality_sources,
             waiting_usd=prepared.waiting_usd,
+            counted_quality=prepared.quality,
         )
 
     def _occupancy(self, free_slots: IntArray) -> FloatArray:
@@ -220,6 +236,9 @@ class Decider:
 
     def _steering_of(self, request: Request) -> Steering:
         return self.parts.tenant_steering.get(request.tenant or "", self.parts.steering)
+
+    def _policy_of(self, request: Request) -> Policy:
+        return self.parts.tenants.policy_of(request) or self.parts.policy
 
     def _batch_capacity(self, prepared: PreparedBatch, free_slots: IntArray) -> IntArray:
         """Return (M,) how many of the batch each model can take: its free slots, times the waves that the batch needs.
@@ -266,7 +285,7 @@ def _good(prepared: PreparedBatch) -> BoolArray:
     if all(request.min_quality is None for request in prepared.requests):
         return prepared.eligible
     asked = np.array([request.min_quality or 0.0 for request in prepared.requests])
-    return prepared.eligible & (prepared.forecast.quality >= asked[:, None])
+    return prepared.eligible & (prepared.quality >= asked[:, None])
 
 
 def _nobody_open(prepared: PreparedBatch) -> RoutingError:
@@ -274,7 +293,7 @@ def _nobody_open(prepared: PreparedBatch) -> RoutingError:
     request = prepared.requests[0]
     if _good(prepared)[0].any():
         return Overloaded("every model that may answer this request is busy", retry_after_s=1.0)
-    best = float(prepared.forecast.quality[0, prepared.eligible[0]].max())
+    best = float(prepared.quality[0, prepared.eligible[0]].max())
     return InfeasibleError(
         "min_quality",
         request.min_quality or 0.0,
