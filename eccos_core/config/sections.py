@@ -66,6 +66,10 @@ class GapConfig(SectionModel):
     )
 
 
+def _in_words(keys: tuple[str, ...]) -> str:
+    return f"{', '.join(keys[:-1])} and {keys[-1]}"
+
+
 class PolicyConfig(SectionModel):
     """What the router optimises. Give exactly one of the targets."""
 
@@ -116,7 +120,7 @@ class PolicyConfig(SectionModel):
         takers = {"confidence": (*CERTIFIED_KEYS, "quality_floor"), "certificate": CERTIFIED_KEYS}
         for key, allowed in takers.items():
             if targets and key in given and not given & {*allowed}:
-                return f"has {key}, which only {' and '.join(allowed)} take"
+                return f"has {key}, which only {_in_words(allowed)} take"
         if "usd_per_second" in given and given & {"budget_usd", *CERTIFIED_KEYS}:
             return f"has usd_per_second and {targets[0]}; only quality_floor and usd_per_quality_point take it"
         if len(targets) == 1 or (not targets and given - {"on_infeasible", *LATENCY_KEYS}):
