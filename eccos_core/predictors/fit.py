@@ -24,6 +24,7 @@ from eccos_core.predictors.learners.ridge_learner import RidgeRegression
 from eccos_core.predictors.learners.training_set import FittedLearner, Learner, TrainingSet, assign_folds
 from eccos_core.predictors.targets.latent import ExpectedOutcomes, TargetValues, fit_latent_targets
 from eccos_core.predictors.targets.prior import ModelPrior, check_priors
+from eccos_core.predictors.training_forecast import TrainingForecast
 
 Progress = Callable[[str], None]
 
@@ -74,6 +75,7 @@ def fit_predictor(
     fitted, held_out = _fit_learners(chosen, training, report)
     stack = fit_stacking_weights(held_out, targets.values, _self_shrinking(chosen))
     combined = stack.combine(np.concatenate(held_out, axis=1)).astype(np.float64)
+    head = ForecastHead.fit(targets.latent_targets, combined, table)
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
@@ -86,7 +88,8 @@ def fit_predictor(
             typical_distance=typical_distance(training.nearest),
         ),
         stack=stack,
-        head=ForecastHead.fit(targets.latent_targets, combined, table),
+        head=head,
+        training=_training_forecast(table, head, combined),
     )
 
 
@@ -131,14 +134,27 @@ def _input_tokens(table: OutcomeTable) -> FloatArray:
 def _fit_prior(kind: str, table: OutcomeTable, dimensions: int, targets: TargetValues) -> EnsemblePredictor:
     """Fit the predictor that ignores the question."""
     mean = np.zeros((len(table), targets.latent_targets.count))
+    head = ForecastHead.fit(targets.latent_targets, mean, table, identity())
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
         dimensions=dimensions,
         index=None,
         stack=StackingWeights(np.zeros((0, targets.latent_targets.count), dtype=np.float32)),
-        head=ForecastHead.fit(targets.latent_targets, mean, table, identity()),
+        head=head,
+        training=_training_forecast(table, head, mean),
     )
+
+
+def _training_forecast(table: OutcomeTable, head: ForecastHead, held_out: FloatArray) -> TrainingForecast | None:
+    """Return the forecast of the table's questions from held-out predictions (N, C). None for an empty table."""
+    if not len(table):
+        return None
+    forecast = head.forecast(table.models, held_out, np.zeros(len(table)), np.ones(len(table)))
+    lengths = _input_tokens(table)
+    known = lengths[~np.isnan(lengths)]
+    filled = np.where(np.isnan(lengths), known.mean() if len(known) else 0.0, lengths)
+    return TrainingForecast(table.models, filled, forecast.quality, forecast.output_tokens, table.quality)
 
 
 def _self_shrinking(learners: Sequence[Learner]) -> int | None:

@@ -12,6 +12,7 @@ from eccos_core.learning import DriftMonitor
 from eccos_core.protocols import Backend, Encoder, Optimizer, Predictor, Steering, Workload
 from eccos_core.routing.certified import fingerprint
 from eccos_core.routing.decision_store import DecisionStore
+from eccos_core.routing.floor_map import NO_CORRECTION, FloorMap
 from eccos_core.routing.tenants import Tenants
 from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 from eccos_core.workload.latency import LatencyTracker
@@ -34,7 +35,8 @@ class Parts:
     - `window_s`: single requests that arrive within so many seconds (0 to 0.05) are decided together.
     - `allowed_call_params`: call parameters that LiteLLM itself obeys and that callers may give all the same.
     - `certificate`: what the policy's price was certified for. It is void for another predictor, encoder or pool.
-    - `drift`: what compares labels with forecasts.
+    - `drift`: what compares labels with forecasts. Its alarms make a certificate void.
+    - `floor_map`: how high the mean forecast of a batch must be, so that the quality you realise is at the floor.
     - `latency_rule`: what waiting is worth. `latency` knows how long each model has recently taken.
 
     Raises `InputError` when predictor and pool do not have the same models, and `CertificateError` for a certificate
@@ -62,6 +64,7 @@ class Parts:
     allowed_call_params: frozenset[str] = frozenset()
     certificate: Certificate | None = None
     drift: DriftMonitor = field(default_factory=DriftMonitor)
+    floor_map: FloorMap = NO_CORRECTION
     latency_rule: LatencyRule = field(default_factory=LatencyRule)
     latency: LatencyTracker = field(default_factory=LatencyTracker)
 
@@ -79,6 +82,11 @@ class Parts:
                     "the certificate is void: predictor, encoder, models or prices are not those that it was made for. "
                     "Run `eccos certify` again, or give certificate=None."
                 )
+
+    @property
+    def valid_certificate(self) -> Certificate | None:
+        """The certificate, while no alarm about drift has made it void."""
+        return None if self.drift.alarms else self.certificate
 
     @property
     def names(self) -> tuple[str, ...]:
