@@ -16,7 +16,7 @@ from eccos_core.errors import InfeasibleError
 from eccos_core.routing.certified import choose_by_price
 
 PRICES = np.logspace(-4, 3, 64)  # of quality, in costs of the dearest model
-USUAL_OPTIMISM = 0.01  # the standard deviation over data sets: measured optimism shrinks towards 0 by it
+USUAL_OPTIMISM = 0.01  # least standard deviation of the prior that measured optimism shrinks towards 0 by
 CAUTION = 0.25  # standard errors by which the map stays on the safe side
 COIN_VARIANCE = 0.25  # of one pseudo-outcome, so that few outcomes have no certain mean
 
@@ -25,8 +25,8 @@ COIN_VARIANCE = 0.25  # of one pseudo-outcome, so that few outcomes have no cert
 class FloorMap:
     """How high the mean forecast of the chosen models must be, by the floor that you ask for.
 
-    floor (K,) and forecast (K,) increase, and no forecast is below its floor. Between two points the map is linear.
-    Beyond the ends it goes on with slope 1.
+    floor (K,) and forecast (K,) increase from 0, and no forecast is below its floor. Between two points the map is
+    linear. Beyond the last one it goes on with slope 1.
     """
 
     floor: FloatArray
@@ -38,7 +38,7 @@ class FloorMap:
 
     def to_floor(self, forecast: float) -> float:
         """Return the mean quality that is expected to be realised at this mean forecast."""
-        return max(_interpolate(forecast, self.forecast, self.floor), 0.0)
+        return _interpolate(forecast, self.forecast, self.floor)
 
     def apply(self, policy: Policy) -> Policy:
         """Return the policy that the optimizer gets: a floor becomes the forecast that it takes."""
@@ -67,8 +67,9 @@ def fit_floor_map(quality: FloatArray, cost_usd: FloatArray, observed: FloatArra
     observed (N, M): their recorded quality, NaN where missing. Without any, the map changes nothing.
 
     At each price the optimism is the mean forecast of the chosen models less their mean recorded quality. It shrinks
-    towards 0 by its standard error, as the posterior mean under a normal prior does. Then a quarter of that standard
-    error is added. The map is the running maximum, so a higher floor never asks for less.
+    towards 0 by its standard error, as the posterior mean under a normal prior does. The prior is as wide as the
+    optimism itself shows (empirical Bayes). Then a quarter of that standard error is added. The map is the running
+    maximum, so a higher floor never asks for less.
     """
     if np.isnan(observed).all():
         return NO_CORRECTION
@@ -83,7 +84,8 @@ def fit_floor_map(quality: FloatArray, cost_usd: FloatArray, observed: FloatArra
     optimism = np.array([points[at][1] for at in first])
     floors = np.maximum.accumulate(forecasts - np.maximum(optimism, 0.0))
     floors, first = np.unique(floors, return_index=True)
-    return FloorMap(floors, forecasts[first])
+    above = floors > 0
+    return FloorMap(np.append(0.0, floors[above]), np.append(0.0, forecasts[first][above]))
 
 
 def _optimism(excess: FloatArray) -> float:
@@ -93,8 +95,8 @@ def _optimism(excess: FloatArray) -> float:
     mean = float(known.sum()) / max(count, 1)
     variance = (float(((known - mean) ** 2).sum()) + COIN_VARIANCE) / (count + 1)
     squared_error = variance / (count + 1)
-    shrinkage = USUAL_OPTIMISM**2 / (USUAL_OPTIMISM**2 + squared_error)
-    return shrinkage * mean + CAUTION * float(np.sqrt(squared_error))
+    signal = max(USUAL_OPTIMISM**2, mean**2 - squared_error)
+    return signal / (signal + squared_error) * mean + CAUTION * float(np.sqrt(squared_error))
 
 
 def _interpolate(value: float, inputs: FloatArray, outputs: FloatArray) -> float:

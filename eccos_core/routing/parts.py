@@ -84,9 +84,16 @@ class Parts:
                 )
 
     @property
+    def certificate_problem(self) -> str | None:
+        """Why the certificate is void. None while it holds, or without one."""
+        if self.certificate is None or not self.drift.alarms:
+            return None
+        return f"the certificate is void: {self.drift.alarms[-1]} Then run `eccos certify` again."
+
+    @property
     def valid_certificate(self) -> Certificate | None:
         """The certificate, while no alarm about drift has made it void."""
-        return None if self.drift.alarms else self.certificate
+        return self.certificate if self.certificate_problem is None else None
 
     @property
     def names(self) -> tuple[str, ...]:
