@@ -20,7 +20,8 @@ STATIC = ("--encoder", "static+surface")
 RUNS = {
     "qa_math_mix9": (),
     "llmrouter_dcrouter": (),
-    "openhands34": STATIC,  # its outcomes carry their costs
+    "openhands34": STATIC,  # these two carry their costs, and no tokens
+    "judged_mix4": STATIC,
     "routellm_mmlu": (*STATIC, "--train-rows", "1500"),
 }
 ROUTERS = ["prior", "retrieval", "trained", "hybrid"]

@@ -108,8 +108,13 @@ def build_floor_map(config: Config, training: TrainingForecast) -> FloorMap:
     """Fit how far floors must be raised, for the pool and its prices."""
     if training.observed is None:
         return NO_CORRECTION
-    cost = cost_usd(config.models, training.input_tokens, training.output_tokens)
-    return fit_floor_map(training.quality, cost, training.observed)
+    return fit_floor_map(training.quality, _training_cost_usd(config, training), training.observed)
+
+
+def _training_cost_usd(config: Config, training: TrainingForecast) -> FloatArray:
+    """Return the forecast cost (S, M) of the training questions, at the pool's prices or from recorded costs."""
+    by_tokens = cost_usd(config.models, training.input_tokens, training.output_tokens)
+    return np.where(np.isnan(training.cost_usd), by_tokens, training.cost_usd)
 
 
 def load_or_fit(config: Config, encoder: Encoder, data: TrainingData, progress: Progress | None = None) -> Predictor:
@@ -237,7 +242,8 @@ def _digest(config: Config, encoder: Encoder, data: TrainingData) -> str:
     for text in data.table.queries:
         digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
     table = data.table
-    for array in (table.quality, table.input_tokens, table.output_tokens, data.vectors):
+    cost = np.empty(0) if table.cost_usd is None else table.cost_usd
+    for array in (table.quality, table.input_tokens, table.output_tokens, cost, data.vectors):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:32]
 
@@ -257,7 +263,7 @@ def build_steering(config: Config, policy: Policy, training: TrainingForecast) -
     if not len(training.input_tokens):
         return StreamController(target, InitialPrices(0.0))
     training = training.rows(_spread(len(training.input_tokens)))
-    cost = cost_usd(config.models, training.input_tokens, training.output_tokens)
+    cost = _training_cost_usd(config, training)
     names = [model.name for model in config.models]
     start = fit_initial_prices(
         training.quality, cost, target, DualOptimizer(), models=names, requests_per_second=ASSUMED_REQUESTS_PER_SECOND
@@ -281,7 +287,9 @@ def _stream_target(config: Config, policy: Policy) -> FloorTarget | RateTarget:
     if stream.usd_per_day is not None:
         return RateTarget(stream.usd_per_day, "day")
     if isinstance(policy, QualityFloor):
-        return FloorTarget(policy.alpha, floor_insurance=stream.floor_insurance)
+        return FloorTarget(
+            policy.alpha, stream.promise, stream.horizon, stream.window_requests, floor_insurance=stream.floor_insurance
+        )
     raise InputError(
         f"{config.path}: the policy is a budget, which one batch spends. Say in eccos.stream what a stream may spend: "
         "usd_per_request, usd_per_hour or usd_per_day."

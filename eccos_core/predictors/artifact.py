@@ -28,6 +28,8 @@ from eccos_core.predictors.features.index import FittedIndex
 from eccos_core.predictors.features.projection import ReferencePoints, projection_arrays, projection_from_arrays
 from eccos_core.predictors.finetune.predictor import FineTunedPredictor
 from eccos_core.predictors.learners.gaussian_process import FittedGaussianProcess
+from eccos_core.predictors.learners.item_response import FittedItemResponse
+from eccos_core.predictors.learners.kernel_regression import FittedKernelRegression
 from eccos_core.predictors.learners.kmeans import FittedKMeans
 from eccos_core.predictors.learners.knn import FittedNearestNeighbors
 from eccos_core.predictors.learners.mlp import FittedMlpHeads
@@ -160,7 +162,10 @@ def _describe_index(index: FittedIndex) -> dict[str, Any]:
 
 
 def _arrays_of(predictor: EnsemblePredictor) -> dict[str, Any]:
-    arrays: dict[str, Any] = {"stacking_weights": predictor.stack.weights}
+    arrays: dict[str, Any] = {
+        "stacking_weights": predictor.stack.weights,
+        "usd_per_unit": predictor.head.usd_per_unit,
+    }
     if predictor.columns is not None:
         arrays["columns"] = predictor.columns
     for name, part, fields in (
@@ -203,6 +208,7 @@ def _build_predictor(manifest: Mapping[str, Any], arrays: Arrays) -> EnsemblePre
             StandardErrorModel(
                 *(np.asarray(arrays[f"standard_error.{name}"], dtype=np.float64) for name in _STANDARD_ERROR)
             ),
+            np.asarray(arrays["usd_per_unit"], dtype=np.float64),
         ),
         columns=np.asarray(arrays["columns"], dtype=np.int64) if "columns" in arrays else None,
     )
@@ -241,6 +247,10 @@ def _build_learner(name: str, arrays: Arrays, latent_targets: LatentTargets) -> 
             return FittedRidgeRegression.from_arrays(arrays)
         case "clusters":
             return FittedKMeans.from_arrays(arrays)
+        case "kernel_regression":
+            return FittedKernelRegression.from_arrays(arrays)
+        case "item_response":
+            return FittedItemResponse.from_arrays(arrays, latent_targets)
         case "trained":
             return FittedMlpHeads.from_arrays(arrays, latent_targets)
     raise ValueError(f"unknown base learner {name!r}")

@@ -9,7 +9,8 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, IntArray, OutcomeTable
 from eccos_core.errors import InputError, did_you_mean
-from eccos_core.predictors.ensemble.calibration import identity
+from eccos_core.predictors.ensemble.calibration import fit_calibration, identity
+from eccos_core.predictors.ensemble.decision_shrinkage import fit_decision_shrinkage
 from eccos_core.predictors.ensemble.forecast_head import ForecastHead
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.ensemble.weights import StackingWeights, fit_stacking_weights
@@ -17,11 +18,14 @@ from eccos_core.predictors.features.familiarity import fit_familiarity
 from eccos_core.predictors.features.index import FittedIndex, reconstruction_error
 from eccos_core.predictors.features.projection import LANDMARKS, Projection, ReferencePoints, nearest_other_landmarks
 from eccos_core.predictors.learners.gaussian_process import GaussianProcess
+from eccos_core.predictors.learners.item_response import ItemResponse
+from eccos_core.predictors.learners.kernel_regression import KernelRegression
 from eccos_core.predictors.learners.kmeans import KMeans
 from eccos_core.predictors.learners.knn import NearestNeighbors, typical_distance
 from eccos_core.predictors.learners.mlp import MlpHeads
 from eccos_core.predictors.learners.ridge_learner import RidgeRegression
 from eccos_core.predictors.learners.training_set import FittedLearner, Learner, TrainingSet, assign_folds
+from eccos_core.predictors.targets.cost_units import check_cost, fit_cost_units, put_cost_for_tokens
 from eccos_core.predictors.targets.latent import ExpectedOutcomes, TargetValues, fit_latent_targets
 from eccos_core.predictors.targets.prior import ModelPrior, check_priors
 from eccos_core.predictors.training_forecast import TrainingForecast
@@ -35,7 +39,7 @@ LEARNERS: Mapping[str, tuple[Learner, ...]] = {
     "linear": (RidgeRegression(),),
     "clusters": (KMeans(),),
     "trained": (MlpHeads(),),
-    "hybrid": (GaussianProcess(), RidgeRegression(), KMeans(), MlpHeads()),
+    "hybrid": (GaussianProcess(), RidgeRegression(), KMeans(), KernelRegression(), ItemResponse(), MlpHeads()),
 }
 MIN_ROWS = 10  # with fewer questions, every kind of predictor is the prior
 IMPUTATION_ROUNDS = 3  # each fits forecasts on imputed outcomes, then imputes from the forecasts
@@ -65,17 +69,22 @@ def fit_predictor(
     table, vectors = _check_and_select(table, vectors)
     declared = dict(priors or {})
     check_priors(table, declared)
+    usd_per_unit = fit_cost_units(table)
+    table = put_cost_for_tokens(table, usd_per_unit)
     targets = fit_latent_targets(table, declared)
     if not chosen or len(table) < MIN_ROWS:
-        return _fit_prior(kind, table, vectors.shape[1], targets)
+        return _fit_prior(kind, table, vectors.shape[1], targets, usd_per_unit)
     projection, training = build_training_set(table, vectors, targets, seed)
     if _has_missing(table):
         targets = _impute_from_text(training, table, declared, report)
         training = replace(training, targets=targets)
     fitted, held_out = _fit_learners(chosen, training, report)
     stack = fit_stacking_weights(held_out, targets.values, _self_shrinking(chosen))
+    latent_targets = targets.latent_targets
     combined = stack.combine(np.concatenate(held_out, axis=1)).astype(np.float64)
-    head = ForecastHead.fit(targets.latent_targets, combined, table)
+    calibration = fit_calibration(latent_targets.quality(combined), table.quality)
+    factors = fit_decision_shrinkage(latent_targets, combined, calibration, table.quality)
+    head = ForecastHead.fit(latent_targets, combined * factors, table, usd_per_unit, calibration)
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
@@ -87,9 +96,9 @@ def fit_predictor(
             familiarity=fit_familiarity(training.nearest, reconstruction_error(training.features, training.points)),
             typical_distance=typical_distance(training.nearest),
         ),
-        stack=stack,
+        stack=stack.scale(factors),
         head=head,
-        training=_training_forecast(table, head, combined),
+        training=_training_forecast(table, head, combined * factors),
     )
 
 
@@ -120,6 +129,7 @@ def _check_and_select(table: OutcomeTable, vectors: Float32Array) -> tuple[Outco
         raise InputError("the table holds a quality outside [0, 1]")
     if (table.output_tokens[~np.isnan(table.output_tokens)] < 0).any():
         raise InputError("the table holds negative output tokens")
+    check_cost(table)
     answered: BoolArray = np.asarray(known.any(axis=1), dtype=np.bool_)
     return (table, vectors) if answered.all() else (table.rows(answered), vectors[answered])
 
@@ -131,10 +141,12 @@ def _input_tokens(table: OutcomeTable) -> FloatArray:
     return np.where(counted.any(axis=1), total / np.maximum(counted.sum(axis=1), 1), np.nan)
 
 
-def _fit_prior(kind: str, table: OutcomeTable, dimensions: int, targets: TargetValues) -> EnsemblePredictor:
+def _fit_prior(
+    kind: str, table: OutcomeTable, dimensions: int, targets: TargetValues, usd_per_unit: FloatArray
+) -> EnsemblePredictor:
     """Fit the predictor that ignores the question."""
     mean = np.zeros((len(table), targets.latent_targets.count))
-    head = ForecastHead.fit(targets.latent_targets, mean, table, identity())
+    head = ForecastHead.fit(targets.latent_targets, mean, table, usd_per_unit, identity())
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
@@ -154,7 +166,8 @@ def _training_forecast(table: OutcomeTable, head: ForecastHead, held_out: FloatA
     lengths = _input_tokens(table)
     known = lengths[~np.isnan(lengths)]
     filled = np.where(np.isnan(lengths), known.mean() if len(known) else 0.0, lengths)
-    return TrainingForecast(table.models, filled, forecast.quality, forecast.output_tokens, table.quality)
+    cost = forecast.with_recorded_cost(np.full(forecast.quality.shape, np.nan))
+    return TrainingForecast(table.models, filled, forecast.quality, forecast.output_tokens, cost, table.quality)
 
 
 def _self_shrinking(learners: Sequence[Learner]) -> int | None:

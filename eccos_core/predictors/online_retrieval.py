@@ -17,6 +17,8 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.io.outcomes import with_models
+from eccos_core.predictors.ensemble.calibration import fit_calibration
+from eccos_core.predictors.ensemble.decision_shrinkage import fit_decision_shrinkage
 from eccos_core.predictors.ensemble.forecast_head import ForecastHead
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.ensemble.weights import StackingWeights, fit_stacking_weights
@@ -31,6 +33,7 @@ from eccos_core.predictors.learners.knn import (
     scale_bandwidths,
     typical_distance,
 )
+from eccos_core.predictors.targets.cost_units import fit_cost_units, put_cost_for_tokens
 from eccos_core.predictors.targets.latent import LatentTargets, fit_latent_targets, transform_outcomes
 from eccos_core.predictors.targets.prior import ModelPrior
 from eccos_core.protocols import OnlineHistory
@@ -100,6 +103,7 @@ class OnlineRetrieval:
                     self._state = self._load()
                 else:
                     fresh = with_models(self._history.some(stale)[0], self._models)
+                    fresh = put_cost_for_tokens(fresh, state.model.head.usd_per_unit)
                     values = state.model.update_rows(state.values, stale, fresh)
                     self._state = replace(state, version=version, values=values)
             return self._state
@@ -113,6 +117,8 @@ class OnlineRetrieval:
         answered = np.flatnonzero(~np.isnan(table.quality).all(axis=1))
         if len(answered) < MIN_ROWS:
             return _State(version, np.empty((len(table), 0), dtype=np.float32), prior, None)
+        usd_per_unit = fit_cost_units(table)
+        table = put_cost_for_tokens(table, usd_per_unit)
         targets = fit_latent_targets(table, self._priors)
         values = targets.values.astype(np.float32)
         rows = np.sort(np.random.default_rng(0).permutation(answered)[:MAX_FIT_ROWS])
@@ -123,6 +129,7 @@ class OnlineRetrieval:
             values,
             rows,
             self._neighbourhoods,
+            usd_per_unit,
         )
         return _State(version, values, prior, model)
 
@@ -161,6 +168,7 @@ class _NeighborModel:
         values: Float32Array,
         rows: IntArray,
         neighbourhoods: Sequence[tuple[int, float | None]],
+        usd_per_unit: FloatArray,
     ) -> _NeighborModel:
         """Fit on the chosen rows (K,) of a table with values (N, C). others: the neighbours of these rows."""
         unit = typical_distance(others.squared_distance)
@@ -169,14 +177,16 @@ class _NeighborModel:
         reference = table.rows(rows)
         stack = fit_stacking_weights([predictions], values[rows].astype(np.float64))
         combined = stack.combine(predictions).astype(np.float64)
-        head = ForecastHead.fit(latent_targets, combined, reference)
+        calibration = fit_calibration(latent_targets.quality(combined), reference.quality)
+        factors = fit_decision_shrinkage(latent_targets, combined, calibration, reference.quality)
+        head = ForecastHead.fit(latent_targets, combined * factors, reference, usd_per_unit, calibration)
         counts = (~np.isnan(table.quality)).sum(axis=0).astype(np.float64)
         return cls(
             rows=len(table),
             reference=reference,
             settings=settings,
             typical_distance=unit,
-            stack=stack,
+            stack=stack.scale(factors),
             head=replace(head, standard_errors=replace(head.standard_errors, counts=counts)),
             familiarity=fit_familiarity(others.squared_distance, np.zeros(len(rows))),
         )

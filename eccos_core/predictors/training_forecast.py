@@ -22,15 +22,17 @@ FILE = "training_forecast.safetensors"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingForecast:
-    """The forecast for S training questions: input_tokens (S,), quality and output_tokens (S, M).
+    """The forecast for S training questions: input_tokens (S,), quality, output_tokens and cost_usd (S, M).
 
-    observed (S, M): their recorded quality, NaN where missing. It is None if the predictor had seen these outcomes.
+    cost_usd: NaN for a model whose cost is its price times its tokens. observed (S, M): the recorded quality, NaN where
+    missing. It is None if the predictor had seen these outcomes.
     """
 
     models: tuple[str, ...]
     input_tokens: FloatArray
     quality: FloatArray
     output_tokens: FloatArray
+    cost_usd: FloatArray
     observed: FloatArray | None = None
 
     @classmethod
@@ -38,9 +40,10 @@ class TrainingForecast:
         """Forecast training questions with these vectors (S, D), by a predictor that has seen their outcomes."""
         if not len(vectors):
             nothing = np.empty((0, len(predictor.models)))
-            return cls(predictor.models, np.empty(0), nothing, nothing)
+            return cls(predictor.models, np.empty(0), nothing, nothing, nothing)
         forecast = predictor.predict(vectors, input_tokens)
-        return cls(predictor.models, input_tokens, forecast.quality, forecast.output_tokens)
+        cost = forecast.with_recorded_cost(np.full(forecast.quality.shape, np.nan))
+        return cls(predictor.models, input_tokens, forecast.quality, forecast.output_tokens, cost)
 
     def for_pool(self, models: Sequence[str]) -> TrainingForecast:
         """The same forecast with its columns in this order. You may leave models out."""
@@ -50,14 +53,19 @@ class TrainingForecast:
             self.input_tokens,
             self.quality[:, columns],
             self.output_tokens[:, columns],
+            self.cost_usd[:, columns],
             None if self.observed is None else self.observed[:, columns],
         )
 
     def rows(self, index: IntArray) -> TrainingForecast:
         """The forecast of these questions alone."""
-        observed = None if self.observed is None else self.observed[index]
         return TrainingForecast(
-            self.models, self.input_tokens[index], self.quality[index], self.output_tokens[index], observed
+            self.models,
+            self.input_tokens[index],
+            self.quality[index],
+            self.output_tokens[index],
+            self.cost_usd[index],
+            None if self.observed is None else self.observed[index],
         )
 
     def save(self, folder: Path) -> None:
@@ -87,10 +95,10 @@ class TrainingForecast:
                 stored = {name: np.asarray(file.get_tensor(name), dtype=np.float64) for name in file.keys()}  # noqa: SIM118
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ArtifactError(f"{folder / FILE}: cannot be read ({error}). Run `eccos fit` again.") from error
-        missing = {"input_tokens", "quality", "output_tokens"} - stored.keys()
+        missing = {*_ARRAYS} - {"observed"} - stored.keys()
         if missing:
             raise ArtifactError(f"{folder / FILE}: lacks {', '.join(sorted(missing))}. Run `eccos fit` again.")
         return cls(models, **{name: stored[name] for name in _ARRAYS if name in stored})
 
 
-_ARRAYS = ("input_tokens", "quality", "output_tokens", "observed")
+_ARRAYS = ("input_tokens", "quality", "output_tokens", "cost_usd", "observed")

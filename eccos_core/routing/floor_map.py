@@ -17,7 +17,6 @@ from eccos_core.routing.certified import choose_by_price
 
 PRICES = np.logspace(-4, 3, 64)  # of quality, in costs of the dearest model
 USUAL_OPTIMISM = 0.01  # least standard deviation of the prior that measured optimism shrinks towards 0 by
-CAUTION = 0.25  # standard errors by which the map stays on the safe side
 COIN_VARIANCE = 0.25  # of one pseudo-outcome, so that few outcomes have no certain mean
 
 
@@ -68,8 +67,8 @@ def fit_floor_map(quality: FloatArray, cost_usd: FloatArray, observed: FloatArra
 
     At each price the optimism is the mean forecast of the chosen models less their mean recorded quality. It shrinks
     towards 0 by its standard error, as the posterior mean under a normal prior does. The prior is as wide as the
-    optimism itself shows (empirical Bayes). Then a quarter of that standard error is added. The map is the running
-    maximum, so a higher floor never asks for less.
+    optimism itself shows (empirical Bayes). The map is the running maximum, so a higher floor never asks
+    for less.
     """
     if np.isnan(observed).all():
         return NO_CORRECTION
@@ -89,14 +88,14 @@ def fit_floor_map(quality: FloatArray, cost_usd: FloatArray, observed: FloatArra
 
 
 def _optimism(excess: FloatArray) -> float:
-    """Return the shrunk mean of forecast less outcome (N,), NaN where missing, on the safe side."""
+    """Return the shrunk mean of forecast less outcome (N,), NaN where missing."""
     known = excess[~np.isnan(excess)]
     count = len(known)
     mean = float(known.sum()) / max(count, 1)
     variance = (float(((known - mean) ** 2).sum()) + COIN_VARIANCE) / (count + 1)
     squared_error = variance / (count + 1)
     signal = max(USUAL_OPTIMISM**2, mean**2 - squared_error)
-    return signal / (signal + squared_error) * mean + CAUTION * float(np.sqrt(squared_error))
+    return signal / (signal + squared_error) * mean
 
 
 def _interpolate(value: float, inputs: FloatArray, outputs: FloatArray) -> float:

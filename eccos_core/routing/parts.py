@@ -9,7 +9,7 @@ from eccos_core.certification import Certificate
 from eccos_core.domain import ConversationView, GroupShare, LatencyRule, Model, Policy, QualityFloor
 from eccos_core.errors import CertificateError, InputError
 from eccos_core.learning import DriftMonitor
-from eccos_core.protocols import Backend, Encoder, Optimizer, Predictor, Steering, Workload
+from eccos_core.protocols import AnswerObserver, Backend, Encoder, Optimizer, Predictor, Steering, Workload
 from eccos_core.routing.certified import fingerprint
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.floor_map import NO_CORRECTION, FloorMap
@@ -38,6 +38,8 @@ class Parts:
     - `drift`: what compares labels with forecasts. Its alarms make a certificate void.
     - `floor_map`: how high the mean forecast of a batch must be, so that the quality you realise is at the floor.
     - `latency_rule`: what waiting is worth. `latency` knows how long each model has recently taken.
+    - `signals`: the quality that each signal of an application stands for.
+    - `answer_observer`: what looks at answers in the background, to label some of them.
 
     Raises `InputError` when predictor and pool do not have the same models, and `CertificateError` for a certificate
     of other parts.
@@ -67,6 +69,8 @@ class Parts:
     floor_map: FloorMap = NO_CORRECTION
     latency_rule: LatencyRule = field(default_factory=LatencyRule)
     latency: LatencyTracker = field(default_factory=LatencyTracker)
+    signals: Mapping[str, float] = field(default_factory=dict)
+    answer_observer: AnswerObserver | None = None
 
     def __post_init__(self) -> None:
         names = tuple(model.name for model in self.models)
