@@ -48,10 +48,12 @@ def measure(
     assert held_out is not None
     assert held_out.observed is not None
     tokens = np.repeat(held_out.input_tokens[:, None], len(train.models), axis=1)
-    fitted = fit_floor_map(held_out.quality, prices.cost_usd(tokens, held_out.output_tokens), held_out.observed)
+    by_tokens = prices.cost_usd(tokens, held_out.output_tokens)
+    held_out_cost = np.where(np.isnan(held_out.cost_usd), by_tokens, held_out.cost_usd)
+    fitted = fit_floor_map(held_out.quality, held_out_cost, held_out.observed)
     read = filled_input_tokens(test)
     forecast = predictor.predict(test_vectors, read.mean(axis=1))
-    cost = prices.cost_usd(read, forecast.output_tokens)
+    cost = forecast.with_recorded_cost(prices.cost_usd(read, forecast.output_tokens))
     recorded = RecordedOutcomes(test.models, test.quality, prices.recorded_cost_usd(test), ~np.isnan(test.quality))
     choices = sweep(forecast.quality, cost, recorded.observed, lambda_grid(np.where(recorded.observed, cost, 0.0)))
     rows = np.arange(len(test))
