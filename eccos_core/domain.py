@@ -355,6 +355,29 @@ class QualityPrice:
 Policy: TypeAlias = QualityFloor | Budget | QualityPrice
 
 
+@dataclass(frozen=True, slots=True)
+class LatencyRule:
+    """What waiting is worth, beside the policy.
+
+    A decision counts `usd_per_second` for each second that a model's recent answers took on average. The bill does not.
+    A model is left out while nine in ten of its recent answers took longer than `max_latency_s`.
+    """
+
+    usd_per_second: float = 0.0
+    max_latency_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.usd_per_second) and self.usd_per_second >= 0):
+            raise InputError(f"usd_per_second is {self.usd_per_second}, must be a finite number >= 0")
+        if self.max_latency_s is not None and not self.max_latency_s > 0:
+            raise InputError(f"max_latency_s is {self.max_latency_s}, must be more than 0")
+
+    @property
+    def is_off(self) -> bool:
+        """Whether waiting counts for nothing."""
+        return self.usd_per_second == 0 and self.max_latency_s is None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupShare:
     """Send at least, or at most, a share of the batch to a group of models (committed spend, data residency).

@@ -133,6 +133,7 @@ class ExclusionKind(StrEnum):
     CAPABILITIES = "capabilities"
     CONTEXT_WINDOW = "context_window"
     PARAMETERS = "parameters"
+    LATENCY = "latency"
     OTHER = "other"
 
 

@@ -21,6 +21,7 @@ from eccos_core.domain import (
     ConversationView,
     Decision,
     GroupShare,
+    LatencyRule,
     Model,
     Policy,
     RouterStatus,
@@ -84,6 +85,7 @@ class Router:
         answer_deadline_s: float = 120.0,
         window_s: float = 0.0,
         allowed_call_params: Collection[str] = (),
+        latency_rule: LatencyRule | None = None,
     ) -> None:
         from eccos_core.routing import defaults
 
@@ -108,6 +110,7 @@ class Router:
                 answer_deadline_s=answer_deadline_s,
                 window_s=window_s,
                 allowed_call_params=frozenset(allowed_call_params),
+                latency_rule=latency_rule or LatencyRule(),
             )
         )
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from eccos_core.routing.decision_store import DecisionStore
     from eccos_core.routing.tenants import Tenants
     from eccos_core.workload import WorkloadTracker
+    from eccos_core.workload.latency import LatencyTracker
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,6 +181,8 @@ class Assembler:
             window_s=config.stream.window_ms / 1000,
             allowed_call_params=config.allowed_call_params,
             drift=self._drift(predictor),
+            latency_rule=config.latency,
+            latency=self._latency(),
             workload=self._workload(config),
         )
 
@@ -189,6 +192,12 @@ class Assembler:
 
         before = self.current.parts if self.current is not None else None
         return before.drift if before is not None and before.predictor is predictor else DriftMonitor()
+
+    def _latency(self) -> LatencyTracker:
+        """What knows how long models have recently taken. It goes on through every version."""
+        from eccos_core.workload.latency import LatencyTracker
+
+        return self.current.parts.latency if self.current is not None else LatencyTracker()
 
     def _take_over(self, steering: Steering, tenants: dict[str, Steering]) -> None:
         """Continue the accounts of the streams whose target stays."""

@@ -10,6 +10,8 @@ import typer
 
 from eccos_core.cli.options import DataOption, SeedOption, split_names
 from eccos_core.cli.output import console, print_json, table
+from eccos_core.errors import InputError
+from eccos_core.io.optional import require_package
 
 if TYPE_CHECKING:
     from eccos_core.evaluation.report import EvaluationReport
@@ -24,7 +26,10 @@ RoutersOption = Annotated[
     ),
 ]
 BaselinesOption = Annotated[
-    bool, typer.Option("--baselines", help="Add routers from the literature: AIOS, RouteLLM, Avengers-Pro, PORT, ...")
+    bool,
+    typer.Option(
+        "--baselines", help="Add routers from the literature: RouteLLM, Avengers-Pro, IRT, ... Each tunes itself."
+    ),
 ]
 JsonFileOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the report to this file as JSON. - prints it.")
@@ -36,7 +41,8 @@ HtmlOption = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write one HTML page with interactive plots.")
 ]
 PictureOption = Annotated[
-    Path | None, typer.Option("--picture", metavar="PNG", help="Write a picture of accuracy over cost.")
+    Path | None,
+    typer.Option("--picture", metavar="FILE", help="Write a picture of accuracy over cost (.png, .svg, .pdf)."),
 ]
 TrainDataOption = Annotated[
     Path | None,
@@ -103,8 +109,12 @@ def evaluate(
 
     You get a table of what each router costs and how accurate it is, beside every single model.
 
-    The questions are split by the hash of their id. Three in ten are tests, and the routers train on the others. Each
-    router pays the recorded cost of the models it chooses and gets their recorded quality.
+    The questions are split by the hash of their id. Three in ten are tests, and the routers train on the others.
+
+    Each router pays the recorded cost of the models it chooses and gets their recorded quality. "No difference" means
+    that your test questions cannot tell two routers apart.
+
+    With the default encoder, the first run reads about ten questions a second. --encoder static+surface takes seconds.
 
     Example: eccos evaluate --data outcomes.jsonl --prices prices.json --baselines --html report.html
     """
@@ -116,6 +126,7 @@ def evaluate(
 
     names = split_names(routers) or [router.name for router in DEFAULT_ROUTERS]
     chosen = routers_by_name([*names, *([router.name for router in BASELINES] if baselines else [])])
+    _check_outputs(html, picture)
     folder = cache or cache_folder()
     with console().status("Reading outcomes ...") as status:
         from eccos_core.evaluation.replay import ReplaySample
@@ -151,6 +162,16 @@ def evaluate(
         _print(report)
 
 
+def _check_outputs(html: Path | None, picture: Path | None) -> None:
+    """Find out before the routers are fitted whether the files can be written."""
+    if html is not None:
+        require_package("plotly", "report", "an HTML report")
+    if picture is not None:
+        from eccos_core.evaluation.plots import check_picture
+
+        check_picture(picture)
+
+
 def _encoder(name: str, device: str, cache: Path) -> tuple[Encoder, Encoder]:
     """Return an encoder that caches slow encodings on disk, and the same one without a cache."""
     from eccos_core.encoders import (
@@ -161,6 +182,8 @@ def _encoder(name: str, device: str, cache: Path) -> tuple[Encoder, Encoder]:
         SurfaceEncoder,
     )
 
+    if not all(part.strip() for part in name.split("+")):
+        raise InputError(f"the encoder {name!r} lacks a name. Join names with '+', for example static+surface.")
     cached: list[Encoder] = []
     uncached: list[Encoder] = []
     for part in name.split("+"):

@@ -18,7 +18,10 @@ PricesOption = Annotated[
     Path, typer.Option("--prices", metavar="PRICES", help="The JSON file with the price of each model.")
 ]
 SeedOption = Annotated[
-    int, typer.Option("--seed", metavar="N", help="The seed of every random draw. The same seed gives the same result.")
+    int,
+    typer.Option(
+        "--seed", metavar="N", min=0, help="The seed of every random draw. The same seed gives the same result."
+    ),
 ]
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DONE, YOUR_INPUT, OUR_FAULT, INTERRUPTED = 0, 1, 2, 130
 DEBUG_VARIABLE = "ECCOS_DEBUG"
 _WIDTH_WITHOUT_TERMINAL = 160
+_NAME_WIDTH = 24
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file (LiteLLM's format).")]
@@ -52,10 +53,16 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
     from rich.text import Text
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        number = column in numbers
-        made.add_column(Text(column), justify="right" if number else "left", overflow="fold", no_wrap=number)
-    for row in rows:
+    cells = [tuple(row) for row in rows]
+    names = min(max((len(row[0]) for row in cells), default=0), _NAME_WIDTH)  # in a narrow terminal names stay whole
+    for position, column in enumerate(columns):
+        made.add_column(
+            Text(column),
+            justify="right" if column in numbers else "left",
+            overflow="fold",
+            min_width=None if position else names,
+        )
+    for row in cells:
         made.add_row(*(Text(cell) for cell in row))
     # not Table(title=...): rich would fold it to the width of the columns
     return Group(Text(title, style="bold"), made)

@@ -54,14 +54,18 @@ def load_config(
     section = translate_settings(section or EccosSection(), document.sections, pool.entries, context)
     if problems.found:
         raise ConfigError(str(file), problems.found)
+    settings = dict(section)
+    policy = settings.pop("policy")
     return Config(
         path=file,
+        policy=policy.target,
+        latency=policy.latency,
         pool=pool.entries,
         aliases=pool.aliases,
         not_applied=tuple(problems.not_applied),
         warnings=tuple(problems.warnings),
         translated=tuple(problems.translated),
-        **dict(section),
+        **settings,
     )
 
 

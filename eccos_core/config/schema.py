@@ -37,6 +37,7 @@ from eccos_core.config.sections import (
     OptimizerConfig,
     OptimizerField,
     PolicyField,
+    PolicySetting,
     RetryConfig,
     SessionConfig,
     StreamConfig,
@@ -45,7 +46,7 @@ from eccos_core.config.sections import (
     TenantConfig,
     WorkloadConfig,
 )
-from eccos_core.domain import ConversationView, Model, Policy
+from eccos_core.domain import ConversationView, LatencyRule, Model, Policy
 
 # ----------------------------------------------------------------------------- the pool
 
@@ -117,7 +118,7 @@ class EccosSection(SectionModel):
     """The `eccos:` section. You may leave out every key, and the whole section."""
 
     policy: PolicyField = Field(
-        default=DEFAULT_POLICY,
+        default=PolicySetting(DEFAULT_POLICY),
         description="What the router optimises. Give exactly one target. Without a policy you get a "
         "quality floor of 0.75, or the nearest quality that can be reached.",
         json_schema_extra=_example(
@@ -125,6 +126,7 @@ class EccosSection(SectionModel):
             {"budget_usd": 2.0},
             {"certified_floor": 0.7, "confidence": 0.95, "certificate": "certificate.json"},
             {"within_points_of": {"model": "small", "points": 2.0}},
+            {"quality_floor": 0.8, "usd_per_second": 0.0005, "max_latency_s": 20},
             default={"quality_floor": DEFAULT_POLICY.alpha, "on_infeasible": DEFAULT_POLICY.on_infeasible},
         ),
     )
@@ -251,6 +253,7 @@ class Config:
     decision_log: DecisionLogConfig
     telemetry: TelemetryConfig
     tenants: Mapping[str, TenantConfig]
+    latency: LatencyRule = field(default_factory=LatencyRule)
     allowed_call_params: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     not_applied: tuple[str, ...] = ()

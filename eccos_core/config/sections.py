@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -33,12 +33,13 @@ from eccos_core.config.section_model import (
     problem,
 )
 from eccos_core.config.yaml import describe_yaml
-from eccos_core.domain import Budget, OnInfeasible, Policy, QualityFloor, QualityPrice
+from eccos_core.domain import Budget, LatencyRule, OnInfeasible, Policy, QualityFloor, QualityPrice
 
 # ----------------------------------------------------------------------------- policies and groups
 
 POLICY_KEYS = ("quality_floor", "budget_usd", "usd_per_quality_point", "certified_floor", "within_points_of")
 CERTIFIED_KEYS = ("certified_floor", "within_points_of")
+LATENCY_KEYS = ("usd_per_second", "max_latency_s")
 DEFAULT_CERTIFICATE = "certificate.json"
 DEFAULT_POLICY = QualityFloor(0.75, on_infeasible="best_effort")
 
@@ -49,6 +50,14 @@ class CertifiedPolicy:
 
     claim: Claim
     certificate: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySetting:
+    """What `eccos.policy` says: the target, and what waiting is worth."""
+
+    target: Policy | CertifiedPolicy
+    latency: LatencyRule = field(default_factory=LatencyRule)
 
 
 class GapConfig(SectionModel):
@@ -89,6 +98,15 @@ class PolicyConfig(SectionModel):
         default="error",
         description="What happens when no assignment reaches the target: raise an error, or get the nearest.",
     )
+    usd_per_second: NotNegative = Field(
+        default=0.0,
+        description="What one second of waiting counts against a model, beside its cost. It is on no bill. Not with a "
+        "budget or a certified policy.",
+    )
+    max_latency_s: Positive | None = Field(
+        default=None,
+        description="A model is left out while one in ten of its answers of the last 10 minutes took longer.",
+    )
 
     @classmethod
     def check_keys(cls, given: frozenset[str]) -> str | None:
@@ -97,7 +115,9 @@ class PolicyConfig(SectionModel):
         unused = sorted(given & {"confidence", "certificate"}) if not given & set(CERTIFIED_KEYS) else []
         if unused and targets:
             return f"has {' and '.join(unused)}, which only {' and '.join(CERTIFIED_KEYS)} take"
-        if len(targets) == 1 or (not targets and given - {"on_infeasible"}):
+        if "usd_per_second" in given and given & {"budget_usd", *CERTIFIED_KEYS}:
+            return f"has usd_per_second and {targets[0]}; only quality_floor and usd_per_quality_point take it"
+        if len(targets) == 1 or (not targets and given - {"on_infeasible", *LATENCY_KEYS}):
             return None
         start = f"has {' and '.join(targets)}" if targets else "names no policy"
         return f"{start}; give exactly one of {', '.join(POLICY_KEYS)}"
@@ -116,23 +136,28 @@ class PolicyConfig(SectionModel):
         assert self.usd_per_quality_point is not None
         return QualityPrice(self.usd_per_quality_point, self.on_infeasible)
 
+    def latency(self) -> LatencyRule:
+        """Say what waiting is worth."""
+        return LatencyRule(self.usd_per_second, self.max_latency_s)
 
-def _parse_policy(value: Any, info: ValidationInfo) -> Policy | CertifiedPolicy:
+
+def _parse_policy(value: Any, info: ValidationInfo) -> PolicySetting:
     if isinstance(value, QualityFloor | Budget | QualityPrice):
-        return value
-    return PolicyConfig.model_validate(value, context=info.context).policy()
+        return PolicySetting(value)
+    parsed = PolicyConfig.model_validate(value, context=info.context)
+    return PolicySetting(parsed.policy(), parsed.latency())
 
 
 def _parse_plain_policy(value: Any, info: ValidationInfo) -> Policy:
     parsed = _parse_policy(value, info)
-    if isinstance(parsed, CertifiedPolicy):
+    if isinstance(parsed.target, CertifiedPolicy):
         raise problem(f"has a certified policy; only eccos.policy takes {' and '.join(CERTIFIED_KEYS)}")
-    return parsed
+    if not parsed.latency.is_off:
+        raise problem(f"says what waiting is worth; only eccos.policy takes {' and '.join(LATENCY_KEYS)}")
+    return parsed.target
 
 
-PolicyField: TypeAlias = Annotated[
-    Policy | CertifiedPolicy, PlainValidator(_parse_policy, json_schema_input_type=PolicyConfig)
-]
+PolicyField: TypeAlias = Annotated[PolicySetting, PlainValidator(_parse_policy, json_schema_input_type=PolicyConfig)]
 PlainPolicyField: TypeAlias = Annotated[
     Policy, PlainValidator(_parse_plain_policy, json_schema_input_type=PolicyConfig)
 ]

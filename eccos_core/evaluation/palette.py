@@ -11,7 +11,10 @@ FAINT = "#d9dee4"
 REFERENCE = "#8a94a0"
 ORACLE = "#e6b000"
 ECCOS_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7")
-BASELINE_COLOURS = ("#56b4e9", "#e69f00", "#7f6bb3", "#a6761d", "#66a61e", "#b2474d", "#4d4d4d")
+BASELINE_COLOURS = (
+    *("#56b4e9", "#e69f00", "#7f6bb3", "#a6761d", "#66a61e", "#b2474d"),
+    *("#4d4d4d", "#1b7f79", "#c2185b", "#bcbd22", "#5c7cfa", "#a1887f"),
+)
 
 
 def assign_colours(results: Mapping[str, RouterResult]) -> dict[str, str]:

@@ -74,6 +74,18 @@ def arena_score(frontier: Frontier) -> float:
 
 def gap_of_forecast(quality: FloatArray, recorded: RecordedOutcomes) -> GapRecovered | None:
     """Measure a router that sends the questions with the largest forecast gain to the strong model. quality (R, 2)."""
+    gaps = gaps_of_forecast(quality, recorded, _all_questions(recorded))
+    return None if gaps is None else gaps[0]
+
+
+def gap_of_choices(choices: Choices, recorded: RecordedOutcomes) -> GapRecovered | None:
+    """Measure a router that has a rule of its own, from its choices (S, R)."""
+    gaps = gaps_of_choices(choices, recorded, _all_questions(recorded))
+    return None if gaps is None else gaps[0]
+
+
+def gaps_of_forecast(quality: FloatArray, recorded: RecordedOutcomes, weights: FloatArray) -> list[GapRecovered] | None:
+    """Measure like `gap_of_forecast`, once per row of weights (B, R), which add up to 1."""
     pair = _weak_and_strong(recorded)
     if pair is None:
         return None
@@ -81,24 +93,26 @@ def gap_of_forecast(quality: FloatArray, recorded: RecordedOutcomes) -> GapRecov
     gain = quality[:, strong] - quality[:, weak]
     order = np.argsort(-gain, kind="stable")
     change = (recorded.quality[:, strong] - recorded.quality[:, weak])[order]
-    share = np.arange(len(order) + 1) / len(order)
-    accuracy = recorded.single_accuracy[weak] + np.concatenate([[0.0], np.cumsum(change)]) / len(order)
     no_tie = np.concatenate([[True], np.diff(gain[order]) < 0, [True]])  # a tie is split by a coin
-    return _gap_recovered(share[no_tie], accuracy[no_tie], recorded, weak, strong)
+    ordered, start = weights[:, order], np.zeros((len(weights), 1))
+    share = np.concatenate([start, np.cumsum(ordered, axis=1)], axis=1)[:, no_tie]
+    gained = np.concatenate([start, np.cumsum(ordered * change, axis=1)], axis=1)[:, no_tie]
+    return [_gap_recovered(*curve) for curve in zip(share, gained, strict=True)]
 
 
-def gap_of_choices(choices: Choices, recorded: RecordedOutcomes) -> GapRecovered | None:
-    """Measure a router that has a rule of its own, from its choices (S, R)."""
+def gaps_of_choices(choices: Choices, recorded: RecordedOutcomes, weights: FloatArray) -> list[GapRecovered] | None:
+    """Measure like `gap_of_choices`, once per row of weights (B, R), which add up to 1."""
     pair = _weak_and_strong(recorded)
     if pair is None:
         return None
     weak, strong = pair
-    accuracy = np.take_along_axis(recorded.quality, choices.T.astype(np.int64), axis=1).mean(axis=0)
-    ends = recorded.single_accuracy[[weak, strong]]
-    share = np.concatenate([[0.0], (choices == strong).mean(axis=1), [1.0]])
-    accuracy = np.concatenate([ends[:1], accuracy, ends[1:]])
-    order = np.lexsort((accuracy, share))
-    return _gap_recovered(share[order], accuracy[order], recorded, weak, strong)
+    change = recorded.quality[:, strong] - recorded.quality[:, weak]
+    calls = (choices == strong).astype(np.float64)
+    never, always = np.zeros(len(weights)), np.ones(len(weights))
+    share = np.column_stack([never, weights @ calls.T, always])
+    gained = np.column_stack([never, weights @ (calls * change).T, weights @ change])
+    orders = np.lexsort((gained, share), axis=1)
+    return [_gap_recovered(x[order], y[order]) for x, y, order in zip(share, gained, orders, strict=True)]
 
 
 def task_accuracy(chosen: Choices, recorded: RecordedOutcomes, tasks: Sequence[str | None]) -> dict[str, float]:
@@ -122,15 +136,22 @@ def _weak_and_strong(recorded: RecordedOutcomes) -> tuple[int, int] | None:
     return None if recorded.single_accuracy[weak] == recorded.single_accuracy[strong] else (int(weak), int(strong))
 
 
-def _gap_recovered(
-    share: FloatArray, accuracy: FloatArray, recorded: RecordedOutcomes, weak: int, strong: int
-) -> GapRecovered:
-    """Read the metrics off a curve of accuracy over the share of strong calls, which runs from 0 to 1."""
-    low, high = recorded.single_accuracy[weak], recorded.single_accuracy[strong]
-    recovered = (accuracy - low) / (high - low)
+def _gap_recovered(share: FloatArray, gained: FloatArray) -> GapRecovered:
+    """Read the metrics off the accuracy gained over the share of strong calls, which runs from 0 to 1.
+
+    All are NaN where the strong model is no better than the weak one, as can happen in a draw of the questions.
+    """
+    if gained[-1] <= 0:
+        return GapRecovered(math.nan, math.nan, math.nan)
+    recovered = gained / gained[-1]
     return GapRecovered(
         float(np.trapezoid(recovered, share)), _first_share(share, recovered, 0.5), _first_share(share, recovered, 0.8)
     )
+
+
+def _all_questions(recorded: RecordedOutcomes) -> FloatArray:
+    """Return equal weights (1, R)."""
+    return np.full((1, len(recorded.quality)), 1 / len(recorded.quality))
 
 
 def _first_share(share: FloatArray, recovered: FloatArray, target: float) -> float:

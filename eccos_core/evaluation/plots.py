@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eccos_core.domain import FloatArray
+from eccos_core.errors import InputError
 from eccos_core.evaluation.charts import densify, prefers_log_axis
 from eccos_core.evaluation.kept_promises import KeptPromises
 from eccos_core.evaluation.metrics import Frontier
@@ -38,9 +39,10 @@ def draw_frontier(
     singles: dots with labels. frontiers: lines by name, the first one drawn strongest. random_mix: the convex hull of
     the single models, dashed. oracle: a star. chosen: a ring at the operating point that was really run. promises: by
     name, drawn beside the frontier as realised over asked accuracy. The cost axis is logarithmic where costs span more
-    than a factor of 6.
+    than a factor of 6. Raises `InputError` for a suffix that is not known.
     """
     path = Path(path)
+    check_picture(path)
     with needs_extra("report", "a picture"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -80,6 +82,16 @@ def draw_frontier(
     with atomic_writer(path) as stream:
         stream.write(content.getvalue())
     return path
+
+
+def check_picture(path: str | Path) -> None:
+    """Raise `InputError` unless matplotlib can write a picture with this suffix. Without one it is PNG."""
+    with needs_extra("report", "a picture"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    kind, known = Path(path).suffix.lstrip(".").lower() or "png", FigureCanvasAgg.get_supported_filetypes()
+    if kind not in known:
+        raise InputError(f"a picture cannot be a .{kind} file. It can be: {', '.join(sorted(known))}.")
 
 
 def draw_report(report: EvaluationReport, path: str | Path, routers: Sequence[str] = ()) -> Path:

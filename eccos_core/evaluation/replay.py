@@ -15,7 +15,7 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, Forecast, OutcomeTable
 from eccos_core.errors import InputError
-from eccos_core.evaluation.bootstrap import compare_areas
+from eccos_core.evaluation.bootstrap import compare_routers
 from eccos_core.evaluation.embedding import EvaluationProgress, encode_questions
 from eccos_core.evaluation.folds import Fold, ReplaySample, make_folds
 from eccos_core.evaluation.metrics import Choices, RecordedOutcomes, sweep_forecast
@@ -74,12 +74,13 @@ def evaluate(
 
     results = {result.name: result for result in reference_results(held_out)}
     choices: dict[str, Choices] = {}
+    answers: dict[str, RouterAnswer] = {}
     for position, replay_router in enumerate(routers):
         report_progress(f"Fitting and testing {replay_router.name}", position, len(routers))
         reads = replay_router.reads
         encoder_name = facts[reads].name if reads in facts else ""
         answered = [_fit_and_answer(replay_router, *part.splits(vectors[reads], encoder_name), cache) for part in parts]
-        answer = _join([each.answer for each in answered])
+        answer = answers[replay_router.name] = _join([each.answer for each in answered])
         if isinstance(answer, Forecast):
             predicted_cost = np.concatenate([each.predicted_cost_usd for each in answered])
             choices[replay_router.name] = sweep_forecast(answer.quality, predicted_cost, recorded)
@@ -90,7 +91,6 @@ def evaluate(
             result, latency=answered[0].latency, from_cache=all(each.from_cache for each in answered)
         )
     report_progress("Comparing the routers", len(routers), len(routers))
-    areas = {name: results[name].score.area or 0.0 for name in choices}
     for result in single_model_results(held_out, taken=set(results)):
         results[result.name] = result
     best = recorded.best_single
@@ -103,7 +103,7 @@ def evaluate(
             tested.models[best], float(recorded.single_accuracy[best]), float(recorded.single_cost_usd[best])
         ),
         results=results,
-        differences=compare_areas(choices, areas, recorded),
+        differences=compare_routers(choices, answers, recorded),
         encoders=facts,
         notes=(
             *parts[0].price_table.notes,

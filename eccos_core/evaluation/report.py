@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from eccos_core.evaluation.bootstrap import AreaDifference
+from eccos_core.evaluation.bootstrap import MetricDifference
 from eccos_core.evaluation.calibration import CalibrationReport, LengthError
 from eccos_core.evaluation.kept_promises import KeptPromises
 from eccos_core.evaluation.metrics import ACCURACY_TARGETS, RoutingScore
@@ -82,12 +82,12 @@ class EvaluationReport:
     models: tuple[str, ...]
     best_single: BestSingle
     results: Mapping[str, RouterResult]
-    differences: tuple[AreaDifference, ...] = ()
+    differences: tuple[MetricDifference, ...] = ()
     encoders: Mapping[str, EncoderFacts] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the JSON object that docs/benchmarks/index.md documents. null means that a target is out of reach."""
+        """Return the JSON object of docs/reference/evaluation.md. null means that a target is out of reach."""
         return {
             "dataset": self.dataset,
             "train": self.train,
@@ -99,7 +99,7 @@ class EvaluationReport:
                 "usd_per_1k": 1000 * self.best_single.usd_per_question,
             },
             "routers": {name: router_as_json(result) for name, result in self.results.items()},
-            "differences": [asdict(each) | {"verdict": each.verdict} for each in self.differences],
+            "differences": [_difference_as_json(each) for each in self.differences],
             "encoders": {
                 role: {"name": facts.name, "dimensions": facts.dimensions, "encode_ms": facts.encode_ms}
                 for role, facts in self.encoders.items()
@@ -107,16 +107,18 @@ class EvaluationReport:
             "notes": list(self.notes),
         }
 
-    def against_best(self) -> tuple[str, list[AreaDifference]]:
-        """Return the name of the router with the largest area, and the difference of every other router to it."""
+    @property
+    def best_router(self) -> str | None:
+        """The name of the router with the largest area, None where there are no two to compare."""
         routers = [result for result in self.results.values() if result.role in ("eccos", "baseline")]
-        if len(routers) < 2:
-            return "", []
-        best = max(routers, key=lambda result: result.score.area or 0.0).name
-        return best, [
-            each if each.other == best else each.reversed()
+        return max(routers, key=lambda each: each.score.area or 0.0).name if len(routers) > 1 else None
+
+    def differences_to(self, router: str, metric: str = "area") -> list[MetricDifference]:
+        """Return the difference of every other router to this one, by a metric of `bootstrap.METRICS`."""
+        return [
+            each if each.other == router else each.reversed()
             for each in self.differences
-            if best in (each.router, each.other)
+            if each.metric == metric and router in (each.router, each.other)
         ]
 
     def write_json(self, path: str | Path) -> None:
@@ -164,6 +166,13 @@ def router_as_json(result: RouterResult) -> dict[str, Any]:
         entry["latency"] = {name: getattr(result.latency, name) for name in Latency.__slots__}
         entry["from_cache"] = result.from_cache
     return entry
+
+
+def _difference_as_json(difference: MetricDifference) -> dict[str, Any]:
+    ends = {
+        end: value if math.isfinite(value) else None for end in ("low", "high") for value in [getattr(difference, end)]
+    }
+    return asdict(difference) | ends | {"verdict": difference.verdict}
 
 
 def _calibration_as_json(calibration: CalibrationReport) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from eccos_core.evaluation.bootstrap import COST_SHARES, MetricDifference
 from eccos_core.evaluation.metrics import ACCURACY_TARGETS
 from eccos_core.evaluation.report import EvaluationReport, RouterResult
 from eccos_core.io.files import atomic_writer
@@ -37,7 +39,14 @@ def report_tables(report: EvaluationReport) -> list[ReportTable]:
             results,
             frontier_row,
         ),
-        _differences_table(report),
+        _table(
+            "Kept promises",
+            "You ask for a mean accuracy, from the cheapest model's to the best one's. The table compares it with the "
+            "accuracy that was realised.",
+            ("router", "floors", "within 1 point", "mean difference", "worst"),
+            [result for result in results if result.promises is not None and len(result.promises.asked)],
+            promise_row,
+        ),
         _table(
             "Metrics of the literature",
             "AIQ: mean accuracy up to the dearest model's cost (RouterBench). Arena: accuracy and cheapness of the "
@@ -47,14 +56,6 @@ def report_tables(report: EvaluationReport) -> list[ReportTable]:
             ("router", "AIQ", "arena", "APGR", "CPT50", "CPT80", "task mean"),
             results,
             paper_row,
-        ),
-        _table(
-            "Kept promises",
-            "You ask for a mean accuracy, from the cheapest model's to the best one's. The table compares it with the "
-            "accuracy that was realised.",
-            ("router", "floors", "within 1 point", "mean difference", "worst"),
-            [result for result in results if result.promises is not None and len(result.promises.asked)],
-            promise_row,
         ),
         _table(
             "Forecasts",
@@ -75,6 +76,7 @@ def report_tables(report: EvaluationReport) -> list[ReportTable]:
             latency_row,
         ),
     ]
+    tables[2:2] = _difference_tables(report)
     return [table for table in tables if table.rows]
 
 
@@ -177,18 +179,62 @@ def _table(
     return ReportTable(title, explanation, header, [row(each) for each in results], [each.role for each in results])
 
 
-def _differences_table(report: EvaluationReport) -> ReportTable:
-    best, differences = report.against_best()
-    return ReportTable(
+def _difference_tables(report: EvaluationReport) -> list[ReportTable]:
+    """Return the differences of all routers to the one with the largest area, with their intervals."""
+    best = report.best_router
+    if best is None:
+        return []
+    area = ReportTable(
         f"Area against {best}",
         f"The area of each router minus that of {best}, with its 95 % interval over draws of the test questions.",
         ("router", "difference", "from", "to", "verdict"),
         [
             (each.router, f"{each.difference:+.4f}", f"{each.low:+.4f}", f"{each.high:+.4f}", each.verdict)
-            for each in differences
+            for each in report.differences_to(best)
         ],
-        [report.results[each.router].role for each in differences],
+        [report.results[each.router].role for each in report.differences_to(best)],
     )
+    shares = _metrics_against(
+        report,
+        best,
+        f"Cost share against {best}",
+        f"The cost share of each router minus that of {best}, with its 95 % interval. Below 0, the router is cheaper. "
+        "A dash means that one of the two cannot reach the accuracy.",
+        dict(zip((f"{target:.2f}" for target in ACCURACY_TARGETS), COST_SHARES, strict=True)),
+    )
+    gap = _metrics_against(
+        report,
+        best,
+        f"Metrics of the literature against {best}",
+        f"The metric of each router minus that of {best}, with its 95 % interval. Less is better for CPT50 and CPT80.",
+        {"AIQ": "aiq", "APGR": "apgr", "CPT50": "cpt50", "CPT80": "cpt80"},
+    )
+    return [area, shares, gap]
+
+
+def _metrics_against(
+    report: EvaluationReport, best: str, title: str, explanation: str, metrics: Mapping[str, str]
+) -> ReportTable:
+    """Return a table with a column per metric, without the metrics that no router has."""
+    columns = {
+        header: found
+        for header, metric in metrics.items()
+        if (found := {each.router: _difference_cell(each) for each in report.differences_to(best, metric)})
+    }
+    names = [each.router for each in report.differences_to(best)]
+    return ReportTable(
+        title,
+        explanation,
+        ("router", *columns),
+        [(name, *(column.get(name, MISSING) for column in columns.values())) for name in names] if columns else [],
+        [report.results[name].role for name in names] if columns else [],
+    )
+
+
+def _difference_cell(difference: MetricDifference) -> str:
+    low, high = (f"{end:+.3f}" if math.isfinite(end) else "out of reach" for end in (difference.low, difference.high))
+    head = "no difference" if difference.verdict == "no difference" else f"{difference.difference:+.3f}"
+    return f"{head} ({low} to {high})"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -30,8 +30,13 @@ from eccos_core.io.files import atomic_writer
 
 MAX_ANSWERS = 200  # the oldest answers beyond these are deleted
 _ARRAYS = ("quality", "quality_se", "output_tokens", "output_tokens_high", "familiarity")
-_LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch")
-_SOURCES = ("evaluation", "predictors", "domain.py", "io")
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "litellm", "paretobandit")
+_SHARED_SOURCES = ("evaluation/protocol.py", "evaluation/recorded_cost.py", "evaluation/metrics.py", "domain.py", "io")
+_SOURCES = {  # what the answer of a router depends on, by the module of its class
+    "eccos_core.evaluation.eccos_routers": ("evaluation/eccos_routers.py", "predictors"),
+    "eccos_core.evaluation.protocol": (),
+}
+_BASELINE_SOURCES = ("evaluation/baselines",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +79,11 @@ class ResultCache:
 def cache_key(replay_router: ReplayRouter, train_split: TrainSplit, held_out: EvaluationSplit) -> str | None:
     """Return the digest of everything an answer depends on, None for a router whose source is not part of eccos."""
     settings: object = replay_router  # the repr of a dataclass holds its settings, that of another object its address
-    if not is_dataclass(settings) or not type(replay_router).__module__.startswith("eccos_core.evaluation"):
+    module = type(replay_router).__module__
+    if not is_dataclass(settings) or not module.startswith("eccos_core.evaluation"):
         return None
-    total = hashlib.sha256(f"{settings!r}\0{digest_code(_SOURCES, _LIBRARIES)}\0{train_split.table.models}".encode())
+    code = digest_code((*_SHARED_SOURCES, *_SOURCES.get(module, _BASELINE_SOURCES)), _LIBRARIES)
+    total = hashlib.sha256(f"{settings!r}\0{code}\0{train_split.table.models}".encode())
     table, price_table = train_split.table, held_out.price_table
     arrays: tuple[np.ndarray[Any, Any], ...] = (
         *(table.quality, table.input_tokens, table.output_tokens, train_split.cost_usd),

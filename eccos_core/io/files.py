@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from eccos_core.errors import DataError
+from eccos_core.errors import DataError, InputError
 
 
 def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -72,7 +72,12 @@ def describe(value: Any) -> str:
 
 @contextlib.contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of `path` when the block ends well, and vanishes when it does not."""
+    """A binary file that takes the place of `path` when the block ends well, and vanishes when it does not.
+
+    Raises `InputError` where `path` is a folder.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, so nothing can be written to it. Name a file in it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_sibling(path)
     try:

@@ -9,7 +9,9 @@ from typing import Literal, TypeAlias
 
 from eccos_core.errors import MissingDependencyError
 
-Extra: TypeAlias = Literal["local", "exact", "chroma", "report", "collect", "server", "langchain", "llama-index"]
+Extra: TypeAlias = Literal[
+    "local", "exact", "chroma", "report", "collect", "server", "langchain", "llama-index", "benchmark"
+]
 
 #: The extra that brings each optional package, by the name that you import. Keep it in step with pyproject.toml.
 OPTIONAL_PACKAGES: Mapping[str, tuple[Extra, ...]] = {
@@ -31,6 +33,7 @@ OPTIONAL_PACKAGES: Mapping[str, tuple[Extra, ...]] = {
     "langchain_core": ("langchain",),
     "langchain_litellm": ("langchain",),
     "llama_index": ("llama-index",),
+    "pareto_bandit": ("benchmark",),
 }
 
 

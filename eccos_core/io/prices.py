@@ -48,7 +48,7 @@ def _price(name: str, entry: Any, file: str) -> tuple[float, float]:
             continue
         side, tokens = _PRICE_KEYS[key]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
-            raise DataError(file, f"{name}: {key} is {describe(value)}, must be a number >= 0")
+            raise DataError(file, f"{name}: {key} is {describe(value)}, must be a finite number >= 0")
         if found[side] is not None:
             raise DataError(file, f"{name}: {key} is given per token and per million tokens; keep one of the two")
         found[side] = value / tokens

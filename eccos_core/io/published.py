@@ -13,7 +13,7 @@ import hashlib
 import io
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -59,7 +59,15 @@ class _Place:
         except (TypeError, ValueError):
             found = NAN
         if not 0 <= found <= high or math.isinf(found):
-            raise self.error(f"{name} is {describe(value)}, must be a number from 0 to {high:g}")
+            rule = "a finite number >= 0" if math.isinf(high) else f"a number from 0 to {high:g}"
+            raise self.error(f"{name} is {describe(value)}, must be {rule}")
+        return found
+
+    def tokens(self, name: str, value: Any) -> float:
+        """Read a count of tokens, a whole number."""
+        found = self.number(name, value)
+        if not math.isnan(found) and not found.is_integer():
+            raise self.error(f"{name} is {describe(value)}, must be a whole number >= 0")
         return found
 
 
@@ -134,8 +142,8 @@ def read_llmrouterbench(path: Path) -> OutcomeTable:
                 raise place.error(f"record {record.get('index')}: origin_query is {describe(query)}, must be a text")
             cell = (
                 place.number("score", record.get("score"), 1.0),
-                place.number("prompt_tokens", record.get("prompt_tokens")),
-                place.number("completion_tokens", record.get("completion_tokens")),
+                place.tokens("prompt_tokens", record.get("prompt_tokens")),
+                place.tokens("completion_tokens", record.get("completion_tokens")),
                 place.number("cost", record.get("cost")),
             )
             _add(questions, place, f"{dataset}/{split}/{record.get('index')}", query, dataset, {model: cell})
@@ -157,14 +165,17 @@ def read_sprout(path: Path) -> OutcomeTable:
         cells = {
             name: (
                 place.number(f"{name}.score", value["score"], 1.0),
-                place.number(f"{name}.num_input_tokens", value.get("num_input_tokens")),
-                place.number(f"{name}.num_output_tokens", value.get("num_output_tokens")),
+                place.tokens(f"{name}.num_input_tokens", value.get("num_input_tokens")),
+                place.tokens(f"{name}.num_output_tokens", value.get("num_output_tokens")),
                 NAN,
             )
             for name, value in models.items()
         }
         _add(questions, place, str(row.get("key", line)), row["prompt"], row.get("dataset"), cells)
     return _table(questions, path)
+
+
+_OPTIONAL_COLUMNS = ("id", "dataset", "input_tokens", "output_tokens", "cost_usd")
 
 
 def read_csv_outcomes(path: Path) -> OutcomeTable:
@@ -174,11 +185,11 @@ def read_csv_outcomes(path: Path) -> OutcomeTable:
     question.
     """
     questions: dict[str, _Question] = {}
-    for place, row in _csv_rows(path, ("query", "model", "correct")):
+    for place, row in _csv_rows(path, ("query", "model", "correct"), _OPTIONAL_COLUMNS):
         cell = (
             place.number("correct", row["correct"], 1.0),
-            place.number("input_tokens", row.get("input_tokens")),
-            place.number("output_tokens", row.get("output_tokens")),
+            place.tokens("input_tokens", row.get("input_tokens")),
+            place.tokens("output_tokens", row.get("output_tokens")),
             place.number("cost_usd", row.get("cost_usd")),
         )
         question_id = row.get("id") or _digest(row["query"])
@@ -204,8 +215,13 @@ def read_published(path: str | Path, layout: str) -> OutcomeTable:
     return READERS[layout](Path(path))
 
 
-def _csv_rows(path: Path, needed: Iterable[str]) -> Iterator[tuple[_Place, dict[str, str]]]:
-    """Yield the rows of a CSV file, plain or gzip, with their places. Raises `DataError` where a column is missing."""
+def _csv_rows(
+    path: Path, needed: Iterable[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[_Place, dict[str, str]]]:
+    """Yield the rows of a CSV file, plain or gzip, with their places.
+
+    Raises `DataError` where a column is missing, or looks like an optional one and has another name.
+    """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # prompts can be long
     try:
         content = path.read_bytes()
@@ -217,6 +233,10 @@ def _csv_rows(path: Path, needed: Iterable[str]) -> Iterator[tuple[_Place, dict[
     for name in needed:
         if name not in columns:
             raise DataError(str(path), f"the column {name!r} is missing{did_you_mean(name, columns)}", 1)
+    absent = [name for name in optional if name not in columns]
+    for column in columns:
+        if column not in (*needed, *optional) and (hint := did_you_mean(column, absent)):
+            raise DataError(str(path), f"the column {column!r} is unknown{hint} Rename it, or leave it out.", 1)
     try:
         for row in rows:
             place = _Place(str(path), rows.line_num)
@@ -242,9 +262,15 @@ def _add(
     if question.query != query:
         raise place.error(f"id {question_id!r} has another query before. Ids are unique.")
     for model, cell in cells.items():
+        if not model.strip():
+            raise place.error(f"question {question_id!r} has an answer of a model without a name")
         before = question.cells.setdefault(model, cell)
-        if repr(before) != repr(cell):
-            raise place.error(f"{model} answers question {question_id!r} a second time, and differently")
+        for what, old, new in zip(("score", "input tokens", "output tokens", "cost"), before, cell, strict=True):
+            if old != new and not (math.isnan(old) and math.isnan(new)):
+                raise place.error(
+                    f"{model} answers question {question_id!r} a second time, with {what} {new:g} here and {old:g} "
+                    "before. Keep one of the two, or give each question an id."
+                )
 
 
 def _table(questions: Mapping[str, _Question], path: Path) -> OutcomeTable:

@@ -26,6 +26,7 @@ from eccos_core.protocols import Encoder, Optimizer, Predictor, Steering, unsupp
 from eccos_core.routing.decisions import build_decisions
 from eccos_core.routing.eligibility import eligibility_mask
 from eccos_core.routing.forecast import predict_in_blocks
+from eccos_core.routing.latency import leave_out_slow_models, waiting_usd
 from eccos_core.routing.parts import Parts
 from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.pricing import cost_usd, output_limit
@@ -91,7 +92,9 @@ class Decider:
         cost = cost_usd(self.parts.models, input_tokens, output_tokens, cached)
         if len(requests) == 1:
             self._prepare_s += SMOOTHING * (time.perf_counter() - started - self._prepare_s)
-        return PreparedBatch(requests, texts, vectors, input_tokens, expected, cost, mask, started)
+        return PreparedBatch(
+            requests, texts, vectors, input_tokens, expected, cost, mask, started, waiting_usd(self.parts)
+        )
 
     def _counted(self, requests: Sequence[Request]) -> tuple[FloatArray, BoolArray]:
         """((R,) input tokens, (R, M) who may answer what)."""
@@ -101,14 +104,15 @@ class Decider:
     def eligible(self, requests: Sequence[Request], input_tokens: Sequence[int]) -> BoolArray:
         """Say who may answer what, (R, M). Raises as `eligibility_mask` does."""
         unsupported = partial(unsupported_parameters, self.parts.backend)
-        return eligibility_mask(requests, self.parts.models, input_tokens, unsupported=unsupported)
+        mask = eligibility_mask(requests, self.parts.models, input_tokens, unsupported=unsupported)
+        return leave_out_slow_models(self.parts, requests, mask)
 
     def problem(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> RoutingProblem:
         """Build the problem that the optimizer sees."""
         asked = [request.min_quality or 0.0 for request in prepared.requests]
         return RoutingProblem(
             quality=prepared.forecast.quality,
-            cost_usd=prepared.cost_usd,
+            cost_usd=prepared.weighed_usd,
             eligible=prepared.eligible,
             capacity=self._batch_capacity(prepared, free_slots),
             policy=policy,
@@ -127,7 +131,7 @@ class Decider:
 
         Raises `Overloaded` when none is free, and `InfeasibleError` when no model reaches its `min_quality`.
         """
-        quality, cost = prepared.forecast.quality[0], prepared.cost_usd[0]
+        quality, cost = prepared.forecast.quality[0], prepared.weighed_usd[0]
         open_now = _good(prepared)[0] & (free_slots > 0)
         if not open_now.any():
             raise _nobody_open(prepared)
@@ -150,7 +154,7 @@ class Decider:
         with self.parts.telemetry.step("optimise", prepared.requests):
             choices = only.decide_jointly(
                 prepared.forecast.quality,
-                prepared.cost_usd,
+                prepared.weighed_usd,
                 _good(prepared),
                 free_slots,
                 self.optimizer,
@@ -187,6 +191,7 @@ class Decider:
             floor_met=floor_met,
             overhead_s=time.perf_counter() - prepared.started,
             certificate=self.parts.certificate,
+            waiting_usd=prepared.waiting_usd,
         )[0]
 
     def _decisions(self, prepared: PreparedBatch, assignment: Assignment) -> list[Decision]:
@@ -200,6 +205,7 @@ class Decider:
             floor_met=assignment.status is not SolutionStatus.BEST_EFFORT,
             overhead_s=(time.perf_counter() - prepared.started) / len(prepared.requests),
             certificate=self.parts.certificate,
+            waiting_usd=prepared.waiting_usd,
         )
 
     def _occupancy(self, free_slots: IntArray) -> FloatArray:

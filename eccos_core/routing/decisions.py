@@ -30,18 +30,22 @@ def build_decisions(
     floor_met: bool = True,
     overhead_s: float = 0.0,
     certificate: Certificate | None = None,
+    waiting_usd: FloatArray | float = 0.0,
 ) -> list[Decision]:
     """One `Decision` per request. cost_usd (R, M), eligible (R, M), chosen (R,); overhead_s is per request.
+    waiting_usd (M,): what waiting counts beside the cost.
 
     Fallbacks are the other eligible models in the order of the same row's scores, so that a failure goes to the
     next best under the same policy.
     """
-    order = np.argsort(scores(forecast.quality, cost_usd, eligible, prices), axis=1, kind="stable").tolist()
+    weighed = cost_usd + waiting_usd
+    order = np.argsort(scores(forecast.quality, weighed, eligible, prices), axis=1, kind="stable").tolist()
     candidates = eligible.sum(axis=1).tolist()
     # plain Python numbers: indexing arrays one element at a time is what would take the time here
     quality, errors, costs = forecast.quality.tolist(), forecast.quality_se.tolist(), cost_usd.tolist()
     familiarity, models = forecast.familiarity.tolist(), forecast.models
     certified = _certified(forecast.quality, cost_usd, chosen, certificate)
+    waits = np.broadcast_to(waiting_usd, len(models)).tolist()
     made = []
     for row, (request, best) in enumerate(zip(requests, chosen.tolist(), strict=True)):
         others = [column for column in order[row][: candidates[row]] if column != best]
@@ -55,7 +59,7 @@ def build_decisions(
                 quality_se=errors[row][best],
                 cost_usd=costs[row][best],
                 runner_up=None if runner_up is None else models[runner_up],
-                reason=_reason(models, quality[row], costs[row], best, runner_up, familiarity[row]),
+                reason=_reason(models, quality[row], costs[row], best, runner_up, familiarity[row], waits),
                 fallbacks=tuple([models[column] for column in others]),
                 familiarity=familiarity[row],
                 floor_met=floor_met,
@@ -83,6 +87,7 @@ def _reason(
     best: int,
     runner_up: int | None,
     familiarity: float,
+    waiting_usd: Sequence[float],
 ) -> str:
     said = (
         f"{models[best]} is expected to answer well with probability {quality[best]:.2f} for {format_usd(cost[best])}"
@@ -93,6 +98,8 @@ def _reason(
         gained, extra = quality[runner_up] - quality[best], cost[runner_up] - cost[best]
         more = f"{format_usd(extra)} more" if extra >= 0 else f"{format_usd(-extra)} less"
         said += f"; {models[runner_up]}, the runner-up, would change that by {gained:+.2f} for {more}"
+    if waiting_usd[best] > 0:
+        said += f"; waiting for it counts {format_usd(waiting_usd[best])}"
     if familiarity < UNFAMILIAR:
         said += "; nothing in the history is like this request, so this is mostly each model's average"
     return said + "."

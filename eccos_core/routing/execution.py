@@ -15,6 +15,7 @@ from eccos_core.errors import BackendError, EccosError, FailureKind, Overloaded
 from eccos_core.protocols import Workload
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.fallbacks import FallbackChain
+from eccos_core.workload.latency import LatencyTracker
 
 FAIR_TIMEOUT_S = 10.0  # a caller who waits for less cannot say that a model is broken
 _log = logging.getLogger("eccos.execution")
@@ -26,6 +27,7 @@ class Execution:
 
     A `with` block around it releases the slot whatever happens: return, error, cancellation, a stream that is dropped
     half way. `slot` is a slot of the decision's model that is held already. `settle` learns what the answer cost.
+    `latency` learns how long it took.
     `deadline_s` is how many seconds all calls together may take, from the first one on.
     """
 
@@ -35,6 +37,7 @@ class Execution:
         decision: Decision,
         workload: Workload,
         decision_store: DecisionStore,
+        latency: LatencyTracker,
         *,
         max_attempts: int,
         deadline_s: float,
@@ -45,6 +48,7 @@ class Execution:
         self.decision = decision
         self._workload = workload
         self._decision_store = decision_store
+        self._latency = latency
         self._settle = settle
         self._fallbacks = FallbackChain(decision, max_attempts)
         self._slot = slot
@@ -134,6 +138,7 @@ class Execution:
     def complete(self, completion: Completion) -> Completion:
         """Learn from an ended call. Returns its completion with the decision."""
         self._workload.observe(completion.model, completion)
+        self._latency.observe(completion.model, completion.latency_s)
         if self._settle is not None:
             self._settle(self.request, self.decision, completion.cost_usd)
         self._decision_store.add_completion(self.decision, self.request.session_id, completion, self._fallbacks)

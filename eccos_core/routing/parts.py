@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from eccos_core.certification import Certificate
-from eccos_core.domain import ConversationView, GroupShare, Model, Policy, QualityFloor
+from eccos_core.domain import ConversationView, GroupShare, LatencyRule, Model, Policy, QualityFloor
 from eccos_core.errors import CertificateError, InputError
 from eccos_core.learning import DriftMonitor
 from eccos_core.protocols import Backend, Encoder, Optimizer, Predictor, Steering, Workload
@@ -14,6 +14,7 @@ from eccos_core.routing.certified import fingerprint
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.tenants import Tenants
 from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
+from eccos_core.workload.latency import LatencyTracker
 
 DEFAULT_POLICY = QualityFloor(0.75, on_infeasible="best_effort")
 
@@ -34,6 +35,7 @@ class Parts:
     - `allowed_call_params`: call parameters that LiteLLM itself obeys and that callers may give all the same.
     - `certificate`: what the policy's price was certified for. It is void for another predictor, encoder or pool.
     - `drift`: what compares labels with forecasts.
+    - `latency_rule`: what waiting is worth. `latency` knows how long each model has recently taken.
 
     Raises `InputError` when predictor and pool do not have the same models, and `CertificateError` for a certificate
     of other parts.
@@ -60,6 +62,8 @@ class Parts:
     allowed_call_params: frozenset[str] = frozenset()
     certificate: Certificate | None = None
     drift: DriftMonitor = field(default_factory=DriftMonitor)
+    latency_rule: LatencyRule = field(default_factory=LatencyRule)
+    latency: LatencyTracker = field(default_factory=LatencyTracker)
 
     def __post_init__(self) -> None:
         names = tuple(model.name for model in self.models)

@@ -221,6 +221,7 @@ class Pipeline:
             decision,
             self.parts.workload,
             self.parts.decision_store,
+            self.parts.latency,
             max_attempts=self.parts.max_attempts,
             deadline_s=self.parts.answer_deadline_s,
             slot=slot,

@@ -10,7 +10,10 @@ from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, Req
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedBatch:
-    """R requests with all that a decision needs: texts (R,), vectors (R, D), tokens (R,), forecast, costs, mask."""
+    """R requests with all that a decision needs: texts (R,), vectors (R, D), tokens (R,), forecast, costs, mask.
+
+    waiting_usd (M,): what the wait for each model counts in a decision. It is on no bill.
+    """
 
     requests: Sequence[Request]
     texts: Sequence[str]
@@ -20,6 +23,12 @@ class PreparedBatch:
     cost_usd: FloatArray
     eligible: BoolArray
     started: float
+    waiting_usd: FloatArray
+
+    @property
+    def weighed_usd(self) -> FloatArray:
+        """Return (R, M) what decisions weigh against quality: the cost, and the wait."""
+        return self.cost_usd + self.waiting_usd
 
     def row(self, i: int) -> PreparedBatch:
         """Return one of the requests alone."""
@@ -33,4 +42,5 @@ class PreparedBatch:
             self.cost_usd[one],
             self.eligible[one],
             self.started,
+            self.waiting_usd,
         )

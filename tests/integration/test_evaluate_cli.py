@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from eccos_core.cli import app
 from eccos_core.cli.output import run
 from eccos_core.domain import OutcomeTable
-from eccos_core.io.outcomes import write_outcomes
+from eccos_core.io.outcomes import read_outcomes, split, write_outcomes
 
 MODELS = ("short", "long")
 
@@ -94,6 +95,70 @@ def test_a_second_run_fits_nothing_again_unless_told_to(
 def test_an_unknown_router_is_the_users_error(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(files, "--routers", "hybird") == 1
     assert "did you mean 'hybrid'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--split-by", "datset"), "no question has the label 'datset'. The labels are: none"),
+        (("--picture", "report.docx"), "a picture cannot be a .docx file"),
+        (("--json", "."), "is a folder"),
+        (("--routers", "knn", "--encoder", "static+"), "the encoder 'static+' lacks a name"),
+        (("--train-rows", "9", "--seed", "-1"), "should be greater than or equal to 0"),
+        (("--routers", "pareto_bandit"), 'pip install "eccos[benchmark]"'),
+    ],
+)
+def test_what_cannot_be_done_is_the_users_error(
+    files: tuple[Path, Path],
+    options: tuple[str, ...],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pareto_bandit", None)
+    monkeypatch.chdir(files[0].parent)
+    assert evaluate(files, "--routers", "prior", *options) == 1
+    captured = capsys.readouterr()
+    assert said in " ".join((captured.out + captured.err).split())
+
+
+@pytest.mark.parametrize(
+    ("cost", "said"),
+    [
+        ("-1", "cost_usd is the number -1, must be a finite number >= 0"),
+        ("Infinity", "cost_usd is the number Infinity, must be a finite number >= 0"),
+        ("0.1", "short has cost_usd 0.2 here and 0.1 on line 1"),
+    ],
+)
+def test_a_cost_that_cannot_be_true_is_named_with_its_line(
+    tmp_path: Path, cost: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = '{"id": "a", "query": "What?", "outputs": [{"model": "short", "correct": 1, "cost_usd": COST}]}\n'
+    data = tmp_path / "data.jsonl"
+    data.write_text(line.replace("COST", cost) + line.replace("COST", "0.2"))
+    assert run(app, ["evaluate", "--data", str(data), "--routers", "prior"]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_without_test_questions_it_says_what_to_do(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, _ = split(read_outcomes(files[0]))
+    write_outcomes(tmp_path / "train.jsonl", train)
+    assert evaluate((tmp_path / "train.jsonl", files[1]), "--routers", "prior") == 1
+    assert "there are no test questions with a known outcome after the split" in capsys.readouterr().err
+
+
+def test_in_a_narrow_terminal_every_name_can_be_read(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert evaluate(files, "--routers", "prior,knn,linear", "--encoder", "surface") == 0
+    printed = capsys.readouterr().out
+    against = printed[printed.index("Cost share against") :]
+    assert "\n prior " in against
+    assert "no difference" in " ".join(against.split())
+    assert max(len(line) for line in printed.splitlines() if "─" in line) <= 80
 
 
 def test_a_missing_price_names_file_and_model(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,12 +13,17 @@ import numpy as np
 import pytest
 
 from eccos_core.domain import Float32Array, OutcomeTable
-from eccos_core.evaluation.baselines import routers_by_name
+from eccos_core.errors import InputError
+from eccos_core.evaluation import plots
+from eccos_core.evaluation.baselines import BASELINES, BENCHMARK_BASELINES, routers_by_name
 from eccos_core.evaluation.html import render_html, write_html
+from eccos_core.evaluation.html_figures import CHARACTER_PIXELS, LINE_PIXELS, PLOT_PIXELS, frontier_figure
+from eccos_core.evaluation.palette import assign_colours
 from eccos_core.evaluation.plot_labels import PlotPoint
 from eccos_core.evaluation.plots import draw_frontier, draw_report
 from eccos_core.evaluation.replay import evaluate
-from eccos_core.evaluation.report import EvaluationReport
+from eccos_core.evaluation.report import EvaluationReport, RouterResult
+from eccos_core.evaluation.report_tables import render_markdown
 
 PRICES = {"tiny": (1e-7, 1e-7), "middle <b>": (1e-6, 2e-6), "</script><large>": (1e-5, 3e-5)}
 
@@ -109,6 +114,19 @@ def test_the_screenshot_of_the_page_shows_the_routers_lines(report: EvaluationRe
         assert (np.abs(frontier - wanted).max(axis=2) < 12).sum() > 100, colour
 
 
+def test_kept_promises_follow_the_frontier_in_every_report(report: EvaluationReport, tmp_path: Path) -> None:
+    for text in (render_html(report), render_markdown(report)):
+        places = [text.index(title) for title in ("Cost to reach an accuracy", "Kept promises", "Area against")]
+        assert places == sorted(places)
+    assert "floor that was asked for" in render_html(report)
+    alone = draw_frontier(
+        tmp_path / "alone.svg", title="t", singles=[], frontiers={"a": [(1, 0.5)]}, random_mix=[(1, 0.5)]
+    )
+    beside = draw_report(report, tmp_path / "beside.svg", routers=("knn",))
+    assert "kept promises" in beside.read_text()
+    assert "kept promises" not in alone.read_text()
+
+
 def test_names_cannot_break_out_of_the_page(report: EvaluationReport) -> None:
     page = render_html(report)
     assert "</script><large>" not in page
@@ -131,6 +149,72 @@ def test_the_picture_of_a_report_has_lines_dots_and_the_chosen_point(report: Eva
     assert pixels.shape[0] > 700
     for colour in ((213, 94, 0), (0, 114, 178), (31, 41, 51)):  # first router, second router, models
         assert (np.abs(pixels - colour).max(axis=2) < 10).sum() > 100, colour
+
+
+def large_pool_report(models: int) -> EvaluationReport:
+    """Many models, most of them nearly as good as each other, with names as long as real ones."""
+    random = np.random.default_rng(models)
+    names = tuple(f"vendor-{'x' * int(random.integers(0, 12))}-{index}b" for index in range(models))
+    chances = np.sort(0.85 - 0.4 * random.random(models) ** 2)
+    usd = np.exp(random.normal(2 + 4 * chances, 0.8)) * 1e-7
+    table = OutcomeTable(
+        question_ids=tuple(f"q{i}" for i in range(300)),
+        queries=tuple(f"question {i}" for i in range(300)),
+        models=names,
+        quality=(random.random((300, models)) < chances).astype(np.float64),
+        input_tokens=np.full((300, models), 30.0),
+        output_tokens=np.full((300, models), 100.0),
+    )
+    prices = {name: (float(each), float(each)) for name, each in zip(names, usd, strict=True)}
+    return evaluate(table, prices, routers_by_name(["prior"]), {}, dataset="large pool")
+
+
+def overlapping(boxes: np.ndarray) -> int:
+    """The number of pairs of boxes (P, 4: left, bottom, right, top) that overlap."""
+    apart = (boxes[:, None, :2] >= boxes[None, :, 2:]).any(axis=2)
+    return int(np.triu(~(apart | apart.T), k=1).sum())
+
+
+@pytest.mark.parametrize("models", [34, 57])
+def test_no_name_covers_another_in_a_large_pool(models: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.axes import Axes
+
+    report = large_pool_report(models)
+    seen: list[Axes] = []
+    place = plots.place_labels
+    monkeypatch.setattr(plots, "place_labels", lambda axes, *rest: (place(axes, *rest), seen.append(axes)))
+    draw_report(report, tmp_path / "frontier.png")
+    (axes,) = seen
+    extents = [text.get_window_extent() for text in axes.texts]
+    assert len(extents) == models + 1  # and the oracle
+    assert overlapping(np.array([[box.x0, box.y0, box.x1, box.y1] for box in extents])) == 0
+
+    figure = frontier_figure(report)
+    names = [each for each in figure.layout.annotations if each.text != "oracle"]
+    assert len(names) == models
+    (low, high), (left, right) = figure.layout.yaxis.range, figure.layout.xaxis.range
+    boxes = []
+    for each in names:
+        x = (each.x - left) / (right - left) * PLOT_PIXELS[0] + each.ax
+        y = (each.y - low) / (high - low) * PLOT_PIXELS[1] - each.ay
+        half = CHARACTER_PIXELS * len(each.text) / 2
+        boxes.append([x - half, y - LINE_PIXELS / 2, x + half, y + LINE_PIXELS / 2])
+    assert overlapping(np.array(boxes)) == 0
+
+
+def test_every_router_has_a_colour_of_its_own() -> None:
+    found = assign_colours(
+        {
+            name: RouterResult(name, "baseline", None, None)  # type: ignore[arg-type]  # colours need no score
+            for name in (each.name for each in (*BASELINES, *BENCHMARK_BASELINES))
+        }
+    )
+    assert len(set(found.values())) == len(found) == len(BASELINES) + len(BENCHMARK_BASELINES)
+
+
+def test_a_picture_of_an_unknown_kind_is_refused_before_it_is_drawn(report: EvaluationReport, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a picture cannot be a \.docx file. It can be: .*png"):
+        draw_report(report, tmp_path / "frontier.docx")
 
 
 def test_a_picture_works_with_one_free_model_and_nothing_else(tmp_path: Path) -> None:

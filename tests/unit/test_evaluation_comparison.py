@@ -11,10 +11,11 @@ from replay_history import ENCODERS, PRICES, history
 from eccos_core.domain import OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.evaluation.baselines.neighbours import KnnBaseline
-from eccos_core.evaluation.bootstrap import AreaDifference, compare_areas
+from eccos_core.evaluation.bootstrap import MetricDifference, compare_routers
 from eccos_core.evaluation.folds import ReplaySample, make_folds
 from eccos_core.evaluation.kept_promises import measure_kept_promises
 from eccos_core.evaluation.metrics import Choices, RecordedOutcomes, score_choices, sweep_forecast
+from eccos_core.evaluation.paper_metrics import gap_of_choices
 from eccos_core.evaluation.protocol import AnswerFunction, EncoderChoice, EvaluationSplit, PriorReplayRouter, TrainSplit
 from eccos_core.evaluation.replay import evaluate
 from eccos_core.evaluation.report_tables import render_markdown
@@ -35,10 +36,9 @@ def choices_of(quality: np.ndarray, recorded: RecordedOutcomes) -> Choices:
     return sweep_forecast(quality, recorded.cost_usd, recorded)
 
 
-def compare(**choices: Choices) -> AreaDifference:
-    recorded = recorded_outcomes()
-    areas = {name: score_choices(chosen, recorded).area or 0.0 for name, chosen in choices.items()}
-    (found,) = compare_areas(choices, areas, recorded, resamples=200)
+def compare(metric: str = "area", **choices: Choices) -> MetricDifference:
+    compared = compare_routers(choices, choices, recorded_outcomes(), resamples=200)
+    (found,) = [each for each in compared if each.metric == metric]
     return found
 
 
@@ -76,13 +76,61 @@ def test_the_intervals_are_paired() -> None:
 
 
 def test_the_report_compares_every_pair_and_shows_the_best() -> None:
-    report = evaluate(history(), PRICES, [PriorReplayRouter(), KnnBaseline(neighbours=8)], ENCODERS)
-    (found,) = report.differences
+    report = evaluate(history(), PRICES, [PriorReplayRouter(), KnnBaseline(neighbours=(8,))], ENCODERS)
+    (found,) = [each for each in report.differences if each.metric == "area"]
     assert (found.router, found.other, found.verdict) == ("prior", "knn", "worse")
-    best, differences = report.against_best()
-    assert (best, differences) == ("knn", [found])
+    assert report.best_router == "knn"
+    assert report.differences_to("knn") == [found]
+    assert report.differences_to("prior") == [found.reversed()]
     assert report.as_json()["differences"][0]["verdict"] == "worse"
-    assert "## Area against knn" in render_markdown(report)
+    text = render_markdown(report)
+    for title in ("Area", "Cost share", "Metrics of the literature"):
+        assert f"## {title} against knn" in text
+
+
+def noisy(recorded: RecordedOutcomes, seed: int, noise: float) -> np.ndarray:
+    """Forecasts that know something: the outcomes with noise."""
+    return recorded.quality + noise * np.random.default_rng(seed).standard_normal(recorded.quality.shape)
+
+
+def test_every_metric_has_an_interval_and_less_can_be_better() -> None:
+    recorded = recorded_outcomes()
+    pair = {name: choices_of(noisy(recorded, 1, noise), recorded) for name, noise in (("good", 0.2), ("poor", 0.6))}
+    for metric in ("area", "aiq", "cost_share_0.90", "apgr", "cpt50", "cpt80"):
+        found = compare(metric, **pair)
+        assert found.low < found.difference < found.high, metric
+        assert found.verdict == "better", metric
+        assert found.reversed().verdict == "worse", metric
+    assert compare("cost_share_0.90", **pair).difference < 0 < compare("apgr", **pair).difference
+
+
+def test_the_differences_are_those_of_the_scores() -> None:
+    recorded = recorded_outcomes()
+    forecasts = {name: noisy(recorded, seed, 0.5) for seed, name in enumerate("ab")}
+    choices = {name: choices_of(quality, recorded) for name, quality in forecasts.items()}
+    first, second = (score_choices(choices[name], recorded) for name in "ab")
+    found = {each.metric: each.difference for each in compare_routers(choices, choices, recorded, resamples=20)}
+    assert found["area"] == pytest.approx(first.area - second.area)
+    assert found["cost_share_0.90"] == pytest.approx(first.cost_share[0.9] - second.cost_share[0.9])
+    gaps = [gap_of_choices(choices[name], recorded) for name in "ab"]
+    assert found["apgr"] == pytest.approx(gaps[0].apgr - gaps[1].apgr)
+    assert found["cpt80"] == pytest.approx(gaps[0].cpt80 - gaps[1].cpt80)
+
+
+def test_an_accuracy_out_of_reach_in_many_draws_makes_an_open_interval() -> None:
+    """`mixed` is as accurate as the best model on all questions, and less accurate in half of the draws."""
+    quality = np.tile([0.0, 1.0], (200, 1))
+    quality[0] = [1.0, 0.0]
+    recorded = RecordedOutcomes(("cheap", "dear"), quality, np.tile([1.0, 10.0], (200, 1)), np.ones((200, 2), np.bool_))
+    mixed = np.ones((1, 200), dtype=np.int16)
+    mixed[0, :2] = 0
+    never = np.zeros((1, 200), dtype=np.int16)
+    choices = {"mixed": mixed, "dear": np.ones((1, 200), dtype=np.int16), "never": never}
+    compared = compare_routers(choices, choices, recorded, resamples=200)
+    (found,) = [each for each in compared if each.metric == "cost_share_1.00"]  # `never` is not compared
+    assert (found.router, found.other, found.verdict) == ("mixed", "dear", "no difference")
+    assert found.low < 0
+    assert np.isinf(found.high)
 
 
 # ------------------------------------------------------------------------------------------------------ kept promises
@@ -146,7 +194,7 @@ def test_every_group_is_tested_by_routers_that_never_saw_it() -> None:
 
 def test_the_joined_answers_belong_to_their_questions() -> None:
     """Rows come group by group. A router that reads the rule off the text is right in all of them."""
-    report = evaluate(grouped(240), PRICES, [KnnBaseline(neighbours=8)], ENCODERS, split_by="dataset")
+    report = evaluate(grouped(240), PRICES, [KnnBaseline(neighbours=(8,))], ENCODERS, split_by="dataset")
     assert report.results["knn"].score.area == pytest.approx(report.results["oracle"].score.area)
 
 
@@ -173,7 +221,7 @@ def test_a_sample_is_drawn_from_every_folds_training_rows() -> None:
 def test_a_recorded_cost_is_charged_and_needs_no_price() -> None:
     table = history()
     cost = np.tile([0.001, 0.005, 0.02], (len(table), 1)) * np.arange(1, len(table) + 1)[:, None]
-    report = evaluate(replace(table, cost_usd=cost), {}, [KnnBaseline(neighbours=8)], ENCODERS)
+    report = evaluate(replace(table, cost_usd=cost), {}, [KnnBaseline(neighbours=(8,))], ENCODERS)
     _, (fold,) = make_folds(table, None, None, None)
     assert report.best_single.usd_per_question == pytest.approx(cost[fold.test, 2].mean())
     assert report.results["knn"].score.best_accuracy == 1.0

@@ -13,7 +13,8 @@ from replay_history import ENCODERS, PRICES, history
 from eccos_core.domain import Forecast, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.evaluation.baselines import BASELINES, routers_by_name
-from eccos_core.evaluation.baselines.neighbours import AiosBaseline, KnnBaseline, fit_prices
+from eccos_core.evaluation.baselines.neighbours import AiosBaseline, KnnBaseline
+from eccos_core.evaluation.baselines.port import fit_prices
 from eccos_core.evaluation.protocol import (
     AnswerFunction,
     EncoderChoice,
@@ -35,7 +36,7 @@ def with_quality(table: OutcomeTable, quality: np.ndarray) -> OutcomeTable:
 
 
 def test_a_router_that_reads_the_question_saves_what_the_prior_cannot() -> None:
-    report = evaluate(history(), PRICES, [PriorReplayRouter(), KnnBaseline(neighbours=8)], ENCODERS, dataset="toy")
+    report = evaluate(history(), PRICES, [PriorReplayRouter(), KnnBaseline(neighbours=(8,))], ENCODERS, dataset="toy")
     knn, oracle = report.results["knn"].score, report.results["oracle"].score
     assert knn.cost_share[1.0] == pytest.approx(oracle.cost_share[1.0])
     assert knn.area == pytest.approx(oracle.area)
@@ -275,7 +276,7 @@ def test_whatever_an_answer_depends_on_makes_it_new(tmp_path: Path) -> None:
         (table, PRICES, KnnBaseline()),
         (with_quality(table, changed), PRICES, KnnBaseline()),
         (table, {**PRICES, "poet": (6e-6, 5e-6)}, KnnBaseline()),
-        (table, PRICES, KnnBaseline(neighbours=3)),
+        (table, PRICES, KnnBaseline(neighbours=(3,))),
     ]
     for outcomes, prices, replay_router in cases:
         report = evaluate(outcomes, prices, [replay_router], ENCODERS, cache=cache)

@@ -74,6 +74,15 @@ CALLS = [
         "chosen=None)",
     ),
     (
+        "pareto_bandit",
+        "benchmark",
+        f"sys.path.insert(0, {str(ROOT / 'tests' / 'support')!r})\n"
+        "from replay_history import ENCODERS, PRICES, history\n"
+        "from eccos_core.evaluation.baselines import routers_by_name\n"
+        "from eccos_core.evaluation.replay import evaluate\n"
+        "evaluate(history(60), PRICES, routers_by_name(['pareto_bandit']), ENCODERS)",
+    ),
+    (
         "math_verify",
         "collect",
         "from eccos_core.grading import grader_for\ngrader_for('math').grade('1', '1', 'q')",
@@ -194,10 +203,13 @@ def test_every_extra_brings_its_packages_and_the_base_brings_none_of_them() -> N
     assert set(get_args(Extra)) | {"all", "dev"} == set(extras)
     distributions = packages_distributions()
     for package, homes in OPTIONAL_PACKAGES.items():
+        if homes == ("benchmark",):
+            continue  # a rival that no developer needs
         names = {name.lower().replace("_", "-") for name in distributions.get(package, [])}
         assert names, f"{package} is not installed"
         if package != "langchain":  # `langchain` itself is for our examples and tests
             for extra in homes:
                 assert names & _names(extras[extra]), f"eccos[{extra}] does not bring {package}"
         assert not names & _names(PROJECT["dependencies"]), f"the base install brings {package}"
-    assert extras["all"] == [f"eccos[{','.join(get_args(Extra))}]"]
+    in_all = [extra for extra in get_args(Extra) if extra != "benchmark"]
+    assert extras["all"] == [f"eccos[{','.join(in_all)}]"]

@@ -22,12 +22,12 @@ def overlaps(centres: np.ndarray, sizes: np.ndarray, dots: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("spread", [1.0, 0.3])
-def test_34_names_cover_neither_each_other_nor_a_dot(seed: int, spread: float) -> None:
+@pytest.mark.parametrize(("count", "spread"), [(34, 1.0), (34, 0.3), (57, 1.0), (57, 0.5)])
+def test_many_names_cover_neither_each_other_nor_a_dot(seed: int, count: int, spread: float) -> None:
     draw = np.random.default_rng(seed)
-    dots = np.array([380.0, 220.0]) + spread * (draw.random((34, 2)) - 0.5) * [700, 400]
-    sizes = np.column_stack([draw.uniform(40, 150, 34), np.full(34, 14.0)])
-    centres = place_boxes(dots, np.full(34, DOT_RADIUS), sizes, FRAME)
+    dots = np.array([380.0, 220.0]) + spread * (draw.random((count, 2)) - 0.5) * [700, 400]
+    sizes = np.column_stack([draw.uniform(40, 150, count), np.full(count, 14.0)])
+    centres = place_boxes(dots, np.full(count, DOT_RADIUS), sizes, FRAME)
     assert overlaps(centres, sizes, dots) == 0
     assert (centres - sizes / 2 >= 0).all()
     assert (centres + sizes / 2 <= FRAME[2:]).all()

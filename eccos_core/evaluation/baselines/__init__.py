@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eccos_core.errors import InputError, did_you_mean
-from eccos_core.evaluation.baselines.neighbours import AiosBaseline, AvengersProBaseline, KnnBaseline, PortBaseline
-from eccos_core.evaluation.baselines.trained import LinearBaseline, MlpBaseline, RouteLlmBaseline
+from eccos_core.evaluation.baselines.avengers_pro import AvengersProBaseline
+from eccos_core.evaluation.baselines.complexity import ComplexityBaseline
+from eccos_core.evaluation.baselines.irt import IrtBaseline
+from eccos_core.evaluation.baselines.neighbours import AiosBaseline, KnnBaseline
+from eccos_core.evaluation.baselines.pareto_bandit import ParetoBanditBaseline
+from eccos_core.evaluation.baselines.port import PortBaseline
+from eccos_core.evaluation.baselines.regression import LinearBaseline, LogisticBaseline, MlpBaseline
+from eccos_core.evaluation.baselines.routellm import RouteLlmBaseline
 from eccos_core.evaluation.eccos_routers import HYBRID, HYBRID_STATIC, RETRIEVAL, TRAINED
 from eccos_core.evaluation.protocol import PriorReplayRouter, ReplayRouter
+from eccos_core.io.optional import require_package
 
 DEFAULT_ROUTERS: tuple[ReplayRouter, ...] = (PriorReplayRouter(), RETRIEVAL, TRAINED, HYBRID, HYBRID_STATIC)
 BASELINES: tuple[ReplayRouter, ...] = (
@@ -16,19 +23,26 @@ BASELINES: tuple[ReplayRouter, ...] = (
     RouteLlmBaseline(),
     AvengersProBaseline(),
     LinearBaseline(),
+    LogisticBaseline(),
+    IrtBaseline(),
     KnnBaseline(),
     MlpBaseline(),
     PortBaseline(),
+    ComplexityBaseline(),
 )
+BENCHMARK_BASELINES: tuple[ReplayRouter, ...] = (ParetoBanditBaseline(),)  # by name only: they need another extra
 REFERENCE_ROUTERS = ("oracle", "random_mix")  # computed from the outcomes, in every report
 
 
 def routers_by_name(names: Sequence[str]) -> tuple[ReplayRouter, ...]:
     """Return the routers of these names, each once, in this order. Skips `oracle` and `random_mix`, always reported.
 
-    Raises `InputError` for an unknown name and suggests the nearest one.
+    Raises `InputError` for an unknown name and suggests the nearest one, and `MissingDependencyError` for a baseline
+    whose package is not installed.
     """
-    known = {replay_router.name: replay_router for replay_router in (*DEFAULT_ROUTERS, *BASELINES)}
+    known = {
+        replay_router.name: replay_router for replay_router in (*DEFAULT_ROUTERS, *BASELINES, *BENCHMARK_BASELINES)
+    }
     chosen: dict[str, ReplayRouter] = {}
     for name in names:
         if name in REFERENCE_ROUTERS:
@@ -36,5 +50,7 @@ def routers_by_name(names: Sequence[str]) -> tuple[ReplayRouter, ...]:
         if name not in known:
             listed = ", ".join([*REFERENCE_ROUTERS, *known])
             raise InputError(f"unknown router {name!r}{did_you_mean(name, known) or '.'} Known: {listed}.")
+        if known[name] in BENCHMARK_BASELINES:
+            require_package(name, "benchmark", f"the baseline {name}")
         chosen[name] = known[name]
     return tuple(chosen.values())
