@@ -127,22 +127,32 @@ class _Outcome:
     def of_policy(self, chosen: IntArray, confidence: float, *, logged: bool = False) -> Estimate:
         """Estimate the mean under these choices."""
         scores, weight = doubly_robust_scores(self.feedback, self.value, self.model, chosen, logged=logged)
-        measured = self.measurable(chosen) & (effective_sample_size(weight) >= LEAST_SAMPLE_SIZE)
-        below, above = self._slack(chosen, measured)
-        return self._interval(scores, weight, chosen, confidence, below, above, logged=logged)
+        enough = effective_sample_size(weight) >= LEAST_SAMPLE_SIZE
+        below, above = self._slack(chosen, self.measurable(chosen) & enough)
+        if not enough:
+            forecast = float(self.model[self.feedback.rows, chosen].mean())
+            return Estimate(forecast, forecast - below, forecast + above)
+        return self._interval(scores, weight, chosen, confidence, logged=logged).widened(below, above)
 
     def change(self, chosen: IntArray, confidence: float) -> Estimate:
         """Estimate the mean difference between these choices and the logged ones."""
-        logged = self.feedback.action
+        logged, rows = self.feedback.action, self.feedback.rows
         if (chosen == logged).all():
             return Estimate(0.0, 0.0, 0.0)
         scores, weight = doubly_robust_scores(self.feedback, self.value, self.model, chosen)
         before, own = doubly_robust_scores(self.feedback, self.value, self.model, logged, logged=True)
+        told, told_logged = (effective_sample_size(each) >= LEAST_SAMPLE_SIZE for each in (weight, own))
+        if told:
+            found = self._interval(scores - before, weight, chosen, confidence)
+        elif told_logged:
+            found = self._interval(before - self.model[rows, chosen], own, logged, confidence, logged=True).negated()
+        else:
+            difference = float((self.model[rows, chosen] - self.model[rows, logged]).mean())
+            found = Estimate(difference, difference, difference)
         same = chosen == logged
-        enough = min(effective_sample_size(weight), effective_sample_size(own)) >= LEAST_SAMPLE_SIZE
-        below, above = self._slack(chosen, same | (self.measurable(chosen) & enough))
-        above_logged, below_logged = self._slack(logged, same | (self.measurable(logged) & enough))
-        return self._interval(scores - before, weight, chosen, confidence, below + below_logged, above + above_logged)
+        below, above = self._slack(chosen, same | (self.measurable(chosen) & told))
+        below_logged, above_logged = self._slack(logged, same | (self.measurable(logged) & told_logged))
+        return found.widened(below + above_logged, above + below_logged)
 
     def _slack(self, chosen: IntArray, measured: BoolArray) -> tuple[float, float]:
         """How far the mean may lie below and above what is expected, because of what is not measured."""
@@ -152,24 +162,12 @@ class _Outcome:
         return float(below), float(np.where(measured, 0.0, self.most[rows, chosen] - expected).mean())
 
     def _interval(
-        self,
-        scores: FloatArray,
-        weight: FloatArray,
-        chosen: IntArray,
-        confidence: float,
-        below: float,
-        above: float,
-        *,
-        logged: bool = False,
+        self, scores: FloatArray, weight: FloatArray, chosen: IntArray, confidence: float, *, logged: bool = False
     ) -> Estimate:
-        """Student's interval, widened by what is not measured."""
-        if effective_sample_size(weight) < LEAST_SAMPLE_SIZE:
-            mean = float(scores.mean())
-            return Estimate(mean, mean - below, mean + above)
+        """Return the interval of the mean of scores (R,) that rest on seen answers to `chosen` with `weight` (R,)."""
         rows, known = self.feedback.rows, ~np.isnan(self.value)
         expected = float(np.average(self.model[rows, chosen], weights=weight))
         most = float(np.average(self.most[rows, chosen], weights=weight))
         greatest = float((1 / _seen_probability(self.feedback, known, logged=logged))[known].max())
         correction = weight * _error(self.feedback, self.value, self.model)
-        found = interval(scores, weight, correction, UnseenAnswers(greatest, -expected, most - expected), confidence)
-        return Estimate(found.value, found.low - below, found.high + above)
+        return interval(scores, weight, correction, UnseenAnswers(greatest, -expected, most - expected), confidence)

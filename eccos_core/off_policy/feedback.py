@@ -35,8 +35,14 @@ class BanditFeedback:
         rows, columns = len(self.action), len(self.models)
         if not rows:
             raise InputError("bandit feedback: there is no request, so there is nothing to evaluate")
-        shapes = {"propensity": (rows,), "quality": (rows,), "cost_usd": (rows,)}
-        shapes |= dict.fromkeys(("offered", "forecast_quality", "forecast_cost_usd"), (rows, columns))
+        shapes = {
+            "propensity": (rows,),
+            "quality": (rows,),
+            "cost_usd": (rows,),
+            "offered": (rows, columns),
+            "forecast_quality": (rows, columns),
+            "forecast_cost_usd": (rows, columns),
+        }
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise InputError(f"bandit feedback: {name} has shape {getattr(self, name).shape}, must be {shape}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from eccos_core.domain import FloatArray
 
-LEAST_SAMPLE_SIZE = 2.0  # effective; below it nothing is concluded from the sample
+LEAST_SAMPLE_SIZE = 4.0  # effective; below it nothing is concluded from the sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,14 @@ class Estimate:
     def times(self, factor: float) -> Estimate:
         """Return the estimate times a factor of at least 0."""
         return Estimate(factor * self.value, factor * self.low, factor * self.high)
+
+    def widened(self, below: float, above: float) -> Estimate:
+        """Return the estimate with its interval longer by these lengths."""
+        return Estimate(self.value, self.low - below, self.high + above)
+
+    def negated(self) -> Estimate:
+        """Return the estimate of the opposite."""
+        return Estimate(-self.value, -self.high, -self.low)
 
     @property
     def excludes_zero(self) -> bool:

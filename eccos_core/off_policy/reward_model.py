@@ -50,5 +50,5 @@ def _folds(feedback: BanditFeedback) -> list[tuple[BoolArray, BoolArray]]:
     return [(fold == each, fold != each) for each in range(FOLDS)]
 
 
-def _sum_by_model(feedback: BanditFeedback, values: FloatArray) -> FloatArray:
-    return np.bincount(feedback.action, values, len(feedback.models))
+def _sum_by_model(feedback: BanditFeedback, values: FloatArray | BoolArray) -> FloatArray:
+    return np.asarray(np.bincount(feedback.action, values, len(feedback.models)), dtype=np.float64)

@@ -140,7 +140,6 @@ def _estimate(
         ends = (max(0.0, total - half), total + half)
     value = evaluate_policy(feedback, np.full(len(own), baseline), confidence=confidence)
     has_labels = bool((~np.isnan(feedback.quality)).any())
-    change = value.quality_change
     found = EstimatedSavings(
         baseline=feedback.models[baseline],
         baseline_calls=calls,
@@ -151,7 +150,7 @@ def _estimate(
         saved_share=1 - spent / total if total > 0 else None,
         quality=value.logged_quality if has_labels else None,
         baseline_quality=value.quality if has_labels else None,
-        quality_change=Estimate(-change.value, -change.high, -change.low) if has_labels else None,
+        quality_change=value.quality_change.negated() if has_labels else None,
         forecast_quality=float(feedback.forecast_quality[feedback.rows, feedback.action].mean()),
         forecast_baseline_quality=float(feedback.forecast_quality[:, baseline].mean()),
         measurable=value.measurable if has_labels else 0.0,
