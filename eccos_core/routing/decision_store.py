@@ -43,6 +43,7 @@ class _Remembered:
     forecast: Mapping[str, float]
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cost_usd: float | None = None
 
 
 class DecisionStore:
@@ -94,7 +95,7 @@ class DecisionStore:
     def add_completion(
         self, decision: Decision, session_id: str | None, completion: Completion, attempts: FallbackChain
     ) -> None:
-        """Remembers who answered, and with how many tokens."""
+        """Remembers who answered, with how many tokens, and at what cost."""
         with self._lock:
             remembered = self._remembered.get(decision.id)
             if remembered is not None:
@@ -103,6 +104,7 @@ class DecisionStore:
                     model=completion.model,
                     input_tokens=completion.input_tokens,
                     output_tokens=completion.output_tokens,
+                    cost_usd=completion.cost_usd,
                 )
         if self.sessions is not None:
             self.sessions.record_completion(session_id, completion)
@@ -147,6 +149,7 @@ class DecisionStore:
             quality=float(quality),
             input_tokens=remembered.input_tokens,
             output_tokens=remembered.output_tokens,
+            cost_usd=remembered.cost_usd,
         )
         self.history.add([outcome], np.asarray(remembered.vector, dtype=np.float32)[None, :])
         return labelled
@@ -169,4 +172,5 @@ class DecisionStore:
             {model: forecast for model, (forecast, _) in logged.forecast.items()},
             logged.input_tokens,
             logged.output_tokens,
+            logged.paid_usd,
         )
