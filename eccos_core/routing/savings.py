@@ -94,9 +94,9 @@ def measure_savings(
     elif baseline in traffic.models:
         chosen = baseline
     else:
+        hint = did_you_mean(baseline, traffic.models) or "."
         raise InputError(
-            f"baseline {baseline!r}: {traffic.path} has no forecast for it{did_you_mean(baseline, traffic.models)} "
-            f"It has {', '.join(traffic.models)}."
+            f"baseline {baseline!r}: {traffic.path} has no forecast for it{hint} It has {', '.join(traffic.models)}."
         )
     estimated, costs = _estimate(traffic, feedback, feedback.models.index(chosen), confidence)
     return SavingsReport(

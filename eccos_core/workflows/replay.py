@@ -90,7 +90,7 @@ def replay(
         say(f"deciding {len(traffic.entries):,} requests")
         tokens = np.array([entry.input_tokens or 0 for entry in traffic.entries], dtype=np.float64)
         forecast = predict_in_blocks(parts.predictor, vectors, tokens)
-        cost = cost_usd(parts.models, tokens, forecast.output_tokens)
+        cost = forecast.with_recorded_cost(cost_usd(parts.models, tokens, forecast.output_tokens))
         chosen = _choose(traffic, parts, forecast, cost)
         known = _known_questions(parts)
     models = (*traffic.models, *(name for name in parts.names if name not in traffic.models))
