@@ -80,7 +80,8 @@ def describe(report: SavingsReport) -> list[str]:
     ]
     if measured.mean_label is not None:
         mean = describe_estimate(measured.mean_label, report.confidence)
-        lines.append(f"  {measured.labelled:,} answers have a label. Their mean quality is {mean}.")
+        sources = ", ".join(f"{name} {count:,}" for name, count in measured.label_sources.items())
+        lines.append(f"  {measured.labelled:,} answers have a label ({sources}). Their mean quality is {mean}.")
     why = " It has the best mean forecast of the pool, and --baseline names another." * report.baseline_is_default
     lines += ["", f"Estimated: every request to {estimated.baseline}", f"  {_describe_cost(estimated, report)}{why}"]
     return [*lines, *(f"  {line}" for line in _describe_quality(report))]

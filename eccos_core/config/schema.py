@@ -27,6 +27,7 @@ from eccos_core.config.history import (
     HistoryField,
     default_history,
 )
+from eccos_core.config.label_sections import LabelsConfig, ShadowConfig
 from eccos_core.config.section_model import Names, SectionModel
 from eccos_core.config.sections import (
     DEFAULT_POLICY,
@@ -40,12 +41,12 @@ from eccos_core.config.sections import (
     PolicySetting,
     RetryConfig,
     SessionConfig,
-    StreamConfig,
     TelemetryConfig,
     TelemetryField,
     TenantConfig,
     WorkloadConfig,
 )
+from eccos_core.config.stream_section import StreamConfig
 from eccos_core.domain import ConversationView, LatencyRule, Model, Policy
 
 # ----------------------------------------------------------------------------- the pool
@@ -189,7 +190,9 @@ class EccosSection(SectionModel):
     stream: StreamConfig = Field(
         default_factory=StreamConfig,
         description="How a stream is decided, that is, requests that come one by one.",
-        json_schema_extra=_example({"window_ms": 10, "floor_insurance": "history"}, {"usd_per_hour": 5}),
+        json_schema_extra=_example(
+            {"horizon": "1d", "window_ms": 10}, {"promise": "window", "window_requests": 500}, {"usd_per_hour": 5}
+        ),
     )
     retries: RetryConfig = Field(
         default_factory=RetryConfig,
@@ -211,6 +214,21 @@ class EccosSection(SectionModel):
         default_factory=lambda: TelemetryConfig(enabled=False),
         description="OpenTelemetry spans and metrics: `on`, `off`, or a mapping.",
         json_schema_extra=_example(True, {"log_prompts": True}, default=False),
+    )
+    labels: LabelsConfig = Field(
+        default_factory=LabelsConfig,
+        description="Labels that come without people: from a judge, and from signals of your application.",
+        json_schema_extra=_example(
+            {
+                "judge": {"model": "small", "share": 0.05, "budget_usd_per_day": 1.0},
+                "signals": {"regenerated": 0.2, "copied": 0.9, "tool_error": 0.0, "invalid_json": 0.0},
+            }
+        ),
+    )
+    shadow: ShadowConfig | None = Field(
+        default=None,
+        description="Other models answer a share of the requests in the background, and the judge grades both answers.",
+        json_schema_extra=_example({"models": ["small"], "share": 0.02, "budget_usd_per_day": 1.0}),
     )
     allowed_call_params: Names = Field(
         default=frozenset(),
@@ -254,6 +272,8 @@ class Config:
     telemetry: TelemetryConfig
     tenants: Mapping[str, TenantConfig]
     latency: LatencyRule = field(default_factory=LatencyRule)
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
+    shadow: ShadowConfig | None = None
     allowed_call_params: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     not_applied: tuple[str, ...] = ()

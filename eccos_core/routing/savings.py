@@ -24,8 +24,8 @@ class MeasuredSavings:
 
     - `requests` were answered, `unanswered` were not. `first_at` and `last_at` are in s since 1970 (UTC).
     - `paid_usd`: what the answers cost together. `answers`: how many each model gave.
-    - `labelled`: answers with a label. `mean_label`: their mean in [0, 1], None without labels. Its interval holds for
-      any number of labels.
+    - `labelled`: answers with a label, and `label_sources` how many came from whom. `mean_label`: their mean in [0, 1],
+      None without labels. Its interval holds for any number of labels.
     """
 
     requests: int
@@ -35,6 +35,7 @@ class MeasuredSavings:
     paid_usd: float
     answers: Mapping[str, int]
     labelled: int
+    label_sources: Mapping[str, int]
     mean_label: Estimate | None
 
 
@@ -111,6 +112,7 @@ def measure_savings(
 
 def _measure(traffic: LoggedTraffic, confidence: float) -> MeasuredSavings:
     labels = traffic.labels[~np.isnan(traffic.labels)]
+    sources = [entry.label_source or "human" for entry in traffic.entries if entry.label is not None]
     return MeasuredSavings(
         requests=len(traffic.entries),
         unanswered=traffic.unanswered,
@@ -119,6 +121,7 @@ def _measure(traffic: LoggedTraffic, confidence: float) -> MeasuredSavings:
         paid_usd=float(traffic.paid_usd.sum()),
         answers=dict(Counter(entry.model or entry.decided_model for entry in traffic.entries).most_common()),
         labelled=len(labels),
+        label_sources=dict(Counter(sources).most_common()),
         mean_label=Estimate(float(labels.mean()), *mean_interval(labels, confidence)) if len(labels) else None,
     )
 

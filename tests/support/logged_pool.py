@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def write_log(
     )
     log = DecisionLog(path, log_prompts=log_prompts)
     start = time.time() - ago_s - len(rows)
-    for row, (model, propensity, paid, label) in enumerate(rows):
+    for row, (model, propensity, paid, _) in enumerate(rows):
         name = f"d{row}"
         decision = Decision(
             name,
@@ -74,6 +75,9 @@ def write_log(
         vector = np.asarray(encoded[row], dtype=np.float32)
         log.add_decision(DecisionEntry(decision, texts[row], vector, 10, FORECAST, at=start + row))
         log.add_completion(CompletionEntry(name, Completion("yes", model, 10, 5, paid, 0.1)))
-        if label is not None:
-            log._enqueue((name, label, start + row))  # `label` itself waits for the disk each time
     log.close()
+    labels = [(label, start + row, f"d{row}") for row, (*_, label) in enumerate(rows) if label is not None]
+    with sqlite3.connect(path) as connection:  # `DecisionLog.label` waits for the disk each time
+        connection.executemany(
+            "UPDATE decisions SET label = ?, labelled_at = ?, label_source = 'human' WHERE id = ?", labels
+        )

@@ -58,10 +58,12 @@ def test_the_words_say_which_part_is_which_and_a_picture_is_drawn(
 ) -> None:
     config, picture = write_config(tmp_path), tmp_path / "savings.png"
     write_log(tmp_path / "log.sqlite", [*ROWS, ("small", 1.0, 0.001, None)])
+    with sqlite3.connect(tmp_path / "log.sqlite") as connection:
+        connection.execute("UPDATE decisions SET label_source = 'judge' WHERE id = 'd0'")
     assert run(app, ["savings", "-c", str(config), "--picture", str(picture)]) == DONE
     out = capsys.readouterr().out
     assert out.index("Measured") < out.index("11 requests were answered for 0.0490 USD") < out.index("Estimated")
-    assert "10 answers have a label. Their mean quality is 0.800" in out
+    assert "10 answers have a label (human 9, judge 1). Their mean quality is 0.800" in out
     assert "Estimated: every request to large" in out
     assert "best mean forecast of the pool" in out
     assert "its 2 recorded calls" in out
