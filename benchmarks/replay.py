@@ -21,7 +21,7 @@ from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncod
 from eccos_core.evaluation.recorded_cost import PriceTable, filled_input_tokens
 from eccos_core.io.outcomes import read_outcomes, split
 from eccos_core.io.prices import read_prices
-from eccos_core.off_policy import BanditFeedback, Estimate, evaluate_policy
+from eccos_core.off_policy import BanditFeedback, IntervalEstimate, evaluate_policy
 from eccos_core.predictors import fit_predictor
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -84,7 +84,7 @@ def policy_mean(values: FloatArray, logged: np.ndarray, explored: float) -> floa
     return float((explored * values.mean(axis=1) + (1 - explored) * own).mean())
 
 
-def holds(estimate: Estimate, truth: float) -> bool:
+def holds(estimate: IntervalEstimate, truth: float) -> bool:
     return estimate.low <= truth <= estimate.high
 
 

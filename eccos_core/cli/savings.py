@@ -14,7 +14,7 @@ from eccos_core.cli.output import JsonOption, console, print_json
 from eccos_core.cli.route import PoolOption
 
 if TYPE_CHECKING:
-    from eccos_core.off_policy import Estimate
+    from eccos_core.off_policy import IntervalEstimate
     from eccos_core.routing.savings import EstimatedSavings, SavingsReport
 
 BaselineOption = Annotated[
@@ -133,7 +133,7 @@ def _describe_quality(report: SavingsReport) -> list[str]:
     return lines
 
 
-def describe_estimate(estimate: Estimate, confidence: float, *, signed: bool = False) -> str:
+def describe_estimate(estimate: IntervalEstimate, confidence: float, *, signed: bool = False) -> str:
     """Say a quality with its interval."""
     sign = "+" if signed else ""
     value, low, high = (f"{each:{sign}.3f}" for each in (estimate.value, estimate.low, estimate.high))

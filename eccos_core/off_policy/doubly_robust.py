@@ -16,7 +16,7 @@ from eccos_core.errors import InputError
 from eccos_core.off_policy.feedback import BanditFeedback
 from eccos_core.off_policy.intervals import (
     LEAST_SAMPLE_SIZE,
-    Estimate,
+    IntervalEstimate,
     UnseenAnswers,
     effective_sample_size,
     interval,
@@ -37,12 +37,12 @@ class PolicyValue:
     - `effective_sample_size`: how many labels of equal weight tell as much about the quality as those of the log.
     """
 
-    quality: Estimate
-    cost_usd: Estimate
-    logged_quality: Estimate
+    quality: IntervalEstimate
+    cost_usd: IntervalEstimate
+    logged_quality: IntervalEstimate
     logged_cost_usd: float
-    quality_change: Estimate
-    cost_change_usd: Estimate
+    quality_change: IntervalEstimate
+    cost_change_usd: IntervalEstimate
     agreement: float
     measurable: float
     effective_sample_size: float
@@ -124,21 +124,21 @@ class _Outcome:
         share = _known_share(self.feedback, ~np.isnan(self.value))
         return np.asarray(self.feedback.support[self.feedback.rows, chosen] & (share[chosen] > 0))
 
-    def of_policy(self, chosen: IntArray, confidence: float, *, logged: bool = False) -> Estimate:
+    def of_policy(self, chosen: IntArray, confidence: float, *, logged: bool = False) -> IntervalEstimate:
         """Estimate the mean under these choices."""
         scores, weight = doubly_robust_scores(self.feedback, self.value, self.model, chosen, logged=logged)
         enough = effective_sample_size(weight) >= LEAST_SAMPLE_SIZE
         below, above = self._slack(chosen, self.measurable(chosen) & enough)
         if not enough:
             forecast = float(self.model[self.feedback.rows, chosen].mean())
-            return Estimate(forecast, forecast - below, forecast + above)
+            return IntervalEstimate(forecast, forecast - below, forecast + above)
         return self._interval(scores, weight, chosen, confidence, logged=logged).widened(below, above)
 
-    def change(self, chosen: IntArray, confidence: float) -> Estimate:
+    def change(self, chosen: IntArray, confidence: float) -> IntervalEstimate:
         """Estimate the mean difference between these choices and the logged ones."""
         logged, rows = self.feedback.action, self.feedback.rows
         if (chosen == logged).all():
-            return Estimate(0.0, 0.0, 0.0)
+            return IntervalEstimate(0.0, 0.0, 0.0)
         scores, weight = doubly_robust_scores(self.feedback, self.value, self.model, chosen)
         before, own = doubly_robust_scores(self.feedback, self.value, self.model, logged, logged=True)
         told, told_logged = (effective_sample_size(each) >= LEAST_SAMPLE_SIZE for each in (weight, own))
@@ -148,7 +148,7 @@ class _Outcome:
             found = self._interval(before - self.model[rows, chosen], own, logged, confidence, logged=True).negated()
         else:
             difference = float((self.model[rows, chosen] - self.model[rows, logged]).mean())
-            found = Estimate(difference, difference, difference)
+            found = IntervalEstimate(difference, difference, difference)
         same = chosen == logged
         below, above = self._slack(chosen, same | (self.measurable(chosen) & told))
         below_logged, above_logged = self._slack(logged, same | (self.measurable(logged) & told_logged))
@@ -163,7 +163,7 @@ class _Outcome:
 
     def _interval(
         self, scores: FloatArray, weight: FloatArray, chosen: IntArray, confidence: float, *, logged: bool = False
-    ) -> Estimate:
+    ) -> IntervalEstimate:
         """Return the interval of the mean of scores (R,) that rest on seen answers to `chosen` with `weight` (R,)."""
         rows, known = self.feedback.rows, ~np.isnan(self.value)
         expected = float(np.average(self.model[rows, chosen], weights=weight))

@@ -14,28 +14,28 @@ LEAST_SAMPLE_SIZE = 4.0  # effective; below it nothing is concluded from the sam
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class IntervalEstimate:
     """A value with the ends of its confidence interval."""
 
     value: float
     low: float
     high: float
 
-    def clipped(self, least: float, most: float) -> Estimate:
+    def clipped(self, least: float, most: float) -> IntervalEstimate:
         """Return the estimate with all three numbers drawn into [least, most]."""
-        return Estimate(*(min(max(each, least), most) for each in (self.value, self.low, self.high)))
+        return IntervalEstimate(*(min(max(each, least), most) for each in (self.value, self.low, self.high)))
 
-    def times(self, factor: float) -> Estimate:
+    def times(self, factor: float) -> IntervalEstimate:
         """Return the estimate times a factor of at least 0."""
-        return Estimate(factor * self.value, factor * self.low, factor * self.high)
+        return IntervalEstimate(factor * self.value, factor * self.low, factor * self.high)
 
-    def widened(self, below: float, above: float) -> Estimate:
+    def widened(self, below: float, above: float) -> IntervalEstimate:
         """Return the estimate with its interval longer by these lengths."""
-        return Estimate(self.value, self.low - below, self.high + above)
+        return IntervalEstimate(self.value, self.low - below, self.high + above)
 
-    def negated(self) -> Estimate:
+    def negated(self) -> IntervalEstimate:
         """Return the estimate of the opposite."""
-        return Estimate(-self.value, -self.high, -self.low)
+        return IntervalEstimate(-self.value, -self.high, -self.low)
 
     @property
     def excludes_zero(self) -> bool:
@@ -63,7 +63,7 @@ def effective_sample_size(weight: FloatArray) -> float:
 
 def interval(
     scores: FloatArray, weight: FloatArray, correction: FloatArray, unseen: UnseenAnswers, confidence: float
-) -> Estimate:
+) -> IntervalEstimate:
     """Return the mean of scores (R,), whose part `correction` (R,) comes from seen answers with `weight` (R,).
 
     It is Student's interval with the effective sample size, after adding two unseen answers as Agresti and Coull
@@ -77,7 +77,7 @@ def interval(
     shift = float(shrunk - correction.sum()) / count
     spread = math.sqrt(float(((scores - mean) ** 2).sum()) + unseen.weight**2 * float((errors**2).sum())) / count
     half = student_t_quantile((1 + confidence) / 2, effective_sample_size(weight) + 1) * spread
-    return Estimate(mean, mean + min(shift, 0.0) - half, mean + max(shift, 0.0) + half)
+    return IntervalEstimate(mean, mean + min(shift, 0.0) - half, mean + max(shift, 0.0) + half)
 
 
 def student_t_quantile(probability: float, degrees: float) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from eccos_core.certification import mean_interval
 from eccos_core.domain import FloatArray
 from eccos_core.errors import InputError, did_you_mean
-from eccos_core.off_policy import BanditFeedback, Estimate, evaluate_policy, student_t_quantile
+from eccos_core.off_policy import BanditFeedback, IntervalEstimate, evaluate_policy, student_t_quantile
 from eccos_core.routing.logged_traffic import LoggedTraffic
 
 LEAST_CALLS = 4  # of the baseline, for an interval of its cost
@@ -36,7 +36,7 @@ class MeasuredSavings:
     answers: Mapping[str, int]
     labelled: int
     label_sources: Mapping[str, int]
-    mean_label: Estimate | None
+    mean_label: IntervalEstimate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ class EstimatedSavings:
     baseline_usd_interval: tuple[float, float] | None
     saved_usd: float
     saved_share: float | None
-    quality: Estimate | None
-    baseline_quality: Estimate | None
-    quality_change: Estimate | None
+    quality: IntervalEstimate | None
+    baseline_quality: IntervalEstimate | None
+    quality_change: IntervalEstimate | None
     forecast_quality: float
     forecast_baseline_quality: float
     measurable: float
@@ -122,7 +122,7 @@ def _measure(traffic: LoggedTraffic, confidence: float) -> MeasuredSavings:
         answers=dict(Counter(entry.model or entry.decided_model for entry in traffic.entries).most_common()),
         labelled=len(labels),
         label_sources=dict(Counter(sources).most_common()),
-        mean_label=Estimate(float(labels.mean()), *mean_interval(labels, confidence)) if len(labels) else None,
+        mean_label=IntervalEstimate(float(labels.mean()), *mean_interval(labels, confidence)) if len(labels) else None,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from eccos_core.evaluation.palette import ECCOS_COLOURS, FAINT, INK, REFERENCE
 from eccos_core.io.files import atomic_writer
 from eccos_core.io.optional import needs_extra
-from eccos_core.off_policy import Estimate
+from eccos_core.off_policy import IntervalEstimate
 from eccos_core.routing.savings import SavingsReport
 from eccos_core.workflows.replay import ReplayReport
 
@@ -53,7 +53,7 @@ def draw_replay(report: ReplayReport, path: Path) -> None:
     figure = _figure()
     axes = figure.subplots()
     value = report.value
-    known_cost = Estimate(value.logged_cost_usd, value.logged_cost_usd, value.logged_cost_usd)
+    known_cost = IntervalEstimate(value.logged_cost_usd, value.logged_cost_usd, value.logged_cost_usd)
     for name, cost, quality, colour in (
         ("logged", known_cost, value.logged_quality, REFERENCE),
         ("new policy", value.cost_usd, value.quality, _ROUTED),
@@ -76,7 +76,7 @@ def draw_replay(report: ReplayReport, path: Path) -> None:
     _save(figure, path)
 
 
-def _draw_intervals(axes: Any, points: Sequence[tuple[str, Estimate, str]]) -> None:
+def _draw_intervals(axes: Any, points: Sequence[tuple[str, IntervalEstimate, str]]) -> None:
     for place, (_, estimate, colour) in enumerate(points):
         below, above = estimate.value - estimate.low, estimate.high - estimate.value
         axes.errorbar(

@@ -17,7 +17,7 @@ from eccos_core.decision_log import DecisionLog
 from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray, Request
 from eccos_core.errors import InfeasibleError, InputError
 from eccos_core.io.tokens import text_key
-from eccos_core.off_policy import Estimate, PolicyValue, evaluate_policy
+from eccos_core.off_policy import IntervalEstimate, PolicyValue, evaluate_policy
 from eccos_core.router import Router
 from eccos_core.routing.eligibility import eligibility_mask
 from eccos_core.routing.forecast import predict_in_blocks
@@ -168,8 +168,8 @@ def _known_questions(parts: Parts) -> set[str]:
     return set() if history is None else {text_key(query) for query in history.table()[0].queries}
 
 
-def _verdict(change: Estimate) -> Verdict:
-    if change == Estimate(0.0, 0.0, 0.0):
+def _verdict(change: IntervalEstimate) -> Verdict:
+    if change == IntervalEstimate(0.0, 0.0, 0.0):
         return "the same"
     if not change.excludes_zero:
         return "cannot tell"

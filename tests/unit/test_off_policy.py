@@ -14,7 +14,7 @@ from eccos_core.domain import FloatArray, IntArray
 from eccos_core.errors import InputError
 from eccos_core.off_policy import (
     BanditFeedback,
-    Estimate,
+    IntervalEstimate,
     calibrate_cost,
     calibrate_quality,
     doubly_robust_scores,
@@ -128,7 +128,7 @@ def test_a_log_without_exploration_measures_only_where_the_policies_agree() -> N
 def test_the_same_choices_change_nothing_and_a_model_that_was_not_offered_is_not_measured() -> None:
     log, truth = explored_log(0)
     same = evaluate_policy(log, log.action)
-    assert same.quality_change == same.cost_change_usd == Estimate(0, 0, 0)
+    assert same.quality_change == same.cost_change_usd == IntervalEstimate(0, 0, 0)
     assert same.agreement == 1
     absent = replace(log, offered=np.tile([True, False], (len(truth), 1)))
     never = evaluate_policy(absent, np.ones(len(truth), np.int64))
@@ -138,7 +138,7 @@ def test_the_same_choices_change_nothing_and_a_model_that_was_not_offered_is_not
 def test_without_labels_quality_is_the_forecast_and_anything_is_possible() -> None:
     log, truth = explored_log(0)
     value = evaluate_policy(replace(log, quality=np.full(len(truth), np.nan)), np.ones(len(truth), np.int64))
-    assert value.quality == Estimate(pytest.approx(0.99), 0.0, 1.0)
+    assert value.quality == IntervalEstimate(pytest.approx(0.99), 0.0, 1.0)
     assert value.effective_sample_size == 0
     assert value.measurable == 0
     differ = 1 - value.agreement  # where the choices are the same, nothing changes
