@@ -53,7 +53,7 @@ def load_population() -> Population:
     predictor = fit_predictor("hybrid", train, encoder.encode(train.queries))
     read = filled_input_tokens(test)
     forecast = predictor.predict(encoder.encode(test.queries), read.mean(axis=1))
-    expected = prices.cost_usd(read, forecast.output_tokens)
+    expected = forecast.with_recorded_cost(prices.cost_usd(read, forecast.output_tokens))
     recorded = prices.recorded_cost_usd(test)
     complete = ~np.isnan(test.quality).any(axis=1) & ~np.isnan(recorded).any(axis=1)
     rows = np.arange(len(test))

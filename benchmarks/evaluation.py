@@ -20,7 +20,8 @@ STATIC = ("--encoder", "static+surface")
 RUNS = {
     "qa_math_mix9": (),
     "llmrouter_dcrouter": (),
-    "openhands34": STATIC,  # its outcomes carry their costs
+    "openhands34": STATIC,  # these two carry their costs, and no tokens
+    "judged_mix4": STATIC,
     "routellm_mmlu": (*STATIC, "--train-rows", "1500"),
 }
 ROUTERS = ["prior", "retrieval", "trained", "hybrid"]
@@ -59,7 +60,8 @@ def print_report(name: str, report: dict[str, Any]) -> None:
     """One row per router, the largest area first."""
     two_models = len(report["models"]) == 2
     best = report["best_single"]
-    print(f"\n`{name}`: {report['train']:,} training and {report['test']:,} test questions, best single {best}\n")
+    print(f"\n`{name}`: {report['train']:,} training and {report['test']:,} test questions. The best single model is")
+    print(f"{best['model']}: {best['accuracy']:.3f} right at {best['usd_per_1k']:.3g} USD per 1,000.\n")
     paper = ("APGR", "CPT50", "CPT80") if two_models else ()
     print("| router |", " | ".join([*TARGETS, "area", f"against {OWN}, 95 %", *paper, "floors: mean, worst"]), "|")
     print("| --- |" + " ---: |" * (len(TARGETS) + 3 + len(paper)))

@@ -68,7 +68,9 @@ def measure(
     read = filled_input_tokens(test)
     forecast = predictor.predict(test_vectors, read.mean(axis=1))
     recorded = RecordedOutcomes(test.models, test.quality, tariff.recorded_cost_usd(test), ~np.isnan(test.quality))
-    score = score_forecast(forecast.quality, tariff.cost_usd(read, forecast.output_tokens), recorded)
+    score = score_forecast(
+        forecast.quality, forecast.with_recorded_cost(tariff.cost_usd(read, forecast.output_tokens)), recorded
+    )
     trust = measure_calibration(forecast.quality, test.quality, recorded.observed)
     return {
         "area": score.area,

@@ -27,6 +27,8 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Message: TypeAlias = Mapping[str, Any]  # an OpenAI-style chat message
 ConversationView: TypeAlias = Literal["last_user", "all_user", "everything"]
 OnInfeasible: TypeAlias = Literal["error", "best_effort"]
+LabelSource: TypeAlias = Literal["human", "judge", "reward", "signal"]
+LABEL_SOURCES: tuple[LabelSource, ...] = ("human", "judge", "reward", "signal")  # the most trusted first
 Engine: TypeAlias = Literal["min_cost_flow", "dual", "cp_sat", "glop", "greedy"]
 
 AUTHOR = "eccos_author"  # a key of an earlier answer among the messages: the model of the pool that wrote it
@@ -219,8 +221,8 @@ def _address(message: Message, model: str) -> Message:
 class Outcome:
     """How well one model answered one question. The history is made of these.
 
-    `quality` is in [0, 1]. Unknown token counts are None. `labels` describe the question ("dataset", "category").
-    Predictors may learn to predict them, and never read them.
+    `quality` is in [0, 1]. `cost_usd` is what the call cost. Unknown token counts and cost are None. `labels` describe
+    the question ("dataset", "category"). Predictors may learn to predict them, and never read them.
     """
 
     question_id: str
@@ -230,6 +232,7 @@ class Outcome:
     input_tokens: int | None = None
     output_tokens: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -282,6 +285,8 @@ class Forecast:
     - `quality` (R, M): probability of a good answer, in [0, 1]. `quality_se` (R, M) is its standard error.
     - `output_tokens` (R, M): expected tokens. `output_tokens_high` (R, M) is their 0.9 quantile, for budgets.
     - `familiarity` (R,) in [0, 1]: 1 for a question like the history. At 0 the forecast is the prior.
+    - `cost_usd` (R, M): expected cost, for models with a recorded cost and no recorded output tokens. `cost_usd_high`
+      (R, M) is its 0.9 quantile. NaN for the others, whose cost is price times tokens. None where all are such.
     """
 
     models: tuple[str, ...]
@@ -290,22 +295,31 @@ class Forecast:
     output_tokens: FloatArray
     output_tokens_high: FloatArray
     familiarity: FloatArray
+    cost_usd: FloatArray | None = None
+    cost_usd_high: FloatArray | None = None
+
+    def with_recorded_cost(self, cost_usd: FloatArray) -> FloatArray:
+        """Return price times tokens (R, M), replaced by the forecast cost where that learned from recorded cost."""
+        return cost_usd if self.cost_usd is None else np.where(np.isnan(self.cost_usd), cost_usd, self.cost_usd)
 
     def rows(self, index: slice | IntArray) -> Forecast:
         """Return the forecast of the chosen requests."""
-        return Forecast(self.models, *(getattr(self, name)[index] for name in _FORECAST_ARRAYS))
+        kept = {name: array[index] for name in FORECAST_ARRAYS if (array := getattr(self, name)) is not None}
+        return Forecast(self.models, **kept)
 
     @classmethod
     def joined(cls, parts: Sequence[Forecast]) -> Forecast:
         """Join the forecasts of several groups of requests. All are of the same models, and there is at least one."""
         if len(parts) == 1:
             return parts[0]
-        return cls(
-            parts[0].models, *(np.concatenate([getattr(part, name) for part in parts]) for name in _FORECAST_ARRAYS)
-        )
+        names = [name for name in FORECAST_ARRAYS if getattr(parts[0], name) is not None]
+        return cls(parts[0].models, **{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
 
 
-_FORECAST_ARRAYS = ("quality", "quality_se", "output_tokens", "output_tokens_high", "familiarity")
+FORECAST_ARRAYS = (
+    *("quality", "quality_se", "output_tokens", "output_tokens_high", "familiarity"),
+    *("cost_usd", "cost_usd_high"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,12 @@ from eccos_core.domain import (
     BoolArray,
     Chunk,
     Completion,
+    Decision,
     Float32Array,
     FloatArray,
     Forecast,
     IntArray,
+    LabelSource,
     Outcome,
     OutcomeTable,
     Request,
@@ -29,6 +31,18 @@ from eccos_core.domain import (
 from eccos_core.errors import Overloaded
 
 Held = TypeVar("Held")
+
+
+class AnswerLabels(Protocol):
+    """Where an `AnswerObserver` puts what it finds out about one answer. Safe to call from any thread."""
+
+    def record(self, quality: float, source: LabelSource) -> None:
+        """Label the answer with a quality in [0, 1]."""
+        ...
+
+    def record_other(self, completion: Completion, quality: float) -> None:
+        """Keep the outcome of another model's answer to the same question."""
+        ...
 
 
 @runtime_checkable
@@ -252,3 +266,17 @@ def unsupported_parameters(backend: Backend, model: str, parameters: Mapping[str
     if not parameters or not isinstance(backend, SelectiveBackend):
         return frozenset()
     return backend.unsupported_parameters(model, parameters)
+
+
+class AnswerObserver(Protocol):
+    """Looks at answers after they were given. It must return at once, never raise, and work in the background."""
+
+    def observe_answer(
+        self, request: Request, decision: Decision, completion: Completion, labels: AnswerLabels
+    ) -> None:
+        """Look at an answer, now or later."""
+        ...
+
+    def close(self) -> None:
+        """Stop the work in the background. What still waits is dropped."""
+        ...

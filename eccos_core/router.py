@@ -21,12 +21,13 @@ from eccos_core.domain import (
     ConversationView,
     Decision,
     GroupShare,
+    LabelSource,
     LatencyRule,
     Model,
     Policy,
     RouterStatus,
 )
-from eccos_core.errors import EccosError, InputError, UnknownDecisionError
+from eccos_core.errors import EccosError, InputError, UnknownDecisionError, did_you_mean
 from eccos_core.io.forks import ProcessGuard
 from eccos_core.protocols import Backend, Encoder, Optimizer, Predictor, Steering, Workload
 from eccos_core.routing.batch import acall_all, call_all, settle_results
@@ -193,6 +194,9 @@ class Router:
         """
         before = self.parts
         self._current = Pipeline(parts)
+        observer = before.answer_observer
+        if self._owns_parts and observer is not None and observer is not parts.answer_observer:
+            observer.close()
         if parts.decision_store is not before.decision_store:
             self._earlier.append(before.decision_store)
 
@@ -219,6 +223,8 @@ class Router:
             self._closed = True
         if self._hot_reload is not None:
             self._hot_reload.close()
+        if self._owns_parts and self.parts.answer_observer is not None:
+            self.parts.answer_observer.close()
         stores = [*self._earlier, self.decision_store]
         for store in stores:
             store.flush()
@@ -444,19 +450,34 @@ class Router:
 
     # ---------------------------------------------------------------- record, status
 
-    def record(self, decision_id: str, quality: float) -> None:
+    def record(self, decision_id: str, quality: float, *, source: LabelSource = "human") -> None:
         """Label the answer of a decision, now or later, once or again. The outcome joins the history.
         A model whose labels fall far behind its forecasts raises a `DriftAlarm` in `status`.
 
-        `quality` is in [0, 1]. Raises `UnknownDecisionError`, and `InputError` for a quality outside [0, 1].
+        `quality` is in [0, 1]. `source`: who says so. A label never replaces one of a more trusted source: a human,
+        a judge, a reward model, a signal. Raises `UnknownDecisionError`, and `InputError` for a quality outside [0, 1].
         """
         for store in (self.decision_store, *reversed(self._earlier)):
             try:
-                labelled = store.label(decision_id, quality)
+                labelled = store.label(decision_id, quality, source)
             except UnknownDecisionError:
                 continue
-            return self._pipeline.learn(labelled)
+            if labelled is not None:
+                self._pipeline.learn(labelled)
+            return
         raise UnknownDecisionError(decision_id)
+
+    def signal(self, decision_id: str, name: str) -> None:
+        """Report what a user did with an answer: "regenerated", "copied", or what `eccos.labels.signals` names.
+
+        The signal's quality becomes the label, unless somebody who knows better has labelled the answer. Raises
+        `InputError` for an unknown signal, and `UnknownDecisionError`.
+        """
+        quality = self.parts.signals.get(name)
+        if quality is None:
+            known = ", ".join(self.parts.signals) or "none, name them in eccos.labels.signals"
+            raise InputError(f"unknown signal {name!r}{did_you_mean(name, self.parts.signals)}. There are: {known}")
+        self.record(decision_id, quality, source="signal")
 
     def status(self) -> RouterStatus:
         """Return a snapshot of every model's load and health, of the queue, and of the decision log."""

@@ -46,7 +46,16 @@ if TYPE_CHECKING:
     from eccos_core.certification import Certificate
     from eccos_core.learning import DriftMonitor
     from eccos_core.predictors import TrainingForecast
-    from eccos_core.protocols import Backend, Encoder, OnlineHistory, Optimizer, Predictor, Steering
+    from eccos_core.protocols import (
+        AnswerObserver,
+        Backend,
+        Encoder,
+        OnlineHistory,
+        Optimizer,
+        Predictor,
+        Steering,
+        Workload,
+    )
     from eccos_core.routing.decision_store import DecisionStore
     from eccos_core.routing.tenants import Tenants
     from eccos_core.workload import WorkloadTracker
@@ -183,7 +192,9 @@ class Assembler:
             drift=self._drift(predictor),
             latency_rule=config.latency,
             latency=self._latency(),
-            workload=self._workload(config),
+            signals=config.labels.signals,
+            workload=(workload := self._workload(config)),
+            answer_observer=build_labeller(config, backend, workload),
         )
 
     def _drift(self, predictor: Predictor) -> DriftMonitor:
@@ -444,3 +455,28 @@ def build_tenants(config: Config) -> Tenants:
 def _calls(config: Config) -> tuple[object, ...]:
     """Return all that a backend is made of."""
     return config.pool, config.retries, config.telemetry
+
+
+def build_labeller(config: Config, backend: Backend, workload: Workload) -> AnswerObserver | None:
+    """Build what labels answers in the background. None where the configuration asks for nothing of the kind."""
+    from eccos_core.labelling import BackgroundLabeller, DailyBudget, JudgeSettings, ShadowSettings
+
+    judge, shadow, broken_json = config.labels.judge, config.shadow, config.labels.signals.get("invalid_json")
+    if judge is None and shadow is None and broken_json is None:
+        return None
+    kept = config.decision_log.path
+
+    def budget(purpose: str, usd: float) -> DailyBudget:
+        return DailyBudget(purpose, usd, None if kept is None else kept.with_name("spending.sqlite"))
+
+    return BackgroundLabeller(
+        config.models,
+        backend,
+        workload,
+        judge=JudgeSettings(judge.model, judge.share, budget("judge", judge.budget_usd_per_day)) if judge else None,
+        shadow=ShadowSettings(shadow.models, shadow.share, budget("shadow", shadow.budget_usd_per_day))
+        if shadow
+        else None,
+        broken_json=broken_json,
+        view=config.conversation,
+    )

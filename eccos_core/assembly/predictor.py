@@ -227,7 +227,8 @@ def _digest(config: Config, encoder: Encoder, data: TrainingData) -> str:
     for text in data.table.queries:
         digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
     table = data.table
-    for array in (table.quality, table.input_tokens, table.output_tokens, data.vectors):
+    cost = np.empty(0) if table.cost_usd is None else table.cost_usd
+    for array in (table.quality, table.input_tokens, table.output_tokens, cost, data.vectors):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:32]
 
@@ -246,7 +247,8 @@ def build_steering(config: Config, policy: Policy, training: TrainingForecast) -
     target = _stream_target(config, policy)
     if not len(training.input_tokens):
         return StreamController(target, InitialPrices(0.0))
-    cost = cost_usd(config.models, training.input_tokens, training.output_tokens)
+    by_tokens = cost_usd(config.models, training.input_tokens, training.output_tokens)
+    cost = np.where(np.isnan(training.cost_usd), by_tokens, training.cost_usd)
     names = [model.name for model in config.models]
     start = fit_initial_prices(
         training.quality, cost, target, DualOptimizer(), models=names, requests_per_second=ASSUMED_REQUESTS_PER_SECOND

@@ -40,6 +40,8 @@ def fit(
     loaded = load_config(resolve_config(config))
     with console().status("Loading the history ...") as status:
         report = fit_to_folder(loaded, data, out, progress=lambda stage: status.update(f"Fitting: {stage}"))
+    for warning in report.warnings:
+        console().print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if json:
         print_json(
             {
@@ -48,6 +50,7 @@ def fit(
                 "questions": report.questions,
                 "models": list(report.models),
                 "seconds": report.seconds,
+                "warnings": list(report.warnings),
             }
         )
     else:

@@ -198,6 +198,7 @@ def _export(found: Sequence[LoggedDecision], path: Path, target: Path, *, as_jso
             quality=each.label,
             input_tokens=each.input_tokens,
             output_tokens=each.output_tokens,
+            cost_usd=each.paid_usd,
         )
         for each in reversed(found)
         if each.text is not None and each.label is not None

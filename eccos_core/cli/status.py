@@ -13,7 +13,8 @@ from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption
 
 if TYPE_CHECKING:
-    from eccos_core.decision_log import ModelUsage
+    from eccos_core.decision_log import DecisionLog, ModelUsage
+    from eccos_core.labelling import Agreement
 
 WINDOWS_S = {"hour": 3600.0, "day": 86_400.0}
 _COLUMNS = ("model", "decisions", "calls", "paid", "median ms", "failed", "labelled", "mean label")
@@ -21,6 +22,8 @@ _COLUMNS = ("model", "decisions", "calls", "paid", "median ms", "failed", "label
 
 def status(config: PoolOption = None, json: JsonOption = False) -> None:
     """Show each model's calls, cost, latency, failures and labels in the last hour and day.
+
+    Where a judge and a person labelled the same answers, you see how far they agree.
 
     The numbers come from the decision log. For calls in flight, use `router.status()` in the running process.
 
@@ -31,16 +34,29 @@ def status(config: PoolOption = None, json: JsonOption = False) -> None:
     now = time.time()
     with open_log(config) as decision_log:
         windows = {name: model_usage(decision_log.path, now - seconds) for name, seconds in WINDOWS_S.items()}
+        agreement = _measure_agreement(decision_log)
     if json:
         print_json(
             {
                 "log": str(decision_log.path),
                 "at": now,
+                "agreement": {source: asdict(each) for source, each in agreement.items()},
                 **{name: [_as_json(each) for each in usage] for name, usage in windows.items()},
             }
         )
     else:
         _print(decision_log.path, windows)
+        for source, each in agreement.items():
+            console(sys.stdout).print(f"{source} beside people: {each}", soft_wrap=True)
+
+
+def _measure_agreement(decision_log: DecisionLog) -> dict[str, Agreement]:
+    """Compare each source of labels with people, where both labelled the same answers."""
+    from eccos_core.domain import LABEL_SOURCES
+    from eccos_core.labelling import measure_agreement
+
+    found = {source: measure_agreement(decision_log.label_pairs(source)) for source in LABEL_SOURCES[1:]}
+    return {source: each for source, each in found.items() if each is not None}
 
 
 def _as_json(usage: ModelUsage) -> dict[str, Any]:

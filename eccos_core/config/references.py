@@ -1,4 +1,4 @@
-"""Names in `eccos:` must exist in the pool: the models of groups and tenants, and their tags."""
+"""Names in `eccos:` must exist in the pool: the models of groups, tenants and judges, and their tags."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ def _find_names(section: object) -> Iterator[tuple[str, str, list[str]]]:
     gap = policy.get("within_points_of") if isinstance(policy, Mapping) else None
     if isinstance(gap, Mapping) and isinstance(gap.get("model"), str):
         yield "eccos.policy.within_points_of", "model", [gap["model"]]
+    labels, shadow = section.get("labels"), section.get("shadow")
+    judge = labels.get("judge") if isinstance(labels, Mapping) else None
+    if isinstance(judge, Mapping) and isinstance(judge.get("model"), str):
+        yield "eccos.labels.judge", "model", [judge["model"]]
+    yield from _names_of(shadow, "eccos.shadow", ("models",))
     if isinstance(groups, list):
         for index, group in enumerate(groups):
             yield from _names_of(group, f"eccos.groups[{index}]", ("models", "tags"))

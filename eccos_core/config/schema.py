@@ -27,6 +27,7 @@ from eccos_core.config.history import (
     HistoryField,
     default_history,
 )
+from eccos_core.config.label_sections import LabelsConfig, ShadowConfig
 from eccos_core.config.section_model import Names, SectionModel
 from eccos_core.config.sections import (
     DEFAULT_POLICY,
@@ -212,6 +213,21 @@ class EccosSection(SectionModel):
         description="OpenTelemetry spans and metrics: `on`, `off`, or a mapping.",
         json_schema_extra=_example(True, {"log_prompts": True}, default=False),
     )
+    labels: LabelsConfig = Field(
+        default_factory=LabelsConfig,
+        description="Labels that come without people: from a judge, and from signals of your application.",
+        json_schema_extra=_example(
+            {
+                "judge": {"model": "small", "share": 0.05, "budget_usd_per_day": 1.0},
+                "signals": {"regenerated": 0.2, "copied": 0.9, "tool_error": 0.0, "invalid_json": 0.0},
+            }
+        ),
+    )
+    shadow: ShadowConfig | None = Field(
+        default=None,
+        description="Other models answer a share of the requests in the background, and the judge grades both answers.",
+        json_schema_extra=_example({"models": ["small"], "share": 0.02, "budget_usd_per_day": 1.0}),
+    )
     allowed_call_params: Names = Field(
         default=frozenset(),
         description="Call parameters that LiteLLM itself obeys and that callers may give all the same. Without this "
@@ -254,6 +270,8 @@ class Config:
     telemetry: TelemetryConfig
     tenants: Mapping[str, TenantConfig]
     latency: LatencyRule = field(default_factory=LatencyRule)
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
+    shadow: ShadowConfig | None = None
     allowed_call_params: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     not_applied: tuple[str, ...] = ()

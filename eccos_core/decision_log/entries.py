@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from eccos_core.domain import Completion, Decision, Float32Array
+from eccos_core.domain import LABEL_SOURCES, Completion, Decision, Float32Array, LabelSource
 from eccos_core.errors import Attempt
 
 
@@ -36,13 +36,28 @@ class CompletionEntry:
     attempts: tuple[Attempt, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LabelEntry:
+    """A label in [0, 1] of a decision, and where it comes from. `at`: in s since 1970 (UTC)."""
+
+    decision_id: str
+    quality: float
+    source: LabelSource = "human"
+    at: float = field(default_factory=time.time)
+
+
+def outranks(source: LabelSource, other: LabelSource | None) -> bool:
+    """Whether a label of one source replaces that of another. A newer one replaces an older one of the same source."""
+    return other is None or LABEL_SOURCES.index(source) <= LABEL_SOURCES.index(other)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LoggedDecision:
     """One row of the log.
 
-    `text` is None unless the log has `log_prompts`. `label` is None until someone labels the answer. `forecast` maps a
-    model to (quality, cost in USD). `propensity` is the probability of this choice, 1 without exploration. Money is in
-    USD, times are in s, `at` is in s since 1970 (UTC).
+    `text` is None unless the log has `log_prompts`. `label` is None until someone labels the answer, and `label_source`
+    says who did. `forecast` maps a model to (quality, cost in USD). `propensity` is the probability of this choice, 1
+    without exploration. Money is in USD, times are in s, `at` is in s since 1970 (UTC).
     """
 
     id: str
@@ -70,3 +85,4 @@ class LoggedDecision:
     label: float | None
     labelled_at: float | None
     propensity: float = 1.0
+    label_source: LabelSource | None = None

@@ -8,7 +8,6 @@ import json
 import logging
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from eccos_core.decision_log.entries import CompletionEntry, DecisionEntry, LoggedDecision
+from eccos_core.decision_log.entries import CompletionEntry, DecisionEntry, LabelEntry, LoggedDecision, outranks
 from eccos_core.decision_log.write_queue import WriteQueue
+from eccos_core.domain import LabelSource
 from eccos_core.errors import Attempt, UnknownDecisionError
 from eccos_core.io.forks import ProcessGuard
 from eccos_core.io.tokens import text_key
@@ -33,12 +33,16 @@ CREATE TABLE IF NOT EXISTS decisions (
   floor_met INTEGER NOT NULL, reason TEXT NOT NULL, forecast TEXT NOT NULL, text TEXT, text_key TEXT NOT NULL,
   vector BLOB NOT NULL, model TEXT, input_tokens INTEGER, output_tokens INTEGER, paid_usd REAL, latency_s REAL,
   time_to_first_token_s REAL, attempts TEXT NOT NULL DEFAULT '[]', label REAL, labelled_at REAL,
-  propensity REAL NOT NULL DEFAULT 1.0
+  propensity REAL NOT NULL DEFAULT 1.0, label_source TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS labels (
+  decision_id TEXT NOT NULL, source TEXT NOT NULL, quality REAL NOT NULL, at REAL NOT NULL,
+  PRIMARY KEY (decision_id, source)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS decisions_at ON decisions (at);
 """
 # columns that came later, with what holds for the decisions of an older log
-_LATER_COLUMNS = {"propensity": "REAL NOT NULL DEFAULT 1.0"}
+_LATER_COLUMNS = {"propensity": "REAL NOT NULL DEFAULT 1.0", "label_source": "TEXT"}
 _INSERT = """
 INSERT OR IGNORE INTO decisions (id, at, request_id, session_id, tenant, decided_model, quality, cost_usd,
   usd_per_quality, floor_met, reason, forecast, text, text_key, vector, input_tokens,
@@ -49,9 +53,10 @@ _UPDATE_COMPLETION = """
 UPDATE decisions SET model = ?, input_tokens = coalesce(?, input_tokens), output_tokens = ?, paid_usd = ?,
   latency_s = ?, time_to_first_token_s = ?, attempts = ? WHERE id = ?
 """
-_UPDATE_LABEL = "UPDATE decisions SET label = ?, labelled_at = ? WHERE id = ?"
+_UPDATE_LABEL = "UPDATE decisions SET label = ?, labelled_at = ?, label_source = ? WHERE id = ?"
+_SAVE_LABEL = "INSERT OR REPLACE INTO labels (decision_id, source, quality, at) VALUES (?, ?, ?, ?)"
 
-_QueuedEntry: TypeAlias = DecisionEntry | CompletionEntry | tuple[str, float, float]  # the last: id, label, when
+_QueuedEntry: TypeAlias = DecisionEntry | CompletionEntry | LabelEntry
 _log = logging.getLogger("eccos.decision_log")
 
 
@@ -83,13 +88,16 @@ class DecisionLog:
         """Queue the result of a decision and return at once."""
         self._enqueue(entry)
 
-    def label(self, decision_id: str, quality: float) -> LoggedDecision:
-        """Label a decision and return it. A new label replaces the old one. Raises `UnknownDecisionError`."""
+    def label(self, decision_id: str, quality: float, source: LabelSource = "human") -> LoggedDecision:
+        """Label a decision, and return it as it was before. Raises `UnknownDecisionError`.
+
+        A new label replaces one of the same source or of a less trusted one. `label_pairs` finds all of them.
+        """
         self.flush()
         found = self.get(decision_id)
         if found is None:
             raise UnknownDecisionError(decision_id)
-        self._enqueue((decision_id, quality, time.time()))
+        self._enqueue(LabelEntry(decision_id, quality, source))
         self.flush()
         return found
 
@@ -137,6 +145,19 @@ class DecisionLog:
             values.append(since)
         where = f"WHERE {' AND '.join(conditions)} ORDER BY at DESC LIMIT ?"
         return list(self._select(where, (*values, last)))
+
+    def label_pairs(self, source: LabelSource, other: LabelSource = "human") -> list[tuple[float, float]]:
+        """Return (label of `source`, label of `other`) for each decision that both labelled, the oldest first."""
+        if not self.path.exists():
+            return []
+        with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'").fetchone():
+                return []  # an older log, which nobody has written to since
+            query = (
+                "SELECT a.quality, b.quality FROM labels a JOIN labels b USING (decision_id) "
+                "WHERE a.source = ? AND b.source = ? ORDER BY a.at"
+            )
+            return connection.execute(query, (source, other)).fetchall()
 
     def _select(self, where: str, values: tuple[object, ...]) -> Iterator[LoggedDecision]:
         if not self.path.exists():
@@ -209,8 +230,10 @@ class DecisionLog:
                     completion.time_to_first_token_s,
                 )
                 connection.execute(_UPDATE_COMPLETION, (*values, _attempts_json(attempts), decision_id))
-            case (str(decision_id), quality, at):
-                connection.execute(_UPDATE_LABEL, (quality, at, decision_id))
+            case LabelEntry(decision_id=decision_id, quality=quality, source=source, at=at):
+                connection.execute(_SAVE_LABEL, (decision_id, source, quality, at))
+                if outranks(source, _source_of(connection, decision_id)):
+                    connection.execute(_UPDATE_LABEL, (quality, at, source, decision_id))
 
     def _report(self, problem: str) -> None:
         if self.problem is None:
@@ -226,6 +249,12 @@ def _add_later_columns(connection: sqlite3.Connection) -> None:
         for name, kind in _LATER_COLUMNS.items():
             if name not in present:
                 connection.execute(f"ALTER TABLE decisions ADD COLUMN {name} {kind}")
+
+
+def _source_of(connection: sqlite3.Connection, decision_id: str) -> LabelSource | None:
+    """Return who gave a decision its label. A label from before sources were kept is a human's."""
+    found = connection.execute("SELECT label, label_source FROM decisions WHERE id = ?", (decision_id,)).fetchone()
+    return None if found is None or found[0] is None else found[1] or "human"
 
 
 def _decision_row(entry: DecisionEntry, *, log_prompts: bool) -> tuple[object, ...]:

@@ -1,7 +1,9 @@
 """Compute what recorded answers cost: the recorded cost, else recorded tokens times prices.
 
 A recorded `cost_usd` is charged as it is. A model without a price must have one for some training questions. Their mean
-is its forecast, and its cost where none is recorded. The rules for the tokens of one recorded answer:
+is its cost where none is recorded, and its forecast for a router that does not forecast cost. The predictors of eccos
+forecast it where no output tokens are recorded. `notes` names a model whose recorded cost is far from its tokens times
+its price. The rules for the tokens of one recorded answer:
 
 1. Missing input tokens become the mean of the other models' input tokens for the same question. If no model has any,
    the question's tokens are counted (cl100k).
@@ -19,6 +21,7 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, FloatArray, OutcomeTable
 from eccos_core.errors import InputError
+from eccos_core.io.prices import describe_contradicting_costs
 from eccos_core.io.tokens import count_text_tokens
 
 
@@ -65,7 +68,7 @@ class PriceTable:
             typical_output_tokens=typical,
             output_known=counts > 0,
             typical_cost_usd=np.where(priced, np.nan, typical_cost),
-            notes=_missing_token_notes(train.models, known, priced),
+            notes=(*_missing_token_notes(train.models, known, priced), *describe_contradicting_costs(train, prices)),
         )
 
     def cost_usd(self, input_tokens: FloatArray, output_tokens: FloatArray) -> FloatArray:
@@ -113,5 +116,5 @@ def _missing_token_notes(models: Sequence[str], known: BoolArray, priced: BoolAr
         notes.append(f"No output tokens are recorded for {', '.join(without)}: they pay for their input alone.")
     if not priced.all():
         unpriced = [models[int(column)] for column in np.flatnonzero(~priced)]
-        notes.append(f"No price for {', '.join(unpriced)}: they pay their recorded cost. Its mean is the forecast.")
+        notes.append(f"No price for {', '.join(unpriced)}: they pay their recorded cost.")
     return tuple(notes)

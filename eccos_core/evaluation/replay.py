@@ -148,7 +148,7 @@ class _Answered:
         """(R, M) of a forecast."""
         if not isinstance(self.answer, Forecast):
             raise InputError("a rule forecasts no cost")
-        return self.held_out.cost_usd(self.answer.output_tokens)
+        return self.answer.with_recorded_cost(self.held_out.cost_usd(self.answer.output_tokens))
 
 
 def _fit_and_answer(

@@ -22,14 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from eccos_core.domain import Forecast
+from eccos_core.domain import FORECAST_ARRAYS, Forecast
 from eccos_core.evaluation.protocol import EvaluationSplit, ReplayRouter, RouterAnswer, TrainSplit
 from eccos_core.evaluation.report import Latency
 from eccos_core.io.code_digest import digest_code
 from eccos_core.io.files import atomic_writer
 
 MAX_ANSWERS = 200  # the oldest answers beyond these are deleted
-_ARRAYS = ("quality", "quality_se", "output_tokens", "output_tokens_high", "familiarity")
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "litellm", "paretobandit")
 _SHARED_SOURCES = ("evaluation/protocol.py", "evaluation/recorded_cost.py", "evaluation/metrics.py", "domain.py", "io")
 _SOURCES = {  # what the answer of a router depends on, by the module of its class
@@ -54,7 +53,9 @@ class ResultCache:
                 latency = Latency(**facts["latency"])
                 if "choices" in stored:
                     return stored["choices"], latency
-                return Forecast(models=tuple(facts["models"]), **{name: stored[name] for name in _ARRAYS}), latency
+                return Forecast(
+                    models=tuple(facts["models"]), **{name: stored[name] for name in FORECAST_ARRAYS if name in stored}
+                ), latency
         except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
             return None
 
@@ -64,7 +65,8 @@ class ResultCache:
         facts["latency"]["single_ms"] = latency.single_ms
         if isinstance(answer, Forecast):
             facts["models"] = list(answer.models)
-            arrays = {name: getattr(answer, name) for name in _ARRAYS}
+            kept = {name: getattr(answer, name) for name in FORECAST_ARRAYS}
+            arrays = {name: array for name, array in kept.items() if array is not None}
         else:
             arrays = {"choices": answer}
         content = io.BytesIO()

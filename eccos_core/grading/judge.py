@@ -66,15 +66,19 @@ class JudgeGrader:
 
     def grade(self, answer: str, reference: Reference, question: str) -> float:
         """Call the judge once and return the score in [0, 1]."""
+        return self.judge(answer, reference, question).score
+
+    def judge(self, answer: str, reference: Reference, question: str) -> Verdict:
+        """Call the judge once and return the score in [0, 1], its cost and the judge's words."""
         sheet = _Sheet.of(answer, self._shown(reference), question)
         try:
             completion = self.backend.complete(self.model, self._request(sheet))
         except BackendError as error:
             raise GradingError(f"the judge could not be asked: {error}") from error
-        return self._verdict(completion, sheet).score
+        return self._verdict(completion, sheet)
 
     async def agrade(self, answer: str, reference: Reference, question: str) -> Verdict:
-        """Call the judge once and return the score in [0, 1], its cost and the judge's words."""
+        """The asynchronous twin of `judge`."""
         sheet = _Sheet.of(answer, self._shown(reference), question)
         try:
             completion = await self.backend.acomplete(self.model, self._request(sheet))

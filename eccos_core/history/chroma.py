@@ -1,8 +1,9 @@
 """A history in Chroma: in a folder, on a server, or in memory.
 
 There is one record per question. Its id is the key of the query's text. Its metadata holds the query, the question's
-id, one entry per model (`outcome:<model>` = `[quality, input tokens, output tokens]` as JSON) and one per label. Chroma
-merges metadata entry by entry. So two writers can add different models of one question.
+id, one entry per model (`outcome:<model>` = `[quality, input tokens, output tokens]` as JSON, and the cost in USD as a
+fourth number where one is recorded) and one per label. Chroma merges metadata entry by entry. So two writers can add
+different models of one question.
 
 Each batch goes into Chroma's write-ahead log with one call, vectors and outcomes together. The index is built from the
 log when the store is opened (see `chroma_client.NEVER_SYNC`). So everything that `add` has returned survives kill -9.
@@ -34,7 +35,7 @@ from eccos_core.history.chroma_client import (
     open_collection,
     query_with_retry,
 )
-from eccos_core.history.records import HistoryRow, build_table, check_vectors, group_by_query
+from eccos_core.history.records import HistoryRow, RecordedScore, build_table, check_vectors, group_by_query
 from eccos_core.io.forks import ProcessGuard
 from eccos_core.protocols import HistoryNeighbors
 
@@ -261,8 +262,7 @@ class ChromaHistory:
             row = HistoryRow(str(metadata["question_id"]), str(metadata["query"]))
             for name, value in metadata.items():
                 if name.startswith(_OUTCOME):
-                    quality, input_tokens, output_tokens = json.loads(str(value))
-                    row.scores[name.removeprefix(_OUTCOME)] = (quality, input_tokens, output_tokens)
+                    row.scores[name.removeprefix(_OUTCOME)] = _read_score(json.loads(str(value)))
                 elif name.startswith(_LABEL):
                     row.labels[name.removeprefix(_LABEL)] = str(value)
         except (KeyError, TypeError, ValueError) as error:
@@ -290,8 +290,17 @@ class ChromaHistory:
 
 def _mutable_metadata(row: HistoryRow) -> dict[str, str]:
     """Return the metadata of a record that can change: outcomes and labels."""
-    outcomes = {f"{_OUTCOME}{model}": json.dumps(score, separators=(",", ":")) for model, score in row.scores.items()}
+    outcomes = {
+        f"{_OUTCOME}{model}": json.dumps(score if score[3] is not None else score[:3], separators=(",", ":"))
+        for model, score in row.scores.items()
+    }
     return outcomes | {f"{_LABEL}{name}": value for name, value in row.labels.items()}
+
+
+def _read_score(stored: Sequence[Any]) -> RecordedScore:
+    quality, input_tokens, output_tokens, *cost = stored
+    (cost_usd,) = cost or (None,)
+    return quality, input_tokens, output_tokens, cost_usd
 
 
 def _metadata(row: HistoryRow) -> dict[str, str]:

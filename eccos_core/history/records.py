@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
@@ -13,14 +14,17 @@ from eccos_core.errors import HistoryError, InputError
 from eccos_core.io.outcomes import table_of
 from eccos_core.io.tokens import text_key
 
+RecordedScore: TypeAlias = tuple[float, int | None, int | None, float | None]
+"""Quality, input tokens, output tokens and cost in USD of one model's answer."""
+
 
 @dataclass(slots=True)
 class HistoryRow:
-    """One question of a history. `scores`: quality, input tokens and output tokens per model."""
+    """One question of a history, with the scores of each model."""
 
     question_id: str
     query: str
-    scores: dict[str, tuple[float, int | None, int | None]] = field(default_factory=dict)
+    scores: dict[str, RecordedScore] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -28,14 +32,15 @@ def group_by_query(outcomes: Sequence[Outcome]) -> dict[str, tuple[HistoryRow, i
     """Group outcomes by the key of their query. Returns each question's row and the position of its first outcome.
 
     A later outcome of a model replaces an earlier one. Raises `InputError` for a quality outside [0, 1], negative
-    tokens, or an empty model name or query.
+    tokens, a cost that is negative or not finite, or an empty model name or query.
     """
     rows: dict[str, tuple[HistoryRow, int]] = {}
     for place, outcome in enumerate(outcomes):
         _check(outcome)
         query = outcome.query.encode("utf-8", "replace").decode()
         row, _ = rows.setdefault(text_key(query), (HistoryRow(outcome.question_id, query), place))
-        row.scores[outcome.model] = (float(outcome.quality), outcome.input_tokens, outcome.output_tokens)
+        cost = None if outcome.cost_usd is None else float(outcome.cost_usd)
+        row.scores[outcome.model] = (float(outcome.quality), outcome.input_tokens, outcome.output_tokens, cost)
         row.labels.update(outcome.labels)
     return rows
 
@@ -49,6 +54,8 @@ def _check(outcome: Outcome) -> None:
     for tokens in (outcome.input_tokens, outcome.output_tokens):
         if tokens is not None and tokens < 0:
             raise InputError(f"{where}: a token count is {tokens}, it must be >= 0")
+    if outcome.cost_usd is not None and not 0 <= outcome.cost_usd < math.inf:
+        raise InputError(f"{where}: cost_usd is {outcome.cost_usd}, it must be a finite number >= 0, or None")
 
 
 def check_vectors(vectors: Float32Array, rows: int | None, dimensions: int) -> Float32Array:
@@ -79,5 +86,8 @@ def build_table(rows: Sequence[HistoryRow]) -> OutcomeTable:
     for row in rows:
         question_id = row.question_id if row.question_id not in taken else text_key(row.query)
         taken.add(question_id)
-        outcomes += [Outcome(question_id, row.query, model, *score, row.labels) for model, score in row.scores.items()]
+        outcomes += [
+            Outcome(question_id, row.query, model, quality, input_tokens, output_tokens, row.labels, cost_usd)
+            for model, (quality, input_tokens, output_tokens, cost_usd) in row.scores.items()
+        ]
     return table_of(outcomes)

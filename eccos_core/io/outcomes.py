@@ -11,6 +11,8 @@ What is tolerated, and what is not:
   (a call that failed is not a wrong answer). An output with neither is an error: it is a misspelt key more often.
 - `input_tokens` and `output_tokens` are whole numbers >= 0, missing or null.
 - `cost_usd` is what the call really cost, a number >= 0, missing or null.
+- `attempts` is a list of several runs of one question, each with `correct`, tokens and cost. The output is their mean:
+  of `correct` over the runs with a score, of tokens and cost over the runs that recorded them. Tokens are rounded.
 - An id may come again, on the same line repeated or on one that adds models or fills in what was missing. A second
   answer that contradicts the first (query, score, tokens or cost) is an error that names both lines.
 - Other keys become labels when they are short words for a group of questions (see `_labels_of`); the rest is ignored.
@@ -156,15 +158,40 @@ def _outputs_of(entry: Mapping[str, Any], question_id: str, file: str, line: int
             raise DataError(file, f"{place} is {describe(output)}, must be an object with model and correct", line)
         model = _text(output, "model", file, line, f"{place}: ")
         place = f"{place} ({model})"
-        yield (
-            model,
-            (
-                _quality(output, place, file, line),
-                _tokens(output, "input_tokens", place, file, line),
-                _tokens(output, "output_tokens", place, file, line),
-                _cost_usd(output, place, file, line),
-            ),
+        yield model, _score_of(output, place, file, line)
+
+
+def _score_of(output: Mapping[str, Any], place: str, file: str, line: int) -> Score:
+    """Return what an output says, the mean of its runs where it has `attempts`."""
+    if "attempts" not in output:
+        return (
+            _quality(output, place, file, line),
+            _tokens(output, "input_tokens", place, file, line),
+            _tokens(output, "output_tokens", place, file, line),
+            _cost_usd(output, place, file, line),
         )
+    runs = output["attempts"]
+    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
+        raise DataError(file, f"{place}: attempts is {describe(runs)}, must be a list with an object per run", line)
+    if doubled := [what for what in _WHAT if what in output]:
+        raise DataError(
+            file, f"{place}: {doubled[0]} stands beside attempts. The mean of the runs is computed, so remove it", line
+        )
+    if any("attempts" in run for run in runs):
+        raise DataError(file, f"{place}: an attempt has attempts of its own. List all runs side by side", line)
+    scores = [_score_of(run, f"{place}: attempts[{number}]", file, line) for number, run in enumerate(runs)]
+    quality, input_tokens, output_tokens, cost = (_mean(values) for values in zip(*scores, strict=True))
+    return quality, _whole(input_tokens), _whole(output_tokens), cost
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of the numbers that are not NaN, NaN where there is none."""
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _whole(value: float) -> float:
+    return value if math.isnan(value) else float(round(value))
 
 
 def _quality(output: Mapping[str, Any], place: str, file: str, line: int) -> float:
@@ -209,7 +236,7 @@ def _merged(before: Score, after: Score, where: tuple[str, str, int], file: str,
             raise DataError(
                 file,
                 f"id {question_id!r}: {model} has {what} {new:g} here and {old:g} on line {first}; "
-                "give the second question an id of its own, or remove one of the two",
+                "give the second question an id of its own, remove one of the two, or list both runs under attempts",
                 line,
             )
     quality, input_tokens, output_tokens, cost = (b if math.isnan(a) else a for a, b in zip(after, before, strict=True))
@@ -240,6 +267,7 @@ def _labels_of(rows: Sequence[_Row]) -> dict[str, tuple[str | None, ...]]:
 
 def outcomes_of(table: OutcomeTable) -> Iterator[Outcome]:
     """Every known score of a table as an `Outcome`, row by row; cells without a quality are left out."""
+    cost = _cost_of(table)
     for i, (question_id, query) in enumerate(zip(table.question_ids, table.queries, strict=True)):
         labels = {name: label for name, values in table.labels.items() if (label := values[i]) is not None}
         for j in np.flatnonzero(~np.isnan(table.quality[i])):
@@ -251,6 +279,7 @@ def outcomes_of(table: OutcomeTable) -> Iterator[Outcome]:
                 input_tokens=_count(table.input_tokens[i, j]),
                 output_tokens=_count(table.output_tokens[i, j]),
                 labels=labels,
+                cost_usd=None if math.isnan(cost[i, j]) else float(cost[i, j]),
             )
 
 
@@ -275,9 +304,9 @@ def table_of(outcomes: Iterable[Outcome], models: Sequence[str] | None = None) -
             continue
         cells[outcome.question_id, outcome.model] = outcome
     index = {question_id: i for i, question_id in enumerate(queries)}
-    scores: FloatArray = np.full((3, len(index), len(columns)), np.nan)
+    scores: FloatArray = np.full((4, len(index), len(columns)), np.nan)
     for (question_id, model), outcome in cells.items():
-        values = (outcome.quality, outcome.input_tokens, outcome.output_tokens)
+        values = (outcome.quality, outcome.input_tokens, outcome.output_tokens, outcome.cost_usd)
         scores[:, index[question_id], columns[model]] = [np.nan if value is None else value for value in values]
     names = dict.fromkeys(name for row in labels.values() for name in row)
     return OutcomeTable(
@@ -288,6 +317,7 @@ def table_of(outcomes: Iterable[Outcome], models: Sequence[str] | None = None) -
         input_tokens=scores[1],
         output_tokens=scores[2],
         labels={name: tuple(row.get(name) for row in labels.values()) for name in names},
+        cost_usd=None if np.isnan(scores[3]).all() else scores[3],
     )
 
 
@@ -319,9 +349,6 @@ def joined(first: OutcomeTable, second: OutcomeTable) -> OutcomeTable:
     if first.models != second.models:
         raise InputError(f"two tables of different models: {first.models} and {second.models}")
     names = dict.fromkeys((*first.labels, *second.labels))
-    costs = [
-        np.full(part.quality.shape, np.nan) if part.cost_usd is None else part.cost_usd for part in (first, second)
-    ]
     return OutcomeTable(
         question_ids=first.question_ids + second.question_ids,
         queries=first.queries + second.queries,
@@ -333,8 +360,15 @@ def joined(first: OutcomeTable, second: OutcomeTable) -> OutcomeTable:
             name: tuple(value for part in (first, second) for value in part.labels.get(name, (None,) * len(part)))
             for name in names
         },
-        cost_usd=None if first.cost_usd is None and second.cost_usd is None else np.concatenate(costs),
+        cost_usd=None
+        if first.cost_usd is None and second.cost_usd is None
+        else np.concatenate([_cost_of(first), _cost_of(second)]),
     )
+
+
+def _cost_of(table: OutcomeTable) -> FloatArray:
+    """Return the recorded cost (N, M), NaN where there is none."""
+    return np.full(table.quality.shape, np.nan) if table.cost_usd is None else table.cost_usd
 
 
 def _count(value: float) -> int | None:
@@ -356,7 +390,7 @@ def write_outcomes(path: str | Path, table: OutcomeTable) -> None:
 
 
 def _lines_of(table: OutcomeTable) -> Iterator[bytes]:
-    cost = np.full(table.quality.shape, np.nan) if table.cost_usd is None else table.cost_usd
+    cost = _cost_of(table)
     cells = np.stack([table.quality, table.input_tokens, table.output_tokens, cost], axis=2)
     for i, question_id in enumerate(table.question_ids):
         known = np.flatnonzero(~np.isnan(cells[i]).all(axis=1))

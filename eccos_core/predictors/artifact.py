@@ -38,7 +38,7 @@ from eccos_core.predictors.training_forecast import TrainingForecast
 from eccos_core.protocols import Predictor
 
 FORMAT = "eccos-predictor"
-VERSION = 5
+VERSION = 6
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 
@@ -161,7 +161,10 @@ def _describe_index(index: FittedIndex) -> dict[str, Any]:
 
 
 def _arrays_of(predictor: EnsemblePredictor) -> dict[str, Any]:
-    arrays: dict[str, Any] = {"stacking_weights": predictor.stack.weights}
+    arrays: dict[str, Any] = {
+        "stacking_weights": predictor.stack.weights,
+        "usd_per_unit": predictor.head.usd_per_unit,
+    }
     if predictor.columns is not None:
         arrays["columns"] = predictor.columns
     for name, part, fields in (
@@ -204,6 +207,7 @@ def _build_predictor(manifest: Mapping[str, Any], arrays: Arrays) -> EnsemblePre
             StandardErrorModel(
                 *(np.asarray(arrays[f"standard_error.{name}"], dtype=np.float64) for name in _STANDARD_ERROR)
             ),
+            np.asarray(arrays["usd_per_unit"], dtype=np.float64),
         ),
         columns=np.asarray(arrays["columns"], dtype=np.int64) if "columns" in arrays else None,
     )

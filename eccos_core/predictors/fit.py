@@ -22,6 +22,7 @@ from eccos_core.predictors.learners.knn import NearestNeighbors, typical_distanc
 from eccos_core.predictors.learners.mlp import MlpHeads
 from eccos_core.predictors.learners.ridge_learner import RidgeRegression
 from eccos_core.predictors.learners.training_set import FittedLearner, Learner, TrainingSet, assign_folds
+from eccos_core.predictors.targets.cost_units import check_cost, fit_cost_units, put_cost_for_tokens
 from eccos_core.predictors.targets.latent import ExpectedOutcomes, TargetValues, fit_latent_targets
 from eccos_core.predictors.targets.prior import ModelPrior, check_priors
 
@@ -64,9 +65,11 @@ def fit_predictor(
     table, vectors = _check_and_select(table, vectors)
     declared = dict(priors or {})
     check_priors(table, declared)
+    usd_per_unit = fit_cost_units(table)
+    table = put_cost_for_tokens(table, usd_per_unit)
     targets = fit_latent_targets(table, declared)
     if not chosen or len(table) < MIN_ROWS:
-        return _fit_prior(kind, table, vectors.shape[1], targets)
+        return _fit_prior(kind, table, vectors.shape[1], targets, usd_per_unit)
     projection, training = build_training_set(table, vectors, targets, seed)
     if _has_missing(table):
         targets = _impute_from_text(training, table, declared, report)
@@ -86,7 +89,7 @@ def fit_predictor(
             typical_distance=typical_distance(training.nearest),
         ),
         stack=stack,
-        head=ForecastHead.fit(targets.latent_targets, combined, table),
+        head=ForecastHead.fit(targets.latent_targets, combined, table, usd_per_unit),
     )
 
 
@@ -117,6 +120,7 @@ def _check_and_select(table: OutcomeTable, vectors: Float32Array) -> tuple[Outco
         raise InputError("the table holds a quality outside [0, 1]")
     if (table.output_tokens[~np.isnan(table.output_tokens)] < 0).any():
         raise InputError("the table holds negative output tokens")
+    check_cost(table)
     answered: BoolArray = np.asarray(known.any(axis=1), dtype=np.bool_)
     return (table, vectors) if answered.all() else (table.rows(answered), vectors[answered])
 
@@ -128,7 +132,9 @@ def _input_tokens(table: OutcomeTable) -> FloatArray:
     return np.where(counted.any(axis=1), total / np.maximum(counted.sum(axis=1), 1), np.nan)
 
 
-def _fit_prior(kind: str, table: OutcomeTable, dimensions: int, targets: TargetValues) -> EnsemblePredictor:
+def _fit_prior(
+    kind: str, table: OutcomeTable, dimensions: int, targets: TargetValues, usd_per_unit: FloatArray
+) -> EnsemblePredictor:
     """Fit the predictor that ignores the question."""
     mean = np.zeros((len(table), targets.latent_targets.count))
     return EnsemblePredictor(
@@ -137,7 +143,7 @@ def _fit_prior(kind: str, table: OutcomeTable, dimensions: int, targets: TargetV
         dimensions=dimensions,
         index=None,
         stack=StackingWeights(np.zeros((0, targets.latent_targets.count), dtype=np.float32)),
-        head=ForecastHead.fit(targets.latent_targets, mean, table, identity()),
+        head=ForecastHead.fit(targets.latent_targets, mean, table, usd_per_unit, identity()),
     )
 
 

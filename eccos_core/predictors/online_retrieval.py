@@ -31,6 +31,7 @@ from eccos_core.predictors.learners.knn import (
     scale_bandwidths,
     typical_distance,
 )
+from eccos_core.predictors.targets.cost_units import fit_cost_units, put_cost_for_tokens
 from eccos_core.predictors.targets.latent import LatentTargets, fit_latent_targets, transform_outcomes
 from eccos_core.predictors.targets.prior import ModelPrior
 from eccos_core.protocols import OnlineHistory
@@ -100,6 +101,7 @@ class OnlineRetrieval:
                     self._state = self._load()
                 else:
                     fresh = with_models(self._history.some(stale)[0], self._models)
+                    fresh = put_cost_for_tokens(fresh, state.model.head.usd_per_unit)
                     values = state.model.update_rows(state.values, stale, fresh)
                     self._state = replace(state, version=version, values=values)
             return self._state
@@ -113,6 +115,8 @@ class OnlineRetrieval:
         answered = np.flatnonzero(~np.isnan(table.quality).all(axis=1))
         if len(answered) < MIN_ROWS:
             return _State(version, np.empty((len(table), 0), dtype=np.float32), prior, None)
+        usd_per_unit = fit_cost_units(table)
+        table = put_cost_for_tokens(table, usd_per_unit)
         targets = fit_latent_targets(table, self._priors)
         values = targets.values.astype(np.float32)
         rows = np.sort(np.random.default_rng(0).permutation(answered)[:MAX_FIT_ROWS])
@@ -123,6 +127,7 @@ class OnlineRetrieval:
             values,
             rows,
             self._neighbourhoods,
+            usd_per_unit,
         )
         return _State(version, values, prior, model)
 
@@ -161,6 +166,7 @@ class _NeighborModel:
         values: Float32Array,
         rows: IntArray,
         neighbourhoods: Sequence[tuple[int, float | None]],
+        usd_per_unit: FloatArray,
     ) -> _NeighborModel:
         """Fit on the chosen rows (K,) of a table with values (N, C). others: the neighbours of these rows."""
         unit = typical_distance(others.squared_distance)
@@ -169,7 +175,7 @@ class _NeighborModel:
         reference = table.rows(rows)
         stack = fit_stacking_weights([predictions], values[rows].astype(np.float64))
         combined = stack.combine(predictions).astype(np.float64)
-        head = ForecastHead.fit(latent_targets, combined, reference)
+        head = ForecastHead.fit(latent_targets, combined, reference, usd_per_unit)
         counts = (~np.isnan(table.quality)).sum(axis=0).astype(np.float64)
         return cls(
             rows=len(table),

@@ -21,27 +21,36 @@ FILE = "training_forecast.safetensors"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingForecast:
-    """The forecast for S training questions: input_tokens (S,), quality and output_tokens (S, M)."""
+    """The forecast for S training questions: input_tokens (S,), quality, output_tokens and cost_usd (S, M).
+
+    cost_usd: NaN for a model whose cost is its price times its tokens.
+    """
 
     models: tuple[str, ...]
     input_tokens: FloatArray
     quality: FloatArray
     output_tokens: FloatArray
+    cost_usd: FloatArray
 
     @classmethod
     def of(cls, predictor: Predictor, vectors: Float32Array, input_tokens: FloatArray) -> TrainingForecast:
         """Forecast training questions with these vectors (S, D)."""
         if not len(vectors):
             nothing = np.empty((0, len(predictor.models)))
-            return cls(predictor.models, np.empty(0), nothing, nothing)
+            return cls(predictor.models, np.empty(0), nothing, nothing, nothing)
         forecast = predictor.predict(vectors, input_tokens)
-        return cls(predictor.models, input_tokens, forecast.quality, forecast.output_tokens)
+        cost = forecast.with_recorded_cost(np.full(forecast.quality.shape, np.nan))
+        return cls(predictor.models, input_tokens, forecast.quality, forecast.output_tokens, cost)
 
     def for_pool(self, models: Sequence[str]) -> TrainingForecast:
         """The same forecast with its columns in this order. You may leave models out."""
         columns = [self.models.index(name) for name in models]
         return TrainingForecast(
-            tuple(models), self.input_tokens, self.quality[:, columns], self.output_tokens[:, columns]
+            tuple(models),
+            self.input_tokens,
+            self.quality[:, columns],
+            self.output_tokens[:, columns],
+            self.cost_usd[:, columns],
         )
 
     def save(self, folder: Path) -> None:
@@ -70,4 +79,4 @@ class TrainingForecast:
         return cls(models, **arrays)
 
 
-_ARRAYS = ("input_tokens", "quality", "output_tokens")
+_ARRAYS = ("input_tokens", "quality", "output_tokens", "cost_usd")

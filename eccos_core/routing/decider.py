@@ -89,7 +89,7 @@ class Decider:
             expected.output_tokens, output_limit(self.parts.models, [request.parameters for request in requests])
         )
         cached = self._sessions.cached_tokens(requests, self.parts.models, input_tokens) if self._sessions else None
-        cost = cost_usd(self.parts.models, input_tokens, output_tokens, cached)
+        cost = expected.with_recorded_cost(cost_usd(self.parts.models, input_tokens, output_tokens, cached))
         if len(requests) == 1:
             self._prepare_s += SMOOTHING * (time.perf_counter() - started - self._prepare_s)
         return PreparedBatch(

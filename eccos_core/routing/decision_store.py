@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eccos_core.decision_log import CompletionEntry, DecisionEntry, DecisionLog
-from eccos_core.domain import Completion, Decision, Float32Array, Outcome
+from eccos_core.decision_log import CompletionEntry, DecisionEntry, DecisionLog, outranks
+from eccos_core.domain import Completion, Decision, Float32Array, LabelSource, Outcome
 from eccos_core.errors import InputError, UnknownDecisionError
 from eccos_core.io.tokens import text_key
 from eccos_core.protocols import HistoryStore
@@ -43,6 +43,8 @@ class _Remembered:
     forecast: Mapping[str, float]
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cost_usd: float | None = None
+    source: LabelSource | None = None  # of its label
 
 
 class DecisionStore:
@@ -94,7 +96,7 @@ class DecisionStore:
     def add_completion(
         self, decision: Decision, session_id: str | None, completion: Completion, attempts: FallbackChain
     ) -> None:
-        """Remembers who answered, and with how many tokens."""
+        """Remembers who answered, with how many tokens, and at what cost."""
         with self._lock:
             remembered = self._remembered.get(decision.id)
             if remembered is not None:
@@ -103,11 +105,29 @@ class DecisionStore:
                     model=completion.model,
                     input_tokens=completion.input_tokens,
                     output_tokens=completion.output_tokens,
+                    cost_usd=completion.cost_usd,
                 )
         if self.sessions is not None:
             self.sessions.record_completion(session_id, completion)
         if self.log is not None:
             self.log.add_completion(CompletionEntry(decision.id, completion, attempts.failures))
+
+    def add_other_answer(self, decision_id: str, completion: Completion, quality: float) -> None:
+        """Adds another model's graded answer to the same question to the history. Forgotten decisions add nothing."""
+        with self._lock:
+            remembered = self._remembered.get(decision_id)
+        if self.history is None or remembered is None or remembered.text is None:
+            return
+        outcome = Outcome(
+            question_id=text_key(remembered.text),
+            query=remembered.text,
+            model=completion.model,
+            quality=quality,
+            input_tokens=completion.input_tokens,
+            output_tokens=completion.output_tokens,
+            cost_usd=completion.cost_usd,
+        )
+        self.history.add([outcome], np.asarray(remembered.vector, dtype=np.float32)[None, :])
 
     def add_failure(self, decision: Decision, attempts: FallbackChain) -> None:
         """Remembers that nobody answered."""
@@ -119,8 +139,10 @@ class DecisionStore:
         if self.log is not None:
             self.log.flush()
 
-    def label(self, decision_id: str, quality: float) -> LabelledDecision:
+    def label(self, decision_id: str, quality: float, source: LabelSource = "human") -> LabelledDecision | None:
         """Attaches a label, in [0, 1], adds the outcome to the history, and returns what there is to learn from.
+
+        A label never replaces one of a more trusted source. Then it is kept in the log only, and None is returned.
 
         Raises `UnknownDecisionError`, and `InputError` for a quality outside [0, 1]. The query of an outcome is the
         text of the request; a decision made before a restart is known to the log only, and joins the history only
@@ -131,9 +153,14 @@ class DecisionStore:
         with self._lock:
             remembered = self._remembered.get(decision_id)
         if self.log is not None:
-            remembered = self._from_log(decision_id, quality, remembered)
+            remembered = self._from_log(decision_id, quality, source, remembered)
         if remembered is None:
             raise UnknownDecisionError(decision_id)
+        if not outranks(source, remembered.source):
+            return None
+        with self._lock:
+            if decision_id in self._remembered:
+                self._remembered[decision_id] = replace(remembered, source=source)
         model = remembered.model
         labelled = LabelledDecision(
             decision_id, model, remembered.vector, remembered.forecast.get(model), float(quality)
@@ -147,15 +174,18 @@ class DecisionStore:
             quality=float(quality),
             input_tokens=remembered.input_tokens,
             output_tokens=remembered.output_tokens,
+            cost_usd=remembered.cost_usd,
         )
         self.history.add([outcome], np.asarray(remembered.vector, dtype=np.float32)[None, :])
         return labelled
 
-    def _from_log(self, decision_id: str, quality: float, remembered: _Remembered | None) -> _Remembered:
+    def _from_log(
+        self, decision_id: str, quality: float, source: LabelSource, remembered: _Remembered | None
+    ) -> _Remembered:
         """Labels the logged decision; gives what is remembered, from memory or else from the log."""
         assert self.log is not None
         try:
-            logged = self.log.label(decision_id, quality)
+            logged = self.log.label(decision_id, quality, source)
         except UnknownDecisionError:
             if remembered is None:
                 raise
@@ -169,4 +199,6 @@ class DecisionStore:
             {model: forecast for model, (forecast, _) in logged.forecast.items()},
             logged.input_tokens,
             logged.output_tokens,
+            logged.paid_usd,
+            None if logged.label is None else logged.label_source or "human",
         )

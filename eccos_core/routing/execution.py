@@ -19,6 +19,7 @@ from eccos_core.workload.latency import LatencyTracker
 
 FAIR_TIMEOUT_S = 10.0  # a caller who waits for less cannot say that a model is broken
 _log = logging.getLogger("eccos.execution")
+Answered: TypeAlias = Callable[[Request, Decision, Completion], None]  # looks at an answer, and returns at once
 Settle: TypeAlias = Callable[[Request, Decision, float], None]  # learns what a request really cost, in USD
 
 
@@ -27,7 +28,7 @@ class Execution:
 
     A `with` block around it releases the slot whatever happens: return, error, cancellation, a stream that is dropped
     half way. `slot` is a slot of the decision's model that is held already. `settle` learns what the answer cost.
-    `latency` learns how long it took.
+    `latency` learns how long it took. `answered` looks at the answer.
     `deadline_s` is how many seconds all calls together may take, from the first one on.
     """
 
@@ -43,6 +44,7 @@ class Execution:
         deadline_s: float,
         slot: AbstractContextManager[None] | None = None,
         settle: Settle | None = None,
+        answered: Answered | None = None,
     ) -> None:
         self.request = request
         self.decision = decision
@@ -50,6 +52,7 @@ class Execution:
         self._decision_store = decision_store
         self._latency = latency
         self._settle = settle
+        self._answered = answered
         self._fallbacks = FallbackChain(decision, max_attempts)
         self._slot = slot
         self._held: str | None = decision.model if slot is not None else None
@@ -150,6 +153,8 @@ class Execution:
             input_tokens=completion.input_tokens,
             output_tokens=completion.output_tokens,
         )
+        if self._answered is not None:
+            self._answered(self.request, self.decision, completion)
         calls = len(self._fallbacks.failures) + completion.attempts
         return replace(completion, decided_by=self.decision, attempts=calls)
 

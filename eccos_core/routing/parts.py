@@ -9,7 +9,7 @@ from eccos_core.certification import Certificate
 from eccos_core.domain import ConversationView, GroupShare, LatencyRule, Model, Policy, QualityFloor
 from eccos_core.errors import CertificateError, InputError
 from eccos_core.learning import DriftMonitor
-from eccos_core.protocols import Backend, Encoder, Optimizer, Predictor, Steering, Workload
+from eccos_core.protocols import AnswerObserver, Backend, Encoder, Optimizer, Predictor, Steering, Workload
 from eccos_core.routing.certified import fingerprint
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.tenants import Tenants
@@ -36,6 +36,8 @@ class Parts:
     - `certificate`: what the policy's price was certified for. It is void for another predictor, encoder or pool.
     - `drift`: what compares labels with forecasts.
     - `latency_rule`: what waiting is worth. `latency` knows how long each model has recently taken.
+    - `signals`: the quality that each signal of an application stands for.
+    - `answer_observer`: what looks at answers in the background, to label some of them.
 
     Raises `InputError` when predictor and pool do not have the same models, and `CertificateError` for a certificate
     of other parts.
@@ -64,6 +66,8 @@ class Parts:
     drift: DriftMonitor = field(default_factory=DriftMonitor)
     latency_rule: LatencyRule = field(default_factory=LatencyRule)
     latency: LatencyTracker = field(default_factory=LatencyTracker)
+    signals: Mapping[str, float] = field(default_factory=dict)
+    answer_observer: AnswerObserver | None = None
 
     def __post_init__(self) -> None:
         names = tuple(model.name for model in self.models)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AbstractContextManager, aclosing, closing
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 from weakref import WeakMethod
 
 import numpy as np
 
-from eccos_core.domain import Chunk, Completion, Decision, Message, Policy, QualityPrice, Request
+from eccos_core.domain import Chunk, Completion, Decision, LabelSource, Message, Policy, QualityPrice, Request
 from eccos_core.errors import (
     BackendError,
     EccosError,
@@ -136,6 +137,12 @@ class Pipeline:
             groups.setdefault(chosen, []).append(row)
         return groups
 
+    def record(self, decision_id: str, quality: float, source: LabelSource) -> None:
+        """Label an answer, and learn from it. See `Router.record`."""
+        labelled = self.parts.decision_store.label(decision_id, quality, source)
+        if labelled is not None:
+            self.learn(labelled)
+
     def learn(self, labelled: LabelledDecision) -> None:
         """Compare a label with its forecast. A model that has become worse raises an alarm."""
         if labelled.forecast is None:
@@ -226,7 +233,14 @@ class Pipeline:
             deadline_s=self.parts.answer_deadline_s,
             slot=slot,
             settle=settle,
+            answered=self._show_answer,
         )
+
+    def _show_answer(self, request: Request, decision: Decision, completion: Completion) -> None:
+        """Show an answer to who labels answers in the background."""
+        observer = self.parts.answer_observer
+        if observer is not None:
+            observer.observe_answer(request, decision, completion, _Labels(self, decision.id))
 
     # ---------------------------------------------------------------- call, and fall back
 
@@ -293,6 +307,22 @@ class Pipeline:
         if not execution.has_slot:
             wait_s = execution.limit_wait_s(self._slot_wait_s(execution.request))
             await self.parts.workload.aacquire(execution.hold, wait_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """What is found out about the answer of one decision (implements `AnswerLabels`)."""
+
+    pipeline: Pipeline
+    decision_id: str
+
+    def record(self, quality: float, source: LabelSource) -> None:
+        """See `AnswerLabels`."""
+        self.pipeline.record(self.decision_id, quality, source)
+
+    def record_other(self, completion: Completion, quality: float) -> None:
+        """See `AnswerLabels`."""
+        self.pipeline.parts.decision_store.add_other_answer(self.decision_id, completion, quality)
 
 
 def _decide_together(begin: WeakMethod[_Together], asked: Sequence[Request]) -> list[Arrival | EccosError]:

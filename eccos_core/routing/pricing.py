@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eccos_core.domain import FloatArray, Model
+from eccos_core.domain import FloatArray, Model, Request
+
+USUAL_OUTPUT_LIMIT = 4096  # tokens, of a model that names none
 
 
 def cost_usd(
@@ -34,6 +36,12 @@ def cost_usd(
         )
         cost = cost - _per_model(cached_tokens) * discount
     return np.asarray(cost, dtype=np.float64)
+
+
+def worst_usd(model: Model, request: Request, input_tokens: int) -> float:
+    """Return the most that a call is likely to cost, in USD: all the output that it may have, or 4,096 tokens."""
+    limit = min(_asked_limit(request.parameters), model.max_output_tokens or USUAL_OUTPUT_LIMIT)
+    return input_tokens * model.usd_per_input_token + limit * model.usd_per_output_token
 
 
 def _per_model(tokens: FloatArray) -> FloatArray:

@@ -63,7 +63,8 @@ def _forecasts(
     input_tokens = _input_tokens(table)
     forecast = predictor.predict(vectors, input_tokens)
     price = np.array([usd_per_token[name] for name in table.models])
-    return Forecasts(forecast.quality, input_tokens[:, None] * price[:, 0] + forecast.output_tokens * price[:, 1])
+    by_tokens = input_tokens[:, None] * price[:, 0] + forecast.output_tokens * price[:, 1]
+    return Forecasts(forecast.quality, forecast.with_recorded_cost(by_tokens))
 
 
 def _input_tokens(table: OutcomeTable) -> FloatArray:

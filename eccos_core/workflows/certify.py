@@ -91,7 +91,7 @@ def certify(
     say(f"reading {len(table)} questions")
     data = TrainingData(table, cached_encoder(encoder).encode(table.queries))
     forecast = predictor.predict(data.vectors, data.input_tokens)
-    cost = cost_usd(config.models, data.input_tokens, forecast.output_tokens)
+    cost = forecast.with_recorded_cost(cost_usd(config.models, data.input_tokens, forecast.output_tokens))
     choices = [choose_by_price(forecast.quality, cost, price) for price in PRICES]
     scores = [_scores(asked.claim, table, chosen) for chosen in choices]
     level = 1 - asked.claim.confidence

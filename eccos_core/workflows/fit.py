@@ -20,17 +20,22 @@ from eccos_core.assembly.predictor import (
 from eccos_core.config import Config
 from eccos_core.errors import InputError
 from eccos_core.io.outcomes import read_outcomes
+from eccos_core.io.prices import describe_contradicting_costs
 
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """The result of a fit: the folder, the kind of predictor, and the data it was fitted to."""
+    """The result of a fit: the folder, the kind of predictor, and the data it was fitted to.
+
+    warnings: recorded costs that contradict tokens times prices.
+    """
 
     folder: Path
     kind: str
     questions: int
     models: tuple[str, ...]
     seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 def fit_to_folder(
@@ -71,4 +76,6 @@ def fit_to_folder(
     seconds = time.perf_counter() - started
     training = forecast_training(predictor, training_data)
     predictors.save_predictor(predictor, folder, encoder=encoder.name, training=training)
-    return FitReport(folder, predictor_kind(config), len(training_data.table), predictor.models, seconds)
+    prices = {model.name: (model.usd_per_input_token, model.usd_per_output_token) for model in config.models}
+    warnings = tuple(describe_contradicting_costs(training_data.table, prices))
+    return FitReport(folder, predictor_kind(config), len(training_data.table), predictor.models, seconds, warnings)

@@ -20,6 +20,7 @@ import pytest
 from eccos_core.domain import Float32Array, Outcome
 from eccos_core.errors import HistoryError, InputError
 from eccos_core.history import ChromaHistory, MemoryHistory
+from eccos_core.io.outcomes import outcomes_of
 from eccos_core.protocols import HistoryStore, OnlineHistory
 
 D = 8
@@ -312,3 +313,17 @@ def test_some_rows_are_those_of_the_table(store: OnlineHistory) -> None:
     assert np.isnan(some.quality[0, both])
     none, no_vectors = store.some(np.empty(0, dtype=np.int64))
     assert (len(none), no_vectors.shape) == (0, (0, D))
+
+
+def test_recorded_cost_is_kept_and_a_later_outcome_replaces_it(make: Maker) -> None:
+    history = make()
+    vector = np.eye(1, D, dtype=np.float32)
+    first = [Outcome("q1", "why", "a", 1.0, cost_usd=0.25), Outcome("q1", "why", "b", 1.0)]
+    history.add(first, np.repeat(vector, 2, axis=0))
+    assert [outcome.cost_usd for outcome in _by_model(history)] == [0.25, None]
+    assert history.add([Outcome("q1", "why", "a", 1.0, cost_usd=0.5)], vector) == 0
+    assert [outcome.cost_usd for outcome in _by_model(history)] == [0.5, None]
+
+
+def _by_model(history: HistoryStore) -> list[Outcome]:
+    return sorted(outcomes_of(history.table()[0]), key=lambda outcome: outcome.model)

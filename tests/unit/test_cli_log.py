@@ -102,6 +102,8 @@ def test_a_label_is_given_once_or_again_and_exported_as_an_outcome(
     # d3 and d4 are the same question, answered by large both times: the newest label counts
     np.testing.assert_array_equal(table.quality, [[1.0, np.nan], [np.nan, 0.5]])
     np.testing.assert_array_equal(table.output_tokens, [[3, np.nan], [np.nan, 3]])
+    assert table.cost_usd is not None
+    assert (table.cost_usd[~np.isnan(table.quality)] > 0).all(), "what was paid"
 
 
 def test_what_cannot_be_exported_or_recorded_is_said(

@@ -102,4 +102,6 @@ class EnsemblePredictor:
             quality_se=fitted.quality_se[:, self.columns],
             output_tokens=fitted.output_tokens[:, self.columns],
             output_tokens_high=fitted.output_tokens_high[:, self.columns],
+            cost_usd=None if fitted.cost_usd is None else fitted.cost_usd[:, self.columns],
+            cost_usd_high=None if fitted.cost_usd_high is None else fitted.cost_usd_high[:, self.columns],
         )

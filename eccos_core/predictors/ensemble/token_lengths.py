@@ -1,5 +1,7 @@
 """Predict the mean output tokens, for costs, and their 0.9 quantile, for budgets.
 
+Where no tokens are counted, the "tokens" here are units of recorded cost (see `targets/cost_units.py`).
+
 Learners predict the log of the tokens, but a bill depends on their mean. exp(mean log) underestimates the mean, and the
 more so the more a model's answers vary. The mean is therefore fitted by a Poisson regression with a log link on
 held-out predictions. Its total is exactly right on the history.
@@ -15,7 +17,8 @@ from eccos_core.domain import FloatArray
 from eccos_core.predictors.targets.prior import HIGH_QUANTILE, HIGH_QUANTILE_OVER_MEAN, TYPICAL_OUTPUT_TOKENS
 
 PRIOR_ROWS = 20.0  # pseudo-outcomes that shrink a model's parameters towards the pool's
-MAX_LOG_TOKENS = 14.0
+MAX_LOG_TOKENS = 18.0  # 65 million tokens
+MIN_HIGH_OVER_MEAN = 1.1  # a history that never varied says little about the next answer
 MIN_DIRECT_SHARE = 0.2  # of the regression's mean, below which the direct prediction is clipped
 MAX_ITERATIONS = 25
 
@@ -39,14 +42,16 @@ class TokenLengthModel:
         return np.asarray(0.5 * (regressed + np.maximum(tokens, MIN_DIRECT_SHARE * regressed)))
 
     def high_quantile(self, log_tokens: FloatArray, mean: FloatArray) -> FloatArray:
-        """Return the 0.9 quantile (R, M) of the output tokens, at least the mean (R, M)."""
-        return np.maximum(np.exp(np.minimum(log_tokens + self.log_quantile, MAX_LOG_TOKENS)), mean)
+        """Return the 0.9 quantile (R, M) of the output tokens, at least 1.1 times the mean (R, M)."""
+        high = np.exp(np.minimum(log_tokens + self.log_quantile, MAX_LOG_TOKENS))
+        return np.asarray(np.maximum(high, MIN_HIGH_OVER_MEAN * mean))
 
 
 def fit_token_lengths(predicted_log: FloatArray, output_tokens: FloatArray) -> TokenLengthModel:
     """Fit on held-out predictions (N, M) of log(1 + tokens), and tokens (N, M), NaN where unknown.
 
-    If no tokens were counted, the mean is the prediction, and the quantile is four times that.
+    If no tokens were counted, the mean is the prediction, and the quantile is four times that. This quantile counts as
+    20 outcomes of the pool, so that a lone outcome has a spread too.
     """
     models = output_tokens.shape[1]
     known = ~np.isnan(output_tokens)
@@ -55,7 +60,10 @@ def fit_token_lengths(predicted_log: FloatArray, output_tokens: FloatArray) -> T
         log_quantile = np.log(HIGH_QUANTILE_OVER_MEAN)
         return TokenLengthModel(np.ones(models), np.full(models, intercept), np.full(models, log_quantile))
     pooled_intercept = _intercept(predicted_log[known], output_tokens[known], 1.0)
-    pooled_quantile = float(np.quantile((np.log1p(output_tokens) - predicted_log)[known], HIGH_QUANTILE))
+    observed_quantile = float(np.quantile((np.log1p(output_tokens) - predicted_log)[known], HIGH_QUANTILE))
+    total = float(known.sum())
+    prior_quantile = float(np.log(HIGH_QUANTILE_OVER_MEAN))
+    pooled_quantile = (total * observed_quantile + PRIOR_ROWS * prior_quantile) / (total + PRIOR_ROWS)
     slope, intercept = np.ones(models), np.full(models, pooled_intercept)
     log_quantile = np.full(models, pooled_quantile)
     for model in range(models):

@@ -1,0 +1,253 @@
+"""Labels without people: who is asked, what it costs, and whose word counts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eccos_core.decision_log import DecisionLog
+from eccos_core.domain import Completion, Model, Request
+from eccos_core.errors import BackendError, InputError, UnknownDecisionError, UnknownModelError
+from eccos_core.history import MemoryHistory
+from eccos_core.labelling import BackgroundLabeller, DailyBudget, JudgeSettings, ShadowSettings, measure_agreement
+from eccos_core.router import Router
+from eccos_core.routing.decision_store import DecisionStore
+from eccos_core.routing.signals import is_broken_json
+from eccos_core.testing import ScriptedBackend, scripted_router
+
+POOL = tuple(Model(name, 1e-6, 1e-6, max_concurrency=4) for name in ("small", "large", "judge"))
+DAY = 86_400.0
+
+
+def build(
+    tmp_path: Path, verdicts: list[Any], *, judge_usd: float = 1.0, shadow_usd: float | None = None
+) -> tuple[Router, BackgroundLabeller, ScriptedBackend]:
+    """A router whose answers are all judged, and all shadowed where there is money for it."""
+    backend = ScriptedBackend({"small": ["small says so"], "large": ["large says so"], "judge": verdicts}, POOL)
+    router = scripted_router(backend, POOL, {"": [0.9, 0.8, 0.1]}, usd_per_quality=1.0)
+    encoder = router.decider.encoder
+    history = MemoryHistory(encoder.name, encoder.dimensions)
+    store = DecisionStore(history, DecisionLog(tmp_path / "log.sqlite"))
+    labeller = BackgroundLabeller(
+        POOL,
+        backend,
+        router.workload,
+        judge=JudgeSettings("judge", 1.0, DailyBudget("judge", judge_usd)),
+        shadow=ShadowSettings(("large",), 1.0, DailyBudget("shadow", shadow_usd)) if shadow_usd is not None else None,
+        broken_json=0.0,
+        seed=0,
+    )
+    parts = router.parts
+    parts = replace(parts, decision_store=store, answer_observer=labeller, signals={"copied": 0.9, "regenerated": 0.2})
+    return Router.from_parts(parts), labeller, backend
+
+
+def label_of(router: Router, decision_id: str) -> tuple[float | None, str | None]:
+    log = router.decision_store.log
+    assert log is not None
+    log.flush()
+    found = log.get(decision_id)
+    assert found is not None
+    return found.label, found.label_source
+
+
+def answer(router: Router, question: str = "What is it?", **parameters: Any) -> str:
+    decision = router.complete(question, **parameters).decision
+    assert decision is not None
+    return decision.id
+
+
+def test_a_judge_labels_answers_and_never_learns_whose_they_are(tmp_path: Path) -> None:
+    router, labeller, backend = build(tmp_path, ["Fine.\nScore: 8"])
+    decided = answer(router)
+    labeller.wait()
+    assert label_of(router, decided) == (0.8, "judge")
+    asked = next(request for model, request in backend.calls if model == "judge")
+    told = str(asked.messages)
+    assert "small says so" in told
+    assert "What is it?" in told
+    assert "small" not in told.replace("small says so", "")
+    history = router.decision_store.history
+    assert history is not None
+    table, _ = history.table()
+    assert table.quality[0, table.models.index("small")] == 0.8
+
+
+def test_a_judge_that_answers_nonsense_gives_no_label_and_is_counted(tmp_path: Path) -> None:
+    router, labeller, _ = build(tmp_path, ["I would rather not say.", "Score: 99"])
+    decided = [answer(router, "one"), answer(router, "two")]
+    labeller.wait()
+    assert [label_of(router, each)[0] for each in decided] == [None, None]
+    assert labeller.status().failed == 2
+
+
+def test_a_person_outranks_a_judge_in_either_order(tmp_path: Path) -> None:
+    router, labeller, _ = build(tmp_path, ["Score: 8"])
+    first, second = answer(router, "one"), answer(router, "two")
+    labeller.wait()
+    router.record(first, 0.1)
+    assert label_of(router, first) == (0.1, "human")
+    router.record(second, 0.3)
+    router.record(second, 0.8, source="judge")
+    router.signal(second, "copied")
+    assert label_of(router, second) == (0.3, "human")
+    log = router.decision_store.log
+    assert log is not None
+    assert sorted(log.label_pairs("judge")) == [(0.8, 0.1), (0.8, 0.3)]
+    assert log.label_pairs("signal") == [(0.9, 0.3)]
+
+
+def test_a_signal_is_a_label_until_a_judge_knows_better(tmp_path: Path) -> None:
+    router, labeller, _ = build(tmp_path, ["Score: 5"], judge_usd=0.0)
+    decided = answer(router)
+    router.signal(decided, "regenerated")
+    assert label_of(router, decided) == (0.2, "signal")
+    router.record(decided, 0.5, source="judge")
+    assert label_of(router, decided) == (0.5, "judge")
+    labeller.close()
+
+
+def test_unknown_signals_and_decisions_are_refused_by_name(tmp_path: Path) -> None:
+    router, _, _ = build(tmp_path, ["Score: 5"])
+    with pytest.raises(InputError, match=r"unknown signal 'copyed'.*did you mean 'copied'"):
+        router.signal(answer(router), "copyed")
+    with pytest.raises(UnknownDecisionError):
+        router.signal("f" * 32, "copied")
+
+
+def test_a_budget_of_nothing_pays_for_nothing(tmp_path: Path) -> None:
+    router, labeller, backend = build(tmp_path, ["Score: 5"], judge_usd=0.0, shadow_usd=0.0)
+    answer(router)
+    labeller.wait()
+    assert {model for model, _ in backend.calls} == {"small"}
+
+
+def test_judging_stops_at_its_budget(tmp_path: Path) -> None:
+    router, labeller, _ = build(tmp_path, ["Score: 5"], judge_usd=0.002)
+    for number in range(20):
+        answer(router, f"question {number}")
+    labeller.wait()
+    status = labeller.status()
+    assert 0 < status.judged < 20
+    assert status.judge_spent_usd <= 0.002
+
+
+def test_a_shadow_answer_is_graded_too_and_becomes_an_outcome(tmp_path: Path) -> None:
+    router, labeller, backend = build(tmp_path, ["Score: 6", "Score: 9"], shadow_usd=1.0)
+    decided = answer(router)
+    labeller.wait()
+    assert label_of(router, decided) == (0.6, "judge")
+    history = router.decision_store.history
+    assert history is not None
+    table, _ = history.table()
+    assert table.quality[0, table.models.index("large")] == 0.9
+    assert [model for model, _ in backend.calls] == ["small", "large", "judge", "judge"]
+    assert list(router.workload.free_slots()) == [4, 4, 4]
+
+
+def test_a_shadow_takes_no_slot_that_somebody_waits_for(tmp_path: Path) -> None:
+    router, labeller, backend = build(tmp_path, ["Score: 6"], shadow_usd=1.0)
+    held = [router.workload.hold("large") for _ in range(4)]
+    for each in held:
+        each.__enter__()
+    answer(router)
+    labeller.wait()
+    assert "large" not in [model for model, _ in backend.calls]
+
+
+def test_a_shadow_that_fails_harms_nobody(tmp_path: Path) -> None:
+    router, labeller, backend = build(tmp_path, ["Score: 6"], shadow_usd=1.0)
+    backend._answers["large"] = [BackendError("large", "down", retryable=True, kind="unavailable")]
+    decided = answer(router)
+    labeller.wait()
+    assert labeller.status().failed == 1
+    assert label_of(router, decided) == (0.6, "judge")
+
+
+def test_no_answer_waits_for_the_judge(tmp_path: Path) -> None:
+    router, labeller, backend = build(tmp_path, ["Score: 6"])
+    release, complete = threading.Event(), backend.complete
+
+    def slow_judge(model: str, request: Request) -> Completion:
+        if model == "judge":
+            release.wait(10)
+        return complete(model, request)
+
+    backend.complete = slow_judge  # type: ignore[method-assign]
+    started = time.perf_counter()
+    for number in range(5):
+        answer(router, f"question {number}")
+    assert time.perf_counter() - started < 5
+    release.set()
+    labeller.close()
+    answer(router, "after it was closed")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "broken"),
+    [
+        ('{"a": 1}', {"type": "json_object"}, False),
+        ("Sure! Here it is", {"type": "json_object"}, True),
+        ("[1, 2", {"type": "json_schema", "json_schema": {}}, True),
+        ("anything", {"type": "text"}, False),
+        ("anything", None, False),
+    ],
+)
+def test_broken_json_is_noticed_where_json_was_asked_for(text: str, wanted: object, broken: bool) -> None:
+    request = Request.of("a question", parameters={} if wanted is None else {"response_format": wanted})
+    assert is_broken_json(request, Completion(text, "m", 1, 1, 0.0, 0.1)) is broken
+
+
+def test_a_day_begins_once_even_if_the_clock_is_set_back(tmp_path: Path) -> None:
+    now = [100 * DAY]
+    budget = DailyBudget("judge", 1.0, tmp_path / "spending.sqlite", lambda: now[0])
+    assert budget.reserve(0.8)
+    budget.settle(0.8, 0.7)
+    assert not budget.reserve(0.4)
+    now[0] -= 5 * DAY
+    assert not budget.reserve(0.4), "an earlier day is no new day"
+    again = DailyBudget("judge", 1.0, tmp_path / "spending.sqlite", lambda: 100 * DAY)
+    assert again.spent_usd == pytest.approx(0.7), "a restart goes on"
+    now[0] = 101 * DAY
+    assert budget.reserve(0.9)
+
+
+def test_money_set_aside_counts_until_it_is_settled() -> None:
+    budget = DailyBudget("judge", 1.0)
+    assert budget.reserve(0.6)
+    assert not budget.reserve(0.6)
+    budget.settle(0.6, 0.0)
+    assert budget.reserve(0.6)
+
+
+def test_agreement_tells_bias_and_chance() -> None:
+    draw = np.random.default_rng(0)
+    people = (draw.random(500) < 0.5).astype(float)
+    judge = np.where(draw.random(500) < 0.9, people, 1 - people)
+    found = measure_agreement(list(zip(judge, people, strict=True)))
+    assert found is not None
+    assert found.agreement == pytest.approx(0.9, abs=0.04)
+    assert found.kappa == pytest.approx(0.8, abs=0.08)
+    assert found.slope == pytest.approx(0.8, abs=0.08)
+    assert abs(found.bias) < 0.05
+    assert measure_agreement([]) is None
+    high = measure_agreement([(0.9, 0.7), (0.8, 0.6)])
+    assert high is not None
+    assert high.kappa is None
+    assert "0.20 too high" in str(high)
+
+
+def test_models_outside_the_pool_and_a_shadow_without_a_judge_are_refused() -> None:
+    backend = ScriptedBackend({"small": ["a"]}, POOL)
+    workload = scripted_router(backend, POOL, {"": [0.9, 0.8, 0.1]}).workload
+    budget = DailyBudget("judge", 1.0)
+    with pytest.raises(UnknownModelError):
+        BackgroundLabeller(POOL, backend, workload, judge=JudgeSettings("nobody", 1.0, budget))
+    with pytest.raises(InputError, match="shadow answers need a judge"):
+        BackgroundLabeller(POOL, backend, workload, shadow=ShadowSettings(("small",), 1.0, budget))
