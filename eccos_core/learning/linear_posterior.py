@@ -48,7 +48,7 @@ class LinearPosterior:
         )
         self.covariance: FloatArray = np.diag(spread) / NOISE
         self.weights: FloatArray = np.zeros((len(spread), targets))
-        self._most_uncertain = float(np.trace(self.covariance))
+        self._first_variance: FloatArray = spread / NOISE
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Return the expected targets (M, T) for a question with these features (F,)."""
@@ -71,13 +71,15 @@ class LinearPosterior:
         start = self.shared + model * self.own
         mine = slice(start, start + self.own)
         gain = self.covariance[:, : self.shared] @ shared + self.covariance[:, mine] @ own
-        scale = forget + shared @ gain[: self.shared] + own @ gain[mine]
+        scale = 1.0 + shared @ gain[: self.shared] + own @ gain[mine]
         missed = targets - (shared @ self.weights[: self.shared] + own @ self.weights[mine])
         self.weights += np.multiply.outer(gain / scale, np.nan_to_num(missed))
         gain /= np.sqrt(scale)
         self.covariance -= np.multiply.outer(gain, gain)
-        if forget < 1 and np.trace(self.covariance) < forget * self._most_uncertain:  # never less sure than at first
-            self.covariance /= forget
+        if forget < 1:  # no weight becomes less sure than at first
+            most = np.sqrt(self._first_variance / np.maximum(np.diagonal(self.covariance), 1e-300))
+            growth = np.minimum(forget**-0.5, most)
+            self.covariance *= growth[:, None] * growth
 
     def shift(self, model: int, features: FloatArray, change: FloatArray) -> None:
         """Correct the targets of an earlier answer by `change` (T,). Exact where nothing is forgotten."""

@@ -150,7 +150,9 @@ class OnlineLayer:
         if not np.isfinite(quality_missed) or not np.isfinite(vector).all():
             raise InputError("a label or its vector is not finite; give numbers")
         log_ratio = np.nan if not cost_ratio or cost_ratio <= 0 else np.log(cost_ratio)
-        return _Label(self._index[model], vector, np.array([quality_missed, np.clip(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO)]))
+        return _Label(
+            self._index[model], vector, np.array([quality_missed, np.clip(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO)])
+        )
 
     def _start_over(self) -> None:
         features = 0 if self._axes is None else self._axes.axes.shape[1]

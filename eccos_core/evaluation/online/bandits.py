@@ -1,7 +1,7 @@
 """Bandits from the literature as online policies, and fixed choices.
 
-Each sees the warm rows first. The linear ones read 64 principal axes of the vectors and a constant 1. The axes are those
-of all questions of the stream, which favours these baselines: no live system has seen the questions to come.
+Each sees the warm rows first. The linear ones read 64 principal axes of the vectors and a constant 1. The axes are
+those of all questions of the stream, which favours these baselines: no live system has seen the questions to come.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ class BestFixed:
 
     def __call__(self, stream: OnlineStream, warm: IntArray, seed: int) -> _Fixed:
         """Look at the rewards."""
-        seen = stream.reward[warm] if len(warm) else stream.reward
-        return _Fixed(np.nan_to_num(np.nanmean(seen, axis=0), nan=-np.inf))
+        return _Fixed(stream.mean_reward(warm if len(warm) else np.arange(len(stream.table))))
 
 
 class _Fixed:

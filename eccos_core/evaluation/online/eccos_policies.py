@@ -51,9 +51,7 @@ class _Policy:
             return int(np.argmax(np.where(allowed, self._quality[row] - self._cost[row] / per_quality, -np.inf)))
         made = self._layer.correct(self._stream.vectors[row], self._quality[row])
         value = made.quality - self._cost[row] * made.cost_factor / per_quality
-        chances = choice_probabilities(
-            settings.explore, settings.share, value, made.covariance, allowed, self._random
-        )
+        chances = choice_probabilities(settings.explore, settings.share, value, made.covariance, allowed, self._random)
         return int(self._random.choice(len(chances), p=chances))
 
     def learn(self, row: int, model: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +16,7 @@ from eccos_core.errors import InputError, did_you_mean
 from eccos_core.evaluation.online.bandits import BestFixed, LinearBandit, ParetoBandit, PickLLM
 from eccos_core.evaluation.online.eccos_policies import EccosOnline
 from eccos_core.evaluation.online.stream import OnlineStream, PolicyFactory
+from eccos_core.io.files import atomic_writer
 
 CHECKPOINTS = (500, 2_000, 8_000)
 RECENT = 5_000
@@ -28,13 +31,12 @@ POLICIES: Mapping[str, PolicyFactory] = MappingProxyType(
         "never_updated": EccosOnline("off", updated=False),
         "best_fixed": BestFixed(),
         "pickllm": PickLLM(),
-        "metallm": LinearBandit(),
-        "mixllm": LinearBandit(separate_cost=True),
+        "metallm": LinearBandit(alpha=1.0),
+        "mixllm": LinearBandit(alpha=1.0, separate_cost=True),
         "epsilon_greedy": LinearBandit(alpha=0.0, epsilon=0.05),
         "paretobandit": ParetoBandit(),
     }
 )
-OPTIONAL_POLICIES = ("paretobandit",)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +80,11 @@ class OnlineReport:
             "usd_per_quality": self.usd_per_quality,
             "policies": {name: self._policy(name) for name in self.runs},
         }
+
+    def write_json(self, path: Path) -> None:
+        """Write the JSON object to a file, whole or not at all."""
+        with atomic_writer(path) as stream:
+            stream.write(json.dumps(self.as_json(), indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
     def _policy(self, name: str) -> dict[str, Any]:
         runs = self.runs[name]
@@ -143,6 +150,5 @@ def _run(stream: OnlineStream, make: PolicyFactory, order: IntArray, warm: int, 
     for step, row in enumerate(rest.tolist()):
         chosen[step] = policy.choose(row, stream.known[row])
         policy.learn(row, int(chosen[step]))
-    reward = stream.reward[rest]
-    best = float(np.nanmean(reward, axis=0).max())
-    return OnlineRun(reward[np.arange(len(rest)), chosen], float(stream.cost_usd[rest, chosen].sum()), best)
+    best = float(stream.mean_reward(rest).max())
+    return OnlineRun(stream.reward[rest, chosen], float(stream.cost_usd[rest, chosen].sum()), best)
