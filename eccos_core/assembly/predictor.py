@@ -272,7 +272,9 @@ def _stream_target(config: Config, policy: Policy) -> FloorTarget | RateTarget:
     if stream.usd_per_day is not None:
         return RateTarget(stream.usd_per_day, "day")
     if isinstance(policy, QualityFloor):
-        return FloorTarget(policy.alpha, floor_insurance=stream.floor_insurance)
+        return FloorTarget(
+            policy.alpha, stream.promise, stream.horizon, stream.window_requests, floor_insurance=stream.floor_insurance
+        )
     raise InputError(
         f"{config.path}: the policy is a budget, which one batch spends. Say in eccos.stream what a stream may spend: "
         "usd_per_request, usd_per_hour or usd_per_day."

@@ -25,6 +25,13 @@ class Arrivals(StrEnum):
     BURSTY = "bursty"
 
 
+class Promise(StrEnum):
+    """Which means keep a floor."""
+
+    MEAN = "mean"
+    WINDOW = "window"
+
+
 class PredictorKind(StrEnum):
     """The predictor that makes the forecasts."""
 
@@ -81,12 +88,19 @@ SpeedOption = Annotated[
 FirstTokenOption = Annotated[
     float, typer.Option("--first-token", min=0.0, metavar="SECONDS", help="The time to the first token.")
 ]
+PromiseOption = Annotated[
+    Promise,
+    typer.Option("--promise", help="Keep the floor as the mean over a horizon, or in every window of 500 requests."),
+]
+HorizonOption = Annotated[
+    int, typer.Option("--horizon", min=2, metavar="N", help="The requests over which the mean is taken.")
+]
 FloorInsuranceOption = Annotated[
     str,
     typer.Option(
         "--floor-insurance",
         metavar="LEVEL",
-        help="Which hard requests the floor is prepared for: none, history, or a quality from 0 to 1.",
+        help="Which hard requests windows are prepared for: none, history, or a quality from 0 to 1.",
     ),
 ]
 DeadlineOption = Annotated[
@@ -120,6 +134,8 @@ def simulate(
     slots: SlotsOption = None,
     speed: SpeedOption = None,
     first_token: FirstTokenOption = 0.5,
+    promise: PromiseOption = Promise.MEAN,
+    horizon: HorizonOption = 10_000,
     floor_insurance: FloorInsuranceOption = "none",
     deadline: DeadlineOption = 30.0,
     queue: QueueOption = 1000,
@@ -145,7 +161,8 @@ def simulate(
     from eccos_core.simulation.recorded import Draw, recorded_scenario
     from eccos_core.simulation.routers import ROUTERS
 
-    target = _target(floor, usd_per_request, usd_per_hour, usd_per_day, floor_insurance)
+    insurance = _parse_insurance(floor_insurance)
+    target = _target(floor, usd_per_request, usd_per_hour, usd_per_day, (promise.value, horizon, insurance))
     outcomes = read_outcomes(data)
     price_table = read_prices(prices, outcomes.models)
     service = _service(outcomes.models, slots, speed, first_token)
@@ -175,7 +192,11 @@ def simulate(
 
 
 def _target(
-    floor: float | None, per_request: float | None, per_hour: float | None, per_day: float | None, floor_insurance: str
+    floor: float | None,
+    per_request: float | None,
+    per_hour: float | None,
+    per_day: float | None,
+    kept: tuple[Literal["mean", "window"], int, float | Literal["history", "none"]],
 ) -> FloorTarget | RateTarget:
     from eccos_core.streaming import FloorTarget, RateTarget
 
@@ -183,7 +204,8 @@ def _target(
     if len(given) != 1:
         raise InputError("give exactly one of --floor, --usd-per-request, --usd-per-hour and --usd-per-day")
     if floor is not None:
-        return FloorTarget(floor, floor_insurance=_parse_insurance(floor_insurance))
+        promise, horizon, insurance = kept
+        return FloorTarget(floor, promise, horizon, floor_insurance=insurance)
     if per_request is not None:
         return RateTarget(per_request, "request")
     return RateTarget(per_hour, "hour") if per_hour is not None else RateTarget(given[0], "day")

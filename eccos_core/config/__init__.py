@@ -21,11 +21,11 @@ from eccos_core.config.sections import (
     OptimizerConfig,
     RetryConfig,
     SessionConfig,
-    StreamConfig,
     TelemetryConfig,
     TenantConfig,
     WorkloadConfig,
 )
+from eccos_core.config.stream_section import StreamConfig
 from eccos_core.config.watch import config_changes
 
 __all__ = [

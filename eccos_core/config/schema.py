@@ -41,12 +41,12 @@ from eccos_core.config.sections import (
     PolicySetting,
     RetryConfig,
     SessionConfig,
-    StreamConfig,
     TelemetryConfig,
     TelemetryField,
     TenantConfig,
     WorkloadConfig,
 )
+from eccos_core.config.stream_section import StreamConfig
 from eccos_core.domain import ConversationView, LatencyRule, Model, Policy
 
 # ----------------------------------------------------------------------------- the pool
@@ -190,7 +190,9 @@ class EccosSection(SectionModel):
     stream: StreamConfig = Field(
         default_factory=StreamConfig,
         description="How a stream is decided, that is, requests that come one by one.",
-        json_schema_extra=_example({"window_ms": 10, "floor_insurance": "history"}, {"usd_per_hour": 5}),
+        json_schema_extra=_example(
+            {"horizon": "1d", "window_ms": 10}, {"promise": "window", "window_requests": 500}, {"usd_per_hour": 5}
+        ),
     )
     retries: RetryConfig = Field(
         default_factory=RetryConfig,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -14,8 +13,6 @@ from eccos_core.certification import CertifiedFloor, CertifiedGap, Claim
 from eccos_core.config.components import (
     expand_kind,
 )
-from eccos_core.config.problems import show_value
-from eccos_core.config.renamed import RENAMED_VALUES
 from eccos_core.config.section_model import (
     ConfigPath,
     Count,
@@ -29,7 +26,6 @@ from eccos_core.config.section_model import (
     SectionModel,
     Share,
     Text,
-    WindowMs,
     problem,
 )
 from eccos_core.config.yaml import describe_yaml
@@ -232,52 +228,6 @@ class WorkloadConfig(SectionModel):
     warm_up_s: NotNegative = Field(
         default=10.0, description="How long a model that came back takes to get all its slots again, in seconds."
     )
-
-
-RATES = ("usd_per_request", "usd_per_hour", "usd_per_day")
-INSURANCE_WORDS = ("history", "none")
-
-
-def _parse_floor_insurance(value: Any) -> float | Literal["history", "none"]:
-    match value:
-        case "history" | "none":
-            return value  # type: ignore[no-any-return]
-        case int() | float() if not isinstance(value, bool) and 0 <= value <= 1:
-            return float(value)
-        case str() if value in RENAMED_VALUES["floor_insurance"]:
-            raise problem(f"{value!r} is called {RENAMED_VALUES['floor_insurance'][value]!r} now")
-        case _:
-            raise problem(f"is {show_value(value)}, must be history, none or a quality between 0 and 1")
-
-
-class StreamConfig(SectionModel):
-    """Requests that come one by one."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"allOf": [{"not": {"required": list(pair)}} for pair in combinations(RATES, 2)]}
-    )
-
-    window_ms: WindowMs = Field(
-        default=0.0, description="Requests that arrive within this many milliseconds are solved jointly."
-    )
-    usd_per_request: Positive | None = Field(default=None, description="What a stream may spend per request, in USD.")
-    usd_per_hour: Positive | None = Field(default=None, description="What a stream may spend per hour, in USD.")
-    usd_per_day: Positive | None = Field(default=None, description="What a stream may spend per day, in USD.")
-    floor_insurance: Annotated[
-        float | Literal["history", "none"],
-        PlainValidator(_parse_floor_insurance, json_schema_input_type=Literal["history", "none"] | Share),
-    ] = Field(
-        default="none",
-        description="What a quality floor is insured against. `none`: nothing sudden. `history`: a stretch as hard as "
-        "the hardest eighth of the history. A quality from 0 to 1: requests whose best models reach no more. "
-        "Insurance costs several times as much where the floor is low.",
-    )
-
-    @classmethod
-    def check_keys(cls, given: frozenset[str]) -> str | None:
-        """At most one budget rate."""
-        rates = [rate for rate in RATES if rate in given]
-        return f"has {' and '.join(rates)}; give at most one budget rate" if len(rates) > 1 else None
 
 
 class RetryConfig(SectionModel):

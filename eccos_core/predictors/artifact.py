@@ -28,6 +28,8 @@ from eccos_core.predictors.features.index import FittedIndex
 from eccos_core.predictors.features.projection import ReferencePoints, projection_arrays, projection_from_arrays
 from eccos_core.predictors.finetune.predictor import FineTunedPredictor
 from eccos_core.predictors.learners.gaussian_process import FittedGaussianProcess
+from eccos_core.predictors.learners.item_response import FittedItemResponse
+from eccos_core.predictors.learners.kernel_regression import FittedKernelRegression
 from eccos_core.predictors.learners.kmeans import FittedKMeans
 from eccos_core.predictors.learners.knn import FittedNearestNeighbors
 from eccos_core.predictors.learners.mlp import FittedMlpHeads
@@ -246,6 +248,10 @@ def _build_learner(name: str, arrays: Arrays, latent_targets: LatentTargets) -> 
             return FittedRidgeRegression.from_arrays(arrays)
         case "clusters":
             return FittedKMeans.from_arrays(arrays)
+        case "kernel_regression":
+            return FittedKernelRegression.from_arrays(arrays)
+        case "item_response":
+            return FittedItemResponse.from_arrays(arrays, latent_targets)
         case "trained":
             return FittedMlpHeads.from_arrays(arrays, latent_targets)
     raise ValueError(f"unknown base learner {name!r}")

@@ -9,7 +9,8 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, IntArray, OutcomeTable
 from eccos_core.errors import InputError, did_you_mean
-from eccos_core.predictors.ensemble.calibration import identity
+from eccos_core.predictors.ensemble.calibration import fit_calibration, identity
+from eccos_core.predictors.ensemble.decision_shrinkage import fit_decision_shrinkage
 from eccos_core.predictors.ensemble.forecast_head import ForecastHead
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.ensemble.weights import StackingWeights, fit_stacking_weights
@@ -17,6 +18,8 @@ from eccos_core.predictors.features.familiarity import fit_familiarity
 from eccos_core.predictors.features.index import FittedIndex, reconstruction_error
 from eccos_core.predictors.features.projection import LANDMARKS, Projection, ReferencePoints, nearest_other_landmarks
 from eccos_core.predictors.learners.gaussian_process import GaussianProcess
+from eccos_core.predictors.learners.item_response import ItemResponse
+from eccos_core.predictors.learners.kernel_regression import KernelRegression
 from eccos_core.predictors.learners.kmeans import KMeans
 from eccos_core.predictors.learners.knn import NearestNeighbors, typical_distance
 from eccos_core.predictors.learners.mlp import MlpHeads
@@ -35,7 +38,7 @@ LEARNERS: Mapping[str, tuple[Learner, ...]] = {
     "linear": (RidgeRegression(),),
     "clusters": (KMeans(),),
     "trained": (MlpHeads(),),
-    "hybrid": (GaussianProcess(), RidgeRegression(), KMeans(), MlpHeads()),
+    "hybrid": (GaussianProcess(), RidgeRegression(), KMeans(), KernelRegression(), ItemResponse(), MlpHeads()),
 }
 MIN_ROWS = 10  # with fewer questions, every kind of predictor is the prior
 IMPUTATION_ROUNDS = 3  # each fits forecasts on imputed outcomes, then imputes from the forecasts
@@ -76,7 +79,10 @@ def fit_predictor(
         training = replace(training, targets=targets)
     fitted, held_out = _fit_learners(chosen, training, report)
     stack = fit_stacking_weights(held_out, targets.values, _self_shrinking(chosen))
+    latent_targets = targets.latent_targets
     combined = stack.combine(np.concatenate(held_out, axis=1)).astype(np.float64)
+    calibration = fit_calibration(latent_targets.quality(combined), table.quality)
+    factors = fit_decision_shrinkage(latent_targets, combined, calibration, table.quality)
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
@@ -88,8 +94,8 @@ def fit_predictor(
             familiarity=fit_familiarity(training.nearest, reconstruction_error(training.features, training.points)),
             typical_distance=typical_distance(training.nearest),
         ),
-        stack=stack,
-        head=ForecastHead.fit(targets.latent_targets, combined, table, usd_per_unit),
+        stack=stack.scale(factors),
+        head=ForecastHead.fit(latent_targets, combined * factors, table, usd_per_unit, calibration),
     )
 
 

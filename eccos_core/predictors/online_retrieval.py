@@ -17,6 +17,8 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.io.outcomes import with_models
+from eccos_core.predictors.ensemble.calibration import fit_calibration
+from eccos_core.predictors.ensemble.decision_shrinkage import fit_decision_shrinkage
 from eccos_core.predictors.ensemble.forecast_head import ForecastHead
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.ensemble.weights import StackingWeights, fit_stacking_weights
@@ -175,14 +177,16 @@ class _NeighborModel:
         reference = table.rows(rows)
         stack = fit_stacking_weights([predictions], values[rows].astype(np.float64))
         combined = stack.combine(predictions).astype(np.float64)
-        head = ForecastHead.fit(latent_targets, combined, reference, usd_per_unit)
+        calibration = fit_calibration(latent_targets.quality(combined), reference.quality)
+        factors = fit_decision_shrinkage(latent_targets, combined, calibration, reference.quality)
+        head = ForecastHead.fit(latent_targets, combined * factors, reference, usd_per_unit, calibration)
         counts = (~np.isnan(table.quality)).sum(axis=0).astype(np.float64)
         return cls(
             rows=len(table),
             reference=reference,
             settings=settings,
             typical_distance=unit,
-            stack=stack,
+            stack=stack.scale(factors),
             head=replace(head, standard_errors=replace(head.standard_errors, counts=counts)),
             familiarity=fit_familiarity(others.squared_distance, np.zeros(len(rows))),
         )

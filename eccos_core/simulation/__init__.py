@@ -2,6 +2,7 @@
 
 from eccos_core.simulation.arrivals import bursty_arrivals, poisson_arrivals
 from eccos_core.simulation.engine import SimulationResult, simulate
+from eccos_core.simulation.hindsight import compute_hindsight_cost
 from eccos_core.simulation.routers import StreamRouter, stream_routers_named
 from eccos_core.simulation.scenario import Scenario, Service, scenario_of
 
@@ -11,6 +12,7 @@ __all__ = [
     "SimulationResult",
     "StreamRouter",
     "bursty_arrivals",
+    "compute_hindsight_cost",
     "poisson_arrivals",
     "scenario_of",
     "simulate",

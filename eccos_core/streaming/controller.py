@@ -1,19 +1,13 @@
 """Decide one request at a time: argmin over models of cost - lambda * quality + mu.
 
-There are two layers. Steering moves the prices with every request. Lambda rises while the last window is below the
-floor, or little slack against the best models is left (see `quality_account`). It falls while spending is ahead of the
-budget rate. Mu rises with occupancy, so load spreads before a model reaches its cap.
+There are two layers. Steering moves lambda with every request, see `quality_price`. Mu rises with occupancy, so load
+spreads before a model reaches its cap.
 
-Guarding excludes every model that would break the floor of a window, or the budget. Steering makes guarding rare.
-Guarding makes the promise hold.
-
-Without insurance (`floor_insurance="none"`) lambda falls only slowly, because only quality above the floor now can pay
-for harder requests later.
+Guarding excludes every model that would break the floor's promise, or the budget. Steering makes guarding rare.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,17 +18,11 @@ from eccos_core.domain import BoolArray, FloatArray, IntArray, QualityPrice, Rou
 from eccos_core.errors import InfeasibleError, InputError, Overloaded, RoutingError
 from eccos_core.protocols import Optimizer
 from eccos_core.streaming.initial_prices import InitialPrices
+from eccos_core.streaming.insured_account import open_account
 from eccos_core.streaming.quality_account import QualityAccount
+from eccos_core.streaming.quality_price import BudgetPrice, FloorPrice
 from eccos_core.streaming.targets import FloorTarget, RateTarget, SpendingAccount
 
-# A PI controller moves log lambda, from its start, by a proportional and an integral term.
-_PROPORTIONAL_GAIN = 1.0  # of the relative error: lambda grows by a factor e when no slack is left
-_INTEGRAL_GAIN = 0.001  # per request
-_MAX_LOG_FACTOR = 4.0  # bounds each term
-_SLACK_TARGET = 0.1  # share of a window's slack that steering keeps in reserve
-_MEAN_TARGET = 0.5  # steering aims this share of the tolerance above the floor
-_DECAY_REQUESTS = 5_000  # over which a lasting surplus moves lambda by a factor e, without insurance and for budgets
-_CREDIT_TARGET = 0.01  # share of the earned budget that steering keeps in reserve
 _BUSY_FROM = 0.5  # occupancy above which a model's slots have an extra price
 _BUSY_QUALITY = 0.05  # that price at full occupancy, in units of quality
 
@@ -56,11 +44,16 @@ class StreamController:
         self._start = prices
         self._clock = clock
         self._lock = threading.Lock()
-        self._proportional = 0.0  # the two terms of log lambda
-        self._integral = 0.0
         self._slots = prices.slots
-        self.quality = QualityAccount(target, prices.best_quality) if isinstance(target, FloorTarget) else None
-        self.spending = SpendingAccount(target, clock()) if isinstance(target, RateTarget) else None
+        self.quality: QualityAccount | None = None
+        self.spending: SpendingAccount | None = None
+        self._price: FloorPrice | BudgetPrice
+        if isinstance(target, FloorTarget):
+            self._price = FloorPrice(target, prices)
+            self.quality = open_account(target, prices.best_quality, clock())
+        else:
+            self._price = BudgetPrice(prices)
+            self.spending = SpendingAccount(target, clock())
 
     def take_over(self, old: StreamController) -> None:
         """Continue the accounts of an old controller with the same target. Call it before the first decision.
@@ -75,7 +68,7 @@ class StreamController:
     @property
     def usd_per_quality(self) -> float:
         """The current price of quality (lambda), in USD per unit."""
-        return self._start.quality * math.exp(self._proportional + self._integral)
+        return self._price.usd_per_quality
 
     def decide(
         self,
@@ -165,13 +158,10 @@ class StreamController:
     ) -> StreamChoice:
         if not open_models.any():
             raise Overloaded("no model that may answer this request is open", retry_after_s=1.0)
-        value = self._priced(quality, cost_usd, self.usd_per_quality, occupancy)
-        value = np.where(open_models, value, np.inf)
-        free_choice = int(value.argmin()) if preferred is None else preferred
         if self.quality is not None:
-            return self._with_floor(self.quality, quality, cost_usd, open_models, value, free_choice)
+            return self._with_floor(self.quality, quality, cost_usd, open_models, occupancy, preferred)
         assert self.spending is not None
-        return self._with_budget(self.spending, quality, cost_usd, open_models, value, free_choice)
+        return self._with_budget(self.spending, quality, cost_usd, open_models, occupancy, preferred)
 
     def correct_cost(self, difference_usd: float) -> None:
         """Charge what an answer cost more than predicted. Negative if it cost less."""
@@ -202,42 +192,24 @@ class StreamController:
         quality: FloatArray,
         cost_usd: FloatArray,
         open_models: BoolArray,
-        value: FloatArray,
-        free_choice: int,
+        occupancy: FloatArray | None,
+        preferred: int | None,
     ) -> StreamChoice:
+        assert isinstance(self._price, FloorPrice)
         best = float(quality[open_models].max())
-        required = account.need(best)
-        model = free_choice
+        required = account.need(best, self._clock())
+        self._price.prepare(cost_usd, required.slack)
+        usd_per_quality = self.usd_per_quality
+        value = np.where(open_models, self._priced(quality, cost_usd, usd_per_quality, occupancy), np.inf)
+        free_choice = model = int(value.argmin()) if preferred is None else preferred
         if quality[model] < required.quality:
             model = int(np.where(quality >= required.quality, value, np.inf).argmin())
-        usd_per_quality, reached = self.usd_per_quality, float(quality[model])
+        reached = float(quality[model])
         account.add(reached, best)
-        self._steer_by_quality(account, required.slack)
+        self._price.learn(reached)
         unmet = account.unmet()
         guarded = model != free_choice
         return StreamChoice(model, reached, float(cost_usd[model]), usd_per_quality, guarded, not unmet, unmet)
-
-    def _steer_by_quality(self, account: QualityAccount, slack: float) -> None:
-        """Move lambda so that windows stay a little above the floor, and some slack stays in reserve."""
-        target = account.target
-        if account.count < target.window // 10:
-            return
-        mean = account.window_mean()
-        error = max(
-            (_SLACK_TARGET - slack) / _SLACK_TARGET,
-            (target.alpha + _MEAN_TARGET * target.tolerance - mean) / target.tolerance,
-        )
-        self._proportional = min(max(_PROPORTIONAL_GAIN * error, 0.0), _MAX_LOG_FACTOR)
-        if error > 0:
-            self._integral = min(self._integral + _INTEGRAL_GAIN * min(error, 1.0), _MAX_LOG_FACTOR)
-        elif target.floor_insurance != "none":
-            self._integral = max(self._integral + _INTEGRAL_GAIN * max(error, -1.0), -_MAX_LOG_FACTOR)
-        elif self._integral > 0:
-            self._integral = max(self._integral + _INTEGRAL_GAIN * max(error, -1.0), 0.0)
-        elif account.falling:  # requests are getting harder: save no more
-            self._integral = min(self._integral + 10 / _DECAY_REQUESTS, 0.0)
-        elif account.running_mean > target.alpha + target.tolerance / 2:
-            self._integral = max(self._integral - 1 / _DECAY_REQUESTS, -_MAX_LOG_FACTOR)
 
     def _with_budget(
         self,
@@ -245,31 +217,23 @@ class StreamController:
         quality: FloatArray,
         cost_usd: FloatArray,
         open_models: BoolArray,
-        value: FloatArray,
-        free_choice: int,
+        occupancy: FloatArray | None,
+        preferred: int | None,
     ) -> StreamChoice:
-        now_s = self._clock()
+        assert isinstance(self._price, BudgetPrice)
+        now_s, usd_per_quality = self._clock(), self.usd_per_quality
+        value = np.where(open_models, self._priced(quality, cost_usd, usd_per_quality, occupancy), np.inf)
+        free_choice = model = int(value.argmin()) if preferred is None else preferred
         available = account.available_usd(now_s)
-        model = free_choice
         if cost_usd[model] > available:
             affordable = open_models & (cost_usd <= available)
             if not affordable.any():
                 raise _unaffordable(account, float(cost_usd[open_models].min()), now_s)
             model = int(np.where(affordable, value, np.inf).argmin())
-        choice = StreamChoice(
-            model, float(quality[model]), float(cost_usd[model]), self.usd_per_quality, model != free_choice
-        )
-        account.add(choice.cost_usd, now_s)
-        self._steer_by_spending(account, now_s)
-        return choice
-
-    def _steer_by_spending(self, account: SpendingAccount, now_s: float) -> None:
-        """Lower lambda at once when less than 1 % of what was earned is left. Raise it slowly while there is more."""
-        share = account.available_usd(now_s) / max(account.earned_usd(now_s), 1e-300)
-        error = (share - _CREDIT_TARGET) / _CREDIT_TARGET
-        self._proportional = max(-_MAX_LOG_FACTOR, min(0.0, _PROPORTIONAL_GAIN * error))
-        step = (1 if share > 2 * _CREDIT_TARGET else -1) / _DECAY_REQUESTS
-        self._integral = min(max(self._integral + step, 0.0), _MAX_LOG_FACTOR)
+        usd = float(cost_usd[model])
+        account.add(usd, now_s)
+        self._price.learn(account.available_usd(now_s) / max(account.earned_usd(now_s), 1e-300))
+        return StreamChoice(model, float(quality[model]), usd, usd_per_quality, model != free_choice)
 
 
 def _unaffordable(account: SpendingAccount, cheapest: float, now_s: float) -> Overloaded | InfeasibleError:

@@ -28,6 +28,10 @@ def streams(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(rows), np.concatenate(masks)
 
 
+def insured(alpha: float, window: int, tolerance: float, floor_insurance: float) -> FloorTarget:
+    return FloorTarget(alpha, "window", window=window, tolerance=tolerance, floor_insurance=floor_insurance)
+
+
 def shortfalls(target: FloorTarget, quality: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of every window, and of the running mean from the first full window on: by how much it lies under the floor (or
     under the best attainable, where that is less) less the tolerance."""
@@ -51,7 +55,7 @@ def shortfalls(target: FloorTarget, quality: np.ndarray, masks: np.ndarray) -> t
 def test_whatever_comes_no_window_is_under_the_floor_where_it_is_attainable(
     stream: tuple[np.ndarray, np.ndarray], window: int, alpha: float, tolerance: float
 ) -> None:
-    for short in shortfalls(FloorTarget(alpha, window, tolerance, floor_insurance=0.0), *stream):
+    for short in shortfalls(insured(alpha, window, tolerance, 0.0), *stream):
         assert short.max(initial=-1.0) <= ROUNDING
 
 
@@ -62,7 +66,7 @@ def test_as_long_as_nothing_worse_comes_than_was_assumed_no_window_is_under_the_
 ) -> None:
     quality, masks = stream
     worst = float(np.where(masks, quality, 0.0).max(axis=1).min())
-    for short in shortfalls(FloorTarget(alpha, window, 0.02, floor_insurance=worst), quality, masks):
+    for short in shortfalls(insured(alpha, window, 0.02, worst), quality, masks):
         assert short.max(initial=-1.0) <= ROUNDING
 
 
@@ -70,7 +74,5 @@ def test_as_long_as_nothing_worse_comes_than_was_assumed_no_window_is_under_the_
 def test_the_run_is_guarded_where_its_windows_would_allow_more(easy: int) -> None:
     """Of ten easy requests in a row one may be given away as far as windows go; over the run, one too many then is."""
     quality = np.concatenate([np.tile([0.0, 0.0, 1.0], (easy, 1)), np.zeros((easy, 3))])
-    for short in shortfalls(
-        FloorTarget(0.5, 20, 0.05, floor_insurance=0.0), quality, np.ones(quality.shape, dtype=bool)
-    ):
+    for short in shortfalls(insured(0.5, 20, 0.05, 0.0), quality, np.ones(quality.shape, dtype=bool)):
         assert short.max() <= ROUNDING

@@ -34,7 +34,16 @@ PAIRS: list[Pair] = [
         {key: key for key in ("attempts", "deadline_s", "initial_backoff_s", "max_backoff_s")},
     ),
     (configs.SessionConfig, Sessions, {"max_sessions": "max_sessions", "idle_s": "idle_s"}),
-    (configs.StreamConfig, FloorTarget, {"floor_insurance": "floor_insurance"}),
+    (
+        configs.StreamConfig,
+        FloorTarget,
+        {
+            "promise": "promise",
+            "horizon": "horizon",
+            "window_requests": "window",
+            "floor_insurance": "floor_insurance",
+        },
+    ),
     (configs.StaticConfig, StaticEncoder, {"model": "model", "dimensions": "dimensions"}),
     (
         configs.SentenceTransformerConfig,

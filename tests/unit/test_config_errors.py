@@ -312,6 +312,20 @@ def test_models_that_are_assumed_like_each_other_in_a_circle_are_a_problem(tmp_p
             "eccos.stream.floor_insurance",
             "is 'best', must be history, none or a quality",
         ),
+        (
+            "stream: {floor_insurance: history}",
+            "eccos.stream.floor_insurance",
+            "is 'history', but it insures windows only; add promise: window",
+        ),
+        ("stream: {window_requests: 50}", "eccos.stream", "has window_requests, but keeps the mean over a horizon"),
+        ("stream: {promise: median}", "eccos.stream.promise", "must be one of mean, window"),
+        (
+            "stream: {horizon: 1}",
+            "eccos.stream.horizon",
+            "is 1, must be a whole number of requests >= 2, or a duration",
+        ),
+        ("stream: {horizon: a day}", "eccos.stream.horizon", "is 'a day', must be a whole number of requests >= 2"),
+        ("stream: {horizon: 0d}", "eccos.stream.horizon", "is '0d', must be a whole number of requests >= 2"),
         ("stream: {usd_per_hour: 1, usd_per_day: 2}", "eccos.stream", "give at most one budget rate"),
         ("retries: {attempts: 0}", "eccos.retries.attempts", "is 0, must be a whole number >= 1"),
         (

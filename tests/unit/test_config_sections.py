@@ -1,5 +1,6 @@
 """The `eccos:` section: defaults, short words and mappings, and the paths that they name."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -166,5 +167,14 @@ def test_the_sample_with_every_setting_has_every_setting(tmp_path: Path) -> None
 def test_how_hard_requests_a_stream_is_insured_against_is_a_word_or_a_quality(
     tmp_path: Path, written: str, read: object
 ) -> None:
-    assert load(tmp_path, f"stream: {{floor_insurance: {written}}}").stream.floor_insurance == read
+    assert load(tmp_path, f"stream: {{promise: window, floor_insurance: {written}}}").stream.floor_insurance == read
     assert load(tmp_path).stream.floor_insurance == "none"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("500", 500), ("1d", timedelta(days=1)), ("12 h", timedelta(hours=12)), ("1.5min", timedelta(seconds=90))],
+)
+def test_a_horizon_is_a_number_of_requests_or_a_duration(tmp_path: Path, written: str, read: object) -> None:
+    assert load(tmp_path, f"stream: {{horizon: {written}}}").stream.horizon == read
+    assert load(tmp_path).stream.horizon == 10_000

@@ -198,7 +198,14 @@ def test_progress_is_told(world: World) -> None:
     told: list[str] = []
     small = world.rows(np.arange(60))
     fit_predictor("hybrid", small.table, small.vectors, progress=told.append)
-    assert [line.split(",")[0] for line in told] == ["kernel", "linear", "clusters", "trained"]
+    assert [line.split(",")[0] for line in told] == [
+        "kernel",
+        "linear",
+        "clusters",
+        "kernel_regression",
+        "item_response",
+        "trained",
+    ]
 
 
 @pytest.mark.parametrize("kind", LEARNERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from eccos_core.errors import InfeasibleError, InputError, Overloaded
 from eccos_core.optimizer import DualOptimizer
 from eccos_core.streaming import FloorTarget, InitialPrices, RateTarget, StreamController, fit_initial_prices
-from eccos_core.streaming.quality_account import QualityAccount
+from eccos_core.streaming.quality_account import WindowAccount
+from eccos_core.streaming.targets import SpendingAccount
 
 WINDOW = 500
 MODELS = ("small", "medium", "large", "huge")
@@ -89,7 +91,7 @@ def run_floor(
     open_models: Callable[[int], np.ndarray] = lambda _: np.ones(4, dtype=bool),
     floor_insurance: float | Literal["history", "none"] = "history",
 ) -> Run:
-    target = FloorTarget(alpha, window=WINDOW, floor_insurance=floor_insurance)
+    target = FloorTarget(alpha, "window", window=WINDOW, tolerance=0.01, floor_insurance=floor_insurance)
     train = draw(4000, 99)
     prices = fit_initial_prices(*train, target, DualOptimizer(), models=MODELS)
     controller = StreamController(target, replace(prices, slots=None))  # (a pool without caps)
@@ -139,7 +141,7 @@ def test_nothing_known_of_the_requests_is_taken_for_the_worst(order: str) -> Non
     quality, cost = draw(3000, 5)
     rows = ORDERS[order](quality)
     assert_floor_kept(run_floor(0.7, quality[rows], cost[rows], floor_insurance=0.0), 0.7)
-    controller = StreamController(FloorTarget(0.7, floor_insurance="history"), InitialPrices(0.02))
+    controller = StreamController(FloorTarget(0.7, "window", floor_insurance="history"), InitialPrices(0.02))
     chosen = [controller.decide(quality[i], cost[i], np.ones(4, dtype=bool)).quality for i in rows]
     best = quality[rows].max(axis=1)
     assert_floor_kept(Run(np.array(chosen), best, np.zeros(0), np.zeros(3000, dtype=bool)), 0.7)
@@ -156,9 +158,7 @@ def test_insurance_costs_and_who_wants_none_pays_about_what_a_batch_costs() -> N
 def test_an_unhurried_stream_costs_about_as_much_as_a_batch_and_far_less_than_the_best_model() -> None:
     quality, cost = draw(6000, 5)
     run = run_floor(0.75, quality, cost, floor_insurance="none")
-    offline = fit_initial_prices(
-        quality, cost, FloorTarget(0.75, floor_insurance="none"), DualOptimizer(), models=MODELS
-    )
+    offline = fit_initial_prices(quality, cost, FloorTarget(0.75), DualOptimizer(), models=MODELS)
     batch = (cost - offline.quality * quality).argmin(axis=1)
     assert run.cost.sum() < 1.3 * cost[np.arange(6000), batch].sum()
     assert run.cost.sum() < 0.4 * cost[:, 3].sum()
@@ -174,7 +174,7 @@ def test_a_floor_that_is_lost_is_said_to_be_lost() -> None:
 
 
 def test_the_account_of_a_long_run_forgets_nothing_and_says_what_was_not_met() -> None:
-    account = QualityAccount(FloorTarget(0.5, window=20))
+    account = WindowAccount(FloorTarget(0.5, "window", window=20))
     for _ in range(900):
         account.add(0.2, 0.45)
     assert account.unmet() == (
@@ -184,7 +184,7 @@ def test_the_account_of_a_long_run_forgets_nothing_and_says_what_was_not_met() -
     for _ in range(100):
         account.add(0.6, 0.6)
     assert account.running_mean == pytest.approx(0.24)
-    assert "over the first 1000 requests the best open models average 0.4650, and 0.2400 was" in account.unmet()
+    assert account.unmet() == ""
     for _ in range(4000):
         account.add(0.45, 0.6)
     assert account.unmet().startswith("the floor 0.5 was missed: over the last 20 requests")
@@ -199,13 +199,13 @@ def test_a_pool_that_grows_uses_the_new_model() -> None:
 
 
 def test_an_easier_stream_than_the_training_set_lowers_the_price_in_time() -> None:
-    target = FloorTarget(0.7, floor_insurance="none")
+    target = FloorTarget(0.7)
     start = fit_initial_prices(*draw(4000, 99), target, DualOptimizer(), models=MODELS)
     controller = StreamController(target, start)
     quality, cost = draw(6000, 7, easier=1.0)
     for i in range(6000):
         controller.decide(quality[i], cost[i], np.ones(4, dtype=bool))
-    assert controller.usd_per_quality < 0.6 * start.quality
+    assert controller.usd_per_quality < 0.8 * start.quality
     assert controller.quality is not None
     assert controller.quality.running_mean >= 0.7
 
@@ -280,6 +280,15 @@ def test_an_answer_that_cost_less_gives_credit_back_and_one_that_cost_more_takes
     assert spend_all(controller, 0.0001) == 0.0
 
 
+def test_a_budget_per_request_saves_up_the_money_of_10000_requests_at_most() -> None:
+    account = SpendingAccount(RateTarget(0.01), now_s=0.0)
+    for _ in range(30_000):
+        account.add(0.0, now_s=0.0)
+    assert account.available_usd(0.0) == account.earned_usd(0.0) == pytest.approx(100.0)
+    account.add(99.0, now_s=0.0)
+    assert account.available_usd(0.0) == pytest.approx(1.01)
+
+
 def test_a_price_above_one_periods_money_is_refused_without_a_wait() -> None:
     controller = StreamController(RateTarget(1.0, "hour"), InitialPrices(1.0), Clock())
     with pytest.raises(InfeasibleError, match=r"the budget of 1 USD per hour saves up no more .* costs 1\.5 USD"):
@@ -352,6 +361,13 @@ def test_a_busy_model_is_left_before_it_is_full() -> None:
         (lambda: FloorTarget(1.5), r"quality floor is 1\.5"),
         (lambda: FloorTarget(float("nan")), "quality floor is nan"),
         (lambda: FloorTarget(0.5, window=1), "window is 1"),
+        (lambda: FloorTarget(0.5, promise="median"), "promise is 'median', must be mean or window"),  # type: ignore[arg-type]
+        (lambda: FloorTarget(0.5, horizon=1), "horizon is 1 requests, must be >= 2"),
+        (lambda: FloorTarget(0.5, horizon=timedelta(0)), "horizon is 0 seconds, must be > 0"),
+        (
+            lambda: FloorTarget(0.5, floor_insurance=0.0),
+            "floor_insurance is 0.0, but it insures windows; give promise=",
+        ),
         (
             lambda: FloorTarget(0.5, floor_insurance=1.5),
             r"floor_insurance is 1\.5, must be history, none or a quality in",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import FloatArray, Forecast, OutcomeTable
-from eccos_core.predictors.ensemble.calibration import ProbabilityCalibration, fit_calibration
+from eccos_core.predictors.ensemble.calibration import ProbabilityCalibration
 from eccos_core.predictors.ensemble.standard_error import StandardErrorModel
 from eccos_core.predictors.ensemble.token_lengths import TokenLengthModel, fit_token_lengths
 from eccos_core.predictors.targets.latent import LatentTargets
@@ -34,14 +34,14 @@ class ForecastHead:
         held_out: FloatArray,
         table: OutcomeTable,
         usd_per_unit: FloatArray,
-        calibration: ProbabilityCalibration | None = None,
+        calibration: ProbabilityCalibration,
     ) -> ForecastHead:
-        """Fit on held-out predictions (N, C) of the rows of a table. You may give the calibration instead.
+        """Fit on held-out predictions (N, C) of a table's rows, shrunk as forecasts will be. The calibration is given.
 
-        The table holds cost in place of tokens as `usd_per_unit` says.
+        It is that of the predictions before shrinkage. Fitted afterwards, it would stretch them again. The table holds
+        cost in place of tokens as `usd_per_unit` says.
         """
         raw = latent_targets.quality(held_out)
-        calibration = calibration or fit_calibration(raw, table.quality)
         token_lengths = fit_token_lengths(latent_targets.log_tokens(held_out), table.output_tokens)
         standard_errors = StandardErrorModel.fit(table, calibration.apply(raw))
         return cls(latent_targets, calibration, token_lengths, standard_errors, usd_per_unit)

@@ -5,7 +5,7 @@ weights shrink towards one common weight. A short history can estimate that one,
 If no learner can predict a target, the common weight is small. This shrinkage counters the winner's curse.
 
 One of several learners may shrink its own prediction (`kernel`, a posterior mean). A second stack then starts from
-that prediction, with an eighth of each other one, and learns how far to move. The result is the mean of both stacks.
+that prediction, with a little of each other one, and learns how far to move. The result is the mean of both stacks.
 The second stack is better with few outcomes, the first with many (docs/design/predictor.md).
 """
 
@@ -24,6 +24,7 @@ COMMON_PENALTY = 20.0  # shrinks the common weight towards zero
 PENALTY = 100.0  # shrinks each weight towards the common weight
 ANCHORED_PENALTY = 300.0  # shrinks each weight of the second stack towards its start
 OTHER_WEIGHT = 0.125  # start of each learner in the second stack, except the one that shrinks its own prediction
+OTHERS_WEIGHT = 0.375  # the most that these may have together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +36,10 @@ class StackingWeights:
     def combine(self, predictions: Float32Array) -> Float32Array:
         """Return the weighted sum (R, C) of predictions (R, L, C)."""
         return np.asarray(np.einsum("rlc,lc->rc", predictions, self.weights), dtype=np.float32)
+
+    def scale(self, factors: FloatArray) -> StackingWeights:
+        """Return weights whose weighted sums are `factors` (C,) times as large."""
+        return StackingWeights((self.weights * factors).astype(np.float32))
 
 
 def fit_stacking_weights(
@@ -70,8 +75,9 @@ def _free_weights(predictions: Float32Array, values: FloatArray) -> FloatArray:
 def _anchored_weights(predictions: Float32Array, values: FloatArray, self_shrinking: int) -> FloatArray:
     """Return weights (K, C) of one prediction for each learner (N, K, C), shrunk towards the self-shrinking one."""
     count = predictions.shape[1]
-    start = np.full(count, min(OTHER_WEIGHT, 1 / count))
-    start[self_shrinking] = 1 - start[0] * (count - 1)
+    others = count - 1
+    start = np.full(count, min(OTHER_WEIGHT, OTHERS_WEIGHT / max(others, 1)))
+    start[self_shrinking] = 1 - start[0] * others
     columns = [
         _fit_shrunk(predictions[:, :, target].astype(np.float64), values[:, target], start, ANCHORED_PENALTY)
         for target in range(values.shape[1])
