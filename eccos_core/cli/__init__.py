@@ -14,6 +14,7 @@ from eccos_core.cli.demo import demo
 from eccos_core.cli.evaluate import evaluate
 from eccos_core.cli.fit import fit
 from eccos_core.cli.ingest import ingest
+from eccos_core.cli.init import init
 from eccos_core.cli.log import log, record
 from eccos_core.cli.output import run
 from eccos_core.cli.plan import plan
@@ -38,6 +39,7 @@ app = typer.Typer(
 SET_UP, ROUTE, STUDY, OPERATE = "Set up", "Route", "Study", "Operate"
 
 # one line registers a command: name, function, and the panel of `eccos --help` that lists it
+app.command("init", rich_help_panel=SET_UP)(init)
 app.command("check", rich_help_panel=SET_UP)(check)
 app.command("schema", rich_help_panel=SET_UP)(schema)
 app.command("collect", rich_help_panel=SET_UP)(collect)
