@@ -22,6 +22,7 @@ from eccos_core.assembly.predictor import (
     online_retrieval,
     same_training_inputs,
 )
+from eccos_core.assembly.starting_quality import quality_sources
 from eccos_core.config import (
     CertifiedPolicy,
     ChromaPersistentConfig,
@@ -92,7 +93,7 @@ class Assembler:
         """Build the parts of a configuration, or of its next version.
 
         The predictor is loaded from its folder (`eccos fit`) where the file names one, else fitted to the history now.
-        Raises `ArtifactError`, `HistoryError`, and `InputError` for a model that has neither outcomes nor a prior.
+        A model without outcomes starts from an assumption. Raises `ArtifactError` and `HistoryError`.
         """
         encoder = self._encoder(config)
         history = self._history(config, encoder)
@@ -135,7 +136,7 @@ class Assembler:
                 predictor,
                 forecast_training(predictor, lambda: reencode(TrainingData.sample(history), reader)),
             )
-        if current is not None and current.history is history and same_training_inputs(current.config, config):
+        if current is not None and current.history is history and _same_training(current, config):
             predictor = current.parts.predictor
         elif is_online(config):
             predictor = online_retrieval(config, history)
@@ -143,6 +144,7 @@ class Assembler:
             predictor = load_fitted(config, encoder)
         else:
             predictor = load_or_fit(config, encoder, TrainingData.of(history), self._progress)
+        predictor = _with_difficulty(predictor, encoder)
         return encoder, predictor, forecast_training(predictor, lambda: TrainingData.sample(history))
 
     def _labels(self, config: Config, encoder: Encoder, history: OnlineHistory) -> OnlineHistory:
@@ -195,6 +197,7 @@ class Assembler:
             allowed_call_params=config.allowed_call_params,
             drift=self._drift(predictor),
             floor_map=floor_map,
+            quality_sources=quality_sources(config, getattr(predictor, "graded", None)),
             latency_rule=config.latency,
             latency=self._latency(),
             signals=config.labels.signals,
@@ -455,6 +458,19 @@ def build_tenants(config: Config) -> Tenants:
     from eccos_core.routing.tenants import Tenants
 
     return Tenants(config.tenants, config.aliases)
+
+
+def _with_difficulty(predictor: Predictor, encoder: Encoder) -> Predictor:
+    """Let a predictor that learned nothing from questions order them by their general difficulty."""
+    from eccos_core.predictors import EnsemblePredictor, with_difficulty
+
+    return with_difficulty(predictor, encoder.name) if isinstance(predictor, EnsemblePredictor) else predictor
+
+
+def _same_training(current: Assembled, config: Config) -> bool:
+    """Whether the predictor in use is also that of the next configuration."""
+    all_graded = all(source == "outcomes" for source in current.parts.quality_sources)
+    return same_training_inputs(current.config, config, all_graded=all_graded)
 
 
 def _calls(config: Config) -> tuple[object, ...]:
