@@ -21,7 +21,9 @@ import numpy as np
 from eccos_core.domain import Float32Array, FloatArray, Forecast
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 
-SLOPE = 0.05  # logits a standard deviation of difficulty: it orders questions, and hardly moves a forecast
+SLOPE = (
+    0.25  # logits a standard deviation of difficulty: small, because the questions it was learned from are not yours
+)
 MAX_DIFFICULTY = 2.5  # standard deviations
 _SMALLEST = 1e-6
 

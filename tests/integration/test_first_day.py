@@ -47,7 +47,7 @@ def test_an_empty_history_routes_on_the_priors(kind: str, tmp_path: Path) -> Non
     assert quality[1] == quality[2]
     if easier:
         assert (quality > [0.5, 0.9, 0.9]).all()
-        assert (quality < [0.55, 0.92, 0.92]).all()
+        assert (quality < [0.65, 0.95, 0.95]).all()
     else:
         assert quality == pytest.approx([0.5, 0.9, 0.9])
     assert (prepared.forecast.quality_se > 0.3).all()
@@ -70,7 +70,7 @@ def test_a_harder_question_gets_a_lower_forecast_from_every_model(tmp_path: Path
     router = Router.from_yaml(write(tmp_path, "hybrid"))
     hard = "Determine the Galois group of x^5 - 2 over the rationals, and its subfields."
     easy, harder = (router.explain(text)[0].forecast.quality[0] for text in ("What is the capital of Italy?", hard))
-    assert (harder < easy - 0.005).all()
+    assert (harder < easy - 0.03).all()
 
 
 def test_a_price_that_changes_counts_after_a_reload_only_while_nothing_was_graded(tmp_path: Path) -> None:

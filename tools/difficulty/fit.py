@@ -16,12 +16,15 @@ import numpy as np
 
 from eccos_core.domain import FloatArray
 from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
+from eccos_core.encoders.surface import FEATURES
 from eccos_core.io.files import atomic_writer
 from eccos_core.predictors.difficulty import difficulty_path
 
 QUESTIONS = Path(__file__).with_name("questions.txt")
 PENALTY = 10.0  # of the ridge regression: with 156 questions, only the broad direction counts
+LENGTH_SHARE = 0.3  # of what length explains, taken off: a long question already costs more
 FOLDS = 10
+_LENGTHS = ("log characters", "log words", "log lines", "log characters of the first line", "log sentences")
 DIGITS = 6
 
 
@@ -34,13 +37,21 @@ def read_questions(path: Path = QUESTIONS) -> tuple[list[str], FloatArray]:
 def fit_direction(vectors: FloatArray, levels: FloatArray) -> tuple[FloatArray, float]:
     """Return weights (D,) and offset of a ridge regression of standardised levels (N,) on vectors (N, D).
 
-    The fitted difficulties have mean 0 and standard deviation 1.
+    The surface features of length, and the one that fills the vector up to length one, have no weight of their own.
     """
+    surface = vectors.shape[1] - len(FEATURES) - 1
+    lengths = [surface + at for at, (name, _, _) in enumerate(FEATURES) if name in _LENGTHS]
+    kept = np.setdiff1d(np.arange(vectors.shape[1]), [*lengths, vectors.shape[1] - 1])
     mean = vectors.mean(axis=0)
-    centred = vectors - mean
+    centred = (vectors - mean)[:, kept]
+    target = (levels - levels.mean()) / levels.std()
     gram = centred @ centred.T + PENALTY * np.eye(len(centred))
-    weights = centred.T @ np.linalg.solve(gram, (levels - levels.mean()) / levels.std())
-    weights /= (centred @ weights).std()
+    weights = np.zeros(vectors.shape[1])
+    weights[kept] = centred.T @ np.linalg.solve(gram, target)
+    fitted = (vectors - mean) @ weights
+    weights, fitted = weights / fitted.std(), fitted / fitted.std()
+    characters = vectors[:, surface]
+    weights[surface] -= LENGTH_SHARE * np.polyfit(characters, fitted, 1)[0]
     return weights, float(-mean @ weights)
 
 
