@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eccos_core.domain import Float32Array, FloatArray, OutcomeTable
+from eccos_core.domain import Float32Array, FloatArray, OutcomeTable, QualityFloor
 from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
 from eccos_core.evaluation.kept_promises import FLOOR_COUNT
 from eccos_core.evaluation.metrics import RecordedOutcomes, lambda_grid, operating_points, sweep
@@ -26,7 +26,7 @@ from eccos_core.evaluation.recorded_cost import PriceTable, filled_input_tokens
 from eccos_core.io.outcomes import read_outcomes, split
 from eccos_core.io.prices import read_prices
 from eccos_core.predictors import EnsemblePredictor, fit_predictor
-from eccos_core.routing.lower_bound import quality_at_confidence
+from eccos_core.routing.lower_bound import counted_quality
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 SETS = {"qa_math_mix9": "category", "llmrouter_dcrouter": "dataset", "judged_mix4": "dataset"}
@@ -66,7 +66,7 @@ def measure(
     assert predictor.index is not None
     index = predictor.index
     nearness = index.nearness.score(index.distance(index.query(vectors, read.mean(axis=1))))
-    confident = quality_at_confidence(forecast, CONFIDENCE)
+    confident = counted_quality(forecast.quality, forecast.shared_error, QualityFloor(0.0, confidence=CONFIDENCE))
     return Asked(difference(forecast.quality), difference(confident), nearness.mean(), forecast.familiarity.mean())
 
 

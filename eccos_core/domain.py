@@ -302,6 +302,11 @@ class Forecast:
     cost_usd_high: FloatArray | None = None
     group_error: FloatArray | None = None
 
+    @property
+    def shared_error(self) -> FloatArray:
+        """The error (R, M) that does not average out: `group_error`, or all of `quality_se` where that is unknown."""
+        return self.quality_se if self.group_error is None else self.group_error
+
     def with_recorded_cost(self, cost_usd: FloatArray) -> FloatArray:
         """Return price times tokens (R, M), replaced by the forecast cost where that learned from recorded cost."""
         return cost_usd if self.cost_usd is None else np.where(np.isnan(self.cost_usd), cost_usd, self.cost_usd)
@@ -645,10 +650,12 @@ class RouterStatus:
 
     `decision_log_problem` says why the decision log cannot write now. It is None while it can, or without a log.
     `decisions_dropped` is how many entries were lost since the start. `drift` holds the newest alarm of each model that
-    has become worse than its forecasts.
+    has become worse than its forecasts. `certificate_problem` says why the certificate is void. It is None while the
+    certificate holds, or without one.
     """
 
     workload: WorkloadStatus
     decision_log_problem: str | None = None
     decisions_dropped: int = 0
     drift: tuple[DriftAlarm, ...] = ()
+    certificate_problem: str | None = None

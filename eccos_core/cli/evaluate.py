@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eccos_core.cli.evaluate_online import (
+    OnlineOption,
+    OnlineOptions,
+    SeedsOption,
+    UsdPerQualityOption,
+    WarmOption,
+    evaluate_online,
+)
 from eccos_core.cli.options import DataOption, SeedOption, split_names
 from eccos_core.cli.output import console, print_json, table
 from eccos_core.errors import InputError
@@ -104,6 +112,10 @@ def evaluate(
     device: DeviceOption = "auto",
     cache: CacheOption = None,
     fresh: FreshOption = False,
+    online: OnlineOption = False,
+    warm: WarmOption = 0,
+    usd_per_quality: UsdPerQualityOption = 0.05,
+    seeds: SeedsOption = 5,
 ) -> None:
     """Compare routers on recorded answers, without calling a model.
 
@@ -116,7 +128,12 @@ def evaluate(
 
     With the default encoder, the first run reads about ten questions a second. --encoder static+surface takes seconds.
 
+    With --online, each question comes once, and a policy sees the outcome of its own choice alone. --routers then names
+    policies: eccos, eccos_greedy, paretobandit, ...
+
     Example: eccos evaluate --data outcomes.jsonl --prices prices.json --baselines --html report.html
+
+    Example: eccos evaluate --online --data outcomes.jsonl --prices prices.json --warm 300 --usd-per-quality 0.05
     """
     from eccos_core.evaluation.baselines import BASELINES, DEFAULT_ROUTERS, routers_by_name
     from eccos_core.evaluation.result_cache import ResultCache
@@ -124,10 +141,17 @@ def evaluate(
     from eccos_core.io.outcomes import read_outcomes
     from eccos_core.io.prices import read_prices
 
+    folder = cache or cache_folder()
+    if online:
+        policies = tuple(split_names(routers)) or None
+        evaluate_online(
+            OnlineOptions(data, prices, policies, warm, usd_per_quality, seeds, json),
+            lambda: _encoder(encoder, device, folder / "embeddings.sqlite")[0],
+        )
+        return
     names = split_names(routers) or [router.name for router in DEFAULT_ROUTERS]
     chosen = routers_by_name([*names, *([router.name for router in BASELINES] if baselines else [])])
     _check_outputs(html, picture)
-    folder = cache or cache_folder()
     with console().status("Reading outcomes ...") as status:
         from eccos_core.evaluation.replay import ReplaySample
         from eccos_core.evaluation.replay import evaluate as replay

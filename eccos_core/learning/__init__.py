@@ -1,5 +1,7 @@
-"""Learn from labelled decisions while serving: notice when a model no longer answers as forecast."""
+"""Learn from labelled decisions while serving: correct forecasts, explore, and notice drift."""
 
 from eccos_core.learning.drift import DriftMonitor
+from eccos_core.learning.exploration import Explore, choice_probabilities
+from eccos_core.learning.online_layer import Correction, OnlineLayer
 
-__all__ = ["DriftMonitor"]
+__all__ = ["Correction", "DriftMonitor", "Explore", "OnlineLayer", "choice_probabilities"]

@@ -66,14 +66,12 @@ def place_patterns(patterns: BoolArray, sizes: IntArray, capacity: IntArray) -> 
 def floor_error(problem: RoutingProblem, wanted: float, attainable: float) -> InfeasibleError:
     """Return the error for a quality floor above the best attainable mean quality."""
     capped = "with these caps " if (np.asarray(problem.capacity) < len(problem.quality)).any() else ""
-    confidence = problem.policy.confidence if isinstance(problem.policy, QualityFloor) else None
-    sure = "" if confidence is None else f"with a confidence of {confidence:g} "
     return InfeasibleError(
         "quality floor",
         wanted,
         attainable,
         f"quality floor {wanted:.4g} is out of reach; the best these {len(problem.quality)} requests can reach "
-        f"{sure}{capped}is {attainable:.4f}",
+        f"{capped}is {attainable:.4f}",
     )
 
 

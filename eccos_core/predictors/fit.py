@@ -29,6 +29,7 @@ from eccos_core.predictors.learners.training_set import FittedLearner, Learner, 
 from eccos_core.predictors.targets.cost_units import check_cost, fit_cost_units, put_cost_for_tokens
 from eccos_core.predictors.targets.latent import ExpectedOutcomes, TargetValues, fit_latent_targets
 from eccos_core.predictors.targets.prior import ModelPrior, check_priors
+from eccos_core.predictors.training_forecast import TrainingForecast
 
 Progress = Callable[[str], None]
 
@@ -85,7 +86,9 @@ def fit_predictor(
     calibration = fit_calibration(latent_targets.quality(combined), table.quality)
     factors = fit_decision_shrinkage(latent_targets, combined, calibration, table.quality)
     nearness = fit_nearness(training.nearest, reconstruction_error(training.features, training.points))
+    distance = nearness.distance(training.nearest, reconstruction_error(training.features, training.points))
     group_errors = fit_group_errors(training, factors, calibration, nearness)
+    head = ForecastHead.fit(latent_targets, combined * factors, table, usd_per_unit, calibration, group_errors)
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
@@ -98,7 +101,8 @@ def fit_predictor(
             typical_distance=typical_distance(training.nearest),
         ),
         stack=stack.scale(factors),
-        head=ForecastHead.fit(latent_targets, combined * factors, table, usd_per_unit, calibration, group_errors),
+        head=head,
+        training=_training_forecast(table, head, combined * factors, group_errors.unseen(distance)),
     )
 
 
@@ -146,15 +150,35 @@ def _fit_prior(
 ) -> EnsemblePredictor:
     """Fit the predictor that ignores the question."""
     mean = np.zeros((len(table), targets.latent_targets.count))
+    group_errors = GroupErrorModel.usual(len(table.models))
+    head = ForecastHead.fit(targets.latent_targets, mean, table, usd_per_unit, identity(), group_errors)
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
         dimensions=dimensions,
         index=None,
         stack=StackingWeights(np.zeros((0, targets.latent_targets.count), dtype=np.float32)),
-        head=ForecastHead.fit(
-            targets.latent_targets, mean, table, usd_per_unit, identity(), GroupErrorModel.usual(len(table.models))
-        ),
+        head=head,
+        training=_training_forecast(table, head, mean, np.ones(len(table))),
+    )
+
+
+def _training_forecast(
+    table: OutcomeTable, head: ForecastHead, held_out: FloatArray, unseen: FloatArray
+) -> TrainingForecast | None:
+    """Return the forecast of the table's questions. None for an empty table.
+
+    held_out (N, C): held-out predictions. unseen (N,): see `GroupErrorModel.unseen`.
+    """
+    if not len(table):
+        return None
+    forecast = head.forecast(table.models, held_out, np.zeros(len(table)), np.ones(len(table)), unseen)
+    lengths = _input_tokens(table)
+    known = lengths[~np.isnan(lengths)]
+    filled = np.where(np.isnan(lengths), known.mean() if len(known) else 0.0, lengths)
+    cost = forecast.with_recorded_cost(np.full(forecast.quality.shape, np.nan))
+    return TrainingForecast(
+        table.models, filled, forecast.quality, forecast.shared_error, forecast.output_tokens, cost, table.quality
     )
 
 

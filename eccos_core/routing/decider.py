@@ -16,6 +16,7 @@ from eccos_core.domain import (
     IntArray,
     Policy,
     Prices,
+    QualitySource,
     Request,
     RoutingProblem,
     SolutionStatus,
@@ -117,7 +118,7 @@ class Decider:
         return leave_out_slow_models(self.parts, requests, mask)
 
     def problem(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> RoutingProblem:
-        """Build the problem that the optimizer sees."""
+        """Build the problem that the optimizer sees. Its floor is the forecast at which yours is realised."""
         prepared = prepared.under(policy)
         asked = [request.min_quality or 0.0 for request in prepared.requests]
         return RoutingProblem(
@@ -125,7 +126,7 @@ class Decider:
             cost_usd=prepared.weighed_usd,
             eligible=prepared.eligible,
             capacity=self._batch_capacity(prepared, free_slots),
-            policy=policy,
+            policy=self.parts.floor_map.apply(policy),
             models=self.parts.names,
             min_quality=np.array(asked) if any(asked) else None,
             groups=self.parts.groups,
@@ -134,9 +135,15 @@ class Decider:
     def assign(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> list[Decision]:
         """Assign the batch jointly. Raises `InfeasibleError` when the policy cannot be met."""
         with self.parts.telemetry.step("optimise", prepared.requests):
-            return self._decisions(
-                prepared.under(policy), self.optimizer.solve(self.problem(prepared, policy, free_slots))
-            )
+            problem = self.problem(prepared, policy, free_slots)
+            return self._decisions(prepared.under(policy), self.solve(problem, policy))
+
+    def solve(self, problem: RoutingProblem, policy: Policy) -> Assignment:
+        """Solve the problem of a policy. Raises `InfeasibleError` in the numbers of that policy."""
+        try:
+            return self.optimizer.solve(problem)
+        except InfeasibleError as error:
+            raise self.parts.floor_map.explain(error, policy) from None
 
     def choose(self, prepared: PreparedBatch, free_slots: IntArray) -> Decision:
         """Decide one request alone, among the models with a free slot, in O(M).
@@ -204,8 +211,8 @@ class Decider:
             Prices(price, np.zeros(len(self.parts.models))),
             floor_met=floor_met,
             overhead_s=time.perf_counter() - prepared.started,
-            certificate=self.parts.certificate,
-            sources=self.parts.quality_sources,
+            certificate=self.parts.valid_certificate,
+            sources=self._sources(),
             waiting_usd=prepared.waiting_usd,
             counted_quality=prepared.quality,
         )[0]
@@ -220,11 +227,19 @@ class Decider:
             assignment.prices,
             floor_met=assignment.status is not SolutionStatus.BEST_EFFORT,
             overhead_s=(time.perf_counter() - prepared.started) / len(prepared.requests),
-            certificate=self.parts.certificate,
-            sources=self.parts.quality_sources,
+            certificate=self.parts.valid_certificate,
+            sources=self._sources(),
             waiting_usd=prepared.waiting_usd,
             counted_quality=prepared.quality,
         )
+
+    def _sources(self) -> tuple[QualitySource, ...]:
+        """Return what each model's forecast starts from (M,). An online predictor adds models as it serves."""
+        sources = self.parts.quality_sources
+        if all(source == "outcomes" for source in sources):
+            return sources
+        graded: frozenset[str] = getattr(self.predictor, "graded", frozenset())
+        return tuple("outcomes" if n in graded else s for n, s in zip(self.parts.names, sources, strict=True))
 
     def _occupancy(self, free_slots: IntArray) -> FloatArray:
         """Return (M,) the share of each model's slots that is taken, 0 where there is no cap."""

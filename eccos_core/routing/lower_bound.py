@@ -6,21 +6,15 @@ from statistics import NormalDist
 
 import numpy as np
 
-from eccos_core.domain import FloatArray, Forecast, Policy, QualityFloor
+from eccos_core.domain import FloatArray, Policy, QualityFloor
 
 
-def quality_at_confidence(forecast: Forecast, confidence: float) -> FloatArray:
-    """Return the lower bound (R, M) of the mean quality of requests like these, at a confidence in (0, 1).
+def counted_quality(quality: FloatArray, shared_error: FloatArray, policy: Policy) -> FloatArray:
+    """Return the quality (R, M) that a policy counts on: the forecast, or its lower bound for a confidence.
 
-    Errors of single requests average out over a batch, so only the shared error counts. If the predictor does not know
-    it, the whole standard error counts as shared. The bound is in [0, 1].
+    Errors of single requests average out over a batch. So the bound of a mean takes off only the shared error, (R, M).
+    It is in [0, 1].
     """
-    shared = forecast.quality_se if forecast.group_error is None else forecast.group_error
-    return np.clip(forecast.quality - NormalDist().inv_cdf(confidence) * shared, 0.0, 1.0)
-
-
-def counted_quality(forecast: Forecast, policy: Policy) -> FloatArray:
-    """Return the quality (R, M) that a policy counts on: the forecast, or its lower bound for a confidence."""
-    if isinstance(policy, QualityFloor) and policy.confidence is not None:
-        return quality_at_confidence(forecast, policy.confidence)
-    return forecast.quality
+    if not isinstance(policy, QualityFloor) or policy.confidence is None:
+        return quality
+    return np.clip(quality - NormalDist().inv_cdf(policy.confidence) * shared_error, 0.0, 1.0)

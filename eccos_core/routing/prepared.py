@@ -35,7 +35,7 @@ class PreparedBatch:
 
     def under(self, policy: Policy) -> PreparedBatch:
         """Return the same requests with the quality that this policy counts on."""
-        return replace(self, quality=counted_quality(self.forecast, policy))
+        return replace(self, quality=counted_quality(self.forecast.quality, self.forecast.shared_error, policy))
 
     def row(self, i: int) -> PreparedBatch:
         """Return one of the requests alone."""

@@ -187,3 +187,29 @@ def test_training_data_may_be_a_file_of_its_own(
     ) == 0  # fmt: skip
     found = json.loads(capsys.readouterr().out)
     assert (found["train"], found["test"]) == (300, 1)
+
+
+def test_online_policies_are_replayed(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "online.json"
+    options = ("--online", "--encoder", "surface", "--warm", "50", "--seeds", "2", "--usd-per-quality", "0.01")
+    names = ("--routers", "eccos_greedy,best_fixed,full_information")
+    assert evaluate(files, *options, *names, "--json", str(target)) == 0
+    found = json.loads(target.read_text())
+    assert (found["questions"], found["warm"], found["usd_per_quality"]) == (300, 50, 0.01)
+    greedy, fixed = found["policies"]["eccos_greedy"], found["policies"]["best_fixed"]
+    assert list(greedy["cumulative"]) == ["250"]
+    assert greedy["cumulative"]["250"] > fixed["cumulative"]["250"]
+    assert "50 questions with all outcomes, then 250 one by one" in capsys.readouterr().out
+
+
+def test_online_options_that_make_no_sense_are_refused(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(files, "--online", "--usd-per-quality", "0") != 0
+    assert "--usd-per-quality is 0.0, must be above 0" in capsys.readouterr().err
+    assert evaluate(files, "--online", "--routers", "knn") != 0
+    assert "unknown policy 'knn'" in capsys.readouterr().err
+    assert evaluate(files, "--online", "--warm", "300", "--encoder", "surface") != 0
+    assert "warm is 300" in capsys.readouterr().err

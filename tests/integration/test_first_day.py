@@ -109,6 +109,14 @@ def test_the_commands_work_on_the_first_day_and_fit_learns_when_labels_came(
     assert taught.decide("What is 42 + 42?").quality_source == "assumed_quality"  # large was never asked
 
 
+def test_an_online_predictor_says_outcomes_as_soon_as_they_count(tmp_path: Path) -> None:
+    router = Router.from_yaml(write(tmp_path, "{kind: retrieval, online: true}"))
+    first = router.decide(QUESTIONS[0])
+    assert (first.model, first.quality_source) == ("medium", "assume_like")
+    router.record(first.id, 1.0)
+    assert router.decide(QUESTIONS[0]).quality_source == "outcomes"
+
+
 def test_another_prior_is_in_use_after_a_hot_reload(tmp_path: Path) -> None:
     file = write(tmp_path, "prior")
     with Router.from_yaml(file, reload=True) as router:

@@ -1,0 +1,1 @@
+"""Replay policies that learn from partial feedback: only the outcome of the chosen model is seen."""
