@@ -7,7 +7,8 @@ five points less. A floor that the forecast cannot reach is refused. Both are sh
 "mean" is realised minus asked in points, over the floors that are not refused.
 
 "nearness" looks at distance alone. Familiarity was that before groups were left out to fit it. "in distribution" is for
-the test rows and a predictor of all training rows.
+the test rows and a predictor of all training rows. The last column is the squared error of groups left out by the fit
+itself, over that of the prior.
 """
 
 from __future__ import annotations
@@ -37,12 +38,16 @@ MIN_ROWS = 50  # of a group: the mean of fewer answers is too noisy to miss a fl
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Realised minus asked (F,), NaN for a refused floor. nearness, familiarity: means over the rows."""
+    """Realised minus asked (F,), NaN for a refused floor. nearness, familiarity: means over the rows.
+
+    unsupported: see `GroupErrorModel`.
+    """
 
     plain: FloatArray
     confident: FloatArray
     nearness: float
     familiarity: float
+    unsupported: float
 
 
 def measure(
@@ -67,7 +72,10 @@ def measure(
     index = predictor.index
     nearness = index.nearness.score(index.distance(index.query(vectors, read.mean(axis=1))))
     confident = counted_quality(forecast.quality, forecast.shared_error, QualityFloor(0.0, confidence=CONFIDENCE))
-    return Asked(difference(forecast.quality), difference(confident), nearness.mean(), forecast.familiarity.mean())
+    unsupported = predictor.head.group_errors.unsupported
+    return Asked(
+        difference(forecast.quality), difference(confident), nearness.mean(), forecast.familiarity.mean(), unsupported
+    )
 
 
 def line(name: str, found: list[Asked]) -> str:
@@ -81,7 +89,9 @@ def line(name: str, found: list[Asked]) -> str:
     missed = (plain < -MISSED_BY).sum(axis=1)
     scores = [np.array([getattr(each, side) for each in found]) for side in ("nearness", "familiarity")]
     where_missed = [f"{np.average(each, weights=missed):.2f}" if missed.any() else "-" for each in scores]
-    return f"| {name} | {shares(plain)} | {shares(confident)} | {' | '.join(where_missed)} | {scores[1].mean():.2f} |"
+    unsupported = np.mean([each.unsupported for each in found])
+    cells = [name, shares(plain), shares(confident), *where_missed, f"{scores[1].mean():.2f}", f"{unsupported:.2f}"]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> int:
@@ -92,9 +102,9 @@ def main() -> int:
     encoder = ConcatenatedEncoder([StaticEncoder(), SurfaceEncoder()])
     print(
         "| rows | missed | mean | refused | confidence 0.9: missed | mean | refused | nearness where missed | "
-        "familiarity where missed | familiarity |"
+        "familiarity where missed | familiarity | error over the prior's |"
     )
-    print("|---" * 10 + "|")
+    print("|---" * 11 + "|")
     for name, label in SETS.items():
         train, test = split(read_outcomes(DATA / f"{name}.jsonl.gz"))
         file = DATA / f"{name}.prices.json"
