@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
+from eccos_core.assembly.labeller import build_labeller, load_configured_reward
 from eccos_core.assembly.predictor import (
     TrainingData,
     build_steering,
@@ -45,17 +46,16 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from eccos_core.certification import Certificate
+    from eccos_core.grading.reward import RewardModel
     from eccos_core.learning import DriftMonitor
     from eccos_core.predictors import TrainingForecast
     from eccos_core.protocols import (
-        AnswerObserver,
         Backend,
         Encoder,
         OnlineHistory,
         Optimizer,
         Predictor,
         Steering,
-        Workload,
     )
     from eccos_core.routing.decision_store import DecisionStore
     from eccos_core.routing.tenants import Tenants
@@ -98,14 +98,16 @@ class Assembler:
         history = self._history(config, encoder)
         reader, predictor, training = self._predictor(config, encoder, history)
         labels = self._labels(config, encoder, history)
-        parts = self._parts(config, reader, predictor, training, labels=labels)
+        reward = load_configured_reward(config, encoder)
+        parts = self._parts(config, reader, predictor, training, labels=labels, reward=reward)
         self.current = Assembled(config, encoder, history, parts)
         log_warnings(config)
         return parts
 
     def assemble_fitted(self, config: Config, encoder: Encoder, predictor: Predictor, data: TrainingData) -> Parts:
         """Build the parts around a predictor that you fitted yourself. No history is kept."""
-        return self._parts(config, encoder, predictor, forecast_training(predictor, data), labels=None)
+        training, reward = forecast_training(predictor, data), load_configured_reward(config, encoder)
+        return self._parts(config, encoder, predictor, training, labels=None, reward=reward)
 
     def _encoder(self, config: Config) -> Encoder:
         current = self.current
@@ -161,6 +163,7 @@ class Assembler:
         training: TrainingForecast,
         *,
         labels: OnlineHistory | None,
+        reward: RewardModel | None,
     ) -> Parts:
         """The workload is changed last of all, when nothing can fail any more: its new caps hold at once."""
         policy, certificate = read_policy(config, reader, predictor)
@@ -197,7 +200,7 @@ class Assembler:
             latency=self._latency(),
             signals=config.labels.signals,
             workload=(workload := self._workload(config)),
-            answer_observer=build_labeller(config, backend, workload),
+            answer_observer=build_labeller(config, reward, backend, workload),
         )
 
     def _drift(self, predictor: Predictor) -> DriftMonitor:
@@ -471,28 +474,3 @@ def _same_training(current: Assembled, config: Config) -> bool:
 def _calls(config: Config) -> tuple[object, ...]:
     """Return all that a backend is made of."""
     return config.pool, config.retries, config.telemetry
-
-
-def build_labeller(config: Config, backend: Backend, workload: Workload) -> AnswerObserver | None:
-    """Build what labels answers in the background. None where the configuration asks for nothing of the kind."""
-    from eccos_core.labelling import BackgroundLabeller, DailyBudget, JudgeSettings, ShadowSettings
-
-    judge, shadow, broken_json = config.labels.judge, config.shadow, config.labels.signals.get("invalid_json")
-    if judge is None and shadow is None and broken_json is None:
-        return None
-    kept = config.decision_log.path
-
-    def budget(purpose: str, usd: float) -> DailyBudget:
-        return DailyBudget(purpose, usd, None if kept is None else kept.with_name("spending.sqlite"))
-
-    return BackgroundLabeller(
-        config.models,
-        backend,
-        workload,
-        judge=JudgeSettings(judge.model, judge.share, budget("judge", judge.budget_usd_per_day)) if judge else None,
-        shadow=ShadowSettings(shadow.models, shadow.share, budget("shadow", shadow.budget_usd_per_day))
-        if shadow
-        else None,
-        broken_json=broken_json,
-        view=config.conversation,
-    )

@@ -249,5 +249,5 @@ def test_models_outside_the_pool_and_a_shadow_without_a_judge_are_refused() -> N
     budget = DailyBudget("judge", 1.0)
     with pytest.raises(UnknownModelError):
         BackgroundLabeller(POOL, backend, workload, judge=JudgeSettings("nobody", 1.0, budget))
-    with pytest.raises(InputError, match="shadow answers need a judge"):
+    with pytest.raises(InputError, match=r"shadow answers need a grader: set eccos\.labels\.judge or eccos\.labels\.reward"):
         BackgroundLabeller(POOL, backend, workload, shadow=ShadowSettings(("small",), 1.0, budget))
