@@ -33,10 +33,12 @@ class GradedAnswer:
 def read_answers(path: str | Path) -> list[GradedAnswer]:
     """Return each answer of an outcomes file that has both a text and a grade, every run of `attempts` for itself.
 
+    A model that gives the same answer to a question again counts once.
+
     Raises `DataError` for what `read_outcomes` refuses, and for an `answer` that is no text.
     """
     read_outcomes(path)  # names everything that is wrong with the file
-    found: dict[tuple[str, str, str], GradedAnswer] = {}  # a line that comes again counts once
+    found: dict[tuple[str, str, str], GradedAnswer] = {}
     for line, entry in read_json_lines(path):
         for output in entry["outputs"]:
             for run in output.get("attempts", [output]):

@@ -103,10 +103,15 @@ def test_each_predictor_has_its_class(tmp_path: Path, text: str, expected: confi
 
 def test_relative_paths_are_seen_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
-    config = load(tmp_path, "predictor: {artifact: ./fitted}, history: {path: store}, decision_log: {path: ../log.db}")
+    config = load(
+        tmp_path,
+        "predictor: {artifact: ./fitted}, history: {path: store}, decision_log: {path: ../log.db}, "
+        "labels: {reward: ./reward}",
+    )
     assert config.predictor == configs.HybridConfig(artifact=tmp_path / "fitted")
     assert config.history == configs.ChromaPersistentConfig(path=tmp_path / "store")
     assert config.decision_log.path == tmp_path.parent / "log.db"
+    assert config.labels.reward == tmp_path / "reward"
 
 
 def test_a_history_is_a_folder_a_server_or_memory(tmp_path: Path) -> None:

@@ -34,10 +34,10 @@ def fit_reward(graded: Sequence[GradedAnswer], encoder: Encoder, *, seed: int = 
 
     Raises `InputError` for fewer than 100 answers, or fewer than 20 good ones, bad ones or questions.
     """
-    _check_enough(graded)
     draw = np.random.default_rng(seed)
     if len(graded) > MAX_ANSWERS:
         graded = [graded[row] for row in np.sort(draw.permutation(len(graded))[:MAX_ANSWERS])]
+    _check_enough(graded)
     answers = [each.answer for each in graded]
     quality = np.array([each.quality for each in graded])
     fold = _draw_folds([answer.question for answer in answers], draw)
