@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,7 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from eccos_core.certification import Certificate
-    from eccos_core.learning import DriftMonitor
+    from eccos_core.learning import DriftMonitor, OnlineLearner
     from eccos_core.predictors import TrainingForecast
     from eccos_core.protocols import (
         AnswerObserver,
@@ -98,6 +98,7 @@ class Assembler:
         reader, predictor, training = self._predictor(config, encoder, history)
         labels = self._labels(config, encoder, history)
         parts = self._parts(config, reader, predictor, training, labels=labels)
+        parts = replace(parts, learner=self._learner(config, reader, predictor, history))
         self.current = Assembled(config, encoder, history, parts)
         log_warnings(config)
         return parts
@@ -196,6 +197,26 @@ class Assembler:
             workload=(workload := self._workload(config)),
             answer_observer=build_labeller(config, backend, workload),
         )
+
+    def _learner(
+        self, config: Config, encoder: Encoder, predictor: Predictor, history: OnlineHistory
+    ) -> OnlineLearner | None:
+        """What learns from labels. It goes on where predictor, rule and decision log stay as they were."""
+        from eccos_core.learning import LabelJournal, LearningRule, OnlineLearner
+        from eccos_core.learning.journal import FILE_NAME
+
+        asked, log = config.learning, config.decision_log.path
+        if asked is None:
+            return None
+        rule = LearningRule(asked.explore, asked.share, asked.budget_usd_per_day, asked.forget)
+        before = self.current.parts.learner if self.current is not None else None
+        same_log = self.current is not None and self.current.config.decision_log == config.decision_log
+        if before is not None and same_log and before.predictor is predictor and before.rule == rule:
+            return before
+        data = TrainingData.sample(history)
+        data = reencode(data, encoder) if is_fine_tuned(config) else data
+        journal = None if log is None else LabelJournal(log.with_name(FILE_NAME))
+        return OnlineLearner(predictor, rule, (data.table, data.vectors), journal)
 
     def _drift(self, predictor: Predictor) -> DriftMonitor:
         """What compares labels with the forecasts of one predictor. Another predictor starts without alarms."""

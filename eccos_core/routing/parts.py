@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from eccos_core.certification import Certificate
 from eccos_core.domain import ConversationView, GroupShare, LatencyRule, Model, Policy, QualityFloor
 from eccos_core.errors import CertificateError, InputError
-from eccos_core.learning import DriftMonitor
+from eccos_core.learning import DriftMonitor, OnlineLearner
 from eccos_core.protocols import AnswerObserver, Backend, Encoder, Optimizer, Predictor, Steering, Workload
 from eccos_core.routing.certified import fingerprint
 from eccos_core.routing.decision_store import DecisionStore
@@ -34,7 +34,7 @@ class Parts:
     - `window_s`: single requests that arrive within so many seconds (0 to 0.05) are decided together.
     - `allowed_call_params`: call parameters that LiteLLM itself obeys and that callers may give all the same.
     - `certificate`: what the policy's price was certified for. It is void for another predictor, encoder or pool.
-    - `drift`: what compares labels with forecasts.
+    - `drift`: what compares labels with forecasts. `learner`: what corrects forecasts by labels, and explores.
     - `latency_rule`: what waiting is worth. `latency` knows how long each model has recently taken.
     - `signals`: the quality that each signal of an application stands for.
     - `answer_observer`: what looks at answers in the background, to label some of them.
@@ -64,6 +64,7 @@ class Parts:
     allowed_call_params: frozenset[str] = frozenset()
     certificate: Certificate | None = None
     drift: DriftMonitor = field(default_factory=DriftMonitor)
+    learner: OnlineLearner | None = None
     latency_rule: LatencyRule = field(default_factory=LatencyRule)
     latency: LatencyTracker = field(default_factory=LatencyTracker)
     signals: Mapping[str, float] = field(default_factory=dict)
