@@ -368,6 +368,9 @@ class QualityPrice:
 
 Policy: TypeAlias = QualityFloor | Budget | QualityPrice
 
+QualitySource: TypeAlias = Literal["outcomes", "assumed_quality", "assume_like", "public_benchmarks", "price_rank"]
+"""Where the expected quality of a model comes from. The first that applies counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class LatencyRule:
@@ -494,7 +497,8 @@ class Decision:
     next best eligible models, best first. `familiarity` is in [0, 1]. `floor_met` is False when the policy could not
     be met, and the nearest attainable answer was taken. `overhead_s` is how long deciding took. `certified` is True
     when the router has a certificate and took the model of the certified rule. `propensity` is the probability, in
-    (0, 1], with which this request went to this model. It is 1 unless the router explores.
+    (0, 1], with which this request went to this model. It is 1 unless the router explores. `quality_source` says what
+    the forecast of `model` starts from: graded outcomes, or what was assumed before there were any.
     """
 
     id: str
@@ -512,6 +516,7 @@ class Decision:
     overhead_s: float = 0.0
     certified: bool = False
     propensity: float = 1.0
+    quality_source: QualitySource = "outcomes"
 
 
 @dataclass(frozen=True, slots=True)

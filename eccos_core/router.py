@@ -41,6 +41,7 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from eccos_core.assembly.hot_reload import HotReload
+    from eccos_core.routing.savings import SavingsReport
 
 _EARLIER_STORES = 4  # memories of decisions from before a swap, so that they can still be labelled
 
@@ -466,6 +467,23 @@ class Router:
                 self._pipeline.learn(labelled)
             return
         raise UnknownDecisionError(decision_id)
+
+    def savings(self, baseline: str | None = None, *, since: float | None = None) -> SavingsReport:
+        """Compare what the logged requests cost with sending all of them to one model.
+
+        `baseline` is that model. By default it is the one with the best mean forecast. `since` is in s since 1970
+        (UTC), and None takes the whole decision log. Raises `InputError` for a router without a decision log and for
+        an unknown baseline, and `DataError` for a log without answers or of another pool.
+        """
+        from eccos_core.routing.logged_traffic import read_traffic
+        from eccos_core.routing.savings import measure_savings
+
+        log = self.decision_store.log
+        if log is None:
+            raise InputError("this router has no decision log, which savings are read from. Set eccos.decision_log.")
+        log.flush()
+        names = [model.name for model in self.models]
+        return measure_savings(read_traffic(log, names, since), names, baseline)
 
     def signal(self, decision_id: str, name: str) -> None:
         """Report what a user did with an answer: "regenerated", "copied", or what `eccos.labels.signals` names.

@@ -21,6 +21,7 @@ from eccos_core.assembly.predictor import (
     online_retrieval,
     same_training_inputs,
 )
+from eccos_core.assembly.starting_quality import quality_sources
 from eccos_core.config import (
     CertifiedPolicy,
     ChromaPersistentConfig,
@@ -91,7 +92,7 @@ class Assembler:
         """Build the parts of a configuration, or of its next version.
 
         The predictor is loaded from its folder (`eccos fit`) where the file names one, else fitted to the history now.
-        Raises `ArtifactError`, `HistoryError`, and `InputError` for a model that has neither outcomes nor a prior.
+        A model without outcomes starts from an assumption. Raises `ArtifactError` and `HistoryError`.
         """
         encoder = self._encoder(config)
         history = self._history(config, encoder)
@@ -131,16 +132,17 @@ class Assembler:
         if is_fine_tuned(config):
             reader, predictor = load_fine_tuned_parts(config)
             return reader, predictor, forecast_training(predictor, reencode(TrainingData.sample(history), reader))
-        if current is not None and current.history is history and same_training_inputs(current.config, config):
+        if current is not None and current.history is history and _same_training(current, config):
             predictor = current.parts.predictor
         elif is_online(config):
             predictor = online_retrieval(config, history)
         elif config.predictor.artifact is not None:
             predictor, training = load_fitted(config, encoder)
-            if training is not None:
+            if training is not None and len(training.input_tokens):
                 return encoder, predictor, training
         else:
             predictor = load_or_fit(config, encoder, TrainingData.of(history), self._progress)
+        predictor = _with_difficulty(predictor, encoder)
         return encoder, predictor, forecast_training(predictor, TrainingData.sample(history))
 
     def _labels(self, config: Config, encoder: Encoder, history: OnlineHistory) -> OnlineHistory:
@@ -191,6 +193,7 @@ class Assembler:
             window_s=config.stream.window_ms / 1000,
             allowed_call_params=config.allowed_call_params,
             drift=self._drift(predictor),
+            quality_sources=quality_sources(config, getattr(predictor, "graded", None)),
             latency_rule=config.latency,
             latency=self._latency(),
             signals=config.labels.signals,
@@ -471,6 +474,19 @@ def build_tenants(config: Config) -> Tenants:
     from eccos_core.routing.tenants import Tenants
 
     return Tenants(config.tenants, config.aliases)
+
+
+def _with_difficulty(predictor: Predictor, encoder: Encoder) -> Predictor:
+    """Let a predictor that learned nothing from questions order them by their general difficulty."""
+    from eccos_core.predictors import EnsemblePredictor, with_difficulty
+
+    return with_difficulty(predictor, encoder.name) if isinstance(predictor, EnsemblePredictor) else predictor
+
+
+def _same_training(current: Assembled, config: Config) -> bool:
+    """Whether the predictor in use is also that of the next configuration."""
+    all_graded = all(source == "outcomes" for source in current.parts.quality_sources)
+    return same_training_inputs(current.config, config, all_graded=all_graded)
 
 
 def _calls(config: Config) -> tuple[object, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eccos_core.assembly.starting_quality import declared_priors, starting_priors, ungraded_priors
 from eccos_core.config import Config, HybridConfig, PriorConfig, RetrievalConfig, TrainedConfig
 from eccos_core.domain import (
     Float32Array,
@@ -29,7 +30,7 @@ from eccos_core.io.tokens import count_text_tokens
 from eccos_core.routing.pricing import cost_usd
 
 if TYPE_CHECKING:
-    from eccos_core.predictors import EnsemblePredictor, ModelPrior, TrainingForecast
+    from eccos_core.predictors import EnsemblePredictor, TrainingForecast
     from eccos_core.protocols import Encoder, HistoryStore, OnlineHistory, Predictor, Steering
     from eccos_core.streaming import FloorTarget, RateTarget
 
@@ -106,12 +107,11 @@ def load_or_fit(config: Config, encoder: Encoder, data: TrainingData, progress: 
     """Fit the predictor to the data, or load it from the cache.
 
     The cache folder keeps it under a digest of everything that it depends on: data, settings and the code that fits.
-    Raises `InputError` when there is nothing to fit it to.
+    A model without outcomes starts from what `starting_priors` says.
     """
     from eccos_core import predictors
 
     names = tuple(model.name for model in config.models)
-    _check_priors(config, data)
     folder = cache_folder() / "fitted" / _digest(config, encoder, data)
     if folder.is_dir():
         try:
@@ -124,17 +124,14 @@ def load_or_fit(config: Config, encoder: Encoder, data: TrainingData, progress: 
 
 
 def online_retrieval(config: Config, history: OnlineHistory) -> Predictor:
-    """Build the retrieval that reads the history at every decision.
-
-    Raises `InputError` for a model that has neither outcomes nor a prior.
-    """
+    """Build the retrieval that reads the history at every decision."""
     from eccos_core.predictors import OnlineRetrieval
 
     assert isinstance(config.predictor, RetrievalConfig)
     names, given = tuple(model.name for model in config.models), _neighbourhood(config.predictor)
     settings = {} if given is None else {"neighbourhoods": (given,)}
     with one_thread_without_torch():
-        return OnlineRetrieval(history, names, priors=_priors(config), **settings)
+        return OnlineRetrieval(history, names, priors=starting_priors(config, history.table()[0]), **settings)
 
 
 def is_online(config: Config) -> bool:
@@ -142,16 +139,18 @@ def is_online(config: Config) -> bool:
     return isinstance(config.predictor, RetrievalConfig) and config.predictor.online
 
 
-def same_training_inputs(before: Config, config: Config) -> bool:
+def same_training_inputs(before: Config, config: Config, *, all_graded: bool) -> bool:
     """Whether two configurations fit the same predictor to the same history.
 
-    A predictor that is loaded from a folder is always loaded again.
+    A predictor that is loaded from a folder is always loaded again. all_graded: every model has outcomes, so that
+    prices and public results do not count.
     """
+    priors = declared_priors if all_graded else ungraded_priors
     return (
         config.predictor.artifact is None
         and config.predictor == before.predictor
         and [model.name for model in config.models] == [model.name for model in before.models]
-        and _priors(config) == _priors(before)
+        and priors(config) == priors(before)
     )
 
 
@@ -168,7 +167,7 @@ def fit_from_config(config: Config, data: TrainingData, progress: Progress | Non
             kind,
             with_models(data.table, tuple(model.name for model in config.models)),
             data.vectors,
-            priors=_priors(config),
+            priors=starting_priors(config, data.table),
             learners=learners,
             progress=progress,
         )
@@ -196,32 +195,11 @@ def _neighbourhood(predictor: RetrievalConfig) -> tuple[int, float | None] | Non
     return predictor.neighbours or USUAL_NEIGHBOURS, predictor.bandwidth
 
 
-def _check_priors(config: Config, data: TrainingData) -> None:
-    """Raise `InputError` when the history is empty and some model has no prior."""
-    unknown = sorted({model.name for model in config.models} - set(_priors(config)))
-    if unknown and not len(data.table):
-        raise InputError(
-            f"{config.path}: the history is empty, so nothing is known of {', '.join(unknown)}. Add outcomes with "
-            "`eccos ingest OUTCOMES`, collect some with `eccos collect`, or say what to expect in model_info, with "
-            "assume_like: OTHER-MODEL or assumed_quality: 0.0 to 1.0."
-        )
-
-
-def _priors(config: Config) -> Mapping[str, ModelPrior]:
-    from eccos_core.predictors import ModelPrior
-
-    return {
-        entry.model.name: ModelPrior(assume_like=entry.assume_like, assumed_quality=entry.assumed_quality)
-        for entry in config.pool
-        if entry.assume_like is not None or entry.assumed_quality is not None
-    }
-
-
 def _digest(config: Config, encoder: Encoder, data: TrainingData) -> str:
     """Return 32 hexadecimal digits of all that a fitted predictor depends on: data, settings and code."""
     digest = hashlib.sha256(digest_code(_FITTING_CODE, _FITTING_LIBRARIES).encode())
     names = [model.name for model in config.models]
-    priors = {name: asdict(prior) for name, prior in sorted(_priors(config).items())}
+    priors = {name: asdict(prior) for name, prior in sorted(starting_priors(config, data.table).items())}
     settings = (encoder.name, repr(config.predictor), names, priors, data.table.models)
     digest.update(repr(settings).encode())
     for text in data.table.queries:

@@ -3,6 +3,7 @@
 from eccos_core.certification.certificate import Certificate, read_certificate, write_certificate
 from eccos_core.certification.claims import CertifiedFloor, CertifiedGap, Claim
 from eccos_core.certification.fixed_sequence import SequenceResult, run_sequence
+from eccos_core.certification.mean_interval import mean_interval
 from eccos_core.certification.mean_tests import BettingTest, BinomialTest, MeanTest
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Claim",
     "MeanTest",
     "SequenceResult",
+    "mean_interval",
     "read_certificate",
     "run_sequence",
     "write_certificate",

@@ -14,10 +14,13 @@ from eccos_core.cli.demo import demo
 from eccos_core.cli.evaluate import evaluate
 from eccos_core.cli.fit import fit
 from eccos_core.cli.ingest import ingest
+from eccos_core.cli.init import init
 from eccos_core.cli.log import log, record
 from eccos_core.cli.output import run
 from eccos_core.cli.plan import plan
+from eccos_core.cli.replay import replay
 from eccos_core.cli.route import ask, route
+from eccos_core.cli.savings import savings
 from eccos_core.cli.schema import schema
 from eccos_core.cli.simulate import simulate
 from eccos_core.cli.status import status
@@ -36,6 +39,7 @@ app = typer.Typer(
 SET_UP, ROUTE, STUDY, OPERATE = "Set up", "Route", "Study", "Operate"
 
 # one line registers a command: name, function, and the panel of `eccos --help` that lists it
+app.command("init", rich_help_panel=SET_UP)(init)
 app.command("check", rich_help_panel=SET_UP)(check)
 app.command("schema", rich_help_panel=SET_UP)(schema)
 app.command("collect", rich_help_panel=SET_UP)(collect)
@@ -51,6 +55,8 @@ app.command("evaluate", rich_help_panel=STUDY)(evaluate)
 app.command("simulate", rich_help_panel=STUDY)(simulate)
 app.command("log", rich_help_panel=OPERATE)(log)
 app.command("record", rich_help_panel=OPERATE)(record)
+app.command("savings", rich_help_panel=OPERATE)(savings)
+app.command("replay", rich_help_panel=OPERATE)(replay)
 app.command("status", rich_help_panel=OPERATE)(status)
 app.command("version", rich_help_panel=OPERATE)(show_version)
 

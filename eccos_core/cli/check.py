@@ -89,7 +89,7 @@ def _describe_result(config: Config, probes: tuple[Probe, ...]) -> Text:
 
 
 def models_without_outcomes(config: Config) -> list[str]:
-    """List the models that keep a router from starting: the history is empty, and nothing says what to expect of them.
+    """List the models whose quality eccos assumes: the history is empty, and the file does not say what to expect.
 
     Only what the file and the disk tell is looked at. A history on a server counts as filled.
     """
@@ -108,7 +108,8 @@ def models_without_outcomes(config: Config) -> list[str]:
 
 
 def _how_to_start(config: Config, missing: list[str]) -> str:
-    """Say what is missing, and the three steps that repair it."""
+    """Say what is assumed, and the three steps that replace it by outcomes."""
+    from eccos_core.assembly.starting_quality import starting_source, ungraded_priors
     from eccos_core.config import InMemoryConfig
 
     option = f"--config {config.path}"
@@ -116,12 +117,20 @@ def _how_to_start(config: Config, missing: list[str]) -> str:
         second = "write `history: {outcomes: outcomes.jsonl}` under `eccos:`"
     else:
         second = f"eccos ingest outcomes.jsonl {option}"
+    priors = ungraded_priors(config)
+    sources = {"public_benchmarks": "public benchmark results", "price_rank": "the rank of its price"}
+    starts = [
+        f"{entry.model.name} starts at {priors[entry.model.name].assumed_quality:.2f}, from "
+        f"{sources[starting_source(entry)]}"
+        for entry in config.pool
+        if entry.model.name in missing
+    ]
     return (
-        f"A router cannot start: the history is empty, so nothing is known of {', '.join(missing)}. Run these:\n"
+        f"The history is empty, so quality is assumed: {'; '.join(starts)}. To learn how good they are, run these:\n"
         f"  eccos collect --questions questions.jsonl --out outcomes.jsonl {option}\n"
         f"  {second}\n"
         f"  eccos fit --out fitted {option}\n"
-        "Or say what to expect: give each model an assumed_quality from 0 to 1 under model_info."
+        "Or say what you expect: give each model an assumed_quality from 0 to 1 under model_info."
     )
 
 

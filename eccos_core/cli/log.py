@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eccos_core.cli.options import resolve_config
+from eccos_core.cli.options import SinceOption, resolve_config
 from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption
 from eccos_core.errors import DataError, InputError
@@ -36,14 +36,6 @@ ModelOption = Annotated[str | None, typer.Option("--model", metavar="MODEL", hel
 LabelledOption = Annotated[
     bool | None,
     typer.Option("--labelled/--unlabelled", help="Show only decisions with a label, or without one."),
-]
-SinceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        metavar="WHEN",
-        help="Show only decisions since 30m, 12h or 7d ago, or since a date such as 2026-11-23.",
-    ),
 ]
 LastOption = Annotated[
     int | None,
@@ -74,7 +66,7 @@ def log(
     """
     if export is not None and labelled is False:
         raise InputError("--export writes labelled decisions, so it cannot go with --unlabelled. Drop one of them.")
-    after = _parse_since(since) if since is not None else None
+    after = parse_since(since)
     with open_log(config) as decision_log:
         found = decision_log.entries(
             model=model,
@@ -154,8 +146,10 @@ def open_log(config: Path | None) -> Iterator[DecisionLog]:
         decision_log.close()
 
 
-def _parse_since(text: str) -> float:
+def parse_since(text: str | None) -> float | None:
     """Return seconds since 1970 for `30m` or `7d` ago, or for an ISO date or time (UTC unless it names a zone)."""
+    if text is None:
+        return None
     ago = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip())
     if ago:
         return time.time() - float(ago[1]) * _SECONDS[ago[2]]
@@ -168,7 +162,8 @@ def _parse_since(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _format_time(at: float) -> str:
+def format_time(at: float) -> str:
+    """Return a time (s since 1970) for people, in UTC."""
     return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
 
 
@@ -187,7 +182,7 @@ def _print(found: Sequence[LoggedDecision], path: Path) -> None:
     rows = [
         (
             each.id,
-            _format_time(each.at),
+            format_time(each.at),
             each.model or f"{each.decided_model} (no answer)",
             f"{each.quality:.3f}",
             format_usd(each.paid_usd) if each.paid_usd is not None else "",

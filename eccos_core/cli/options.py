@@ -24,6 +24,19 @@ SeedOption = Annotated[
     ),
 ]
 
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="WHEN",
+        help="Take only decisions since 30m, 12h or 7d ago, or since a date such as 2026-11-23.",
+    ),
+]
+PictureOption = Annotated[
+    Path | None,
+    typer.Option("--picture", metavar="FILE", help="Draw a picture (.png, .svg or .pdf)."),
+]
+
 
 def split_names(values: Iterable[str] | None) -> list[str]:
     """Return the names of a list option. You can repeat the option and separate names by commas."""

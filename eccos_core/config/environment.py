@@ -31,6 +31,12 @@ _PROVIDER_VARIABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 """Provider -> parameter of a call -> the variables that LiteLLM reads it from. Those under "" hold for the others."""
 
 
+def key_variable(provider: str) -> str | None:
+    """Return the variable that holds the key of a provider, None for a provider that needs more than one key."""
+    patterns = _PROVIDER_VARIABLES.get(provider, _PROVIDER_VARIABLES[""]).get("api_key", ())
+    return patterns[0].format(provider.upper()) if patterns else None
+
+
 class Environment:
     """The variables of the process, and those of the file's own `environment_variables`, which win (as in LiteLLM)."""
 

@@ -77,7 +77,7 @@ class Deployment:
 class PoolEntry:
     """One model of the pool and how to reach it.
 
-    A model without outcomes needs a prior: `assume_like` names another model of the pool, `assumed_quality` is a
+    What to expect of a model without outcomes: `assume_like` names another model of the pool, `assumed_quality` is a
     probability in [0, 1]. `usd_per_gpu_hour` and `tokens_per_hour` (input and output together) price a local model.
     """
 

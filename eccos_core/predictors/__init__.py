@@ -5,6 +5,7 @@ Every base learner has a file of its own.
 """
 
 from eccos_core.predictors.artifact import digest_predictor, load_predictor, save_predictor
+from eccos_core.predictors.difficulty import DifficultyPredictor, with_difficulty
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.finetune.predictor import (
     FineTunedEncoder,
@@ -26,6 +27,7 @@ from eccos_core.predictors.training_forecast import TrainingForecast
 
 __all__ = [
     "LEARNERS",
+    "DifficultyPredictor",
     "EnsemblePredictor",
     "FineTunedEncoder",
     "FineTunedPredictor",
@@ -45,4 +47,5 @@ __all__ = [
     "load_fine_tuned",
     "load_predictor",
     "save_predictor",
+    "with_difficulty",
 ]

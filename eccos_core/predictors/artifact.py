@@ -17,6 +17,7 @@ import numpy as np
 
 from eccos_core.errors import ArtifactError, InputError
 from eccos_core.io.files import replace_atomically, temporary_sibling
+from eccos_core.predictors.difficulty import DifficultyPredictor
 from eccos_core.predictors.ensemble.calibration import ProbabilityCalibration
 from eccos_core.predictors.ensemble.forecast_head import ForecastHead
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
@@ -265,6 +266,10 @@ def digest_predictor(predictor: Predictor) -> str:
     match predictor:
         case EnsemblePredictor():
             arrays, about = _arrays_of(predictor), _describe(predictor, encoder="")
+        case DifficultyPredictor():
+            arrays, about = _arrays_of(predictor.means), _describe(predictor.means, encoder="")
+            arrays |= {"difficulty.weights": predictor.difficulty.weights}
+            about |= {"difficulty": predictor.difficulty.offset}
         case FineTunedPredictor():
             arrays = {
                 f"{type(part).__name__}.{field.name}": getattr(part, field.name)

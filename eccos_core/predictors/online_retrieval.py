@@ -73,6 +73,11 @@ class OnlineRetrieval:
         """The pool, in the order of the forecast."""
         return self._models
 
+    @property
+    def graded(self) -> frozenset[str]:
+        """The models with outcomes, when the history was last fitted."""
+        return self._state.prior.graded
+
     def refresh(self) -> None:
         """Read the whole history again, and fit again."""
         with self._lock:

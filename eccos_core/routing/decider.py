@@ -17,6 +17,7 @@ from eccos_core.domain import (
     IntArray,
     Policy,
     Prices,
+    QualitySource,
     Request,
     RoutingProblem,
     SolutionStatus,
@@ -198,6 +199,7 @@ class Decider:
             floor_met=floor_met,
             overhead_s=time.perf_counter() - prepared.started,
             certificate=self.parts.certificate,
+            sources=self._sources(),
             waiting_usd=prepared.waiting_usd,
         )[0]
 
@@ -212,8 +214,17 @@ class Decider:
             floor_met=assignment.status is not SolutionStatus.BEST_EFFORT,
             overhead_s=(time.perf_counter() - prepared.started) / len(prepared.requests),
             certificate=self.parts.certificate,
+            sources=self._sources(),
             waiting_usd=prepared.waiting_usd,
         )
+
+    def _sources(self) -> tuple[QualitySource, ...]:
+        """Return what each model's forecast starts from (M,). An online predictor adds models as it serves."""
+        sources = self.parts.quality_sources
+        if all(source == "outcomes" for source in sources):
+            return sources
+        graded: frozenset[str] = getattr(self.predictor, "graded", frozenset())
+        return tuple("outcomes" if n in graded else s for n, s in zip(self.parts.names, sources, strict=True))
 
     def _occupancy(self, free_slots: IntArray) -> FloatArray:
         """Return (M,) the share of each model's slots that is taken, 0 where there is no cap."""

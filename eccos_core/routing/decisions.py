@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from eccos_core.certification import Certificate
-from eccos_core.domain import BoolArray, Decision, FloatArray, Forecast, IntArray, Prices, Request, new_id
+from eccos_core.domain import (
+    BoolArray,
+    Decision,
+    FloatArray,
+    Forecast,
+    IntArray,
+    Prices,
+    QualitySource,
+    Request,
+    new_id,
+)
 from eccos_core.routing.certified import follows_rule
 
+_STARTS: Mapping[QualitySource, str] = {
+    "assumed_quality": "assumed_quality in the configuration",
+    "assume_like": "the model that it is assumed to be like",
+    "public_benchmarks": "public benchmark results",
+    "price_rank": "the rank of its price",
+}
 UNFAMILIAR = 0.2  # below this familiarity the reason says that the forecast is mostly the prior
 
 
@@ -30,6 +46,7 @@ def build_decisions(
     floor_met: bool = True,
     overhead_s: float = 0.0,
     certificate: Certificate | None = None,
+    sources: Sequence[QualitySource] = (),
     waiting_usd: FloatArray | float = 0.0,
 ) -> list[Decision]:
     """One `Decision` per request. cost_usd (R, M), eligible (R, M), chosen (R,); overhead_s is per request.
@@ -44,6 +61,8 @@ def build_decisions(
     # plain Python numbers: indexing arrays one element at a time is what would take the time here
     quality, errors, costs = forecast.quality.tolist(), forecast.quality_se.tolist(), cost_usd.tolist()
     familiarity, models = forecast.familiarity.tolist(), forecast.models
+    graded: list[QualitySource] = ["outcomes"] * len(models)
+    starts = sources or graded
     certified = _certified(forecast.quality, cost_usd, chosen, certificate)
     waits = np.broadcast_to(waiting_usd, len(models)).tolist()
     made = []
@@ -59,13 +78,15 @@ def build_decisions(
                 quality_se=errors[row][best],
                 cost_usd=costs[row][best],
                 runner_up=None if runner_up is None else models[runner_up],
-                reason=_reason(models, quality[row], costs[row], best, runner_up, familiarity[row], waits),
+                reason=_reason(models, quality[row], costs[row], best, runner_up, familiarity[row], waits)
+                + _describe_start(models[best], starts[best], errors[row][best]),
                 fallbacks=tuple([models[column] for column in others]),
                 familiarity=familiarity[row],
                 floor_met=floor_met,
                 usd_per_quality=prices.quality,
                 overhead_s=overhead_s,
                 certified=certified[row],
+                quality_source=starts[best],
             )
         )
     return made
@@ -103,6 +124,16 @@ def _reason(
     if familiarity < UNFAMILIAR:
         said += "; nothing in the history is like this request, so this is mostly each model's average"
     return said + "."
+
+
+def _describe_start(model: str, source: QualitySource, standard_error: float) -> str:
+    """Say what the forecast of a model without outcomes rests on, and how unsure it is."""
+    if source == "outcomes":
+        return ""
+    return (
+        f" No answer of {model} was graded yet: its quality comes from {_STARTS[source]} (standard error "
+        f"{standard_error:.2f})."
+    )
 
 
 def format_usd(amount: float) -> str:

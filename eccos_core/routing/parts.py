@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from eccos_core.certification import Certificate
-from eccos_core.domain import ConversationView, GroupShare, LatencyRule, Model, Policy, QualityFloor
+from eccos_core.domain import ConversationView, GroupShare, LatencyRule, Model, Policy, QualityFloor, QualitySource
 from eccos_core.errors import CertificateError, InputError
 from eccos_core.learning import DriftMonitor, OnlineLearner
 from eccos_core.protocols import AnswerObserver, Backend, Encoder, Optimizer, Predictor, Steering, Workload
@@ -35,6 +35,8 @@ class Parts:
     - `allowed_call_params`: call parameters that LiteLLM itself obeys and that callers may give all the same.
     - `certificate`: what the policy's price was certified for. It is void for another predictor, encoder or pool.
     - `drift`: what compares labels with forecasts. `learner`: what corrects forecasts by labels, and explores.
+    - `drift`: what compares labels with forecasts.
+    - `quality_sources`: what each model's forecast starts from (M,). Empty stands for outcomes of all.
     - `latency_rule`: what waiting is worth. `latency` knows how long each model has recently taken.
     - `signals`: the quality that each signal of an application stands for.
     - `answer_observer`: what looks at answers in the background, to label some of them.
@@ -65,6 +67,7 @@ class Parts:
     certificate: Certificate | None = None
     drift: DriftMonitor = field(default_factory=DriftMonitor)
     learner: OnlineLearner | None = None
+    quality_sources: tuple[QualitySource, ...] = ()
     latency_rule: LatencyRule = field(default_factory=LatencyRule)
     latency: LatencyTracker = field(default_factory=LatencyTracker)
     signals: Mapping[str, float] = field(default_factory=dict)

@@ -8,8 +8,7 @@ import pytest
 
 from eccos_core import Router
 from eccos_core.cli import app
-from eccos_core.cli.output import DONE, YOUR_INPUT, run
-from eccos_core.errors import InputError
+from eccos_core.cli.output import DONE, run
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -43,18 +42,44 @@ def told(capsys: pytest.CaptureFixture[str]) -> Any:
 def test_an_empty_history_routes_on_the_priors(kind: str, tmp_path: Path) -> None:
     router = Router.from_yaml(write(tmp_path, kind))
     prepared, decision = router.explain(QUESTIONS[0])
-    assert prepared.forecast.quality[0] == pytest.approx([0.5, 0.9, 0.9])
+    easier = kind in {"trained", "hybrid", "retrieval"}  # the others look at the means alone
+    quality = prepared.forecast.quality[0]
+    assert quality[1] == quality[2]
+    if easier:
+        assert (quality > [0.5, 0.9, 0.9]).all()
+        assert (quality < [0.65, 0.95, 0.95]).all()
+    else:
+        assert quality == pytest.approx([0.5, 0.9, 0.9])
     assert (prepared.forecast.quality_se > 0.3).all()
     assert decision.model == "medium"  # as good as large, and cheaper
     assert decision.familiarity == 0
     assert "nothing in the history is like this request" in decision.reason
+    assert decision.quality_source == "assume_like"
+    assert "quality comes from the model that it is assumed to be like" in decision.reason
     assert len(router.route(QUESTIONS)) == len(QUESTIONS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_model_of_which_nothing_is_known_is_named(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"small.*assumed_quality"):
-        Router.from_yaml(write(tmp_path, kind, small=""))
+def test_a_model_of_which_nothing_is_known_starts_from_its_price(kind: str, tmp_path: Path) -> None:
+    router = Router.from_yaml(write(tmp_path, kind, small=""))
+    assert router.decider.parts.quality_sources == ("price_rank", "assume_like", "assumed_quality")
+    assert router.explain(QUESTIONS[0])[0].forecast.quality[0, 0] < 0.7
+
+
+def test_a_harder_question_gets_a_lower_forecast_from_every_model(tmp_path: Path) -> None:
+    router = Router.from_yaml(write(tmp_path, "hybrid"))
+    hard = "Determine the Galois group of x^5 - 2 over the rationals, and its subfields."
+    easy, harder = (router.explain(text)[0].forecast.quality[0] for text in ("What is the capital of Italy?", hard))
+    assert (harder < easy - 0.03).all()
+
+
+def test_a_price_that_changes_counts_after_a_reload_only_while_nothing_was_graded(tmp_path: Path) -> None:
+    file = write(tmp_path, "hybrid", small="")
+    with Router.from_yaml(file, reload=True) as router:
+        before = router.explain(QUESTIONS[0])[0].forecast.quality[0, 0]
+        file.write_text(file.read_text().replace("1e-07", "1e-04"))
+        assert router.reload()
+        assert router.explain(QUESTIONS[0])[0].forecast.quality[0, 0] > before + 0.1
 
 
 def test_the_commands_work_on_the_first_day_and_fit_learns_when_labels_came(
@@ -81,10 +106,15 @@ def test_the_commands_work_on_the_first_day_and_fit_learns_when_labels_came(
     forecast = taught.explain("What is 40 + 40?")[0].forecast
     assert forecast.quality[0, 1] < 0.5 < 0.8 < forecast.quality[0, 2]
     assert taught.decide("What is 41 + 41?").model == "large"
+    assert taught.decide("What is 42 + 42?").quality_source == "assumed_quality"  # large was never asked
 
-    write(tmp_path, "hybrid", small="")
-    assert run(app, ["fit", "-c", config, "--out", str(tmp_path / "other"), "--json"]) == YOUR_INPUT
-    assert "'small' has no outcome" in told(capsys)["error"]["message"]
+
+def test_an_online_predictor_says_outcomes_as_soon_as_they_count(tmp_path: Path) -> None:
+    router = Router.from_yaml(write(tmp_path, "{kind: retrieval, online: true}"))
+    first = router.decide(QUESTIONS[0])
+    assert (first.model, first.quality_source) == ("medium", "assume_like")
+    router.record(first.id, 1.0)
+    assert router.decide(QUESTIONS[0]).quality_source == "outcomes"
 
 
 def test_another_prior_is_in_use_after_a_hot_reload(tmp_path: Path) -> None:

@@ -123,8 +123,12 @@ def test_a_file_that_cannot_be_used_changes_nothing_and_is_reported(
     write(file, server.url, "small")
     with caplog.at_level(logging.INFO, logger="eccos.reloading"), Router.from_yaml(file, reload=True) as router:
         pool = router.models
-        unheard = file.read_text().replace("model_name: small", "model_name: unheard")  # nothing is known of it
-        for broken, told in (("model_list: []", "at least one model"), ("eccos: [", "YAML"), (unheard, "outcome")):
+        unset = file.read_text().replace("api_key: none", "api_key: os.environ/ECCOS_TEST_UNSET")
+        for broken, told in (
+            ("model_list: []", "at least one model"),
+            ("eccos: [", "YAML"),
+            (unset, "ECCOS_TEST_UNSET"),
+        ):
             replace(file, broken)
             until(lambda told=told: told in (router.problem or ""), told)
             assert router.models is pool

@@ -16,6 +16,7 @@ from eccos_core.certification import (
     Certificate,
     CertifiedFloor,
     CertifiedGap,
+    mean_interval,
     read_certificate,
     run_sequence,
     write_certificate,
@@ -63,6 +64,26 @@ def test_more_labels_never_raise_the_p_value_of_the_betting_test(scores: list[fl
     p_values = [test.p_value(np.array(scores[:count]), limit) for count in range(len(scores) + 1)]
     assert p_values == sorted(p_values, reverse=True)
     assert all(0 <= p <= 1 for p in p_values)
+
+
+@pytest.mark.parametrize("mean", [0.1, 0.5, 0.9])
+def test_the_interval_of_a_mean_holds_it_with_its_confidence(mean: float) -> None:
+    """All 1,024 sequences of 10 labels, each with its probability."""
+    held = 0.0
+    for labels in itertools.product((0.0, 1.0), repeat=10):
+        low, high = mean_interval(np.array(labels), 0.8)
+        assert low <= np.mean(labels) <= high
+        held += float(np.prod([mean if one else 1 - mean for one in labels])) * (low <= mean <= high)
+    assert held >= 0.8
+
+
+def test_the_interval_of_a_mean_shrinks_with_labels_and_is_everything_without_any() -> None:
+    few, many = (mean_interval(np.resize([1.0, 1.0, 0.0], count)) for count in (30, 3000))
+    assert 0 < few[0] < many[0] < 2 / 3 < many[1] < few[1] < 1
+    assert many[1] - many[0] < 0.06
+    assert mean_interval(np.array([])) == (0.0, 1.0)
+    with pytest.raises(InputError, match="confidence is 95, must be between 0 and 1"):
+        mean_interval(np.ones(3), 95)
 
 
 @pytest.mark.parametrize("test", [BinomialTest(), BettingTest(), BettingTest(growing=True)])

@@ -133,14 +133,14 @@ def test_check_tells_rules_that_do_not_hold_before_anything_else(
     ("eccos", "second"),
     [("{}", "eccos ingest outcomes.jsonl --config"), ("{history: in_memory}", "history: {outcomes: outcomes.jsonl}")],
 )
-def test_check_says_what_a_router_lacks_and_how_to_get_it(
+def test_check_says_what_is_assumed_and_how_to_learn_more(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], eccos: str, second: str
 ) -> None:
     file = tmp_path / "new.yaml"
     file.write_text(f"model_list: [{{model_name: a, litellm_params: {{model: gpt-4o}}}}]\neccos: {eccos}\n")
     assert run(app, ["check", str(file)]) == DONE
     told = capsys.readouterr().out
-    assert "nothing is known of a" in told
+    assert "a starts at 0.73, from public benchmark results" in told
     steps = [told.index(words) for words in ("eccos collect --questions", second, "eccos fit --out fitted")]
     assert steps == sorted(steps)
 

@@ -18,8 +18,8 @@ def printed_json(capsys: pytest.CaptureFixture[str]) -> Any:
 def test_outcomes_are_ingested_once_and_learnt_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = str(write_outcomes_part(tmp_path))
     config = str(write_pool_config(tmp_path, "{path: history}"))
-    assert run(app, ["route", "Is 7 larger than 3?", "-c", config, "--json"]) == YOUR_INPUT
-    assert "eccos ingest" in printed_json(capsys)["error"]["message"]  # the history is empty, and this is the way out
+    assert run(app, ["route", "Is 7 larger than 3?", "-c", config, "--json"]) == DONE
+    assert printed_json(capsys)["quality_source"] == "price_rank"  # the history is empty
 
     everything = {"questions": QUESTIONS, "outcomes": 4 * QUESTIONS}
     for new in (4 * QUESTIONS, 0):
@@ -43,7 +43,9 @@ def test_outcomes_are_ingested_once_and_learnt_from(tmp_path: Path, capsys: pyte
         file.read_text().replace("predictor: retrieval", "predictor: {kind: retrieval, artifact: predictor}")
     )
     assert run(app, ["route", "Is 7 larger than 3?", "-c", config, "--json"]) == DONE
-    assert printed_json(capsys)["model"] in report["models"]
+    decision = printed_json(capsys)
+    assert decision["model"] in report["models"]
+    assert decision["quality_source"] == "outcomes"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ SECTIONS = (  # module, heading, and what you use it for
     ("eccos_core.optimizer", "Optimizers", "Solve a routing problem."),
     ("eccos_core.grading", "Grading", "Grade answers."),
     ("eccos_core.collecting", "Collecting", "Ask every model every question."),
+    ("eccos_core.off_policy", "Off-policy evaluation", "Estimate what another policy would have done."),
     ("eccos_core.telemetry", "Telemetry", "Spans, metrics and log lines."),
     ("eccos_core.pocket", "Pocket pool", "The four tiny models that come with eccos."),
     ("eccos_core.testing", "Testing", "Fakes for your own tests."),

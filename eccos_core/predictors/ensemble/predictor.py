@@ -52,6 +52,13 @@ class EnsemblePredictor:
         parts = [self._forecast(index, vectors[rows], input_tokens[rows]) for rows in row_blocks(len(vectors))]
         return self._select_columns(Forecast.joined(parts))
 
+    @property
+    def graded(self) -> frozenset[str]:
+        """The models with outcomes in the history that this predictor was fitted on."""
+        counts = self.head.standard_errors.counts
+        fitted = counts if self.columns is None else counts[self.columns]
+        return frozenset(name for name, count in zip(self.models, fitted.tolist(), strict=True) if count > 0)
+
     def for_pool(self, models: Sequence[str]) -> EnsemblePredictor:
         """Return the same predictor for these models, in this order. You may leave models out.
 

@@ -1,0 +1,1 @@
+"""Make the general difficulty that ships with eccos, from questions of five levels."""
