@@ -106,6 +106,11 @@ def _cautions(report: ReplayReport) -> list[str]:
             f"Labels can tell about the new choice on {value.measurable:.1%} of the requests. On the others it is "
             "forecast, and the intervals take the worst and the best case."
         )
+    if value.positivity_in_doubt:
+        said.append(
+            "The log holds the new choices far less often than their propensities say. Perhaps some models could not "
+            "be chosen for some requests, and then these estimates are wrong."
+        )
     if report.quality_verdict == "cannot tell":
         change = value.quality_change
         said.append(

@@ -35,6 +35,8 @@ class PolicyValue:
     - `measurable`: the share of the requests for which a label could tell about the policy's choice. The rest is
       forecast, and the intervals take the worst and the best possible outcome there.
     - `effective_sample_size`: how many labels of equal weight tell as much about the quality as those of the log.
+    - `positivity_in_doubt`: the log holds the policy's choices far less often than their probabilities say. Then some
+      of them could not have been logged, and the estimates may be wrong.
     """
 
     quality: IntervalEstimate
@@ -46,6 +48,7 @@ class PolicyValue:
     agreement: float
     measurable: float
     effective_sample_size: float
+    positivity_in_doubt: bool
 
 
 def evaluate_policy(feedback: BanditFeedback, chosen: IntArray, *, confidence: float = 0.95) -> PolicyValue:
@@ -74,7 +77,22 @@ def evaluate_policy(feedback: BanditFeedback, chosen: IntArray, *, confidence: f
         agreement=float((chosen == feedback.action).mean()),
         measurable=float(quality.measurable(chosen).mean()),
         effective_sample_size=effective_sample_size(weight),
+        positivity_in_doubt=_is_positivity_in_doubt(feedback, chosen),
     )
+
+
+def _is_positivity_in_doubt(feedback: BanditFeedback, chosen: IntArray) -> bool:
+    """Whether the mean weight lies three standard errors below 1, its mean if every choice could be logged.
+
+    One answer of the greatest weight that was not seen counts as an error, too.
+    """
+    possible = feedback.support[feedback.rows, chosen]
+    weight = ((chosen == feedback.action) / feedback.propensity)[possible]
+    if effective_sample_size(weight) < LEAST_SAMPLE_SIZE:
+        return False
+    greatest = float((1 / feedback.propensity[possible]).max())
+    error = np.sqrt(((weight - weight.mean()) ** 2).sum() + greatest**2) / len(weight)
+    return bool(weight.mean() + 3 * error < 1)
 
 
 def doubly_robust_scores(

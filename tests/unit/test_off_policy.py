@@ -145,6 +145,17 @@ def test_without_labels_quality_is_the_forecast_and_anything_is_possible() -> No
     assert (value.quality_change.low, value.quality_change.high) == pytest.approx((-differ, differ))
 
 
+def test_choices_that_could_not_be_logged_are_noticed() -> None:
+    """A third of the requests could go to `small` alone, and the log says otherwise."""
+    log, truth = explored_log(0, requests=3000, share=0.4)
+    assert not evaluate_policy(log, np.ones(len(truth), np.int64)).positivity_in_doubt
+    barred = np.arange(len(truth)) % 3 == 0
+    wrong = replace(log, action=np.where(barred, 0, log.action), propensity=np.where(barred, 0.8, log.propensity))
+    assert evaluate_policy(wrong, np.ones(len(truth), np.int64)).positivity_in_doubt
+    certain = replace(wrong, propensity=np.where(barred, 1.0, log.propensity))  # what such a log should say
+    assert not evaluate_policy(certain, np.ones(len(truth), np.int64)).positivity_in_doubt
+
+
 def test_what_was_done_is_measured_when_every_answer_has_a_label() -> None:
     log, _ = explored_log(0)
     value = evaluate_policy(log, np.zeros(len(log.action), np.int64))
