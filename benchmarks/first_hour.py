@@ -2,9 +2,9 @@
 
 Two routers know the mean quality and the mean cost of each model, from the training rows. `means` knows no more.
 `difficulty` moves each mean by the difficulty of the question, which no outcome of these sets had a part in. Both are
-measured on all rows of a set. The routellm sets count the share of calls to the strong model as cost, as their paper
-does. "se" is the standard deviation of the difference over bootstrap samples of the questions. Areas as in
-`eccos evaluate`, differences in thousandths.
+measured on all rows of a set. The routellm sets are measured twice: with prices per token, and with the share of calls
+to the strong model as cost, as in their paper. "se" is the standard deviation of the difference over bootstrap samples
+of the questions. Areas as in `eccos evaluate`, differences in thousandths.
 
 The last columns start from nothing but prices and names: what `starting_priors` assumes, in place of the means.
 """
@@ -31,6 +31,7 @@ from eccos_core.predictors import ModelPrior, fit_predictor, with_difficulty
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 SETS = ("qa_math_mix9", "llmrouter_dcrouter", "judged_mix4", "openhands34", "routellm_mmlu", "routellm_gsm8k")
+COUNT_CALLS = ", calls"  # the end of a name whose cost is the share of calls to the strong model
 BOOTSTRAPS = 20
 USUAL_OUTPUT_TOKENS = 256.0  # where the training rows counted none
 
@@ -50,7 +51,7 @@ class Recorded:
 
 def read_set(name: str, encoder: ConcatenatedEncoder) -> Recorded:
     """Read a set, and what each call cost and was forecast to cost."""
-    table = read_outcomes(DATA / f"{name}.jsonl.gz")
+    table = read_outcomes(DATA / f"{name.removesuffix(COUNT_CALLS)}.jsonl.gz")
     train, _ = split(table)
     answered = ~np.isnan(table.quality).all(axis=1)
     table = table.rows(answered)
@@ -61,7 +62,7 @@ def read_set(name: str, encoder: ConcatenatedEncoder) -> Recorded:
 
 def costs(name: str, table: OutcomeTable, train: OutcomeTable) -> tuple[FloatArray, FloatArray]:
     """Return USD per call (N, M), recorded and forecast from each model's mean length or mean cost."""
-    if name.startswith("routellm"):
+    if name.endswith(COUNT_CALLS):
         strong = np.nanmean(train.quality, axis=0) == np.nanmean(train.quality, axis=0).max()
         calls = np.tile(np.where(strong, 1.0, 0.001), (len(table), 1))
         return calls, calls
@@ -128,7 +129,7 @@ def main() -> int:
     encoder = ConcatenatedEncoder([StaticEncoder(), SurfaceEncoder()])
     print("| set | questions | area, means | difficulty | se | area, assumed | difficulty | se | order |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for name in SETS:
+    for name in (*SETS, *(each + COUNT_CALLS for each in SETS if each.startswith("routellm"))):
         recorded = read_set(name, encoder)
         assumed = assumed_means(recorded)
         cells = [name, f"{len(recorded.vectors):,}"]

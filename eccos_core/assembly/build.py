@@ -12,6 +12,7 @@ import numpy as np
 from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
 from eccos_core.assembly.predictor import (
     TrainingData,
+    build_floor_map,
     build_steering,
     cached_encoder,
     forecast_training,
@@ -106,7 +107,7 @@ class Assembler:
 
     def assemble_fitted(self, config: Config, encoder: Encoder, predictor: Predictor, data: TrainingData) -> Parts:
         """Build the parts around a predictor that you fitted yourself. No history is kept."""
-        return self._parts(config, encoder, predictor, forecast_training(predictor, data), labels=None)
+        return self._parts(config, encoder, predictor, forecast_training(predictor, lambda: data), labels=None)
 
     def _encoder(self, config: Config) -> Encoder:
         current = self.current
@@ -131,19 +132,21 @@ class Assembler:
         predictor: Predictor
         if is_fine_tuned(config):
             reader, predictor = load_fine_tuned_parts(config)
-            return reader, predictor, forecast_training(predictor, reencode(TrainingData.sample(history), reader))
+            return (
+                reader,
+                predictor,
+                forecast_training(predictor, lambda: reencode(TrainingData.sample(history), reader)),
+            )
         if current is not None and current.history is history and _same_training(current, config):
             predictor = current.parts.predictor
         elif is_online(config):
             predictor = online_retrieval(config, history)
         elif config.predictor.artifact is not None:
-            predictor, training = load_fitted(config, encoder)
-            if training is not None and len(training.input_tokens):
-                return encoder, predictor, training
+            predictor = load_fitted(config, encoder)
         else:
             predictor = load_or_fit(config, encoder, TrainingData.of(history), self._progress)
         predictor = _with_difficulty(predictor, encoder)
-        return encoder, predictor, forecast_training(predictor, TrainingData.sample(history))
+        return encoder, predictor, forecast_training(predictor, lambda: TrainingData.sample(history))
 
     def _labels(self, config: Config, encoder: Encoder, history: OnlineHistory) -> OnlineHistory:
         """The history that labels join. Under a fine-tuned encoder it encodes again what is added."""
@@ -165,9 +168,10 @@ class Assembler:
     ) -> Parts:
         """The workload is changed last of all, when nothing can fail any more: its new caps hold at once."""
         policy, certificate = read_policy(config, reader, predictor)
-        steering = build_steering(config, policy, training)
+        floor_map = build_floor_map(config, training)
+        steering = build_steering(config, floor_map.apply(policy), training)
         policies = {name: tenant.policy for name, tenant in config.tenants.items() if tenant.policy is not None}
-        tenants = {name: build_steering(config, policy, training) for name, policy in policies.items()}
+        tenants = {name: build_steering(config, floor_map.apply(policy), training) for name, policy in policies.items()}
         self._take_over(steering, tenants)
         telemetry = self._telemetry(config)
         backend = self._backend(config, telemetry)
@@ -193,6 +197,7 @@ class Assembler:
             window_s=config.stream.window_ms / 1000,
             allowed_call_params=config.allowed_call_params,
             drift=self._drift(predictor),
+            floor_map=floor_map,
             quality_sources=quality_sources(config, getattr(predictor, "graded", None)),
             latency_rule=config.latency,
             latency=self._latency(),

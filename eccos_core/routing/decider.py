@@ -114,14 +114,14 @@ class Decider:
         return leave_out_slow_models(self.parts, requests, mask)
 
     def problem(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> RoutingProblem:
-        """Build the problem that the optimizer sees."""
+        """Build the problem that the optimizer sees. Its floor is the forecast at which yours is realised."""
         asked = [request.min_quality or 0.0 for request in prepared.requests]
         return RoutingProblem(
             quality=prepared.forecast.quality,
             cost_usd=prepared.weighed_usd,
             eligible=prepared.eligible,
             capacity=self._batch_capacity(prepared, free_slots),
-            policy=policy,
+            policy=self.parts.floor_map.apply(policy),
             models=self.parts.names,
             min_quality=np.array(asked) if any(asked) else None,
             groups=self.parts.groups,
@@ -130,7 +130,14 @@ class Decider:
     def assign(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> list[Decision]:
         """Assign the batch jointly. Raises `InfeasibleError` when the policy cannot be met."""
         with self.parts.telemetry.step("optimise", prepared.requests):
-            return self._decisions(prepared, self.optimizer.solve(self.problem(prepared, policy, free_slots)))
+            return self._decisions(prepared, self.solve(self.problem(prepared, policy, free_slots), policy))
+
+    def solve(self, problem: RoutingProblem, policy: Policy) -> Assignment:
+        """Solve the problem of a policy. Raises `InfeasibleError` in the numbers of that policy."""
+        try:
+            return self.optimizer.solve(problem)
+        except InfeasibleError as error:
+            raise self.parts.floor_map.explain(error, policy) from None
 
     def choose(self, prepared: PreparedBatch, free_slots: IntArray) -> Decision:
         """Decide one request alone, among the models with a free slot, in O(M).
@@ -198,7 +205,7 @@ class Decider:
             Prices(price, np.zeros(len(self.parts.models))),
             floor_met=floor_met,
             overhead_s=time.perf_counter() - prepared.started,
-            certificate=self.parts.certificate,
+            certificate=self.parts.valid_certificate,
             sources=self._sources(),
             waiting_usd=prepared.waiting_usd,
         )[0]
@@ -213,7 +220,7 @@ class Decider:
             assignment.prices,
             floor_met=assignment.status is not SolutionStatus.BEST_EFFORT,
             overhead_s=(time.perf_counter() - prepared.started) / len(prepared.requests),
-            certificate=self.parts.certificate,
+            certificate=self.parts.valid_certificate,
             sources=self._sources(),
             waiting_usd=prepared.waiting_usd,
         )

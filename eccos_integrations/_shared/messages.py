@@ -40,6 +40,7 @@ def describe_completion(completion: Completion) -> dict[str, Any]:
             "familiarity": decision.familiarity,
             "floor_met": decision.floor_met,
             "propensity": decision.propensity,
+            "quality_source": decision.quality_source,
         }
     return description
 

@@ -71,6 +71,7 @@ def test_the_answer_says_who_gave_it_at_what_cost_and_why() -> None:
     assert metadata["model_name"] == "small"
     assert metadata["model_provider"] == "eccos"
     assert metadata["predicted_quality"] == 0.9
+    assert metadata["quality_source"] == "outcomes"
     assert metadata["cost_usd"] == pytest.approx(5e-6)  # three words in, two out
     assert "small" in metadata["reason"]
     assert message.usage_metadata is not None
