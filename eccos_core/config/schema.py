@@ -35,6 +35,7 @@ from eccos_core.config.sections import (
     DecisionLogConfig,
     DecisionLogField,
     GroupConfig,
+    LearningConfig,
     OptimizerConfig,
     OptimizerField,
     PolicyField,
@@ -226,6 +227,13 @@ class EccosSection(SectionModel):
             }
         ),
     )
+    learning: LearningConfig | None = Field(
+        default=None,
+        description="Learning from labels while serving, and trying other models. A section that is written is on.",
+        json_schema_extra=_example(
+            {"explore": "thompson", "share": 0.05, "budget_usd_per_day": 2.0, "forget": 1.0}, {"explore": "off"}
+        ),
+    )
     shadow: ShadowConfig | None = Field(
         default=None,
         description="Other models answer a share of the requests in the background. The judge or the reward model "
@@ -275,6 +283,7 @@ class Config:
     tenants: Mapping[str, TenantConfig]
     latency: LatencyRule = field(default_factory=LatencyRule)
     labels: LabelsConfig = field(default_factory=LabelsConfig)
+    learning: LearningConfig | None = None
     shadow: ShadowConfig | None = None
     allowed_call_params: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
