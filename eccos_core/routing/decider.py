@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -26,6 +27,7 @@ from eccos_core.io.tokens import conversation_text, count_tokens
 from eccos_core.protocols import Encoder, Optimizer, Predictor, Steering, unsupported_parameters
 from eccos_core.routing.decisions import build_decisions
 from eccos_core.routing.eligibility import eligibility_mask
+from eccos_core.routing.exploring import explore
 from eccos_core.routing.forecast import predict_in_blocks
 from eccos_core.routing.latency import leave_out_slow_models, waiting_usd
 from eccos_core.routing.parts import Parts
@@ -85,7 +87,10 @@ class Decider:
         with self.parts.telemetry.step("predict", requests):
             input_tokens, mask = self._counted(requests)  # first: a request that no model may answer is not encoded
             vectors = self.encoder.encode(texts)
-            expected = self.parts.drift.widen(predict_in_blocks(self.predictor, vectors, input_tokens))
+            expected = predict_in_blocks(self.predictor, vectors, input_tokens)
+            if self.parts.learner is not None and self.parts.certificate is None:  # certified are the fitted forecasts
+                expected = self.parts.learner.correct(expected, vectors)
+            expected = self.parts.drift.widen(expected)
         output_tokens = np.minimum(
             expected.output_tokens, output_limit(self.parts.models, [request.parameters for request in requests])
         )
@@ -158,7 +163,9 @@ class Decider:
         steering = self._steering_of(prepared.requests[0])
         with self.parts.telemetry.step("optimise", prepared.requests):
             choice = steering.decide(quality, cost, open_now, self._occupancy(free_slots))
-        return self._decision(prepared, choice.model, choice.usd_per_quality, floor_met=choice.floor_met)
+        model, propensity = explore(self.parts, prepared, choice, open_now, steering)
+        decision = self._decision(prepared, model, choice.usd_per_quality, floor_met=choice.floor_met)
+        return decision if propensity == 1.0 else replace(decision, propensity=propensity)
 
     def choose_together(self, prepared: PreparedBatch, free_slots: IntArray) -> list[Decision | RoutingError]:
         """Decide requests that arrived together. A request that cannot be decided gets its error in its place.

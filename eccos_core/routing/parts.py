@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from eccos_core.certification import Certificate
 from eccos_core.domain import ConversationView, GroupShare, LatencyRule, Model, Policy, QualityFloor, QualitySource
 from eccos_core.errors import CertificateError, InputError
-from eccos_core.learning import DriftMonitor
+from eccos_core.learning import DriftMonitor, OnlineLearner
 from eccos_core.protocols import AnswerObserver, Backend, Encoder, Optimizer, Predictor, Steering, Workload
 from eccos_core.routing.certified import fingerprint
 from eccos_core.routing.decision_store import DecisionStore
@@ -36,6 +36,7 @@ class Parts:
     - `allowed_call_params`: call parameters that LiteLLM itself obeys and that callers may give all the same.
     - `certificate`: what the policy's price was certified for. It is void for another predictor, encoder or pool.
     - `drift`: what compares labels with forecasts. Its alarms make a certificate void.
+    - `learner`: what corrects forecasts by labels, and explores.
     - `floor_map`: how high the mean forecast of a batch must be, so that the quality you realise is at the floor.
     - `quality_sources`: what each model's forecast starts from (M,). Empty stands for outcomes of all.
     - `latency_rule`: what waiting is worth. `latency` knows how long each model has recently taken.
@@ -67,6 +68,7 @@ class Parts:
     allowed_call_params: frozenset[str] = frozenset()
     certificate: Certificate | None = None
     drift: DriftMonitor = field(default_factory=DriftMonitor)
+    learner: OnlineLearner | None = None
     floor_map: FloorMap = NO_CORRECTION
     quality_sources: tuple[QualitySource, ...] = ()
     latency_rule: LatencyRule = field(default_factory=LatencyRule)

@@ -147,7 +147,9 @@ class Pipeline:
             self.learn(labelled)
 
     def learn(self, labelled: LabelledDecision) -> None:
-        """Compare a label with its forecast. A model that has become worse raises an alarm."""
+        """Learn from a label, and compare it with its forecast. A model that has become worse raises an alarm."""
+        if self.parts.learner is not None:
+            self.parts.learner.learn(labelled.id, labelled.model, labelled.vector, labelled.quality)
         if labelled.forecast is None:
             return
         alarm = self.parts.drift.observe(labelled.id, labelled.model, labelled.forecast, labelled.quality)
