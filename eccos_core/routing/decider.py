@@ -96,6 +96,8 @@ class Decider:
         )
         cached = self._sessions.cached_tokens(requests, self.parts.models, input_tokens) if self._sessions else None
         cost = expected.with_recorded_cost(cost_usd(self.parts.models, input_tokens, output_tokens, cached))
+        if self.parts.learner is not None and self.parts.certificate is None:
+            cost = cost * self.parts.learner.cost_ratios.of(self.parts.names)
         if len(requests) == 1:
             self._prepare_s += SMOOTHING * (time.perf_counter() - started - self._prepare_s)
         return PreparedBatch(
