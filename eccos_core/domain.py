@@ -27,8 +27,8 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Message: TypeAlias = Mapping[str, Any]  # an OpenAI-style chat message
 ConversationView: TypeAlias = Literal["last_user", "all_user", "everything"]
 OnInfeasible: TypeAlias = Literal["error", "best_effort"]
-LabelSource: TypeAlias = Literal["human", "judge", "reward", "signal"]
-LABEL_SOURCES: tuple[LabelSource, ...] = ("human", "judge", "reward", "signal")  # the most trusted first
+LabelSource: TypeAlias = Literal["human", "judge", "signal", "reward"]
+LABEL_SOURCES: tuple[LabelSource, ...] = ("human", "judge", "signal", "reward")  # the most trusted first
 Engine: TypeAlias = Literal["min_cost_flow", "dual", "cp_sat", "glop", "greedy"]
 
 AUTHOR = "eccos_author"  # a key of an earlier answer among the messages: the model of the pool that wrote it

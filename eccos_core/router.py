@@ -456,7 +456,7 @@ class Router:
         A model whose labels fall far behind its forecasts raises a `DriftAlarm` in `status`.
 
         `quality` is in [0, 1]. `source`: who says so. A label never replaces one of a more trusted source: a human,
-        a judge, a reward model, a signal. Raises `UnknownDecisionError`, and `InputError` for a quality outside [0, 1].
+        a judge, a signal, a reward model. Raises `UnknownDecisionError`, and `InputError` for a quality outside [0, 1].
         """
         for store in (self.decision_store, *reversed(self._earlier)):
             try:

@@ -33,6 +33,7 @@ class LabelledDecision:
     vector: Float32Array
     forecast: float | None
     quality: float
+    source: LabelSource
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,7 +164,7 @@ class DecisionStore:
                 self._remembered[decision_id] = replace(remembered, source=source)
         model = remembered.model
         labelled = LabelledDecision(
-            decision_id, model, remembered.vector, remembered.forecast.get(model), float(quality)
+            decision_id, model, remembered.vector, remembered.forecast.get(model), float(quality), source
         )
         if self.history is None or remembered.text is None:
             return labelled

@@ -147,10 +147,13 @@ class Pipeline:
             self.learn(labelled)
 
     def learn(self, labelled: LabelledDecision) -> None:
-        """Learn from a label, and compare it with its forecast. A model that has become worse raises an alarm."""
+        """Learn from a label, and compare it with its forecast. A model that has become worse raises an alarm.
+
+        Rewards raise none: a reward model expects of each model what it learned, so it does not see the model fall.
+        """
         if self.parts.learner is not None:
             self.parts.learner.learn(labelled.id, labelled.model, labelled.vector, labelled.quality)
-        if labelled.forecast is None:
+        if labelled.forecast is None or labelled.source == "reward":
             return
         alarm = self.parts.drift.observe(labelled.id, labelled.model, labelled.forecast, labelled.quality)
         if alarm is not None:
