@@ -1,8 +1,8 @@
 """Ways to read a question that eccos tried and does not ship: see docs/design/encoders.md, "What did not help".
 
-Every vector of words has the surface beside it. Numbers are differences to what ships, in thousandths of R2 and of area,
-as in `encoders.py`. They are noisy: on 2,000 rows, 3 of R2 and 2 of area mean nothing. `--layers` adds the other layers
-of MiniLM, which takes one forward pass a question.
+Every vector of words has the surface beside it. Numbers are differences to ours, in thousandths of R2 and area, as
+in `encoders.py`. They are noisy: on 2,000 rows, 3 of R2 and 2 of area mean nothing. `--layers` adds the other layers of
+MiniLM, which takes one forward pass a question.
 """
 
 from __future__ import annotations
