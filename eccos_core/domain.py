@@ -634,10 +634,12 @@ class RouterStatus:
 
     `decision_log_problem` says why the decision log cannot write now. It is None while it can, or without a log.
     `decisions_dropped` is how many entries were lost since the start. `drift` holds the newest alarm of each model that
-    has become worse than its forecasts.
+    has become worse than its forecasts. `certificate_problem` says why the certificate is void. It is None while the
+    certificate holds, or without one.
     """
 
     workload: WorkloadStatus
     decision_log_problem: str | None = None
     decisions_dropped: int = 0
     drift: tuple[DriftAlarm, ...] = ()
+    certificate_problem: str | None = None

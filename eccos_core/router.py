@@ -505,6 +505,7 @@ class Router:
             decision_log_problem=log.problem if log is not None else None,
             decisions_dropped=log.dropped if log is not None else 0,
             drift=self.parts.drift.alarms,
+            certificate_problem=self.parts.certificate_problem,
         )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
+from eccos_core.assembly.labeller import build_labeller, load_configured_reward
 from eccos_core.assembly.predictor import (
     TrainingData,
+    build_floor_map,
     build_steering,
     cached_encoder,
     forecast_training,
@@ -45,17 +47,16 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from eccos_core.certification import Certificate
-    from eccos_core.learning import DriftMonitor
+    from eccos_core.grading.reward import RewardModel
+    from eccos_core.learning import DriftMonitor, OnlineLearner
     from eccos_core.predictors import TrainingForecast
     from eccos_core.protocols import (
-        AnswerObserver,
         Backend,
         Encoder,
         OnlineHistory,
         Optimizer,
         Predictor,
         Steering,
-        Workload,
     )
     from eccos_core.routing.decision_store import DecisionStore
     from eccos_core.routing.tenants import Tenants
@@ -98,14 +99,17 @@ class Assembler:
         history = self._history(config, encoder)
         reader, predictor, training = self._predictor(config, encoder, history)
         labels = self._labels(config, encoder, history)
-        parts = self._parts(config, reader, predictor, training, labels=labels)
+        reward = load_configured_reward(config, encoder)
+        parts = self._parts(config, reader, predictor, training, labels=labels, reward=reward)
+        parts = replace(parts, learner=self._learner(config, reader, predictor, history))
         self.current = Assembled(config, encoder, history, parts)
         log_warnings(config)
         return parts
 
     def assemble_fitted(self, config: Config, encoder: Encoder, predictor: Predictor, data: TrainingData) -> Parts:
         """Build the parts around a predictor that you fitted yourself. No history is kept."""
-        return self._parts(config, encoder, predictor, forecast_training(predictor, data), labels=None)
+        training, reward = forecast_training(predictor, lambda: data), load_configured_reward(config, encoder)
+        return self._parts(config, encoder, predictor, training, labels=None, reward=reward)
 
     def _encoder(self, config: Config) -> Encoder:
         current = self.current
@@ -130,19 +134,21 @@ class Assembler:
         predictor: Predictor
         if is_fine_tuned(config):
             reader, predictor = load_fine_tuned_parts(config)
-            return reader, predictor, forecast_training(predictor, reencode(TrainingData.sample(history), reader))
+            return (
+                reader,
+                predictor,
+                forecast_training(predictor, lambda: reencode(TrainingData.sample(history), reader)),
+            )
         if current is not None and current.history is history and _same_training(current, config):
             predictor = current.parts.predictor
         elif is_online(config):
             predictor = online_retrieval(config, history)
         elif config.predictor.artifact is not None:
-            predictor, training = load_fitted(config, encoder)
-            if training is not None and len(training.input_tokens):
-                return encoder, predictor, training
+            predictor = load_fitted(config, encoder)
         else:
             predictor = load_or_fit(config, encoder, TrainingData.of(history), self._progress)
         predictor = _with_difficulty(predictor, encoder)
-        return encoder, predictor, forecast_training(predictor, TrainingData.sample(history))
+        return encoder, predictor, forecast_training(predictor, lambda: TrainingData.sample(history))
 
     def _labels(self, config: Config, encoder: Encoder, history: OnlineHistory) -> OnlineHistory:
         """The history that labels join. Under a fine-tuned encoder it encodes again what is added."""
@@ -161,12 +167,14 @@ class Assembler:
         training: TrainingForecast,
         *,
         labels: OnlineHistory | None,
+        reward: RewardModel | None,
     ) -> Parts:
         """The workload is changed last of all, when nothing can fail any more: its new caps hold at once."""
         policy, certificate = read_policy(config, reader, predictor)
-        steering = build_steering(config, policy, training)
+        floor_map = build_floor_map(config, training)
+        steering = build_steering(config, floor_map.apply(policy), training)
         policies = {name: tenant.policy for name, tenant in config.tenants.items() if tenant.policy is not None}
-        tenants = {name: build_steering(config, policy, training) for name, policy in policies.items()}
+        tenants = {name: build_steering(config, floor_map.apply(policy), training) for name, policy in policies.items()}
         self._take_over(steering, tenants)
         telemetry = self._telemetry(config)
         backend = self._backend(config, telemetry)
@@ -192,13 +200,34 @@ class Assembler:
             window_s=config.stream.window_ms / 1000,
             allowed_call_params=config.allowed_call_params,
             drift=self._drift(predictor),
+            floor_map=floor_map,
             quality_sources=quality_sources(config, getattr(predictor, "graded", None)),
             latency_rule=config.latency,
             latency=self._latency(),
             signals=config.labels.signals,
             workload=(workload := self._workload(config)),
-            answer_observer=build_labeller(config, backend, workload),
+            answer_observer=build_labeller(config, reward, backend, workload),
         )
+
+    def _learner(
+        self, config: Config, encoder: Encoder, predictor: Predictor, history: OnlineHistory
+    ) -> OnlineLearner | None:
+        """What learns from labels. It goes on where predictor, rule and decision log stay as they were."""
+        from eccos_core.learning import LabelJournal, LearningRule, OnlineLearner
+        from eccos_core.learning.journal import FILE_NAME
+
+        asked, log = config.learning, config.decision_log.path
+        if asked is None:
+            return None
+        rule = LearningRule(asked.explore, asked.share, asked.budget_usd_per_day, asked.forget)
+        before = self.current.parts.learner if self.current is not None else None
+        same_log = self.current is not None and self.current.config.decision_log == config.decision_log
+        if before is not None and same_log and before.predictor is predictor and before.rule == rule:
+            return before
+        data = TrainingData.sample(history)
+        data = reencode(data, encoder) if is_fine_tuned(config) else data
+        journal = None if log is None else LabelJournal(log.with_name(FILE_NAME))
+        return OnlineLearner(predictor, rule, (data.table, data.vectors), journal)
 
     def _drift(self, predictor: Predictor) -> DriftMonitor:
         """What compares labels with the forecasts of one predictor. Another predictor starts without alarms."""
@@ -471,28 +500,3 @@ def _same_training(current: Assembled, config: Config) -> bool:
 def _calls(config: Config) -> tuple[object, ...]:
     """Return all that a backend is made of."""
     return config.pool, config.retries, config.telemetry
-
-
-def build_labeller(config: Config, backend: Backend, workload: Workload) -> AnswerObserver | None:
-    """Build what labels answers in the background. None where the configuration asks for nothing of the kind."""
-    from eccos_core.labelling import BackgroundLabeller, DailyBudget, JudgeSettings, ShadowSettings
-
-    judge, shadow, broken_json = config.labels.judge, config.shadow, config.labels.signals.get("invalid_json")
-    if judge is None and shadow is None and broken_json is None:
-        return None
-    kept = config.decision_log.path
-
-    def budget(purpose: str, usd: float) -> DailyBudget:
-        return DailyBudget(purpose, usd, None if kept is None else kept.with_name("spending.sqlite"))
-
-    return BackgroundLabeller(
-        config.models,
-        backend,
-        workload,
-        judge=JudgeSettings(judge.model, judge.share, budget("judge", judge.budget_usd_per_day)) if judge else None,
-        shadow=ShadowSettings(shadow.models, shadow.share, budget("shadow", shadow.budget_usd_per_day))
-        if shadow
-        else None,
-        broken_json=broken_json,
-        view=config.conversation,
-    )

@@ -27,6 +27,7 @@ from eccos_core.io.files import cache_folder
 from eccos_core.io.outcomes import with_models
 from eccos_core.io.threads import one_thread, one_thread_without_torch
 from eccos_core.io.tokens import count_text_tokens
+from eccos_core.routing.floor_map import NO_CORRECTION, FloorMap, fit_floor_map
 from eccos_core.routing.pricing import cost_usd
 
 if TYPE_CHECKING:
@@ -81,26 +82,40 @@ def cached_encoder(encoder: Encoder) -> Encoder:
     return CachedEncoder(encoder, cache_folder() / "embeddings.sqlite")
 
 
-def load_fitted(config: Config, encoder: Encoder) -> tuple[Predictor, TrainingForecast | None]:
-    """Load the predictor from the folder that the configuration names, and its forecast for training questions.
+def load_fitted(config: Config, encoder: Encoder) -> EnsemblePredictor:
+    """Load the predictor from the folder that the configuration names.
 
     Raises `ArtifactError` if it does not fit.
     """
-    from eccos_core.predictors import TrainingForecast, load_predictor
+    from eccos_core.predictors import load_predictor
 
     assert config.predictor.artifact is not None
     names = [model.name for model in config.models]
-    predictor = load_predictor(config.predictor.artifact, encoder=encoder.name, models=names)
-    training = TrainingForecast.load(config.predictor.artifact)
-    return predictor, None if training is None else training.for_pool(names)
+    return load_predictor(config.predictor.artifact, encoder=encoder.name, models=names)
 
 
-def forecast_training(predictor: Predictor, data: TrainingData) -> TrainingForecast:
-    """Forecast as many of the training questions as a stream is priced on, evenly spread over them."""
-    from eccos_core.predictors import TrainingForecast
+def forecast_training(predictor: Predictor, data: Callable[[], TrainingData]) -> TrainingForecast:
+    """Return the held-out forecast that a predictor keeps. Else it forecasts questions of `data`, seen or not."""
+    from eccos_core.predictors import EnsemblePredictor, TrainingForecast
 
-    some = _spread(len(data.vectors))
-    return TrainingForecast.of(predictor, data.vectors[some], data.input_tokens[some])
+    if isinstance(predictor, EnsemblePredictor) and predictor.training is not None:
+        return predictor.training
+    given = data()
+    some = _spread(len(given.vectors))
+    return TrainingForecast.of(predictor, given.vectors[some], given.input_tokens[some])
+
+
+def build_floor_map(config: Config, training: TrainingForecast) -> FloorMap:
+    """Fit how far floors must be raised, for the pool and its prices."""
+    if training.observed is None:
+        return NO_CORRECTION
+    return fit_floor_map(training.quality, _training_cost_usd(config, training), training.observed)
+
+
+def _training_cost_usd(config: Config, training: TrainingForecast) -> FloatArray:
+    """Return the forecast cost (S, M) of the training questions, at the pool's prices or from recorded costs."""
+    by_tokens = cost_usd(config.models, training.input_tokens, training.output_tokens)
+    return np.where(np.isnan(training.cost_usd), by_tokens, training.cost_usd)
 
 
 def load_or_fit(config: Config, encoder: Encoder, data: TrainingData, progress: Progress | None = None) -> Predictor:
@@ -225,8 +240,8 @@ def build_steering(config: Config, policy: Policy, training: TrainingForecast) -
     target = _stream_target(config, policy)
     if not len(training.input_tokens):
         return StreamController(target, InitialPrices(0.0))
-    by_tokens = cost_usd(config.models, training.input_tokens, training.output_tokens)
-    cost = np.where(np.isnan(training.cost_usd), by_tokens, training.cost_usd)
+    training = training.rows(_spread(len(training.input_tokens)))
+    cost = _training_cost_usd(config, training)
     names = [model.name for model in config.models]
     start = fit_initial_prices(
         training.quality, cost, target, DualOptimizer(), models=names, requests_per_second=ASSUMED_REQUESTS_PER_SECOND

@@ -13,6 +13,7 @@ from eccos_core.cli.convert import convert
 from eccos_core.cli.demo import demo
 from eccos_core.cli.evaluate import evaluate
 from eccos_core.cli.fit import fit
+from eccos_core.cli.fit_reward import fit_reward
 from eccos_core.cli.ingest import ingest
 from eccos_core.cli.init import init
 from eccos_core.cli.log import log, record
@@ -46,6 +47,7 @@ app.command("collect", rich_help_panel=SET_UP)(collect)
 app.command("convert", rich_help_panel=SET_UP)(convert)
 app.command("ingest", rich_help_panel=SET_UP)(ingest)
 app.command("fit", rich_help_panel=SET_UP)(fit)
+app.command("fit-reward", rich_help_panel=SET_UP)(fit_reward)
 app.command("certify", rich_help_panel=SET_UP)(certify)
 app.command("ask", rich_help_panel=ROUTE)(ask)
 app.command("route", rich_help_panel=ROUTE)(route)

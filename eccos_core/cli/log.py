@@ -22,6 +22,7 @@ from eccos_core.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from eccos_core.decision_log import DecisionLog, LoggedDecision
+    from eccos_core.routing.decision_store import LabelledDecision
 
 DEFAULT_ROWS = 20
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -89,20 +90,35 @@ def record(
     """Label the answer of a decision with its quality.
 
     You can label an answer at any time. A new label replaces the old one. To let the router learn from labels, run
-    `eccos log --export OUTCOMES` and then `eccos ingest OUTCOMES`.
+    `eccos log --export OUTCOMES` and then `eccos ingest OUTCOMES`. With `eccos.learning` it learns by itself: from this
+    command when it starts again, from `Router.record` at once.
 
     Example: eccos record DECISION_ID 0.9
     """
     from eccos_core.routing.decision_store import DecisionStore
 
     with open_log(config) as decision_log:
-        DecisionStore(log=decision_log).label(decision_id, quality)
+        labelled = DecisionStore(log=decision_log).label(decision_id, quality)
     if decision_log.problem is not None:
         raise InputError(f"the label was not saved: {decision_log.problem}")
+    if labelled is not None:
+        _keep_for_learning(labelled, config)
     if json:
         print_json({"decision_id": decision_id, "quality": quality})
     else:
         console(sys.stdout).print(f"{decision_id}: {quality:g}", soft_wrap=True)
+
+
+def _keep_for_learning(labelled: LabelledDecision, config: Path | None) -> None:
+    """Put a label into the journal of the online layer, if the configuration has one."""
+    from eccos_core.config import load_config
+    from eccos_core.learning.journal import FILE_NAME, JournalEntry, LabelJournal
+
+    loaded = load_config(resolve_config(config))
+    if loaded.learning is None or loaded.decision_log.path is None:
+        return
+    journal = LabelJournal(loaded.decision_log.path.with_name(FILE_NAME))
+    journal.put([JournalEntry(labelled.id, labelled.model, labelled.vector, labelled.quality)])
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from eccos_core.config.section_model import NotNegative, SectionModel, Share, Text
+from eccos_core.config.section_model import ConfigPath, NotNegative, SectionModel, Share, Text
 
 
 class JudgeConfig(SectionModel):
@@ -21,6 +21,11 @@ class LabelsConfig(SectionModel):
     """Labels that come without people. A label of a person always counts more."""
 
     judge: JudgeConfig | None = Field(default=None, description="A model that grades a share of the answers.")
+    reward: ConfigPath | None = Field(
+        default=None,
+        description="The folder of a reward model, which `eccos fit-reward` writes. It grades every answer that no "
+        "judge graded, at no cost.",
+    )
     signals: dict[Text, Share] = Field(
         default_factory=dict,
         description="The quality that each signal stands for. Your application reports one with `router.signal`. "

@@ -35,6 +35,7 @@ from eccos_core.config.sections import (
     DecisionLogConfig,
     DecisionLogField,
     GroupConfig,
+    LearningConfig,
     OptimizerConfig,
     OptimizerField,
     PolicyField,
@@ -217,17 +218,26 @@ class EccosSection(SectionModel):
     )
     labels: LabelsConfig = Field(
         default_factory=LabelsConfig,
-        description="Labels that come without people: from a judge, and from signals of your application.",
+        description="Labels that come without people: from a judge, a reward model, and signals of your application.",
         json_schema_extra=_example(
             {
                 "judge": {"model": "small", "share": 0.05, "budget_usd_per_day": 1.0},
+                "reward": "./reward",
                 "signals": {"regenerated": 0.2, "copied": 0.9, "tool_error": 0.0, "invalid_json": 0.0},
             }
         ),
     )
+    learning: LearningConfig | None = Field(
+        default=None,
+        description="Learning from labels while serving, and trying other models. A section that is written is on.",
+        json_schema_extra=_example(
+            {"explore": "thompson", "share": 0.05, "budget_usd_per_day": 2.0, "forget": 1.0}, {"explore": "off"}
+        ),
+    )
     shadow: ShadowConfig | None = Field(
         default=None,
-        description="Other models answer a share of the requests in the background, and the judge grades both answers.",
+        description="Other models answer a share of the requests in the background. The judge or the reward model "
+        "grades both answers.",
         json_schema_extra=_example({"models": ["small"], "share": 0.02, "budget_usd_per_day": 1.0}),
     )
     allowed_call_params: Names = Field(
@@ -273,6 +283,7 @@ class Config:
     tenants: Mapping[str, TenantConfig]
     latency: LatencyRule = field(default_factory=LatencyRule)
     labels: LabelsConfig = field(default_factory=LabelsConfig)
+    learning: LearningConfig | None = None
     shadow: ShadowConfig | None = None
     allowed_call_params: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)

@@ -282,6 +282,30 @@ DecisionLogField: TypeAlias = Annotated[
 ]
 
 
+def _read_off(value: Any) -> Any:
+    """YAML reads the word `off` as false."""
+    return "off" if value is False else value
+
+
+class LearningConfig(SectionModel):
+    """Learning from labels while serving. A section that is written is on. Without it, only a fit changes forecasts."""
+
+    explore: Annotated[Literal["thompson", "epsilon", "off"], BeforeValidator(_read_off)] = Field(
+        default="off",
+        description="How other models are tried: by what is still unsure about them (`thompson`), at random "
+        "(`epsilon`), or not at all.",
+    )
+    share: Share = Field(default=0.05, description="The share of single requests that may try another model.")
+    budget_usd_per_day: NotNegative = Field(
+        default=2.0,
+        description="Most extra cost of a day (UTC) for trying dearer models, in USD. With 0, only models that cost no "
+        "more are tried.",
+    )
+    forget: Annotated[Share, Field(gt=0)] = Field(
+        default=1.0, description="The weight that a label keeps with each later one. 1 forgets nothing."
+    )
+
+
 class TelemetryConfig(SectionModel):
     """OpenTelemetry spans and metrics. `on` and `off` are short forms."""
 

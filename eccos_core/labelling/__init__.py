@@ -1,4 +1,4 @@
-"""Label answers without people: a judge, and a second model that answers the same question in the shadow."""
+"""Label answers without people: a judge, a reward model, and a second model that answers in the shadow."""
 
 from eccos_core.labelling.agreement import Agreement, measure_agreement
 from eccos_core.labelling.daily_budget import DailyBudget

@@ -1,7 +1,9 @@
-"""Label a share of the answers in the background, with a judge, and ask a second model in the shadow.
+"""Label answers in the background, with a judge or a reward model, and ask a second model in the shadow.
 
-    answer ─▶ bounded queue ─▶ one thread: judge it ─▶ label
-                                          └─▶ another model answers, judge that ─▶ outcome of the history
+    answer ─▶ bounded queue ─▶ one thread: grade it ─▶ label
+                                          └─▶ another model answers, grade that ─▶ outcome of the history
+
+A share of the answers goes to the judge, and the reward model grades the rest.
 
 An answer is graded alone and without its model's name, so neither order nor name can sway the judge.
 """
@@ -11,15 +13,16 @@ from __future__ import annotations
 import logging
 import queue
 import random
-import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from eccos_core.domain import Completion, ConversationView, Decision, Model, Request
-from eccos_core.errors import BackendError, EccosError, GradingError, InputError, Overloaded, UnknownModelError
+from eccos_core.domain import Completion, ConversationView, Decision, LabelSource, Model, Request
+from eccos_core.errors import BackendError, GradingError, InputError, Overloaded, UnknownModelError
 from eccos_core.grading.judge import JudgeGrader
+from eccos_core.grading.reward import RewardModel
+from eccos_core.io.answers import Answer
 from eccos_core.io.forks import ProcessGuard
 from eccos_core.io.tokens import conversation_text, count_tokens
 from eccos_core.labelling.daily_budget import DailyBudget
@@ -54,6 +57,7 @@ class LabellerStatus:
     """What was done since the start. `left_out`: answers that found the queue full. Spending is of this UTC day."""
 
     judged: int = 0
+    rewarded: int = 0
     shadowed: int = 0
     failed: int = 0
     left_out: int = 0
@@ -62,7 +66,7 @@ class LabellerStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Waiting:
     request: Request
     decision: Decision
     completion: Completion
@@ -77,6 +81,7 @@ class BackgroundLabeller:
 
     Texts stay in memory, and only until they were graded. A judge that fails or answers nonsense gives no label, and is
     counted. When a budget is spent, nothing is asked until the next UTC day. `models`: the pool. `backend` calls them.
+    `reward` grades what no judge graded, except an answer that `broken_json` labels.
     `workload`: a shadow call takes a free slot, and is left out where there is none. `broken_json`: the label of an
     answer that is no JSON although the request asked for it.
     """
@@ -88,24 +93,25 @@ class BackgroundLabeller:
         workload: Workload,
         *,
         judge: JudgeSettings | None = None,
+        reward: RewardModel | None = None,
         shadow: ShadowSettings | None = None,
         broken_json: float | None = None,
         view: ConversationView = "last_user",
         seed: int | None = None,
     ) -> None:
         self._models: Mapping[str, Model] = {model.name: model for model in models}
-        if shadow is not None and judge is None:
-            raise InputError("shadow answers need a judge: set eccos.labels.judge")
+        if shadow is not None and judge is None and reward is None:
+            raise InputError("shadow answers need a grader: set eccos.labels.judge or eccos.labels.reward")
         named = [*([judge.model] if judge else ()), *(shadow.models if shadow else ())]
         for name in named:
             if name not in self._models:
                 raise UnknownModelError(name, list(self._models))
-        self.judge, self.shadow, self.broken_json = judge, shadow, broken_json
+        self.judge, self.reward, self.shadow, self.broken_json = judge, reward, shadow, broken_json
         self._grader = JudgeGrader(judge.model, backend) if judge else None
         self._backend, self._workload, self._view = backend, workload, view
         self._draw = random.Random(seed)  # noqa: S311 - a sample is no secret
-        self._counts = {"judged": 0, "shadowed": 0, "failed": 0, "left_out": 0}
-        self._waiting: queue.Queue[_Answer | None] = queue.Queue(MAX_WAITING)
+        self._counts = {"judged": 0, "rewarded": 0, "shadowed": 0, "failed": 0, "left_out": 0}
+        self._waiting: queue.Queue[_Waiting | None] = queue.Queue(MAX_WAITING)
         self._guard = ProcessGuard("the labeller of answers")
         self._closed = False
         self._worker = threading.Thread(target=self._work, name="eccos-labelling", daemon=True)
@@ -119,10 +125,10 @@ class BackgroundLabeller:
             return
         shadow, judged = self._choose_shadow(decision, completion), self._choose_judged(completion)
         broken = self.broken_json is not None and is_broken_json(request, completion)
-        if shadow is None and not judged and not broken:
+        if shadow is None and not judged and not broken and self.reward is None:
             return
         try:
-            self._waiting.put_nowait(_Answer(request, decision, completion, labels, judged, broken, shadow))
+            self._waiting.put_nowait(_Waiting(request, decision, completion, labels, judged, broken, shadow))
         except queue.Full:
             self._counts["left_out"] += 1
 
@@ -159,9 +165,11 @@ class BackgroundLabeller:
 
     def _choose_shadow(self, decision: Decision, completion: Completion) -> str | None:
         """Return the other model to ask, one that may answer this request, or None."""
-        if self.shadow is None or self.judge is None or self._draw.random() >= self.shadow.share:
+        if self.shadow is None or self._draw.random() >= self.shadow.share:
             return None
-        allowed = {decision.model, *decision.fallbacks} - {completion.model, self.judge.model}
+        allowed = {decision.model, *decision.fallbacks} - {completion.model}
+        if self.judge is not None:
+            allowed.discard(self.judge.model)
         possible = [name for name in self.shadow.models if name in allowed]
         return self._draw.choice(possible) if possible else None
 
@@ -177,27 +185,24 @@ class BackgroundLabeller:
         """Count an error and go on. Its message may quote the request, so the log names its kind only."""
         try:
             yield
-        except (EccosError, OSError, sqlite3.Error) as error:
+        except Exception as error:  # noqa: BLE001 - whatever an encoder or a judge raises, the next answer is looked at
             self._counts["failed"] += 1
             _log.warning("an answer could not be labelled: %s", type(error).__name__)
 
-    def _look_at(self, answer: _Answer) -> None:
+    def _look_at(self, answer: _Waiting) -> None:
         if answer.broken and self.broken_json is not None:
             answer.labels.record(self.broken_json, "signal")
         question, other = conversation_text(answer.request.messages, self._view), None
         if answer.shadow is not None:
             with self._counted_failure():
                 other = self._ask_shadow(answer, answer.shadow)
-        if answer.judged or other is not None:
-            quality = self._grade(question, answer.completion.text)
-            if quality is not None:
-                answer.labels.record(quality, "judge")
-        if other is not None:
-            quality = self._grade(question, other.text)
-            if quality is not None:
-                answer.labels.record_other(other, quality)
+        judged = self.judge is not None and (answer.judged or other is not None)
+        if grade := self._grade(question, answer.completion, judged, rewarded=not answer.broken):
+            answer.labels.record(*grade)
+        if other is not None and (grade := self._grade(question, other, judged, rewarded=True)):
+            answer.labels.record_other(other, grade[0])
 
-    def _ask_shadow(self, answer: _Answer, model: str) -> Completion | None:
+    def _ask_shadow(self, answer: _Waiting, model: str) -> Completion | None:
         assert self.shadow is not None
         reserved = worst_usd(self._models[model], answer.request, count_tokens(answer.request.messages))
         if not self.shadow.budget.reserve(reserved):
@@ -217,7 +222,23 @@ class BackgroundLabeller:
         self._counts["shadowed"] += 1
         return completion
 
-    def _grade(self, question: str, text: str) -> float | None:
+    def _grade(
+        self, question: str, completion: Completion, judged: bool, *, rewarded: bool
+    ) -> tuple[float, LabelSource] | None:
+        """Return the quality and who says so: the judge, or else the reward model. None where neither does."""
+        if judged:
+            with self._counted_failure():
+                quality = self._ask_judge(question, completion.text)
+                if quality is not None:
+                    return quality, "judge"
+        if self.reward is None or not rewarded:
+            return None
+        answer = Answer(question, completion.model, completion.text, completion.output_tokens, completion.finish_reason)
+        reward = float(self.reward.score([answer])[0])
+        self._counts["rewarded"] += 1
+        return reward, "reward"
+
+    def _ask_judge(self, question: str, text: str) -> float | None:
         """Return the judge's score in [0, 1]. None when the day's money is spent."""
         assert self.judge is not None
         assert self._grader is not None

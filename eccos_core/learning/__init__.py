@@ -2,6 +2,17 @@
 
 from eccos_core.learning.drift import DriftMonitor
 from eccos_core.learning.exploration import Explore, choice_probabilities
+from eccos_core.learning.journal import LabelJournal
+from eccos_core.learning.learner import LearningRule, OnlineLearner
 from eccos_core.learning.online_layer import Correction, OnlineLayer
 
-__all__ = ["Correction", "DriftMonitor", "Explore", "OnlineLayer", "choice_probabilities"]
+__all__ = [
+    "Correction",
+    "DriftMonitor",
+    "Explore",
+    "LabelJournal",
+    "LearningRule",
+    "OnlineLayer",
+    "OnlineLearner",
+    "choice_probabilities",
+]

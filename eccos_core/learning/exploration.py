@@ -21,6 +21,7 @@ SPREAD = 0.7  # posterior standard deviations are scaled by this: less regret on
 def choice_probabilities(
     explore: Explore,
     share: float,
+    greedy: int,
     value: FloatArray,
     covariance: FloatArray,
     allowed: BoolArray,
@@ -28,14 +29,15 @@ def choice_probabilities(
 ) -> FloatArray:
     """Return the probability (M,) with which each model is chosen. They sum to 1.
 
-    value (M,): what each model is worth for this question. covariance (M, M): of the errors of `value`. allowed (M,):
-    the models that may be explored, at least one. share: how many decisions explore. The others take the best value.
+    greedy: the model that is taken when nothing is explored. value (M,): what each model is worth for this question.
+    covariance (M, M): of the errors of `value`. allowed (M,): the models that may be explored, `greedy` among them.
+    share: how many decisions explore. The others take `greedy`.
 
     "thompson" draws values from their posterior and takes the best of a draw (Thompson 1933). A model's probability is
     its share of the wins in 64 draws, after every model got a small equal part. "epsilon" takes any model alike.
     """
     probabilities = np.zeros(len(value))
-    probabilities[np.argmax(np.where(allowed, value, -np.inf))] = 1.0
+    probabilities[greedy] = 1.0
     if explore == "off" or share == 0 or allowed.sum() == 1:
         return probabilities
     wins = allowed.astype(np.float64)

@@ -46,13 +46,10 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 
 
-def save_predictor(
-    predictor: EnsemblePredictor, folder: str | Path, *, encoder: str, training: TrainingForecast | None = None
-) -> Path:
+def save_predictor(predictor: EnsemblePredictor, folder: str | Path, *, encoder: str) -> Path:
     """Write the predictor to a folder, and replace a predictor that is there. Returns the folder.
 
-    encoder: the name of the encoder whose vectors it reads. training: its forecast for training questions, from which
-    a stream starts. Raises `ArtifactError` if the folder holds something else.
+    encoder: the name of the encoder whose vectors it reads. Raises `ArtifactError` if the folder holds something else.
     """
     from safetensors.numpy import save_file
 
@@ -64,8 +61,8 @@ def save_predictor(
         fresh.mkdir(parents=True)
         arrays = {name: np.ascontiguousarray(array) for name, array in _arrays_of(predictor).items()}
         save_file(arrays, str(fresh / WEIGHTS))
-        if training is not None:
-            training.save(fresh)
+        if predictor.training is not None:
+            predictor.training.save(fresh)
         text = json.dumps(_describe(predictor, encoder), indent=1, ensure_ascii=False)
         (fresh / MANIFEST).write_text(text + "\n", encoding="utf-8")
         replace_atomically(fresh, folder)
@@ -87,7 +84,9 @@ def load_predictor(
     manifest = _read_manifest(folder)
     try:
         _check(folder, manifest, encoder, models)
-        predictor = _build_predictor(manifest, _read_arrays(folder))
+        predictor = dataclasses.replace(
+            _build_predictor(manifest, _read_arrays(folder)), training=TrainingForecast.load(folder)
+        )
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise ArtifactError(f"{folder}: the predictor is damaged ({error}); run `eccos fit` again") from error
     return predictor if models is None else predictor.for_pool(models)

@@ -28,6 +28,7 @@ from eccos_core.predictors.learners.training_set import FittedLearner, Learner, 
 from eccos_core.predictors.targets.cost_units import check_cost, fit_cost_units, put_cost_for_tokens
 from eccos_core.predictors.targets.latent import ExpectedOutcomes, TargetValues, fit_latent_targets
 from eccos_core.predictors.targets.prior import ModelPrior, check_priors
+from eccos_core.predictors.training_forecast import TrainingForecast
 
 Progress = Callable[[str], None]
 
@@ -83,6 +84,7 @@ def fit_predictor(
     combined = stack.combine(np.concatenate(held_out, axis=1)).astype(np.float64)
     calibration = fit_calibration(latent_targets.quality(combined), table.quality)
     factors = fit_decision_shrinkage(latent_targets, combined, calibration, table.quality)
+    head = ForecastHead.fit(latent_targets, combined * factors, table, usd_per_unit, calibration)
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
@@ -95,7 +97,8 @@ def fit_predictor(
             typical_distance=typical_distance(training.nearest),
         ),
         stack=stack.scale(factors),
-        head=ForecastHead.fit(latent_targets, combined * factors, table, usd_per_unit, calibration),
+        head=head,
+        training=_training_forecast(table, head, combined * factors),
     )
 
 
@@ -143,14 +146,28 @@ def _fit_prior(
 ) -> EnsemblePredictor:
     """Fit the predictor that ignores the question."""
     mean = np.zeros((len(table), targets.latent_targets.count))
+    head = ForecastHead.fit(targets.latent_targets, mean, table, usd_per_unit, identity())
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
         dimensions=dimensions,
         index=None,
         stack=StackingWeights(np.zeros((0, targets.latent_targets.count), dtype=np.float32)),
-        head=ForecastHead.fit(targets.latent_targets, mean, table, usd_per_unit, identity()),
+        head=head,
+        training=_training_forecast(table, head, mean),
     )
+
+
+def _training_forecast(table: OutcomeTable, head: ForecastHead, held_out: FloatArray) -> TrainingForecast | None:
+    """Return the forecast of the table's questions from held-out predictions (N, C). None for an empty table."""
+    if not len(table):
+        return None
+    forecast = head.forecast(table.models, held_out, np.zeros(len(table)), np.ones(len(table)))
+    lengths = _input_tokens(table)
+    known = lengths[~np.isnan(lengths)]
+    filled = np.where(np.isnan(lengths), known.mean() if len(known) else 0.0, lengths)
+    cost = forecast.with_recorded_cost(np.full(forecast.quality.shape, np.nan))
+    return TrainingForecast(table.models, filled, forecast.quality, forecast.output_tokens, cost, table.quality)
 
 
 def _self_shrinking(learners: Sequence[Learner]) -> int | None:

@@ -1,6 +1,7 @@
-"""What a predictor forecasts for its own training questions. The first prices of a stream come from it.
+"""What a predictor forecast for its own training questions before it saw their outcomes, beside what was observed.
 
-An artifact keeps it, so a service needs no history to start with the right prices.
+An artifact keeps it. So a service needs no history to start with the right prices, and knows how far the quality that
+it forecasts for the models it chooses is from what they realise (`eccos_core.routing.floor_map`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eccos_core.domain import Float32Array, FloatArray
+from eccos_core.domain import Float32Array, FloatArray, IntArray
 from eccos_core.errors import ArtifactError
 from eccos_core.protocols import Predictor
 
@@ -23,7 +24,8 @@ FILE = "training_forecast.safetensors"
 class TrainingForecast:
     """The forecast for S training questions: input_tokens (S,), quality, output_tokens and cost_usd (S, M).
 
-    cost_usd: NaN for a model whose cost is its price times its tokens.
+    cost_usd: NaN for a model whose cost is its price times its tokens. observed (S, M): the recorded quality, NaN where
+    missing. It is None if the predictor had seen these outcomes.
     """
 
     models: tuple[str, ...]
@@ -31,10 +33,11 @@ class TrainingForecast:
     quality: FloatArray
     output_tokens: FloatArray
     cost_usd: FloatArray
+    observed: FloatArray | None = None
 
     @classmethod
     def of(cls, predictor: Predictor, vectors: Float32Array, input_tokens: FloatArray) -> TrainingForecast:
-        """Forecast training questions with these vectors (S, D)."""
+        """Forecast training questions with these vectors (S, D), by a predictor that has seen their outcomes."""
         if not len(vectors):
             nothing = np.empty((0, len(predictor.models)))
             return cls(predictor.models, np.empty(0), nothing, nothing, nothing)
@@ -51,18 +54,34 @@ class TrainingForecast:
             self.quality[:, columns],
             self.output_tokens[:, columns],
             self.cost_usd[:, columns],
+            None if self.observed is None else self.observed[:, columns],
+        )
+
+    def rows(self, index: IntArray) -> TrainingForecast:
+        """The forecast of these questions alone."""
+        return TrainingForecast(
+            self.models,
+            self.input_tokens[index],
+            self.quality[index],
+            self.output_tokens[index],
+            self.cost_usd[index],
+            None if self.observed is None else self.observed[index],
         )
 
     def save(self, folder: Path) -> None:
         """Write it into the folder of an artifact."""
         from safetensors.numpy import save_file
 
-        arrays = {name: np.ascontiguousarray(getattr(self, name), dtype=np.float32) for name in _ARRAYS}
+        arrays = {
+            name: np.ascontiguousarray(array, dtype=np.float32)
+            for name in _ARRAYS
+            if (array := getattr(self, name)) is not None
+        }
         save_file(arrays, str(folder / FILE), metadata={"models": json.dumps(self.models)})
 
     @classmethod
     def load(cls, folder: Path) -> TrainingForecast | None:
-        """Read it from the folder of an artifact. None where `save_predictor` was given none.
+        """Read it from the folder of an artifact. None where the predictor was fitted to no outcomes.
 
         Raises `ArtifactError` for a damaged file.
         """
@@ -73,10 +92,13 @@ class TrainingForecast:
         try:
             with safe_open(folder / FILE, framework="numpy") as file:
                 models = tuple(json.loads(file.metadata()["models"]))
-                arrays = {name: np.asarray(file.get_tensor(name), dtype=np.float64) for name in _ARRAYS}
+                stored = {name: np.asarray(file.get_tensor(name), dtype=np.float64) for name in file.keys()}  # noqa: SIM118
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ArtifactError(f"{folder / FILE}: cannot be read ({error}). Run `eccos fit` again.") from error
-        return cls(models, **arrays)
+        missing = {*_ARRAYS} - {"observed"} - stored.keys()
+        if missing:
+            raise ArtifactError(f"{folder / FILE}: lacks {', '.join(sorted(missing))}. Run `eccos fit` again.")
+        return cls(models, **{name: stored[name] for name in _ARRAYS if name in stored})
 
 
-_ARRAYS = ("input_tokens", "quality", "output_tokens", "cost_usd")
+_ARRAYS = ("input_tokens", "quality", "output_tokens", "cost_usd", "observed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -26,6 +27,7 @@ from eccos_core.io.tokens import conversation_text, count_tokens
 from eccos_core.protocols import Encoder, Optimizer, Predictor, Steering, unsupported_parameters
 from eccos_core.routing.decisions import build_decisions
 from eccos_core.routing.eligibility import eligibility_mask
+from eccos_core.routing.exploring import explore
 from eccos_core.routing.forecast import predict_in_blocks
 from eccos_core.routing.latency import leave_out_slow_models, waiting_usd
 from eccos_core.routing.parts import Parts
@@ -85,7 +87,10 @@ class Decider:
         with self.parts.telemetry.step("predict", requests):
             input_tokens, mask = self._counted(requests)  # first: a request that no model may answer is not encoded
             vectors = self.encoder.encode(texts)
-            expected = self.parts.drift.widen(predict_in_blocks(self.predictor, vectors, input_tokens))
+            expected = predict_in_blocks(self.predictor, vectors, input_tokens)
+            if self.parts.learner is not None and self.parts.certificate is None:  # certified are the fitted forecasts
+                expected = self.parts.learner.correct(expected, vectors)
+            expected = self.parts.drift.widen(expected)
         output_tokens = np.minimum(
             expected.output_tokens, output_limit(self.parts.models, [request.parameters for request in requests])
         )
@@ -109,14 +114,14 @@ class Decider:
         return leave_out_slow_models(self.parts, requests, mask)
 
     def problem(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> RoutingProblem:
-        """Build the problem that the optimizer sees."""
+        """Build the problem that the optimizer sees. Its floor is the forecast at which yours is realised."""
         asked = [request.min_quality or 0.0 for request in prepared.requests]
         return RoutingProblem(
             quality=prepared.forecast.quality,
             cost_usd=prepared.weighed_usd,
             eligible=prepared.eligible,
             capacity=self._batch_capacity(prepared, free_slots),
-            policy=policy,
+            policy=self.parts.floor_map.apply(policy),
             models=self.parts.names,
             min_quality=np.array(asked) if any(asked) else None,
             groups=self.parts.groups,
@@ -125,7 +130,14 @@ class Decider:
     def assign(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> list[Decision]:
         """Assign the batch jointly. Raises `InfeasibleError` when the policy cannot be met."""
         with self.parts.telemetry.step("optimise", prepared.requests):
-            return self._decisions(prepared, self.optimizer.solve(self.problem(prepared, policy, free_slots)))
+            return self._decisions(prepared, self.solve(self.problem(prepared, policy, free_slots), policy))
+
+    def solve(self, problem: RoutingProblem, policy: Policy) -> Assignment:
+        """Solve the problem of a policy. Raises `InfeasibleError` in the numbers of that policy."""
+        try:
+            return self.optimizer.solve(problem)
+        except InfeasibleError as error:
+            raise self.parts.floor_map.explain(error, policy) from None
 
     def choose(self, prepared: PreparedBatch, free_slots: IntArray) -> Decision:
         """Decide one request alone, among the models with a free slot, in O(M).
@@ -139,7 +151,9 @@ class Decider:
         steering = self._steering_of(prepared.requests[0])
         with self.parts.telemetry.step("optimise", prepared.requests):
             choice = steering.decide(quality, cost, open_now, self._occupancy(free_slots))
-        return self._decision(prepared, choice.model, choice.usd_per_quality, floor_met=choice.floor_met)
+        model, propensity = explore(self.parts, prepared, choice, open_now, steering)
+        decision = self._decision(prepared, model, choice.usd_per_quality, floor_met=choice.floor_met)
+        return decision if propensity == 1.0 else replace(decision, propensity=propensity)
 
     def choose_together(self, prepared: PreparedBatch, free_slots: IntArray) -> list[Decision | RoutingError]:
         """Decide requests that arrived together. A request that cannot be decided gets its error in its place.
@@ -191,7 +205,7 @@ class Decider:
             Prices(price, np.zeros(len(self.parts.models))),
             floor_met=floor_met,
             overhead_s=time.perf_counter() - prepared.started,
-            certificate=self.parts.certificate,
+            certificate=self.parts.valid_certificate,
             sources=self._sources(),
             waiting_usd=prepared.waiting_usd,
         )[0]
@@ -206,7 +220,7 @@ class Decider:
             assignment.prices,
             floor_met=assignment.status is not SolutionStatus.BEST_EFFORT,
             overhead_s=(time.perf_counter() - prepared.started) / len(prepared.requests),
-            certificate=self.parts.certificate,
+            certificate=self.parts.valid_certificate,
             sources=self._sources(),
             waiting_usd=prepared.waiting_usd,
         )

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from eccos_core.certification import Certificate
 from eccos_core.domain import ConversationView, GroupShare, LatencyRule, Model, Policy, QualityFloor, QualitySource
 from eccos_core.errors import CertificateError, InputError
-from eccos_core.learning import DriftMonitor
+from eccos_core.learning import DriftMonitor, OnlineLearner
 from eccos_core.protocols import AnswerObserver, Backend, Encoder, Optimizer, Predictor, Steering, Workload
 from eccos_core.routing.certified import fingerprint
 from eccos_core.routing.decision_store import DecisionStore
+from eccos_core.routing.floor_map import NO_CORRECTION, FloorMap
 from eccos_core.routing.tenants import Tenants
 from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 from eccos_core.workload.latency import LatencyTracker
@@ -34,7 +35,9 @@ class Parts:
     - `window_s`: single requests that arrive within so many seconds (0 to 0.05) are decided together.
     - `allowed_call_params`: call parameters that LiteLLM itself obeys and that callers may give all the same.
     - `certificate`: what the policy's price was certified for. It is void for another predictor, encoder or pool.
-    - `drift`: what compares labels with forecasts.
+    - `drift`: what compares labels with forecasts. Its alarms make a certificate void.
+    - `learner`: what corrects forecasts by labels, and explores.
+    - `floor_map`: how high the mean forecast of a batch must be, so that the quality you realise is at the floor.
     - `quality_sources`: what each model's forecast starts from (M,). Empty stands for outcomes of all.
     - `latency_rule`: what waiting is worth. `latency` knows how long each model has recently taken.
     - `signals`: the quality that each signal of an application stands for.
@@ -65,6 +68,8 @@ class Parts:
     allowed_call_params: frozenset[str] = frozenset()
     certificate: Certificate | None = None
     drift: DriftMonitor = field(default_factory=DriftMonitor)
+    learner: OnlineLearner | None = None
+    floor_map: FloorMap = NO_CORRECTION
     quality_sources: tuple[QualitySource, ...] = ()
     latency_rule: LatencyRule = field(default_factory=LatencyRule)
     latency: LatencyTracker = field(default_factory=LatencyTracker)
@@ -85,6 +90,18 @@ class Parts:
                     "the certificate is void: predictor, encoder, models or prices are not those that it was made for. "
                     "Run `eccos certify` again, or give certificate=None."
                 )
+
+    @property
+    def certificate_problem(self) -> str | None:
+        """Why the certificate is void. None while it holds, or without one."""
+        if self.certificate is None or not self.drift.alarms:
+            return None
+        return f"the certificate is void: {self.drift.alarms[-1]} Then run `eccos certify` again."
+
+    @property
+    def valid_certificate(self) -> Certificate | None:
+        """The certificate, while no alarm about drift has made it void."""
+        return self.certificate if self.certificate_problem is None else None
 
     @property
     def names(self) -> tuple[str, ...]:

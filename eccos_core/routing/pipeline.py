@@ -6,6 +6,7 @@ A router has one pipeline at a time. A swap replaces it, and a request keeps to 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AbstractContextManager, aclosing, closing
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from eccos_core.routing.microbatch import MicroBatch
 from eccos_core.routing.parts import Parts
 from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.request_check import check_request
+
+_log = logging.getLogger("eccos.certificate")
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
 Arrival: TypeAlias = tuple[PreparedBatch, Execution | None]  # decided, and held unless every slot was taken
@@ -144,12 +147,16 @@ class Pipeline:
             self.learn(labelled)
 
     def learn(self, labelled: LabelledDecision) -> None:
-        """Compare a label with its forecast. A model that has become worse raises an alarm."""
+        """Learn from a label, and compare it with its forecast. A model that has become worse raises an alarm."""
+        if self.parts.learner is not None:
+            self.parts.learner.learn(labelled.id, labelled.model, labelled.vector, labelled.quality)
         if labelled.forecast is None:
             return
         alarm = self.parts.drift.observe(labelled.id, labelled.model, labelled.forecast, labelled.quality)
         if alarm is not None:
             self.parts.telemetry.record_drift(alarm)
+            if self.parts.certificate_problem is not None:
+                _log.error("%s", self.parts.certificate_problem, extra={"eccos": {"event": "certificate_void"}})
 
     def _remember(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
         self.parts.decision_store.add_decisions(prepared, made)

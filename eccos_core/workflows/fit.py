@@ -13,7 +13,6 @@ from eccos_core.assembly.predictor import (
     TrainingData,
     cached_encoder,
     fit_from_config,
-    forecast_training,
     is_online,
     predictor_kind,
 )
@@ -74,8 +73,7 @@ def fit_to_folder(
     report_progress(f"learning from {len(training_data.table)} questions")
     predictor = fit_from_config(config, training_data, progress)
     seconds = time.perf_counter() - started
-    training = forecast_training(predictor, training_data)
-    predictors.save_predictor(predictor, folder, encoder=encoder.name, training=training)
+    predictors.save_predictor(predictor, folder, encoder=encoder.name)
     prices = {model.name: (model.usd_per_input_token, model.usd_per_output_token) for model in config.models}
     warnings = tuple(describe_contradicting_costs(training_data.table, prices))
     return FitReport(folder, predictor_kind(config), len(training_data.table), predictor.models, seconds, warnings)

@@ -74,7 +74,7 @@ def plan_batch(router: Router, requests: list[Request]) -> BatchPlan:
     """Solve the batch with the router's policy and the slots that are free now. Raises as `Router.route` does."""
     prepared = router.decider.prepare(requests)
     problem = router.decider.problem(prepared, router.policy, router.workload.free_slots(router.parts.names))
-    assignment = router.decider.optimizer.solve(problem)
+    assignment = router.decider.solve(problem, router.policy)
     calls = Counter(int(column) for column in assignment.model_index)
     return BatchPlan(
         problem=problem,

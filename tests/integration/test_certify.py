@@ -135,6 +135,33 @@ def test_a_refit_another_pool_and_another_price_make_it_void(folder: Path) -> No
         Router.from_yaml(config.path)
 
 
+def test_an_alarm_about_drift_makes_it_void_loudly(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_config(folder, "{certified_floor: 0.6}")
+    certify(load_config(path), folder / "labels.jsonl")
+    with Router.from_yaml(path) as router, caplog.at_level("ERROR", "eccos.certificate"):
+        assert router.decide("What is 3 + 4?").certified
+        assert router.status().certificate_problem is None
+        for _ in range(100):
+            router.record(router.decide("What is 3 + 4?").id, 0.0)
+        assert not router.decide("What is 3 + 4?").certified
+        problem = router.status().certificate_problem
+    assert problem is not None
+    assert problem.startswith("the certificate is void: ")
+    assert "the certificate is void" in caplog.text
+    assert "run `eccos certify` again" in caplog.text
+
+
+def test_labels_of_another_pool_are_refused(folder: Path) -> None:
+    config = load_config(write_config(folder, "{certified_floor: 0.6}"))
+    rows = [json.loads(line) for line in (folder / "labels.jsonl").read_text().splitlines()]
+    for row in rows:
+        for output in row["outputs"]:
+            output["model"] = f"other-{output['model']}"
+    (folder / "other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match="700 of 700 questions lack the score of some model"):
+        certify(config, folder / "other.jsonl")
+
+
 def test_the_digest_of_a_predictor_survives_a_save(folder: Path) -> None:
     config = load_config(write_config(folder, "{quality_floor: 0.5}"))
     encoder = build_encoder(config.encoder)

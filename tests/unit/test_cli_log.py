@@ -15,6 +15,7 @@ from eccos_core.domain import Completion, Decision
 from eccos_core.errors import Attempt
 from eccos_core.io.outcomes import read_outcomes
 from eccos_core.io.tokens import text_key
+from eccos_core.learning import LabelJournal
 
 CONFIG = """
 model_list:
@@ -172,3 +173,13 @@ def test_no_log_yet_is_no_error_but_a_log_that_is_off_or_damaged_is(
     for arguments in (["log"], ["status"], ["record", "d1", "1"]):
         assert run(app, [*arguments, "-c", str(file)]) == YOUR_INPUT
         assert "eccos.decision_log is off" in capsys.readouterr().err
+
+
+def test_a_label_of_the_command_waits_in_the_journal_of_a_learning_router(config: Path) -> None:
+    assert run(app, ["record", "d1", "0.5", "--config", str(config)]) == DONE
+    assert not (config.parent / "learning.sqlite").exists()  # nothing learns here
+    config.write_text(config.read_text().replace("eccos: {", "eccos: {learning: {explore: off}, "))
+    assert run(app, ["record", "d3", "0.25", "--config", str(config)]) == DONE
+    (kept,) = LabelJournal(config.parent / "learning.sqlite").entries(10)
+    assert (kept.decision_id, kept.model, kept.quality) == ("d3", "large", 0.25)
+    np.testing.assert_array_equal(kept.vector, np.array([0.6, 0.8], dtype=np.float32))

@@ -103,10 +103,15 @@ def test_each_predictor_has_its_class(tmp_path: Path, text: str, expected: confi
 
 def test_relative_paths_are_seen_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
-    config = load(tmp_path, "predictor: {artifact: ./fitted}, history: {path: store}, decision_log: {path: ../log.db}")
+    config = load(
+        tmp_path,
+        "predictor: {artifact: ./fitted}, history: {path: store}, decision_log: {path: ../log.db}, "
+        "labels: {reward: ./reward}",
+    )
     assert config.predictor == configs.HybridConfig(artifact=tmp_path / "fitted")
     assert config.history == configs.ChromaPersistentConfig(path=tmp_path / "store")
     assert config.decision_log.path == tmp_path.parent / "log.db"
+    assert config.labels.reward == tmp_path / "reward"
 
 
 def test_a_history_is_a_folder_a_server_or_memory(tmp_path: Path) -> None:
@@ -178,3 +183,28 @@ def test_how_hard_requests_a_stream_is_insured_against_is_a_word_or_a_quality(
 def test_a_horizon_is_a_number_of_requests_or_a_duration(tmp_path: Path, written: str, read: object) -> None:
     assert load(tmp_path, f"stream: {{horizon: {written}}}").stream.horizon == read
     assert load(tmp_path).stream.horizon == 10_000
+
+
+def test_learning_is_off_until_it_is_written(tmp_path: Path) -> None:
+    assert load(tmp_path).learning is None
+    assert load(tmp_path, "learning: {}").learning == configs.LearningConfig(
+        explore="off", share=0.05, budget_usd_per_day=2.0, forget=1.0
+    )
+    found = load(tmp_path, "learning: {explore: off, share: 0.1}").learning
+    assert found is not None
+    assert (found.explore, found.share) == ("off", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("explore: sometimes", "explore"),
+        ("explore: thompson, share: 1.5", "share"),
+        ("budget_usd_per_day: -1", "budget_usd_per_day"),
+        ("forget: 0", "forget"),
+        ("forgett: 0.9", "forget"),
+    ],
+)
+def test_a_learning_section_outside_its_ranges_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, f"learning: {{{text}}}")

@@ -78,8 +78,8 @@ def test_a_history_without_recorded_cost_has_no_cost_forecast() -> None:
 def test_the_forecast_survives_a_folder_and_another_pool(tmp_path: Path) -> None:
     table, vectors = history()
     fitted = fit_predictor("retrieval", table, vectors)
-    training = TrainingForecast.of(fitted, vectors, np.full(ROWS, 10.0))
-    save_predictor(fitted, tmp_path / "fitted", encoder="test", training=training)
+    assert fitted.training is not None
+    save_predictor(fitted, tmp_path / "fitted", encoder="test")
     loaded = load_predictor(tmp_path / "fitted", models=("agent", "counted"))
     before, after = (each.predict(vectors[:3], np.full(3, 10.0)) for each in (fitted, loaded))
     assert before.cost_usd is not None
@@ -88,7 +88,7 @@ def test_the_forecast_survives_a_folder_and_another_pool(tmp_path: Path) -> None
     assert np.isnan(after.cost_usd[:, 1]).all()
     kept = TrainingForecast.load(tmp_path / "fitted")
     assert kept is not None
-    assert kept.for_pool(("agent",)).cost_usd[:3, 0] == pytest.approx(before.cost_usd[:, 1], rel=1e-5)
+    assert kept.for_pool(("agent",)).cost_usd[:, 0] == pytest.approx(fitted.training.cost_usd[:, 1], rel=1e-5)
 
 
 def test_an_online_history_learns_a_cost_that_arrives_later() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import numpy as np
 import pytest
 
 from eccos_core.decision_log import DecisionLog
-from eccos_core.domain import Completion, Model, Request
+from eccos_core.domain import Completion, Float32Array, Model, Request
+from eccos_core.encoders.surface import SurfaceEncoder
 from eccos_core.errors import BackendError, InputError, UnknownDecisionError, UnknownModelError
+from eccos_core.grading.reward import RewardModel
+from eccos_core.grading.reward.features import SURFACE
 from eccos_core.history import MemoryHistory
 from eccos_core.labelling import BackgroundLabeller, DailyBudget, JudgeSettings, ShadowSettings, measure_agreement
 from eccos_core.router import Router
@@ -26,9 +30,14 @@ DAY = 86_400.0
 
 
 def build(
-    tmp_path: Path, verdicts: list[Any], *, judge_usd: float = 1.0, shadow_usd: float | None = None
+    tmp_path: Path,
+    verdicts: list[Any],
+    *,
+    judge_usd: float | None = 1.0,
+    shadow_usd: float | None = None,
+    reward: RewardModel | None = None,
 ) -> tuple[Router, BackgroundLabeller, ScriptedBackend]:
-    """A router whose answers are all judged, and all shadowed where there is money for it."""
+    """A router whose answers are all judged and all shadowed, each where there is money for it."""
     backend = ScriptedBackend({"small": ["small says so"], "large": ["large says so"], "judge": verdicts}, POOL)
     router = scripted_router(backend, POOL, {"": [0.9, 0.8, 0.1]}, usd_per_quality=1.0)
     encoder = router.decider.encoder
@@ -38,7 +47,8 @@ def build(
         POOL,
         backend,
         router.workload,
-        judge=JudgeSettings("judge", 1.0, DailyBudget("judge", judge_usd)),
+        judge=JudgeSettings("judge", 1.0, DailyBudget("judge", judge_usd)) if judge_usd is not None else None,
+        reward=reward,
         shadow=ShadowSettings(("large",), 1.0, DailyBudget("shadow", shadow_usd)) if shadow_usd is not None else None,
         broken_json=0.0,
         seed=0,
@@ -151,6 +161,75 @@ def test_a_shadow_answer_is_graded_too_and_becomes_an_outcome(tmp_path: Path) ->
     assert list(router.workload.free_slots()) == [4, 4, 4]
 
 
+def constant_reward(value: float, encoder: Any = None) -> RewardModel:
+    """A reward model that finds every answer equally good."""
+    reader = encoder or SurfaceEncoder()
+    weights = np.zeros(3 * reader.dimensions + len(SURFACE))
+    return RewardModel(reader, tuple(each.name for each in POOL), weights, np.full(3, np.log(value / (1 - value))))
+
+
+def test_a_reward_model_labels_every_answer_that_no_judge_graded(tmp_path: Path) -> None:
+    router, labeller, backend = build(tmp_path, [], judge_usd=None, reward=constant_reward(0.7))
+    decided = [answer(router, "one"), answer(router, "two")]
+    labeller.wait()
+    labels = [label_of(router, each) for each in decided]
+    assert [source for _, source in labels] == ["reward", "reward"]
+    assert [label for label, _ in labels] == [pytest.approx(0.7), pytest.approx(0.7)]
+    assert labeller.status().rewarded == 2
+    assert {model for model, _ in backend.calls} == {"small"}, "a reward costs no call"
+    router.record(decided[0], 0.1)
+    assert label_of(router, decided[0]) == (0.1, "human")
+
+
+def test_a_judge_comes_before_the_reward_model_which_takes_over_where_it_fails(tmp_path: Path) -> None:
+    router, labeller, _ = build(tmp_path, ["Score: 9", "no idea"], reward=constant_reward(0.7))
+    first, second = answer(router, "one"), answer(router, "two")
+    labeller.wait()
+    assert label_of(router, first) == (0.9, "judge")
+    assert label_of(router, second) == (pytest.approx(0.7), "reward")
+    status = labeller.status()
+    assert (status.judged, status.rewarded, status.failed) == (1, 1, 1)
+
+
+def test_broken_json_needs_no_reward_model(tmp_path: Path) -> None:
+    router, labeller, _ = build(tmp_path, [], judge_usd=None, reward=constant_reward(0.7))
+    decided = answer(router, response_format={"type": "json_object"})
+    labeller.wait()
+    assert label_of(router, decided) == (0.0, "signal")
+
+
+def test_a_reward_model_grades_shadow_answers_without_a_judge(tmp_path: Path) -> None:
+    router, labeller, backend = build(tmp_path, [], judge_usd=None, shadow_usd=1.0, reward=constant_reward(0.7))
+    answer(router)
+    labeller.wait()
+    history = router.decision_store.history
+    assert history is not None
+    table, _ = history.table()
+    assert table.quality[0, [table.models.index(name) for name in ("small", "large")]] == pytest.approx([0.7, 0.7])
+    assert [model for model, _ in backend.calls] == ["small", "large"]
+
+
+def test_an_encoder_that_breaks_is_counted_and_the_next_answer_is_labelled(tmp_path: Path) -> None:
+    class Fragile(SurfaceEncoder):
+        broken = True
+
+        def encode(self, texts: Sequence[str]) -> Float32Array:
+            if self.broken:
+                raise RuntimeError("out of memory")
+            return super().encode(texts)
+
+    encoder = Fragile()
+    router, labeller, _ = build(tmp_path, [], judge_usd=None, reward=constant_reward(0.7, encoder))
+    first = answer(router, "one")
+    labeller.wait()
+    encoder.broken = False
+    second = answer(router, "two")
+    labeller.wait()
+    assert label_of(router, first) == (None, None)
+    assert label_of(router, second)[1] == "reward"
+    assert labeller.status().failed == 1
+
+
 def test_a_shadow_takes_no_slot_that_somebody_waits_for(tmp_path: Path) -> None:
     router, labeller, backend = build(tmp_path, ["Score: 6"], shadow_usd=1.0)
     held = [router.workload.hold("large") for _ in range(4)]
@@ -249,5 +328,7 @@ def test_models_outside_the_pool_and_a_shadow_without_a_judge_are_refused() -> N
     budget = DailyBudget("judge", 1.0)
     with pytest.raises(UnknownModelError):
         BackgroundLabeller(POOL, backend, workload, judge=JudgeSettings("nobody", 1.0, budget))
-    with pytest.raises(InputError, match="shadow answers need a judge"):
+    with pytest.raises(
+        InputError, match=r"shadow answers need a grader: set eccos\.labels\.judge or eccos\.labels\.reward"
+    ):
         BackgroundLabeller(POOL, backend, workload, shadow=ShadowSettings(("small",), 1.0, budget))

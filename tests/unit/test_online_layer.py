@@ -128,7 +128,7 @@ def test_a_weight_of_older_labels_outside_its_range_is_refused(forget: float) ->
 def test_probabilities_sum_to_one_and_only_allowed_models_have_one(explore, share) -> None:  # type: ignore[no-untyped-def]
     value, allowed = np.array([0.5, 0.9, 0.6, 0.1]), np.array([True, False, True, True])
     random = np.random.default_rng(0)
-    found = choice_probabilities(explore, share, value, 0.05 * np.eye(4), allowed, random)
+    found = choice_probabilities(explore, share, 2, value, 0.05 * np.eye(4), allowed, random)
     assert found.sum() == pytest.approx(1.0)
     assert found[1] == 0.0
     if explore == "off" or share == 0:
@@ -140,9 +140,9 @@ def test_probabilities_sum_to_one_and_only_allowed_models_have_one(explore, shar
 
 def test_thompson_sampling_explores_where_the_values_are_unsure() -> None:
     value, allowed = np.array([0.5, 0.6]), np.ones(2, dtype=np.bool_)
-    sure = choice_probabilities("thompson", 1.0, value, 1e-6 * np.eye(2), allowed, np.random.default_rng(0))
-    unsure = choice_probabilities("thompson", 1.0, value, 1.0 * np.eye(2), allowed, np.random.default_rng(0))
-    shared = choice_probabilities("thompson", 1.0, value, np.ones((2, 2)), allowed, np.random.default_rng(0))
+    sure = choice_probabilities("thompson", 1.0, 1, value, 1e-6 * np.eye(2), allowed, np.random.default_rng(0))
+    unsure = choice_probabilities("thompson", 1.0, 1, value, 1.0 * np.eye(2), allowed, np.random.default_rng(0))
+    shared = choice_probabilities("thompson", 1.0, 1, value, np.ones((2, 2)), allowed, np.random.default_rng(0))
     assert sure[1] > 0.99
     assert unsure[1] < 0.8
     assert shared[1] > 0.99  # what both do not know cannot change their order

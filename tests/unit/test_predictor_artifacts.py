@@ -19,7 +19,11 @@ def saved(tmp_path: Path) -> Path:
 
 
 def test_an_artifact_is_json_and_safetensors_and_nothing_else(saved: Path) -> None:
-    assert sorted(path.name for path in saved.iterdir()) == ["manifest.json", "weights.safetensors"]
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "manifest.json",
+        "training_forecast.safetensors",
+        "weights.safetensors",
+    ]
     assert sorted(path.name for path in saved.parent.iterdir()) == ["fitted"]
     manifest = json.loads((saved / "manifest.json").read_text())
     assert manifest["encoder"] == "minilm@1"

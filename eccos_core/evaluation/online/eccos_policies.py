@@ -24,7 +24,7 @@ class EccosOnline:
     """
 
     explore: Explore = "thompson"
-    share: float = 1.0
+    share: float = 0.3
     updated: bool = True
     all_outcomes: bool = False
 
@@ -51,7 +51,10 @@ class _Policy:
             return int(np.argmax(np.where(allowed, self._quality[row] - self._cost[row] / per_quality, -np.inf)))
         made = self._layer.correct(self._stream.vectors[row], self._quality[row])
         value = made.quality - self._cost[row] * made.cost_factor / per_quality
-        chances = choice_probabilities(settings.explore, settings.share, value, made.covariance, allowed, self._random)
+        greedy = int(np.argmax(np.where(allowed, value, -np.inf)))
+        chances = choice_probabilities(
+            settings.explore, settings.share, greedy, value, made.covariance, allowed, self._random
+        )
         return int(self._random.choice(len(chances), p=chances))
 
     def learn(self, row: int, model: int) -> None:

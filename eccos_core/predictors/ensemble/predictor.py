@@ -20,6 +20,7 @@ from eccos_core.predictors.ensemble.forecast_head import ForecastHead
 from eccos_core.predictors.ensemble.weights import StackingWeights
 from eccos_core.predictors.features.index import FittedIndex
 from eccos_core.predictors.features.projection import row_blocks
+from eccos_core.predictors.training_forecast import TrainingForecast
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +28,8 @@ class EnsemblePredictor:
     """A fitted predictor (implements `Predictor`). Immutable; safe to call from several threads.
 
     dimensions: D, the length of the vectors it reads. index: None for the prior. columns (M,): the fitted model of
-    each column of the forecast. None keeps the fitted order.
+    each column of the forecast. None keeps the fitted order. training: the held-out forecast of its training questions,
+    for `models`. None if it had none.
     """
 
     kind: str
@@ -37,6 +39,7 @@ class EnsemblePredictor:
     stack: StackingWeights
     head: ForecastHead
     columns: IntArray | None = None
+    training: TrainingForecast | None = None
 
     def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
         """Forecast R questions from their vectors (R, D) and input tokens (R,), NaN where unknown.
@@ -73,7 +76,8 @@ class EnsemblePredictor:
         columns = np.array([position[name] for name in models], dtype=np.int64)
         if self.columns is not None:
             columns = self.columns[columns]
-        return replace(self, models=tuple(models), columns=columns)
+        training = None if self.training is None else self.training.for_pool(models)
+        return replace(self, models=tuple(models), columns=columns, training=training)
 
     def _check(self, vectors: Float32Array, input_tokens: FloatArray) -> None:
         if vectors.ndim != 2 or vectors.shape[1] != self.dimensions:
