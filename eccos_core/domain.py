@@ -284,9 +284,12 @@ class Forecast:
 
     - `quality` (R, M): probability of a good answer, in [0, 1]. `quality_se` (R, M) is its standard error.
     - `output_tokens` (R, M): expected tokens. `output_tokens_high` (R, M) is their 0.9 quantile, for budgets.
-    - `familiarity` (R,) in [0, 1]: 1 for a question like the history. At 0 the forecast is the prior.
+    - `familiarity` (R,) in [0, 1]: how much of the forecast's difference to the prior the history supports. At 0 the
+      forecast is the prior.
     - `cost_usd` (R, M): expected cost, for models with a recorded cost and no recorded output tokens. `cost_usd_high`
       (R, M) is its 0.9 quantile. NaN for the others, whose cost is price times tokens. None where all are such.
+    - `group_error` (R, M): the part of `quality_se` that questions of one task share, so that it does not average out
+      over them. None if the predictor does not know it.
     """
 
     models: tuple[str, ...]
@@ -297,6 +300,12 @@ class Forecast:
     familiarity: FloatArray
     cost_usd: FloatArray | None = None
     cost_usd_high: FloatArray | None = None
+    group_error: FloatArray | None = None
+
+    @property
+    def shared_error(self) -> FloatArray:
+        """The error (R, M) that does not average out: `group_error`, or all of `quality_se` where that is unknown."""
+        return self.quality_se if self.group_error is None else self.group_error
 
     def with_recorded_cost(self, cost_usd: FloatArray) -> FloatArray:
         """Return price times tokens (R, M), replaced by the forecast cost where that learned from recorded cost."""
@@ -318,20 +327,27 @@ class Forecast:
 
 FORECAST_ARRAYS = (
     *("quality", "quality_se", "output_tokens", "output_tokens_high", "familiarity"),
-    *("cost_usd", "cost_usd_high"),
+    *("cost_usd", "cost_usd_high", "group_error"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class QualityFloor:
-    """Spend as little as possible while the batch's mean predicted quality is at least `alpha` (ECCOS, eq. 1)."""
+    """Spend as little as possible while the batch's mean predicted quality is at least `alpha` (ECCOS, eq. 1).
+
+    `confidence` in (0, 1): the floor holds for the lower bound of the mean at this confidence. The requests may then be
+    of a task that the history lacks. None: for the mean itself. A router applies it, an `Optimizer` does not.
+    """
 
     alpha: float
     on_infeasible: OnInfeasible = "error"
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise InputError(f"quality floor is {self.alpha}, must be in [0, 1]")
+        if self.confidence is not None and not 0 < self.confidence < 1:
+            raise InputError(f"the confidence of a quality floor is {self.confidence}, must be above 0 and below 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from eccos_core.io.outcomes import with_models
 from eccos_core.io.threads import one_thread, one_thread_without_torch
 from eccos_core.io.tokens import count_text_tokens
 from eccos_core.routing.floor_map import NO_CORRECTION, FloorMap, fit_floor_map
+from eccos_core.routing.lower_bound import counted_quality
 from eccos_core.routing.pricing import cost_usd
 
 if TYPE_CHECKING:
@@ -243,8 +244,9 @@ def build_steering(config: Config, policy: Policy, training: TrainingForecast) -
     training = training.rows(_spread(len(training.input_tokens)))
     cost = _training_cost_usd(config, training)
     names = [model.name for model in config.models]
+    quality = counted_quality(training.quality, training.shared_error, policy)
     start = fit_initial_prices(
-        training.quality, cost, target, DualOptimizer(), models=names, requests_per_second=ASSUMED_REQUESTS_PER_SECOND
+        quality, cost, target, DualOptimizer(), models=names, requests_per_second=ASSUMED_REQUESTS_PER_SECOND
     )
     return StreamController(target, start)
 

@@ -178,8 +178,9 @@ def _summarize(config: Config) -> str:
     match config.policy:
         case CertifiedPolicy(claim=claim):
             policy = f"{claim.in_words()}, certified with {claim.confidence:g} confidence"
-        case QualityFloor(alpha=alpha):
+        case QualityFloor(alpha=alpha, confidence=confidence):
             policy = f"mean quality at least {alpha:g}"
+            policy += "" if confidence is None else f", forecast with {confidence:g} confidence"
         case Budget(usd=usd):
             policy = f"at most {usd:g} USD a batch"
         case QualityPrice(usd_per_quality_point=usd):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from eccos_core.cli.output import JsonOption, console, print_json, table
 
 if TYPE_CHECKING:
     from eccos_core.workflows.demo import DemoReport
+    from eccos_core.workflows.demo_learning import LearningReport
 
 FloorOption = Annotated[
     float | None,
@@ -28,13 +30,18 @@ def demo(
     picture: PictureOption = Path("eccos-demo.png"),
     json: JsonOption = False,
 ) -> None:
-    """Route real questions over four tiny local models, call them, grade them, and show what it saved."""
+    """Route real questions over four tiny local models, call them, grade them, and show what it saved.
+
+    Then the same models start without any outcome, and the router learns while it serves.
+    """
     from eccos_core.workflows.demo import draw, run_demo
+    from eccos_core.workflows.demo_learning import learn_from_nothing
 
     out = console()
     with out.status("importing") as status:
         report = run_demo(floor, questions=questions, progress=status.update)
         draw(report, picture)
+        learned = learn_from_nothing(progress=status.update)
     if json:
         print_json(
             {
@@ -47,10 +54,12 @@ def demo(
                 "recorded_agreement": report.recorded_agreement,
                 "seconds": report.seconds,
                 "picture": str(picture),
+                "learning": asdict(learned),
             }
         )
     else:
         _print(report, picture)
+        _print_learning(learned)
 
 
 def _print(report: DemoReport, picture: Path) -> None:
@@ -84,3 +93,36 @@ def _print(report: DemoReport, picture: Path) -> None:
         f"recorded; the other rows are from the recorded outcomes. All in {report.seconds:.0f} s. Picture: {picture}",
         soft_wrap=True,
     )
+
+
+def _print_learning(report: LearningReport) -> None:
+    """Show what each block of questions brought, and a curve of all of them."""
+    out = console(sys.stdout)
+    models = list(report.blocks[0].shares)
+    rows = [
+        (
+            f"{block.first + 1} to {block.last}",
+            f"{100 * block.accuracy:.0f} %",
+            f"{1e6 * block.usd:.2f}",
+            f"{block.value:.1f}",
+            f"{block.best_single_value:.1f}",
+            *(f"{100 * block.shares[name]:.0f} %" if block.shares[name] else "" for name in models),
+        )
+        for block in report.blocks
+    ]
+    short = [name.removeprefix("pocket-") for name in models]
+    columns = ("questions", "accuracy", "micro-USD", "value", "best single", *short)
+    title = f"No outcome at the start, {report.questions} questions one by one, a label for each answer"
+    out.print(table(title, columns, rows, numbers=columns[1:]))
+    gained = [block.value - block.best_single_value for block in report.blocks]
+    out.print(
+        f"Value: accuracy less cost, in points. Against {report.best_single}, the best single model in hindsight: "
+        f"{_sparkline(gained)} {gained[0]:+.1f} at first, {gained[-1]:+.1f} at last. All in {report.seconds:.0f} s.",
+        soft_wrap=True,
+    )
+
+
+def _sparkline(values: Sequence[float]) -> str:
+    """Draw values as a line of bars."""
+    bars, low, high = "▁▂▃▄▅▆▇█", min(values), max(values)
+    return "".join(bars[round((len(bars) - 1) * (value - low) / ((high - low) or 1.0))] for value in values)

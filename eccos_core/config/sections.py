@@ -37,6 +37,7 @@ POLICY_KEYS = ("quality_floor", "budget_usd", "usd_per_quality_point", "certifie
 CERTIFIED_KEYS = ("certified_floor", "within_points_of")
 LATENCY_KEYS = ("usd_per_second", "max_latency_s")
 DEFAULT_CERTIFICATE = "certificate.json"
+DEFAULT_CONFIDENCE = 0.95  # of a certified policy
 DEFAULT_POLICY = QualityFloor(0.75, on_infeasible="best_effort")
 
 
@@ -65,6 +66,10 @@ class GapConfig(SectionModel):
     )
 
 
+def _in_words(keys: tuple[str, ...]) -> str:
+    return f"{', '.join(keys[:-1])} and {keys[-1]}"
+
+
 class PolicyConfig(SectionModel):
     """What the router optimises. Give exactly one of the targets."""
 
@@ -83,7 +88,11 @@ class PolicyConfig(SectionModel):
     within_points_of: GapConfig | None = Field(
         default=None, description="Least cost at most so far below one model, as `eccos certify` has shown on labels."
     )
-    confidence: Fraction = Field(default=0.95, description="Of a certified policy: how sure the certificate must be.")
+    confidence: Fraction | None = Field(
+        default=None,
+        description="Of a certified policy: how sure the certificate must be, 0.95 if you leave it out. Of a quality "
+        "floor: how sure its forecast must be, for requests of a task that the history may lack.",
+    )
     certificate: ConfigPath = Field(
         default_factory=lambda: Path(DEFAULT_CERTIFICATE),
         validate_default=True,
@@ -108,9 +117,10 @@ class PolicyConfig(SectionModel):
     def check_keys(cls, given: frozenset[str]) -> str | None:
         """Exactly one target. A section with nothing but unknown keys has a misspelt one, which is reported."""
         targets = [key for key in POLICY_KEYS if key in given]
-        unused = sorted(given & {"confidence", "certificate"}) if not given & set(CERTIFIED_KEYS) else []
-        if unused and targets:
-            return f"has {' and '.join(unused)}, which only {' and '.join(CERTIFIED_KEYS)} take"
+        takers = {"confidence": (*CERTIFIED_KEYS, "quality_floor"), "certificate": CERTIFIED_KEYS}
+        for key, allowed in takers.items():
+            if targets and key in given and not given & {*allowed}:
+                return f"has {key}, which only {_in_words(allowed)} take"
         if "usd_per_second" in given and given & {"budget_usd", *CERTIFIED_KEYS}:
             return f"has usd_per_second and {targets[0]}; only quality_floor and usd_per_quality_point take it"
         if len(targets) == 1 or (not targets and given - {"on_infeasible", *LATENCY_KEYS}):
@@ -120,13 +130,14 @@ class PolicyConfig(SectionModel):
 
     def policy(self) -> Policy | CertifiedPolicy:
         """Make the policy of the domain, or what a certificate must be for."""
+        sure = DEFAULT_CONFIDENCE if self.confidence is None else self.confidence
         if self.certified_floor is not None:
-            return CertifiedPolicy(CertifiedFloor(self.certified_floor, self.confidence), self.certificate)
+            return CertifiedPolicy(CertifiedFloor(self.certified_floor, sure), self.certificate)
         if self.within_points_of is not None:
             gap = self.within_points_of
-            return CertifiedPolicy(CertifiedGap(gap.model, gap.points, self.confidence), self.certificate)
+            return CertifiedPolicy(CertifiedGap(gap.model, gap.points, sure), self.certificate)
         if self.quality_floor is not None:
-            return QualityFloor(self.quality_floor, self.on_infeasible)
+            return QualityFloor(self.quality_floor, self.on_infeasible, self.confidence)
         if self.budget_usd is not None:
             return Budget(self.budget_usd, self.on_infeasible)
         assert self.usd_per_quality_point is not None

@@ -85,11 +85,16 @@ class DriftMonitor:
         return alarm
 
     def widen(self, forecast: Forecast) -> Forecast:
-        """Return a forecast whose standard errors (R, M) include what alarmed models fall short of."""
+        """Return a forecast whose standard errors and group errors (R, M) include what alarmed models fall short of."""
         if not self._alarms:
             return forecast
         shortfall = self._shortfalls(forecast.models)
-        return replace(forecast, quality_se=np.sqrt(forecast.quality_se**2 + shortfall**2))
+        shared = forecast.group_error
+        return replace(
+            forecast,
+            quality_se=np.hypot(forecast.quality_se, shortfall),
+            group_error=None if shared is None else np.hypot(shared, shortfall),
+        )
 
     def _shortfalls(self, models: Sequence[str]) -> FloatArray:
         tracks = [self._tracks.get(model, _Track()) for model in models]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, OutcomeTable
+from eccos_core.learning.cost_ratio import CostRatios
 from eccos_core.learning.exploration import Explore, choice_probabilities
 from eccos_core.learning.journal import JournalEntry, LabelJournal
 from eccos_core.learning.online_layer import OnlineLayer
@@ -39,7 +40,8 @@ class OnlineLearner:
 
     history: outcomes and vectors (N, D) that the predictor was fitted on. A layer without labels starts from what the
     predictor missed there. journal: where labels are kept. A restart learns them again in the same order. Without a
-    journal they are gone when the process ends.
+    journal they are gone when the process ends. cost_ratios: how far
+    forecast costs are off, by all bills so far.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class OnlineLearner:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.predictor, self.rule, self.journal = predictor, rule, journal
+        self.cost_ratios = CostRatios()
         self._random = np.random.default_rng(seed)
         self._clock = clock
         self._lock = threading.Lock()

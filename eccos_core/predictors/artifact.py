@@ -20,12 +20,13 @@ from eccos_core.io.files import replace_atomically, temporary_sibling
 from eccos_core.predictors.difficulty import DifficultyPredictor
 from eccos_core.predictors.ensemble.calibration import ProbabilityCalibration
 from eccos_core.predictors.ensemble.forecast_head import ForecastHead
+from eccos_core.predictors.ensemble.group_error import GroupErrorModel
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.ensemble.standard_error import StandardErrorModel
 from eccos_core.predictors.ensemble.token_lengths import TokenLengthModel
 from eccos_core.predictors.ensemble.weights import StackingWeights
-from eccos_core.predictors.features.familiarity import FamiliarityModel
 from eccos_core.predictors.features.index import FittedIndex
+from eccos_core.predictors.features.nearness import NearnessModel
 from eccos_core.predictors.features.projection import ReferencePoints, projection_arrays, projection_from_arrays
 from eccos_core.predictors.finetune.predictor import FineTunedPredictor
 from eccos_core.predictors.learners.gaussian_process import FittedGaussianProcess
@@ -41,7 +42,7 @@ from eccos_core.predictors.training_forecast import TrainingForecast
 from eccos_core.protocols import Predictor
 
 FORMAT = "eccos-predictor"
-VERSION = 6
+VERSION = 7
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 
@@ -145,6 +146,7 @@ def _describe(predictor: EnsemblePredictor, encoder: str) -> dict[str, Any]:
         "models": list(predictor.models),
         "tokens_counted": predictor.head.latent_targets.counted,
         "calibration": {"slope": predictor.head.calibration.slope, "intercept": predictor.head.calibration.intercept},
+        "group_error": {name: getattr(predictor.head.group_errors, name) for name in _GROUP_ERROR},
         "index": None if predictor.index is None else _describe_index(predictor.index),
     }
 
@@ -154,10 +156,10 @@ def _describe_index(index: FittedIndex) -> dict[str, Any]:
         "landmarks": len(index.landmarks.points),
         "learners": [name for name, _ in index.learners],
         "typical_squared_distance": index.typical_distance,
-        "familiarity": {
-            "radius": index.familiarity.radius if np.isfinite(index.familiarity.radius) else None,
-            "scale": index.familiarity.scale,
-            "usual_error": index.familiarity.usual_error,
+        "nearness": {
+            "radius": index.nearness.radius if np.isfinite(index.nearness.radius) else None,
+            "scale": index.nearness.scale,
+            "usual_error": index.nearness.usual_error,
         },
     }
 
@@ -166,6 +168,7 @@ def _arrays_of(predictor: EnsemblePredictor) -> dict[str, Any]:
     arrays: dict[str, Any] = {
         "stacking_weights": predictor.stack.weights,
         "usd_per_unit": predictor.head.usd_per_unit,
+        "group_error.deviation": predictor.head.group_errors.deviation,
     }
     if predictor.columns is not None:
         arrays["columns"] = predictor.columns
@@ -185,6 +188,7 @@ def _arrays_of(predictor: EnsemblePredictor) -> dict[str, Any]:
 
 _LATENT_TARGETS = ("mean_quality", "axes", "mean_log_tokens", "mean_tokens")
 _TOKEN_LENGTHS = ("slope", "intercept", "log_quantile")
+_GROUP_ERROR = ("unsupported", "midpoint", "slope")
 _STANDARD_ERROR = ("residual_variance", "forecast_variance", "counts")
 
 
@@ -209,6 +213,10 @@ def _build_predictor(manifest: Mapping[str, Any], arrays: Arrays) -> EnsemblePre
             StandardErrorModel(
                 *(np.asarray(arrays[f"standard_error.{name}"], dtype=np.float64) for name in _STANDARD_ERROR)
             ),
+            GroupErrorModel(
+                np.asarray(arrays["group_error.deviation"], dtype=np.float64),
+                *(float(manifest["group_error"][name]) for name in _GROUP_ERROR),
+            ),
             np.asarray(arrays["usd_per_unit"], dtype=np.float64),
         ),
         columns=np.asarray(arrays["columns"], dtype=np.int64) if "columns" in arrays else None,
@@ -216,8 +224,8 @@ def _build_predictor(manifest: Mapping[str, Any], arrays: Arrays) -> EnsemblePre
 
 
 def _build_index(described: Mapping[str, Any], arrays: Arrays, latent_targets: LatentTargets) -> FittedIndex:
-    familiarity = described["familiarity"]
-    radius = familiarity["radius"]
+    nearness = described["nearness"]
+    radius = nearness["radius"]
     return FittedIndex(
         projection=projection_from_arrays(_part(arrays, "projection")),
         landmarks=ReferencePoints(np.asarray(arrays["landmarks"], dtype=np.float32)),
@@ -225,10 +233,10 @@ def _build_index(described: Mapping[str, Any], arrays: Arrays, latent_targets: L
             (name, _build_learner(name, _part(arrays, f"learner{number}"), latent_targets))
             for number, name in enumerate(described["learners"])
         ),
-        familiarity=FamiliarityModel(
+        nearness=NearnessModel(
             float("inf") if radius is None else float(radius),
-            float(familiarity["scale"]),
-            float(familiarity["usual_error"]),
+            float(nearness["scale"]),
+            float(nearness["usual_error"]),
         ),
         typical_distance=float(described["typical_squared_distance"]),
     )

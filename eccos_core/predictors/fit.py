@@ -12,10 +12,11 @@ from eccos_core.errors import InputError, did_you_mean
 from eccos_core.predictors.ensemble.calibration import fit_calibration, identity
 from eccos_core.predictors.ensemble.decision_shrinkage import fit_decision_shrinkage
 from eccos_core.predictors.ensemble.forecast_head import ForecastHead
+from eccos_core.predictors.ensemble.group_error import GroupErrorModel, fit_group_errors
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.ensemble.weights import StackingWeights, fit_stacking_weights
-from eccos_core.predictors.features.familiarity import fit_familiarity
 from eccos_core.predictors.features.index import FittedIndex, reconstruction_error
+from eccos_core.predictors.features.nearness import fit_nearness
 from eccos_core.predictors.features.projection import LANDMARKS, Projection, ReferencePoints, nearest_other_landmarks
 from eccos_core.predictors.learners.gaussian_process import GaussianProcess
 from eccos_core.predictors.learners.item_response import ItemResponse
@@ -84,7 +85,10 @@ def fit_predictor(
     combined = stack.combine(np.concatenate(held_out, axis=1)).astype(np.float64)
     calibration = fit_calibration(latent_targets.quality(combined), table.quality)
     factors = fit_decision_shrinkage(latent_targets, combined, calibration, table.quality)
-    head = ForecastHead.fit(latent_targets, combined * factors, table, usd_per_unit, calibration)
+    nearness = fit_nearness(training.nearest, reconstruction_error(training.features, training.points))
+    distance = nearness.distance(training.nearest, reconstruction_error(training.features, training.points))
+    group_errors = fit_group_errors(training, factors, calibration, nearness)
+    head = ForecastHead.fit(latent_targets, combined * factors, table, usd_per_unit, calibration, group_errors)
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
@@ -93,12 +97,12 @@ def fit_predictor(
             projection=projection,
             landmarks=ReferencePoints(training.points[training.landmarks]),
             learners=fitted,
-            familiarity=fit_familiarity(training.nearest, reconstruction_error(training.features, training.points)),
+            nearness=nearness,
             typical_distance=typical_distance(training.nearest),
         ),
         stack=stack.scale(factors),
         head=head,
-        training=_training_forecast(table, head, combined * factors),
+        training=_training_forecast(table, head, combined * factors, group_errors.unseen(distance)),
     )
 
 
@@ -146,7 +150,8 @@ def _fit_prior(
 ) -> EnsemblePredictor:
     """Fit the predictor that ignores the question."""
     mean = np.zeros((len(table), targets.latent_targets.count))
-    head = ForecastHead.fit(targets.latent_targets, mean, table, usd_per_unit, identity())
+    group_errors = GroupErrorModel.usual(len(table.models))
+    head = ForecastHead.fit(targets.latent_targets, mean, table, usd_per_unit, identity(), group_errors)
     return EnsemblePredictor(
         kind=kind,
         models=table.models,
@@ -154,20 +159,27 @@ def _fit_prior(
         index=None,
         stack=StackingWeights(np.zeros((0, targets.latent_targets.count), dtype=np.float32)),
         head=head,
-        training=_training_forecast(table, head, mean),
+        training=_training_forecast(table, head, mean, np.ones(len(table))),
     )
 
 
-def _training_forecast(table: OutcomeTable, head: ForecastHead, held_out: FloatArray) -> TrainingForecast | None:
-    """Return the forecast of the table's questions from held-out predictions (N, C). None for an empty table."""
+def _training_forecast(
+    table: OutcomeTable, head: ForecastHead, held_out: FloatArray, unseen: FloatArray
+) -> TrainingForecast | None:
+    """Return the forecast of the table's questions. None for an empty table.
+
+    held_out (N, C): held-out predictions. unseen (N,): see `GroupErrorModel.unseen`.
+    """
     if not len(table):
         return None
-    forecast = head.forecast(table.models, held_out, np.zeros(len(table)), np.ones(len(table)))
+    forecast = head.forecast(table.models, held_out, np.zeros(len(table)), np.ones(len(table)), unseen)
     lengths = _input_tokens(table)
     known = lengths[~np.isnan(lengths)]
     filled = np.where(np.isnan(lengths), known.mean() if len(known) else 0.0, lengths)
     cost = forecast.with_recorded_cost(np.full(forecast.quality.shape, np.nan))
-    return TrainingForecast(table.models, filled, forecast.quality, forecast.output_tokens, cost, table.quality)
+    return TrainingForecast(
+        table.models, filled, forecast.quality, forecast.shared_error, forecast.output_tokens, cost, table.quality
+    )
 
 
 def _self_shrinking(learners: Sequence[Learner]) -> int | None:

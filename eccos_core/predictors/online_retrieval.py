@@ -20,9 +20,10 @@ from eccos_core.io.outcomes import with_models
 from eccos_core.predictors.ensemble.calibration import fit_calibration
 from eccos_core.predictors.ensemble.decision_shrinkage import fit_decision_shrinkage
 from eccos_core.predictors.ensemble.forecast_head import ForecastHead
+from eccos_core.predictors.ensemble.group_error import GroupErrorModel
 from eccos_core.predictors.ensemble.predictor import EnsemblePredictor
 from eccos_core.predictors.ensemble.weights import StackingWeights, fit_stacking_weights
-from eccos_core.predictors.features.familiarity import FamiliarityModel, fit_familiarity
+from eccos_core.predictors.features.nearness import NearnessModel, fit_nearness
 from eccos_core.predictors.features.projection import NEAREST_LANDMARKS, Neighbors, nearest_other_rows
 from eccos_core.predictors.fit import MIN_ROWS, fit_predictor
 from eccos_core.predictors.learners.knn import (
@@ -162,7 +163,7 @@ class _NeighborModel:
     typical_distance: float
     stack: StackingWeights
     head: ForecastHead
-    familiarity: FamiliarityModel
+    nearness: NearnessModel
 
     @classmethod
     def fit(
@@ -184,7 +185,8 @@ class _NeighborModel:
         combined = stack.combine(predictions).astype(np.float64)
         calibration = fit_calibration(latent_targets.quality(combined), reference.quality)
         factors = fit_decision_shrinkage(latent_targets, combined, calibration, reference.quality)
-        head = ForecastHead.fit(latent_targets, combined * factors, reference, usd_per_unit, calibration)
+        group_errors = GroupErrorModel.usual(latent_targets.models)
+        head = ForecastHead.fit(latent_targets, combined * factors, reference, usd_per_unit, calibration, group_errors)
         counts = (~np.isnan(table.quality)).sum(axis=0).astype(np.float64)
         return cls(
             rows=len(table),
@@ -193,7 +195,7 @@ class _NeighborModel:
             typical_distance=unit,
             stack=stack.scale(factors),
             head=replace(head, standard_errors=replace(head.standard_errors, counts=counts)),
-            familiarity=fit_familiarity(others.squared_distance, np.zeros(len(rows))),
+            nearness=fit_nearness(others.squared_distance, np.zeros(len(rows))),
         )
 
     def update_rows(self, values: Float32Array, rows: IntArray, fresh: OutcomeTable) -> Float32Array:
@@ -205,12 +207,14 @@ class _NeighborModel:
 
     def forecast(self, models: tuple[str, ...], near: Neighbors, values: Float32Array) -> Forecast:
         """Forecast R questions from their neighbours and the values (N, C) of the history's rows."""
-        familiarity = self.familiarity.score(near.squared_distance, np.zeros(len(near.rows)))
+        distance = self.nearness.distance(near.squared_distance, np.zeros(len(near.rows)))
+        nearness = self.nearness.score(distance)
         predictions = kernel_means(near, self.settings, values)
-        latent_targets = self.stack.combine(predictions).astype(np.float64) * familiarity[:, None]
+        latent_targets = self.stack.combine(predictions).astype(np.float64) * nearness[:, None]
         return self.head.forecast(
             models,
             latent_targets,
             effective_neighbors(near.squared_distance[:, :NEAREST_LANDMARKS], self.typical_distance),
-            familiarity,
+            nearness,
+            self.head.group_errors.unseen(distance),
         )

@@ -24,13 +24,15 @@ FILE = "training_forecast.safetensors"
 class TrainingForecast:
     """The forecast for S training questions: input_tokens (S,), quality, output_tokens and cost_usd (S, M).
 
-    cost_usd: NaN for a model whose cost is its price times its tokens. observed (S, M): the recorded quality, NaN where
-    missing. It is None if the predictor had seen these outcomes.
+    shared_error (S, M): see `Forecast.shared_error`. cost_usd: NaN for a model whose cost is its price times its
+    tokens. observed (S, M): the recorded quality, NaN where missing. It is None if the predictor had seen these
+    outcomes.
     """
 
     models: tuple[str, ...]
     input_tokens: FloatArray
     quality: FloatArray
+    shared_error: FloatArray
     output_tokens: FloatArray
     cost_usd: FloatArray
     observed: FloatArray | None = None
@@ -40,10 +42,11 @@ class TrainingForecast:
         """Forecast training questions with these vectors (S, D), by a predictor that has seen their outcomes."""
         if not len(vectors):
             nothing = np.empty((0, len(predictor.models)))
-            return cls(predictor.models, np.empty(0), nothing, nothing, nothing)
+            return cls(predictor.models, np.empty(0), nothing, nothing, nothing, nothing)
         forecast = predictor.predict(vectors, input_tokens)
         cost = forecast.with_recorded_cost(np.full(forecast.quality.shape, np.nan))
-        return cls(predictor.models, input_tokens, forecast.quality, forecast.output_tokens, cost)
+        quality, shared = forecast.quality, forecast.shared_error
+        return cls(predictor.models, input_tokens, quality, shared, forecast.output_tokens, cost)
 
     def for_pool(self, models: Sequence[str]) -> TrainingForecast:
         """The same forecast with its columns in this order. You may leave models out."""
@@ -52,6 +55,7 @@ class TrainingForecast:
             tuple(models),
             self.input_tokens,
             self.quality[:, columns],
+            self.shared_error[:, columns],
             self.output_tokens[:, columns],
             self.cost_usd[:, columns],
             None if self.observed is None else self.observed[:, columns],
@@ -63,6 +67,7 @@ class TrainingForecast:
             self.models,
             self.input_tokens[index],
             self.quality[index],
+            self.shared_error[index],
             self.output_tokens[index],
             self.cost_usd[index],
             None if self.observed is None else self.observed[index],
@@ -101,4 +106,4 @@ class TrainingForecast:
         return cls(models, **{name: stored[name] for name in _ARRAYS if name in stored})
 
 
-_ARRAYS = ("input_tokens", "quality", "output_tokens", "cost_usd", "observed")
+_ARRAYS = ("input_tokens", "quality", "shared_error", "output_tokens", "cost_usd", "observed")

@@ -96,10 +96,21 @@ class Decider:
         )
         cached = self._sessions.cached_tokens(requests, self.parts.models, input_tokens) if self._sessions else None
         cost = expected.with_recorded_cost(cost_usd(self.parts.models, input_tokens, output_tokens, cached))
+        if self.parts.learner is not None and self.parts.certificate is None:
+            cost = cost * self.parts.learner.cost_ratios.of(self.parts.names)
         if len(requests) == 1:
             self._prepare_s += SMOOTHING * (time.perf_counter() - started - self._prepare_s)
         return PreparedBatch(
-            requests, texts, vectors, input_tokens, expected, cost, mask, started, waiting_usd(self.parts)
+            requests,
+            texts,
+            vectors,
+            input_tokens,
+            expected,
+            expected.quality,
+            cost,
+            mask,
+            started,
+            waiting_usd(self.parts),
         )
 
     def _counted(self, requests: Sequence[Request]) -> tuple[FloatArray, BoolArray]:
@@ -115,9 +126,10 @@ class Decider:
 
     def problem(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> RoutingProblem:
         """Build the problem that the optimizer sees. Its floor is the forecast at which yours is realised."""
+        prepared = prepared.under(policy)
         asked = [request.min_quality or 0.0 for request in prepared.requests]
         return RoutingProblem(
-            quality=prepared.forecast.quality,
+            quality=prepared.quality,
             cost_usd=prepared.weighed_usd,
             eligible=prepared.eligible,
             capacity=self._batch_capacity(prepared, free_slots),
@@ -130,7 +142,8 @@ class Decider:
     def assign(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> list[Decision]:
         """Assign the batch jointly. Raises `InfeasibleError` when the policy cannot be met."""
         with self.parts.telemetry.step("optimise", prepared.requests):
-            return self._decisions(prepared, self.solve(self.problem(prepared, policy, free_slots), policy))
+            problem = self.problem(prepared, policy, free_slots)
+            return self._decisions(prepared.under(policy), self.solve(problem, policy))
 
     def solve(self, problem: RoutingProblem, policy: Policy) -> Assignment:
         """Solve the problem of a policy. Raises `InfeasibleError` in the numbers of that policy."""
@@ -144,7 +157,8 @@ class Decider:
 
         Raises `Overloaded` when none is free, and `InfeasibleError` when no model reaches its `min_quality`.
         """
-        quality, cost = prepared.forecast.quality[0], prepared.weighed_usd[0]
+        prepared = prepared.under(self._policy_of(prepared.requests[0]))
+        quality, cost = prepared.quality[0], prepared.weighed_usd[0]
         open_now = _good(prepared)[0] & (free_slots > 0)
         if not open_now.any():
             raise _nobody_open(prepared)
@@ -161,6 +175,7 @@ class Decider:
         Requests under one steering are decided jointly, so that slots go where they serve most. Others are decided
         one after the other, in the order of their arrival.
         """
+        prepared = prepared.under(self._policy_of(prepared.requests[0]))
         rows = [prepared.row(i) for i in range(len(prepared.requests))]
         steering = {id(self._steering_of(request)): self._steering_of(request) for request in prepared.requests}
         only = next(iter(steering.values()))
@@ -168,7 +183,7 @@ class Decider:
             return self._choose_in_order(rows, free_slots)
         with self.parts.telemetry.step("optimise", prepared.requests):
             choices = only.decide_jointly(
-                prepared.forecast.quality,
+                prepared.quality,
                 prepared.weighed_usd,
                 _good(prepared),
                 free_slots,
@@ -208,6 +223,7 @@ class Decider:
             certificate=self.parts.valid_certificate,
             sources=self._sources(),
             waiting_usd=prepared.waiting_usd,
+            counted_quality=prepared.quality,
         )[0]
 
     def _decisions(self, prepared: PreparedBatch, assignment: Assignment) -> list[Decision]:
@@ -223,6 +239,7 @@ class Decider:
             certificate=self.parts.valid_certificate,
             sources=self._sources(),
             waiting_usd=prepared.waiting_usd,
+            counted_quality=prepared.quality,
         )
 
     def _sources(self) -> tuple[QualitySource, ...]:
@@ -243,6 +260,9 @@ class Decider:
 
     def _steering_of(self, request: Request) -> Steering:
         return self.parts.tenant_steering.get(request.tenant or "", self.parts.steering)
+
+    def _policy_of(self, request: Request) -> Policy:
+        return self.parts.tenants.policy_of(request) or self.parts.policy
 
     def _batch_capacity(self, prepared: PreparedBatch, free_slots: IntArray) -> IntArray:
         """Return (M,) how many of the batch each model can take: its free slots, times the waves that the batch needs.
@@ -289,7 +309,7 @@ def _good(prepared: PreparedBatch) -> BoolArray:
     if all(request.min_quality is None for request in prepared.requests):
         return prepared.eligible
     asked = np.array([request.min_quality or 0.0 for request in prepared.requests])
-    return prepared.eligible & (prepared.forecast.quality >= asked[:, None])
+    return prepared.eligible & (prepared.quality >= asked[:, None])
 
 
 def _nobody_open(prepared: PreparedBatch) -> RoutingError:
@@ -297,7 +317,7 @@ def _nobody_open(prepared: PreparedBatch) -> RoutingError:
     request = prepared.requests[0]
     if _good(prepared)[0].any():
         return Overloaded("every model that may answer this request is busy", retry_after_s=1.0)
-    best = float(prepared.forecast.quality[0, prepared.eligible[0]].max())
+    best = float(prepared.quality[0, prepared.eligible[0]].max())
     return InfeasibleError(
         "min_quality",
         request.min_quality or 0.0,

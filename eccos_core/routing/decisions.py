@@ -48,15 +48,17 @@ def build_decisions(
     certificate: Certificate | None = None,
     sources: Sequence[QualitySource] = (),
     waiting_usd: FloatArray | float = 0.0,
+    counted_quality: FloatArray | None = None,
 ) -> list[Decision]:
     """One `Decision` per request. cost_usd (R, M), eligible (R, M), chosen (R,); overhead_s is per request.
-    waiting_usd (M,): what waiting counts beside the cost.
+    waiting_usd (M,): what waiting counts beside the cost. counted_quality (R, M): what the policy counts on, if that
+    is not the forecast.
 
     Fallbacks are the other eligible models in the order of the same row's scores, so that a failure goes to the
     next best under the same policy.
     """
-    weighed = cost_usd + waiting_usd
-    order = np.argsort(scores(forecast.quality, weighed, eligible, prices), axis=1, kind="stable").tolist()
+    weighed, counted = cost_usd + waiting_usd, forecast.quality if counted_quality is None else counted_quality
+    order = np.argsort(scores(counted, weighed, eligible, prices), axis=1, kind="stable").tolist()
     candidates = eligible.sum(axis=1).tolist()
     # plain Python numbers: indexing arrays one element at a time is what would take the time here
     quality, errors, costs = forecast.quality.tolist(), forecast.quality_se.tolist(), cost_usd.tolist()

@@ -48,12 +48,16 @@ class FloorMap:
         if not isinstance(policy, QualityFloor) or error.constraint != "quality floor":
             return error
         attainable = self.to_floor(error.attainable)
+        confidence = policy.confidence
+        sure, forecast = "", "mean forecast"
+        if confidence is not None:
+            sure, forecast = f" with a confidence of {confidence:g}", "lower bound of the mean forecast"
         return InfeasibleError(
             error.constraint,
             policy.alpha,
             attainable,
-            f"quality floor {policy.alpha:g} is out of reach: the best that these requests can be expected to realise "
-            f"is {attainable:.4f}, at a mean forecast of {error.attainable:.4f}",
+            f"quality floor {policy.alpha:g} is out of reach{sure}: the best that these requests can be expected to "
+            f"realise is {attainable:.4f}, at a {forecast} of {error.attainable:.4f}",
         )
 
 

@@ -160,6 +160,9 @@ class Pipeline:
 
     def _remember(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
         self.parts.decision_store.add_decisions(prepared, made)
+        if self.parts.learner is not None:
+            for decision in made:
+                self.parts.learner.cost_ratios.expect(decision.id, decision.model, decision.cost_usd)
         self.parts.telemetry.record_decisions(made)
 
     # ---------------------------------------------------------------- begin: decide and hold
@@ -245,6 +248,8 @@ class Pipeline:
 
     def _show_answer(self, request: Request, decision: Decision, completion: Completion) -> None:
         """Show an answer to who labels answers in the background."""
+        if self.parts.learner is not None:
+            self.parts.learner.cost_ratios.observe(decision.id, completion.model, completion.cost_usd)
         observer = self.parts.answer_observer
         if observer is not None:
             observer.observe_answer(request, decision, completion, _Labels(self, decision.id))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, Request
+from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, Policy, Request
+from eccos_core.routing.lower_bound import counted_quality
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedBatch:
     """R requests with all that a decision needs: texts (R,), vectors (R, D), tokens (R,), forecast, costs, mask.
 
+    quality (R, M): what the policy counts on, see `under`. It starts as the forecast.
     waiting_usd (M,): what the wait for each model counts in a decision. It is on no bill.
     """
 
@@ -20,6 +22,7 @@ class PreparedBatch:
     vectors: Float32Array
     input_tokens: FloatArray
     forecast: Forecast
+    quality: FloatArray
     cost_usd: FloatArray
     eligible: BoolArray
     started: float
@@ -30,6 +33,10 @@ class PreparedBatch:
         """Return (R, M) what decisions weigh against quality: the cost, and the wait."""
         return self.cost_usd + self.waiting_usd
 
+    def under(self, policy: Policy) -> PreparedBatch:
+        """Return the same requests with the quality that this policy counts on."""
+        return replace(self, quality=counted_quality(self.forecast.quality, self.forecast.shared_error, policy))
+
     def row(self, i: int) -> PreparedBatch:
         """Return one of the requests alone."""
         one = slice(i, i + 1)
@@ -39,6 +46,7 @@ class PreparedBatch:
             self.vectors[one],
             self.input_tokens[one],
             self.forecast.rows(one),
+            self.quality[one],
             self.cost_usd[one],
             self.eligible[one],
             self.started,

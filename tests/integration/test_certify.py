@@ -191,7 +191,15 @@ def test_labels_that_cannot_be_used_are_named(folder: Path) -> None:
         ("{certified_floor: 0.7, confidence: 0}", "eccos.policy.confidence"),
         ("{within_points_of: {model: lrge, points: 2}}", "names 'lrge'"),
         ("{within_points_of: {model: pocket-large, points: 100}}", "eccos.policy.within_points_of.points"),
-        ("{quality_floor: 0.7, confidence: 0.9}", "confidence, which only certified_floor and within_points_of take"),
+        (
+            "{budget_usd: 1, confidence: 0.9}",
+            "confidence, which only certified_floor, within_points_of and quality_floor",
+        ),
+        (
+            "{quality_floor: 0.7, certificate: c.json}",
+            "certificate, which only certified_floor and within_points_of take",
+        ),
+        ("{quality_floor: 0.7, confidence: 1.5}", "eccos.policy.confidence"),
         ("{certified_floor: 0.7, quality_floor: 0.7}", "give exactly one of"),
     ],
 )

@@ -10,6 +10,7 @@ from eccos_core.errors import InfeasibleError
 from eccos_core.io.outcomes import is_test, read_outcomes
 from eccos_core.pocket import pocket_names, pool_history_path
 from eccos_core.workflows.demo import DemoReport, draw, run_demo
+from eccos_core.workflows.demo_learning import learn_from_nothing
 
 pytestmark = pytest.mark.service
 
@@ -71,3 +72,15 @@ def test_the_command_prints_json_and_nothing_else(tmp_path: Path, capsys: pytest
     assert found["questions"] == 20
     assert found["routers"][0]["name"] == "eccos"
     assert picture.exists()
+
+
+def test_a_pool_without_outcomes_learns_which_model_to_ask() -> None:
+    learned = learn_from_nothing(questions=600, blocks=3)
+    assert [block.last - block.first for block in learned.blocks] == [200, 200, 200]
+    assert learned.best_single == "pocket-medium"
+    first, last = learned.blocks[0], learned.blocks[-1]
+    assert first.shares != last.shares
+    # far above the cheapest model, which a router without knowledge takes
+    assert last.value - last.best_single_value > -8
+    for block in learned.blocks:
+        assert sum(block.shares.values()) == pytest.approx(1.0)

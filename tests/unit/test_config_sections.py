@@ -46,6 +46,7 @@ def test_an_empty_section_is_no_section(tmp_path: Path) -> None:
     ("text", "policy"),
     [
         ("{quality_floor: 0.9}", QualityFloor(0.9, "error")),
+        ("{quality_floor: 0.9, confidence: 0.8}", QualityFloor(0.9, "error", 0.8)),
         ("{quality_floor: 0, on_infeasible: best_effort}", QualityFloor(0.0, "best_effort")),
         ("{budget_usd: 2}", Budget(2.0)),
         ("{usd_per_quality_point: 1e-4}", QualityPrice(1e-4)),

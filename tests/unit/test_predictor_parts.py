@@ -9,7 +9,7 @@ from eccos_core.predictors.ensemble.calibration import ProbabilityCalibration, f
 from eccos_core.predictors.ensemble.token_lengths import fit_token_lengths
 from eccos_core.predictors.ensemble.weights import fit_stacking_weights
 from eccos_core.predictors.features.block_scaling import block_weights, find_blocks, surface_columns
-from eccos_core.predictors.features.familiarity import fit_familiarity
+from eccos_core.predictors.features.nearness import fit_nearness
 from eccos_core.predictors.features.projection import (
     Projection,
     nearest_distances,
@@ -241,13 +241,13 @@ def test_every_block_is_scaled_to_the_same_deviation() -> None:
     assert deviations[3] == 0.0  # a part that never varied
 
 
-def test_familiarity_falls_with_distance_and_never_within_the_history() -> None:
+def test_nearness_falls_with_distance_and_never_within_the_history() -> None:
     points = DRAW(10).normal(size=(300, 8)).astype(np.float32)
     others = nearest_other_landmarks(points, np.arange(300))
-    model = fit_familiarity(others, np.zeros(300))
-    assert np.median(model.score(others, np.zeros(300))) == 1
+    model = fit_nearness(others, np.zeros(300))
+    assert np.median(model.score(model.distance(others, np.zeros(300)))) == 1
     far = [nearest_distances(squared_distances(points[:1] + np.float32(shift), points)) for shift in (0, 1, 2, 4)]
-    scores = [float(model.score(near, np.zeros(1))[0]) for near in far]
+    scores = [float(model.score(model.distance(near, np.zeros(1)))[0]) for near in far]
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] < 0.01
-    assert model.score(others, np.full(300, 50.0)).max() < 0.01  # what the axes leave out counts too
+    assert model.score(model.distance(others, np.full(300, 50.0))).max() < 0.01  # what the axes leave out counts too

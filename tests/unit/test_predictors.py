@@ -333,3 +333,12 @@ def test_answers_without_a_token_are_learned_from(kind: str, zeros: str) -> None
     assert (forecast.output_tokens[:, 0] < (3.0 if zeros == "one single answer" else 0.1)).all()
     if zeros in ("all of one model", "one single answer", "some beside unknown ones"):
         assert forecast.output_tokens[:, 1] == pytest.approx(20.0, abs=1.0)
+
+
+def test_a_history_without_input_tokens_knows_questions_that_have_some(world: World, asked: World) -> None:
+    table = replace(world.table, input_tokens=np.full_like(world.table.input_tokens, np.nan))
+    predictor = fit_predictor("linear", table, world.vectors)
+    unknown = predictor.predict(asked.vectors, np.full(len(asked.vectors), np.nan))
+    told = predictor.predict(asked.vectors, np.full(len(asked.vectors), 5000.0))
+    np.testing.assert_array_equal(told.familiarity, unknown.familiarity)
+    np.testing.assert_array_equal(told.quality, unknown.quality)

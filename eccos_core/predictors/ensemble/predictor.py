@@ -1,7 +1,7 @@
 """Predict quality and output tokens with stacked and calibrated base learners.
 
     vectors ─Projection─▶ features ─base learners─▶ predictions ─StackingWeights─▶ latent targets
-    latent targets × familiarity ─ForecastHead─▶ Forecast (quality, output tokens, standard errors)
+    latent targets × nearness    ─ForecastHead─▶ Forecast (quality, output tokens, standard errors)
 
 `retrieval`, `kernel`, `linear`, `clusters` and `trained` have one base learner. `hybrid` has all of them.
 `prior` has none.
@@ -91,16 +91,17 @@ class EnsemblePredictor:
             raise InputError("vectors hold NaN or infinity, must be finite numbers")
 
     def _forecast(self, index: FittedIndex, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
-        """Forecast with the base learners, shrunk towards the prior where a question is unfamiliar."""
+        """Forecast with the base learners, shrunk towards the prior where a question is far from the history."""
         query = index.query(vectors, input_tokens)
-        familiarity = index.score_familiarity(query)
-        latent_targets = self.stack.combine(index.predict(query)) * familiarity[:, None]
-        return self.head.forecast(self.models, latent_targets, index.support(query), familiarity)
+        distance = index.distance(query)
+        nearness, unseen = index.nearness.score(distance), self.head.group_errors.unseen(distance)
+        latent_targets = self.stack.combine(index.predict(query)) * nearness[:, None]
+        return self.head.forecast(self.models, latent_targets, index.support(query), nearness, unseen)
 
     def _forecast_prior(self, rows: int) -> Forecast:
         """Forecast each model's mean for every question."""
         mean = np.zeros((1, self.head.latent_targets.count))
-        one = self.head.forecast(self.models, mean, np.zeros(1), np.zeros(1))
+        one = self.head.forecast(self.models, mean, np.zeros(1), np.zeros(1), np.ones(1))
         return one.rows(np.zeros(rows, dtype=np.int64))
 
     def _select_columns(self, fitted: Forecast) -> Forecast:
@@ -111,6 +112,7 @@ class EnsemblePredictor:
             fitted,
             quality=fitted.quality[:, self.columns],
             quality_se=fitted.quality_se[:, self.columns],
+            group_error=None if fitted.group_error is None else fitted.group_error[:, self.columns],
             output_tokens=fitted.output_tokens[:, self.columns],
             output_tokens_high=fitted.output_tokens_high[:, self.columns],
             cost_usd=None if fitted.cost_usd is None else fitted.cost_usd[:, self.columns],

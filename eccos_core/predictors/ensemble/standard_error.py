@@ -34,18 +34,22 @@ class StandardErrorModel:
         forecast_variance = quality.var(axis=0) if len(quality) else np.zeros_like(residual_variance)
         return cls(residual_variance, forecast_variance + COIN_VARIANCE / (counts + 1), counts)
 
-    def standard_error(self, support: FloatArray, familiarity: FloatArray) -> FloatArray:
-        """Return the standard errors (R, M) from support (R,), an effective number of neighbours, and familiarity (R,).
+    def standard_error(self, support: FloatArray, nearness: FloatArray, group_error: FloatArray) -> FloatArray:
+        """Return the standard errors (R, M) of R questions.
 
-        With f the familiarity, se^2 is the sum of three variances. They stand for what is not known of the model's
-        mean, of the question's neighbourhood, and of a question unlike the history:
+        support (R,): an effective number of neighbours. nearness (R,): in [0, 1]. group_error (R, M): the standard
+        error that the questions of an unseen group share.
+
+        With f the nearness, se^2 is the sum of four variances. They stand for what is not known of the model's mean,
+        of the question's neighbourhood, of a question far from the history, and of its group:
 
             residual_variance / (counts + 1)
             f^2 min(residual_variance / (support + 10), forecast_variance)
             (1 - f^2) forecast_variance
+            group_error^2
         """
-        known = familiarity[:, None] ** 2
+        known = nearness[:, None] ** 2
         local = self.residual_variance / (np.minimum(support[:, None], self.counts) + GLOBAL_SUPPORT)
         mean = self.residual_variance / (self.counts + 1)
         variance = mean + known * np.minimum(local, self.forecast_variance) + (1 - known) * self.forecast_variance
-        return np.asarray(np.sqrt(variance))
+        return np.asarray(np.sqrt(variance + group_error**2))

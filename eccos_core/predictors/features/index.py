@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray
-from eccos_core.predictors.features.familiarity import FamiliarityModel
+from eccos_core.predictors.features.nearness import NearnessModel
 from eccos_core.predictors.features.projection import Projection, QueryFeatures, ReferencePoints
 from eccos_core.predictors.learners.knn import effective_neighbors
 from eccos_core.predictors.learners.training_set import FittedLearner
@@ -24,7 +24,7 @@ class FittedIndex:
     projection: Projection
     landmarks: ReferencePoints
     learners: tuple[tuple[str, FittedLearner], ...]
-    familiarity: FamiliarityModel
+    nearness: NearnessModel
     typical_distance: float
 
     def query(self, vectors: Float32Array, input_tokens: FloatArray) -> QueryFeatures:
@@ -36,9 +36,9 @@ class FittedIndex:
         """Return the predictions (R, L, C) of all learners, in their order."""
         return np.concatenate([learner.predict(query) for _, learner in self.learners], axis=1)
 
-    def score_familiarity(self, query: QueryFeatures) -> FloatArray:
-        """Return how familiar each question is, (R,) in [0, 1]."""
-        return self.familiarity.score(query.nearest, reconstruction_error(query.features, query.points))
+    def distance(self, query: QueryFeatures) -> FloatArray:
+        """Return how far each question is from the history, (R,). See `NearnessModel`."""
+        return self.nearness.distance(query.nearest, reconstruction_error(query.features, query.points))
 
     def support(self, query: QueryFeatures) -> FloatArray:
         """Return the effective number of neighbours (R,) behind each forecast."""

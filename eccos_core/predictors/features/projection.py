@@ -41,7 +41,7 @@ class Projection:
         axes: how many principal axes to keep. By default 1.5 sqrt(N), between 8 and 96.
         """
         logs = np.log1p(input_tokens[~np.isnan(input_tokens)])
-        mean, deviation = (float(logs.mean()), float(logs.std())) if len(logs) else (0.0, 1.0)
+        mean, deviation = (float(logs.mean()), float(logs.std())) if len(logs) else (0.0, np.inf)
         log_length = np.array([mean, deviation if deviation > 1e-6 else 1.0])
         blocks = find_blocks(vectors)
         scale = block_weights(vectors, blocks).astype(np.float32)

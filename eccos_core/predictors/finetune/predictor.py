@@ -18,6 +18,7 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, OutcomeTable
 from eccos_core.errors import ArtifactError, InputError, UnknownModelError
+from eccos_core.predictors.ensemble.group_error import GroupErrorModel
 from eccos_core.predictors.ensemble.standard_error import StandardErrorModel
 from eccos_core.predictors.finetune.settings import FORMAT, VERSION, FineTuning, Progress
 from eccos_core.predictors.targets.prior import HIGH_QUANTILE
@@ -67,14 +68,16 @@ class FineTunedPredictor:
         mean = np.einsum("rmk,mk->rm", chances, heads.tokens)
         at = (np.cumsum(chances, axis=2) < HIGH_QUANTILE).sum(axis=2).clip(max=heads.tokens.shape[1] - 1)
         high = heads.tokens[np.arange(len(self.models)), at]
-        familiarity = np.ones(len(vectors))
+        near, group_errors = np.ones(len(vectors)), GroupErrorModel.usual(len(self.models))
+        group_error = group_errors.standard_error(group_errors.unseen(near))
         return Forecast(
             models=self.models,
             quality=(1 / (1 + np.exp(-logits.astype(np.float64)))),
-            quality_se=self.standard_errors.standard_error(np.full(len(vectors), np.inf), familiarity),
+            quality_se=self.standard_errors.standard_error(np.full(len(vectors), np.inf), near, group_error),
             output_tokens=mean.astype(np.float64),
             output_tokens_high=np.maximum(high, mean).astype(np.float64),
-            familiarity=familiarity,
+            familiarity=near,
+            group_error=group_error,
         )
 
     def for_pool(self, models: Sequence[str]) -> FineTunedPredictor:

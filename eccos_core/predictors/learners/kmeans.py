@@ -34,7 +34,7 @@ class KMeans:
         centres, means, held_out = [], [], []
         for count in self.counts:
             clusters = max(1, min(count, len(training) // MIN_ROWS_PER_CLUSTER))
-            found = _find_centres(training.points, clusters, training.seed)
+            found = find_centres(training.points, clusters, training.seed)
             member = squared_distances(training.points, found).argmin(axis=1)
             predictions = np.empty_like(values)
             for k in range(training.folds):
@@ -54,7 +54,7 @@ def _means(member: IntArray, values: Float32Array, clusters: int) -> Float32Arra
     return np.asarray(sums / (counts + PRIOR_ROWS)[:, None], dtype=np.float32)
 
 
-def _find_centres(points: Float32Array, clusters: int, seed: int) -> Float32Array:
+def find_centres(points: Float32Array, clusters: int, seed: int) -> Float32Array:
     """Return the (K, F) centres that k-means finds from one k-means++ start. Equal points give fewer than K."""
     import warnings
 
