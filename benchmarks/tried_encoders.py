@@ -1,4 +1,4 @@
-"""Ways to read a question that eccos tried and does not ship: see docs/design/encoders.md, "What did not help".
+"""Ways to read a question that eccos tried and does not ship: see docs/benchmarks/index.md.
 
 Every vector of words has the surface beside it. Numbers are differences to ours, in thousandths of R2 and area, as
 in `encoders.py`. They are noisy: on 2,000 rows, 3 of R2 and 2 of area mean nothing. `--layers` adds the other layers of
