@@ -143,6 +143,7 @@ class SentenceTransformerEncoder:
                 mean = (layer * counted).sum(dim=1)  # its length does not matter
                 embedding = torch.cat([embedding, torch.nn.functional.normalize(mean, dim=1)], dim=1) * 0.5**0.5
             unit: Float32Array = embedding.cpu().numpy()
+        unit[~unit.any(axis=1), -1] = 1.0  # a text without any token, where the tokenizer adds none of its own
         return unit
 
     def _loaded(self) -> Any:
