@@ -47,8 +47,9 @@ class FloorMap:
         """Return an error of the optimizer in the numbers of the asked policy."""
         if not isinstance(policy, QualityFloor) or error.constraint != "quality floor":
             return error
-        attainable = self.to_floor(error.attainable)
-        confidence = policy.confidence
+        attainable, confidence = self.to_floor(error.attainable), policy.confidence
+        if attainable == error.attainable and confidence is None:
+            return error
         sure, forecast = "", "mean forecast"
         if confidence is not None:
             sure, forecast = f" with a confidence of {confidence:g}", "lower bound of the mean forecast"
