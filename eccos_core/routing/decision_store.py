@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,7 +41,8 @@ class _Remembered:
     text: str | None
     vector: Float32Array
     model: str
-    forecast: Mapping[str, float]
+    models: Sequence[str]
+    qualities: Sequence[float]  # as forecast, one for each of `models`
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost_usd: float | None = None
@@ -69,10 +70,10 @@ class DecisionStore:
     def add_decisions(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
         """Remembers a batch of decisions, or one."""
         with self._lock:
+            models = prepared.forecast.models
             rows = zip(prepared.texts, prepared.vectors, prepared.forecast.quality.tolist(), made, strict=True)
             for text, vector, quality, decision in rows:
-                forecast = dict(zip(prepared.forecast.models, quality, strict=True))
-                self._remembered[decision.id] = _Remembered(text, vector, decision.model, forecast)
+                self._remembered[decision.id] = _Remembered(text, vector, decision.model, models, quality)
             while len(self._remembered) > self._max_decisions:
                 self._remembered.popitem(last=False)
         if self.log is None:
@@ -163,9 +164,8 @@ class DecisionStore:
             if decision_id in self._remembered:
                 self._remembered[decision_id] = replace(remembered, source=source)
         model = remembered.model
-        labelled = LabelledDecision(
-            decision_id, model, remembered.vector, remembered.forecast.get(model), float(quality), source
-        )
+        forecast = dict(zip(remembered.models, remembered.qualities, strict=True)).get(model)
+        labelled = LabelledDecision(decision_id, model, remembered.vector, forecast, float(quality), source)
         if self.history is None or remembered.text is None:
             return labelled
         outcome = Outcome(
@@ -197,7 +197,8 @@ class DecisionStore:
             logged.text,
             logged.vector,
             logged.model or logged.decided_model,
-            {model: forecast for model, (forecast, _) in logged.forecast.items()},
+            tuple(logged.forecast),
+            [quality for quality, _ in logged.forecast.values()],
             logged.input_tokens,
             logged.output_tokens,
             logged.paid_usd,
