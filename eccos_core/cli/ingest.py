@@ -30,6 +30,7 @@ def ingest(outcomes: OutcomesArgument, config: PoolOption = None, json: JsonOpti
     from eccos_core.errors import InputError
     from eccos_core.history.ingest import ingest as ingest_file
     from eccos_core.io.outcomes import read_outcomes
+    from eccos_core.io.prices import describe_contradicting_costs
 
     loaded = load_config(resolve_config(config))
     outcomes_table = read_outcomes(outcomes)
@@ -46,8 +47,14 @@ def ingest(outcomes: OutcomesArgument, config: PoolOption = None, json: JsonOpti
             encoder,
             progress=lambda done, total: status.update(f"Encoding and storing: {done:,} of {total:,} questions"),
         )
+    prices = {model.name: (model.usd_per_input_token, model.usd_per_output_token) for model in loaded.models}
+    warnings = describe_contradicting_costs(outcomes_table, prices)
+    for warning in warnings:
+        console().print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if json:
-        print_json({"questions": report.questions, "outcomes": report.outcomes, "new": report.new})
+        print_json(
+            {"questions": report.questions, "outcomes": report.outcomes, "new": report.new, "warnings": warnings}
+        )
     else:
         console(sys.stdout).print(
             f"{report.questions} questions, {report.outcomes} outcomes, {report.new} of them new", soft_wrap=True

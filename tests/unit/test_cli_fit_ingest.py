@@ -21,7 +21,7 @@ def test_outcomes_are_ingested_once_and_learnt_from(tmp_path: Path, capsys: pyte
     assert run(app, ["route", "Is 7 larger than 3?", "-c", config, "--json"]) == DONE
     assert printed_json(capsys)["quality_source"] == "price_rank"  # the history is empty
 
-    everything = {"questions": QUESTIONS, "outcomes": 4 * QUESTIONS}
+    everything = {"questions": QUESTIONS, "outcomes": 4 * QUESTIONS, "warnings": []}
     for new in (4 * QUESTIONS, 0):
         assert run(app, ["ingest", outcomes, "-c", config, "--json"]) == DONE
         assert printed_json(capsys) == everything | {"new": new}
@@ -46,6 +46,18 @@ def test_outcomes_are_ingested_once_and_learnt_from(tmp_path: Path, capsys: pyte
     decision = printed_json(capsys)
     assert decision["model"] in report["models"]
     assert decision["quality_source"] == "outcomes"
+
+
+def test_a_recorded_cost_in_a_wrong_unit_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(write_pool_config(tmp_path, "{path: history}"))
+    outcomes = tmp_path / "dear.jsonl"
+    output = {"model": "pocket-small", "correct": 1, "input_tokens": 20, "output_tokens": 5, "cost_usd": 2.0}
+    outcomes.write_text(json.dumps({"id": "a", "query": "Is 7 larger than 3?", "outputs": [output]}) + "\n")
+    assert run(app, ["ingest", str(outcomes), "-c", config, "--json"]) == DONE
+    told = capsys.readouterr()
+    (warning,) = json.loads(told.out)["warnings"]
+    assert "pocket-small: the recorded cost_usd is 1e+06 times tokens x price (question 'a'" in warning
+    assert "warning: pocket-small" in told.err
 
 
 @pytest.mark.parametrize(
