@@ -41,6 +41,7 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from eccos_core.assembly.hot_reload import HotReload
+    from eccos_core.assembly.refit import BackgroundRefit
     from eccos_core.routing.savings import SavingsReport
 
 _EARLIER_STORES = 4  # memories of decisions from before a swap, so that they can still be labelled
@@ -124,6 +125,7 @@ class Router:
         self._closed = False
         self._owns_parts = False
         self._hot_reload: HotReload | None = None
+        self._refit: BackgroundRefit | None = None
         self._release_shared: Callable[[], bool] | None = None
 
     # ---------------------------------------------------------------- build, share, change, close
@@ -156,9 +158,16 @@ class Router:
             router = cls.from_parts(follower.parts)
             router._hot_reload = follower
             follower.start(router.swap)
+            assembler = follower.assembler
         else:
-            router = cls.from_parts(Assembler(progress).assemble(load_config(path)))
+            assembler = Assembler(progress)
+            router = cls.from_parts(assembler.assemble(load_config(path)))
         router._owns_parts = True
+        learning = assembler.current.config.learning if assembler.current is not None else None
+        if learning is not None and learning.refit_every is not None:
+            from eccos_core.assembly.refit import BackgroundRefit
+
+            router._refit = BackgroundRefit(assembler, router.swap)
         return router
 
     @classmethod
@@ -222,6 +231,8 @@ class Router:
             if self._closed or (self._release_shared is not None and not self._release_shared()):
                 return
             self._closed = True
+        if self._refit is not None:
+            self._refit.close()
         if self._hot_reload is not None:
             self._hot_reload.close()
         if self._owns_parts and self.parts.answer_observer is not None:

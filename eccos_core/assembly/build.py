@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,6 +88,7 @@ class Assembler:
 
     def __init__(self, progress: Callable[[str], None] | None = None) -> None:
         self.current: Assembled | None = None
+        self.changing = threading.RLock()  # held while parts are assembled and put into use
         self._progress = progress
 
     def assemble(self, config: Config) -> Parts:
@@ -98,12 +100,31 @@ class Assembler:
         encoder = self._encoder(config)
         history = self._history(config, encoder)
         reader, predictor, training = self._predictor(config, encoder, history)
+        parts = self._assemble(config, encoder, history, reader, predictor, training)
+        log_warnings(config)
+        return parts
+
+    def use_predictor(self, predictor: Predictor) -> Parts:
+        """Build the parts of the current configuration around another predictor of its encoder."""
+        current = self.current
+        assert current is not None
+        training = forecast_training(predictor, lambda: TrainingData.sample(current.history))
+        return self._assemble(current.config, current.encoder, current.history, current.encoder, predictor, training)
+
+    def _assemble(
+        self,
+        config: Config,
+        encoder: Encoder,
+        history: OnlineHistory,
+        reader: Encoder,
+        predictor: Predictor,
+        training: TrainingForecast,
+    ) -> Parts:
         labels = self._labels(config, encoder, history)
         reward = load_configured_reward(config, encoder)
         parts = self._parts(config, reader, predictor, training, labels=labels, reward=reward)
         parts = replace(parts, learner=self._learner(config, reader, predictor, history))
         self.current = Assembled(config, encoder, history, parts)
-        log_warnings(config)
         return parts
 
     def assemble_fitted(self, config: Config, encoder: Encoder, predictor: Predictor, data: TrainingData) -> Parts:

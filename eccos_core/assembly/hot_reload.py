@@ -50,8 +50,8 @@ class HotReload:
         self._watcher: threading.Thread | None = None
         self._swap: Callable[[Parts], None] | None = None
         self._changes = config_changes(path, self._stop)  # from here on no change is missed
-        self._assembler = Assembler(progress)
-        self.parts: Parts = self._assembler.assemble(load_config(path))
+        self.assembler = Assembler(progress)
+        self.parts: Parts = self.assembler.assemble(load_config(path))
 
     def start(self, swap: Callable[[Parts], None]) -> None:
         """Begin to follow the file. `swap` puts parts into use."""
@@ -84,9 +84,10 @@ class HotReload:
             if isinstance(change, ConfigError):
                 return self._refuse(change)
             try:
-                parts = self._assembler.assemble(change)
-                if self._swap is not None:
-                    self._swap(parts)
+                with self.assembler.changing:
+                    parts = self.assembler.assemble(change)
+                    if self._swap is not None:
+                        self._swap(parts)
             except EccosError as error:
                 return self._refuse(error)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with the new version, the old one goes on

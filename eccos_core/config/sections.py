@@ -315,6 +315,11 @@ class LearningConfig(SectionModel):
     forget: Annotated[Share, Field(gt=0)] = Field(
         default=1.0, description="The weight that a label keeps with each later one. 1 forgets nothing."
     )
+    refit_every: Count | None = Field(
+        default=None,
+        description="Fit the predictor again in the background after so many labels. It is put into use if it "
+        "forecasts held-out outcomes better. Without a number only `eccos fit` or a restart fits it.",
+    )
 
 
 class TelemetryConfig(SectionModel):

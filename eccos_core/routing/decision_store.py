@@ -66,6 +66,7 @@ class DecisionStore:
         self._max_decisions = max_decisions
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._lock = threading.Lock()
+        self.labelled = 0  # labels that counted, since the start
 
     def add_decisions(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
         """Remembers a batch of decisions, or one."""
@@ -161,6 +162,7 @@ class DecisionStore:
         if not outranks(source, remembered.source):
             return None
         with self._lock:
+            self.labelled += 1
             if decision_id in self._remembered:
                 self._remembered[decision_id] = replace(remembered, source=source)
         model = remembered.model
