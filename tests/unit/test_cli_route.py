@@ -75,7 +75,7 @@ def test_ask_answers_and_the_log_remembers_until_the_label_is_an_outcome(
     kept = tmp_path / "kept.yaml"  # a history that outlives the command
     kept.write_text(Path(config).read_text().replace("{outcomes: outcomes.jsonl}", "{path: history}"))
     assert run(app, ["ingest", str(outcomes), "-c", str(kept), "--json"]) == DONE
-    assert told(capsys) == {"questions": 1, "outcomes": 1, "new": 1}
+    assert told(capsys) == {"questions": 1, "outcomes": 1, "new": 1, "warnings": []}
 
 
 def test_what_is_wrong_is_said_and_ends_with_one(
