@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +12,7 @@ from eccos_core.cli.log import open_log, parse_since
 from eccos_core.cli.options import PictureOption, SinceOption, resolve_config
 from eccos_core.cli.output import JsonOption, console, print_json
 from eccos_core.cli.route import PoolOption
-from eccos_core.cli.savings import describe_estimate
+from eccos_core.cli.savings import describe_counts, describe_estimate, print_report
 
 if TYPE_CHECKING:
     from eccos_core.workflows.replay import ReplayReport
@@ -57,11 +55,7 @@ def replay(
     if json:
         print_json({**asdict(report), "quality_verdict": report.quality_verdict, "cost_verdict": report.cost_verdict})
         return
-    out = console(sys.stdout)
-    for line in describe(report):
-        out.print(line, soft_wrap=True, markup=False)
-    if picture is not None:
-        out.print(f"Picture: {picture}", soft_wrap=True)
+    print_report(describe(report), picture)
 
 
 def describe(report: ReplayReport) -> list[str]:
@@ -70,7 +64,7 @@ def describe(report: ReplayReport) -> list[str]:
 
     value, confidence = report.value, report.confidence
     cost, change = value.cost_usd.times(1000), value.cost_change_usd
-    chosen, logged = (_describe_counts(each) for each in (report.chosen, report.logged))
+    chosen, logged = (describe_counts(each) for each in (report.chosen, report.logged))
     left_out = f" {report.unanswered:,} more got no answer and are left out." if report.unanswered else ""
     lines = [
         f"{report.log}: {report.requests:,} answered requests, {report.labelled:,} with a label.{left_out}",
@@ -123,10 +117,6 @@ def _cautions(report: ReplayReport) -> list[str]:
             "choices for them may look better than they are. Give a --since after its fit."
         )
     return ["", *said] if said else []
-
-
-def _describe_counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def _signed_usd(amount: float) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,11 +60,21 @@ def savings(
     if json:
         print_json(_as_json(report))
         return
+    print_report(describe(report), picture)
+
+
+def print_report(lines: Sequence[str], picture: Path | None) -> None:
+    """Print the lines of a report, and where its picture is."""
     out = console(sys.stdout)
-    for line in describe(report):
+    for line in lines:
         out.print(line, soft_wrap=True, markup=False)
     if picture is not None:
         out.print(f"Picture: {picture}", soft_wrap=True)
+
+
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """Write counts as `small 1,200, large 30`."""
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def describe(report: SavingsReport) -> list[str]:
@@ -70,7 +82,7 @@ def describe(report: SavingsReport) -> list[str]:
     from eccos_core.routing.decisions import format_usd
 
     measured, estimated = report.measured, report.estimated
-    answers = ", ".join(f"{name} {count:,}" for name, count in measured.answers.items())
+    answers = describe_counts(measured.answers)
     left_out = f" {measured.unanswered:,} more got no answer and are left out." if measured.unanswered else ""
     lines = [
         f"{report.log}: {format_time(measured.first_at)} to {format_time(measured.last_at)} (UTC)",
@@ -80,7 +92,7 @@ def describe(report: SavingsReport) -> list[str]:
     ]
     if measured.mean_label is not None:
         mean = describe_estimate(measured.mean_label, report.confidence)
-        sources = ", ".join(f"{name} {count:,}" for name, count in measured.label_sources.items())
+        sources = describe_counts(measured.label_sources)
         lines.append(f"  {measured.labelled:,} answers have a label ({sources}). Their mean quality is {mean}.")
     why = " It has the best mean forecast of the pool, and --baseline names another." * report.baseline_is_default
     lines += ["", f"Estimated: every request to {estimated.baseline}", f"  {_describe_cost(estimated, report)}{why}"]

@@ -40,8 +40,7 @@ class OnlineLearner:
 
     history: outcomes and vectors (N, D) that the predictor was fitted on. A layer without labels starts from what the
     predictor missed there. journal: where labels are kept. A restart learns them again in the same order. Without a
-    journal they are gone when the process ends. cost_ratios: how far
-    forecast costs are off, by all bills so far.
+    journal they are gone when the process ends. cost_ratios: how far forecast costs are off, by all bills so far.
     """
 
     def __init__(

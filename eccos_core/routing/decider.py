@@ -82,22 +82,22 @@ class Decider:
 
     def prepare(self, requests: Sequence[Request]) -> PreparedBatch:
         """Compute all that a decision needs. Raises `NoEligibleModelError` for a request that no model may answer."""
-        started = time.perf_counter()
+        started, learner = time.perf_counter(), self.parts.applied_learner
         texts = [conversation_text(request.messages, self.parts.conversation) for request in requests]
         with self.parts.telemetry.step("predict", requests):
             input_tokens, mask = self._counted(requests)  # first: a request that no model may answer is not encoded
             vectors = self.encoder.encode(texts)
             expected = predict_in_blocks(self.predictor, vectors, input_tokens)
-            if self.parts.learner is not None and self.parts.certificate is None:  # certified are the fitted forecasts
-                expected = self.parts.learner.correct(expected, vectors)
+            if learner is not None:
+                expected = learner.correct(expected, vectors)
             expected = self.parts.drift.widen(expected)
         output_tokens = np.minimum(
             expected.output_tokens, output_limit(self.parts.models, [request.parameters for request in requests])
         )
         cached = self._sessions.cached_tokens(requests, self.parts.models, input_tokens) if self._sessions else None
         cost = expected.with_recorded_cost(cost_usd(self.parts.models, input_tokens, output_tokens, cached))
-        if self.parts.learner is not None and self.parts.certificate is None:
-            cost = cost * self.parts.learner.cost_ratios.of(self.parts.names)
+        if learner is not None:
+            cost = cost * learner.cost_ratios.of(self.parts.names)
         if len(requests) == 1:
             self._prepare_s += SMOOTHING * (time.perf_counter() - started - self._prepare_s)
         return PreparedBatch(

@@ -48,6 +48,16 @@ class _Remembered:
     cost_usd: float | None = None
     source: LabelSource | None = None  # of its label
 
+    def answered_by(self, completion: Completion) -> _Remembered:
+        """Return the same question with this answer."""
+        return replace(
+            self,
+            model=completion.model,
+            input_tokens=completion.input_tokens,
+            output_tokens=completion.output_tokens,
+            cost_usd=completion.cost_usd,
+        )
+
 
 class DecisionStore:
     """Keeps decisions in memory and, where there is one, in the decision log. Safe to use from several threads."""
@@ -103,13 +113,7 @@ class DecisionStore:
         with self._lock:
             remembered = self._remembered.get(decision.id)
             if remembered is not None:
-                self._remembered[decision.id] = replace(
-                    remembered,
-                    model=completion.model,
-                    input_tokens=completion.input_tokens,
-                    output_tokens=completion.output_tokens,
-                    cost_usd=completion.cost_usd,
-                )
+                self._remembered[decision.id] = remembered.answered_by(completion)
         if self.sessions is not None:
             self.sessions.record_completion(session_id, completion)
         if self.log is not None:
@@ -119,18 +123,9 @@ class DecisionStore:
         """Adds another model's graded answer to the same question to the history. Forgotten decisions add nothing."""
         with self._lock:
             remembered = self._remembered.get(decision_id)
-        if self.history is None or remembered is None or remembered.text is None:
+        if remembered is None:
             return
-        outcome = Outcome(
-            question_id=text_key(remembered.text),
-            query=remembered.text,
-            model=completion.model,
-            quality=quality,
-            input_tokens=completion.input_tokens,
-            output_tokens=completion.output_tokens,
-            cost_usd=completion.cost_usd,
-        )
-        self.history.add([outcome], np.asarray(remembered.vector, dtype=np.float32)[None, :])
+        self._add_outcome(remembered.answered_by(completion), quality)
 
     def add_failure(self, decision: Decision, attempts: FallbackChain) -> None:
         """Remembers that nobody answered."""
@@ -168,8 +163,13 @@ class DecisionStore:
         model = remembered.model
         forecast = dict(zip(remembered.models, remembered.qualities, strict=True)).get(model)
         labelled = LabelledDecision(decision_id, model, remembered.vector, forecast, float(quality), source)
+        self._add_outcome(remembered, quality)
+        return labelled
+
+    def _add_outcome(self, remembered: _Remembered, quality: float) -> None:
+        """Adds an answer and its label to the history. Without a history or a text there is nothing to add."""
         if self.history is None or remembered.text is None:
-            return labelled
+            return
         outcome = Outcome(
             question_id=text_key(remembered.text),
             query=remembered.text,
@@ -180,7 +180,6 @@ class DecisionStore:
             cost_usd=remembered.cost_usd,
         )
         self.history.add([outcome], np.asarray(remembered.vector, dtype=np.float32)[None, :])
-        return labelled
 
     def _from_log(
         self, decision_id: str, quality: float, source: LabelSource, remembered: _Remembered | None

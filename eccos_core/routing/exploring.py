@@ -16,8 +16,8 @@ def explore(
     open_now (M,): the models that may answer, reach the request's own quality, and have a free slot. Under a quality
     floor, only models that are forecast at least as good as `choice` are explored. With a certificate none is.
     """
-    learner = parts.learner
-    if learner is None or learner.rule.explore == "off" or parts.certificate is not None:
+    learner = parts.applied_learner
+    if learner is None or learner.rule.explore == "off":
         return choice.model, 1.0
     quality, cost = prepared.forecast.quality[0], prepared.cost_usd[0]
     policy = parts.tenants.policy_of(prepared.requests[0]) or parts.policy

@@ -99,6 +99,11 @@ class Parts:
         return f"the certificate is void: {self.drift.alarms[-1]} Then run `eccos certify` again."
 
     @property
+    def applied_learner(self) -> OnlineLearner | None:
+        """The learner that corrects and explores. None with a certificate, which is for the fitted forecasts."""
+        return self.learner if self.certificate is None else None
+
+    @property
     def valid_certificate(self) -> Certificate | None:
         """The certificate, while no alarm about drift has made it void."""
         return self.certificate if self.certificate_problem is None else None

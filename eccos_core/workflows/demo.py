@@ -10,9 +10,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from eccos_core.config import Config, load_config
 from eccos_core.domain import Completion, FloatArray, IntArray, Model, OutcomeTable, QualityFloor, Request
 from eccos_core.evaluation.metrics import RecordedOutcomes, RoutingScore, score_forecast, score_random_mix
 from eccos_core.grading import grader_for
+from eccos_core.grading.factory import GraderSpec
+from eccos_core.grading.protocol import Reference
 from eccos_core.io.files import read_json_lines
 from eccos_core.io.outcomes import read_outcomes, split, with_models
 from eccos_core.pocket import pool_config_path, pool_history_path
@@ -33,6 +36,7 @@ MAX_TOKENS = 24
 TIMED_DECISIONS = 50
 
 Progress = Callable[[str], None]
+AnswerKey: TypeAlias = Mapping[str, tuple[GraderSpec, Reference]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +135,21 @@ def _warm_up(router: Router) -> None:
         router.complete(Request.of("What is 1 + 1?", allow=frozenset({model.name}), parameters={"max_tokens": 1}))
 
 
+def read_answer_key() -> AnswerKey:
+    """Read the grader and the reference of each question of the bundled history."""
+    return {entry["id"]: (entry["grader"], entry["reference"]) for _, entry in read_json_lines(pool_history_path())}
+
+
+def grade_answer(answer_key: AnswerKey, question_id: str, query: str, answer: str) -> float:
+    """Return the score of an answer, in [0, 1]."""
+    grader, reference = answer_key[question_id]
+    return grader_for(grader).grade(answer, reference, query)
+
+
 def _graded(test: OutcomeTable, completions: Sequence[Completion]) -> list[float]:
-    """Each answer's score, by the grader and the reference that the history's file names for its question."""
-    wanted = set(test.question_ids)
-    answer_key = {
-        entry["id"]: (entry["grader"], entry["reference"])
-        for _, entry in read_json_lines(pool_history_path())
-        if entry["id"] in wanted
-    }
-    grades = []
-    for question_id, query, completion in zip(test.question_ids, test.queries, completions, strict=True):
-        grader, reference = answer_key[question_id]
-        grades.append(grader_for(grader).grade(completion.text, reference, query))
-    return grades
+    answer_key = read_answer_key()
+    asked = zip(test.question_ids, test.queries, completions, strict=True)
+    return [grade_answer(answer_key, question_id, query, each.text) for question_id, query, each in asked]
 
 
 def _recorded_cost(models: Sequence[Model], test: OutcomeTable) -> FloatArray:

@@ -18,12 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from eccos_core.domain import Request
-from eccos_core.grading import grader_for
-from eccos_core.io.files import read_json_lines
 from eccos_core.io.outcomes import read_outcomes, split, with_models
 from eccos_core.pocket import pool_config_path, pool_history_path
 from eccos_core.router import Router
 from eccos_core.routing.pricing import cost_usd
+from eccos_core.workflows.demo import grade_answer, read_answer_key
 
 QUESTIONS = 1000
 BLOCKS = 5
@@ -79,9 +78,7 @@ def learn_from_nothing(
     names = tuple(model.name for model in router.models)
     train, _ = split(with_models(read_outcomes(pool_history_path()), names))
     asked = train.rows(np.random.default_rng(0).permutation(len(train))[:questions])
-    answer_key = {
-        entry["id"]: (entry["grader"], entry["reference"]) for _, entry in read_json_lines(pool_history_path())
-    }
+    answer_key = read_answer_key()
     single = asked.quality - cost_usd(router.models, asked.input_tokens, asked.output_tokens) / _USD_PER_QUALITY
     best = int(single.mean(axis=0).argmax())
     grades, paid, models = np.empty(len(asked)), np.empty(len(asked)), []
@@ -89,8 +86,7 @@ def learn_from_nothing(
         if row % 50 == 0:
             say(f"starting without outcomes, and learning: {row} of {len(asked)} questions")
         completion = router.complete(Request.of(query, parameters={"max_tokens": 24, "temperature": 0.0}))
-        grader, reference = answer_key[question_id]
-        grades[row] = grader_for(grader).grade(completion.text, reference, query)
+        grades[row] = grade_answer(answer_key, question_id, query, completion.text)
         paid[row] = completion.cost_usd
         models.append(completion.model)
         assert completion.decision is not None
