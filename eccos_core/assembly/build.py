@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
-from eccos_core.assembly.labeller import build_labeller, load_configured_reward
+from eccos_core.assembly.labeller import build_labeller, daily_budget, load_configured_reward
 from eccos_core.assembly.predictor import (
     TrainingData,
     build_floor_map,
@@ -236,6 +236,7 @@ class Assembler:
         """What learns from labels. It goes on where predictor, rule and decision log stay as they were."""
         from eccos_core.learning import LabelJournal, LearningRule, OnlineLearner
         from eccos_core.learning.journal import FILE_NAME
+        from eccos_core.learning.learner import EXPLORING
 
         asked, log = config.learning, config.decision_log.path
         if asked is None:
@@ -248,7 +249,10 @@ class Assembler:
         data = TrainingData.sample(history)
         data = reencode(data, encoder) if is_fine_tuned(config) else data
         journal = None if log is None else LabelJournal(log.with_name(FILE_NAME))
-        return OnlineLearner(predictor, rule, (data.table, data.vectors), journal)
+        budget = daily_budget(config, EXPLORING, rule.budget_usd_per_day)
+        if journal is not None:
+            budget.adopt(journal.exploration_usd())
+        return OnlineLearner(predictor, rule, (data.table, data.vectors), journal, budget)
 
     def _drift(self, predictor: Predictor) -> DriftMonitor:
         """What compares labels with the forecasts of one predictor. Another predictor starts without alarms."""

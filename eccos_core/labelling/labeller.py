@@ -23,9 +23,9 @@ from eccos_core.errors import BackendError, GradingError, InputError, Overloaded
 from eccos_core.grading.judge import JudgeGrader
 from eccos_core.grading.reward import RewardModel
 from eccos_core.io.answers import Answer
+from eccos_core.io.daily_budget import DailyBudget
 from eccos_core.io.forks import ProcessGuard
 from eccos_core.io.tokens import conversation_text, count_tokens
-from eccos_core.labelling.daily_budget import DailyBudget
 from eccos_core.protocols import AnswerLabels, Backend, Workload
 from eccos_core.routing.pricing import worst_usd
 from eccos_core.routing.signals import is_broken_json

@@ -19,14 +19,14 @@ from eccos_core.errors import BackendError, InputError, UnknownDecisionError, Un
 from eccos_core.grading.reward import RewardModel
 from eccos_core.grading.reward.features import SURFACE
 from eccos_core.history import MemoryHistory
-from eccos_core.labelling import BackgroundLabeller, DailyBudget, JudgeSettings, ShadowSettings, measure_agreement
+from eccos_core.io.daily_budget import DailyBudget
+from eccos_core.labelling import BackgroundLabeller, JudgeSettings, ShadowSettings, measure_agreement
 from eccos_core.router import Router
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.signals import is_broken_json
 from eccos_core.testing import ScriptedBackend, scripted_router
 
 POOL = tuple(Model(name, 1e-6, 1e-6, max_concurrency=4) for name in ("small", "large", "judge"))
-DAY = 86_400.0
 
 
 def build(
@@ -281,28 +281,6 @@ def test_no_answer_waits_for_the_judge(tmp_path: Path) -> None:
 def test_broken_json_is_noticed_where_json_was_asked_for(text: str, wanted: object, broken: bool) -> None:
     request = Request.of("a question", parameters={} if wanted is None else {"response_format": wanted})
     assert is_broken_json(request, Completion(text, "m", 1, 1, 0.0, 0.1)) is broken
-
-
-def test_a_day_begins_once_even_if_the_clock_is_set_back(tmp_path: Path) -> None:
-    now = [100 * DAY]
-    budget = DailyBudget("judge", 1.0, tmp_path / "spending.sqlite", lambda: now[0])
-    assert budget.reserve(0.8)
-    budget.settle(0.8, 0.7)
-    assert not budget.reserve(0.4)
-    now[0] -= 5 * DAY
-    assert not budget.reserve(0.4), "an earlier day is no new day"
-    again = DailyBudget("judge", 1.0, tmp_path / "spending.sqlite", lambda: 100 * DAY)
-    assert again.spent_usd == pytest.approx(0.7), "a restart goes on"
-    now[0] = 101 * DAY
-    assert budget.reserve(0.9)
-
-
-def test_money_set_aside_counts_until_it_is_settled() -> None:
-    budget = DailyBudget("judge", 1.0)
-    assert budget.reserve(0.6)
-    assert not budget.reserve(0.6)
-    budget.settle(0.6, 0.0)
-    assert budget.reserve(0.6)
 
 
 def test_agreement_tells_bias_and_chance() -> None:
