@@ -27,10 +27,11 @@ from eccos_core.domain import (
     QualityFloor,
     Request,
 )
-from eccos_core.errors import AttemptsExhausted, BackendError, FailureKind, InfeasibleError
+from eccos_core.errors import AttemptsExhausted, BackendError, DataError, FailureKind, InfeasibleError
 from eccos_core.history import MemoryHistory
 from eccos_core.router import Router
 from eccos_core.routing.decision_store import DecisionStore
+from eccos_core.routing.logged_traffic import read_traffic
 from eccos_core.routing.planner import NextStep, SeenAnswer
 from eccos_core.testing import ScriptedBackend, scripted_router
 from eccos_core.testing.backend import Answer
@@ -366,3 +367,19 @@ def test_a_cancelled_plan_releases_its_slot() -> None:
 
     asyncio.run(cancel())
     assert made.workload.status().in_flight == 0
+
+
+def test_a_replay_leaves_plans_of_several_calls_out(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path / "log.sqlite", log_prompts=True)
+    doubtful: list[Answer] = ["maybe", "sure", "sure"]
+    made, _ = router({"small": doubtful, "middle": ["sure"], "large": ["no"]}, store=DecisionStore(None, log))
+    for question in ("one", "two", "three"):
+        made.complete(question)
+    log.flush()
+    traffic = read_traffic(log, NAMES)
+    assert len(traffic.entries) == 3
+    assert len(traffic.of_single_calls().entries) == 2
+    only = replace(traffic, entries=traffic.entries[:1])
+    with pytest.raises(DataError, match="plan of several calls"):
+        only.of_single_calls()
+    log.close()
