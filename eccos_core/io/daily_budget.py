@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +49,7 @@ class DailyBudget:
         self.purpose, self.usd = purpose, usd
         self._path, self._clock, self._monotonic = path, clock, monotonic
         self._lock = threading.Lock()
+        self._open: tuple[int, sqlite3.Connection] | None = None
         self._day, self._began, self._spent, self._reserved = "", 0.0, 0.0, 0.0
 
     @property
@@ -104,12 +107,30 @@ class DailyBudget:
 
     @contextlib.contextmanager
     def _connected(self, path: Path) -> Iterator[sqlite3.Connection]:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute(_SCHEMA)
-                yield connection
+            if self._open is None or self._open[0] != os.getpid():
+                self._open = os.getpid(), _open(path)
+                weakref.finalize(self, _close, *self._open).atexit = False
+            yield self._open[1]
         except sqlite3.DatabaseError as error:
             raise DataError(str(path), f"cannot be used to count what was spent ({error})") from error
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open the file. It stays open, because the last one to close it waits for the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=10, check_same_thread=False)  # every use holds the lock of its budget
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(_SCHEMA)
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
+
+
+def _close(process: int, connection: sqlite3.Connection) -> None:
+    """Close a connection. That of the parent of a fork stays open: only the parent may close it."""
+    if process == os.getpid():
+        connection.close()
