@@ -48,7 +48,7 @@ from eccos_core.config.sections import (
     WorkloadConfig,
 )
 from eccos_core.config.stream_section import StreamConfig
-from eccos_core.domain import ConversationView, LatencyRule, Model, Policy
+from eccos_core.domain import ConversationView, EscalationRule, LatencyRule, Model, Policy
 
 # ----------------------------------------------------------------------------- the pool
 
@@ -129,6 +129,7 @@ class EccosSection(SectionModel):
             {"certified_floor": 0.7, "confidence": 0.95, "certificate": "certificate.json"},
             {"within_points_of": {"model": "small", "points": 2.0}},
             {"quality_floor": 0.8, "usd_per_second": 0.0005, "max_latency_s": 20},
+            {"quality_floor": 0.8, "escalate": {"max_calls": 3, "max_latency_s": 20}},
             default={"quality_floor": DEFAULT_POLICY.alpha, "on_infeasible": DEFAULT_POLICY.on_infeasible},
         ),
     )
@@ -282,6 +283,7 @@ class Config:
     telemetry: TelemetryConfig
     tenants: Mapping[str, TenantConfig]
     latency: LatencyRule = field(default_factory=LatencyRule)
+    escalation: EscalationRule | None = None
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     learning: LearningConfig | None = None
     shadow: ShadowConfig | None = None
