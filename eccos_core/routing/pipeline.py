@@ -44,6 +44,7 @@ from eccos_core.routing.decider import Decider
 from eccos_core.routing.decision_store import LabelledDecision
 from eccos_core.routing.execution import Execution, Settle
 from eccos_core.routing.microbatch import MicroBatch
+from eccos_core.routing.named_policies import check_policy_name
 from eccos_core.routing.parts import Parts
 from eccos_core.routing.plan_calls import adrive, drive, finish_chunks, walk_plan
 from eccos_core.routing.plan_run import PlanRun
@@ -76,7 +77,7 @@ class Pipeline:
     def parse(self, request: RequestLike, **parameters: object) -> Request:
         """Make a request, with these call parameters, under the rules of its tenant. Raises `RequestError`."""
         asked = check_request(Request.of(request).with_parameters(parameters), self.parts.allowed_call_params)
-        return self.parts.tenants.narrow(asked)
+        return check_policy_name(self.parts.tenants.narrow(asked), self.parts.policies)
 
     def route(self, requests: Sequence[RequestLike], policy: Policy | None) -> list[Decision]:
         """Assign a batch jointly. See `Router.route`."""
@@ -151,7 +152,7 @@ class Pipeline:
         """Say which rows are assigned together. A policy given with the call holds for all."""
         groups: dict[Policy, list[int]] = {}
         for row, request in enumerate(asked):
-            chosen = policy or self.parts.tenants.policy_of(request) or self.parts.policy
+            chosen = policy or self.parts.policy_of(request)
             groups.setdefault(chosen, []).append(row)
         return groups
 
