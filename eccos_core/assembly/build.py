@@ -12,6 +12,7 @@ import numpy as np
 
 from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
 from eccos_core.assembly.labeller import build_labeller, daily_budget, load_configured_reward
+from eccos_core.assembly.planner import build_planner
 from eccos_core.assembly.policies import build_policies, continue_accounts
 from eccos_core.assembly.predictor import (
     TrainingData,
@@ -232,6 +233,7 @@ class Assembler:
             signals=config.labels.signals,
             workload=(workload := self._workload(config)),
             answer_observer=build_labeller(config, reward, backend, workload),
+            planner=build_planner(config),
         )
 
     def _learner(
