@@ -17,7 +17,18 @@ from weakref import WeakMethod
 import numpy as np
 
 from eccos_core.backends.logprobs import LogprobBackend
-from eccos_core.domain import Chunk, Completion, Decision, LabelSource, Message, Policy, QualityPrice, Request
+from eccos_core.domain import (
+    Chunk,
+    Completion,
+    Decision,
+    Judgement,
+    LabellingCall,
+    LabelSource,
+    Message,
+    Policy,
+    QualityPrice,
+    Request,
+)
 from eccos_core.errors import (
     BackendError,
     EccosError,
@@ -54,6 +65,7 @@ class Pipeline:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
+        self.successor: Pipeline | None = None  # that of the next parts of the router
         self.decider = Decider(parts)
         self._planned_backend: Backend = parts.backend
         if parts.planner is not None and parts.planner.wants_logprobs:
@@ -149,11 +161,14 @@ class Pipeline:
             groups.setdefault(chosen, []).append(row)
         return groups
 
-    def record(self, decision_id: str, quality: float, source: LabelSource) -> None:
-        """Label an answer, and learn from it. See `Router.record`."""
-        labelled = self.parts.decision_store.label(decision_id, quality, source)
+    def record(self, decision_id: str, quality: float, source: LabelSource, judgement: Judgement | None = None) -> None:
+        """Label an answer, and let the pipeline in use learn from it. See `Router.record`."""
+        labelled = self.parts.decision_store.label(decision_id, quality, source, judgement)
         if labelled is not None:
-            self.learn(labelled)
+            in_use = self
+            while in_use.successor is not None:
+                in_use = in_use.successor
+            in_use.learn(labelled)
 
     def learn(self, labelled: LabelledDecision) -> None:
         """Learn from a label, and compare it with its forecast. A model that has become worse raises an alarm.
@@ -405,13 +420,17 @@ class _Labels:
     pipeline: Pipeline
     decision_id: str
 
-    def record(self, quality: float, source: LabelSource) -> None:
+    def record(self, quality: float, source: LabelSource, judgement: Judgement | None = None) -> None:
         """See `AnswerLabels`."""
-        self.pipeline.record(self.decision_id, quality, source)
+        self.pipeline.record(self.decision_id, quality, source, judgement)
 
-    def record_other(self, completion: Completion, quality: float) -> None:
+    def record_other(self, completion: Completion, quality: float, judgement: Judgement | None = None) -> None:
         """See `AnswerLabels`."""
-        self.pipeline.parts.decision_store.add_other_answer(self.decision_id, completion, quality)
+        self.pipeline.parts.decision_store.add_other_answer(self.decision_id, completion, quality, judgement)
+
+    def add_spending(self, call: LabellingCall, usd: float) -> None:
+        """See `AnswerLabels`."""
+        self.pipeline.parts.decision_store.add_spending(self.decision_id, call, usd)
 
 
 def _keep_chunks(model: str, chunks: list[Chunk], answers: list[list[Chunk]]) -> Completion:
