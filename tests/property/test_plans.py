@@ -174,8 +174,8 @@ def test_without_trust_plans_are_single_calls(quality, cost, seed, price):
 
 
 @settings(deadline=None, max_examples=20)
-@given(quality, st.permutations([0, 1, 2]))
-def test_beliefs_are_probabilities_and_agreement_helps(quality, order):
+@given(st.lists(st.floats(0.5, 0.95), min_size=3, max_size=3), st.permutations([0, 1, 2]))
+def test_beliefs_are_probabilities_and_agreement_of_good_models_helps(quality, order):
     rule = PlanRule(RuleOfThumbVerifier.of(["m0", "m1", "m2"]), trust=1.0)
     names = rule.verifier.models
     state = PlanState.start(names, np.array(quality), np.zeros(3))
