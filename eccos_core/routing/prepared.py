@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, Policy, Request
+import numpy as np
+
+from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, IntArray, Policy, Request
 from eccos_core.routing.lower_bound import counted_quality
 
 
@@ -33,22 +35,34 @@ class PreparedBatch:
         """Return (R, M) what decisions weigh against quality: the cost, and the wait."""
         return self.cost_usd + self.waiting_usd
 
+    @property
+    def good(self) -> BoolArray:
+        """Return (R, M) who may answer what and reaches the quality that the request itself asks for."""
+        if all(request.min_quality is None for request in self.requests):
+            return self.eligible
+        asked = np.array([request.min_quality or 0.0 for request in self.requests])
+        return self.eligible & (self.quality >= asked[:, None])
+
     def under(self, policy: Policy) -> PreparedBatch:
         """Return the same requests with the quality that this policy counts on."""
         return replace(self, quality=counted_quality(self.forecast.quality, self.forecast.shared_error, policy))
 
     def row(self, i: int) -> PreparedBatch:
         """Return one of the requests alone."""
-        one = slice(i, i + 1)
+        return self.rows(np.array([i]))
+
+    def rows(self, index: IntArray) -> PreparedBatch:
+        """Return some of the requests, in this order."""
+        chosen = index.tolist()
         return PreparedBatch(
-            self.requests[one],
-            self.texts[one],
-            self.vectors[one],
-            self.input_tokens[one],
-            self.forecast.rows(one),
-            self.quality[one],
-            self.cost_usd[one],
-            self.eligible[one],
+            [self.requests[row] for row in chosen],
+            [self.texts[row] for row in chosen],
+            self.vectors[index],
+            self.input_tokens[index],
+            self.forecast.rows(index),
+            self.quality[index],
+            self.cost_usd[index],
+            self.eligible[index],
             self.started,
             self.waiting_usd,
         )
