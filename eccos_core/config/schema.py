@@ -28,6 +28,7 @@ from eccos_core.config.history import (
     default_history,
 )
 from eccos_core.config.label_sections import LabelsConfig, ShadowConfig
+from eccos_core.config.packing_section import PackingConfig
 from eccos_core.config.section_model import Names, SectionModel
 from eccos_core.config.sections import (
     DEFAULT_POLICY,
@@ -48,7 +49,7 @@ from eccos_core.config.sections import (
     WorkloadConfig,
 )
 from eccos_core.config.stream_section import StreamConfig
-from eccos_core.domain import ConversationView, LatencyRule, Model, Policy
+from eccos_core.domain import ConversationView, EscalationRule, LatencyRule, Model, Policy
 
 # ----------------------------------------------------------------------------- the pool
 
@@ -129,6 +130,7 @@ class EccosSection(SectionModel):
             {"certified_floor": 0.7, "confidence": 0.95, "certificate": "certificate.json"},
             {"within_points_of": {"model": "small", "points": 2.0}},
             {"quality_floor": 0.8, "usd_per_second": 0.0005, "max_latency_s": 20},
+            {"quality_floor": 0.8, "escalate": {"max_calls": 3, "max_latency_s": 20}},
             default={"quality_floor": DEFAULT_POLICY.alpha, "on_infeasible": DEFAULT_POLICY.on_infeasible},
         ),
     )
@@ -194,6 +196,12 @@ class EccosSection(SectionModel):
         json_schema_extra=_example(
             {"horizon": "1d", "window_ms": 10}, {"promise": "window", "window_requests": 500}, {"usd_per_hour": 5}
         ),
+    )
+    packing: PackingConfig | None = Field(
+        default=None,
+        description="Requests of a batch with the same instructions share calls where that pays. A section that is "
+        "written is on.",
+        json_schema_extra=_example({"most": 8}, {"most": 4, "assume_quality_loss": 0.02}),
     )
     retries: RetryConfig = Field(
         default_factory=RetryConfig,
@@ -282,9 +290,11 @@ class Config:
     telemetry: TelemetryConfig
     tenants: Mapping[str, TenantConfig]
     latency: LatencyRule = field(default_factory=LatencyRule)
+    escalation: EscalationRule | None = None
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     learning: LearningConfig | None = None
     shadow: ShadowConfig | None = None
+    packing: PackingConfig | None = None
     allowed_call_params: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     not_applied: tuple[str, ...] = ()

@@ -49,10 +49,16 @@ class PackedRoute:
         if history is not None:
             parts.pack_losses.read(history, parts.predictor)
         self._losses = parts.pack_losses.of(parts.names, self._rule)
+        self._barred: str | None = None
         if parts.certificate is not None:
-            self._losses = {}
+            self._barred = "the certificate of the policy holds for single calls"
+        elif parts.planner is not None:
+            self._barred = "the policy escalates, which looks at the answers of single calls"
         elif not self._losses:
-            _log.warning("nothing is packed: %s", _NO_LOSS)
+            self._barred = _NO_LOSS
+        if self._barred is not None:
+            self._losses = {}
+            _log.warning("nothing is packed: %s", self._barred)
         self.pack_of: dict[str, DecidedPack] = {}
 
     def route(self, requests: Sequence[RequestLike], policy: Policy | None) -> list[Decision]:
@@ -171,20 +177,14 @@ class PackedRoute:
 
     def _told(self, request: Request, decision: Decision) -> Decision:
         """Say in the reason why a request is asked alone."""
-        if self._pipeline.parts.certificate is not None:
-            why = "its certificate holds for single calls"
-        elif (alone := reason_alone(request)) is not None:
-            why = alone
-        elif not self._losses:
-            why = _NO_LOSS
-        else:
-            why = "no other request shares its instructions and rules, or a call alone is worth more"
+        why = reason_alone(request) or self._barred or _NOT_WORTH
         return replace(decision, reason=f"{decision.reason} Not packed: {why}.")
 
 
 _NO_LOSS = (
     "no quality in packs is known. Set eccos.packing.assume_quality_loss, or give outcomes of arms such as small*4"
 )
+_NOT_WORTH = "no other request shares its instructions and rules, or a call alone is worth more"
 
 
 def check_names(models: Sequence[str]) -> None:

@@ -10,13 +10,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from eccos_core.decision_log import CompletionEntry
-from eccos_core.domain import Completion, Deadline, Decision, Policy, Request
+from eccos_core.domain import CallRecord, Completion, Deadline, Decision, Policy, Request
 from eccos_core.errors import Attempt, BackendError, EccosError, FailureKind, Overloaded
 from eccos_core.io.tokens import count_text_tokens
 from eccos_core.packing import add_spent, build_pack, share_call
 from eccos_core.routing.batch import acall_all, call_all
-from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.execution import Execution
 from eccos_core.routing.fallbacks import FallbackChain
 from eccos_core.routing.packed_plan import DecidedPack, PackedRoute
@@ -24,12 +22,13 @@ from eccos_core.routing.packed_plan import DecidedPack, PackedRoute
 if TYPE_CHECKING:
     from eccos_core.routing.pipeline import Pipeline, RequestLike
 
+_MISSING = "its pack's answer has none for it"
 _log = logging.getLogger("eccos.packing")
 
 
 @dataclass(frozen=True, slots=True)
 class _Single:
-    """A request that is asked alone. `spent` is its share of a pack that left it open, and `failures` its calls."""
+    """A request that is asked alone. `spent` is its share of a pack that left it open, `failures` are failed calls."""
 
     request: Request
     decision: Decision
@@ -125,7 +124,7 @@ class _Batch:
 
 def _call(pipeline: Pipeline, job: _Job) -> _Answers:
     if isinstance(job, _Single):
-        return [_finish(job, pipeline.call(_execution(pipeline, job)))]
+        return [pipeline.call(_execution(pipeline, job))]
     call = _PackCall(pipeline, job)
     try:
         with pipeline.parts.workload.acquire(call.hold, call.wait_s):
@@ -137,7 +136,7 @@ def _call(pipeline: Pipeline, job: _Job) -> _Answers:
 
 async def _acall(pipeline: Pipeline, job: _Job) -> _Answers:
     if isinstance(job, _Single):
-        return [_finish(job, await pipeline.acall(_execution(pipeline, job)))]
+        return [await pipeline.acall(_execution(pipeline, job))]
     call = _PackCall(pipeline, job)
     try:
         with await pipeline.parts.workload.aacquire(call.hold, call.wait_s):
@@ -148,46 +147,42 @@ async def _acall(pipeline: Pipeline, job: _Job) -> _Answers:
 
 
 def _execution(pipeline: Pipeline, job: _Single) -> Execution:
-    parts = pipeline.parts
     if job.spent is None and not job.failures:
         return pipeline.execute(job.request, job.decision)
-    return Execution(
-        job.request,
-        job.decision,
-        parts.workload,
-        _AfterPack(parts.decision_store, job),
-        parts.latency,
-        max_attempts=parts.max_attempts,
-        deadline_s=parts.answer_deadline_s,
-        answered=pipeline.show_answer,
+    return _AfterPack(pipeline, job)
+
+
+class _AfterPack(Execution):
+    """Asks a request alone after its pack. The answer bears the pack's share, and the log knows of its failed call."""
+
+    def __init__(self, pipeline: Pipeline, job: _Single) -> None:
+        parts = pipeline.parts
+        super().__init__(
+            job.request,
+            job.decision,
+            parts.workload,
+            parts.decision_store,
+            parts.latency,
+            max_attempts=parts.max_attempts,
+            deadline_s=parts.answer_deadline_s,
+            answered=pipeline.show_answer,
+        )
+        self._fallbacks = FallbackChain(job.decision, parts.max_attempts, earlier=job.failures)
+        self._spent = job.spent
+
+    def complete(self, completion: Completion) -> Completion:
+        given = self.observe(completion)
+        if self._spent is None:
+            return self.give(given)
+        calls = (_record(self._spent, why=_MISSING), _record(given, accepted=True, why="asked alone"))
+        whole = replace(add_spent(given, self._spent), calls=calls, attempts=given.attempts + 1)
+        return self.give(given, whole)
+
+
+def _record(call: Completion, *, accepted: bool = False, why: str) -> CallRecord:
+    return CallRecord(
+        call.model, call.cost_usd, call.latency_s, call.input_tokens, call.output_tokens, accepted=accepted, why=why
     )
-
-
-def _finish(job: _Single, completion: Completion) -> Completion:
-    """Return the answer with what the pack before it cost."""
-    calls = len(job.failures) if job.spent is None else 1
-    return add_spent(replace(completion, attempts=completion.attempts + calls), job.spent)
-
-
-class _AfterPack(DecisionStore):
-    """Remembers an answer as usual, but the log's entry bears the pack before it: its cost, and its failed calls."""
-
-    def __init__(self, store: DecisionStore, job: _Single) -> None:
-        super().__init__(store.history, store.log, store.sessions)
-        self._store, self._job = store, job
-
-    def add_completion(
-        self, decision: Decision, session_id: str | None, completion: Completion, attempts: FallbackChain
-    ) -> None:
-        self._store.add_completion(decision, session_id, completion, attempts)
-        self._correct(decision, add_spent(completion, self._job.spent), attempts)
-
-    def add_failure(self, decision: Decision, attempts: FallbackChain) -> None:
-        self._correct(decision, None, attempts)
-
-    def _correct(self, decision: Decision, completion: Completion | None, attempts: FallbackChain) -> None:
-        if self.log is not None:
-            self.log.add_completion(CompletionEntry(decision.id, completion, (*self._job.failures, *attempts.failures)))
 
 
 # ---------------------------------------------------------------------------------------------------------------- packs
@@ -233,7 +228,7 @@ class _PackCall:
         self._log_event("answered", call=call, missing=sum(answer is None for answer in answers))
         rows = range(len(answers))
         return [
-            self._leave(row, "the pack's answer has none for it", spent=shares[row])
+            self._leave(row, _MISSING, spent=shares[row])
             if (answer := answers[row]) is None
             else self._give(row, answer, shares[row])
             for row in rows

@@ -14,6 +14,7 @@ from eccos_core.protocols import AnswerObserver, Backend, Encoder, Optimizer, Pr
 from eccos_core.routing.certified import fingerprint
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.floor_map import NO_CORRECTION, FloorMap
+from eccos_core.routing.planner import Planner
 from eccos_core.routing.tenants import Tenants
 from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 from eccos_core.workload.latency import LatencyTracker
@@ -45,6 +46,7 @@ class Parts:
     - `packing`: how batches share calls. None packs only where a caller asks for it.
     - `pack_losses`: what answers lose in packs, by the history.
     - `answer_observer`: what looks at answers in the background, to label some of them.
+    - `planner`: what looks at an answer before it is given, and may ask another model. None gives the first answer.
 
     Raises `InputError` when predictor and pool do not have the same models, and `CertificateError` for a certificate
     of other parts.
@@ -78,6 +80,7 @@ class Parts:
     latency: LatencyTracker = field(default_factory=LatencyTracker)
     signals: Mapping[str, float] = field(default_factory=dict)
     answer_observer: AnswerObserver | None = None
+    planner: Planner | None = None
     packing: PackingRule | None = None
     pack_losses: PackLosses = field(default_factory=PackLosses)
 
