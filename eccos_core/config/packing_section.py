@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from pydantic import Field
 
-from eccos_core.config.section_model import Count, CountOrZero, SectionModel, Share
+from eccos_core.config.section_model import CountOrZero, PackSize, SectionModel, Share
 from eccos_core.packing import PackingRule
-from eccos_core.packing.rule import CACHED_FROM_TOKENS, MOST_IN_A_PACK
+from eccos_core.packing.rule import CACHED_FROM_TOKENS
 
 
 class PackingConfig(SectionModel):
     """Many small requests in one call. A section that is written is on, for `complete_batch`."""
 
-    most: Annotated[Count, Field(ge=2, le=MOST_IN_A_PACK)] = Field(
+    most: PackSize = Field(
         default=8, description="Most requests in one call. An arm such as `small*4` stands for a model and a pack size."
     )
     assume_quality_loss: Share | None = Field(

@@ -1,10 +1,10 @@
 """The prompt of several requests in one call, and how its answer is split.
 
-    <k3x9qa:1>            a marker: a word drawn for this call alone, and the number of the request
+    <k3x7qa:1>            a marker: a word drawn for this call alone, and the number of the request
     What is 2 + 2?
-    <k3x9qa:2>
+    <k3x7qa:2>
     ...
-    <k3x9qa:end>
+    <k3x7qa:end>
 
 The model answers with the same markers. The word is drawn until no request of the call contains it. So no text can end
 its own request or pose as another one. One marker an answer costs fewer tokens than JSON, and nothing in an answer has

@@ -20,6 +20,7 @@ from eccos_core.routing.prepared import PreparedBatch
 if TYPE_CHECKING:
     from eccos_core.routing.pipeline import Pipeline, RequestLike
 
+MOST_ROUNDS = 4  # solutions of one batch, until its packs keep to slots and budget
 _log = logging.getLogger("eccos.packing")
 
 
@@ -104,20 +105,24 @@ class PackedRoute:
         decider, models = self._pipeline.decider, len(self._pipeline.parts.models)
         alone = decider.problem(prepared, policy, free)
         problem = with_arms(alone, offers, prepared.waiting_usd)
-        try:
-            for _ in range(2):
+        for _ in range(MOST_ROUNDS):
+            try:
                 assignment = decider.solve(problem, policy)
-                packs, columns = form_packs(assignment.model_index, offers, models, assignment.prices.quality)
-                calls = _count_calls(packs, columns, models)
-                if (calls <= alone.capacity).all():
-                    break
+            except InfeasibleError:
+                return None  # decided again without packs, which says what cannot be met
+            packs, columns = form_packs(assignment.model_index, offers, models, assignment.prices.quality)
+            if not packs:
+                return None
+            over = _smaller_budget(problem.policy, policy, assignment, _total_usd(prepared, packs, columns, offers))
+            is_crowded = bool((_count_calls(packs, columns, models) > alone.capacity).any())
+            if over is None and not is_crowded:
+                return assignment, packs, columns
+            if over is not None:
+                problem = replace(problem, policy=over)
+            if is_crowded:
                 # The arms of a model share its slots, which the optimizer does not know: they get what they took.
                 problem = replace(problem, capacity=_shared_slots(alone.capacity, assignment, packs, columns, offers))
-        except InfeasibleError:
-            return None  # decided again without packs, which says what cannot be met
-        if not packs or (isinstance(policy, Budget) and _total_usd(prepared, packs, columns, offers) > policy.usd):
-            return None
-        return assignment, packs, columns
+        return None if over is not None else (assignment, packs, columns)  # calls wait for the slots that they lack
 
     def _decide(
         self,
@@ -245,6 +250,15 @@ def _shared_slots(
     used = np.bincount(assignment.model_index, minlength=models + len(offers.arms))[models:]
     arms = np.floor(used * share[offers.columns]).astype(np.int64)
     return np.concatenate([np.maximum(capacity - taken, 0), arms])
+
+
+def _smaller_budget(now: Policy, asked: Policy, assignment: Assignment, total_usd: float) -> Budget | None:
+    """Return what to plan with, where packs came out smaller and dearer than planned. None within the budget asked."""
+    if not isinstance(now, Budget) or not isinstance(asked, Budget) or total_usd <= asked.usd:
+        return None
+    if assignment.status is SolutionStatus.BEST_EFFORT:
+        return None
+    return replace(now, usd=now.usd * asked.usd / total_usd)
 
 
 def _total_usd(prepared: PreparedBatch, packs: Sequence[Pack], columns: IntArray, offers: Offers) -> float:
