@@ -39,6 +39,7 @@ from eccos_core.config.sections import (
     LearningConfig,
     OptimizerConfig,
     OptimizerField,
+    PlainPolicyField,
     PolicyField,
     PolicySetting,
     RetryConfig,
@@ -133,6 +134,12 @@ class EccosSection(SectionModel):
             {"quality_floor": 0.8, "escalate": {"max_calls": 3, "max_latency_s": 20}},
             default={"quality_floor": DEFAULT_POLICY.alpha, "on_infeasible": DEFAULT_POLICY.on_infeasible},
         ),
+    )
+    policies: dict[str, PlainPolicyField] = Field(
+        default_factory=dict,
+        description="Policies that a request may choose by name (`Request.policy`). `cheap` and `best` are always "
+        "there, unless you give them a meaning of your own.",
+        json_schema_extra=_example({"careful": {"quality_floor": 0.9}}),
     )
     unpriced: Literal["leave_out", "free", "error"] = Field(
         default="leave_out",
@@ -291,6 +298,7 @@ class Config:
     tenants: Mapping[str, TenantConfig]
     latency: LatencyRule = field(default_factory=LatencyRule)
     escalation: EscalationRule | None = None
+    policies: Mapping[str, Policy] = field(default_factory=dict)
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     learning: LearningConfig | None = None
     shadow: ShadowConfig | None = None

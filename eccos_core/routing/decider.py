@@ -201,8 +201,8 @@ class Decider:
 
         Raises `Overloaded` when none is free, and `InfeasibleError` when no model reaches its `min_quality`.
         """
-        steering = self._steering_of(prepared.requests[0])
-        prepared = prepared.under(self._policy_of(prepared.requests[0]))
+        steering = self.parts.steering_of(prepared.requests[0])
+        prepared = prepared.under(self.parts.policy_of(prepared.requests[0]))
         prepared = self._with_plans_of_stream(prepared, steering)
         quality, cost = prepared.quality[0], prepared.weighed_usd[0]
         open_now = prepared.good[0] & (free_slots > 0)
@@ -220,9 +220,11 @@ class Decider:
         Requests under one steering are decided jointly, so that slots go where they serve most. Others are decided
         one after the other, in the order of their arrival.
         """
-        prepared = prepared.under(self._policy_of(prepared.requests[0]))
+        prepared = prepared.under(self.parts.policy_of(prepared.requests[0]))
         rows = [prepared.row(i) for i in range(len(prepared.requests))]
-        steering = {id(self._steering_of(request)): self._steering_of(request) for request in prepared.requests}
+        steering = {
+            id(self.parts.steering_of(request)): self.parts.steering_of(request) for request in prepared.requests
+        }
         only = next(iter(steering.values()))
         if len(steering) > 1 or not prepared.good.any(axis=1).all():
             return self._choose_in_order(rows, free_slots)
@@ -314,13 +316,7 @@ class Decider:
 
     def settle(self, request: Request, decision: Decision, cost_usd: float) -> None:
         """Tell the steering what a request really cost. A budget rate is kept in real USD, not in forecast USD."""
-        self._steering_of(request).correct_cost(cost_usd - decision.cost_usd)
-
-    def _steering_of(self, request: Request) -> Steering:
-        return self.parts.tenant_steering.get(request.tenant or "", self.parts.steering)
-
-    def _policy_of(self, request: Request) -> Policy:
-        return self.parts.tenants.policy_of(request) or self.parts.policy
+        self.parts.steering_of(request).correct_cost(cost_usd - decision.cost_usd)
 
     def _batch_capacity(self, prepared: PreparedBatch, free_slots: IntArray) -> IntArray:
         """Return (M,) how many of the batch each model can take: its free slots, times the waves that the batch needs.

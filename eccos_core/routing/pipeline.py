@@ -16,7 +16,18 @@ from weakref import WeakMethod
 
 import numpy as np
 
-from eccos_core.domain import Chunk, Completion, Decision, LabelSource, Message, Policy, QualityPrice, Request
+from eccos_core.domain import (
+    Chunk,
+    Completion,
+    Decision,
+    Judgement,
+    LabellingCall,
+    LabelSource,
+    Message,
+    Policy,
+    QualityPrice,
+    Request,
+)
 from eccos_core.errors import (
     BackendError,
     EccosError,
@@ -33,6 +44,7 @@ from eccos_core.routing.decider import Decider
 from eccos_core.routing.decision_store import LabelledDecision
 from eccos_core.routing.execution import Execution, Settle
 from eccos_core.routing.microbatch import MicroBatch
+from eccos_core.routing.named_policies import check_policy_name
 from eccos_core.routing.parts import Parts
 from eccos_core.routing.plan_calls import adrive, drive, finish_chunks, walk_plan
 from eccos_core.routing.plan_run import PlanRun
@@ -52,6 +64,7 @@ class Pipeline:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
+        self.successor: Pipeline | None = None  # that of the next parts of the router
         self.decider = Decider(parts)
         self._window: MicroBatch[Request, Arrival] | None = None
         if parts.window_s > 0:
@@ -65,7 +78,7 @@ class Pipeline:
     def parse(self, request: RequestLike, **parameters: object) -> Request:
         """Make a request, with these call parameters, under the rules of its tenant. Raises `RequestError`."""
         asked = check_request(Request.of(request).with_parameters(parameters), self.parts.allowed_call_params)
-        return self.parts.tenants.narrow(asked)
+        return check_policy_name(self.parts.tenants.narrow(asked), self.parts.policies)
 
     def route(self, requests: Sequence[RequestLike], policy: Policy | None) -> list[Decision]:
         """Assign a batch jointly. See `Router.route`."""
@@ -147,15 +160,18 @@ class Pipeline:
         """Say which rows are assigned together. A policy given with the call holds for all."""
         groups: dict[Policy, list[int]] = {}
         for row, request in enumerate(asked):
-            chosen = policy or self.parts.tenants.policy_of(request) or self.parts.policy
+            chosen = policy or self.parts.policy_of(request)
             groups.setdefault(chosen, []).append(row)
         return groups
 
-    def record(self, decision_id: str, quality: float, source: LabelSource) -> None:
-        """Label an answer, and learn from it. See `Router.record`."""
-        labelled = self.parts.decision_store.label(decision_id, quality, source)
+    def record(self, decision_id: str, quality: float, source: LabelSource, judgement: Judgement | None = None) -> None:
+        """Label an answer, and let the pipeline in use learn from it. See `Router.record`."""
+        labelled = self.parts.decision_store.label(decision_id, quality, source, judgement)
         if labelled is not None:
-            self.learn(labelled)
+            in_use = self
+            while in_use.successor is not None:
+                in_use = in_use.successor
+            in_use.learn(labelled)
 
     def learn(self, labelled: LabelledDecision) -> None:
         """Learn from a label, and compare it with its forecast. A model that has become worse raises an alarm.
@@ -415,13 +431,17 @@ class _Labels:
     pipeline: Pipeline
     decision_id: str
 
-    def record(self, quality: float, source: LabelSource) -> None:
+    def record(self, quality: float, source: LabelSource, judgement: Judgement | None = None) -> None:
         """See `AnswerLabels`."""
-        self.pipeline.record(self.decision_id, quality, source)
+        self.pipeline.record(self.decision_id, quality, source, judgement)
 
-    def record_other(self, completion: Completion, quality: float) -> None:
+    def record_other(self, completion: Completion, quality: float, judgement: Judgement | None = None) -> None:
         """See `AnswerLabels`."""
-        self.pipeline.parts.decision_store.add_other_answer(self.decision_id, completion, quality)
+        self.pipeline.parts.decision_store.add_other_answer(self.decision_id, completion, quality, judgement)
+
+    def add_spending(self, call: LabellingCall, usd: float) -> None:
+        """See `AnswerLabels`."""
+        self.pipeline.parts.decision_store.add_spending(self.decision_id, call, usd)
 
 
 def _keep_chunks(model: str, chunks: list[Chunk], answers: list[list[Chunk]]) -> Completion:
