@@ -12,6 +12,7 @@ import numpy as np
 
 from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
 from eccos_core.assembly.labeller import LoadedReward, build_labeller, daily_budget, load_configured_reward
+from eccos_core.assembly.planner import build_planner
 from eccos_core.assembly.policies import build_policies, continue_accounts
 from eccos_core.assembly.predictor import (
     TrainingData,
@@ -242,6 +243,7 @@ class Assembler:
                 store.log,
                 (self.current.config, self.current.parts.answer_observer) if self.current is not None else None,
             ),
+            planner=build_planner(config),
         )
 
     def _learner(

@@ -25,6 +25,7 @@ from eccos_core.plans.state import PlanState
 from eccos_core.plans.verifier import Verifier
 
 MAX_CALLS = 3
+LEAST_PRICE = 1e-300  # in place of 0, which times infinity is no number
 _ROWS_AT_ONCE = 400  # bounds the memory of looking two calls ahead
 
 
@@ -99,6 +100,7 @@ class LookAhead:
 
         price (R,): USD per unit of quality. cost_usd (R, M): of one call. may_ask (R, M): elsewhere it is -inf.
         """
+        price = np.maximum(price, LEAST_PRICE)
         gains = trust * price[:, None] * (self.later - self.now[:, None]) - cost_usd
         if trust and self.share is not None and self.more is not None:
             again = trust * price[:, None, None, None] * self.more - self.share[..., None] * cost_usd[:, None, None, :]
@@ -148,7 +150,7 @@ class FirstPlans:
 
         open_models (R, M) or (M,): who may be asked. It says nothing of the first model.
         """
-        price = np.asarray(usd_per_quality, dtype=np.float64).reshape(-1, 1, 1, 1)
+        price = np.maximum(np.asarray(usd_per_quality, dtype=np.float64), LEAST_PRICE).reshape(-1, 1, 1, 1)
         fee = self.share[..., None] * self.cost_usd[:, None, None, :]
         if not self.trust:
             return PlanValues(self.quality, self.cost_usd, np.ones(self.quality.shape))

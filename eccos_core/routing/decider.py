@@ -32,7 +32,8 @@ from eccos_core.routing.exploring import explore
 from eccos_core.routing.forecast import predict_in_blocks
 from eccos_core.routing.latency import leave_out_slow_models, waiting_usd
 from eccos_core.routing.parts import Parts
-from eccos_core.routing.planning import MOST_SEARCHED, PlanGains, attach_plan, gain_of_plans, price_of_policy
+from eccos_core.routing.planner import Planner
+from eccos_core.routing.planning import MOST_SEARCHED, BatchPlans, attach_plan, price_of_policy
 from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.pricing import cost_usd, output_limit
 from eccos_core.routing.sessions import Sessions
@@ -163,31 +164,20 @@ class Decider:
         target = self.parts.floor_map.apply(policy)
         if isinstance(target, Budget):
             target = replace(target, usd=target.usd * len(sample.requests) / len(prepared.requests))
-        price = price_of_policy(
-            target,
-            lambda usd_per_quality: self._gains(sample, usd_per_quality),
-            sample.quality,
-            sample.weighed_usd,
-            sample.good,
-        )
-        return prepared.with_gains(self._gains(prepared, price))
+        plans = self._plans_of(sample, planner)
+        price = price_of_policy(target, plans.gains, sample.quality, sample.weighed_usd, sample.good)
+        if len(sample.requests) < len(prepared.requests):
+            plans = self._plans_of(prepared, planner)
+        return prepared.with_gains(plans.gains(price))
 
-    def _gains(self, prepared: PreparedBatch, usd_per_quality: float) -> PlanGains:
-        assert self.parts.planner is not None
-        return gain_of_plans(
-            self.parts.planner,
-            prepared.requests,
-            prepared.forecast,
-            prepared.cost_usd,
-            prepared.eligible,
-            usd_per_quality,
-        )
+    def _plans_of(self, prepared: PreparedBatch, planner: Planner) -> BatchPlans:
+        return BatchPlans.of(planner, prepared.requests, prepared.forecast, prepared.cost_usd, prepared.eligible)
 
     def _with_plans_of_stream(self, prepared: PreparedBatch, steering: Steering) -> PreparedBatch:
         """Return requests of a stream with plans, valued at the price of now."""
         if self.parts.planner is None:
             return prepared
-        return prepared.with_gains(self._gains(prepared, steering.usd_per_quality))
+        return prepared.with_gains(self._plans_of(prepared, self.parts.planner).gains(steering.usd_per_quality))
 
     def solve(self, problem: RoutingProblem, policy: Policy) -> Assignment:
         """Solve the problem of a policy. Raises `InfeasibleError` in the numbers of that policy."""

@@ -16,6 +16,7 @@ from weakref import WeakMethod
 
 import numpy as np
 
+from eccos_core.backends.logprobs import LogprobBackend
 from eccos_core.domain import (
     Chunk,
     Completion,
@@ -39,6 +40,7 @@ from eccos_core.errors import (
     UnknownModelError,
 )
 from eccos_core.io.tokens import count_tokens
+from eccos_core.protocols import Backend
 from eccos_core.routing.batch import MOST_THREADS
 from eccos_core.routing.decider import Decider
 from eccos_core.routing.decision_store import LabelledDecision
@@ -66,6 +68,9 @@ class Pipeline:
         self.parts = parts
         self.successor: Pipeline | None = None  # that of the next parts of the router
         self.decider = Decider(parts)
+        self._planned_backend: Backend = parts.backend
+        if parts.planner is not None and parts.planner.wants_logprobs:
+            self._planned_backend = LogprobBackend(parts.backend)
         self._window: MicroBatch[Request, Arrival] | None = None
         if parts.window_s > 0:
             # The window knows its pipeline weakly: no reference cycle keeps parts that nobody uses, local models among
@@ -373,26 +378,23 @@ class Pipeline:
 
     def _call_planned(self, execution: Execution, run: PlanRun) -> Completion:
         self._wait_for_slot(execution, run)
-        return self.parts.backend.complete(execution.model, run.prepare_call(execution.outgoing, execution.model))
+        return self._planned_backend.complete(execution.model, execution.outgoing)
 
     async def _acall_planned(self, execution: Execution, run: PlanRun) -> Completion:
         await self._await_slot(execution, run)
-        outgoing = run.prepare_call(execution.outgoing, execution.model)
-        return await self.parts.backend.acomplete(execution.model, outgoing)
+        return await self._planned_backend.acomplete(execution.model, execution.outgoing)
 
     def _stream_planned(self, execution: Execution, run: PlanRun, answers: list[list[Chunk]]) -> Completion:
         """Collect a streamed answer into `answers`, one list of chunks for each answer that ended."""
         self._wait_for_slot(execution, run)
-        outgoing = run.prepare_call(execution.outgoing, execution.model)
-        with closing(self.parts.backend.stream(execution.model, outgoing)) as stream:
+        with closing(self._planned_backend.stream(execution.model, execution.outgoing)) as stream:
             chunks = list(stream)
         return _keep_chunks(execution.model, chunks, answers)
 
     async def _astream_planned(self, execution: Execution, run: PlanRun, answers: list[list[Chunk]]) -> Completion:
         """The asynchronous twin of `_stream_planned`."""
         await self._await_slot(execution, run)
-        outgoing = run.prepare_call(execution.outgoing, execution.model)
-        async with aclosing(self.parts.backend.astream(execution.model, outgoing)) as stream:
+        async with aclosing(self._planned_backend.astream(execution.model, execution.outgoing)) as stream:
             chunks = [chunk async for chunk in stream]
         return _keep_chunks(execution.model, chunks, answers)
 
