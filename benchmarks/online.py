@@ -34,7 +34,7 @@ def time_layer(models: int = 9, dimensions: int = 402, labels: int = 2000) -> st
     update, decide = [], []
     for row in range(labels):
         started = time.perf_counter()
-        layer.learn(str(row), names[row % models], vectors[row], 0.1, 1.1)
+        layer.learn(str(row), names[row % models], vectors[row], 0.1)
         middle = time.perf_counter()
         layer.correct(vectors[row], np.full(models, 0.5))
         update.append(middle - started)
