@@ -19,6 +19,7 @@ from eccos_core.domain import FloatArray
 
 PRIOR_WEIGHT = 2.0  # the first guess of a prior variance counts as so many weights
 NOISE_WEIGHT = 20.0  # the first guess of the noise counts as so many labels
+BLOCK = 128  # rows of the covariance that are changed at once: they stay in the processor's cache
 ROUNDS = 10  # of expectation maximisation in one fit of the prior
 
 
@@ -62,22 +63,24 @@ class LinearPosterior:
     def covariance_of_means(self, features: FloatArray) -> FloatArray:
         """Return the covariance (M, M) of the models' expected targets, in squared units of the target."""
         shared, own = self._split(features)
-        both = shared @ self.covariance[: self.shared]
-        cross = both[self.shared :].reshape(self.models, self.own) @ own
-        parts = self.covariance[self.shared :, self.shared :].reshape(-1, self.own) @ own
-        parts = np.einsum("mpn,p->mn", parts.reshape(self.models, self.own, self.models), own)
-        return np.asarray(self.prior.noise * (both[: self.shared] @ shared + cross[:, None] + cross[None, :] + parts))
+        rows = self.covariance[self.shared :].reshape(self.models, self.own, -1)
+        mine = np.matmul(own, rows)  # (M, D): of the models' own parts with all weights
+        parts = mine[:, self.shared :].reshape(self.models, self.models, self.own) @ own
+        cross = mine[:, : self.shared] @ shared
+        common = shared @ (self.covariance[: self.shared, : self.shared] @ shared)
+        return np.asarray(self.prior.noise * (common + cross[:, None] + cross[None, :] + parts))
 
     def update(self, model: int, features: FloatArray, target: float, *, forget: float = 1.0) -> None:
         """Take in the target of one answer. `forget` is the weight of older labels."""
         shared, own = self._split(features)
         mine = self._mine(model)
-        gain = self.covariance[:, : self.shared] @ shared + self.covariance[:, mine] @ own
+        gain = shared @ self.covariance[: self.shared] + own @ self.covariance[mine]
         scale = 1.0 + shared @ gain[: self.shared] + own @ gain[mine]
         missed = target - (shared @ self.weights[: self.shared] + own @ self.weights[mine])
         self.weights += gain * (missed / scale)
-        gain /= np.sqrt(scale)
-        self.covariance -= np.multiply.outer(gain, gain)
+        scaled = gain / scale
+        for start in range(0, len(gain), BLOCK):
+            self.covariance[start : start + BLOCK] -= np.multiply.outer(gain[start : start + BLOCK], scaled)
         if forget < 1:  # no weight becomes less sure than at first
             most = np.sqrt(self._first_variance / np.maximum(np.diagonal(self.covariance), 1e-300))
             growth = np.minimum(forget**-0.5, most)
@@ -110,10 +113,10 @@ class LinearPosterior:
             second = (self.weights**2 + prior.noise * np.diagonal(self.covariance)) / units
             spread = [_spread(second[groups == group], guess) for group, guess in enumerate(guesses, 1)]
             left = self._square - 2 * self.weights @ self._moment + self.weights @ self._gram @ self.weights
-            left += prior.noise * float(np.vdot(self._gram, self.covariance))
-            noise = (max(left, 0.0) + NOISE_WEIGHT * first.noise) / (self._count + NOISE_WEIGHT)
+            left += prior.noise * np.sum(self._gram * self.covariance)
+            noise = (max(float(left), 0.0) + NOISE_WEIGHT * first.noise) / (self._count + NOISE_WEIGHT)
             question, model_mean, model_part = spread
-            prior = Prior(first.intercept, question, model_mean, model_part, float(noise))
+            prior = Prior(first.intercept, question, model_mean, model_part, noise)
         self._solve(prior)
 
     def _solve(self, prior: Prior) -> None:
@@ -122,7 +125,7 @@ class LinearPosterior:
         self._first_variance = self._prior_variance()
         precision = self._gram.copy()
         precision[np.diag_indices_from(precision)] += 1.0 / self._first_variance
-        self.covariance = np.linalg.inv(precision)
+        self.covariance = np.asarray(np.linalg.inv(precision), dtype=np.float64)
         self.weights = self.covariance @ self._moment
 
     def _count_label(self, mine: slice, shared: FloatArray, own: FloatArray, target: float) -> None:

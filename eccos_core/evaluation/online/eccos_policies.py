@@ -24,7 +24,7 @@ class EccosOnline:
     """
 
     explore: Explore = "thompson"
-    share: float = 0.3
+    share: float = 1.0
     updated: bool = True
     all_outcomes: bool = False
 
