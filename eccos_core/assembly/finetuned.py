@@ -14,7 +14,7 @@ from eccos_core.assembly.predictor import Progress, TrainingData, cached_encoder
 from eccos_core.config import Config, SentenceTransformerConfig, TrainedConfig
 from eccos_core.domain import Float32Array, IntArray, Outcome, OutcomeTable
 from eccos_core.errors import InputError
-from eccos_core.io.outcomes import with_models
+from eccos_core.io.outcome_tables import with_models
 from eccos_core.protocols import Encoder, HistoryNeighbors, OnlineHistory, Predictor
 
 if TYPE_CHECKING:

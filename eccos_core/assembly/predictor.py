@@ -24,7 +24,7 @@ from eccos_core.domain import (
 from eccos_core.errors import ArtifactError, InputError
 from eccos_core.io.code_digest import digest_code
 from eccos_core.io.files import cache_folder
-from eccos_core.io.outcomes import with_models
+from eccos_core.io.outcome_tables import with_models
 from eccos_core.io.threads import one_thread, one_thread_without_torch
 from eccos_core.io.tokens import count_text_tokens
 from eccos_core.routing.floor_map import NO_CORRECTION, FloorMap, fit_floor_map
@@ -43,7 +43,7 @@ NETWORKS = ("trained", "hybrid")  # kinds that are fitted on torch
 USUAL_NEIGHBOURS = 16  # where a configuration gives a bandwidth alone; the paper's number
 ASSUMED_REQUESTS_PER_SECOND = 1.0  # what a rate in time starts from; it is steered by the requests that really come
 # a predictor that other code fitted is not the same predictor
-_FITTING_CODE = ("predictors", "domain.py", "io/outcomes.py")
+_FITTING_CODE = ("predictors", "domain/forecast.py", "domain/outcomes.py", "io/outcomes.py")
 _FITTING_LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch")
 _log = logging.getLogger("eccos.learning")
 

@@ -13,7 +13,7 @@ import numpy as np
 from eccos_core.assembly.public_results import find_public_result
 from eccos_core.config import Config, PoolEntry
 from eccos_core.domain import OutcomeTable, QualitySource
-from eccos_core.io.outcomes import with_models
+from eccos_core.io.outcome_tables import with_models
 
 if TYPE_CHECKING:
     from eccos_core.predictors import ModelPrior

@@ -199,7 +199,8 @@ def _print(found: Sequence[LoggedDecision], path: Path) -> None:
 def _export(found: Sequence[LoggedDecision], path: Path, target: Path, *, as_json: bool) -> None:
     """Write labelled decisions, the oldest first. So the newest of two answers to one question counts."""
     from eccos_core.domain import Outcome
-    from eccos_core.io.outcomes import table_of, write_outcomes
+    from eccos_core.io.outcome_tables import table_of
+    from eccos_core.io.outcomes import write_outcomes
 
     outcomes = [
         Outcome(

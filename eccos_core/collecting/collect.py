@@ -124,8 +124,8 @@ async def collect(
             retry_failed=options.retry_failed,
             keep_answers=options.keep_answers,
         )
-        run = _CollectionRun(questions, names, models, backend, progress, journal, graders, options, observe)
-        await run.collect_all()
+        run = CollectionRun(questions, names, models, backend, progress, journal, graders, options, observe)
+        await run.ask([(question, names) for question in questions])
         outcomes.rewrite(names)
         report = run.report()
         if report.complete == report.questions:
@@ -145,7 +145,7 @@ def select_models(models: Sequence[Model], names: Sequence[str] | None) -> list[
     return [name for name in known if names is None or name in names]
 
 
-class _CollectionRun:
+class CollectionRun:
     """One run of a collection. It writes every new answer and grade to the journal before it uses it."""
 
     def __init__(
@@ -174,23 +174,35 @@ class _CollectionRun:
         by_name = {model.name: model for model in pool}
         self._calls = PaidCalls(backend, by_name, slots, journal, self._budget, options.retries)
 
-    async def collect_all(self) -> None:
-        """Collect every question, as far as the budget goes."""
+    async def ask(self, wanted: Sequence[tuple[Question, Sequence[str]]]) -> None:
+        """Ask each question of its models, as far as the budget goes. Whoever has an outcome is not asked again."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                for question in self._questions:
+                for question, models in wanted:
                     await self._window.acquire()
-                    unanswered = self._progress.unanswered(question)
+                    unanswered = [model for model in self._progress.unanswered(question) if model in models]
                     if not await self._calls.reserve_question(unanswered, question.request(self._parameters)):
                         break
-                    tasks.create_task(self._collect_question(question))
+                    tasks.create_task(self._collect_question(question, models))
         except BaseExceptionGroup as group:
             raise _root_cause(group) from group
 
-    async def _collect_question(self, question: Question) -> None:
+    @property
+    def left_usd(self) -> float | None:
+        """What is left of the budget, in USD. None without a budget."""
+        spent = self._budget.spent + self._budget.at_risk
+        return None if self._budget.budget is None else max(self._budget.budget - spent, 0.0)
+
+    @property
+    def budget_reached(self) -> bool:
+        """Whether a call did not fit the budget."""
+        return self._budget.exhausted
+
+    async def _collect_question(self, question: Question, models: Sequence[str]) -> None:
         try:
-            missing = self._progress.missing(question)
-            for model in self._models:
+            without = self._progress.missing(question)
+            missing = [model for model in models if model in without]
+            for model in models:
                 if model not in missing:
                     self._notify("already_recorded", model)
             async with asyncio.TaskGroup() as tasks:

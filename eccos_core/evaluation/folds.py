@@ -8,7 +8,8 @@ import numpy as np
 
 from eccos_core.domain import IntArray, OutcomeTable
 from eccos_core.errors import InputError, did_you_mean
-from eccos_core.io.outcomes import is_test, joined, with_models
+from eccos_core.io.outcome_tables import joined, with_models
+from eccos_core.io.outcomes import is_test
 
 
 @dataclass(frozen=True, slots=True)

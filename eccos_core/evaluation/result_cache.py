@@ -30,7 +30,7 @@ from eccos_core.io.files import atomic_writer
 
 MAX_ANSWERS = 200  # the oldest answers beyond these are deleted
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "litellm", "paretobandit")
-_SHARED_SOURCES = ("evaluation/protocol.py", "evaluation/recorded_cost.py", "evaluation/metrics.py", "domain.py", "io")
+_SHARED_SOURCES = ("evaluation/protocol.py", "evaluation/recorded_cost.py", "evaluation/metrics.py", "domain", "io")
 _SOURCES = {  # what the answer of a router depends on, by the module of its class
     "eccos_core.evaluation.eccos_routers": ("evaluation/eccos_routers.py", "predictors"),
     "eccos_core.evaluation.protocol": (),

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from eccos_core.domain import Float32Array, OutcomeTable
-from eccos_core.io.outcomes import outcomes_of, read_outcomes
+from eccos_core.io.outcome_tables import outcomes_of
+from eccos_core.io.outcomes import read_outcomes
 from eccos_core.io.tokens import text_key
 from eccos_core.protocols import Encoder, HistoryStore
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, Outcome, OutcomeTable
 from eccos_core.errors import HistoryError, InputError
-from eccos_core.io.outcomes import table_of
+from eccos_core.io.outcome_tables import table_of
 from eccos_core.io.tokens import text_key
 
 RecordedScore: TypeAlias = tuple[float, int | None, int | None, float | None]

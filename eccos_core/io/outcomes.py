@@ -3,7 +3,8 @@
 One line is one question (JSON Lines, plain or gzip, UTF-8):
 
     {"id": "...", "dataset": "...", "query": "...",
-     "outputs": [{"model": "...", "correct": 0.0, "input_tokens": 150, "output_tokens": 42, "cost_usd": 0.0012}]}
+     "outputs": [{"model": "...", "correct": 0.0, "input_tokens": 150, "output_tokens": 42, "cost_usd": 0.0012,
+                  "answer": "B", "features": {"mean_logprob": -0.2}}]}
 
 What is tolerated, and what is not:
 
@@ -11,10 +12,13 @@ What is tolerated, and what is not:
   (a call that failed is not a wrong answer). An output with neither is an error: it is a misspelt key more often.
 - `input_tokens` and `output_tokens` are whole numbers >= 0, missing or null.
 - `cost_usd` is what the call really cost, a number >= 0, missing or null.
+- `answer` is what the model finally said: a text or a number, missing or null. `features` maps names of
+  `ANSWER_FEATURES` to numbers or null.
 - `attempts` is a list of several runs of one question, each with `correct`, tokens and cost. The output is their mean:
-  of `correct` over the runs with a score, of tokens and cost over the runs that recorded them. Tokens are rounded.
+  of `correct` over the runs with a score, of tokens, cost and features over the runs that recorded them. Tokens are
+  rounded. The answer is known if all runs gave the same.
 - An id may come again, on the same line repeated or on one that adds models or fills in what was missing. A second
-  answer that contradicts the first (query, score, tokens or cost) is an error that names both lines.
+  answer that contradicts the first (query, score, tokens, cost, answer or features) is an error that names both lines.
 - Other keys become labels when they are short words for a group of questions (see `_labels_of`); the rest is ignored.
   `reference` is never kept: it is the answer.
 """
@@ -26,16 +30,18 @@ import gzip
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from eccos_core.domain import FloatArray, Outcome, OutcomeTable
-from eccos_core.errors import DataError, InputError, did_you_mean
+from eccos_core.domain import Outcome, OutcomeTable, TextArray
+from eccos_core.errors import DataError, did_you_mean
 from eccos_core.io.files import atomic_writer, describe, read_json_lines
+from eccos_core.io.outcome_tables import cost_of, count_or_none, known_features, outcomes_of
+from eccos_core.io.told import NOTHING_TOLD, Told, merge_told, read_told
 
 TEST_SHARE = 0.3
 MAX_LABEL_LENGTH = 64
@@ -80,6 +86,13 @@ def read_outcomes(path: str | Path) -> OutcomeTable:
             scores[i, models[model]] = score
     if np.isnan(scores[:, :, 0]).all():
         raise DataError(str(path), "no output has a score in `correct`; there is nothing to learn from")
+    answers: TextArray = np.full((len(rows), len(models)), None, dtype=object)
+    features = {name: np.full((len(rows), len(models)), np.nan) for row in rows.values() for name in row.feature_names}
+    for i, row in enumerate(rows.values()):
+        for model, told in row.told.items():
+            answers[i, models[model]] = told.answer
+            for name, value in told.features.items():
+                features[name][i, models[model]] = value
     return OutcomeTable(
         question_ids=tuple(rows),
         queries=tuple(row.query for row in rows.values()),
@@ -89,6 +102,8 @@ def read_outcomes(path: str | Path) -> OutcomeTable:
         output_tokens=np.ascontiguousarray(scores[:, :, 2]),
         labels=_labels_of(list(rows.values())),
         cost_usd=None if np.isnan(scores[:, :, 3]).all() else np.ascontiguousarray(scores[:, :, 3]),
+        answers=None if all(each is None for each in answers.flat) else answers,
+        features=features,
     )
 
 
@@ -104,7 +119,12 @@ class _Row:
     line: int
     query: str
     outputs: dict[str, Score] = field(default_factory=dict)
+    told: dict[str, Told] = field(default_factory=dict)
     extras: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def feature_names(self) -> list[str]:
+        return [name for told in self.told.values() for name in told.features]
 
 
 def _read_rows(path: str | Path) -> dict[str, _Row]:
@@ -118,9 +138,12 @@ def _read_rows(path: str | Path) -> dict[str, _Row]:
             known = rows[question_id] = _Row(line, query)
         elif known.query != query:
             raise DataError(file, f"id {question_id!r} has another query on line {known.line}; ids are unique", line)
-        for model, score in _outputs_of(entry, question_id, file, line):
+        for model, score, told in _outputs_of(entry, question_id, file, line):
             before = known.outputs.get(model, _MISSING)
             known.outputs[model] = _merged(before, score, (question_id, model, known.line), file, line)
+            if told:
+                first = f"id {question_id!r}: {model}", known.line
+                known.told[model] = merge_told(known.told.get(model, NOTHING_TOLD), told, first, file, line)
         for key, value in entry.items():
             if key not in KEYS_THAT_ARE_NO_LABELS and isinstance(value, str) and 0 < len(value) <= MAX_LABEL_LENGTH:
                 known.extras.setdefault(key, value)
@@ -147,7 +170,7 @@ def _text(entry: Mapping[str, Any], key: str, file: str, line: int, place: str =
     return value
 
 
-def _outputs_of(entry: Mapping[str, Any], question_id: str, file: str, line: int) -> Iterator[tuple[str, Score]]:
+def _outputs_of(entry: Mapping[str, Any], question_id: str, file: str, line: int) -> Iterator[tuple[str, Score, Told]]:
     outputs = entry.get("outputs")
     if not isinstance(outputs, list) or not outputs:
         found = "missing" if "outputs" not in entry else describe(outputs)
@@ -158,7 +181,7 @@ def _outputs_of(entry: Mapping[str, Any], question_id: str, file: str, line: int
             raise DataError(file, f"{place} is {describe(output)}, must be an object with model and correct", line)
         model = _text(output, "model", file, line, f"{place}: ")
         place = f"{place} ({model})"
-        yield model, _score_of(output, place, file, line)
+        yield model, _score_of(output, place, file, line), read_told(output, place, file, line)
 
 
 def _score_of(output: Mapping[str, Any], place: str, file: str, line: int) -> Score:
@@ -262,119 +285,6 @@ def _labels_of(rows: Sequence[_Row]) -> dict[str, tuple[str | None, ...]]:
     return labels
 
 
-# ------------------------------------------------------------------------------------------- outcomes and their tables
-
-
-def outcomes_of(table: OutcomeTable) -> Iterator[Outcome]:
-    """Every known score of a table as an `Outcome`, row by row; cells without a quality are left out."""
-    cost = _cost_of(table)
-    for i, (question_id, query) in enumerate(zip(table.question_ids, table.queries, strict=True)):
-        labels = {name: label for name, values in table.labels.items() if (label := values[i]) is not None}
-        for j in np.flatnonzero(~np.isnan(table.quality[i])):
-            yield Outcome(
-                question_id=question_id,
-                query=query,
-                model=table.models[j],
-                quality=float(table.quality[i, j]),
-                input_tokens=_count(table.input_tokens[i, j]),
-                output_tokens=_count(table.output_tokens[i, j]),
-                labels=labels,
-                cost_usd=None if math.isnan(cost[i, j]) else float(cost[i, j]),
-            )
-
-
-def table_of(outcomes: Iterable[Outcome], models: Sequence[str] | None = None) -> OutcomeTable:
-    """Outcomes side by side. Rows (by question id) and models come in the order of their first appearance; `models`
-    fixes the columns instead, and outcomes of other models are left out.
-
-    A later outcome of the same question and model replaces the earlier one. Raises `InputError` when one id has two
-    queries.
-    """
-    queries: dict[str, str] = {}
-    labels: dict[str, dict[str, str]] = {}
-    columns = {name: j for j, name in enumerate(models or ())}
-    cells: dict[tuple[str, str], Outcome] = {}
-    for outcome in outcomes:
-        if queries.setdefault(outcome.question_id, outcome.query) != outcome.query:
-            raise InputError(f"question id {outcome.question_id!r} has two different queries; ids are unique")
-        labels.setdefault(outcome.question_id, {}).update(outcome.labels)
-        if models is None:
-            columns.setdefault(outcome.model, len(columns))
-        elif outcome.model not in columns:
-            continue
-        cells[outcome.question_id, outcome.model] = outcome
-    index = {question_id: i for i, question_id in enumerate(queries)}
-    scores: FloatArray = np.full((4, len(index), len(columns)), np.nan)
-    for (question_id, model), outcome in cells.items():
-        values = (outcome.quality, outcome.input_tokens, outcome.output_tokens, outcome.cost_usd)
-        scores[:, index[question_id], columns[model]] = [np.nan if value is None else value for value in values]
-    names = dict.fromkeys(name for row in labels.values() for name in row)
-    return OutcomeTable(
-        question_ids=tuple(queries),
-        queries=tuple(queries.values()),
-        models=tuple(columns),
-        quality=scores[0],
-        input_tokens=scores[1],
-        output_tokens=scores[2],
-        labels={name: tuple(row.get(name) for row in labels.values()) for name in names},
-        cost_usd=None if np.isnan(scores[3]).all() else scores[3],
-    )
-
-
-def with_models(table: OutcomeTable, models: Sequence[str]) -> OutcomeTable:
-    """The table with exactly these models as columns, in this order: others are dropped, unknown ones are missing."""
-    known = {model: column for column, model in enumerate(table.models)}
-
-    def spread(values: FloatArray) -> FloatArray:
-        wide = np.full((len(table), len(models)), np.nan)
-        for place, model in enumerate(models):
-            if model in known:
-                wide[:, place] = values[:, known[model]]
-        return wide
-
-    return OutcomeTable(
-        question_ids=table.question_ids,
-        queries=table.queries,
-        models=tuple(models),
-        quality=spread(table.quality),
-        input_tokens=spread(table.input_tokens),
-        output_tokens=spread(table.output_tokens),
-        labels=table.labels,
-        cost_usd=None if table.cost_usd is None else spread(table.cost_usd),
-    )
-
-
-def joined(first: OutcomeTable, second: OutcomeTable) -> OutcomeTable:
-    """Put the rows of two tables of the same models below each other. Raises `InputError` for other models."""
-    if first.models != second.models:
-        raise InputError(f"two tables of different models: {first.models} and {second.models}")
-    names = dict.fromkeys((*first.labels, *second.labels))
-    return OutcomeTable(
-        question_ids=first.question_ids + second.question_ids,
-        queries=first.queries + second.queries,
-        models=first.models,
-        quality=np.concatenate([first.quality, second.quality]),
-        input_tokens=np.concatenate([first.input_tokens, second.input_tokens]),
-        output_tokens=np.concatenate([first.output_tokens, second.output_tokens]),
-        labels={
-            name: tuple(value for part in (first, second) for value in part.labels.get(name, (None,) * len(part)))
-            for name in names
-        },
-        cost_usd=None
-        if first.cost_usd is None and second.cost_usd is None
-        else np.concatenate([_cost_of(first), _cost_of(second)]),
-    )
-
-
-def _cost_of(table: OutcomeTable) -> FloatArray:
-    """Return the recorded cost (N, M), NaN where there is none."""
-    return np.full(table.quality.shape, np.nan) if table.cost_usd is None else table.cost_usd
-
-
-def _count(value: float) -> int | None:
-    return None if math.isnan(value) else round(float(value))
-
-
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
@@ -390,7 +300,7 @@ def write_outcomes(path: str | Path, table: OutcomeTable) -> None:
 
 
 def _lines_of(table: OutcomeTable) -> Iterator[bytes]:
-    cost = _cost_of(table)
+    cost, answers = cost_of(table), table.answers
     cells = np.stack([table.quality, table.input_tokens, table.output_tokens, cost], axis=2)
     for i, question_id in enumerate(table.question_ids):
         known = np.flatnonzero(~np.isnan(cells[i]).all(axis=1))
@@ -401,9 +311,11 @@ def _lines_of(table: OutcomeTable) -> Iterator[bytes]:
             {
                 "model": table.models[j],
                 "correct": None if math.isnan(table.quality[i, j]) else float(table.quality[i, j]),
-                "input_tokens": _count(table.input_tokens[i, j]),
-                "output_tokens": _count(table.output_tokens[i, j]),
+                "input_tokens": count_or_none(table.input_tokens[i, j]),
+                "output_tokens": count_or_none(table.output_tokens[i, j]),
                 **({} if math.isnan(cost[i, j]) else {"cost_usd": float(cost[i, j])}),
+                **({} if answers is None or answers[i, j] is None else {"answer": answers[i, j]}),
+                **({"features": features} if (features := dict(known_features(table, i, int(j)))) else {}),
             }
             for j in (known if known.size else range(len(table.models)))
         ]

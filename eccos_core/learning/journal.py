@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,17 @@ from eccos_core.domain import Float32Array
 from eccos_core.errors import DataError
 
 FILE_NAME = "learning.sqlite"  # beside the decision log
+_EPOCH = date(1970, 1, 1)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS labels (
   number INTEGER PRIMARY KEY, decision_id TEXT NOT NULL UNIQUE, model TEXT NOT NULL, vector BLOB NOT NULL,
   quality REAL NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS exploration (day INTEGER PRIMARY KEY, usd REAL NOT NULL) STRICT;
 """
 _PUT_LABEL = """
 INSERT INTO labels (decision_id, model, vector, quality) VALUES (?, ?, ?, ?)
 ON CONFLICT (decision_id) DO UPDATE SET model = excluded.model, quality = excluded.quality
 """
-_ADD_USD = "INSERT INTO exploration VALUES (?, ?) ON CONFLICT (day) DO UPDATE SET usd = usd + excluded.usd"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +40,7 @@ class JournalEntry:
 
 
 class LabelJournal:
-    """Keeps labels, and what exploring has cost each day. Safe to use from several threads and processes.
+    """Keeps labels. Safe to use from several threads and processes.
 
     A label is on the disk when `put` returns. Raises `DataError` for a file that is no journal.
     """
@@ -67,15 +67,13 @@ class LabelJournal:
             for decision_id, model, vector, quality in reversed(rows)
         ]
 
-    def add_exploration_usd(self, day: int, usd: float) -> None:
-        """Add to what exploring has cost on a day, in days since 1970 (UTC)."""
-        self._write("NORMAL", _ADD_USD, [(day, usd)])
-
-    def exploration_usd(self, day: int) -> float:
-        """Return what exploring has cost on a day, in USD."""
+    def exploration_usd(self) -> dict[str, float]:
+        """Return what an older version noted here of the cost of exploring: USD of each day (ISO date, UTC)."""
         with self._connected() as connection:
-            found = connection.execute("SELECT usd FROM exploration WHERE day = ?", (day,)).fetchone()
-        return float(found[0]) if found else 0.0
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'exploration'").fetchone():
+                return {}
+            rows = connection.execute("SELECT day, usd FROM exploration").fetchall()
+        return {(_EPOCH + timedelta(days=day)).isoformat(): usd for day, usd in rows}
 
     def _write(self, synchronous: str, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         with self._connected() as connection:

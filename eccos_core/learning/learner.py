@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, OutcomeTable
+from eccos_core.io.daily_budget import DailyBudget
 from eccos_core.learning.cost_ratio import CostRatios
 from eccos_core.learning.exploration import Explore, choice_probabilities
 from eccos_core.learning.journal import JournalEntry, LabelJournal
@@ -18,7 +18,7 @@ from eccos_core.protocols import Predictor
 
 MAX_REPLAYED = 20_000  # labels of the journal that a restart replays, in about three seconds
 MAX_TAUGHT = 300  # questions of the history that the layer starts with
-DAY_S = 86_400.0
+EXPLORING = "exploring"  # the purpose of the budget
 HISTORY = "history/"  # begins the ids of labels that come from the history
 
 
@@ -40,7 +40,8 @@ class OnlineLearner:
 
     history: outcomes and vectors (N, D) that the predictor was fitted on. A layer without labels starts from what the
     predictor missed there. journal: where labels are kept. A restart learns them again in the same order. Without a
-    journal they are gone when the process ends. cost_ratios: how far forecast costs are off, by all bills so far.
+    journal they are gone when the process ends. budget: what exploring may cost. By default it is that of the rule, in
+    memory. cost_ratios: how far forecast costs are off, by all bills so far.
     """
 
     def __init__(
@@ -49,16 +50,15 @@ class OnlineLearner:
         rule: LearningRule,
         history: tuple[OutcomeTable, Float32Array],
         journal: LabelJournal | None = None,
+        budget: DailyBudget | None = None,
         *,
         seed: int | None = None,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self.predictor, self.rule, self.journal = predictor, rule, journal
+        self.budget = budget or DailyBudget(EXPLORING, rule.budget_usd_per_day)
         self.cost_ratios = CostRatios()
         self._random = np.random.default_rng(seed)
-        self._clock = clock
         self._lock = threading.Lock()
-        self._day, self._spent_usd = -1, 0.0
         entries = journal.entries(MAX_REPLAYED) if journal is not None else []
         if not entries:
             entries = _history_entries(*history)
@@ -103,7 +103,7 @@ class OnlineLearner:
         that may be called. Extra cost over the greedy choice counts against the budget of the day.
         """
         with self._lock:
-            affordable = allowed & (cost_usd - cost_usd[greedy] <= self._left_usd())
+            affordable = allowed & (cost_usd - cost_usd[greedy] <= self.budget.left_usd)
             affordable[greedy] = True
             covariance = self._layer.covariance(vector) * usd_per_quality**2
             value = usd_per_quality * quality - cost_usd
@@ -111,22 +111,8 @@ class OnlineLearner:
                 self.rule.explore, self.rule.share, greedy, value, covariance, affordable, self._random
             )
             chosen = int(self._random.choice(len(chances), p=chances))
-            self._spend(max(0.0, float(cost_usd[chosen] - cost_usd[greedy])))
+            self.budget.settle(0.0, max(0.0, float(cost_usd[chosen] - cost_usd[greedy])))
         return chosen, float(chances[chosen])
-
-    def _left_usd(self) -> float:
-        """Return what is left for today. A clock that jumps back begins no new day."""
-        day = int(self._clock() // DAY_S)
-        if day > self._day:
-            self._day = day
-            self._spent_usd = self.journal.exploration_usd(day) if self.journal is not None else 0.0
-        return self.rule.budget_usd_per_day - self._spent_usd
-
-    def _spend(self, usd: float) -> None:
-        if usd > 0:
-            self._spent_usd += usd
-            if self.journal is not None:
-                self.journal.add_exploration_usd(self._day, usd)
 
     def _learn(self, entries: Sequence[JournalEntry]) -> None:
         models = {name: column for column, name in enumerate(self.predictor.models)}

@@ -16,7 +16,7 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray, OutcomeTable
 from eccos_core.errors import InputError
-from eccos_core.io.outcomes import with_models
+from eccos_core.io.outcome_tables import with_models
 from eccos_core.predictors.ensemble.calibration import fit_calibration
 from eccos_core.predictors.ensemble.decision_shrinkage import fit_decision_shrinkage
 from eccos_core.predictors.ensemble.forecast_head import ForecastHead

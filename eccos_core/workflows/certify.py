@@ -25,7 +25,8 @@ from eccos_core.certification import (
 from eccos_core.config import CertifiedPolicy, Config
 from eccos_core.domain import FloatArray, IntArray, OutcomeTable
 from eccos_core.errors import CertificateError, InputError
-from eccos_core.io.outcomes import read_outcomes, with_models
+from eccos_core.io.outcome_tables import with_models
+from eccos_core.io.outcomes import read_outcomes
 from eccos_core.io.tokens import text_key
 from eccos_core.routing.certified import choose_by_price, fingerprint
 from eccos_core.routing.pricing import cost_usd

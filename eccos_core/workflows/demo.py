@@ -26,7 +26,8 @@ from eccos_core.grading import grader_for
 from eccos_core.grading.factory import GraderSpec
 from eccos_core.grading.protocol import Reference
 from eccos_core.io.files import read_json_lines
-from eccos_core.io.outcomes import read_outcomes, split, with_models
+from eccos_core.io.outcome_tables import with_models
+from eccos_core.io.outcomes import read_outcomes, split
 from eccos_core.pocket import pool_config_path, pool_history_path
 from eccos_core.router import Router
 from eccos_core.routing.pricing import cost_usd

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from eccos_core.domain import Request
-from eccos_core.io.outcomes import read_outcomes, split, with_models
+from eccos_core.io.outcome_tables import with_models
+from eccos_core.io.outcomes import read_outcomes, split
 from eccos_core.pocket import pool_config_path, pool_history_path
 from eccos_core.router import Router
 from eccos_core.routing.pricing import cost_usd

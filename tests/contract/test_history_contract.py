@@ -20,7 +20,7 @@ import pytest
 from eccos_core.domain import Float32Array, Outcome
 from eccos_core.errors import HistoryError, InputError
 from eccos_core.history import ChromaHistory, MemoryHistory
-from eccos_core.io.outcomes import outcomes_of
+from eccos_core.io.outcome_tables import outcomes_of
 from eccos_core.protocols import HistoryStore, OnlineHistory
 
 D = 8

@@ -13,7 +13,7 @@ from synthetic_outcomes import DIMENSIONS, NAMES, World, make_world
 from eccos_core.domain import Forecast
 from eccos_core.errors import InputError, UnknownModelError
 from eccos_core.history import MemoryHistory
-from eccos_core.io.outcomes import outcomes_of
+from eccos_core.io.outcome_tables import outcomes_of
 from eccos_core.predictors import LEARNERS, ModelPrior, OnlineRetrieval, fit_predictor, load_predictor, save_predictor
 from eccos_core.protocols import Predictor
 

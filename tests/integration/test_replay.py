@@ -13,7 +13,8 @@ from logged_pool import write_config, write_log
 from eccos_core.cli import app
 from eccos_core.cli.output import DONE, YOUR_INPUT, run
 from eccos_core.domain import Outcome
-from eccos_core.io.outcomes import table_of, write_outcomes
+from eccos_core.io.outcome_tables import table_of
+from eccos_core.io.outcomes import write_outcomes
 
 pytestmark = pytest.mark.timeout(300)
 

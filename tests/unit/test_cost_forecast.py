@@ -11,7 +11,7 @@ import pytest
 from eccos_core.domain import Float32Array, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.history import MemoryHistory
-from eccos_core.io.outcomes import outcomes_of
+from eccos_core.io.outcome_tables import outcomes_of
 from eccos_core.predictors import OnlineRetrieval, fit_predictor, load_predictor, save_predictor
 from eccos_core.predictors.ensemble.token_lengths import fit_token_lengths
 from eccos_core.predictors.training_forecast import TrainingForecast

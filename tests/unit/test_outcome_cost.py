@@ -17,7 +17,8 @@ from eccos_core.domain import Outcome
 from eccos_core.errors import DataError, InputError
 from eccos_core.evaluation.recorded_cost import PriceTable
 from eccos_core.history import MemoryHistory
-from eccos_core.io.outcomes import outcomes_of, read_outcomes, table_of, write_outcomes
+from eccos_core.io.outcome_tables import outcomes_of, table_of
+from eccos_core.io.outcomes import read_outcomes, write_outcomes
 from eccos_core.io.prices import describe_contradicting_costs
 
 

@@ -15,15 +15,8 @@ from hypothesis import strategies as st
 from eccos_core.domain import Outcome, OutcomeTable
 from eccos_core.errors import DataError, InputError
 from eccos_core.io.files import atomic_writer
-from eccos_core.io.outcomes import (
-    is_test,
-    iter_outcomes,
-    outcomes_of,
-    read_outcomes,
-    split,
-    table_of,
-    write_outcomes,
-)
+from eccos_core.io.outcome_tables import outcomes_of, table_of
+from eccos_core.io.outcomes import is_test, iter_outcomes, read_outcomes, split, write_outcomes
 from eccos_core.io.prices import read_prices
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -12,7 +12,7 @@ from synthetic_outcomes import CHANCE, DIMENSIONS, TYPICAL_TOKENS, World, make_w
 from eccos_core.domain import Float32Array, FloatArray, OutcomeTable
 from eccos_core.errors import InputError, UnknownModelError
 from eccos_core.history import MemoryHistory
-from eccos_core.io.outcomes import outcomes_of
+from eccos_core.io.outcome_tables import outcomes_of
 from eccos_core.predictors import (
     LEARNERS,
     GaussianProcess,

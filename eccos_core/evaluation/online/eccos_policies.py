@@ -24,7 +24,7 @@ class EccosOnline:
     """
 
     explore: Explore = "thompson"
-    share: float = 1.0
+    share: float = 0.3
     updated: bool = True
     all_outcomes: bool = False
 

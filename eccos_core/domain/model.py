@@ -1,0 +1,52 @@
+"""One model of the pool, and what it can do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from eccos_core.errors import InputError
+
+
+class Capability(StrEnum):
+    """What a request may need and a model may offer. The optimizer never trades it against cost."""
+
+    TOOLS = "tools"
+    PARALLEL_TOOLS = "parallel_tools"
+    VISION = "vision"
+    JSON_SCHEMA = "json_schema"
+    STREAMING = "streaming"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model of the pool, as routing sees it.
+
+    Prices are in USD per token. A model that costs nothing has the price 0.0. `max_concurrency` is the most requests
+    in flight at once (None: no cap). `context_window` is the most tokens of input and output together.
+    `max_output_tokens` is the most tokens of one answer. Raises `InputError` for an empty name, a price that is
+    negative or not finite, and a cap below 1.
+    """
+
+    name: str
+    usd_per_input_token: float
+    usd_per_output_token: float
+    usd_per_cached_input_token: float | None = None
+    usd_per_reasoning_token: float | None = None
+    max_concurrency: int | None = None
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    capabilities: frozenset[Capability] = frozenset({Capability.STREAMING})
+    tags: frozenset[str] = frozenset()
+    provider: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise InputError("a model needs a name, got an empty string")
+        for label in ("usd_per_input_token", "usd_per_output_token"):
+            price = getattr(self, label)
+            if not (math.isfinite(price) and price >= 0):
+                raise InputError(f"model {self.name!r}: {label} is {price}, must be a number >= 0")
+        if self.max_concurrency is not None and self.max_concurrency < 1:
+            raise InputError(f"model {self.name!r}: max_concurrency is {self.max_concurrency}, must be >= 1")
