@@ -97,7 +97,7 @@ ChooseOption = Annotated[
     bool,
     typer.Option(
         "--choose",
-        help="Spend the budget where it teaches most: the most typical questions, and models that are close rivals.",
+        help="Spend the budget on typical questions, and on models that are close rivals.",
     ),
 ]
 FromLogOption = Annotated[

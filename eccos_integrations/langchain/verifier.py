@@ -31,7 +31,7 @@ class EccosVerifier(RunnableSerializable[Any, Verification]):
         verifier.invoke({"question": "What is 17 * 23?", "answer": "391"})  # {"score": 0.93, "passed": True}
 
     The input is a dictionary with `question` and `answer` (a text or a message), or messages that end with an answer,
-    or a LangGraph state with `messages`. Of an answer of `ChatEccos` it knows the model. You can also name it as `model`.
+    or a LangGraph state with `messages`. Of an answer of `ChatEccos` it knows the model. Else you may name `model`.
 
     `reward` is the folder. Without it, `eccos.labels.reward` of the configuration names it. `threshold` is the least
     score that passes. Raises `ArtifactError` for a reward model of another pool or encoder.
