@@ -30,10 +30,10 @@ class ValuedPlans:
     plans: FirstPlans
     eligible: BoolArray
 
-    def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray]:
+    def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         """See `planner.FirstPlans`."""
         found = self.plans.values(usd_per_quality, self.eligible)
-        return found.quality, found.cost_usd
+        return found.quality, found.cost_usd, found.calls
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -42,8 +42,8 @@ class NextStep:
 class FirstPlans(Protocol):
     """The plans of R requests before their first call."""
 
-    def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray]:
-        """Return what plans that start with each model are expected to reach: quality (R, M), and cost (R, M) in USD.
+    def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return what is expected of plans that start with each model: quality, cost in USD and calls, all (R, M).
 
         A plan is never worth less than its first call alone: lambda times quality, minus cost.
         """
