@@ -82,7 +82,7 @@ RetryFailedOption = Annotated[
     bool, typer.Option("--retry-failed", help="Call again where a model failed, and grade ungraded answers again.")
 ]
 KeepAnswersOption = Annotated[
-    bool, typer.Option("--keep-answers", help="Write the text of the answers into the outcomes file.")
+    bool, typer.Option("--keep-answers", help="Write the whole text of each answer into the outcomes file too.")
 ]
 ChooseOption = Annotated[
     bool,

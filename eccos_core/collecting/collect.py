@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from eccos_core.answers import grader_answer, measure_answer
 from eccos_core.backends.retrying import RetryPolicy
 from eccos_core.collecting.budget import BudgetGuard
 from eccos_core.collecting.graders import Graders
@@ -103,6 +104,9 @@ async def collect(
     source: str = "questions",
 ) -> CollectReport:
     """Call every model with every question and write the outcomes to `out`. Continues where an earlier run ended.
+
+    Each output has the final answer as the grader reads it, and what the answer tells about itself. Log-probabilities
+    are among that where the model gives them.
 
     `observe` is called for every outcome. `source` names the questions file in errors. Raises `InputError` before the
     first call for unknown models, unusable questions, files that cannot be written, or a journal of other questions or
@@ -241,6 +245,7 @@ class CollectionRun:
                 cost_usd=completion.cost_usd,
                 latency_s=completion.latency_s,
                 finish_reason=completion.finish_reason,
+                features=measure_answer(request, completion).features,
             )
             await self._journal.append(answer)
             self._progress.add_answer(answer)
@@ -257,11 +262,12 @@ class CollectionRun:
         """Score an answer and write the score to the journal, or the reason why there is none."""
         cell = (question.id, answer.model)
         judge = JudgeBackend(self._calls, self._journal, cell, self._progress.verdict(question, answer.model))
+        final = grader_answer(self._graders.select(question), answer.text, question.query)
         try:
             score = await self._graders.score(question, answer.text, judge)
-            grade = GradeEntry(*cell, score, judge.spent_usd)
+            grade = GradeEntry(*cell, score, judge.spent_usd, answer=final)
         except GradingError as error:
-            grade = GradeEntry(*cell, None, judge.spent_usd, str(error))
+            grade = GradeEntry(*cell, None, judge.spent_usd, str(error), final)
         await self._journal.append(grade)
         return grade
 

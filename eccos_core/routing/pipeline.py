@@ -57,6 +57,7 @@ _log = logging.getLogger("eccos.certificate")
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
 Arrival: TypeAlias = tuple[PreparedBatch, Execution | None]  # decided, and held unless every slot was taken
+Route: TypeAlias = Callable[[Sequence[RequestLike], Policy | None], list[Decision]]  # assigns a batch
 _Together: TypeAlias = Callable[[Sequence[Request]], list[Arrival | EccosError]]
 
 
@@ -90,35 +91,42 @@ class Pipeline:
         asked = [self.parse(each) for each in requests]
         made: dict[int, Decision] = {}
         free = parts.workload.free_slots(parts.names)
-        for part, rows in self._group_by_policy(asked, policy).items():
+        for part, rows in self.group_by_policy(asked, policy).items():
             with parts.telemetry.step("route", [asked[row] for row in rows]):
                 prepared = self.decider.prepare([asked[row] for row in rows])
                 decided = self.decider.assign(prepared, part, free)
-            self._remember(prepared, decided)
+            self.remember(prepared, decided)
             made.update(zip(rows, decided, strict=True))
             free = free - np.array([sum(each.model == name for each in decided) for name in parts.names])
         return [made[row] for row in range(len(asked))]
 
-    def route_each(self, requests: Sequence[RequestLike], policy: Policy | None) -> list[Decision | EccosError]:
+    def route_each(
+        self, requests: Sequence[RequestLike], policy: Policy | None, route: Route | None = None
+    ) -> list[Decision | EccosError]:
         """Assign a batch jointly, without the requests that no model may answer. See `Router.route_each`."""
+        route = route or self.route
         try:
-            return list(self.route(requests, policy))
+            return list(route(requests, policy))
         except (RequestError, UnknownModelError, NoEligibleModelError, InfeasibleError):
             found = {row: self._find_fault(each) for row, each in enumerate(requests)}
             faults = {row: error for row, error in found.items() if error is not None}
             if not faults:
                 raise
         sound = [each for row, each in enumerate(requests) if row not in faults]
-        made = iter(self.route(sound, policy) if sound else ())
+        made = iter(route(sound, policy) if sound else ())
         return [faults[row] if row in faults else next(made) for row in range(len(requests))]
 
     def decide_batch(
-        self, requests: Sequence[RequestLike], policy: Policy | None, *, in_place: bool
+        self, requests: Sequence[RequestLike], policy: Policy | None, *, in_place: bool, route: Route | None = None
     ) -> list[tuple[Request, Decision] | EccosError]:
-        """Assign a batch jointly. With `in_place`, a request that no model may answer has its error in its place."""
+        """Assign a batch jointly. With `in_place`, a request that no model may answer has its error in its place.
+
+        `route` assigns it, `Pipeline.route` by default.
+        """
+        route = route or self.route
         asked = [self._parse_or_refuse(each) if in_place else self.parse(each) for each in requests]
         sound = [each for each in asked if isinstance(each, Request)]
-        decided = iter(self.route_each(sound, policy) if in_place else self.route(sound, policy))
+        decided = iter(self.route_each(sound, policy, route) if in_place else route(sound, policy))
         batch: list[tuple[Request, Decision] | EccosError] = []
         for each in asked:
             if isinstance(each, Request):
@@ -138,7 +146,7 @@ class Pipeline:
         """Decide one request of a stream, and return all the numbers that decided it."""
         prepared = self.decider.prepare([self.parse(request)])
         decision = self.decider.choose(prepared, self.parts.workload.free_slots(self.parts.names))
-        self._remember(prepared, [decision])
+        self.remember(prepared, [decision])
         return prepared, decision
 
     def _find_fault(self, request: RequestLike) -> EccosError | None:
@@ -153,7 +161,7 @@ class Pipeline:
             return error
         return None
 
-    def _group_by_policy(self, asked: Sequence[Request], policy: Policy | None) -> dict[Policy, list[int]]:
+    def group_by_policy(self, asked: Sequence[Request], policy: Policy | None) -> dict[Policy, list[int]]:
         """Say which rows are assigned together. A policy given with the call holds for all."""
         groups: dict[Policy, list[int]] = {}
         for row, request in enumerate(asked):
@@ -185,7 +193,8 @@ class Pipeline:
             if self.parts.certificate_problem is not None:
                 _log.error("%s", self.parts.certificate_problem, extra={"eccos": {"event": "certificate_void"}})
 
-    def _remember(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
+    def remember(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
+        """Remember decisions, for their labels and their bills."""
         self.parts.decision_store.add_decisions(prepared, made)
         if self.parts.learner is not None:
             for decision in made:
@@ -229,7 +238,7 @@ class Pipeline:
             decision = self.decider.choose(prepared, free)
             slot = self.parts.workload.hold(decision.model)
             slot.__enter__()
-        self._remember(prepared, [decision])
+        self.remember(prepared, [decision])
         return self.execute(prepared.requests[0], decision, slot, settle=self.decider.settle)
 
     def _begin_together(self, asked: Sequence[Request]) -> list[Arrival | EccosError]:
@@ -248,7 +257,7 @@ class Pipeline:
                 else:
                     slot = self.parts.workload.hold(decision.model)
                     slot.__enter__()
-                    self._remember(prepared.row(row), [decision])
+                    self.remember(prepared.row(row), [decision])
                     execution = self.execute(asked[row], decision, slot, settle=self.decider.settle)
                     arrivals.append((prepared.row(row), execution))
         return arrivals
@@ -271,10 +280,10 @@ class Pipeline:
             deadline_s=self.parts.answer_deadline_s,
             slot=slot,
             settle=settle,
-            answered=self._show_answer,
+            answered=self.show_answer,
         )
 
-    def _show_answer(self, request: Request, decision: Decision, completion: Completion) -> None:
+    def show_answer(self, request: Request, decision: Decision, completion: Completion) -> None:
         """Show an answer to who labels answers in the background."""
         if self.parts.learner is not None:
             self.parts.learner.cost_ratios.observe(decision.id, completion.model, completion.cost_usd)
@@ -390,6 +399,10 @@ class Pipeline:
         return _keep_chunks(execution.model, chunks, answers)
 
     # ---------------------------------------------------------------- slots
+
+    def packs(self, asked: bool | None) -> bool:
+        """Whether a batch is packed: as its caller says, or else as the router does."""
+        return self.parts.packing is not None if asked is None else asked
 
     def most_at_once(self, model: str) -> int:
         """Return how many calls of a model a batch may have in flight."""
