@@ -80,7 +80,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class CallRecord:
+class PlanCall:
     """One call of a plan. `accepted` marks the answer that was given. `why` says what followed from the call."""
 
     model: str

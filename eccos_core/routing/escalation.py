@@ -25,13 +25,13 @@ from eccos_core.routing.planner import NextStep, PlannedAnswer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ValuedPlans:
-    """The plans of R requests before their first call (implements `planner.FirstPlans`)."""
+    """The plans of R requests before their first call (implements `planner.PricedPlans`)."""
 
     plans: FirstPlans
     eligible: BoolArray
 
     def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """See `planner.FirstPlans`."""
+        """See `planner.PricedPlans`."""
         found = self.plans.values(usd_per_quality, self.eligible)
         return found.quality, found.cost_usd, found.calls
 

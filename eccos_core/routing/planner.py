@@ -39,7 +39,7 @@ class NextStep:
     why: str
 
 
-class FirstPlans(Protocol):
+class PricedPlans(Protocol):
     """The plans of R requests before their first call."""
 
     def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -63,7 +63,7 @@ class Planner(Protocol):
         """Whether log-probabilities tell it more about an answer."""
         ...
 
-    def first_plans(self, forecast: Forecast, cost_usd: FloatArray, eligible: BoolArray) -> FirstPlans:
+    def first_plans(self, forecast: Forecast, cost_usd: FloatArray, eligible: BoolArray) -> PricedPlans:
         """Look ahead from before the first call. cost_usd (R, M): of one call. eligible (R, M): who may be asked."""
         ...
 

@@ -22,7 +22,7 @@ from eccos_core.domain import (
     QualityPrice,
     Request,
 )
-from eccos_core.routing.planner import FirstPlans, Planner
+from eccos_core.routing.planner import Planner, PricedPlans
 
 PRICE_STEPS = 24  # halvings of the range in which lambda is searched
 MOST_USD_PER_QUALITY = 1e4
@@ -73,7 +73,7 @@ class BatchPlans:
     """
 
     planned: BoolArray
-    plans: FirstPlans | None
+    plans: PricedPlans | None
     forecast: Forecast
     cost_usd: FloatArray
 
