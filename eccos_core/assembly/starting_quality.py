@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eccos_core.assembly.effort_priors import tie_efforts
 from eccos_core.assembly.public_results import find_public_result
 from eccos_core.config import Config, PoolEntry
 from eccos_core.domain import OutcomeTable, QualitySource
@@ -36,7 +37,7 @@ def declared_priors(config: Config) -> dict[str, ModelPrior]:
 def starting_priors(config: Config, table: OutcomeTable) -> dict[str, ModelPrior]:
     """Return the declared priors, and one for each other model without outcomes in the table.
 
-    Benchmark scores are moved, in logits, to the scale of the models whose quality is known. Those of the pool then
+    Efforts of one deployment are tied together. Benchmark scores are moved, in logits, to the scale of the models whose quality is known. Those of the pool then
     have the mean that their outcomes or the file gives them.
     """
     from eccos_core.predictors import ModelPrior
@@ -53,7 +54,8 @@ def starting_priors(config: Config, table: OutcomeTable) -> dict[str, ModelPrior
             priors[name] = ModelPrior(assumed_quality=known[name])
     unknown = [entry.model.name for entry in config.pool if entry.model.name not in known | priors]
     by_price = _quality_by_price(config, list(known.values())) if unknown else {}
-    return priors | {name: ModelPrior(assumed_quality=by_price[name]) for name in unknown}
+    priors |= {name: ModelPrior(assumed_quality=by_price[name]) for name in unknown}
+    return tie_efforts(config.pool, priors, _count_outcomes(config, table))
 
 
 def ungraded_priors(config: Config) -> dict[str, ModelPrior]:
@@ -64,9 +66,14 @@ def ungraded_priors(config: Config) -> dict[str, ModelPrior]:
 
 def quality_sources(config: Config, graded: frozenset[str] | None) -> tuple[QualitySource, ...]:
     """Return where each model's forecast starts from (M,). `graded`: the models with outcomes, None for all."""
-    return tuple(
-        "outcomes" if graded is None or entry.model.name in graded else starting_source(entry) for entry in config.pool
-    )
+    tied = {m.effort_of for m in config.models if m.effort_of and graded is not None and m.name in graded}
+    sources: list[QualitySource] = []
+    for entry in config.pool:
+        if graded is None or entry.model.name in graded:
+            sources.append("outcomes")
+        else:
+            sources.append("assume_like" if entry.model.effort_of in tied else starting_source(entry))
+    return tuple(sources)
 
 
 def starting_source(entry: PoolEntry) -> QualitySource:
@@ -82,6 +89,12 @@ def _mean_qualities(config: Config, table: OutcomeTable) -> dict[str, float]:
     names = tuple(entry.model.name for entry in config.pool)
     quality = with_models(table, names).quality
     return {name: float(np.nanmean(q)) for name, q in zip(names, quality.T, strict=True) if not np.isnan(q).all()}
+
+
+def _count_outcomes(config: Config, table: OutcomeTable) -> dict[str, int]:
+    names = tuple(entry.model.name for entry in config.pool)
+    known = ~np.isnan(with_models(table, names).quality)
+    return dict(zip(names, known.sum(axis=0).tolist(), strict=True))
 
 
 def _public_score(entry: PoolEntry) -> float | None:

@@ -1,6 +1,6 @@
 """Collect outcomes: call every model with every question, grade the answers, and pay for no answer twice."""
 
-from eccos_core.collecting.collect import CollectEvent, CollectOptions, CollectReport, collect
+from eccos_core.collecting.collect import CollectEvent, CollectOptions, CollectReport, collect, select_models
 from eccos_core.collecting.estimate import Estimate, ModelEstimate, estimate
 from eccos_core.collecting.progress import journal_path
 from eccos_core.collecting.questions import Question, read_questions
@@ -16,4 +16,5 @@ __all__ = [
     "estimate",
     "journal_path",
     "read_questions",
+    "select_models",
 ]

@@ -43,7 +43,10 @@ class PaidCalls:
     ) -> None:
         self._backend = backend
         self._models = models
-        self._slots = {name: asyncio.Semaphore(count) for name, count in slots.items()}
+        shared: dict[str, asyncio.Semaphore] = {}  # efforts of one deployment share its slots
+        self._slots = {
+            name: shared.setdefault(models[name].deployment, asyncio.Semaphore(count)) for name, count in slots.items()
+        }
         self._journal = journal
         self._budget = budget
         self._retries = retries

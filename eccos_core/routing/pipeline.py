@@ -75,7 +75,8 @@ class Pipeline:
                 decided = self.decider.assign(prepared, part, free)
             self._remember(prepared, decided)
             made.update(zip(rows, decided, strict=True))
-            free = free - np.array([sum(each.model == name for each in decided) for name in parts.names])
+            calls = np.array([sum(each.model == name for each in decided) for name in parts.names])
+            free = self.decider.deployments.take(free, calls)
         return [made[row] for row in range(len(asked))]
 
     def route_each(self, requests: Sequence[RequestLike], policy: Policy | None) -> list[Decision | EccosError]:
@@ -305,9 +306,13 @@ class Pipeline:
                 except (BackendError, Overloaded) as error:
                     execution.record_failure(error)
 
-    def most_at_once(self, model: str) -> int:
-        """Return how many calls of a model a batch may have in flight."""
-        cap = next(each.max_concurrency for each in self.parts.models if each.name == model)
+    def deployment(self, decision: Decision) -> str:
+        """Return the deployment whose slots a decision's call takes."""
+        return self.decider.deployments.of_model[decision.model]
+
+    def most_at_once(self, deployment: str) -> int:
+        """Return how many calls of a deployment a batch may have in flight."""
+        cap = next(each.max_concurrency for each in self.parts.models if each.deployment == deployment)
         return cap if cap is not None else MOST_THREADS
 
     def _slot_wait_s(self, request: Request) -> float:
