@@ -37,8 +37,8 @@ def declared_priors(config: Config) -> dict[str, ModelPrior]:
 def starting_priors(config: Config, table: OutcomeTable) -> dict[str, ModelPrior]:
     """Return the declared priors, and one for each other model without outcomes in the table.
 
-    Efforts of one deployment are tied together. Benchmark scores are moved, in logits, to the scale of the models whose quality is known. Those of the pool then
-    have the mean that their outcomes or the file gives them.
+    Efforts of one deployment are tied together. Benchmark scores are moved, in logits, to the scale of the models
+    whose quality is known. Those of the pool then have the mean that their outcomes or the file gives them.
     """
     from eccos_core.predictors import ModelPrior
 
@@ -111,13 +111,16 @@ def _public_score(entry: PoolEntry) -> float | None:
 def _quality_by_price(config: Config, known: Sequence[float]) -> dict[str, float]:
     """Assume that quality rises with the rank of the price, between the ends of what is known of the pool.
 
-    The price is that of an input and an output token together. Equal prices share their mean rank.
+    The price is that of an input and an output token together. Equal prices share their mean rank. All efforts of a
+    model count as one.
     """
     low, high = (min(known), max(known)) if len(set(known)) > 1 else (CHEAPEST, DEAREST)
-    price = np.array([model.usd_per_input_token + model.usd_per_output_token for model in config.models])
+    prices = {model.deployment: model.usd_per_input_token + model.usd_per_output_token for model in config.models}
+    price = np.array(list(prices.values()))
     below = (price[:, None] > price).sum(axis=1) + ((price[:, None] == price).sum(axis=1) - 1) / 2
     share = below / (len(price) - 1) if len(price) > 1 else np.array([0.5])
-    return {model.name: _clip(low + (high - low) * at) for model, at in zip(config.models, share, strict=True)}
+    by_deployment = {name: _clip(low + (high - low) * at) for name, at in zip(prices, share, strict=True)}
+    return {model.name: by_deployment[model.deployment] for model in config.models}
 
 
 def _logit(probability: float) -> float:

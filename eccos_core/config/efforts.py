@@ -91,8 +91,9 @@ def single_efforts(groups: Sequence[tuple[str, tuple[Effort, ...]]], problems: P
     stated = [(place, efforts) for place, efforts in groups if efforts]
     if any(efforts != stated[0][1] for _, efforts in stated):
         place = next(place for place, efforts in stated if efforts != stated[0][1])
-        rule = f"differs from that in {stated[0][0].partition(' ')[0]}. All deployments of a model have the same efforts"
-        problems.add(f"{place}.model_info.efforts", f"{rule}: make them equal, or write them once")
+        first = stated[0][0].partition(" ")[0]
+        rule = "All deployments of a model have the same efforts: make them equal, or write them once"
+        problems.add(f"{place}.model_info.efforts", f"differs from that in {first}. {rule}")
     return stated[0][1] if stated else ()
 
 

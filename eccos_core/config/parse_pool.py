@@ -66,7 +66,7 @@ def parse_pool(document: Document, context: ParseContext, section: EccosSection)
     _check_priors(by_name, declared, named, problems)
     default_cap = section.workload.default_max_concurrency
     merged = [_merge(name, group, problems, default_cap) for name, group in by_name.items()]
-    pool = [arm for entry in merged if entry is not None for arm in split_into_efforts(entry, efforts[entry.model.name])]
+    pool = [one for each in merged if each is not None for one in split_into_efforts(each, efforts[each.model.name])]
     stands_for = {name: f"{name}@{middle_effort(found).name}" for name, found in efforts.items() if found}
     pool = [replace(entry, assume_like=stands_for.get(entry.assume_like or "", entry.assume_like)) for entry in pool]
     tags = frozenset(tag for entry in kept for tag in entry.tags)

@@ -75,9 +75,7 @@ def fit_predictor(
     targets = fit_latent_targets(table, declared)
     if not chosen or len(table) < MIN_ROWS:
         return _fit_prior(kind, table, vectors.shape[1], targets, usd_per_unit)
-    projection, training = build_training_set(
-        table, vectors, targets, seed, similar=similar_columns(table, declared)
-    )
+    projection, training = build_training_set(table, vectors, targets, seed, similar=similar_columns(table, declared))
     if _has_missing(table):
         targets = _impute_from_text(training, table, declared, report)
         training = replace(training, targets=targets)

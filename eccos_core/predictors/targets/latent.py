@@ -122,9 +122,7 @@ def fit_latent_targets(
     logs, typical_log = np.log1p(table.output_tokens), float(np.log1p(TYPICAL_OUTPUT_TOKENS))
     longer = {column: partial(mul, prior.length_ratio) for column, prior in moved.items()}
     longer_log = {column: partial(add, float(np.log(prior.length_ratio))) for column, prior in moved.items()}
-    mean_tokens = shrunk_means(
-        table.output_tokens, similar, {}, TYPICAL_OUTPUT_TOKENS, pool_rows=0.0, move=longer
-    )
+    mean_tokens = shrunk_means(table.output_tokens, similar, {}, TYPICAL_OUTPUT_TOKENS, pool_rows=0.0, move=longer)
     mean_tokens = np.maximum(mean_tokens, 1.0)
     counted = not np.isnan(logs).all()
     if not counted:
