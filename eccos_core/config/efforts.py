@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 from eccos_core.backends.efforts import OUTPUT_LIMITS, effort_level
 from eccos_core.backends.litellm.backend import DECIDED_HERE
 from eccos_core.backends.litellm.call_parameters import is_call_parameter
 from eccos_core.backends.local.registry import ENGINE_OPTIONS
 from eccos_core.config.problems import Problems, show_value
-from eccos_core.config.redacted import RedactedMapping
 from eccos_core.config.section import Section
 from eccos_core.config.yaml import describe_yaml
-
-if TYPE_CHECKING:
-    from eccos_core.config.schema import PoolEntry
 
 SEPARATOR: Final = "@"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -105,21 +101,3 @@ def effort_names(model: str, efforts: Iterable[Effort]) -> tuple[str, ...]:
 def middle_effort(efforts: Sequence[Effort]) -> Effort:
     """Return the effort that stands for the deployment where nothing tells them apart: the middle one."""
     return efforts[(len(efforts) - 1) // 2]
-
-
-def split_into_efforts(entry: PoolEntry, efforts: Sequence[Effort]) -> tuple[PoolEntry, ...]:
-    """Return one entry for each effort, all with the deployments of the model. Without efforts, the entry itself."""
-    return tuple(_at_effort(entry, effort) for effort in efforts) or (entry,)
-
-
-def _at_effort(entry: PoolEntry, effort: Effort) -> PoolEntry:
-    model = entry.model
-    limits = [limit for limit in (model.max_output_tokens, effort.output_limit) if limit is not None]
-    named = replace(
-        model,
-        name=f"{model.name}{SEPARATOR}{effort.name}",
-        effort_of=model.name,
-        max_output_tokens=min(limits, default=None),
-    )
-    shown = Effort(effort.name, RedactedMapping(dict(effort.parameters), frozenset()))
-    return replace(entry, model=named, effort=shown)

@@ -8,10 +8,11 @@ from typing import Any
 
 from eccos_core.config.context import ParseContext
 from eccos_core.config.document import Document
-from eccos_core.config.efforts import effort_names, middle_effort, single_efforts, split_into_efforts
+from eccos_core.config.efforts import SEPARATOR, Effort, effort_names, middle_effort, single_efforts
 from eccos_core.config.parse_model import CAPABILITY_KEYS, Entry, SourcedValue, parse_entry
 from eccos_core.config.parse_price import Price
 from eccos_core.config.problems import Problems
+from eccos_core.config.redacted import RedactedMapping
 from eccos_core.config.schema import EccosSection, PoolEntry
 from eccos_core.config.translate import check_aliases, read_aliases, read_inherited
 from eccos_core.config.unpriced import settle_prices
@@ -66,8 +67,8 @@ def parse_pool(document: Document, context: ParseContext, section: EccosSection)
     _check_priors(by_name, declared, named, problems)
     default_cap = section.workload.default_max_concurrency
     merged = [_merge(name, group, problems, default_cap) for name, group in by_name.items()]
-    pool = [one for each in merged if each is not None for one in split_into_efforts(each, efforts[each.model.name])]
-    stands_for = {name: f"{name}@{middle_effort(found).name}" for name, found in efforts.items() if found}
+    pool = [one for each in merged if each is not None for one in _split_into_efforts(each, efforts[each.model.name])]
+    stands_for = {name: f"{name}{SEPARATOR}{middle_effort(found).name}" for name, found in efforts.items() if found}
     pool = [replace(entry, assume_like=stands_for.get(entry.assume_like or "", entry.assume_like)) for entry in pool]
     tags = frozenset(tag for entry in kept for tag in entry.tags)
     return Pool(tuple(pool), frozenset(declared), tags, aliases, named)
@@ -260,3 +261,21 @@ def _total_cap(group: list[Entry], default_cap: int | None) -> int | None:
     if not caps:
         return default_cap
     return sum(caps) if len(caps) == len(group) else None
+
+
+def _split_into_efforts(entry: PoolEntry, efforts: Sequence[Effort]) -> tuple[PoolEntry, ...]:
+    """Return one entry for each effort, all with the deployments of the model. Without efforts, the entry itself."""
+    return tuple(_at_effort(entry, effort) for effort in efforts) or (entry,)
+
+
+def _at_effort(entry: PoolEntry, effort: Effort) -> PoolEntry:
+    model = entry.model
+    limits = [limit for limit in (model.max_output_tokens, effort.output_limit) if limit is not None]
+    named = replace(
+        model,
+        name=f"{model.name}{SEPARATOR}{effort.name}",
+        effort_of=model.name,
+        max_output_tokens=min(limits, default=None),
+    )
+    shown = Effort(effort.name, RedactedMapping(dict(effort.parameters), frozenset()))
+    return replace(entry, model=named, effort=shown)

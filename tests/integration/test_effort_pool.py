@@ -201,7 +201,7 @@ def test_outcomes_are_collected_fitted_and_routed_by_effort(
     shown = {each["name"]: each for each in json.loads(capsys.readouterr().out)["models"]}
     assert (shown["large@low"]["effort_of"], shown["large@low"]["effort"]) == ("large", {"reasoning_effort": "low"})
     (tmp_path / "requests.jsonl").write_text(json.dumps({"query": "What is 3 + 4?", "allow": ["large"]}) + "\n")
-    assert run(app, ["plan", "requests.jsonl", "--quality-floor", "0.5", "--json"]) == 0, capsys.readouterr().err
+    assert run(app, ["plan", "-r", "requests.jsonl", "-c", "eccos.yaml", "--json"]) == 0, capsys.readouterr().err
     assert any(arm in capsys.readouterr().out for arm in ARMS)
 
 
