@@ -202,11 +202,11 @@ class Router:
         Decisions made before can still be labelled. What the old parts alone used is not closed: you may still need
         it. Raises `InputError` for parts that do not fit together, and then changes nothing.
         """
-        before = self.parts
-        self._current = Pipeline(parts)
+        earlier, before = self._current, self.parts
+        self._current = earlier.successor = Pipeline(parts)
         observer = before.answer_observer
         if self._owns_parts and observer is not None and observer is not parts.answer_observer:
-            observer.close()
+            observer.close(parts.answer_observer)
         if parts.decision_store is not before.decision_store:
             self._earlier.append(before.decision_store)
 
@@ -517,6 +517,7 @@ class Router:
             decisions_dropped=log.dropped if log is not None else 0,
             drift=self.parts.drift.alarms,
             certificate_problem=self.parts.certificate_problem,
+            labelling=self.parts.answer_observer.status() if self.parts.answer_observer is not None else None,
         )
 
 

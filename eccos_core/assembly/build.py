@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
-from eccos_core.assembly.labeller import build_labeller, daily_budget, load_configured_reward
+from eccos_core.assembly.labeller import LoadedReward, build_labeller, daily_budget, load_configured_reward
+from eccos_core.assembly.policies import build_policies, continue_accounts
 from eccos_core.assembly.predictor import (
     TrainingData,
     build_floor_map,
@@ -48,7 +49,6 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from eccos_core.certification import Certificate
-    from eccos_core.grading.reward import RewardModel
     from eccos_core.learning import DriftMonitor, OnlineLearner
     from eccos_core.predictors import TrainingForecast
     from eccos_core.protocols import (
@@ -77,6 +77,7 @@ class Assembled:
     encoder: Encoder
     history: OnlineHistory
     parts: Parts
+    reward: LoadedReward | None = None
 
 
 class Assembler:
@@ -121,10 +122,10 @@ class Assembler:
         training: TrainingForecast,
     ) -> Parts:
         labels = self._labels(config, encoder, history)
-        reward = load_configured_reward(config, encoder)
+        reward = load_configured_reward(config, encoder, self.current.reward if self.current is not None else None)
         parts = self._parts(config, reader, predictor, training, labels=labels, reward=reward)
         parts = replace(parts, learner=self._learner(config, reader, predictor, history))
-        self.current = Assembled(config, encoder, history, parts)
+        self.current = Assembled(config, encoder, history, parts, reward)
         return parts
 
     def assemble_fitted(self, config: Config, encoder: Encoder, predictor: Predictor, data: TrainingData) -> Parts:
@@ -188,7 +189,7 @@ class Assembler:
         training: TrainingForecast,
         *,
         labels: OnlineHistory | None,
-        reward: RewardModel | None,
+        reward: LoadedReward | None,
     ) -> Parts:
         """The workload is changed last of all, when nothing can fail any more: its new caps hold at once."""
         policy, certificate = read_policy(config, reader, predictor)
@@ -196,7 +197,9 @@ class Assembler:
         steering = build_steering(config, floor_map.apply(policy), training)
         policies = {name: tenant.policy for name, tenant in config.tenants.items() if tenant.policy is not None}
         tenants = {name: build_steering(config, floor_map.apply(policy), training) for name, policy in policies.items()}
+        named = build_policies(config, floor_map, training)
         self._take_over(steering, tenants)
+        continue_accounts(named, self.current.parts.policies if self.current is not None else {})
         telemetry = self._telemetry(config)
         backend = self._backend(config, telemetry)
         store = self._decision_store(config, labels)
@@ -210,6 +213,7 @@ class Assembler:
             backend=backend,
             decision_store=store,
             policy=policy,
+            policies=named,
             certificate=certificate,
             tenants=build_tenants(config),
             groups=build_groups(config),
@@ -227,7 +231,14 @@ class Assembler:
             latency=self._latency(),
             signals=config.labels.signals,
             workload=(workload := self._workload(config)),
-            answer_observer=build_labeller(config, reward, backend, workload),
+            answer_observer=build_labeller(
+                config,
+                reward.model if reward is not None else None,
+                backend,
+                workload,
+                store.log,
+                (self.current.config, self.current.parts.answer_observer) if self.current is not None else None,
+            ),
         )
 
     def _learner(
@@ -249,7 +260,7 @@ class Assembler:
         data = TrainingData.sample(history)
         data = reencode(data, encoder) if is_fine_tuned(config) else data
         journal = None if log is None else LabelJournal(log.with_name(FILE_NAME))
-        budget = daily_budget(config, EXPLORING, rule.budget_usd_per_day)
+        budget = daily_budget(config, EXPLORING, rule.budget_usd_per_day, before.budget if before is not None else None)
         if journal is not None:
             budget.adopt(journal.exploration_usd())
         return OnlineLearner(predictor, rule, (data.table, data.vectors), journal, budget)

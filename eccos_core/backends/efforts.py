@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, FailureKind
 from eccos_core.io.tokens import text_key
-from eccos_core.protocols import Backend, unsupported_parameters
+from eccos_core.protocols import Backend, gives_logprobs, unsupported_parameters
 
 OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens")
 THINKING: Final = frozenset({"reasoning_effort", "thinking"})
@@ -159,6 +159,10 @@ class EffortBackend:
             and any(self._efforts[sibling].get(name) == value for sibling in self._siblings[model])
         }
         return refused | other
+
+    def gives_logprobs(self, model: str) -> bool:
+        """See `LogprobSource`."""
+        return gives_logprobs(self.backend, model)
 
     def close(self) -> None:
         """Close the backend behind this one, where it can be closed."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from eccos_core.domain import LABEL_SOURCES, Completion, Decision, Float32Array, LabelSource
+from eccos_core.domain import (
+    LABEL_SOURCES,
+    CallRecord,
+    Completion,
+    Decision,
+    Float32Array,
+    Judgement,
+    LabellingCall,
+    LabelSource,
+)
 from eccos_core.errors import Attempt
 
 
@@ -29,7 +38,10 @@ class DecisionEntry:
 
 @dataclass(frozen=True, slots=True)
 class CompletionEntry:
-    """The result of a decision: a completion with its failed attempts, or failed attempts only."""
+    """The result of a decision: a completion with its failed attempts, or failed attempts only.
+
+    With a plan `completion` is the answer that was given. Its cost is that of all `calls`.
+    """
 
     decision_id: str
     completion: Completion | None
@@ -38,11 +50,51 @@ class CompletionEntry:
 
 @dataclass(frozen=True, slots=True)
 class LabelEntry:
-    """A label in [0, 1] of a decision, and where it comes from. `at`: in s since 1970 (UTC)."""
+    """A label in [0, 1] of a decision, and where it comes from. `at`: in s since 1970 (UTC).
+
+    `judgement`: what the judge said of it, for a label that comes from one.
+    """
 
     decision_id: str
     quality: float
     source: LabelSource = "human"
+    judgement: Judgement | None = None
+    at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowLabelEntry:
+    """The label in [0, 1] of another model's answer to the question of a decision. `at`: in s since 1970 (UTC)."""
+
+    decision_id: str
+    model: str
+    quality: float
+    judgement: Judgement | None = None
+    at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationEntry:
+    """A correction of a judge's grades: sigmoid(offset + slope * logit(grade)). `at`: in s since 1970 (UTC).
+
+    `pairs`: how many answers with a grade and a person's label it was learned from.
+    """
+
+    version: str
+    judge: str
+    offset: float
+    slope: float
+    pairs: int
+    at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingEntry:
+    """What a call that labels the answer of a decision has cost in USD. `at`: in s since 1970 (UTC)."""
+
+    decision_id: str
+    call: LabellingCall
+    usd: float
     at: float = field(default_factory=time.time)
 
 
@@ -57,7 +109,7 @@ class LoggedDecision:
 
     `text` is None unless the log has `log_prompts`. `label` is None until someone labels the answer, and `label_source`
     says who did. `forecast` maps a model to (quality, cost in USD). `propensity` is the probability of this choice, 1
-    without exploration. Money is in USD, times are in s, `at` is in s since 1970 (UTC).
+    without exploration. `calls` are those of a plan. Money is in USD, times are in s, `at` is in s since 1970 (UTC).
     """
 
     id: str
@@ -86,3 +138,9 @@ class LoggedDecision:
     labelled_at: float | None
     propensity: float = 1.0
     label_source: LabelSource | None = None
+    calls: tuple[CallRecord, ...] = ()
+
+    @property
+    def answer_usd(self) -> float | None:
+        """What the given answer's own call cost, in USD. `paid_usd` is for all calls."""
+        return next((call.cost_usd for call in self.calls if call.accepted), self.paid_usd)

@@ -11,7 +11,8 @@ from eccos_core.domain.arrays import BoolArray, Float32Array, FloatArray, IntArr
 from eccos_core.domain.decision import Chunk, Completion, Decision, QualitySource
 from eccos_core.domain.forecast import FORECAST_ARRAYS, Forecast
 from eccos_core.domain.model import Capability, Model
-from eccos_core.domain.outcomes import LABEL_SOURCES, LabelSource, Outcome, OutcomeTable
+from eccos_core.domain.outcomes import LABEL_SOURCES, Judgement, LabellingCall, LabelSource, Outcome, OutcomeTable
+from eccos_core.domain.plan import CallRecord, EscalationRule, Plan, PlannedModel, StreamAnswers
 from eccos_core.domain.policy import Budget, LatencyRule, OnInfeasible, Policy, QualityFloor, QualityPrice
 from eccos_core.domain.problem import (
     Assignment,
@@ -23,7 +24,7 @@ from eccos_core.domain.problem import (
     StreamChoice,
 )
 from eccos_core.domain.request import AUTHOR, REASONING_FIELDS, ConversationView, Deadline, Message, Request, new_id
-from eccos_core.domain.status import BreakerState, DriftAlarm, ModelStatus, RouterStatus, WorkloadStatus
+from eccos_core.domain.status import BreakerState, DriftAlarm, LabellerStatus, ModelStatus, RouterStatus, WorkloadStatus
 
 __all__ = [
     "ANSWER_FEATURES",
@@ -36,6 +37,7 @@ __all__ = [
     "BoolArray",
     "BreakerState",
     "Budget",
+    "CallRecord",
     "Capability",
     "Chunk",
     "Completion",
@@ -44,12 +46,16 @@ __all__ = [
     "Decision",
     "DriftAlarm",
     "Engine",
+    "EscalationRule",
     "Float32Array",
     "FloatArray",
     "Forecast",
     "GroupShare",
     "IntArray",
+    "Judgement",
     "LabelSource",
+    "LabellerStatus",
+    "LabellingCall",
     "LatencyRule",
     "Message",
     "Model",
@@ -57,6 +63,8 @@ __all__ = [
     "OnInfeasible",
     "Outcome",
     "OutcomeTable",
+    "Plan",
+    "PlannedModel",
     "Policy",
     "Prices",
     "QualityFloor",
@@ -66,6 +74,7 @@ __all__ = [
     "RouterStatus",
     "RoutingProblem",
     "SolutionStatus",
+    "StreamAnswers",
     "StreamChoice",
     "TextArray",
     "WorkloadStatus",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,12 +19,26 @@ class LoggedTraffic:
     """The answered decisions of a log, R of them, the oldest first.
 
     `unanswered` counts decisions without an answer: nobody was called, or every call failed. They are left out. A
-    decision stands for what came of it, also where a fallback answered in the end.
+    decision stands for what came of it, also where a fallback answered in the end. `judge_usd` and `shadow_usd` (R,):
+    what was paid to label each answer.
     """
 
     path: str
     entries: tuple[LoggedDecision, ...]
     unanswered: int
+    judge_usd: FloatArray
+    shadow_usd: FloatArray
+
+    def of_single_calls(self) -> LoggedTraffic:
+        """Leave out the requests that several models were asked for, as no single choice stands for them.
+
+        Raises `DataError` if none is left.
+        """
+        single = tuple(entry for entry in self.entries if len(entry.calls) < 2)
+        if not single:
+            said = f"each of its {len(self.entries):,} requests was answered by a plan of several calls"
+            raise DataError(self.path, f"{said}. Give a --since from before eccos.policy.escalate.")
+        return replace(self, entries=single)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -84,7 +98,12 @@ def read_traffic(log: DecisionLog, pool: Sequence[str], since: float | None = No
         when = "" if since is None else " since that time. Give an earlier --since"
         asked = f"none of its {len(found)} decisions was answered" if found else "it holds no decision"
         raise DataError(path, f"{asked}{when}. Answer requests with `router.complete` or `eccos ask` first.")
-    traffic = LoggedTraffic(path, answered, len(found) - len(answered))
+    row_of = {entry.id: row for row, entry in enumerate(answered)}
+    paid = {"judge": np.zeros(len(answered)), "shadow": np.zeros(len(answered))}
+    for decision_id, call, usd in log.spending(since):
+        if decision_id in row_of:
+            paid[call][row_of[decision_id]] += usd
+    traffic = LoggedTraffic(path, answered, len(found) - len(answered), paid["judge"], paid["shadow"])
     if not set(traffic.models) & set(pool):
         raise DataError(
             path,

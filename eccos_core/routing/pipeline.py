@@ -16,10 +16,22 @@ from weakref import WeakMethod
 
 import numpy as np
 
-from eccos_core.domain import Chunk, Completion, Decision, LabelSource, Message, Policy, QualityPrice, Request
+from eccos_core.domain import (
+    Chunk,
+    Completion,
+    Decision,
+    Judgement,
+    LabellingCall,
+    LabelSource,
+    Message,
+    Policy,
+    QualityPrice,
+    Request,
+)
 from eccos_core.errors import (
     BackendError,
     EccosError,
+    FailureKind,
     InfeasibleError,
     NoEligibleModelError,
     Overloaded,
@@ -32,7 +44,10 @@ from eccos_core.routing.decider import Decider
 from eccos_core.routing.decision_store import LabelledDecision
 from eccos_core.routing.execution import Execution, Settle
 from eccos_core.routing.microbatch import MicroBatch
+from eccos_core.routing.named_policies import check_policy_name
 from eccos_core.routing.parts import Parts
+from eccos_core.routing.plan_calls import adrive, drive, finish_chunks, walk_plan
+from eccos_core.routing.plan_run import PlanRun
 from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.request_check import check_request
 
@@ -48,6 +63,7 @@ class Pipeline:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
+        self.successor: Pipeline | None = None  # that of the next parts of the router
         self.decider = Decider(parts)
         self._window: MicroBatch[Request, Arrival] | None = None
         if parts.window_s > 0:
@@ -61,7 +77,7 @@ class Pipeline:
     def parse(self, request: RequestLike, **parameters: object) -> Request:
         """Make a request, with these call parameters, under the rules of its tenant. Raises `RequestError`."""
         asked = check_request(Request.of(request).with_parameters(parameters), self.parts.allowed_call_params)
-        return self.parts.tenants.narrow(asked)
+        return check_policy_name(self.parts.tenants.narrow(asked), self.parts.policies)
 
     def route(self, requests: Sequence[RequestLike], policy: Policy | None) -> list[Decision]:
         """Assign a batch jointly. See `Router.route`."""
@@ -137,15 +153,18 @@ class Pipeline:
         """Say which rows are assigned together. A policy given with the call holds for all."""
         groups: dict[Policy, list[int]] = {}
         for row, request in enumerate(asked):
-            chosen = policy or self.parts.tenants.policy_of(request) or self.parts.policy
+            chosen = policy or self.parts.policy_of(request)
             groups.setdefault(chosen, []).append(row)
         return groups
 
-    def record(self, decision_id: str, quality: float, source: LabelSource) -> None:
-        """Label an answer, and learn from it. See `Router.record`."""
-        labelled = self.parts.decision_store.label(decision_id, quality, source)
+    def record(self, decision_id: str, quality: float, source: LabelSource, judgement: Judgement | None = None) -> None:
+        """Label an answer, and let the pipeline in use learn from it. See `Router.record`."""
+        labelled = self.parts.decision_store.label(decision_id, quality, source, judgement)
         if labelled is not None:
-            self.learn(labelled)
+            in_use = self
+            while in_use.successor is not None:
+                in_use = in_use.successor
+            in_use.learn(labelled)
 
     def learn(self, labelled: LabelledDecision) -> None:
         """Learn from a label, and compare it with its forecast. A model that has become worse raises an alarm.
@@ -166,7 +185,8 @@ class Pipeline:
         self.parts.decision_store.add_decisions(prepared, made)
         if self.parts.learner is not None:
             for decision in made:
-                self.parts.learner.cost_ratios.expect(decision.id, decision.model, decision.cost_usd)
+                first_usd = decision.cost_usd if decision.plan is None else decision.plan.first_cost_usd
+                self.parts.learner.cost_ratios.expect(decision.id, decision.model, first_usd)
         self.parts.telemetry.record_decisions(made)
 
     # ---------------------------------------------------------------- begin: decide and hold
@@ -261,7 +281,11 @@ class Pipeline:
     # ---------------------------------------------------------------- call, and fall back
 
     def call(self, execution: Execution) -> Completion:
-        """Call the decision's model, then its fallbacks. Raises as `Router.complete` does."""
+        """Call the decision's model, then its fallbacks, or those of its plan. Raises as `Router.complete` does."""
+        run = self._plan_run(execution)
+        if run is not None:
+            with execution:
+                return drive(walk_plan(execution, run), partial(self._call_planned, execution, run))
         with execution:
             while True:
                 try:
@@ -272,6 +296,10 @@ class Pipeline:
 
     async def acall(self, execution: Execution) -> Completion:
         """The asynchronous twin of `call`."""
+        run = self._plan_run(execution)
+        if run is not None:
+            with execution:
+                return await adrive(walk_plan(execution, run), partial(self._acall_planned, execution, run))
         with execution:
             while True:
                 try:
@@ -281,7 +309,18 @@ class Pipeline:
                     execution.record_failure(error)
 
     def stream(self, execution: Execution) -> Generator[Chunk, None, None]:
-        """Stream from the decision's model, or from a fallback when it fails before its first chunk."""
+        """Stream from the decision's model, or from a fallback when it fails before its first chunk.
+
+        With a plan nothing flows until an answer is accepted. Then its chunks follow each other at once.
+        """
+        run = self._plan_run(execution, streamed=True)
+        if run is not None:
+            with execution:
+                answers: list[list[Chunk]] = []
+                call = partial(self._stream_planned, execution, run, answers)
+                given = drive(walk_plan(execution, run), call)
+            yield from finish_chunks(answers[run.accepted], given)
+            return
         with execution:
             while True:
                 try:
@@ -295,6 +334,15 @@ class Pipeline:
 
     async def astream(self, execution: Execution) -> AsyncGenerator[Chunk, None]:
         """The asynchronous twin of `stream`."""
+        run = self._plan_run(execution, streamed=True)
+        if run is not None:
+            with execution:
+                answers: list[list[Chunk]] = []
+                call = partial(self._astream_planned, execution, run, answers)
+                given = await adrive(walk_plan(execution, run), call)
+            for chunk in finish_chunks(answers[run.accepted], given):
+                yield chunk
+            return
         with execution:
             while True:
                 try:
@@ -305,6 +353,42 @@ class Pipeline:
                     return
                 except (BackendError, Overloaded) as error:
                     execution.record_failure(error)
+
+    # ---------------------------------------------------------------- the calls of a plan
+
+    def _plan_run(self, execution: Execution, *, streamed: bool = False) -> PlanRun | None:
+        """Start the plan of a decided request. None if the first answer is given whatever it is."""
+        planner, plan = self.parts.planner, execution.decision.plan
+        if planner is None or plan is None or (streamed and plan.streams_first(execution.decision.model)):
+            return None
+        return PlanRun(planner, plan, execution.request, self.parts.workload, self.parts.latency)
+
+    def _call_planned(self, execution: Execution, run: PlanRun) -> Completion:
+        self._wait_for_slot(execution, run)
+        return self.parts.backend.complete(execution.model, run.prepare_call(execution.outgoing, execution.model))
+
+    async def _acall_planned(self, execution: Execution, run: PlanRun) -> Completion:
+        await self._await_slot(execution, run)
+        outgoing = run.prepare_call(execution.outgoing, execution.model)
+        return await self.parts.backend.acomplete(execution.model, outgoing)
+
+    def _stream_planned(self, execution: Execution, run: PlanRun, answers: list[list[Chunk]]) -> Completion:
+        """Collect a streamed answer into `answers`, one list of chunks for each answer that ended."""
+        self._wait_for_slot(execution, run)
+        outgoing = run.prepare_call(execution.outgoing, execution.model)
+        with closing(self.parts.backend.stream(execution.model, outgoing)) as stream:
+            chunks = list(stream)
+        return _keep_chunks(execution.model, chunks, answers)
+
+    async def _astream_planned(self, execution: Execution, run: PlanRun, answers: list[list[Chunk]]) -> Completion:
+        """The asynchronous twin of `_stream_planned`."""
+        await self._await_slot(execution, run)
+        outgoing = run.prepare_call(execution.outgoing, execution.model)
+        async with aclosing(self.parts.backend.astream(execution.model, outgoing)) as stream:
+            chunks = [chunk async for chunk in stream]
+        return _keep_chunks(execution.model, chunks, answers)
+
+    # ---------------------------------------------------------------- slots
 
     def deployment(self, decision: Decision) -> str:
         """Return the deployment whose slots a decision's call takes."""
@@ -318,15 +402,18 @@ class Pipeline:
     def _slot_wait_s(self, request: Request) -> float:
         return self.parts.deadline_s if request.deadline_s is None else request.deadline_s
 
-    def _wait_for_slot(self, execution: Execution) -> None:
+    def _wait_for_slot(self, execution: Execution, run: PlanRun | None = None) -> None:
         if not execution.has_slot:
-            wait_s = execution.limit_wait_s(self._slot_wait_s(execution.request))
-            self.parts.workload.acquire(execution.hold, wait_s)
+            self.parts.workload.acquire(execution.hold, self._most_wait_s(execution, run))
 
-    async def _await_slot(self, execution: Execution) -> None:
+    async def _await_slot(self, execution: Execution, run: PlanRun | None = None) -> None:
         if not execution.has_slot:
-            wait_s = execution.limit_wait_s(self._slot_wait_s(execution.request))
-            await self.parts.workload.aacquire(execution.hold, wait_s)
+            await self.parts.workload.aacquire(execution.hold, self._most_wait_s(execution, run))
+
+    def _most_wait_s(self, execution: Execution, run: PlanRun | None) -> float:
+        """How long a request may wait for a slot now. After an answer it waits no longer than its plan has time."""
+        wait_s = execution.limit_wait_s(self._slot_wait_s(execution.request))
+        return wait_s if run is None else run.limit_wait_s(wait_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,13 +423,28 @@ class _Labels:
     pipeline: Pipeline
     decision_id: str
 
-    def record(self, quality: float, source: LabelSource) -> None:
+    def record(self, quality: float, source: LabelSource, judgement: Judgement | None = None) -> None:
         """See `AnswerLabels`."""
-        self.pipeline.record(self.decision_id, quality, source)
+        self.pipeline.record(self.decision_id, quality, source, judgement)
 
-    def record_other(self, completion: Completion, quality: float) -> None:
+    def record_other(self, completion: Completion, quality: float, judgement: Judgement | None = None) -> None:
         """See `AnswerLabels`."""
-        self.pipeline.parts.decision_store.add_other_answer(self.decision_id, completion, quality)
+        self.pipeline.parts.decision_store.add_other_answer(self.decision_id, completion, quality, judgement)
+
+    def add_spending(self, call: LabellingCall, usd: float) -> None:
+        """See `AnswerLabels`."""
+        self.pipeline.parts.decision_store.add_spending(self.decision_id, call, usd)
+
+
+def _keep_chunks(model: str, chunks: list[Chunk], answers: list[list[Chunk]]) -> Completion:
+    """Keep the chunks of an answer that ended, and return its completion."""
+    completion = chunks[-1].completion if chunks else None
+    if completion is None:
+        raise BackendError(
+            model, "the stream ended without its last chunk", retryable=True, kind=FailureKind.MALFORMED_RESPONSE
+        )
+    answers.append(chunks)
+    return completion
 
 
 def _decide_together(begin: WeakMethod[_Together], asked: Sequence[Request]) -> list[Arrival | EccosError]:
