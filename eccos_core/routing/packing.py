@@ -54,7 +54,9 @@ def complete_packed(
     batch = _Batch(pipeline, requests, policy, in_place=in_place)
 
     def call_jobs(jobs: Sequence[_Job]) -> list[_Answers | BaseException]:
-        return call_all([job.model for job in jobs], pipeline.most_at_once, lambda i: _call(pipeline, jobs[i]))
+        return call_all(
+            [pipeline.deployment(job.model) for job in jobs], pipeline.most_at_once, lambda i: _call(pipeline, jobs[i])
+        )
 
     while jobs := batch.take_jobs():
         batch.settle(jobs, call_jobs(jobs))
@@ -68,7 +70,9 @@ async def acomplete_packed(
     batch = await asyncio.to_thread(_Batch, pipeline, requests, policy, in_place=in_place)
 
     async def call_jobs(jobs: Sequence[_Job]) -> list[_Answers | BaseException]:
-        return await acall_all([job.model for job in jobs], pipeline.most_at_once, lambda i: _acall(pipeline, jobs[i]))
+        return await acall_all(
+            [pipeline.deployment(job.model) for job in jobs], pipeline.most_at_once, lambda i: _acall(pipeline, jobs[i])
+        )
 
     while jobs := batch.take_jobs():
         batch.settle(jobs, await call_jobs(jobs))
