@@ -268,6 +268,20 @@ def unsupported_parameters(backend: Backend, model: str, parameters: Mapping[str
     return backend.unsupported_parameters(model, parameters)
 
 
+@runtime_checkable
+class LogprobSource(Backend, Protocol):
+    """A backend that says which of its models give log-probabilities of their tokens."""
+
+    def gives_logprobs(self, model: str) -> bool:
+        """Tell whether the model takes `logprobs: true`, as far as is known without a call."""
+        ...
+
+
+def gives_logprobs(backend: Backend, model: str) -> bool:
+    """Tell whether a model of the backend gives log-probabilities. A backend that does not say gives none."""
+    return isinstance(backend, LogprobSource) and backend.gives_logprobs(model)
+
+
 class AnswerObserver(Protocol):
     """Looks at answers after they were given. It must return at once, never raise, and work in the background."""
 

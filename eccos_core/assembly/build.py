@@ -12,6 +12,7 @@ import numpy as np
 
 from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
 from eccos_core.assembly.labeller import build_labeller, daily_budget, load_configured_reward
+from eccos_core.assembly.policies import build_policies, continue_accounts
 from eccos_core.assembly.predictor import (
     TrainingData,
     build_floor_map,
@@ -196,7 +197,9 @@ class Assembler:
         steering = build_steering(config, floor_map.apply(policy), training)
         policies = {name: tenant.policy for name, tenant in config.tenants.items() if tenant.policy is not None}
         tenants = {name: build_steering(config, floor_map.apply(policy), training) for name, policy in policies.items()}
+        named = build_policies(config, floor_map, training)
         self._take_over(steering, tenants)
+        continue_accounts(named, self.current.parts.policies if self.current is not None else {})
         telemetry = self._telemetry(config)
         backend = self._backend(config, telemetry)
         store = self._decision_store(config, labels)
@@ -210,6 +213,7 @@ class Assembler:
             backend=backend,
             decision_store=store,
             policy=policy,
+            policies=named,
             certificate=certificate,
             tenants=build_tenants(config),
             groups=build_groups(config),

@@ -7,7 +7,7 @@ from typing import Any
 
 from eccos_core.domain import Chunk, Completion, Request
 from eccos_core.errors import UnknownModelError
-from eccos_core.protocols import Backend, unsupported_parameters
+from eccos_core.protocols import Backend, gives_logprobs, unsupported_parameters
 
 
 class PerModelBackend:
@@ -35,6 +35,10 @@ class PerModelBackend:
     def unsupported_parameters(self, model: str, parameters: Mapping[str, Any]) -> frozenset[str]:
         """See `SelectiveBackend`."""
         return unsupported_parameters(self._of(model), model, parameters)
+
+    def gives_logprobs(self, model: str) -> bool:
+        """See `LogprobSource`."""
+        return gives_logprobs(self._of(model), model)
 
     def _of(self, model: str) -> Backend:
         found = self._backends.get(model)

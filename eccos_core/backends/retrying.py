@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 from eccos_core.domain import Chunk, Completion, Deadline, Request
 from eccos_core.errors import Attempt, BackendError, InputError
-from eccos_core.protocols import Backend, unsupported_parameters
+from eccos_core.protocols import Backend, gives_logprobs, unsupported_parameters
 
 Result = TypeVar("Result")
 
@@ -136,6 +136,10 @@ class RetryingBackend:
     def unsupported_parameters(self, model: str, parameters: Mapping[str, Any]) -> frozenset[str]:
         """See `SelectiveBackend`."""
         return unsupported_parameters(self.backend, model, parameters)
+
+    def gives_logprobs(self, model: str) -> bool:
+        """See `LogprobSource`."""
+        return gives_logprobs(self.backend, model)
 
     def close(self) -> None:
         """Close the backend behind this one, where it can be closed."""

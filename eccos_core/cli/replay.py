@@ -66,6 +66,8 @@ def describe(report: ReplayReport) -> list[str]:
     cost, change = value.cost_usd.times(1000), value.cost_change_usd
     chosen, logged = (describe_counts(each) for each in (report.chosen, report.logged))
     left_out = f" {report.unanswered:,} more got no answer and are left out." if report.unanswered else ""
+    if report.planned:
+        left_out += f" {report.planned:,} were answered by a plan of several calls and are left out too."
     lines = [
         f"{report.log}: {report.requests:,} answered requests, {report.labelled:,} with a label.{left_out}",
         f"Logged choices: {logged}.",

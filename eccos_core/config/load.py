@@ -51,6 +51,8 @@ def load_config(
     if unread := context.environment.unread:
         rule = "not used, because eccos sets no variables of the process. Export what a provider needs"
         problems.warn("environment_variables", f"{rule}: {', '.join(unread)}")
+    if section is not None and section.policy.escalation is not None and len(pool.entries) == 1:
+        problems.warn("eccos.policy.escalate", "asks nobody else, because the pool has one model. Add another one")
     section = translate_settings(section or EccosSection(), document.sections, pool.entries, context)
     if problems.found:
         raise ConfigError(str(file), problems.found)
@@ -60,6 +62,7 @@ def load_config(
         path=file,
         policy=policy.target,
         latency=policy.latency,
+        escalation=policy.escalation,
         pool=pool.entries,
         aliases=pool.aliases,
         not_applied=tuple(problems.not_applied),

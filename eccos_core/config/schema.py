@@ -38,6 +38,7 @@ from eccos_core.config.sections import (
     LearningConfig,
     OptimizerConfig,
     OptimizerField,
+    PlainPolicyField,
     PolicyField,
     PolicySetting,
     RetryConfig,
@@ -48,7 +49,7 @@ from eccos_core.config.sections import (
     WorkloadConfig,
 )
 from eccos_core.config.stream_section import StreamConfig
-from eccos_core.domain import ConversationView, LatencyRule, Model, Policy
+from eccos_core.domain import ConversationView, EscalationRule, LatencyRule, Model, Policy
 
 # ----------------------------------------------------------------------------- the pool
 
@@ -129,8 +130,15 @@ class EccosSection(SectionModel):
             {"certified_floor": 0.7, "confidence": 0.95, "certificate": "certificate.json"},
             {"within_points_of": {"model": "small", "points": 2.0}},
             {"quality_floor": 0.8, "usd_per_second": 0.0005, "max_latency_s": 20},
+            {"quality_floor": 0.8, "escalate": {"max_calls": 3, "max_latency_s": 20}},
             default={"quality_floor": DEFAULT_POLICY.alpha, "on_infeasible": DEFAULT_POLICY.on_infeasible},
         ),
+    )
+    policies: dict[str, PlainPolicyField] = Field(
+        default_factory=dict,
+        description="Policies that a request may choose by name (`Request.policy`). `cheap` and `best` are always "
+        "there, unless you give them a meaning of your own.",
+        json_schema_extra=_example({"careful": {"quality_floor": 0.9}}),
     )
     unpriced: Literal["leave_out", "free", "error"] = Field(
         default="leave_out",
@@ -282,6 +290,8 @@ class Config:
     telemetry: TelemetryConfig
     tenants: Mapping[str, TenantConfig]
     latency: LatencyRule = field(default_factory=LatencyRule)
+    escalation: EscalationRule | None = None
+    policies: Mapping[str, Policy] = field(default_factory=dict)
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     learning: LearningConfig | None = None
     shadow: ShadowConfig | None = None

@@ -29,13 +29,23 @@ from eccos_core.config.section_model import (
     problem,
 )
 from eccos_core.config.yaml import describe_yaml
-from eccos_core.domain import Budget, LatencyRule, OnInfeasible, Policy, QualityFloor, QualityPrice
+from eccos_core.domain import (
+    Budget,
+    EscalationRule,
+    LatencyRule,
+    OnInfeasible,
+    Policy,
+    QualityFloor,
+    QualityPrice,
+    StreamAnswers,
+)
 
 # ----------------------------------------------------------------------------- policies and groups
 
 POLICY_KEYS = ("quality_floor", "budget_usd", "usd_per_quality_point", "certified_floor", "within_points_of")
 CERTIFIED_KEYS = ("certified_floor", "within_points_of")
 LATENCY_KEYS = ("usd_per_second", "max_latency_s")
+MOST_CALLS = 8  # of one plan
 DEFAULT_CERTIFICATE = "certificate.json"
 DEFAULT_CONFIDENCE = 0.95  # of a certified policy
 DEFAULT_POLICY = QualityFloor(0.75, on_infeasible="best_effort")
@@ -51,10 +61,11 @@ class CertifiedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PolicySetting:
-    """What `eccos.policy` says: the target, and what waiting is worth."""
+    """What `eccos.policy` says: the target, what waiting is worth, and whether answers are looked at."""
 
     target: Policy | CertifiedPolicy
     latency: LatencyRule = field(default_factory=LatencyRule)
+    escalation: EscalationRule | None = None
 
 
 class GapConfig(SectionModel):
@@ -68,6 +79,35 @@ class GapConfig(SectionModel):
 
 def _in_words(keys: tuple[str, ...]) -> str:
     return f"{', '.join(keys[:-1])} and {keys[-1]}"
+
+
+class EscalateConfig(SectionModel):
+    """Look at each answer, and ask another model where that is worth its price."""
+
+    max_calls: Annotated[int, Field(ge=2, le=MOST_CALLS)] = Field(
+        default=3, description="Most models that one request is sent to for its answer. Failed calls do not count."
+    )
+    max_latency_s: Positive | None = Field(
+        default=None,
+        description="No further model is asked if its answer is expected later than this after the first call.",
+    )
+    stream: StreamAnswers = Field(
+        default="accepted",
+        description="`accepted` holds tokens back until an answer is accepted. `optimistic` lets the first answer "
+        "flow, and asks nobody else, where its forecast alone is high enough.",
+    )
+    optimistic_quality: Share = Field(
+        default=0.9, description="How high that forecast must be, from 0 to 1. Only for `stream: optimistic`."
+    )
+    with_tools: Flag = Field(
+        default=False,
+        description="Whether another model may be asked after an answer that calls tools. Without it such an answer is "
+        "accepted.",
+    )
+
+    def rule(self) -> EscalationRule:
+        """Make the rule of the domain."""
+        return EscalationRule(self.max_calls, self.max_latency_s, self.stream, self.optimistic_quality, self.with_tools)
 
 
 class PolicyConfig(SectionModel):
@@ -112,6 +152,11 @@ class PolicyConfig(SectionModel):
         default=None,
         description="A model is left out while one in ten of its answers of the last 10 minutes took longer.",
     )
+    escalate: EscalateConfig | None = Field(
+        default=None,
+        description="Look at each answer, and ask another model where that is worth its price. Needs two models. Not "
+        "with a certified policy.",
+    )
 
     @classmethod
     def check_keys(cls, given: frozenset[str]) -> str | None:
@@ -123,7 +168,9 @@ class PolicyConfig(SectionModel):
                 return f"has {key}, which only {_in_words(allowed)} take"
         if "usd_per_second" in given and given & {"budget_usd", *CERTIFIED_KEYS}:
             return f"has usd_per_second and {targets[0]}; only quality_floor and usd_per_quality_point take it"
-        if len(targets) == 1 or (not targets and given - {"on_infeasible", *LATENCY_KEYS}):
+        if "escalate" in given and given & {*CERTIFIED_KEYS}:
+            return f"has escalate and {targets[0]}; a certificate is for first answers, so take another target"
+        if len(targets) == 1 or (not targets and given - {"on_infeasible", "escalate", *LATENCY_KEYS}):
             return None
         start = f"has {' and '.join(targets)}" if targets else "names no policy"
         return f"{start}; give exactly one of {', '.join(POLICY_KEYS)}"
@@ -147,12 +194,16 @@ class PolicyConfig(SectionModel):
         """Say what waiting is worth."""
         return LatencyRule(self.usd_per_second, self.max_latency_s)
 
+    def escalation(self) -> EscalationRule | None:
+        """Say when another model may be asked after an answer, None for never."""
+        return None if self.escalate is None else self.escalate.rule()
+
 
 def _parse_policy(value: Any, info: ValidationInfo) -> PolicySetting:
     if isinstance(value, QualityFloor | Budget | QualityPrice):
         return PolicySetting(value)
     parsed = PolicyConfig.model_validate(value, context=info.context)
-    return PolicySetting(parsed.policy(), parsed.latency())
+    return PolicySetting(parsed.policy(), parsed.latency(), parsed.escalation())
 
 
 def _parse_plain_policy(value: Any, info: ValidationInfo) -> Policy:
@@ -161,6 +212,8 @@ def _parse_plain_policy(value: Any, info: ValidationInfo) -> Policy:
         raise problem(f"has a certified policy; only eccos.policy takes {' and '.join(CERTIFIED_KEYS)}")
     if not parsed.latency.is_off:
         raise problem(f"says what waiting is worth; only eccos.policy takes {' and '.join(LATENCY_KEYS)}")
+    if parsed.escalation is not None:
+        raise problem("has escalate; only eccos.policy takes it, and it holds for all tenants")
     return parsed.target
 
 

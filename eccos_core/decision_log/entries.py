@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from eccos_core.domain import LABEL_SOURCES, Completion, Decision, Float32Array, LabelSource
+from eccos_core.domain import LABEL_SOURCES, CallRecord, Completion, Decision, Float32Array, LabelSource
 from eccos_core.errors import Attempt
 
 
@@ -29,7 +29,10 @@ class DecisionEntry:
 
 @dataclass(frozen=True, slots=True)
 class CompletionEntry:
-    """The result of a decision: a completion with its failed attempts, or failed attempts only."""
+    """The result of a decision: a completion with its failed attempts, or failed attempts only.
+
+    With a plan `completion` is the answer that was given. Its cost is that of all `calls`.
+    """
 
     decision_id: str
     completion: Completion | None
@@ -57,7 +60,7 @@ class LoggedDecision:
 
     `text` is None unless the log has `log_prompts`. `label` is None until someone labels the answer, and `label_source`
     says who did. `forecast` maps a model to (quality, cost in USD). `propensity` is the probability of this choice, 1
-    without exploration. Money is in USD, times are in s, `at` is in s since 1970 (UTC).
+    without exploration. `calls` are those of a plan. Money is in USD, times are in s, `at` is in s since 1970 (UTC).
     """
 
     id: str
@@ -86,3 +89,9 @@ class LoggedDecision:
     labelled_at: float | None
     propensity: float = 1.0
     label_source: LabelSource | None = None
+    calls: tuple[CallRecord, ...] = ()
+
+    @property
+    def answer_usd(self) -> float | None:
+        """What the given answer's own call cost, in USD. `paid_usd` is for all calls."""
+        return next((call.cost_usd for call in self.calls if call.accepted), self.paid_usd)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from eccos_core.decision_log.calls import calls_json, read_calls
 from eccos_core.decision_log.entries import CompletionEntry, DecisionEntry, LabelEntry, LoggedDecision, outranks
 from eccos_core.decision_log.write_queue import WriteQueue
 from eccos_core.domain import LabelSource
@@ -33,7 +34,7 @@ CREATE TABLE IF NOT EXISTS decisions (
   floor_met INTEGER NOT NULL, reason TEXT NOT NULL, forecast TEXT NOT NULL, text TEXT, text_key TEXT NOT NULL,
   vector BLOB NOT NULL, model TEXT, input_tokens INTEGER, output_tokens INTEGER, paid_usd REAL, latency_s REAL,
   time_to_first_token_s REAL, attempts TEXT NOT NULL DEFAULT '[]', label REAL, labelled_at REAL,
-  propensity REAL NOT NULL DEFAULT 1.0, label_source TEXT
+  propensity REAL NOT NULL DEFAULT 1.0, label_source TEXT, calls TEXT NOT NULL DEFAULT '[]'
 ) STRICT;
 CREATE TABLE IF NOT EXISTS labels (
   decision_id TEXT NOT NULL, source TEXT NOT NULL, quality REAL NOT NULL, at REAL NOT NULL,
@@ -42,7 +43,11 @@ CREATE TABLE IF NOT EXISTS labels (
 CREATE INDEX IF NOT EXISTS decisions_at ON decisions (at);
 """
 # columns that came later, with what holds for the decisions of an older log
-_LATER_COLUMNS = {"propensity": "REAL NOT NULL DEFAULT 1.0", "label_source": "TEXT"}
+_LATER_COLUMNS = {
+    "propensity": "REAL NOT NULL DEFAULT 1.0",
+    "label_source": "TEXT",
+    "calls": "TEXT NOT NULL DEFAULT '[]'",
+}
 _INSERT = """
 INSERT OR IGNORE INTO decisions (id, at, request_id, session_id, tenant, decided_model, quality, cost_usd,
   usd_per_quality, floor_met, reason, forecast, text, text_key, vector, input_tokens,
@@ -51,7 +56,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPDATE_COMPLETION = """
 UPDATE decisions SET model = ?, input_tokens = coalesce(?, input_tokens), output_tokens = ?, paid_usd = ?,
-  latency_s = ?, time_to_first_token_s = ?, attempts = ? WHERE id = ?
+  latency_s = ?, time_to_first_token_s = ?, attempts = ?, calls = ? WHERE id = ?
 """
 _UPDATE_LABEL = "UPDATE decisions SET label = ?, labelled_at = ?, label_source = ? WHERE id = ?"
 _SAVE_LABEL = "INSERT OR REPLACE INTO labels (decision_id, source, quality, at) VALUES (?, ?, ?, ?)"
@@ -215,9 +220,7 @@ class DecisionLog:
             case DecisionEntry():
                 connection.execute(_INSERT, _decision_row(entry, log_prompts=self.log_prompts))
             case CompletionEntry(decision_id=decision_id, completion=None, attempts=attempts):
-                connection.execute(
-                    _UPDATE_COMPLETION, (None, None, None, None, None, None, _attempts_json(attempts), decision_id)
-                )
+                connection.execute(_UPDATE_COMPLETION, (*[None] * 6, _attempts_json(attempts), "[]", decision_id))
             case CompletionEntry(decision_id=decision_id, completion=completion, attempts=attempts) if (
                 completion is not None
             ):
@@ -229,7 +232,9 @@ class DecisionLog:
                     completion.latency_s,
                     completion.time_to_first_token_s,
                 )
-                connection.execute(_UPDATE_COMPLETION, (*values, _attempts_json(attempts), decision_id))
+                connection.execute(
+                    _UPDATE_COMPLETION, (*values, _attempts_json(attempts), calls_json(completion.calls), decision_id)
+                )
             case LabelEntry(decision_id=decision_id, quality=quality, source=source, at=at):
                 connection.execute(_SAVE_LABEL, (decision_id, source, quality, at))
                 if outranks(source, _source_of(connection, decision_id)):
@@ -290,4 +295,5 @@ def _row_to_decision(row: sqlite3.Row) -> LoggedDecision:
     values["forecast"] = {model: (each[0], each[1]) for model, each in json.loads(values["forecast"]).items()}
     values["vector"] = np.frombuffer(values["vector"], dtype=np.float32)
     values["attempts"] = tuple(Attempt(**each) for each in json.loads(values["attempts"]))
+    values["calls"] = read_calls(values.get("calls") or "[]")
     return LoggedDecision(**values)

@@ -12,6 +12,7 @@ from eccos_core.domain.decision import Chunk, Completion, Decision, QualitySourc
 from eccos_core.domain.forecast import FORECAST_ARRAYS, Forecast
 from eccos_core.domain.model import Capability, Model
 from eccos_core.domain.outcomes import LABEL_SOURCES, LabelSource, Outcome, OutcomeTable
+from eccos_core.domain.plan import CallRecord, EscalationRule, Plan, PlannedModel, StreamAnswers
 from eccos_core.domain.policy import Budget, LatencyRule, OnInfeasible, Policy, QualityFloor, QualityPrice
 from eccos_core.domain.problem import (
     Assignment,
@@ -36,6 +37,7 @@ __all__ = [
     "BoolArray",
     "BreakerState",
     "Budget",
+    "CallRecord",
     "Capability",
     "Chunk",
     "Completion",
@@ -44,6 +46,7 @@ __all__ = [
     "Decision",
     "DriftAlarm",
     "Engine",
+    "EscalationRule",
     "Float32Array",
     "FloatArray",
     "Forecast",
@@ -57,6 +60,8 @@ __all__ = [
     "OnInfeasible",
     "Outcome",
     "OutcomeTable",
+    "Plan",
+    "PlannedModel",
     "Policy",
     "Prices",
     "QualityFloor",
@@ -66,6 +71,7 @@ __all__ = [
     "RouterStatus",
     "RoutingProblem",
     "SolutionStatus",
+    "StreamAnswers",
     "StreamChoice",
     "TextArray",
     "WorkloadStatus",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from eccos_core.domain.answer import AnswerConfidence
+from eccos_core.domain.plan import CallRecord, Plan
 from eccos_core.domain.request import Message
 from eccos_core.errors import InputError
 
@@ -23,7 +24,8 @@ class Decision:
     be met, and the nearest attainable answer was taken. `overhead_s` is how long deciding took. `certified` is True
     when the router has a certificate and took the model of the certified rule. `propensity` is the probability, in
     (0, 1], with which this request went to this model. It is 1 unless the router explores. `quality_source` says what
-    the forecast of `model` starts from: graded outcomes, or what was assumed before there were any.
+    the forecast of `model` starts from: graded outcomes, or what was assumed before there were any. With `plan` the
+    answer of `model` is looked at, and others may be asked. `quality` and `cost_usd` are then those of the plan.
     """
 
     id: str
@@ -42,6 +44,7 @@ class Decision:
     certified: bool = False
     propensity: float = 1.0
     quality_source: QualitySource = "outcomes"
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Completion:
     tool calls where there are any. `attempts` counts the calls, the successful one included. `decided_by` is the
     router's decision. Use `decision` to read it. A backend called directly leaves it None. `logprobs` are OpenAI-style
     log-probabilities of the tokens, where you asked for them. `confidence` is what the answer tells about itself.
+    `calls` are those of a plan, in order, and empty without one. Cost and latency are then those of all calls together.
     """
 
     text: str
@@ -71,6 +75,7 @@ class Completion:
     decided_by: Decision | None = None
     logprobs: Mapping[str, Any] | None = None
     confidence: AnswerConfidence | None = None
+    calls: tuple[CallRecord, ...] = ()
 
     @property
     def decision(self) -> Decision:

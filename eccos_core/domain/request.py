@@ -81,7 +81,8 @@ class Request:
     `messages` are OpenAI-style chat messages, at least one. `parameters` are OpenAI call parameters (temperature,
     max_tokens, tools, response_format). They reach the model unchanged. `needs` are capabilities that a model must
     have. `allow` and `deny` are model names, and None allows all. A model must carry all of `required_tags`.
-    `min_quality` is the least predicted quality of this request, in [0, 1]. `deadline_s` is how many seconds it may
+    `min_quality` is the least predicted quality of this request, in [0, 1]. `policy` names one of the configuration's
+    policies, and None is the usual one. `deadline_s` is how many seconds it may
     wait for a slot. The router sets `deadline` when the first call begins: all calls of the request end by then.
     """
 
@@ -95,6 +96,7 @@ class Request:
     min_quality: float | None = None
     session_id: str | None = None
     tenant: str | None = None
+    policy: str | None = None
     deadline_s: float | None = None
     deadline: Deadline | None = None
 

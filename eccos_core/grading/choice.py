@@ -67,9 +67,16 @@ class ChoiceGrader:
 
     def grade(self, answer: str, reference: Reference, question: str) -> float:
         """Return 1.0 or 0.0. Raises `GradingError` if the reference is neither a letter nor the text of an option."""
-        options = dict(zip(string.ascii_uppercase, self.options, strict=False)) or options_in(question)
+        options = self._options(question)
         wanted = {self._letter_of_reference(text, options) for text in accepted_answers(reference, self.name)}
         return float(chosen_letter(answer, options) in wanted)
+
+    def answer_letter(self, answer: str, question: str) -> str | None:
+        """Return the letter of the option that an answer chose. None if it chose none, or more than one."""
+        return chosen_letter(answer, self._options(question))
+
+    def _options(self, question: str) -> dict[str, str]:
+        return dict(zip(string.ascii_uppercase, self.options, strict=False)) or options_in(question)
 
     def _letter_of_reference(self, text: str, options: Mapping[str, str]) -> str:
         letters = tuple(options) or tuple(string.ascii_uppercase)

@@ -55,10 +55,44 @@ def numbers_in(text: str) -> list[Number]:
     `1 3/4`, `½`, `\\frac{3}{4}`, `-5`, `1.2e3`, `1.2 × 10^3`, `2.5 million`. A comma that cannot separate thousands is
     a decimal comma, as in `3,5`. Digits inside a name (H2O, GPT-4) and `1.2.3` are no numbers.
     """
-    return [number for found in _NUMBER.finditer(_simplify_notation(text)) for number in _parse_match(found)]
+    return [number for found in _NUMBER.finditer(simplify_notation(text)) for number in _parse_match(found)]
 
 
-def _simplify_notation(text: str) -> str:
+def sole_number(text: str) -> Number | None:
+    """Return the number that a text is, None for a text that holds anything else. Units are something else."""
+    found = _NUMBER.fullmatch(simplify_notation(text).strip())
+    numbers = _parse_match(found) if found else []
+    return numbers[0] if len(numbers) == 1 else None
+
+
+def same_number(given: Number, wanted: Number, allowed: Fraction = Fraction(0)) -> bool:
+    """Tell whether two numbers differ by at most `allowed`. 50% equals both 50 and 0.5."""
+    pairs = [(given.value, wanted.value)]
+    if given.percent and not wanted.percent:
+        pairs.append((given.value / 100, wanted.value))
+    if wanted.percent and not given.percent:
+        pairs.append((given.value * 100, wanted.value))
+    return any(abs(left - right) <= allowed for left, right in pairs)
+
+
+def write_number(number: Number) -> str:
+    """Write a number in one way: digits, a decimal point and a percent sign, or a fraction where no decimals end."""
+    value, percent = number.value, "%" if number.percent else ""
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    if rest != 1:
+        return f"{value.numerator}/{value.denominator}{percent}"
+    places = 0
+    while (value * 10**places).denominator != 1:
+        places += 1
+    digits = str(abs(int(value * 10**places))).rjust(places + 1, "0")
+    whole, decimals = (digits[:-places], f".{digits[-places:]}") if places else (digits, "")
+    return f"{'-' if value < 0 else ''}{whole}{decimals}{percent}"
+
+
+def simplify_notation(text: str) -> str:
     """Replace the many ways to write a minus, a space or a fraction by one."""
     for character, fraction in _VULGAR.items():
         text = text.replace(character, f" {fraction}")
@@ -135,10 +169,11 @@ class NumberGrader:
     def grade(self, answer: str, reference: Reference, question: str) -> float:
         """Return 1.0 or 0.0. Raises `GradingError` if the reference has no number, or several without a marker."""
         wanted = [_reference_number(text) for text in accepted_answers(reference, self.name)]
-        given = self._answer_number(answer)
+        given = self.answer_number(answer)
         return float(given is not None and any(self._matches(given, each) for each in wanted))
 
-    def _answer_number(self, answer: str) -> Number | None:
+    def answer_number(self, answer: str) -> Number | None:
+        """Return the number that an answer gives. None if it gives none."""
         announced = after_marker(answer)
         if announced is not None and (numbers := numbers_in(announced)):
             return numbers[0]
@@ -149,12 +184,7 @@ class NumberGrader:
 
     def _matches(self, given: Number, wanted: Number) -> bool:
         allowed = Fraction(str(self.tolerance)) + Fraction(str(self.relative_tolerance)) * abs(wanted.value)
-        pairs = [(given.value, wanted.value)]
-        if given.percent and not wanted.percent:
-            pairs.append((given.value / 100, wanted.value))
-        if wanted.percent and not given.percent:
-            pairs.append((given.value * 100, wanted.value))
-        return any(abs(left - right) <= allowed for left, right in pairs)
+        return same_number(given, wanted, allowed)
 
 
 def _reference_number(text: str) -> Number:

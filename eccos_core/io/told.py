@@ -64,7 +64,7 @@ def _features(output: Mapping[str, Any], place: str, file: str, line: int) -> di
         if name not in ANSWER_FEATURES:
             hint = did_you_mean(name, ANSWER_FEATURES)
             known = ", ".join(ANSWER_FEATURES)
-            raise DataError(file, f"{place}: unknown feature {name!r}{hint or "."} There are: {known}", line)
+            raise DataError(file, f"{place}: unknown feature {name!r}{hint or '.'} There are: {known}", line)
         if value is None:
             continue
         if not isinstance(value, (int, float, bool)):

@@ -12,6 +12,7 @@ import numpy as np
 from eccos_core.domain import (
     Assignment,
     BoolArray,
+    Budget,
     Decision,
     FloatArray,
     IntArray,
@@ -31,6 +32,7 @@ from eccos_core.routing.exploring import explore
 from eccos_core.routing.forecast import predict_in_blocks
 from eccos_core.routing.latency import leave_out_slow_models, waiting_usd
 from eccos_core.routing.parts import Parts
+from eccos_core.routing.planning import MOST_SEARCHED, PlanGains, attach_plan, gain_of_plans, price_of_policy
 from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.pricing import cost_usd, output_limit
 from eccos_core.routing.sessions import Sessions
@@ -142,8 +144,50 @@ class Decider:
     def assign(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> list[Decision]:
         """Assign the batch jointly. Raises `InfeasibleError` when the policy cannot be met."""
         with self.parts.telemetry.step("optimise", prepared.requests):
+            prepared = self.with_plans(prepared, policy)
             problem = self.problem(prepared, policy, free_slots)
             return self._decisions(prepared.under(policy), self.solve(problem, policy))
+
+    def with_plans(self, prepared: PreparedBatch, policy: Policy) -> PreparedBatch:
+        """Return the requests of a batch with plans in place of single calls, where the router plans.
+
+        Plans are valued at the lambda at which they keep the policy. The optimizer then meets floor, budget and slots
+        with what is expected of plans.
+        """
+        planner = self.parts.planner
+        if planner is None:
+            return prepared
+        sample = prepared.under(policy)
+        if len(sample.requests) > MOST_SEARCHED:
+            sample = sample.rows(np.linspace(0, len(sample.requests) - 1, MOST_SEARCHED).astype(np.int64))
+        target = self.parts.floor_map.apply(policy)
+        if isinstance(target, Budget):
+            target = replace(target, usd=target.usd * len(sample.requests) / len(prepared.requests))
+        price = price_of_policy(
+            target,
+            lambda usd_per_quality: self._gains(sample, usd_per_quality),
+            sample.quality,
+            sample.weighed_usd,
+            _good(sample),
+        )
+        return prepared.with_gains(self._gains(prepared, price))
+
+    def _gains(self, prepared: PreparedBatch, usd_per_quality: float) -> PlanGains:
+        assert self.parts.planner is not None
+        return gain_of_plans(
+            self.parts.planner,
+            prepared.requests,
+            prepared.forecast,
+            prepared.cost_usd,
+            prepared.eligible,
+            usd_per_quality,
+        )
+
+    def _with_plans_of_stream(self, prepared: PreparedBatch, steering: Steering) -> PreparedBatch:
+        """Return requests of a stream with plans, valued at the price of now."""
+        if self.parts.planner is None:
+            return prepared
+        return prepared.with_gains(self._gains(prepared, steering.usd_per_quality))
 
     def solve(self, problem: RoutingProblem, policy: Policy) -> Assignment:
         """Solve the problem of a policy. Raises `InfeasibleError` in the numbers of that policy."""
@@ -157,12 +201,13 @@ class Decider:
 
         Raises `Overloaded` when none is free, and `InfeasibleError` when no model reaches its `min_quality`.
         """
-        prepared = prepared.under(self._policy_of(prepared.requests[0]))
+        steering = self.parts.steering_of(prepared.requests[0])
+        prepared = prepared.under(self.parts.policy_of(prepared.requests[0]))
+        prepared = self._with_plans_of_stream(prepared, steering)
         quality, cost = prepared.quality[0], prepared.weighed_usd[0]
         open_now = _good(prepared)[0] & (free_slots > 0)
         if not open_now.any():
             raise _nobody_open(prepared)
-        steering = self._steering_of(prepared.requests[0])
         with self.parts.telemetry.step("optimise", prepared.requests):
             choice = steering.decide(quality, cost, open_now, self._occupancy(free_slots))
         model, propensity = explore(self.parts, prepared, choice, open_now, steering)
@@ -175,12 +220,16 @@ class Decider:
         Requests under one steering are decided jointly, so that slots go where they serve most. Others are decided
         one after the other, in the order of their arrival.
         """
-        prepared = prepared.under(self._policy_of(prepared.requests[0]))
+        prepared = prepared.under(self.parts.policy_of(prepared.requests[0]))
         rows = [prepared.row(i) for i in range(len(prepared.requests))]
-        steering = {id(self._steering_of(request)): self._steering_of(request) for request in prepared.requests}
+        steering = {
+            id(self.parts.steering_of(request)): self.parts.steering_of(request) for request in prepared.requests
+        }
         only = next(iter(steering.values()))
         if len(steering) > 1 or not _good(prepared).any(axis=1).all():
             return self._choose_in_order(rows, free_slots)
+        prepared = self._with_plans_of_stream(prepared, only)
+        rows = [prepared.row(i) for i in range(len(prepared.requests))]
         with self.parts.telemetry.step("optimise", prepared.requests):
             choices = only.decide_jointly(
                 prepared.quality,
@@ -211,36 +260,47 @@ class Decider:
         return made
 
     def _decision(self, prepared: PreparedBatch, model: int, price: float, *, floor_met: bool = True) -> Decision:
-        return build_decisions(
-            prepared.requests,
-            prepared.forecast,
-            prepared.cost_usd,
-            _good(prepared),
-            np.array([model]),
-            Prices(price, np.zeros(len(self.parts.models))),
-            floor_met=floor_met,
-            overhead_s=time.perf_counter() - prepared.started,
-            certificate=self.parts.valid_certificate,
-            sources=self._sources(),
-            waiting_usd=prepared.waiting_usd,
-            counted_quality=prepared.quality,
-        )[0]
+        prices = Prices(price, np.zeros(len(self.parts.models)))
+        overhead_s = time.perf_counter() - prepared.started
+        return self._tell(prepared, np.array([model]), prices, floor_met=floor_met, overhead_s=overhead_s)[0]
 
     def _decisions(self, prepared: PreparedBatch, assignment: Assignment) -> list[Decision]:
-        return build_decisions(
-            prepared.requests,
-            prepared.forecast,
-            prepared.cost_usd,
-            _good(prepared),
+        return self._tell(
+            prepared,
             assignment.model_index,
             assignment.prices,
             floor_met=assignment.status is not SolutionStatus.BEST_EFFORT,
             overhead_s=(time.perf_counter() - prepared.started) / len(prepared.requests),
+        )
+
+    def _tell(
+        self, prepared: PreparedBatch, chosen: IntArray, prices: Prices, *, floor_met: bool, overhead_s: float
+    ) -> list[Decision]:
+        """Tell an assignment as decisions, with their plans."""
+        gains, forecast = prepared.gains, prepared.forecast
+        if gains is not None:
+            forecast = replace(forecast, quality=np.clip(forecast.quality + gains.quality, 0.0, 1.0))
+        made = build_decisions(
+            prepared.requests,
+            forecast,
+            prepared.planned_usd,
+            _good(prepared),
+            chosen,
+            prices,
+            floor_met=floor_met,
+            overhead_s=overhead_s,
             certificate=self.parts.valid_certificate,
             sources=self._sources(),
             waiting_usd=prepared.waiting_usd,
             counted_quality=prepared.quality,
         )
+        if gains is None or self.parts.planner is None:
+            return made
+        rule = self.parts.planner.rule
+        return [
+            attach_plan(decision, rule, gains, row, prepared.forecast, prepared.cost_usd, prepared.eligible)
+            for row, decision in enumerate(made)
+        ]
 
     def _sources(self) -> tuple[QualitySource, ...]:
         """Return what each model's forecast starts from (M,). An online predictor adds models as it serves."""
@@ -256,13 +316,7 @@ class Decider:
 
     def settle(self, request: Request, decision: Decision, cost_usd: float) -> None:
         """Tell the steering what a request really cost. A budget rate is kept in real USD, not in forecast USD."""
-        self._steering_of(request).correct_cost(cost_usd - decision.cost_usd)
-
-    def _steering_of(self, request: Request) -> Steering:
-        return self.parts.tenant_steering.get(request.tenant or "", self.parts.steering)
-
-    def _policy_of(self, request: Request) -> Policy:
-        return self.parts.tenants.policy_of(request) or self.parts.policy
+        self.parts.steering_of(request).correct_cost(cost_usd - decision.cost_usd)
 
     def _batch_capacity(self, prepared: PreparedBatch, free_slots: IntArray) -> IntArray:
         """Return (M,) how many of the batch each model can take: its free slots, times the waves that the batch needs.

@@ -107,9 +107,17 @@ class DecisionStore:
             )
 
     def add_completion(
-        self, decision: Decision, session_id: str | None, completion: Completion, attempts: FallbackChain
+        self,
+        decision: Decision,
+        session_id: str | None,
+        completion: Completion,
+        attempts: FallbackChain,
+        whole: Completion | None = None,
     ) -> None:
-        """Remembers who answered, with how many tokens, and at what cost."""
+        """Remembers who answered, with how many tokens, and at what cost.
+
+        `whole`: the same answer with the cost and the calls of a plan, if there was one. The log gets this one.
+        """
         with self._lock:
             remembered = self._remembered.get(decision.id)
             if remembered is not None:
@@ -117,7 +125,7 @@ class DecisionStore:
         if self.sessions is not None:
             self.sessions.record_completion(session_id, completion)
         if self.log is not None:
-            self.log.add_completion(CompletionEntry(decision.id, completion, attempts.failures))
+            self.log.add_completion(CompletionEntry(decision.id, whole or completion, attempts.failures))
 
     def add_other_answer(self, decision_id: str, completion: Completion, quality: float) -> None:
         """Adds another model's graded answer to the same question to the history. Forgotten decisions add nothing."""
@@ -202,6 +210,6 @@ class DecisionStore:
             [quality for quality, _ in logged.forecast.values()],
             logged.input_tokens,
             logged.output_tokens,
-            logged.paid_usd,
+            logged.answer_usd,
             None if logged.label is None else logged.label_source or "human",
         )

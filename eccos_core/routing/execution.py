@@ -54,6 +54,7 @@ class Execution:
         self._settle = settle
         self._answered = answered
         self._fallbacks = FallbackChain(decision, max_attempts)
+        self._further: str | None = None  # the model that a plan asks after the first answer
         self._slot = slot
         self._held: str | None = decision.model if slot is not None else None
         self._deadline_s = deadline_s
@@ -78,7 +79,7 @@ class Execution:
     @property
     def model(self) -> str:
         """The model to call now."""
-        return self._fallbacks.model
+        return self._further or self._fallbacks.model
 
     @property
     def outgoing(self) -> Request:
@@ -116,8 +117,7 @@ class Execution:
         """
         latency_s = time.monotonic() - self._called_at
         self.release()
-        if self.request.deadline is not None:
-            self.request = replace(self.request, deadline=self.request.deadline.used())
+        self._use_deadline()
         if isinstance(error, BackendError):
             if not self._caller_was_impatient(error):
                 self._workload.observe(self.model, None, error)
@@ -132,31 +132,63 @@ class Execution:
             self._decision_store.add_failure(self.decision, self._fallbacks)
             raise
 
+    def ask_further(self, model: str) -> None:
+        """Move on to another model after an answer. The slot of the last call is released."""
+        self.release()
+        self._use_deadline()
+        self._further = model
+
+    def record_further_failure(self, error: BackendError | Overloaded) -> None:
+        """Learn from a failed call of a plan. The answers so far stay, so nothing is raised."""
+        latency_s = time.monotonic() - self._called_at
+        self.release()
+        kind = error.kind if isinstance(error, BackendError) else FailureKind.OVERLOADED
+        if isinstance(error, BackendError) and not self._caller_was_impatient(error):
+            self._workload.observe(self.model, None, error)
+        self._log_event("call_failed", model=self.model, kind=kind, latency_s=latency_s)
+
+    def _use_deadline(self) -> None:
+        if self.request.deadline is not None:
+            self.request = replace(self.request, deadline=self.request.deadline.used())
+
     def _caller_was_impatient(self, error: BackendError) -> bool:
         """Whether the caller's own short `timeout` ended the call. That says nothing of the model."""
         timeout_s = self.request.parameters.get("timeout")
         fair_s = min(FAIR_TIMEOUT_S, self._deadline_s)
         return error.kind is FailureKind.TIMEOUT and timeout_s is not None and timeout_s < fair_s
 
-    def complete(self, completion: Completion) -> Completion:
-        """Learn from an ended call. Returns its completion with the decision."""
+    def observe(self, completion: Completion) -> Completion:
+        """Learn from an ended call how its model is doing. Returns the completion."""
         self._workload.observe(completion.model, completion)
         self._latency.observe(completion.model, completion.latency_s)
+        return completion
+
+    def complete(self, completion: Completion) -> Completion:
+        """Learn from the only call of a request. Returns its completion with the decision."""
+        return self.give(self.observe(completion))
+
+    def give(self, given: Completion, whole: Completion | None = None) -> Completion:
+        """Settle and remember the answer that is given. Returns it with the decision.
+
+        `whole`: the same answer with the cost and the calls of a plan, if there was one.
+        """
+        answer = whole or given
         if self._settle is not None:
-            self._settle(self.request, self.decision, completion.cost_usd)
-        self._decision_store.add_completion(self.decision, self.request.session_id, completion, self._fallbacks)
+            self._settle(self.request, self.decision, answer.cost_usd)
+        self._decision_store.add_completion(self.decision, self.request.session_id, given, self._fallbacks, whole)
         self._log_event(
             "answered",
-            model=completion.model,
-            latency_s=completion.latency_s,
-            cost_usd=completion.cost_usd,
-            input_tokens=completion.input_tokens,
-            output_tokens=completion.output_tokens,
+            model=answer.model,
+            latency_s=answer.latency_s,
+            cost_usd=answer.cost_usd,
+            input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens,
+            calls=[call.model for call in answer.calls] or [answer.model],
         )
         if self._answered is not None:
-            self._answered(self.request, self.decision, completion)
-        calls = len(self._fallbacks.failures) + completion.attempts
-        return replace(completion, decided_by=self.decision, attempts=calls)
+            self._answered(self.request, self.decision, given)
+        calls = len(self._fallbacks.failures) + answer.attempts
+        return replace(answer, decided_by=self.decision, attempts=calls)
 
     def _log_event(self, event: str, **fields: object) -> None:
         """Log fields only. The message of an error may quote the request, so it is never logged."""

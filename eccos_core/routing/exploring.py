@@ -20,7 +20,7 @@ def explore(
     if learner is None or learner.rule.explore == "off":
         return choice.model, 1.0
     quality, cost = prepared.forecast.quality[0], prepared.cost_usd[0]
-    policy = parts.tenants.policy_of(prepared.requests[0]) or parts.policy
+    policy = parts.policy_of(prepared.requests[0])
     allowed = open_now & (quality >= quality[choice.model]) if isinstance(policy, QualityFloor) else open_now
     vector = prepared.vectors[0]
     model, propensity = learner.explore(choice.model, choice.usd_per_quality, vector, quality, cost, allowed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,17 @@ class LoggedTraffic:
     path: str
     entries: tuple[LoggedDecision, ...]
     unanswered: int
+
+    def of_single_calls(self) -> LoggedTraffic:
+        """Leave out the requests that several models were asked for, as no single choice stands for them.
+
+        Raises `DataError` if none is left.
+        """
+        single = tuple(entry for entry in self.entries if len(entry.calls) < 2)
+        if not single:
+            said = f"each of its {len(self.entries):,} requests was answered by a plan of several calls"
+            raise DataError(self.path, f"{said}. Give a --since from before eccos.policy.escalate.")
+        return replace(self, entries=single)
 
     @property
     def models(self) -> tuple[str, ...]:

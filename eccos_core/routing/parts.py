@@ -6,13 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from eccos_core.certification import Certificate
-from eccos_core.domain import ConversationView, GroupShare, LatencyRule, Model, Policy, QualityFloor, QualitySource
+from eccos_core.domain import (
+    ConversationView,
+    GroupShare,
+    LatencyRule,
+    Model,
+    Policy,
+    QualityFloor,
+    QualitySource,
+    Request,
+)
 from eccos_core.errors import CertificateError, InputError
 from eccos_core.learning import DriftMonitor, OnlineLearner
 from eccos_core.protocols import AnswerObserver, Backend, Encoder, Optimizer, Predictor, Steering, Workload
 from eccos_core.routing.certified import fingerprint
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.floor_map import NO_CORRECTION, FloorMap
+from eccos_core.routing.named_policies import NamedPolicy, built_in_policies
+from eccos_core.routing.planner import Planner
 from eccos_core.routing.tenants import Tenants
 from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 from eccos_core.workload.latency import LatencyTracker
@@ -27,6 +38,7 @@ class Parts:
     - `models`: the pool, M models. `predictor.models` has the same names in the same order.
     - `steering` decides the requests of a stream. `tenant_steering` does so for tenants with a policy of their own.
     - `policy`: what a batch is solved under, unless its tenant or its caller says otherwise.
+    - `policies`: those that a request may choose by name.
     - `groups`: shares of a batch that go to some of the models.
     - `conversation`: which messages of a conversation the encoder reads.
     - `max_attempts`: most models that one request is sent to, the first included.
@@ -42,6 +54,7 @@ class Parts:
     - `latency_rule`: what waiting is worth. `latency` knows how long each model has recently taken.
     - `signals`: the quality that each signal of an application stands for.
     - `answer_observer`: what looks at answers in the background, to label some of them.
+    - `planner`: what looks at an answer before it is given, and may ask another model. None gives the first answer.
 
     Raises `InputError` when predictor and pool do not have the same models, and `CertificateError` for a certificate
     of other parts.
@@ -75,6 +88,8 @@ class Parts:
     latency: LatencyTracker = field(default_factory=LatencyTracker)
     signals: Mapping[str, float] = field(default_factory=dict)
     answer_observer: AnswerObserver | None = None
+    planner: Planner | None = None
+    policies: Mapping[str, NamedPolicy] = field(default_factory=built_in_policies)
 
     def __post_init__(self) -> None:
         names = tuple(model.name for model in self.models)
@@ -107,6 +122,18 @@ class Parts:
     def valid_certificate(self) -> Certificate | None:
         """The certificate, while no alarm about drift has made it void."""
         return self.certificate if self.certificate_problem is None else None
+
+    def policy_of(self, request: Request) -> Policy:
+        """Return the policy of a request: the one that it names, that of its tenant, or the usual one."""
+        if request.policy is not None:
+            return self.policies[request.policy].policy
+        return self.tenants.policy_of(request) or self.policy
+
+    def steering_of(self, request: Request) -> Steering:
+        """Return what decides a request that comes alone."""
+        if request.policy is not None:
+            return self.policies[request.policy].steering
+        return self.tenant_steering.get(request.tenant or "", self.steering)
 
     @property
     def names(self) -> tuple[str, ...]:

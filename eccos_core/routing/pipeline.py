@@ -20,6 +20,7 @@ from eccos_core.domain import Chunk, Completion, Decision, LabelSource, Message,
 from eccos_core.errors import (
     BackendError,
     EccosError,
+    FailureKind,
     InfeasibleError,
     NoEligibleModelError,
     Overloaded,
@@ -32,7 +33,10 @@ from eccos_core.routing.decider import Decider
 from eccos_core.routing.decision_store import LabelledDecision
 from eccos_core.routing.execution import Execution, Settle
 from eccos_core.routing.microbatch import MicroBatch
+from eccos_core.routing.named_policies import check_policy_name
 from eccos_core.routing.parts import Parts
+from eccos_core.routing.plan_calls import adrive, drive, finish_chunks, walk_plan
+from eccos_core.routing.plan_run import PlanRun
 from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.request_check import check_request
 
@@ -61,7 +65,7 @@ class Pipeline:
     def parse(self, request: RequestLike, **parameters: object) -> Request:
         """Make a request, with these call parameters, under the rules of its tenant. Raises `RequestError`."""
         asked = check_request(Request.of(request).with_parameters(parameters), self.parts.allowed_call_params)
-        return self.parts.tenants.narrow(asked)
+        return check_policy_name(self.parts.tenants.narrow(asked), self.parts.policies)
 
     def route(self, requests: Sequence[RequestLike], policy: Policy | None) -> list[Decision]:
         """Assign a batch jointly. See `Router.route`."""
@@ -136,7 +140,7 @@ class Pipeline:
         """Say which rows are assigned together. A policy given with the call holds for all."""
         groups: dict[Policy, list[int]] = {}
         for row, request in enumerate(asked):
-            chosen = policy or self.parts.tenants.policy_of(request) or self.parts.policy
+            chosen = policy or self.parts.policy_of(request)
             groups.setdefault(chosen, []).append(row)
         return groups
 
@@ -165,7 +169,8 @@ class Pipeline:
         self.parts.decision_store.add_decisions(prepared, made)
         if self.parts.learner is not None:
             for decision in made:
-                self.parts.learner.cost_ratios.expect(decision.id, decision.model, decision.cost_usd)
+                first_usd = decision.cost_usd if decision.plan is None else decision.plan.first_cost_usd
+                self.parts.learner.cost_ratios.expect(decision.id, decision.model, first_usd)
         self.parts.telemetry.record_decisions(made)
 
     # ---------------------------------------------------------------- begin: decide and hold
@@ -260,7 +265,11 @@ class Pipeline:
     # ---------------------------------------------------------------- call, and fall back
 
     def call(self, execution: Execution) -> Completion:
-        """Call the decision's model, then its fallbacks. Raises as `Router.complete` does."""
+        """Call the decision's model, then its fallbacks, or those of its plan. Raises as `Router.complete` does."""
+        run = self._plan_run(execution)
+        if run is not None:
+            with execution:
+                return drive(walk_plan(execution, run), partial(self._call_planned, execution, run))
         with execution:
             while True:
                 try:
@@ -271,6 +280,10 @@ class Pipeline:
 
     async def acall(self, execution: Execution) -> Completion:
         """The asynchronous twin of `call`."""
+        run = self._plan_run(execution)
+        if run is not None:
+            with execution:
+                return await adrive(walk_plan(execution, run), partial(self._acall_planned, execution, run))
         with execution:
             while True:
                 try:
@@ -280,7 +293,18 @@ class Pipeline:
                     execution.record_failure(error)
 
     def stream(self, execution: Execution) -> Generator[Chunk, None, None]:
-        """Stream from the decision's model, or from a fallback when it fails before its first chunk."""
+        """Stream from the decision's model, or from a fallback when it fails before its first chunk.
+
+        With a plan nothing flows until an answer is accepted. Then its chunks follow each other at once.
+        """
+        run = self._plan_run(execution, streamed=True)
+        if run is not None:
+            with execution:
+                answers: list[list[Chunk]] = []
+                call = partial(self._stream_planned, execution, run, answers)
+                given = drive(walk_plan(execution, run), call)
+            yield from finish_chunks(answers[run.accepted], given)
+            return
         with execution:
             while True:
                 try:
@@ -294,6 +318,15 @@ class Pipeline:
 
     async def astream(self, execution: Execution) -> AsyncGenerator[Chunk, None]:
         """The asynchronous twin of `stream`."""
+        run = self._plan_run(execution, streamed=True)
+        if run is not None:
+            with execution:
+                answers: list[list[Chunk]] = []
+                call = partial(self._astream_planned, execution, run, answers)
+                given = await adrive(walk_plan(execution, run), call)
+            for chunk in finish_chunks(answers[run.accepted], given):
+                yield chunk
+            return
         with execution:
             while True:
                 try:
@@ -305,6 +338,42 @@ class Pipeline:
                 except (BackendError, Overloaded) as error:
                     execution.record_failure(error)
 
+    # ---------------------------------------------------------------- the calls of a plan
+
+    def _plan_run(self, execution: Execution, *, streamed: bool = False) -> PlanRun | None:
+        """Start the plan of a decided request. None if the first answer is given whatever it is."""
+        planner, plan = self.parts.planner, execution.decision.plan
+        if planner is None or plan is None or (streamed and plan.streams_first(execution.decision.model)):
+            return None
+        return PlanRun(planner, plan, execution.request, self.parts.workload, self.parts.latency)
+
+    def _call_planned(self, execution: Execution, run: PlanRun) -> Completion:
+        self._wait_for_slot(execution, run)
+        return self.parts.backend.complete(execution.model, run.prepare_call(execution.outgoing, execution.model))
+
+    async def _acall_planned(self, execution: Execution, run: PlanRun) -> Completion:
+        await self._await_slot(execution, run)
+        outgoing = run.prepare_call(execution.outgoing, execution.model)
+        return await self.parts.backend.acomplete(execution.model, outgoing)
+
+    def _stream_planned(self, execution: Execution, run: PlanRun, answers: list[list[Chunk]]) -> Completion:
+        """Collect a streamed answer into `answers`, one list of chunks for each answer that ended."""
+        self._wait_for_slot(execution, run)
+        outgoing = run.prepare_call(execution.outgoing, execution.model)
+        with closing(self.parts.backend.stream(execution.model, outgoing)) as stream:
+            chunks = list(stream)
+        return _keep_chunks(execution.model, chunks, answers)
+
+    async def _astream_planned(self, execution: Execution, run: PlanRun, answers: list[list[Chunk]]) -> Completion:
+        """The asynchronous twin of `_stream_planned`."""
+        await self._await_slot(execution, run)
+        outgoing = run.prepare_call(execution.outgoing, execution.model)
+        async with aclosing(self.parts.backend.astream(execution.model, outgoing)) as stream:
+            chunks = [chunk async for chunk in stream]
+        return _keep_chunks(execution.model, chunks, answers)
+
+    # ---------------------------------------------------------------- slots
+
     def most_at_once(self, model: str) -> int:
         """Return how many calls of a model a batch may have in flight."""
         cap = next(each.max_concurrency for each in self.parts.models if each.name == model)
@@ -313,15 +382,18 @@ class Pipeline:
     def _slot_wait_s(self, request: Request) -> float:
         return self.parts.deadline_s if request.deadline_s is None else request.deadline_s
 
-    def _wait_for_slot(self, execution: Execution) -> None:
+    def _wait_for_slot(self, execution: Execution, run: PlanRun | None = None) -> None:
         if not execution.has_slot:
-            wait_s = execution.limit_wait_s(self._slot_wait_s(execution.request))
-            self.parts.workload.acquire(execution.hold, wait_s)
+            self.parts.workload.acquire(execution.hold, self._most_wait_s(execution, run))
 
-    async def _await_slot(self, execution: Execution) -> None:
+    async def _await_slot(self, execution: Execution, run: PlanRun | None = None) -> None:
         if not execution.has_slot:
-            wait_s = execution.limit_wait_s(self._slot_wait_s(execution.request))
-            await self.parts.workload.aacquire(execution.hold, wait_s)
+            await self.parts.workload.aacquire(execution.hold, self._most_wait_s(execution, run))
+
+    def _most_wait_s(self, execution: Execution, run: PlanRun | None) -> float:
+        """How long a request may wait for a slot now. After an answer it waits no longer than its plan has time."""
+        wait_s = execution.limit_wait_s(self._slot_wait_s(execution.request))
+        return wait_s if run is None else run.limit_wait_s(wait_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +410,17 @@ class _Labels:
     def record_other(self, completion: Completion, quality: float) -> None:
         """See `AnswerLabels`."""
         self.pipeline.parts.decision_store.add_other_answer(self.decision_id, completion, quality)
+
+
+def _keep_chunks(model: str, chunks: list[Chunk], answers: list[list[Chunk]]) -> Completion:
+    """Keep the chunks of an answer that ended, and return its completion."""
+    completion = chunks[-1].completion if chunks else None
+    if completion is None:
+        raise BackendError(
+            model, "the stream ended without its last chunk", retryable=True, kind=FailureKind.MALFORMED_RESPONSE
+        )
+    answers.append(chunks)
+    return completion
 
 
 def _decide_together(begin: WeakMethod[_Together], asked: Sequence[Request]) -> list[Arrival | EccosError]:

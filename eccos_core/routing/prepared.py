@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, Policy, Request
+import numpy as np
+
+from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, IntArray, Policy, Request
 from eccos_core.routing.lower_bound import counted_quality
+from eccos_core.routing.planning import PlanGains
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -15,6 +18,7 @@ class PreparedBatch:
 
     quality (R, M): what the policy counts on, see `under`. It starts as the forecast.
     waiting_usd (M,): what the wait for each model counts in a decision. It is on no bill.
+    gains: what plans add to single calls. None without plans.
     """
 
     requests: Sequence[Request]
@@ -27,15 +31,28 @@ class PreparedBatch:
     eligible: BoolArray
     started: float
     waiting_usd: FloatArray
+    gains: PlanGains | None = None
 
     @property
     def weighed_usd(self) -> FloatArray:
-        """Return (R, M) what decisions weigh against quality: the cost, and the wait."""
-        return self.cost_usd + self.waiting_usd
+        """Return (R, M) what decisions weigh against quality: the cost of call or plan, and the wait."""
+        return self.planned_usd + self.waiting_usd
+
+    @property
+    def planned_usd(self) -> FloatArray:
+        """Return (R, M) the expected cost of a plan that starts with each model, or of one call without plans."""
+        return self.cost_usd if self.gains is None else self.cost_usd + self.gains.cost_usd
 
     def under(self, policy: Policy) -> PreparedBatch:
         """Return the same requests with the quality that this policy counts on."""
-        return replace(self, quality=counted_quality(self.forecast.quality, self.forecast.shared_error, policy))
+        counted = counted_quality(self.forecast.quality, self.forecast.shared_error, policy)
+        if self.gains is not None:
+            counted = np.clip(counted + self.gains.quality, 0.0, 1.0)
+        return replace(self, quality=counted)
+
+    def with_gains(self, gains: PlanGains) -> PreparedBatch:
+        """Return the same requests with plans in place of single calls. `under` keeps them."""
+        return replace(self, gains=gains, quality=np.clip(self.quality + gains.quality, 0.0, 1.0))
 
     def row(self, i: int) -> PreparedBatch:
         """Return one of the requests alone."""
@@ -51,4 +68,21 @@ class PreparedBatch:
             self.eligible[one],
             self.started,
             self.waiting_usd,
+            None if self.gains is None else self.gains.rows(one),
+        )
+
+    def rows(self, index: IntArray) -> PreparedBatch:
+        """Return the chosen requests. `index` is (K,) integers."""
+        return PreparedBatch(
+            [self.requests[i] for i in index],
+            [self.texts[i] for i in index],
+            self.vectors[index],
+            self.input_tokens[index],
+            self.forecast.rows(index),
+            self.quality[index],
+            self.cost_usd[index],
+            self.eligible[index],
+            self.started,
+            self.waiting_usd,
+            None if self.gains is None else self.gains.rows(index),
         )

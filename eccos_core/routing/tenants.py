@@ -24,7 +24,8 @@ class Tenants:
         """Return the request under its tenant's rules, with the pool's own names of models.
 
         Raises `RequestError` for a tenant that the configuration does not have (when it has any), and when the
-        request's allow list and the tenant's have no model in common.
+        request's allow list and the tenant's have no model in common, and for a policy by name where the tenant has
+        its own.
         """
         if self._aliases and (request.allow or request.deny):
             allowed = None if request.allow is None else self._pool_names(request.allow)
@@ -40,6 +41,11 @@ class Tenants:
                     f"request {request.id!r} allows {', '.join(sorted(request.allow or ()))}, its tenant "
                     f"{request.tenant!r} only {', '.join(sorted(rules.allow))}: no model is left"
                 )
+        if request.policy is not None and rules.policy is not None:
+            raise RequestError(
+                f"request {request.id!r} asks for the policy {request.policy!r}, and its tenant {request.tenant!r} has "
+                "a policy of its own. Leave the policy out."
+            )
         least = [each for each in (request.min_quality, rules.min_quality) if each is not None]
         return replace(
             request,

@@ -33,7 +33,8 @@ Verdict: TypeAlias = Literal["higher", "lower", "the same", "cannot tell"]
 class ReplayReport:
     """What another policy would have done on logged traffic.
 
-    - `requests` were answered, and `labelled` of them have a label. `unanswered` ones are left out.
+    - `requests` were answered, and `labelled` of them have a label. `unanswered` ones are left out, and `planned`
+      ones, which several models were asked for.
     - `value`: the doubly robust estimates, for one request on average.
     - `chosen` and `logged`: how many requests each model gets, and got.
     - `explored`: requests whose choice was a matter of chance. Without any, the log measures only the requests on
@@ -47,6 +48,7 @@ class ReplayReport:
     confidence: float
     requests: int
     unanswered: int
+    planned: int
     labelled: int
     explored: int
     learned_from: int
@@ -85,7 +87,8 @@ def replay(
     with Router.from_yaml(policy, progress=progress) as router:
         parts = router.parts
         say("reading the log")
-        traffic = read_traffic(log, parts.names, since)
+        found = read_traffic(log, parts.names, since)
+        traffic = found.of_single_calls()
         vectors = _vectors(traffic, parts, config, load_config(policy))
         say(f"deciding {len(traffic.entries):,} requests")
         tokens = np.array([entry.input_tokens or 0 for entry in traffic.entries], dtype=np.float64)
@@ -106,6 +109,7 @@ def replay(
         confidence=confidence,
         requests=len(traffic.entries),
         unanswered=traffic.unanswered,
+        planned=len(found.entries) - len(traffic.entries),
         labelled=int((~np.isnan(feedback.quality)).sum()),
         explored=int((feedback.propensity < 1).sum()),
         learned_from=sum(entry.text_key in known for entry in traffic.entries),

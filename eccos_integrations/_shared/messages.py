@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from eccos_core.domain import AUTHOR, REASONING_FIELDS, Completion, Message
+from eccos_core.domain import AUTHOR, REASONING_FIELDS, CallRecord, Completion, Message
 
 PROVIDER = "eccos"  # the name under which a framework shows answers of the pool
 
@@ -15,7 +16,8 @@ PROVIDER = "eccos"  # the name under which a framework shows answers of the pool
 def describe_completion(completion: Completion) -> dict[str, Any]:
     """Return what an answer cost and why this model gave it: predicted quality and cost beside the real cost.
 
-    Costs are in USD, times in seconds, qualities in [0, 1].
+    Costs are in USD, times in seconds, qualities in [0, 1]. `calls` are those of a plan, in order. What is not known of
+    an answer's confidence is left out.
     """
     description: dict[str, Any] = {
         "finish_reason": completion.finish_reason or "stop",
@@ -42,7 +44,22 @@ def describe_completion(completion: Completion) -> dict[str, Any]:
             "propensity": decision.propensity,
             "quality_source": decision.quality_source,
         }
+    if completion.confidence is not None:
+        description["confidence"] = _known(asdict(completion.confidence))
+    if completion.calls:
+        description["calls"] = [_describe_call(call) for call in completion.calls]
     return description
+
+
+def _describe_call(call: CallRecord) -> dict[str, Any]:
+    described = _known(asdict(call))
+    if call.confidence is not None:
+        described["confidence"] = _known(asdict(call.confidence))
+    return described
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def recall_reasoning(fields: Mapping[str, Any], author: str | None) -> dict[str, Any]:

@@ -86,6 +86,6 @@ def test_local_models_and_a_mixed_pool_say_it_too() -> None:
     models = [Model("pocket", 0.0, 0.0), Model("own", 0.0, 0.0)]
     local = LocalBackend({"pocket": "pocket-tiny"}, models)
     both = PerModelBackend({"pocket": local, "own": ScriptedBackend({"own": ["x"]})})
-    given = {"temperature": 0, "logprobs": True, "timeout": 3, "metadata": {}, "tools": None}
-    assert unsupported_parameters(both, "pocket", given) == {"logprobs"}
+    given = {"temperature": 0, "logprobs": True, "logit_bias": {}, "timeout": 3, "metadata": {}, "tools": None}
+    assert unsupported_parameters(both, "pocket", given) == {"logit_bias"}
     assert unsupported_parameters(both, "own", given) == set()

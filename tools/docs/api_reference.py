@@ -37,6 +37,7 @@ SECTIONS = (  # module, heading, and what you use it for
     ("eccos_core.predictors", "Predictors", "Fit, save and load predictors."),
     ("eccos_core.optimizer", "Optimizers", "Solve a routing problem."),
     ("eccos_core.grading", "Grading", "Grade answers."),
+    ("eccos_core.answers", "Answers", "What an answer tells about itself."),
     ("eccos_core.collecting", "Collecting", "Ask every model every question."),
     ("eccos_core.off_policy", "Off-policy evaluation", "Estimate what another policy would have done."),
     ("eccos_core.telemetry", "Telemetry", "Spans, metrics and log lines."),

@@ -21,7 +21,7 @@ from eccos_core.backends.litellm.call_parameters import is_call_parameter
 from eccos_core.backends.litellm.error_mapping import to_backend_error
 from eccos_core.backends.litellm.lazy_import import litellm_module
 from eccos_core.backends.litellm.load_balancer import DeploymentLike, LoadBalancer, SimpleDeployment
-from eccos_core.backends.litellm.provider import speaks_openai, unsupported
+from eccos_core.backends.litellm.provider import speaks_openai, taken_parameters, unsupported
 from eccos_core.backends.litellm.redaction import SecretRedactor
 from eccos_core.backends.litellm.register_prices import register_prices
 from eccos_core.backends.litellm.responses import CallRecord, StreamAssembly
@@ -136,6 +136,13 @@ class LiteLLMBackend:
             raise UnknownModelError(model, self._balancers)
         return frozenset().union(*(unsupported(way, parameters) for way in balancer.deployments))
 
+    def gives_logprobs(self, model: str) -> bool:
+        """See `LogprobSource`. It is what LiteLLM says of every deployment of the model. Local models give them."""
+        balancer = self._balancers.get(model)
+        if balancer is None:
+            raise UnknownModelError(model, self._balancers)
+        return all(_gives_logprobs(way) for way in balancer.deployments)
+
     def usd_per_token(self, model: str) -> float | None:
         """What a token of a local model costs now: USD per GPU-hour over measured tokens per hour, input and output
         together. None when the model has no price per GPU-hour, or was not measured yet."""
@@ -249,6 +256,10 @@ async def before(deadline: Deadline | None, work: Awaitable[Result]) -> Result:
         if limit.expired():
             raise TimeoutError(f"no whole answer within the deadline of {deadline.total_s:g} s") from error
         raise
+
+
+def _gives_logprobs(deployment: DeploymentLike) -> bool:
+    return deployment.litellm_model.startswith(LOCAL_PREFIX) or "logprobs" in (taken_parameters(deployment) or ())
 
 
 def _detached(error: BackendError) -> BackendError:

@@ -32,11 +32,18 @@ def unsupported(deployment: DeploymentLike, parameters: Mapping[str, Any]) -> fr
         return frozenset()
     litellm = litellm_module()
     asked &= litellm.constants.DEFAULT_CHAT_COMPLETION_PARAM_VALUES.keys()
+    taken = taken_parameters(deployment)
+    return frozenset() if taken is None else frozenset(asked.difference(taken))
+
+
+def taken_parameters(deployment: DeploymentLike) -> frozenset[str] | None:
+    """The OpenAI parameters that LiteLLM says a deployment takes. None where it does not say, or knows no provider."""
+    litellm = litellm_module()
     try:
         model, provider, _, _ = litellm.get_llm_provider(
             deployment.litellm_model, deployment.parameters.get("custom_llm_provider")
         )
     except litellm.BadRequestError:
-        return frozenset()  # no provider of LiteLLM: the call says so
+        return None  # no provider of LiteLLM: the call says so
     taken = litellm.get_supported_openai_params(model, provider)
-    return frozenset() if taken is None else frozenset(asked.difference(taken))
+    return None if taken is None else frozenset(taken)

@@ -95,6 +95,10 @@ class LocalBackend:
         given = {name for name, value in parameters.items() if value is not None}
         return frozenset(given - GENERATION_PARAMETERS - _SAYS_NOTHING_HERE - ENGINE_OPTIONS - {"timeout"})
 
+    def gives_logprobs(self, model: str) -> bool:
+        """See `LogprobSource`. Every local model gives them."""
+        return model in self._local_names
+
     def usd_per_token(self, model: str) -> float | None:
         """What a token costs now, by measured speed. None without a price per GPU-hour, or before the first answer."""
         return self._engines.usd_per_token(self._local_names[model], self._usd_per_gpu_hour.get(model))
@@ -128,6 +132,7 @@ class LocalBackend:
             message={"role": "assistant", "content": generated.text},
             finish_reason=generated.finish_reason,
             time_to_first_token_s=written.first_token_s if written is not None else None,
+            logprobs=generated.logprobs,
         )
 
     def _cost_usd(self, model: str, generated: Generated) -> float:

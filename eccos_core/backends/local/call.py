@@ -24,7 +24,18 @@ from eccos_core.domain import Deadline
 from eccos_core.errors import BackendError, FailureKind, did_you_mean
 
 GENERATION_PARAMETERS = frozenset(
-    {"max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed", "stream", "stream_options", "user"}
+    {
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "stop",
+        "seed",
+        "stream",
+        "stream_options",
+        "user",
+        "logprobs",
+    }
 )
 ABOUT_THE_TRANSPORT = frozenset({"max_retries"})  # set by callers for every provider; nothing is transported here
 
@@ -161,6 +172,9 @@ def _generation(model: str, messages: Sequence[Any], parameters: Mapping[str, An
     seed = given.get("seed")
     if seed is not None and not isinstance(seed, int):
         _refuse(model, f"seed is {seed!r}, must be a whole number")
+    logprobs = given.get("logprobs", False)
+    if not isinstance(logprobs, bool):
+        _refuse(model, f"logprobs is {logprobs!r}, must be true or false")
     return Generation(
         messages=tuple(messages),
         max_tokens=max_tokens,
@@ -169,6 +183,7 @@ def _generation(model: str, messages: Sequence[Any], parameters: Mapping[str, An
         stop=tuple(stop),
         seed=seed,
         stream=stream,
+        logprobs=logprobs,
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from eccos_core.backends.local.detokenize import IncrementalDetokenizer
 from eccos_core.backends.local.model import LoadedModel
@@ -18,7 +18,10 @@ TOKENS_WITHOUT_A_WINDOW = 4096  # longest answer of a model whose configuration 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One request to a local model. `temperature` 0 is greedy; None takes the model's own generation settings."""
+    """One request to a local model. `temperature` 0 is greedy; None takes the model's own generation settings.
+
+    `logprobs` asks for the log-probability of each token of the answer.
+    """
 
     messages: tuple[Message, ...]
     max_tokens: int | None = None
@@ -27,16 +30,22 @@ class Generation:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     stream: bool = False
+    logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A finished answer. `output_tokens` counts every token that the model produced, the end-of-text token included."""
+    """A finished answer. `output_tokens` counts every token that the model produced, the end-of-text token included.
+
+    `logprobs` are OpenAI-style, None where nobody asked. They are those of the model itself, at temperature 1 and
+    without a nucleus, and leave the end-of-text token out.
+    """
 
     text: str
     finish_reason: str
     input_tokens: int
     output_tokens: int
+    logprobs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,7 @@ class GenerationRow:
     top_p: float = 1.0
     draws: random.Random | None = None
     output: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
 
     def prepare(self, name: str, loaded: LoadedModel) -> None:
         """Tokenise, check against the model's limits and fill in its defaults; harmless when done before.
@@ -113,9 +123,11 @@ class GenerationRow:
             self.text = IncrementalDetokenizer(loaded.decode, generation.stop)
         self.ids = ids
 
-    def take(self, token: int, end_ids: frozenset[int]) -> None:
-        """One more token of the answer."""
+    def take(self, token: int, end_ids: frozenset[int], logprob: float | None = None) -> None:
+        """One more token of the answer, with its log-probability where the request asks for it."""
         self.output.append(token)
+        if logprob is not None:
+            self.logprobs.append(logprob)
         if self.text is not None and token not in end_ids:
             self.text.append(token)
             if self.generation.stream and (piece := self.text.release()):
@@ -136,7 +148,19 @@ class GenerationRow:
             text = self.text.text
             if self.generation.stream and (piece := self.text.release(final=True)):
                 self.deliver(GeneratedPiece(piece))
-        self.deliver(Generated(text, reason, len(self.ids), len(self.output)))
+        logprobs = self._written_logprobs(loaded) if self.generation.logprobs else None
+        self.deliver(Generated(text, reason, len(self.ids), len(self.output), logprobs))
+
+    def _written_logprobs(self, loaded: LoadedModel) -> dict[str, Any]:
+        """OpenAI's `logprobs` object: one entry for each token of the answer."""
+        pairs = zip(self.output, self.logprobs, strict=True)
+        spoken = [(loaded.decode([token]), logprob) for token, logprob in pairs if token not in loaded.end_ids]
+        return {
+            "content": [
+                {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
+                for text, logprob in spoken
+            ]
+        }
 
 
 def _refused(name: str, message: str, kind: str) -> BackendError:

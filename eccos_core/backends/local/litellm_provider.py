@@ -42,14 +42,15 @@ class LocalProvider(litellm.CustomLLM):  # type: ignore[misc,name-defined]  # li
         """See `litellm.CustomLLM`."""
         with _as_litellm(call["model"]), LocalCall(self._local_request(call, stream=True)) as running:
             for delivery in running.deliveries():
-                yield _chunk(delivery)
+                yield from _chunks(delivery)
 
     async def astreaming(self, *_: Any, **call: Any) -> AsyncIterator[Any]:
         """See `litellm.CustomLLM`."""
         with _as_litellm(call["model"]):
             async with AsyncLocalCall(self._local_request(call, stream=True)) as running:
                 async for delivery in running.deliveries():
-                    yield _chunk(delivery)
+                    for chunk in _chunks(delivery):
+                        yield chunk
 
     def _local_request(self, call: Mapping[str, Any], *, stream: bool) -> LocalRequest:
         return LocalRequest(
@@ -103,16 +104,22 @@ def _filled(response: Any, model: str, generated: Generated) -> Any:
     choice = response.choices[0]
     choice.finish_reason = generated.finish_reason
     choice.message = litellm.Message(content=generated.text, role="assistant")
+    if generated.logprobs is not None:
+        choice.logprobs = litellm.types.utils.ChoiceLogprobs(**generated.logprobs)
     response.usage = litellm.Usage(**_usage(generated))
     return response
 
 
-def _chunk(delivery: GeneratedPiece | Generated) -> dict[str, Any]:
-    """LiteLLM's `GenericStreamingChunk`."""
+def _chunks(delivery: GeneratedPiece | Generated) -> Iterator[Any]:
+    """LiteLLM's `GenericStreamingChunk`, and before the end a chunk with all log-probabilities."""
     if isinstance(delivery, GeneratedPiece):
-        return {"text": delivery.text, "is_finished": False, "finish_reason": "", "usage": None, "index": 0}
+        yield {"text": delivery.text, "is_finished": False, "finish_reason": "", "usage": None, "index": 0}
+        return
+    if delivery.logprobs is not None:
+        told = {"index": 0, "delta": {"content": ""}, "logprobs": dict(delivery.logprobs)}
+        yield litellm.types.utils.ModelResponseStream(choices=[told])
     finish = {"is_finished": True, "finish_reason": delivery.finish_reason, "usage": _usage(delivery)}
-    return {"text": "", "index": 0, "tool_use": None, **finish}
+    yield {"text": "", "index": 0, "tool_use": None, **finish}
 
 
 def _usage(generated: Generated) -> dict[str, int]:

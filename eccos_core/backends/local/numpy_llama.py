@@ -205,6 +205,13 @@ class NumpyBatch:
         self._mask = mask[:, unused:]
         self._cache = [(keys[list(rows), :, unused:], values[list(rows), :, unused:]) for keys, values in self._cache]
 
+    def logprobs(self, logits: Float32Array, tokens: Sequence[int]) -> list[float]:
+        """Return the log-probability of the token that each row chose. logits (B, V)."""
+        shifted = (logits - logits.max(axis=-1, keepdims=True)).astype(np.float64)
+        chosen = shifted[np.arange(len(tokens)), list(tokens)]
+        found: list[float] = (chosen - np.log(np.exp(shifted).sum(axis=-1))).tolist()
+        return found
+
     def clear(self) -> None:
         """Forget every row."""
         self._cache = []

@@ -126,6 +126,12 @@ class RunningBatch:
         chosen: list[int] = sample(logits, numbers[:, 0], numbers[:, 1], numbers[:, 2]).tolist()
         return chosen
 
+    def logprobs(self, logits: Tensor, tokens: Sequence[int]) -> list[float]:
+        """Return the log-probability of the token that each row chose. logits (B, V)."""
+        chosen = torch.tensor(tokens, device=logits.device).unsqueeze(1)
+        found: list[float] = torch.log_softmax(logits.float(), dim=-1).gather(1, chosen).squeeze(1).tolist()
+        return found
+
     def clear(self) -> None:
         """Forget every row and free the cache."""
         self._cache = None

@@ -231,8 +231,10 @@ class Worker:
         draws = [(row.temperature, row.top_p, row.draws.random() if row.draws else 0.0) for row in rows]
         tokens = self._batch.choose(logits, draws)
         self._output_tokens += len(rows)
-        for row, token in zip(rows, tokens, strict=True):
-            row.take(token, loaded.end_ids)
+        asked = any(row.generation.logprobs for row in rows)
+        logprobs = self._batch.logprobs(logits, tokens) if asked else [None] * len(rows)
+        for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
+            row.take(token, loaded.end_ids, logprob if row.generation.logprobs else None)
 
     def _drop_finished(self, loaded: LoadedModel) -> None:
         reasons = [row.finish_reason(loaded.end_ids) for row in self._rows]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eccos_core.domain import Float32Array
+from eccos_core.grading.refusal import refuses
 from eccos_core.io.answers import Answer
 from eccos_core.protocols import Encoder
 
@@ -26,10 +27,6 @@ SURFACE = (
     "similarity to the question",
 )
 _WORD = re.compile(r"\w+")
-_REFUSAL = re.compile(
-    r"\b(i('m| am) (sorry|unable|not able)|i (can('|no)t|could not|couldn't|do not|don't) "
-    r"(help|assist|answer|provide|know|have|find|determine)|as an ai|no answer|cannot be determined)\b"
-)
 
 
 def answer_features(answers: Sequence[Answer], encoder: Encoder) -> Float32Array:
@@ -57,7 +54,7 @@ def _surface(answer: Answer) -> tuple[float, ...]:
         float(answer.output_tokens is None),
         float(answer.finish_reason == "length"),
         float(answer.finish_reason == "content_filter"),
-        float(_REFUSAL.search(text) is not None),
+        float(refuses(text)),
         shared / max(len(asked), 1),
         shared / max(len(distinct), 1),
         len(distinct) / max(len(words), 1),

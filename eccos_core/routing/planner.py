@@ -1,0 +1,72 @@
+"""What a router asks of plans: what a plan is worth before the first call, and what comes next after each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from eccos_core.domain import (
+    AnswerConfidence,
+    BoolArray,
+    Completion,
+    EscalationRule,
+    FloatArray,
+    Forecast,
+    Plan,
+    Request,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenAnswer:
+    """An answer of a plan, and what it tells about itself."""
+
+    completion: Completion
+    confidence: AnswerConfidence
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What comes next: ask the model `ask`, or give answer number `accept`.
+
+    `quality` is the probability that each answer so far is good, in order. `why` says the step in words.
+    """
+
+    ask: str | None
+    accept: int
+    quality: tuple[float, ...]
+    why: str
+
+
+class Planner(Protocol):
+    """Values plans and walks them. Safe to use from several threads."""
+
+    @property
+    def rule(self) -> EscalationRule:
+        """When another model may be asked."""
+        ...
+
+    def value(
+        self, forecast: Forecast, cost_usd: FloatArray, eligible: BoolArray, usd_per_quality: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return what plans that start with each model are expected to reach: quality (R, M), and cost in USD (R, M).
+
+        `cost_usd` (R, M) is that of one call. `eligible` (R, M) says who may be asked. A plan is never worth less than
+        its first call alone: lambda times quality, minus cost.
+        """
+        ...
+
+    def prepare_call(self, request: Request, model: str) -> Request:
+        """Return the request as a plan sends it, with what tells more about the answer (log-probabilities)."""
+        ...
+
+    def look_at(self, request: Request, completion: Completion, plan: Plan) -> AnswerConfidence:
+        """Measure what an answer tells about itself."""
+        ...
+
+    def next_step(
+        self, request: Request, plan: Plan, seen: Sequence[SeenAnswer], open_models: Collection[str]
+    ) -> NextStep:
+        """Say what comes after these answers, at least one. `open_models` are those that may still be asked."""
+        ...
