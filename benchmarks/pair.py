@@ -36,6 +36,7 @@ from eccos_core.domain import Float32Array, FloatArray, IntArray, OutcomeTable
 from eccos_core.encoders import StaticEncoder
 from eccos_core.evaluation.metrics import RecordedOutcomes, score_forecast
 from eccos_core.grading import grader_for
+from eccos_core.io.outcome_tables import with_models
 from eccos_core.pocket import pocket_path, pool_config_path
 from eccos_core.pocket.questions import PocketQuestion, generate_questions
 from eccos_core.predictors import fit_predictor
@@ -219,8 +220,10 @@ def threshold_for(asked: Asked, rows: IntArray, need: FloatArray, share: float) 
 def compare_pools(
     asked: Asked, train: IntArray, test: IntArray, need: FloatArray, gate_parameters: int, seed: int
 ) -> dict[str, float]:
-    """Fit `hybrid` on the pool without and with three pairs. Return differences in area, by what is charged.
+    """Fit `hybrid` on the pool without and with three pairs. Return mean accuracies in per cent, by what is charged.
 
+    Forecast apart: the four models keep the forecasts that they have without pairs, and the pairs have a `hybrid` of
+    their own. Together: one `hybrid` forecasts all seven.
     The outcomes of the pairs on training questions are out of fold: a gate never answers what it learned from.
     """
     out_of_fold = need.copy()
@@ -238,28 +241,43 @@ def compare_pools(
         "compute": np.column_stack([asked.flops, *(charged["compute"].of_walk(way, rows) for way in ways.values())]),
         "usd": np.column_stack([asked.usd, *(charged["usd"].of_walk(way, rows) for way in ways.values())]),
     }
-    found: dict[str, float] = {}
-    scores: dict[tuple[str, int], float] = {}
-    for columns in (4, 4 + len(ways)):
-        extra = {name: way.grade for name, way in ways.items()} if columns > 4 else {}
-        table = asked.outcomes(extra)
-        predictor = fit_predictor("hybrid", table.rows(train), asked.vectors[train], seed=seed)
-        prompt = asked.tree.prompt_tokens.astype(np.float64)
-        forecast = predictor.predict(asked.vectors[test], prompt[test]).quality
-        for name, cost in costs.items():
-            per_token = cost[train, :columns].mean(axis=0) / prompt[train].mean()
-            recorded = RecordedOutcomes(
-                table.models, table.quality[test], cost[test, :columns], np.ones((len(test), columns), dtype=bool)
-            )
-            score = score_forecast(forecast, prompt[test][:, None] * per_token, recorded)
-            points = list(zip(score.frontier.cost_usd, score.frontier.accuracy, strict=True))
-            dearest = cost[test, :4].mean(axis=0).max()
-            budgets = np.linspace(points[0][0], dearest, 200)
-            scores[name, columns] = float(at_shares(points, budgets).mean())
-    for name in costs:
-        found[name] = scores[name, 4 + len(ways)] - scores[name, 4]
-        found[f"{name}, without"] = scores[name, 4]
-    return found
+    table = asked.outcomes({name: way.grade for name, way in ways.items()})
+
+    def forecast(columns: slice) -> FloatArray:
+        kept = with_models(table, table.models[columns])
+        predictor = fit_predictor("hybrid", kept.rows(train), asked.vectors[train], seed=seed)
+        return predictor.predict(asked.vectors[test], asked.tree.prompt_tokens[test].astype(np.float64)).quality
+
+    own, of_pairs = forecast(slice(4)), forecast(slice(4, None))
+    pools = {
+        "without": own,
+        "with, forecast apart": np.column_stack([own, of_pairs]),
+        "with, forecast together": forecast(slice(None)),
+    }
+    return {
+        f"{charge}, {pool}": mean_accuracy(asked, quality, table, cost, train, test)
+        for charge, cost in costs.items()
+        for pool, quality in pools.items()
+    }
+
+
+def mean_accuracy(
+    asked: Asked, quality: FloatArray, table: OutcomeTable, cost: FloatArray, train: IntArray, test: IntArray
+) -> float:
+    """Return accuracy in per cent, the mean over budgets from the cheapest model to the dearest.
+
+    quality (R, M): forecasts. cost (N, 7) is charged. It is forecast from the length of the prompt.
+    """
+    columns = quality.shape[1]
+    prompt = asked.tree.prompt_tokens.astype(np.float64)
+    per_token = cost[train, :columns].mean(axis=0) / prompt[train].mean()
+    recorded = RecordedOutcomes(
+        table.models[:columns], table.quality[test, :columns], cost[test, :columns], np.ones_like(quality, dtype=bool)
+    )
+    frontier = score_forecast(quality, prompt[test][:, None] * per_token, recorded).frontier
+    singles = cost[test, :4].mean(axis=0)
+    budgets = np.linspace(singles.min(), singles.max(), 200)
+    return float(100 * np.interp(budgets, frontier.cost_usd, frontier.accuracy).mean())
 
 
 # --------------------------------------------------------------------------------------------------------- report
@@ -317,20 +335,27 @@ def print_report(asked: Asked, splits: Sequence[Mapping[str, FloatArray]]) -> No
         for name in splits[0]:
             if not name.startswith(f"{charged}: "):
                 continue
+            is_base = name.endswith("whole questions, hybrid")
             values = np.stack([split[name] for split in splits])
             mean, half = interval(values - base)
             cells = [
-                "–" if np.isnan(level) else f"{level:.1f} ({gain:+.1f} ± {width:.1f})"
+                "–" if np.isnan(level) else f"{level:.1f}" + (f" ({gain:+.1f} ± {width:.1f})" if not is_base else "")
                 for level, gain, width in zip(values.mean(axis=0), mean, half, strict=True)
             ]
             print(f"| {name.partition(': ')[2]} |", " | ".join(cells), "|")
-    print("\nMean accuracy of the pool of four over all budgets\n| charged | without pairs | with three pairs |")
-    print("| --- | ---: | ---: |")
+    print("\nMean accuracy of the pool of four over all budgets, and what three pairs change")
+    print("| charged | without pairs | with, forecast apart | with, forecast together |\n| --- |" + " ---: |" * 3)
     for charged in ("compute", "usd"):
-        mean, half = interval(np.stack([split[f"pool: {charged}"] for split in splits]))
-        without = np.mean([split[f"pool: {charged}, without"] for split in splits])
-        each = ", ".join(f"{split[f'pool: {charged}'][0]:+.2f}" for split in splits)
-        print(f"| {charged} | {without:.2f} % | {mean[0]:+.2f} ± {half[0]:.2f} points (splits: {each}) |")
+        found = {
+            pool: np.stack([split[f"pool: {charged}, {pool}"] for split in splits])
+            for pool in ("without", "with, forecast apart", "with, forecast together")
+        }
+        cells = [f"{found['without'].mean():.2f} %"]
+        for pool in ("with, forecast apart", "with, forecast together"):
+            change = found[pool] - found["without"]
+            mean, half = interval(change)
+            cells.append(f"{mean[0]:+.2f} ± {half[0]:.2f} (worst split {change.min():+.2f})")
+        print(f"| {charged} |", " | ".join(cells), "|")
 
 
 def main() -> int:
