@@ -20,6 +20,9 @@ from eccos_core.domain import (
     FloatArray,
     Forecast,
     IntArray,
+    Judgement,
+    LabellerStatus,
+    LabellingCall,
     LabelSource,
     Outcome,
     OutcomeTable,
@@ -36,12 +39,16 @@ Held = TypeVar("Held")
 class AnswerLabels(Protocol):
     """Where an `AnswerObserver` puts what it finds out about one answer. Safe to call from any thread."""
 
-    def record(self, quality: float, source: LabelSource) -> None:
-        """Label the answer with a quality in [0, 1]."""
+    def record(self, quality: float, source: LabelSource, judgement: Judgement | None = None) -> None:
+        """Label the answer with a quality in [0, 1]. `judgement`: what a judge said before it was corrected."""
         ...
 
-    def record_other(self, completion: Completion, quality: float) -> None:
+    def record_other(self, completion: Completion, quality: float, judgement: Judgement | None = None) -> None:
         """Keep the outcome of another model's answer to the same question."""
+        ...
+
+    def add_spending(self, call: LabellingCall, usd: float) -> None:
+        """Keep what a call of the judge, or of the other model, has cost."""
         ...
 
 
@@ -291,6 +298,13 @@ class AnswerObserver(Protocol):
         """Look at an answer, now or later."""
         ...
 
-    def close(self) -> None:
-        """Stop the work in the background. What still waits is dropped."""
+    def status(self) -> LabellerStatus:
+        """Return what was done since the start."""
+        ...
+
+    def close(self, successor: AnswerObserver | None = None) -> None:
+        """Stop the work in the background. What still waits goes to the successor, or is dropped and counted.
+
+        An answer that is shown later, by a request that began before, goes to the successor too.
+        """
         ...

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
-from eccos_core.assembly.labeller import build_labeller, daily_budget, load_configured_reward
+from eccos_core.assembly.labeller import LoadedReward, build_labeller, daily_budget, load_configured_reward
+from eccos_core.assembly.planner import build_planner
 from eccos_core.assembly.policies import build_policies, continue_accounts
 from eccos_core.assembly.predictor import (
     TrainingData,
@@ -49,8 +50,8 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from eccos_core.certification import Certificate
-    from eccos_core.grading.reward import RewardModel
     from eccos_core.learning import DriftMonitor, OnlineLearner
+    from eccos_core.packing import PackLosses
     from eccos_core.predictors import TrainingForecast
     from eccos_core.protocols import (
         Backend,
@@ -78,6 +79,7 @@ class Assembled:
     encoder: Encoder
     history: OnlineHistory
     parts: Parts
+    reward: LoadedReward | None = None
 
 
 class Assembler:
@@ -122,10 +124,10 @@ class Assembler:
         training: TrainingForecast,
     ) -> Parts:
         labels = self._labels(config, encoder, history)
-        reward = load_configured_reward(config, encoder)
+        reward = load_configured_reward(config, encoder, self.current.reward if self.current is not None else None)
         parts = self._parts(config, reader, predictor, training, labels=labels, reward=reward)
         parts = replace(parts, learner=self._learner(config, reader, predictor, history))
-        self.current = Assembled(config, encoder, history, parts)
+        self.current = Assembled(config, encoder, history, parts, reward)
         return parts
 
     def assemble_fitted(self, config: Config, encoder: Encoder, predictor: Predictor, data: TrainingData) -> Parts:
@@ -189,7 +191,7 @@ class Assembler:
         training: TrainingForecast,
         *,
         labels: OnlineHistory | None,
-        reward: RewardModel | None,
+        reward: LoadedReward | None,
     ) -> Parts:
         """The workload is changed last of all, when nothing can fail any more: its new caps hold at once."""
         policy, certificate = read_policy(config, reader, predictor)
@@ -230,8 +232,18 @@ class Assembler:
             latency_rule=config.latency,
             latency=self._latency(),
             signals=config.labels.signals,
+            packing=None if config.packing is None else config.packing.rule(),
+            pack_losses=self._pack_losses(predictor, labels),
             workload=(workload := self._workload(config)),
-            answer_observer=build_labeller(config, reward, backend, workload),
+            answer_observer=build_labeller(
+                config,
+                reward.model if reward is not None else None,
+                backend,
+                workload,
+                store.log,
+                (self.current.config, self.current.parts.answer_observer) if self.current is not None else None,
+            ),
+            planner=build_planner(config),
         )
 
     def _learner(
@@ -253,7 +265,7 @@ class Assembler:
         data = TrainingData.sample(history)
         data = reencode(data, encoder) if is_fine_tuned(config) else data
         journal = None if log is None else LabelJournal(log.with_name(FILE_NAME))
-        budget = daily_budget(config, EXPLORING, rule.budget_usd_per_day)
+        budget = daily_budget(config, EXPLORING, rule.budget_usd_per_day, before.budget if before is not None else None)
         if journal is not None:
             budget.adopt(journal.exploration_usd())
         return OnlineLearner(predictor, rule, (data.table, data.vectors), journal, budget)
@@ -264,6 +276,14 @@ class Assembler:
 
         before = self.current.parts if self.current is not None else None
         return before.drift if before is not None and before.predictor is predictor else DriftMonitor()
+
+    def _pack_losses(self, predictor: Predictor, labels: OnlineHistory | None) -> PackLosses:
+        """What answers lose in packs. It goes on where predictor and history stay as they were."""
+        from eccos_core.packing import PackLosses
+
+        before = self.current.parts if self.current is not None else None
+        same = before is not None and before.predictor is predictor and before.decision_store.history is labels
+        return before.pack_losses if before is not None and same else PackLosses()
 
     def _latency(self) -> LatencyTracker:
         """What knows how long models have recently taken. It goes on through every version."""

@@ -1,54 +1,129 @@
-"""Builds what labels answers in the background, and loads its reward model."""
+"""Builds what labels answers in the background, and loads its reward model.
+
+The next version of a configuration keeps what stays as it was.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from eccos_core.config import Config
 from eccos_core.io.daily_budget import FILE_NAME, DailyBudget
 
 if TYPE_CHECKING:
+    from eccos_core.decision_log import DecisionLog
     from eccos_core.grading.reward import RewardModel
     from eccos_core.protocols import AnswerObserver, Backend, Encoder, Workload
 
+_Stamp: TypeAlias = tuple[tuple[str, int, int], ...]  # name, size and time of change of each file
 
-def load_configured_reward(config: Config, encoder: Encoder) -> RewardModel | None:
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedReward:
+    """A reward model, and what it was loaded from."""
+
+    model: RewardModel
+    folder: Path
+    stamp: _Stamp
+    encoder: Encoder
+    models: tuple[str, ...]
+
+
+def load_configured_reward(config: Config, encoder: Encoder, before: LoadedReward | None = None) -> LoadedReward | None:
     """Load the reward model that the configuration names, or None. `encoder` is the one that the configuration names.
 
-    Raises `ArtifactError` for a folder without one, and for one of another encoder or pool.
+    `before` is returned where folder, files, encoder and pool are still the same. Raises `ArtifactError` for a folder
+    without one, and for one of another encoder or pool.
     """
     from eccos_core.grading.reward import load_reward
 
     folder = config.labels.reward
-    return None if folder is None else load_reward(folder, encoder, [model.name for model in config.models])
+    if folder is None:
+        return None
+    models, stamp = tuple(model.name for model in config.models), _stamp(folder)
+    if (
+        before is not None
+        and (before.folder, before.stamp, before.models) == (folder, stamp, models)
+        and before.encoder is encoder
+    ):
+        return before
+    return LoadedReward(load_reward(folder, encoder, models), folder, stamp, encoder, models)
 
 
 def build_labeller(
-    config: Config, reward: RewardModel | None, backend: Backend, workload: Workload
+    config: Config,
+    reward: RewardModel | None,
+    backend: Backend,
+    workload: Workload,
+    log: DecisionLog | None,
+    before: tuple[Config, AnswerObserver | None] | None = None,
 ) -> AnswerObserver | None:
-    """Build what labels answers. None where the configuration asks for nothing of the kind."""
+    """Build what labels answers. None where the configuration asks for nothing of the kind.
+
+    `before`: the configuration in use and what labels answers under it. It goes on where nothing of its own changes.
+    Else its budgets go on.
+    """
     from eccos_core.labelling import BackgroundLabeller, JudgeSettings, ShadowSettings
 
     judge, shadow, broken_json = config.labels.judge, config.shadow, config.labels.signals.get("invalid_json")
     if judge is None and reward is None and shadow is None and broken_json is None:
         return None
+    old = before[1] if before is not None and isinstance(before[1], BackgroundLabeller) else None
+    if old is not None and before is not None and _asks(before[0]) == _asks(config):
+        made_of = (old.reward is reward, old.backend is backend, old.workload is workload, old.log is log)
+        if all(made_of):
+            return old
+    old_judge, old_shadow = (old.judge, old.shadow) if old is not None else (None, None)
     return BackgroundLabeller(
         config.models,
         backend,
         workload,
-        judge=JudgeSettings(judge.model, judge.share, daily_budget(config, "judge", judge.budget_usd_per_day))
+        judge=JudgeSettings(
+            judge.model,
+            judge.share,
+            daily_budget(config, "judge", judge.budget_usd_per_day, old_judge.budget if old_judge else None),
+            judge.pairs,
+            judge.calibrate,
+        )
         if judge
         else None,
-        shadow=ShadowSettings(shadow.models, shadow.share, daily_budget(config, "shadow", shadow.budget_usd_per_day))
+        shadow=ShadowSettings(
+            shadow.models,
+            shadow.share,
+            daily_budget(config, "shadow", shadow.budget_usd_per_day, old_shadow.budget if old_shadow else None),
+        )
         if shadow
         else None,
         reward=reward,
         broken_json=broken_json,
         view=config.conversation,
+        log=log,
     )
 
 
-def daily_budget(config: Config, purpose: str, usd: float) -> DailyBudget:
-    """Build a budget for each day. What was spent is kept beside the decision log, where there is one."""
+def daily_budget(config: Config, purpose: str, usd: float, before: DailyBudget | None = None) -> DailyBudget:
+    """Build a budget for each day. What was spent is kept beside the decision log, where there is one.
+
+    `before`: that of the version in use. It goes on, with another limit, where it is kept in the same place.
+    """
     log = config.decision_log.path
-    return DailyBudget(purpose, usd, None if log is None else log.with_name(FILE_NAME))
+    path = None if log is None else log.with_name(FILE_NAME)
+    if before is not None and before.path == path:
+        before.usd = usd
+        return before
+    return DailyBudget(purpose, usd, path)
+
+
+def _asks(config: Config) -> tuple[object, ...]:
+    """Return all that what labels answers takes from a configuration."""
+    return config.models, config.labels, config.shadow, config.conversation, config.decision_log
+
+
+def _stamp(folder: Path) -> _Stamp:
+    """Return what tells whether the files of a folder have changed."""
+    if not folder.is_dir():
+        return ()
+    found = [(each.name, each.stat()) for each in sorted(folder.iterdir())]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)

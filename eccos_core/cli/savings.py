@@ -38,8 +38,8 @@ def savings(
 ) -> None:
     """Show what routing saved against sending every request to one model.
 
-    The numbers come from the decision log. What was paid and labelled is measured. What the baseline would have cost
-    is estimated. The two are kept apart.
+    The numbers come from the decision log. What was paid and labelled is measured, also what the judge and shadow
+    answers cost on top. What the baseline would have cost is estimated. The two are kept apart.
 
     Example: eccos savings --baseline gpt-4o --since 7d
     """
@@ -90,6 +90,10 @@ def describe(report: SavingsReport) -> list[str]:
         "Measured",
         f"  {measured.requests:,} requests were answered for {format_usd(measured.paid_usd)}: {answers}.{left_out}",
     ]
+    if measured.labelling_usd > 0:
+        parts = ((measured.judge_usd, "for the judge"), (measured.shadow_usd, "for shadow answers"))
+        each = ", ".join(f"{format_usd(usd)} {what}" for usd, what in parts if usd > 0)
+        lines.append(f"  Labelling cost {format_usd(measured.labelling_usd)} on top: {each}.")
     if measured.mean_label is not None:
         mean = describe_estimate(measured.mean_label, report.confidence)
         sources = describe_counts(measured.label_sources)
@@ -112,12 +116,22 @@ def _describe_cost(estimated: EstimatedSavings, report: SavingsReport) -> str:
         said += f". Routing saved {format_usd(estimated.saved_usd)}, {estimated.saved_share:.1%}. "
     else:
         said += f". Routing cost {format_usd(-estimated.saved_usd)} more, {-estimated.saved_share:.1%}. "
+    if report.measured.labelling_usd > 0:
+        said += f"After what labelling cost, {_describe_net(estimated)}. "
     if estimated.baseline_calls:
         return said + (
             f"That is its forecast cost times {estimated.cost_correction:.2f}, which is what its "
             f"{estimated.baseline_calls:,} recorded calls cost against their forecast."
         )
     return said + f"That is its forecast cost. No call of {baseline} is in the log, so nothing checks it."
+
+
+def _describe_net(estimated: EstimatedSavings) -> str:
+    from eccos_core.routing.decisions import format_usd
+
+    usd, share = estimated.net_saved_usd, estimated.net_saved_share
+    said = f"you saved {format_usd(usd)}" if usd >= 0 else f"you paid {format_usd(-usd)} more"
+    return said if share is None else f"{said}, {abs(share):.1%}"
 
 
 def _describe_quality(report: SavingsReport) -> list[str]:
@@ -155,4 +169,5 @@ def describe_estimate(estimate: IntervalEstimate, confidence: float, *, signed: 
 def _as_json(report: SavingsReport) -> dict[str, Any]:
     values = asdict(report)
     del values["curve"]
+    values["measured"]["labelling_usd"] = report.measured.labelling_usd
     return values

@@ -23,7 +23,7 @@ _COLUMNS = ("model", "decisions", "calls", "paid", "median ms", "failed", "label
 def status(config: PoolOption = None, json: JsonOption = False) -> None:
     """Show each model's calls, cost, latency, failures and labels in the last hour and day.
 
-    Where a judge and a person labelled the same answers, you see how far they agree.
+    Where a judge and a person labelled the same answers, you see how far they agree, before and after calibration.
 
     The numbers come from the decision log. For calls in flight, use `router.status()` in the running process.
 
@@ -35,28 +35,55 @@ def status(config: PoolOption = None, json: JsonOption = False) -> None:
     with open_log(config) as decision_log:
         windows = {name: model_usage(decision_log.path, now - seconds) for name, seconds in WINDOWS_S.items()}
         agreement = _measure_agreement(decision_log)
+        labelling = {name: _labelling_usd(decision_log, now - seconds) for name, seconds in WINDOWS_S.items()}
     if json:
         print_json(
             {
                 "log": str(decision_log.path),
                 "at": now,
+                "labelling_usd": labelling,
                 "agreement": {source: asdict(each) for source, each in agreement.items()},
                 **{name: [_as_json(each) for each in usage] for name, usage in windows.items()},
             }
         )
     else:
         _print(decision_log.path, windows)
+        for name, usd in labelling.items():
+            if usd:
+                console(sys.stdout).print(_describe_labelling(name, usd), soft_wrap=True)
         for source, each in agreement.items():
             console(sys.stdout).print(f"{source} beside people: {each}", soft_wrap=True)
 
 
 def _measure_agreement(decision_log: DecisionLog) -> dict[str, Agreement]:
-    """Compare each source of labels with people, where both labelled the same answers."""
+    """Compare each source of labels, and each judge, with people, where both labelled the same answers."""
     from eccos_core.domain import LABEL_SOURCES
     from eccos_core.labelling import measure_agreement
 
-    found = {source: measure_agreement(decision_log.label_pairs(source)) for source in LABEL_SOURCES[1:]}
+    found: dict[str, Agreement | None] = {
+        source: measure_agreement(decision_log.label_pairs(source), calibrate=source == "judge")
+        for source in LABEL_SOURCES[1:]
+    }
+    if len(judges := decision_log.judges()) > 1:
+        for judge in judges:
+            pairs = decision_log.label_pairs("judge", judge=judge)
+            found[f"judge {judge}"] = measure_agreement(pairs, calibrate=True)
     return {source: each for source, each in found.items() if each is not None}
+
+
+def _labelling_usd(decision_log: DecisionLog, since: float) -> dict[str, float]:
+    """Sum up what calls of the judge and shadow answers have cost since a time (s since 1970, UTC)."""
+    paid: dict[str, float] = {}
+    for _, call, usd in decision_log.spending(since):
+        paid[call] = paid.get(call, 0.0) + usd
+    return paid
+
+
+def _describe_labelling(window: str, usd: dict[str, float]) -> str:
+    from eccos_core.routing.decisions import format_usd
+
+    each = ", ".join(f"{call} {format_usd(paid)}" for call, paid in usd.items())
+    return f"labelling in the last {window}, on top of what the models cost: {each}"
 
 
 def _as_json(usage: ModelUsage) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from eccos_core.config.section_model import ConfigPath, NotNegative, SectionModel, Share, Text
+from eccos_core.config.section_model import ConfigPath, Flag, NotNegative, SectionModel, Share, Text
 
 
 class JudgeConfig(SectionModel):
@@ -15,6 +15,15 @@ class JudgeConfig(SectionModel):
     model: Text = Field(description="The model of the pool that grades. It never grades its own answers.")
     share: Share = Field(default=0.05, description="The share of the answers that it grades, from 0 to 1.")
     budget_usd_per_day: NotNegative = Field(description="What grading may cost in a UTC day, in USD. 0 grades nothing.")
+    pairs: Flag = Field(
+        default=False,
+        description="Also ask which is better, an answer or the shadow answer to the same question. A pair takes two "
+        "more calls, the second with the answers swapped.",
+    )
+    calibrate: Flag = Field(
+        default=True,
+        description="Correct its grades by the labels of people, once 20 of its answers have both.",
+    )
 
 
 class LabelsConfig(SectionModel):

@@ -5,7 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from eccos_core.domain import LABEL_SOURCES, CallRecord, Completion, Decision, Float32Array, LabelSource
+from eccos_core.domain import (
+    LABEL_SOURCES,
+    CallRecord,
+    Completion,
+    Decision,
+    Float32Array,
+    Judgement,
+    LabellingCall,
+    LabelSource,
+)
 from eccos_core.errors import Attempt
 
 
@@ -41,11 +50,51 @@ class CompletionEntry:
 
 @dataclass(frozen=True, slots=True)
 class LabelEntry:
-    """A label in [0, 1] of a decision, and where it comes from. `at`: in s since 1970 (UTC)."""
+    """A label in [0, 1] of a decision, and where it comes from. `at`: in s since 1970 (UTC).
+
+    `judgement`: what the judge said of it, for a label that comes from one.
+    """
 
     decision_id: str
     quality: float
     source: LabelSource = "human"
+    judgement: Judgement | None = None
+    at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowLabelEntry:
+    """The label in [0, 1] of another model's answer to the question of a decision. `at`: in s since 1970 (UTC)."""
+
+    decision_id: str
+    model: str
+    quality: float
+    judgement: Judgement | None = None
+    at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationEntry:
+    """A correction of a judge's grades: sigmoid(offset + slope * logit(grade)). `at`: in s since 1970 (UTC).
+
+    `pairs`: how many answers with a grade and a person's label it was learned from.
+    """
+
+    version: str
+    judge: str
+    offset: float
+    slope: float
+    pairs: int
+    at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingEntry:
+    """What a call that labels the answer of a decision has cost in USD. `at`: in s since 1970 (UTC)."""
+
+    decision_id: str
+    call: LabellingCall
+    usd: float
     at: float = field(default_factory=time.time)
 
 

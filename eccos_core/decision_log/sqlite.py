@@ -9,16 +9,25 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from eccos_core.decision_log.calls import calls_json, read_calls
-from eccos_core.decision_log.entries import CompletionEntry, DecisionEntry, LabelEntry, LoggedDecision, outranks
+from eccos_core.decision_log.entries import (
+    CalibrationEntry,
+    CompletionEntry,
+    DecisionEntry,
+    LabelEntry,
+    LoggedDecision,
+    ShadowLabelEntry,
+    SpendingEntry,
+    outranks,
+)
 from eccos_core.decision_log.write_queue import WriteQueue
-from eccos_core.domain import LabelSource
+from eccos_core.domain import Judgement, LabellingCall, LabelSource
 from eccos_core.errors import Attempt, UnknownDecisionError
 from eccos_core.io.forks import ProcessGuard
 from eccos_core.io.tokens import text_key
@@ -37,16 +46,36 @@ CREATE TABLE IF NOT EXISTS decisions (
   propensity REAL NOT NULL DEFAULT 1.0, label_source TEXT, calls TEXT NOT NULL DEFAULT '[]'
 ) STRICT;
 CREATE TABLE IF NOT EXISTS labels (
-  decision_id TEXT NOT NULL, source TEXT NOT NULL, quality REAL NOT NULL, at REAL NOT NULL,
-  PRIMARY KEY (decision_id, source)
+  decision_id TEXT NOT NULL, source TEXT NOT NULL, quality REAL NOT NULL, at REAL NOT NULL, judge TEXT, grade REAL,
+  uncalibrated REAL, preference REAL, calibration TEXT, PRIMARY KEY (decision_id, source)
+) STRICT;
+CREATE TABLE IF NOT EXISTS shadow_labels (
+  decision_id TEXT NOT NULL, model TEXT NOT NULL, quality REAL NOT NULL, at REAL NOT NULL, judge TEXT, grade REAL,
+  uncalibrated REAL, preference REAL, calibration TEXT, PRIMARY KEY (decision_id, model)
+) STRICT;
+CREATE TABLE IF NOT EXISTS calibrations (
+  version TEXT PRIMARY KEY, judge TEXT NOT NULL, offset REAL NOT NULL, slope REAL NOT NULL, pairs INTEGER NOT NULL,
+  at REAL NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS spending (
+  decision_id TEXT NOT NULL, call TEXT NOT NULL, usd REAL NOT NULL, at REAL NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS decisions_at ON decisions (at);
 """
 # columns that came later, with what holds for the decisions of an older log
 _LATER_COLUMNS = {
-    "propensity": "REAL NOT NULL DEFAULT 1.0",
-    "label_source": "TEXT",
-    "calls": "TEXT NOT NULL DEFAULT '[]'",
+    "decisions": {
+        "propensity": "REAL NOT NULL DEFAULT 1.0",
+        "label_source": "TEXT",
+        "calls": "TEXT NOT NULL DEFAULT '[]'",
+    },
+    "labels": {
+        "judge": "TEXT",
+        "grade": "REAL",
+        "uncalibrated": "REAL",
+        "preference": "REAL",
+        "calibration": "TEXT",
+    },
 }
 _INSERT = """
 INSERT OR IGNORE INTO decisions (id, at, request_id, session_id, tenant, decided_model, quality, cost_usd,
@@ -59,9 +88,23 @@ UPDATE decisions SET model = ?, input_tokens = coalesce(?, input_tokens), output
   latency_s = ?, time_to_first_token_s = ?, attempts = ?, calls = ? WHERE id = ?
 """
 _UPDATE_LABEL = "UPDATE decisions SET label = ?, labelled_at = ?, label_source = ? WHERE id = ?"
-_SAVE_LABEL = "INSERT OR REPLACE INTO labels (decision_id, source, quality, at) VALUES (?, ?, ?, ?)"
+_SAVE_LABEL = """
+INSERT OR REPLACE INTO labels (decision_id, source, quality, at, judge, grade, uncalibrated, preference, calibration)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_SAVE_SHADOW_LABEL = """
+INSERT OR REPLACE INTO shadow_labels (decision_id, model, quality, at, judge, grade, uncalibrated, preference,
+  calibration)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_SAVE_CALIBRATION = """
+INSERT OR REPLACE INTO calibrations (version, judge, offset, slope, pairs, at) VALUES (?, ?, ?, ?, ?, ?)
+"""
+_ADD_SPENDING = "INSERT INTO spending (decision_id, call, usd, at) VALUES (?, ?, ?, ?)"
 
-_QueuedEntry: TypeAlias = DecisionEntry | CompletionEntry | LabelEntry
+_QueuedEntry: TypeAlias = (
+    DecisionEntry | CompletionEntry | LabelEntry | ShadowLabelEntry | CalibrationEntry | SpendingEntry
+)
 _log = logging.getLogger("eccos.decision_log")
 
 
@@ -93,16 +136,32 @@ class DecisionLog:
         """Queue the result of a decision and return at once."""
         self._enqueue(entry)
 
+    def add_spending(self, entry: SpendingEntry) -> None:
+        """Queue what a call that labels has cost, and return at once."""
+        self._enqueue(entry)
+
+    def add_shadow_label(self, entry: ShadowLabelEntry) -> None:
+        """Queue the label of another model's answer, and return at once."""
+        self._enqueue(entry)
+
+    def add_calibration(self, entry: CalibrationEntry) -> None:
+        """Queue a correction of a judge's grades, and return at once."""
+        self._enqueue(entry)
+
     def label(self, decision_id: str, quality: float, source: LabelSource = "human") -> LoggedDecision:
         """Label a decision, and return it as it was before. Raises `UnknownDecisionError`.
 
         A new label replaces one of the same source or of a less trusted one. `label_pairs` finds all of them.
         """
+        return self.add_label(LabelEntry(decision_id, quality, source))
+
+    def add_label(self, entry: LabelEntry) -> LoggedDecision:
+        """Label a decision as `label` does, with what a judge said."""
         self.flush()
-        found = self.get(decision_id)
+        found = self.get(entry.decision_id)
         if found is None:
-            raise UnknownDecisionError(decision_id)
-        self._enqueue(LabelEntry(decision_id, quality, source))
+            raise UnknownDecisionError(entry.decision_id)
+        self._enqueue(entry)
         self.flush()
         return found
 
@@ -151,18 +210,46 @@ class DecisionLog:
         where = f"WHERE {' AND '.join(conditions)} ORDER BY at DESC LIMIT ?"
         return list(self._select(where, (*values, last)))
 
-    def label_pairs(self, source: LabelSource, other: LabelSource = "human") -> list[tuple[float, float]]:
-        """Return (label of `source`, label of `other`) for each decision that both labelled, the oldest first."""
+    def label_pairs(
+        self, source: LabelSource, other: LabelSource = "human", *, judge: str | None = None
+    ) -> list[tuple[float, float]]:
+        """Return (label of `source`, label of `other`) for each decision that both labelled, the oldest first.
+
+        A judge's label is taken as it was before any calibration. `judge` takes the labels of one judge only.
+        """
+        query = (
+            "SELECT {}, b.quality FROM labels a JOIN labels b USING (decision_id) "
+            "WHERE a.source = ? AND b.source = ? {} ORDER BY a.at"
+        )
+        if not self._has_column("labels", "uncalibrated"):  # an older log, which nobody has written to since
+            return self._rows_of("labels", query.format("a.quality", ""), (source, other))
+        query = query.format("coalesce(a.uncalibrated, a.quality)", "" if judge is None else "AND a.judge = ?")
+        return self._rows_of("labels", query, (source, other) if judge is None else (source, other, judge))
+
+    def judges(self) -> list[str]:
+        """Return the models that have judged answers."""
+        if not self._has_column("labels", "judge"):
+            return []
+        query = "SELECT DISTINCT judge FROM labels WHERE judge IS NOT NULL ORDER BY judge"
+        return [row[0] for row in self._rows_of("labels", query, ())]
+
+    def _has_column(self, table: str, column: str) -> bool:
+        rows = self._rows_of(table, f"PRAGMA table_info({table})", ())
+        return any(row[1] == column for row in rows)
+
+    def spending(self, since: float | None = None) -> list[tuple[str, LabellingCall, float]]:
+        """Return (decision id, what was called, USD) of each call that labelled. `since`: in s since 1970 (UTC)."""
+        query = "SELECT decision_id, call, usd FROM spending WHERE at >= ? ORDER BY at"
+        return self._rows_of("spending", query, (since or 0.0,))
+
+    def _rows_of(self, table: str, query: str, values: tuple[object, ...]) -> list[Any]:
+        """Return the rows of a query. An older log, which nobody has written to since, may lack the table."""
         if not self.path.exists():
             return []
         with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as connection:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'").fetchone():
-                return []  # an older log, which nobody has written to since
-            query = (
-                "SELECT a.quality, b.quality FROM labels a JOIN labels b USING (decision_id) "
-                "WHERE a.source = ? AND b.source = ? ORDER BY a.at"
-            )
-            return connection.execute(query, (source, other)).fetchall()
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+                return []
+            return connection.execute(query, values).fetchall()
 
     def _select(self, where: str, values: tuple[object, ...]) -> Iterator[LoggedDecision]:
         if not self.path.exists():
@@ -235,8 +322,14 @@ class DecisionLog:
                 connection.execute(
                     _UPDATE_COMPLETION, (*values, _attempts_json(attempts), calls_json(completion.calls), decision_id)
                 )
-            case LabelEntry(decision_id=decision_id, quality=quality, source=source, at=at):
-                connection.execute(_SAVE_LABEL, (decision_id, source, quality, at))
+            case SpendingEntry(decision_id=decision_id, call=call, usd=usd, at=at):
+                connection.execute(_ADD_SPENDING, (decision_id, call, usd, at))
+            case ShadowLabelEntry(decision_id=decision_id, model=model, quality=quality, judgement=judgement, at=at):
+                connection.execute(_SAVE_SHADOW_LABEL, (decision_id, model, quality, at, *_judged(judgement)))
+            case CalibrationEntry():
+                connection.execute(_SAVE_CALIBRATION, astuple(entry))
+            case LabelEntry(decision_id=decision_id, quality=quality, source=source, judgement=judgement, at=at):
+                connection.execute(_SAVE_LABEL, (decision_id, source, quality, at, *_judged(judgement)))
                 if outranks(source, _source_of(connection, decision_id)):
                     connection.execute(_UPDATE_LABEL, (quality, at, source, decision_id))
 
@@ -250,10 +343,17 @@ def _add_later_columns(connection: sqlite3.Connection) -> None:
     """Give the log of an older version the columns that it lacks."""
     with connection:
         connection.execute("BEGIN IMMEDIATE")  # two processes may open the same old log at once
-        present = {row[1] for row in connection.execute("PRAGMA table_info(decisions)")}
-        for name, kind in _LATER_COLUMNS.items():
-            if name not in present:
-                connection.execute(f"ALTER TABLE decisions ADD COLUMN {name} {kind}")
+        for table, columns in _LATER_COLUMNS.items():
+            present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            for name, kind in columns.items():
+                if name not in present:
+                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+
+
+def _judged(judgement: Judgement | None) -> tuple[object, ...]:
+    if judgement is None:
+        return (None,) * 5
+    return judgement.judge, judgement.grade, judgement.uncalibrated, judgement.preference, judgement.calibration
 
 
 def _source_of(connection: sqlite3.Connection, decision_id: str) -> LabelSource | None:

@@ -11,7 +11,7 @@ from eccos_core.domain.arrays import BoolArray, Float32Array, FloatArray, IntArr
 from eccos_core.domain.decision import Chunk, Completion, Decision, QualitySource
 from eccos_core.domain.forecast import FORECAST_ARRAYS, Forecast
 from eccos_core.domain.model import Capability, Model
-from eccos_core.domain.outcomes import LABEL_SOURCES, LabelSource, Outcome, OutcomeTable
+from eccos_core.domain.outcomes import LABEL_SOURCES, Judgement, LabellingCall, LabelSource, Outcome, OutcomeTable
 from eccos_core.domain.plan import CallRecord, EscalationRule, Plan, PlannedModel, StreamAnswers
 from eccos_core.domain.policy import Budget, LatencyRule, OnInfeasible, Policy, QualityFloor, QualityPrice
 from eccos_core.domain.problem import (
@@ -24,7 +24,7 @@ from eccos_core.domain.problem import (
     StreamChoice,
 )
 from eccos_core.domain.request import AUTHOR, REASONING_FIELDS, ConversationView, Deadline, Message, Request, new_id
-from eccos_core.domain.status import BreakerState, DriftAlarm, ModelStatus, RouterStatus, WorkloadStatus
+from eccos_core.domain.status import BreakerState, DriftAlarm, LabellerStatus, ModelStatus, RouterStatus, WorkloadStatus
 
 __all__ = [
     "ANSWER_FEATURES",
@@ -52,7 +52,10 @@ __all__ = [
     "Forecast",
     "GroupShare",
     "IntArray",
+    "Judgement",
     "LabelSource",
+    "LabellerStatus",
+    "LabellingCall",
     "LatencyRule",
     "Message",
     "Model",

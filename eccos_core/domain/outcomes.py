@@ -14,6 +14,24 @@ from eccos_core.errors import InputError
 
 LabelSource: TypeAlias = Literal["human", "judge", "signal", "reward"]
 LABEL_SOURCES: tuple[LabelSource, ...] = ("human", "judge", "signal", "reward")  # the most trusted first
+LabellingCall: TypeAlias = Literal["judge", "shadow"]  # what labelling pays for
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a judge said of an answer, before it became a label. Every quality is in [0, 1].
+
+    - `judge`: the model. `grade`: what it gave the answer alone.
+    - `preference`: what it said of this answer and another: 1 better, 0.5 a tie, 0 worse. None without a comparison.
+    - `uncalibrated`: the grade after the comparison. `calibration`: the version of the correction that was then
+      applied. None where there was none.
+    """
+
+    judge: str
+    grade: float
+    uncalibrated: float
+    preference: float | None = None
+    calibration: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,13 +72,40 @@ class DriftAlarm:
 
 
 @dataclass(frozen=True, slots=True)
+class LabellerStatus:
+    """What the labelling in the background has done since the start.
+
+    - `judged` and `rewarded`: answers that the judge and the reward model graded. `shadowed`: shadow answers.
+    - `compared`: pairs of an answer and its shadow answer. `swayed`: those whose verdict changed with the order.
+    - `calibrated_by`: from how many labels of people the judge's grades are corrected now, 0 where they are not.
+    - `failed`: what went wrong. `left_out`: answers that found the queue full.
+    - `judge_usd` and `shadow_usd`: what was paid. `judge_usd_today` and `shadow_usd_today`: what their budgets count
+      for this UTC day, from before the start too.
+    """
+
+    judged: int = 0
+    rewarded: int = 0
+    shadowed: int = 0
+    failed: int = 0
+    left_out: int = 0
+    compared: int = 0
+    swayed: int = 0
+    calibrated_by: int = 0
+    judge_usd: float = 0.0
+    shadow_usd: float = 0.0
+    judge_usd_today: float = 0.0
+    shadow_usd_today: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class RouterStatus:
     """A snapshot of one router, in one process.
 
     `decision_log_problem` says why the decision log cannot write now. It is None while it can, or without a log.
     `decisions_dropped` is how many entries were lost since the start. `drift` holds the newest alarm of each model that
     has become worse than its forecasts. `certificate_problem` says why the certificate is void. It is None while the
-    certificate holds, or without one.
+    certificate holds, or without one. `labelling` says what labels answers in the background, and what it has paid. It
+    is None where nothing does.
     """
 
     workload: WorkloadStatus
@@ -86,3 +113,4 @@ class RouterStatus:
     decisions_dropped: int = 0
     drift: tuple[DriftAlarm, ...] = ()
     certificate_problem: str | None = None
+    labelling: LabellerStatus | None = None

@@ -90,6 +90,10 @@ class JudgeGrader:
         """Build the judge's request. Answer and question are marked as data, in a way that they cannot imitate."""
         return self._request(_Sheet.of(answer, self._shown(reference), question))
 
+    def read(self, completion: Completion, answer: str, reference: Reference, question: str) -> Verdict:
+        """Read the reply to `request`. Raises `GradingError` if it holds no score from 0 to 10."""
+        return self._verdict(completion, _Sheet.of(answer, self._shown(reference), question))
+
     def _shown(self, reference: Reference) -> str:
         if reference is None:
             return "(none: go by the rubric)"
@@ -140,14 +144,14 @@ class _Sheet:
         digest = hashlib.sha256("\0".join((question, reference, answer)).encode("utf-8", "replace")).hexdigest()
         suspicious = any(_LOOKS_LIKE_A_SCORE.search(text) for text in (answer, question))
         return cls(
-            _quote(answer or "(empty)"),
-            _quote(reference),
-            _quote(question),
+            quote(answer or "(empty)"),
+            quote(reference),
+            quote(question),
             digest,
             f" {digest[-6:]}" if suspicious else "",
         )
 
 
-def _quote(text: str) -> str:
-    """Each line with a mark in front, and nothing that could hide the mark."""
+def quote(text: str) -> str:
+    """Put a mark in front of each line, and leave nothing that could hide the mark."""
     return "\n".join(f"| {line}" for line in printable(text).splitlines())

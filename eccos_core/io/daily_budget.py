@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,8 +30,8 @@ ON CONFLICT (purpose, day) DO UPDATE SET usd = usd + excluded.usd RETURNING usd
 class DailyBudget:
     """At most `usd` for each UTC day. Safe to use from several threads.
 
-    With a `path` the spending is kept in a SQLite file, so a restart does not begin anew, and every process of that
-    file counts what the others have paid. `usd` 0 allows no call that costs something.
+    `usd` may change while it is in use, and 0 allows no call that costs something. With a `path` the spending is kept
+    in a SQLite file, so a restart does not begin anew, and every process of that file counts what the others have paid.
 
     A clock that is set back goes on with the newest day, so no day begins twice. A clock that was far ahead would stay
     on a day to come. So after 24 hours by `monotonic` (s), which never jumps, the day is again that of `clock` (s since
@@ -44,9 +46,10 @@ class DailyBudget:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.purpose, self.usd = purpose, usd
-        self._path, self._clock, self._monotonic = path, clock, monotonic
+        self.purpose, self.usd, self.path = purpose, usd, path
+        self._clock, self._monotonic = clock, monotonic
         self._lock = threading.Lock()
+        self._open: tuple[int, sqlite3.Connection] | None = None
         self._day, self._began, self._spent, self._reserved = "", 0.0, 0.0, 0.0
 
     @property
@@ -78,16 +81,16 @@ class DailyBudget:
             self._begin_day()
             self._reserved -= reserved_usd
             self._spent += paid_usd
-            if self._path is not None and paid_usd > 0:
-                with self._connected(self._path) as connection, connection:
+            if self.path is not None and paid_usd > 0:
+                with self._connected(self.path) as connection, connection:
                     row = connection.execute(_ADD, (self.purpose, self._day, paid_usd)).fetchone()
                     self._spent = float(row[0])
 
     def adopt(self, spent_usd: Mapping[str, float]) -> None:
         """Take over what an older version spent on each day (ISO date). A day that is known already stays."""
-        if self._path is None or not spent_usd:
+        if self.path is None or not spent_usd:
             return
-        with self._lock, self._connected(self._path) as connection, connection:
+        with self._lock, self._connected(self.path) as connection, connection:
             rows = [(self.purpose, day, usd) for day, usd in spent_usd.items()]
             connection.executemany("INSERT OR IGNORE INTO spending (purpose, day, usd) VALUES (?, ?, ?)", rows)
 
@@ -96,20 +99,38 @@ class DailyBudget:
         if today == self._day or (today < self._day and self._monotonic() - self._began < DAY_S):
             return
         self._day, self._began, self._spent = today, self._monotonic(), 0.0
-        if self._path is not None:
-            with self._connected(self._path) as connection:
+        if self.path is not None:
+            with self._connected(self.path) as connection:
                 query = "SELECT usd FROM spending WHERE purpose = ? AND day = ?"
                 found = connection.execute(query, (self.purpose, today)).fetchone()
                 self._spent = found[0] if found else 0.0
 
     @contextlib.contextmanager
     def _connected(self, path: Path) -> Iterator[sqlite3.Connection]:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute(_SCHEMA)
-                yield connection
+            if self._open is None or self._open[0] != os.getpid():
+                self._open = os.getpid(), _open(path)
+                weakref.finalize(self, _close, *self._open).atexit = False
+            yield self._open[1]
         except sqlite3.DatabaseError as error:
             raise DataError(str(path), f"cannot be used to count what was spent ({error})") from error
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open the file. It stays open, because the last one to close it waits for the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=10, check_same_thread=False)  # every use holds the lock of its budget
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(_SCHEMA)
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
+
+
+def _close(process: int, connection: sqlite3.Connection) -> None:
+    """Close a connection. That of the parent of a fork stays open: only the parent may close it."""
+    if process == os.getpid():
+        connection.close()

@@ -9,8 +9,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eccos_core.decision_log import CompletionEntry, DecisionEntry, DecisionLog, outranks
-from eccos_core.domain import Completion, Decision, Float32Array, LabelSource, Outcome
+from eccos_core.decision_log import (
+    CompletionEntry,
+    DecisionEntry,
+    DecisionLog,
+    LabelEntry,
+    ShadowLabelEntry,
+    SpendingEntry,
+    outranks,
+)
+from eccos_core.domain import Completion, Decision, Float32Array, Judgement, LabellingCall, LabelSource, Outcome
 from eccos_core.errors import InputError, UnknownDecisionError
 from eccos_core.io.tokens import text_key
 from eccos_core.protocols import HistoryStore
@@ -127,13 +135,22 @@ class DecisionStore:
         if self.log is not None:
             self.log.add_completion(CompletionEntry(decision.id, whole or completion, attempts.failures))
 
-    def add_other_answer(self, decision_id: str, completion: Completion, quality: float) -> None:
+    def add_other_answer(
+        self, decision_id: str, completion: Completion, quality: float, judgement: Judgement | None = None
+    ) -> None:
         """Adds another model's graded answer to the same question to the history. Forgotten decisions add nothing."""
+        if self.log is not None:
+            self.log.add_shadow_label(ShadowLabelEntry(decision_id, completion.model, quality, judgement))
         with self._lock:
             remembered = self._remembered.get(decision_id)
         if remembered is None:
             return
         self._add_outcome(remembered.answered_by(completion), quality)
+
+    def add_spending(self, decision_id: str, call: LabellingCall, usd: float) -> None:
+        """Keeps in the log, where there is one, what a call that labels has cost."""
+        if self.log is not None:
+            self.log.add_spending(SpendingEntry(decision_id, call, usd))
 
     def add_failure(self, decision: Decision, attempts: FallbackChain) -> None:
         """Remembers that nobody answered."""
@@ -145,7 +162,9 @@ class DecisionStore:
         if self.log is not None:
             self.log.flush()
 
-    def label(self, decision_id: str, quality: float, source: LabelSource = "human") -> LabelledDecision | None:
+    def label(
+        self, decision_id: str, quality: float, source: LabelSource = "human", judgement: Judgement | None = None
+    ) -> LabelledDecision | None:
         """Attaches a label, in [0, 1], adds the outcome to the history, and returns what there is to learn from.
 
         A label never replaces one of a more trusted source. Then it is kept in the log only, and None is returned.
@@ -159,7 +178,7 @@ class DecisionStore:
         with self._lock:
             remembered = self._remembered.get(decision_id)
         if self.log is not None:
-            remembered = self._from_log(decision_id, quality, source, remembered)
+            remembered = self._from_log(LabelEntry(decision_id, quality, source, judgement), remembered)
         if remembered is None:
             raise UnknownDecisionError(decision_id)
         if not outranks(source, remembered.source):
@@ -189,13 +208,11 @@ class DecisionStore:
         )
         self.history.add([outcome], np.asarray(remembered.vector, dtype=np.float32)[None, :])
 
-    def _from_log(
-        self, decision_id: str, quality: float, source: LabelSource, remembered: _Remembered | None
-    ) -> _Remembered:
+    def _from_log(self, label: LabelEntry, remembered: _Remembered | None) -> _Remembered:
         """Labels the logged decision; gives what is remembered, from memory or else from the log."""
         assert self.log is not None
         try:
-            logged = self.log.label(decision_id, quality, source)
+            logged = self.log.add_label(label)
         except UnknownDecisionError:
             if remembered is None:
                 raise

@@ -19,12 +19,15 @@ class LoggedTraffic:
     """The answered decisions of a log, R of them, the oldest first.
 
     `unanswered` counts decisions without an answer: nobody was called, or every call failed. They are left out. A
-    decision stands for what came of it, also where a fallback answered in the end.
+    decision stands for what came of it, also where a fallback answered in the end. `judge_usd` and `shadow_usd` (R,):
+    what was paid to label each answer.
     """
 
     path: str
     entries: tuple[LoggedDecision, ...]
     unanswered: int
+    judge_usd: FloatArray
+    shadow_usd: FloatArray
 
     def of_single_calls(self) -> LoggedTraffic:
         """Leave out the requests that several models were asked for, as no single choice stands for them.
@@ -95,7 +98,12 @@ def read_traffic(log: DecisionLog, pool: Sequence[str], since: float | None = No
         when = "" if since is None else " since that time. Give an earlier --since"
         asked = f"none of its {len(found)} decisions was answered" if found else "it holds no decision"
         raise DataError(path, f"{asked}{when}. Answer requests with `router.complete` or `eccos ask` first.")
-    traffic = LoggedTraffic(path, answered, len(found) - len(answered))
+    row_of = {entry.id: row for row, entry in enumerate(answered)}
+    paid = {"judge": np.zeros(len(answered)), "shadow": np.zeros(len(answered))}
+    for decision_id, call, usd in log.spending(since):
+        if decision_id in row_of:
+            paid[call][row_of[decision_id]] += usd
+    traffic = LoggedTraffic(path, answered, len(found) - len(answered), paid["judge"], paid["shadow"])
     if not set(traffic.models) & set(pool):
         raise DataError(
             path,

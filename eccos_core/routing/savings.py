@@ -24,6 +24,7 @@ class MeasuredSavings:
 
     - `requests` were answered, `unanswered` were not. `first_at` and `last_at` are in s since 1970 (UTC).
     - `paid_usd`: what the answers cost together. `answers`: how many each model gave.
+    - `judge_usd` and `shadow_usd`: what was paid on top to label these answers: calls of the judge, and shadow answers.
     - `labelled`: answers with a label, and `label_sources` how many came from whom. `mean_label`: their mean in [0, 1],
       None without labels. Its interval holds for any number of labels.
     """
@@ -33,10 +34,17 @@ class MeasuredSavings:
     first_at: float
     last_at: float
     paid_usd: float
+    judge_usd: float
+    shadow_usd: float
     answers: Mapping[str, int]
     labelled: int
     label_sources: Mapping[str, int]
     mean_label: IntervalEstimate | None
+
+    @property
+    def labelling_usd(self) -> float:
+        """What was paid on top of the answers, to label them."""
+        return self.judge_usd + self.shadow_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,8 @@ class EstimatedSavings:
 
     - `baseline_usd`: its cost. Calls that it got count as paid. The others are its forecast times `cost_correction`,
       paid over forecast cost of its `baseline_calls`. The interval is None with fewer than 4 calls of it.
-    - `saved_usd` and `saved_share`: against what was paid.
+    - `saved_usd` and `saved_share`: against what was paid for the answers. `net_saved_usd` and `net_saved_share`: after
+      what labelling them cost, too. The shares are of the baseline's cost, and None where it costs nothing.
     - `quality`, `baseline_quality` and `quality_change` (routed minus baseline): doubly robust estimates for all
       requests. None without labels.
     - `forecast_quality` and `forecast_baseline_quality`: mean forecasts, which no label has checked.
@@ -59,6 +68,8 @@ class EstimatedSavings:
     baseline_usd_interval: tuple[float, float] | None
     saved_usd: float
     saved_share: float | None
+    net_saved_usd: float
+    net_saved_share: float | None
     quality: IntervalEstimate | None
     baseline_quality: IntervalEstimate | None
     quality_change: IntervalEstimate | None
@@ -69,14 +80,17 @@ class EstimatedSavings:
 
 @dataclass(frozen=True, slots=True)
 class SavingsReport:
-    """Savings on logged traffic. `curve` holds (requests, USD paid so far, USD of the baseline so far)."""
+    """Savings on logged traffic.
+
+    `curve` holds (requests, USD paid for answers so far, the same with labelling, USD of the baseline so far).
+    """
 
     log: str
     confidence: float
     baseline_is_default: bool
     measured: MeasuredSavings
     estimated: EstimatedSavings
-    curve: tuple[tuple[int, float, float], ...]
+    curve: tuple[tuple[int, float, float, float], ...]
 
 
 def measure_savings(
@@ -106,7 +120,7 @@ def measure_savings(
         baseline_is_default=baseline is None,
         measured=_measure(traffic, confidence),
         estimated=estimated,
-        curve=_curve(traffic.paid_usd, costs),
+        curve=_curve(traffic.paid_usd, traffic.judge_usd + traffic.shadow_usd, costs),
     )
 
 
@@ -119,6 +133,8 @@ def _measure(traffic: LoggedTraffic, confidence: float) -> MeasuredSavings:
         first_at=traffic.entries[0].at,
         last_at=traffic.entries[-1].at,
         paid_usd=float(traffic.paid_usd.sum()),
+        judge_usd=float(traffic.judge_usd.sum()),
+        shadow_usd=float(traffic.shadow_usd.sum()),
         answers=dict(Counter(entry.model or entry.decided_model for entry in traffic.entries).most_common()),
         labelled=len(labels),
         label_sources=dict(Counter(sources).most_common()),
@@ -141,6 +157,7 @@ def _estimate(
         error = np.sqrt(calls / (calls - 1) * ((paid - correction * forecast)[own] ** 2).sum()) / expected
         half = student_t_quantile((1 + confidence) / 2, calls - 1) * float(error * forecast[~own].sum())
         ends = (max(0.0, total - half), total + half)
+    net = total - spent - float((traffic.judge_usd + traffic.shadow_usd).sum())
     value = evaluate_policy(feedback, np.full(len(own), baseline), confidence=confidence)
     has_labels = bool((~np.isnan(feedback.quality)).any())
     found = EstimatedSavings(
@@ -151,6 +168,8 @@ def _estimate(
         baseline_usd_interval=ends,
         saved_usd=total - spent,
         saved_share=1 - spent / total if total > 0 else None,
+        net_saved_usd=net,
+        net_saved_share=net / total if total > 0 else None,
         quality=value.logged_quality if has_labels else None,
         baseline_quality=value.quality if has_labels else None,
         quality_change=value.quality_change.negated() if has_labels else None,
@@ -161,7 +180,7 @@ def _estimate(
     return found, costs
 
 
-def _curve(paid: FloatArray, costs: FloatArray) -> tuple[tuple[int, float, float], ...]:
+def _curve(paid: FloatArray, labelling: FloatArray, costs: FloatArray) -> tuple[tuple[int, float, float, float], ...]:
     at = np.unique(np.linspace(0, len(paid), min(len(paid), _CURVE_POINTS) + 1).astype(int))
-    spent, other = np.append(0.0, np.cumsum(paid)), np.append(0.0, np.cumsum(costs))
-    return tuple(zip(at.tolist(), spent[at].tolist(), other[at].tolist(), strict=True))
+    sums = [np.append(0.0, np.cumsum(each))[at].tolist() for each in (paid, paid + labelling, costs)]
+    return tuple(zip(at.tolist(), *sums, strict=True))

@@ -14,21 +14,23 @@ from eccos_core.off_policy import IntervalEstimate
 from eccos_core.routing.savings import SavingsReport
 from eccos_core.workflows.replay import ReplayReport
 
-_ROUTED, _OTHER = ECCOS_COLOURS[:2]
+_ROUTED, _LABELLING = ECCOS_COLOURS[:2]
 
 
 def draw_savings(report: SavingsReport, path: Path) -> None:
-    """Draw cost over requests beside quality, routed and of the baseline.
+    """Draw cost over requests beside quality, routed and of the baseline. What labelling cost is added on top.
 
     The suffix of `path` says the format (.png, .svg, .pdf).
     """
     figure = _figure()
     cost, quality = figure.subplots(1, 2, width_ratios=(3, 2))
-    requests, paid, other = zip(*report.curve, strict=True)
+    requests, paid, total, other = zip(*report.curve, strict=True)
     baseline = report.estimated.baseline
     cost.plot(requests, other, color=REFERENCE, linestyle="--", linewidth=2.0, label=f"{baseline} (estimated)")
     cost.plot(requests, paid, color=_ROUTED, linewidth=2.6, label="routed (paid)")
-    cost.fill_between(requests, paid, other, color=FAINT, alpha=0.6)
+    if report.measured.labelling_usd > 0:
+        cost.plot(requests, total, color=_LABELLING, linewidth=1.8, label="with judge and shadow answers (paid)")
+    cost.fill_between(requests, total, other, color=FAINT, alpha=0.6)
     cost.set_xlabel("requests", color=INK)
     cost.set_ylabel("USD", color=INK)
     cost.legend(frameon=False, loc="upper left")

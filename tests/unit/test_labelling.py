@@ -5,72 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from judged_router import POOL, answer, build, label_of
 
-from eccos_core.decision_log import DecisionLog
-from eccos_core.domain import Completion, Float32Array, Model, Request
+from eccos_core.domain import Completion, Float32Array, Request
 from eccos_core.encoders.surface import SurfaceEncoder
 from eccos_core.errors import BackendError, InputError, UnknownDecisionError, UnknownModelError
 from eccos_core.grading.reward import RewardModel
 from eccos_core.grading.reward.features import SURFACE
-from eccos_core.history import MemoryHistory
 from eccos_core.io.daily_budget import DailyBudget
 from eccos_core.labelling import BackgroundLabeller, JudgeSettings, ShadowSettings, measure_agreement
-from eccos_core.router import Router
-from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.signals import is_broken_json
 from eccos_core.testing import ScriptedBackend, scripted_router
-
-POOL = tuple(Model(name, 1e-6, 1e-6, max_concurrency=4) for name in ("small", "large", "judge"))
-
-
-def build(
-    tmp_path: Path,
-    verdicts: list[Any],
-    *,
-    judge_usd: float | None = 1.0,
-    shadow_usd: float | None = None,
-    reward: RewardModel | None = None,
-) -> tuple[Router, BackgroundLabeller, ScriptedBackend]:
-    """A router whose answers are all judged and all shadowed, each where there is money for it."""
-    backend = ScriptedBackend({"small": ["small says so"], "large": ["large says so"], "judge": verdicts}, POOL)
-    router = scripted_router(backend, POOL, {"": [0.9, 0.8, 0.1]}, usd_per_quality=1.0)
-    encoder = router.decider.encoder
-    history = MemoryHistory(encoder.name, encoder.dimensions)
-    store = DecisionStore(history, DecisionLog(tmp_path / "log.sqlite"))
-    labeller = BackgroundLabeller(
-        POOL,
-        backend,
-        router.workload,
-        judge=JudgeSettings("judge", 1.0, DailyBudget("judge", judge_usd)) if judge_usd is not None else None,
-        reward=reward,
-        shadow=ShadowSettings(("large",), 1.0, DailyBudget("shadow", shadow_usd)) if shadow_usd is not None else None,
-        broken_json=0.0,
-        seed=0,
-    )
-    parts = router.parts
-    parts = replace(parts, decision_store=store, answer_observer=labeller, signals={"copied": 0.9, "regenerated": 0.2})
-    return Router.from_parts(parts), labeller, backend
-
-
-def label_of(router: Router, decision_id: str) -> tuple[float | None, str | None]:
-    log = router.decision_store.log
-    assert log is not None
-    log.flush()
-    found = log.get(decision_id)
-    assert found is not None
-    return found.label, found.label_source
-
-
-def answer(router: Router, question: str = "What is it?", **parameters: Any) -> str:
-    decision = router.complete(question, **parameters).decision
-    assert decision is not None
-    return decision.id
 
 
 def test_a_judge_labels_answers_and_never_learns_whose_they_are(tmp_path: Path) -> None:
@@ -145,7 +95,7 @@ def test_judging_stops_at_its_budget(tmp_path: Path) -> None:
     labeller.wait()
     status = labeller.status()
     assert 0 < status.judged < 20
-    assert status.judge_spent_usd <= 0.002
+    assert status.judge_usd == status.judge_usd_today <= 0.002
 
 
 def test_a_shadow_answer_is_graded_too_and_becomes_an_outcome(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from eccos_core import Router
 from eccos_core.certification import mean_interval
 from eccos_core.cli import app
 from eccos_core.cli.output import DONE, YOUR_INPUT, run
-from eccos_core.decision_log import DecisionLog
+from eccos_core.decision_log import DecisionLog, SpendingEntry
 from eccos_core.errors import InputError
 from eccos_core.testing import ScriptedBackend, scripted_router
 
@@ -70,6 +70,42 @@ def test_the_words_say_which_part_is_which_and_a_picture_is_drawn(
     assert "you cannot tell which of the two is better" in out
     assert "Labels tell about large on 18% of the requests" in out
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_labelling_cost_is_measured_apart_and_taken_from_the_saving(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, picture = write_config(tmp_path), tmp_path / "savings.svg"
+    write_log(tmp_path / "log.sqlite", [*ROWS, ("small", 1.0, 0.001, None)])
+    log = DecisionLog(tmp_path / "log.sqlite")
+    for decision_id, call, usd in (("d0", "judge", 0.01), ("d1", "judge", 0.02), ("d1", "shadow", 0.03)):
+        log.add_spending(SpendingEntry(decision_id, call, usd))  # type: ignore[arg-type]
+    log.add_spending(SpendingEntry("of another log", "judge", 9.0))
+    log.close()
+    assert run(app, ["savings", "-c", str(config), "--json"]) == DONE
+    found = told(capsys)
+    measured, estimated = found["measured"], found["estimated"]
+    assert measured["paid_usd"] == pytest.approx(0.049)
+    assert (measured["judge_usd"], measured["shadow_usd"]) == (pytest.approx(0.03), pytest.approx(0.03))
+    assert measured["labelling_usd"] == pytest.approx(0.06)
+    assert estimated["baseline_usd"] == pytest.approx(0.22)
+    assert estimated["saved_usd"] == pytest.approx(0.22 - 0.049)
+    assert estimated["net_saved_usd"] == pytest.approx(0.22 - 0.049 - 0.06)
+    assert estimated["net_saved_share"] == pytest.approx((0.22 - 0.049 - 0.06) / 0.22)
+    assert run(app, ["savings", "-c", str(config), "--picture", str(picture)]) == DONE
+    out = capsys.readouterr().out
+    assert out.index("Labelling cost 0.0600 USD on top: 0.0300 USD for the judge, 0.0300 USD for shadow answers.") < (
+        out.index("Estimated")
+    )
+    assert "Routing saved 0.171 USD, 77.7%. After what labelling cost, you saved 0.111 USD, 50.5%." in out
+    with Router.from_yaml(config) as router:
+        assert router.savings().curve[-1] == pytest.approx((11, 0.049, 0.109, 0.22))
+    with_labelling = len(picture.read_bytes())
+    with sqlite3.connect(tmp_path / "log.sqlite") as connection:
+        connection.execute("DROP TABLE spending")  # a log of an older version
+    assert run(app, ["savings", "-c", str(config), "--picture", str(picture)]) == DONE
+    assert "Labelling" not in capsys.readouterr().out
+    assert len(picture.read_bytes()) < with_labelling, "one curve less"
 
 
 def test_enough_calls_of_the_baseline_give_its_cost_an_interval(
