@@ -88,7 +88,7 @@ ChooseOption = Annotated[
     bool,
     typer.Option(
         "--choose",
-        help="Spend the budget where it teaches most: the most typical questions, and models that are close rivals.",
+        help="Spend the budget on typical questions, and on models that are close rivals.",
     ),
 ]
 FromLogOption = Annotated[
@@ -198,8 +198,9 @@ def _collect(
     json: bool,
 ) -> None:
     from eccos_core.collecting import collect as run
+    from eccos_core.collecting import select_models
 
-    names = [model.name for model in config.models if options.models is None or model.name in options.models]
+    names = select_models(config.models, options.models)
     try:
         with _progress_bars(names, len(questions)) as bars:
             collected = asyncio.run(run(questions, config.models, backend, out, options, observe=bars, source=source))

@@ -141,12 +141,16 @@ async def collect(
 
 
 def select_models(models: Sequence[Model], names: Sequence[str] | None) -> list[str]:
-    """Return the names of the models to call, in the pool's order. Raises `UnknownModelError`."""
+    """Return the names of the models to call, in the pool's order. The name of a model stands for all its efforts.
+
+    Raises `UnknownModelError`.
+    """
     known = [model.name for model in models]
+    deployments = {model.deployment for model in models}
     for name in names or ():
-        if name not in known:
+        if name not in known and name not in deployments:
             raise UnknownModelError(name, known)
-    return [name for name in known if names is None or name in names]
+    return [model.name for model in models if names is None or model.is_named_in(set(names))]
 
 
 class CollectionRun:
