@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import FloatArray
-from eccos_core.learning.linear_posterior import NOISE, LinearPosterior, Prior
+from eccos_core.learning.linear_posterior import LinearPosterior, Prior
 
 FEATURES, PART = 16, 8  # axes of the shared part, and of the part of each model
 MIDDLE = 0.5  # what the posterior's targets are measured from
@@ -41,7 +41,7 @@ class ModelComparison:
 
     def __init__(self, models: int, points: FloatArray, prior: Prior | None = None, seed: int = 0) -> None:
         self._features = points[:, :FEATURES]
-        self._posterior = LinearPosterior(models, self._features.shape[1], PART, 1, prior or Prior())
+        self._posterior = LinearPosterior(models, self._features.shape[1], PART, prior or Prior())
         self._learned = np.zeros((len(points), models), dtype=np.bool_)
         draw = np.random.default_rng(seed)
         self._judged = np.sort(draw.permutation(len(points))[:JUDGED_ON])
@@ -53,13 +53,13 @@ class ModelComparison:
         rows = self._rows[new[self._rows].any(axis=1)][:MAX_LEARNED]
         for row in rows:
             for model in np.flatnonzero(new[row]):
-                target = np.array([quality[row, model] - MIDDLE])
+                target = float(quality[row, model]) - MIDDLE
                 self._posterior.update(int(model), self._features[row], target)
         self._learned |= new
 
     def forecast(self) -> FloatArray:
         """Return the mean forecast quality (M,) over the questions."""
-        means = [self._posterior.predict(self._features[row])[:, 0] for row in self._judged]
+        means = [self._posterior.predict(self._features[row]) for row in self._judged]
         return np.asarray(np.mean(means, axis=0) + MIDDLE)
 
     def values(self, cost_usd: FloatArray, prices: Sequence[float], answers: int) -> ModelValues:
@@ -70,10 +70,10 @@ class ModelComparison:
         models = len(cost_usd)
         gain, perfect = np.zeros((len(prices), models)), np.zeros((len(prices), models))
         for row in self._judged:
-            mean = self._posterior.predict(self._features[row])[:, 0]
+            mean = self._posterior.predict(self._features[row])
             covariance = self._posterior.covariance_of_means(self._features[row])
             variance = np.maximum(np.diagonal(covariance), 0.0)
-            change = variance * np.sqrt(answers / (answers * variance + NOISE))
+            change = variance * np.sqrt(answers / (answers * variance + self._posterior.prior.noise))
             for at, price in enumerate(prices):
                 net = mean - cost_usd / price
                 for model in range(models):
