@@ -2,7 +2,7 @@
 
 Every policy meets the questions in random orders, chooses a model, and sees the outcome of that model alone. Reward is
 quality - USD / `--usd-per-quality`. First from nothing, then after 300 questions with all outcomes. `paretobandit` runs
-where the extra `benchmark` is installed. MiniLM reads the questions. Its vectors are kept on disk.
+where the extra `benchmark` is installed. The static encoder reads the questions, as `eccos evaluate --online` does.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from eccos_core.encoders import CachedEncoder, ConcatenatedEncoder, SentenceTransformerEncoder, SurfaceEncoder
+from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
 from eccos_core.evaluation.online.replay import POLICIES, replay_online
 from eccos_core.evaluation.online.stream import read_stream
-from eccos_core.io.files import cache_folder
 from eccos_core.learning import OnlineLayer
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -34,7 +33,7 @@ def time_layer(models: int = 9, dimensions: int = 402, labels: int = 2000) -> st
     update, decide = [], []
     for row in range(labels):
         started = time.perf_counter()
-        layer.learn(str(row), names[row % models], vectors[row], 0.1, 1.1)
+        layer.learn(str(row), names[row % models], vectors[row], 0.1)
         middle = time.perf_counter()
         layer.correct(vectors[row], np.full(models, 0.5))
         update.append(middle - started)
@@ -55,12 +54,11 @@ def main() -> int:
     if not DATA.is_dir():
         print(f"skipped: needs {DATA}, which is not here")
         return 0
-    names = tuple(POLICIES)
+    names = tuple(name for name in POLICIES if name != "eccos_epsilon")
     if importlib.util.find_spec("pareto_bandit") is None:
         print('paretobandit is left out: pip install "eccos[benchmark]"')
         names = tuple(name for name in names if name != "paretobandit")
-    minilm = CachedEncoder(SentenceTransformerEncoder(intermediate_layer=True), cache_folder() / "embeddings.sqlite")
-    encoder, results = ConcatenatedEncoder([minilm, SurfaceEncoder()]), []
+    encoder, results = ConcatenatedEncoder([StaticEncoder(), SurfaceEncoder()]), []
     for name in wanted.sets:
         prices = DATA / f"{name}.prices.json"
         for usd in wanted.usd_per_quality:

@@ -56,6 +56,7 @@ _HOMES = {
         "UnknownDecisionError",
         "UnknownModelError",
     ),
+    "packing": ("PackingRule",),
     "router": ("Router",),
     "routing.parts": ("Parts",),
 }
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
         UnknownDecisionError,
         UnknownModelError,
     )
+    from eccos_core.packing import PackingRule
     from eccos_core.router import Router
     from eccos_core.routing.parts import Parts
 
@@ -139,6 +141,7 @@ __all__ = [
     "NoEligibleModelError",
     "Outcome",
     "Overloaded",
+    "PackingRule",
     "Parts",
     "Policy",
     "QualityFloor",

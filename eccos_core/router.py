@@ -29,10 +29,12 @@ from eccos_core.domain import (
 )
 from eccos_core.errors import EccosError, InputError, UnknownDecisionError, did_you_mean
 from eccos_core.io.forks import ProcessGuard
+from eccos_core.packing import PackingRule
 from eccos_core.protocols import Backend, Encoder, Optimizer, Predictor, Steering, Workload
 from eccos_core.routing.batch import acall_all, call_all, settle_results
 from eccos_core.routing.decider import Decider
 from eccos_core.routing.decision_store import DecisionStore
+from eccos_core.routing.packing import acomplete_packed, complete_packed
 from eccos_core.routing.parts import DEFAULT_POLICY, Parts
 from eccos_core.routing.pipeline import Pipeline, RequestLike
 from eccos_core.routing.prepared import PreparedBatch
@@ -60,6 +62,7 @@ class Router:
     - `max_attempts` is how many models one request is sent to at most. `deadline_s` is its longest wait for a slot,
       and `answer_deadline_s` the most time from its first call to the end of its last, in seconds.
     - `window_s` (0 to 0.05): requests that arrive within so many seconds are decided together.
+    - `packing` lets requests of a batch share calls.
     - `allowed_call_params` names call parameters that steer LiteLLM (`api_base`, ...) and that callers may give.
 
     Use it in a `with` or `async with` block, or call `close`. It is safe to use from several threads and tasks. Raises
@@ -89,6 +92,7 @@ class Router:
         window_s: float = 0.0,
         allowed_call_params: Collection[str] = (),
         latency_rule: LatencyRule | None = None,
+        packing: PackingRule | None = None,
     ) -> None:
         from eccos_core.routing import defaults
 
@@ -114,6 +118,7 @@ class Router:
                 window_s=window_s,
                 allowed_call_params=frozenset(allowed_call_params),
                 latency_rule=latency_rule or LatencyRule(),
+                packing=packing,
             )
         )
 
@@ -394,25 +399,47 @@ class Router:
         *,
         policy: Policy | None = None,
         return_exceptions: Literal[False] = False,
+        pack: bool | None = None,
     ) -> list[Completion]: ...
     @overload
     def complete_batch(
-        self, requests: Sequence[RequestLike], *, policy: Policy | None = None, return_exceptions: Literal[True]
+        self,
+        requests: Sequence[RequestLike],
+        *,
+        policy: Policy | None = None,
+        return_exceptions: Literal[True],
+        pack: bool | None = None,
     ) -> list[Completion | EccosError]: ...
     @overload
     def complete_batch(
-        self, requests: Sequence[RequestLike], *, policy: Policy | None = None, return_exceptions: bool
+        self,
+        requests: Sequence[RequestLike],
+        *,
+        policy: Policy | None = None,
+        return_exceptions: bool,
+        pack: bool | None = None,
     ) -> list[Completion] | list[Completion | EccosError]: ...
     def complete_batch(
-        self, requests: Sequence[RequestLike], *, policy: Policy | None = None, return_exceptions: bool = False
+        self,
+        requests: Sequence[RequestLike],
+        *,
+        policy: Policy | None = None,
+        return_exceptions: bool = False,
+        pack: bool | None = None,
     ) -> list[Completion] | list[Completion | EccosError]:
         """Assign the batch jointly, then call, as many at once as the models' slots allow. Results are in order.
 
         With `return_exceptions` a request that failed, or that no model may answer, has its error in its place, and
         the others are answered. Without it, the first error is raised after every call has ended. What concerns all
         requests together (a floor or budget out of reach) is raised as `route` does.
+
+        With `pack`, requests with the same instructions share calls where that pays (`PackingRule`). None does as the
+        router's `packing` says. A request whose answer is missing in its pack is asked alone.
         """
         pipeline = self._open()
+        if pipeline.packs(pack):
+            packed = complete_packed(pipeline, requests, policy, in_place=return_exceptions)
+            return settle_results(packed, return_exceptions=return_exceptions)
         batch = pipeline.decide_batch(requests, policy, in_place=return_exceptions)
         jobs = [each for each in batch if isinstance(each, tuple)]
         models = [decision.model for _, decision in jobs]
@@ -427,20 +454,39 @@ class Router:
         *,
         policy: Policy | None = None,
         return_exceptions: Literal[False] = False,
+        pack: bool | None = None,
     ) -> list[Completion]: ...
     @overload
     async def acomplete_batch(
-        self, requests: Sequence[RequestLike], *, policy: Policy | None = None, return_exceptions: Literal[True]
+        self,
+        requests: Sequence[RequestLike],
+        *,
+        policy: Policy | None = None,
+        return_exceptions: Literal[True],
+        pack: bool | None = None,
     ) -> list[Completion | EccosError]: ...
     @overload
     async def acomplete_batch(
-        self, requests: Sequence[RequestLike], *, policy: Policy | None = None, return_exceptions: bool
+        self,
+        requests: Sequence[RequestLike],
+        *,
+        policy: Policy | None = None,
+        return_exceptions: bool,
+        pack: bool | None = None,
     ) -> list[Completion] | list[Completion | EccosError]: ...
     async def acomplete_batch(
-        self, requests: Sequence[RequestLike], *, policy: Policy | None = None, return_exceptions: bool = False
+        self,
+        requests: Sequence[RequestLike],
+        *,
+        policy: Policy | None = None,
+        return_exceptions: bool = False,
+        pack: bool | None = None,
     ) -> list[Completion] | list[Completion | EccosError]:
         """The asynchronous twin of `complete_batch`."""
         pipeline = self._open()
+        if pipeline.packs(pack):
+            packed = await acomplete_packed(pipeline, requests, policy, in_place=return_exceptions)
+            return settle_results(packed, return_exceptions=return_exceptions)
         batch = await asyncio.to_thread(pipeline.decide_batch, requests, policy, in_place=return_exceptions)
         jobs = [each for each in batch if isinstance(each, tuple)]
         models = [decision.model for _, decision in jobs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from eccos_core.grading.choice import ChoiceGrader, chosen_letter, options_in
-from eccos_core.grading.exact import ContainsGrader, ExactGrader
+from eccos_core.grading.exact import ExactGrader
 from eccos_core.grading.mathematics import MathematicsGrader
 from eccos_core.grading.number import Number, NumberGrader, numbers_in, simplify_notation, write_number
 from eccos_core.grading.protocol import Grader
@@ -103,8 +103,6 @@ def grader_answer(grader: Grader, text: str, question: str) -> str | None:
     if isinstance(grader, MathematicsGrader):
         announced = after_marker(text)
         return _mathematics(text if announced is None else announced)
-    if isinstance(grader, ContainsGrader):
-        return _short(normalise(text))
     return extract_answer(text, question)
 
 

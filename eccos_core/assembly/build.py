@@ -12,6 +12,7 @@ import numpy as np
 
 from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
 from eccos_core.assembly.labeller import LoadedReward, build_labeller, daily_budget, load_configured_reward
+from eccos_core.assembly.planner import build_planner
 from eccos_core.assembly.policies import build_policies, continue_accounts
 from eccos_core.assembly.predictor import (
     TrainingData,
@@ -50,6 +51,7 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 if TYPE_CHECKING:
     from eccos_core.certification import Certificate
     from eccos_core.learning import DriftMonitor, OnlineLearner
+    from eccos_core.packing import PackLosses
     from eccos_core.predictors import TrainingForecast
     from eccos_core.protocols import (
         Backend,
@@ -230,6 +232,8 @@ class Assembler:
             latency_rule=config.latency,
             latency=self._latency(),
             signals=config.labels.signals,
+            packing=None if config.packing is None else config.packing.rule(),
+            pack_losses=self._pack_losses(predictor, labels),
             workload=(workload := self._workload(config)),
             answer_observer=build_labeller(
                 config,
@@ -239,6 +243,7 @@ class Assembler:
                 store.log,
                 (self.current.config, self.current.parts.answer_observer) if self.current is not None else None,
             ),
+            planner=build_planner(config),
         )
 
     def _learner(
@@ -271,6 +276,14 @@ class Assembler:
 
         before = self.current.parts if self.current is not None else None
         return before.drift if before is not None and before.predictor is predictor else DriftMonitor()
+
+    def _pack_losses(self, predictor: Predictor, labels: OnlineHistory | None) -> PackLosses:
+        """What answers lose in packs. It goes on where predictor and history stay as they were."""
+        from eccos_core.packing import PackLosses
+
+        before = self.current.parts if self.current is not None else None
+        same = before is not None and before.predictor is predictor and before.decision_store.history is labels
+        return before.pack_losses if before is not None and same else PackLosses()
 
     def _latency(self) -> LatencyTracker:
         """What knows how long models have recently taken. It goes on through every version."""

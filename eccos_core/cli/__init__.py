@@ -23,6 +23,7 @@ from eccos_core.cli.replay import replay
 from eccos_core.cli.route import ask, route
 from eccos_core.cli.savings import savings
 from eccos_core.cli.schema import schema
+from eccos_core.cli.serve import serve
 from eccos_core.cli.simulate import simulate
 from eccos_core.cli.status import status
 from eccos_core.cli.version import show_version
@@ -52,6 +53,7 @@ app.command("certify", rich_help_panel=SET_UP)(certify)
 app.command("ask", rich_help_panel=ROUTE)(ask)
 app.command("route", rich_help_panel=ROUTE)(route)
 app.command("plan", rich_help_panel=ROUTE)(plan)
+app.command("serve", rich_help_panel=ROUTE)(serve)
 app.command("demo", rich_help_panel=STUDY)(demo)
 app.command("evaluate", rich_help_panel=STUDY)(evaluate)
 app.command("simulate", rich_help_panel=STUDY)(simulate)

@@ -15,6 +15,7 @@ import typer
 from eccos_core.cli.options import resolve_config, split_names
 from eccos_core.cli.output import JsonOption, console, print_json, print_table
 from eccos_core.cli.route import PoolOption
+from eccos_core.errors import InputError
 
 if TYPE_CHECKING:
     from eccos_core.collecting import CollectEvent, CollectOptions, CollectReport, Estimate, Question
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 30.0  # without a terminal to draw bars on
 
 QuestionsOption = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--questions",
         "-q",
@@ -81,13 +82,23 @@ RetryFailedOption = Annotated[
     bool, typer.Option("--retry-failed", help="Call again where a model failed, and grade ungraded answers again.")
 ]
 KeepAnswersOption = Annotated[
-    bool, typer.Option("--keep-answers", help="Write the text of the answers into the outcomes file.")
+    bool, typer.Option("--keep-answers", help="Write the whole text of each answer into the outcomes file too.")
+]
+ChooseOption = Annotated[
+    bool,
+    typer.Option(
+        "--choose",
+        help="Spend the budget where it teaches most: the most typical questions, and models that are close rivals.",
+    ),
+]
+FromLogOption = Annotated[
+    bool, typer.Option("--from-log", help="Take the questions from the decision log, instead of a file.")
 ]
 
 
 def collect(
-    questions: QuestionsOption,
     out: OutOption,
+    questions: QuestionsOption = None,
     config: PoolOption = None,
     models: ModelsOption = None,
     grader: GraderOption = None,
@@ -99,6 +110,8 @@ def collect(
     assume_output_tokens: AssumeOption = None,
     retry_failed: RetryFailedOption = False,
     keep_answers: KeepAnswersOption = False,
+    choose: ChooseOption = False,
+    from_log: FromLogOption = False,
     json: JsonOption = False,
 ) -> None:
     """Call every model with every question, grade the answers, and write an outcomes file.
@@ -106,13 +119,20 @@ def collect(
     You can stop it at any time. Start it again with the same options to continue. It never pays for an answer twice.
 
     Example: eccos collect -q questions.jsonl -o outcomes.jsonl --budget-usd 5
+
+    Example: eccos collect -q questions.jsonl -o outcomes.jsonl --budget-usd 2 --choose
     """
     from eccos_core.assembly.build import build_backend
-    from eccos_core.collecting import read_questions
     from eccos_core.config import load_config
 
+    if choose and dry_run:
+        raise InputError(
+            "--choose decides after each answer, so --dry-run cannot tell its cost. It keeps to --budget-usd."
+        )
+    if choose and budget_usd is None:
+        raise InputError("--choose spends a budget, and none is given. Add --budget-usd.")
     loaded = load_config(resolve_config(config))
-    wanted = read_questions(questions, grader)
+    wanted, source = _questions(loaded, questions, grader, from_log=from_log)
     parameters = {"max_tokens": max_tokens, "temperature": temperature}
     options = _options(
         loaded,
@@ -124,10 +144,29 @@ def collect(
         models=None if models is None else split_names(models),
     )
     backend = _without_retries(build_backend(loaded))
-    if dry_run:
-        _estimate(wanted, loaded, backend, out, options, assume_output_tokens, str(questions), json)
+    if choose:
+        from eccos_core.cli.collect_chosen import collect_chosen
+
+        collect_chosen(wanted, loaded, backend, out, options, source, json)
+    elif dry_run:
+        _estimate(wanted, loaded, backend, out, options, assume_output_tokens, source, json)
     else:
-        _collect(wanted, loaded, backend, out, options, str(questions), json)
+        _collect(wanted, loaded, backend, out, options, source, json)
+
+
+def _questions(config: Config, path: Path | None, grader: str | None, *, from_log: bool) -> tuple[list[Question], str]:
+    """Return the questions, and the name of their source."""
+    from eccos_core.cli.log import open_log
+    from eccos_core.collecting import questions_from_log, read_questions
+
+    if from_log == (path is not None):
+        raise InputError("give the questions once: --questions FILE, or --from-log for those of the decision log.")
+    if path is not None:
+        return read_questions(path, grader), str(path)
+    judge = config.labels.judge
+    chosen = grader if grader is not None or judge is None else {"name": "judge", "model": judge.model}
+    with open_log(config.path) as log:
+        return questions_from_log(log, chosen), str(log.path)
 
 
 def _options(config: Config, **fields: Any) -> CollectOptions:

@@ -1,11 +1,15 @@
 """Collect outcomes: call every model with every question, grade the answers, and pay for no answer twice."""
 
+from eccos_core.collecting.choose import ChooseReport, ChosenModel, collect_chosen
 from eccos_core.collecting.collect import CollectEvent, CollectOptions, CollectReport, collect
 from eccos_core.collecting.estimate import Estimate, ModelEstimate, estimate
+from eccos_core.collecting.logged_questions import questions_from_log
 from eccos_core.collecting.progress import journal_path
 from eccos_core.collecting.questions import Question, read_questions
 
 __all__ = [
+    "ChooseReport",
+    "ChosenModel",
     "CollectEvent",
     "CollectOptions",
     "CollectReport",
@@ -13,7 +17,9 @@ __all__ = [
     "ModelEstimate",
     "Question",
     "collect",
+    "collect_chosen",
     "estimate",
     "journal_path",
+    "questions_from_log",
     "read_questions",
 ]

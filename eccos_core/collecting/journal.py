@@ -17,7 +17,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -41,7 +41,10 @@ class CallStartedEntry:
 
 @dataclass(frozen=True, slots=True)
 class AnswerEntry:
-    """A model's answer. `digest` identifies the question text and the parameters, see `Question.digest`."""
+    """A model's answer. `digest` identifies the question text and the parameters, see `Question.digest`.
+
+    `features`: what the answer tells about itself, by the names of `ANSWER_FEATURES`.
+    """
 
     id: str
     model: str
@@ -52,6 +55,7 @@ class AnswerEntry:
     cost_usd: float
     latency_s: float
     finish_reason: str | None = None
+    features: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +95,17 @@ class VerdictEntry:
 
 @dataclass(frozen=True, slots=True)
 class GradeEntry:
-    """A score in [0, 1], or the reason why there is none. `cost_usd` is what the judge cost."""
+    """A score in [0, 1], or the reason why there is none. `cost_usd` is what the judge cost.
+
+    `answer`: the final answer as the grader reads it, None for prose.
+    """
 
     id: str
     model: str
     score: float | None
     cost_usd: float = 0.0
     error: str = ""
+    answer: str | None = None
 
 
 Entry: TypeAlias = CallStartedEntry | AnswerEntry | FailureEntry | FailedAttemptEntry | VerdictEntry | GradeEntry
@@ -300,8 +308,9 @@ def _line(entry: Entry) -> bytes:
 def _entry(line: bytes, file: str, number: int) -> Entry:
     content: dict[str, Any] = parse_object(line, file, number)
     entry_class = _KINDS.get(str(content.pop("kind", None)))
-    wanted = {part.name for part in fields(entry_class)} if entry_class else set()
-    if entry_class is None or set(content) != wanted:
+    parts = fields(entry_class) if entry_class else ()
+    needed = {part.name for part in parts if part.default is MISSING and part.default_factory is MISSING}
+    if entry_class is None or not needed <= set(content) <= {part.name for part in parts}:
         message = "not a line that eccos collect wrote. Delete the file to collect its answers again."
         raise DataError(file, message, number)
     return entry_class(**content)

@@ -16,12 +16,16 @@ from eccos_core.io.files import atomic_writer, describe, parse_object
 Output: TypeAlias = Mapping[str, Any]
 """One entry of `outputs`: model, correct, tokens, cost_usd and latency_s, or model, correct null and an error."""
 
+_FEATURE_DECIMALS = 4
 GRADING_FAILED = "grading"
 """The `error` of an output whose answer could not be graded. The answer was paid for, so it is kept."""
 
 
 def answer_to_output(answer: AnswerEntry, grade: GradeEntry, keep_answer: bool) -> dict[str, Any]:
-    """Make the output of a model that answered. An ungraded answer keeps its text, so that it is not paid for again."""
+    """Make the output of a model that answered. It has the final `answer`, and the `features` of the answer.
+
+    The whole `text` stands there with `keep_answer`. An ungraded answer keeps it, so that it is not paid for again.
+    """
     output: dict[str, Any] = {
         "model": answer.model,
         "correct": grade.score,
@@ -34,8 +38,12 @@ def answer_to_output(answer: AnswerEntry, grade: GradeEntry, keep_answer: bool) 
         output["finish_reason"] = answer.finish_reason
     if grade.cost_usd:
         output["grading_usd"] = round(grade.cost_usd, 12)
+    if grade.answer is not None:
+        output["answer"] = grade.answer
+    if answer.features:
+        output["features"] = {name: round(value, _FEATURE_DECIMALS) for name, value in answer.features.items()}
     if keep_answer or grade.score is None:
-        output["answer"] = answer.text
+        output["text"] = answer.text
     if grade.score is None:
         output |= {"error": GRADING_FAILED, "error_message": grade.error}
     return output
@@ -47,19 +55,21 @@ def failure_to_output(failure: FailureEntry) -> dict[str, Any]:
 
 
 def answer_from_output(output: Output, question: Question, digest: str) -> AnswerEntry | None:
-    """Return the answer that an output holds, or None."""
-    if not isinstance(output.get("answer"), str):
+    """Return the ungraded answer that an output holds, or None. Older files name its text `answer`."""
+    text = output.get("text", output.get("answer") if "features" not in output else None)
+    if not isinstance(text, str):
         return None
     return AnswerEntry(
         id=question.id,
         model=output["model"],
         digest=digest,
-        text=output["answer"],
+        text=text,
         input_tokens=output.get("input_tokens") or 0,
         output_tokens=output.get("output_tokens") or 0,
         cost_usd=output.get("cost_usd") or 0.0,
         latency_s=output.get("latency_s") or 0.0,
         finish_reason=output.get("finish_reason"),
+        features=output.get("features") or {},
     )
 
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TypeAlias
 
+from eccos_core.backends.logprobs import LogprobBackend
 from eccos_core.backends.retrying import RetryPolicy
 from eccos_core.collecting.budget import BudgetGuard, max_call_usd
 from eccos_core.collecting.journal import CallStartedEntry, Cell, FailedAttemptEntry, Journal, Role, VerdictEntry
@@ -42,6 +43,7 @@ class PaidCalls:
         retries: RetryPolicy,
     ) -> None:
         self._backend = backend
+        self._answering = LogprobBackend(backend)  # they cost nothing, and a verifier learns from them
         self._models = models
         self._slots = {name: asyncio.Semaphore(count) for name, count in slots.items()}
         self._journal = journal
@@ -98,7 +100,8 @@ class PaidCalls:
                 at_risk = price  # a call that is cancelled now may still be billed
                 self._journal.write_unsynced(CallStartedEntry(*cell, role, price))
                 self.call_count += 1
-                completion = await self._backend.acomplete(name, request)
+                backend = self._backend if role == "grade" else self._answering
+                completion = await backend.acomplete(name, request)
                 spent, at_risk = completion.cost_usd, 0.0
                 await save(completion)
         except BackendError as error:

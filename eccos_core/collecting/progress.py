@@ -167,6 +167,14 @@ class CollectionProgress:
                 scores[model].append(output["correct"])
         return {model: sum(each) / len(each) if each else None for model, each in scores.items()}
 
+    def outcome(self, question: Question, model: str) -> Output | None:
+        """Return the outcome of a model, also of one that this collection does not ask."""
+        return self._outcomes.outputs.get((question.id, model))
+
+    def models_with_outcomes(self) -> set[str]:
+        """Return every model with an outcome of one of the questions, also those that this collection does not ask."""
+        return {model for _, model in self._outcomes.outputs}
+
     def mean_output_tokens(self) -> dict[str, float]:
         """Return the mean output tokens of each model that has answered."""
         lengths: dict[str, list[int]] = {}

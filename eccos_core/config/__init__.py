@@ -13,6 +13,7 @@ from eccos_core.config.components import (
 )
 from eccos_core.config.history import ChromaPersistentConfig, ChromaServerConfig, HistoryConfig, InMemoryConfig
 from eccos_core.config.load import load_config, log_warnings
+from eccos_core.config.packing_section import PackingConfig
 from eccos_core.config.schema import Config, Deployment, EccosSection, PoolEntry
 from eccos_core.config.sections import (
     CertifiedPolicy,
@@ -45,6 +46,7 @@ __all__ = [
     "InMemoryConfig",
     "LearningConfig",
     "OptimizerConfig",
+    "PackingConfig",
     "PoolEntry",
     "PredictorConfig",
     "PriorConfig",

@@ -28,6 +28,7 @@ from eccos_core.config.history import (
     default_history,
 )
 from eccos_core.config.label_sections import LabelsConfig, ShadowConfig
+from eccos_core.config.packing_section import PackingConfig
 from eccos_core.config.section_model import Names, SectionModel
 from eccos_core.config.sections import (
     DEFAULT_POLICY,
@@ -203,6 +204,12 @@ class EccosSection(SectionModel):
             {"horizon": "1d", "window_ms": 10}, {"promise": "window", "window_requests": 500}, {"usd_per_hour": 5}
         ),
     )
+    packing: PackingConfig | None = Field(
+        default=None,
+        description="Requests of a batch with the same instructions share calls where that pays. A section that is "
+        "written is on.",
+        json_schema_extra=_example({"most": 8}, {"most": 4, "assume_quality_loss": 0.02}),
+    )
     retries: RetryConfig = Field(
         default_factory=RetryConfig,
         description="How often and how long a failed call is tried again.",
@@ -295,6 +302,7 @@ class Config:
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     learning: LearningConfig | None = None
     shadow: ShadowConfig | None = None
+    packing: PackingConfig | None = None
     allowed_call_params: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     not_applied: tuple[str, ...] = ()

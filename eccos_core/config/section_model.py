@@ -60,6 +60,7 @@ Share: TypeAlias = Annotated[float, Field(ge=0, le=1), _FINITE, BeforeValidator(
 Fraction: TypeAlias = Annotated[float, Field(gt=0, lt=1), _FINITE, BeforeValidator(_read_exponent)]
 WindowMs: TypeAlias = Annotated[float, Field(ge=0, le=50), _FINITE, BeforeValidator(_read_exponent)]
 Count: TypeAlias = Annotated[int, Field(ge=1, strict=True), BeforeValidator(_read_whole)]
+PackSize: TypeAlias = Annotated[int, Field(ge=2, le=64, strict=True), BeforeValidator(_read_whole)]
 CountOrZero: TypeAlias = Annotated[int, Field(ge=0, strict=True), BeforeValidator(_read_whole)]
 Flag: TypeAlias = Annotated[bool, Field(strict=True)]
 Text: TypeAlias = Annotated[str, Field(min_length=1), BeforeValidator(_read_text)]

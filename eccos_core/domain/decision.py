@@ -56,7 +56,8 @@ class Completion:
     tool calls where there are any. `attempts` counts the calls, the successful one included. `decided_by` is the
     router's decision. Use `decision` to read it. A backend called directly leaves it None. `logprobs` are OpenAI-style
     log-probabilities of the tokens, where you asked for them. `confidence` is what the answer tells about itself.
-    `calls` are those of a plan, in order, and empty without one. Cost and latency are then those of all calls together.
+    `calls` are those of a plan, in order, or those of a pack and then alone. Else they are empty. Tokens and cost are
+    those of all calls together.
     """
 
     text: str

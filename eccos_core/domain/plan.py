@@ -41,13 +41,17 @@ class EscalationRule:
 
 @dataclass(frozen=True, slots=True)
 class PlannedModel:
-    """One model that a plan may ask, as forecast from the question alone. `cost_usd` is that of one call."""
+    """One model of the pool, as forecast from the question alone. `cost_usd` is that of one call.
+
+    `may_be_asked` says whether it may answer this request.
+    """
 
     model: str
     quality: float
     quality_se: float
     cost_usd: float
     output_tokens: float
+    may_be_asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,8 @@ class Plan:
     """What may follow the first call of a decision.
 
     `quality` in [0, 1] and `cost_usd` are expected of the whole plan. `first_cost_usd` is that of the first call.
-    `usd_per_quality` is lambda: what one unit of quality may cost. `models` are those that may be asked, the first
-    one included.
+    `usd_per_quality` is lambda: what one unit of quality may cost. `models` are those of the pool, in
+    its order.
     """
 
     rule: EscalationRule

@@ -1,5 +1,6 @@
 """Learn from labelled decisions while serving: correct forecasts, explore, and notice drift."""
 
+from eccos_core.learning.cost_ratio import CostRatios
 from eccos_core.learning.drift import DriftMonitor
 from eccos_core.learning.exploration import Explore, choice_probabilities
 from eccos_core.learning.journal import LabelJournal
@@ -8,6 +9,7 @@ from eccos_core.learning.online_layer import Correction, OnlineLayer
 
 __all__ = [
     "Correction",
+    "CostRatios",
     "DriftMonitor",
     "Explore",
     "LabelJournal",

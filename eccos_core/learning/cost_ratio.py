@@ -29,12 +29,14 @@ class CostRatios:
 
     def of(self, models: Sequence[str]) -> FloatArray:
         """Return the ratio (M,) of each model. Without calls it is that of the pool, and 1 without any call."""
-        return np.array([self._ratio(model) for model in models])
+        with self._lock:
+            pool = self._pool_ratio()
+            return np.array([self._ratio(model, pool) for model in models])
 
     def expect(self, decision_id: str, model: str, cost_usd: float) -> None:
         """Note the cost of a decision as it was forecast, with the ratio in it."""
         with self._lock:
-            self._open[decision_id] = (model, cost_usd / self._ratio(model))
+            self._open[decision_id] = (model, cost_usd / self._ratio(model, self._pool_ratio()))
             if len(self._open) > MAX_OPEN:
                 self._open.popitem(last=False)
 
@@ -48,10 +50,9 @@ class CostRatios:
             keep = min(1.0, MAX_CALLS / (calls + 1))
             self._sums[model] = (keep * calls + 1, keep * forecast + forecast_usd, keep * paid + paid_usd)
 
-    def _ratio(self, model: str) -> float:
+    def _ratio(self, model: str, pool: float) -> float:
         """Return the ratio of one model, which starts from that of the pool."""
         calls, forecast, paid = self._sums.get(model, (0.0, 0.0, 0.0))
-        pool = self._pool_ratio()
         if calls == 0:
             return pool
         prior = PRIOR_CALLS * forecast / calls

@@ -105,7 +105,7 @@ class OnlineLearner:
         with self._lock:
             affordable = allowed & (cost_usd - cost_usd[greedy] <= self.budget.left_usd)
             affordable[greedy] = True
-            covariance = self._layer.correct(vector, quality).covariance * usd_per_quality**2
+            covariance = self._layer.covariance(vector) * usd_per_quality**2
             value = usd_per_quality * quality - cost_usd
             chances = choice_probabilities(
                 self.rule.explore, self.rule.share, greedy, value, covariance, affordable, self._random

@@ -1,8 +1,8 @@
 """Correct the forecasts of a fitted predictor with every label, at once.
 
-The layer learns what the predictor missed: label - forecast, and the logarithm of actual over forecast cost. Its
-features are principal axes of the questions that were labelled. It fits them again at 32, 64, ... 1,024 questions,
-and then keeps them.
+The layer learns what the predictor missed: label - forecast. Its features are principal axes of the questions that were
+labelled. It fits them again at 32, 64, ... 1,024 labels, and then keeps them. How much models and questions differ is
+fitted to all labels at 64, 128, 256, ... of them. Costs are learned by `CostRatios`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ from eccos_core.learning.linear_posterior import LinearPosterior, Prior
 FEATURES, PART = 64, 16  # axes of the shared part, and of the part of each model
 FIRST_FIT, LAST_FIT = 32, 1024  # labels
 ENOUGH_QUESTIONS = 256  # known before any label: their axes are kept
-MAX_LOG_RATIO = 7.0  # of actual to forecast cost: more counts as this
+FIRST_PRIOR = 64  # labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Correction:
     """What the layer makes of a forecast for one question. `quality` (M,) is in [0, 1].
 
-    covariance (M, M): of the errors of `quality`. cost_factor (M,): expected cost over forecast cost.
+    covariance (M, M): of the errors of `quality`.
     """
 
     quality: FloatArray
     covariance: FloatArray
-    cost_factor: FloatArray
 
     @property
     def quality_se(self) -> FloatArray:
@@ -44,7 +43,7 @@ class Correction:
 class _Label:
     model: int
     vector: Float32Array
-    targets: FloatArray
+    missed: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +93,6 @@ class OnlineLayer:
         enough = questions is not None and len(questions) >= ENOUGH_QUESTIONS
         self._axes = _Axes.fit(np.asarray(questions, dtype=np.float64), FEATURES) if enough else None
         self._keeps_axes = enough
-        self._spent = np.ones((len(self.models), 2))  # sums of actual and of expected cost ratios
         self._lock = threading.Lock()
         self._start_over()
 
@@ -106,66 +104,56 @@ class OnlineLayer:
         """Correct the forecast quality (M,) of a question with this vector (D,)."""
         with self._lock:
             features = self._features(vector)
-            expected = self._posterior.predict(features)
+            missed = self._posterior.predict(features)
             covariance = self._posterior.covariance_of_means(features)
-            spent = self._spent[:, 0] / self._spent[:, 1]
-        cost_factor = np.exp(np.clip(expected[:, 1], -MAX_LOG_RATIO, MAX_LOG_RATIO)) * spent
-        return Correction(np.clip(quality + expected[:, 0], 0.0, 1.0), covariance, cost_factor)
+        return Correction(np.clip(quality + missed, 0.0, 1.0), covariance)
 
-    def learn(
-        self,
-        decision_id: str,
-        model: str,
-        vector: Float32Array,
-        quality_missed: float,
-        cost_ratio: float | None = None,
-    ) -> None:
-        """Take in one label: how far it was above the forecast, and actual over forecast cost where known.
+    def covariance(self, vector: Float32Array) -> FloatArray:
+        """Return the covariance (M, M) of the errors of the corrected quality of a question with this vector (D,)."""
+        with self._lock:
+            return self._posterior.covariance_of_means(self._features(vector))
+
+    def learn(self, decision_id: str, model: str, vector: Float32Array, quality_missed: float) -> None:
+        """Take in one label: how far it was above the forecast.
 
         Labels may come late and in any order. Raises `InputError` for a model that the layer does not know, a vector
         of another length, and a value that is not finite.
         """
-        label = self._label(model, vector, quality_missed, cost_ratio)
+        label = self._label(model, vector, quality_missed)
         with self._lock:
             known = self._labels.get(decision_id)
             if known is not None and known.model == label.model:
-                self._posterior.shift(label.model, self._features(known.vector), label.targets - known.targets)
-                self._labels[decision_id] = _Label(known.model, known.vector, label.targets)
+                self._posterior.shift(label.model, self._features(known.vector), known.missed, label.missed)
+                self._labels[decision_id] = _Label(known.model, known.vector, label.missed)
                 return
             self._labels[decision_id] = label
             count = len(self._labels)
-            if not self._keeps_axes and FIRST_FIT <= count <= LAST_FIT and count & (count - 1) == 0:
+            doubled = count & (count - 1) == 0
+            if doubled and not self._keeps_axes and FIRST_FIT <= count <= LAST_FIT:
                 self._axes = _Axes.fit(np.stack([each.vector for each in self._labels.values()]), FEATURES)
                 self._start_over()
                 for each in self._labels.values():
                     self._add(each)
             else:
                 self._add(label)
+            if doubled and count >= FIRST_PRIOR:
+                self._posterior.fit_prior()
 
-    def _label(self, model: str, vector: Float32Array, quality_missed: float, cost_ratio: float | None) -> _Label:
+    def _label(self, model: str, vector: Float32Array, missed: float) -> _Label:
         if model not in self._index:
             raise InputError(f"the layer does not know the model {model!r}; it knows {', '.join(self.models)}")
         if np.shape(vector) != (self.dimensions,):
             raise InputError(f"the vector has shape {np.shape(vector)}, must be ({self.dimensions},)")
-        if not np.isfinite(quality_missed) or not np.isfinite(vector).all():
+        if not np.isfinite(missed) or not np.isfinite(vector).all():
             raise InputError("a label or its vector is not finite; give numbers")
-        log_ratio = np.nan if not cost_ratio or cost_ratio <= 0 else np.log(cost_ratio)
-        return _Label(
-            self._index[model], vector, np.array([quality_missed, np.clip(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO)])
-        )
+        return _Label(self._index[model], vector, float(missed))
 
     def _start_over(self) -> None:
         features = 0 if self._axes is None else self._axes.axes.shape[1]
-        self._posterior = LinearPosterior(len(self.models), features, PART, 2, self._prior)
-        self._spent[:] = 1.0
+        self._posterior = LinearPosterior(len(self.models), features, PART, self._prior)
 
     def _add(self, label: _Label) -> None:
-        features = self._features(label.vector)
-        if not np.isnan(label.targets[1]):
-            expected = self._posterior.predict(features)[label.model, 1]
-            ratio = np.exp(label.targets[1] - np.clip(expected, -MAX_LOG_RATIO, MAX_LOG_RATIO))
-            self._spent[label.model] += ratio, 1.0
-        self._posterior.update(label.model, features, label.targets, forget=self._forget)
+        self._posterior.update(label.model, self._features(label.vector), label.missed, forget=self._forget)
 
     def _features(self, vector: Float32Array) -> FloatArray:
         return np.empty(0) if self._axes is None else self._axes.project(vector)

@@ -32,7 +32,8 @@ from eccos_core.routing.exploring import explore
 from eccos_core.routing.forecast import predict_in_blocks
 from eccos_core.routing.latency import leave_out_slow_models, waiting_usd
 from eccos_core.routing.parts import Parts
-from eccos_core.routing.planning import MOST_SEARCHED, PlanGains, attach_plan, gain_of_plans, price_of_policy
+from eccos_core.routing.planner import Planner
+from eccos_core.routing.planning import MOST_SEARCHED, BatchPlans, attach_plan, price_of_policy
 from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.pricing import cost_usd, output_limit
 from eccos_core.routing.sessions import Sessions
@@ -163,31 +164,20 @@ class Decider:
         target = self.parts.floor_map.apply(policy)
         if isinstance(target, Budget):
             target = replace(target, usd=target.usd * len(sample.requests) / len(prepared.requests))
-        price = price_of_policy(
-            target,
-            lambda usd_per_quality: self._gains(sample, usd_per_quality),
-            sample.quality,
-            sample.weighed_usd,
-            _good(sample),
-        )
-        return prepared.with_gains(self._gains(prepared, price))
+        plans = self._plans_of(sample, planner)
+        price = price_of_policy(target, plans.gains, sample.quality, sample.weighed_usd, sample.good)
+        if len(sample.requests) < len(prepared.requests):
+            plans = self._plans_of(prepared, planner)
+        return prepared.with_gains(plans.gains(price))
 
-    def _gains(self, prepared: PreparedBatch, usd_per_quality: float) -> PlanGains:
-        assert self.parts.planner is not None
-        return gain_of_plans(
-            self.parts.planner,
-            prepared.requests,
-            prepared.forecast,
-            prepared.cost_usd,
-            prepared.eligible,
-            usd_per_quality,
-        )
+    def _plans_of(self, prepared: PreparedBatch, planner: Planner) -> BatchPlans:
+        return BatchPlans.of(planner, prepared.requests, prepared.forecast, prepared.cost_usd, prepared.eligible)
 
     def _with_plans_of_stream(self, prepared: PreparedBatch, steering: Steering) -> PreparedBatch:
         """Return requests of a stream with plans, valued at the price of now."""
         if self.parts.planner is None:
             return prepared
-        return prepared.with_gains(self._gains(prepared, steering.usd_per_quality))
+        return prepared.with_gains(self._plans_of(prepared, self.parts.planner).gains(steering.usd_per_quality))
 
     def solve(self, problem: RoutingProblem, policy: Policy) -> Assignment:
         """Solve the problem of a policy. Raises `InfeasibleError` in the numbers of that policy."""
@@ -205,7 +195,7 @@ class Decider:
         prepared = prepared.under(self.parts.policy_of(prepared.requests[0]))
         prepared = self._with_plans_of_stream(prepared, steering)
         quality, cost = prepared.quality[0], prepared.weighed_usd[0]
-        open_now = _good(prepared)[0] & (free_slots > 0)
+        open_now = prepared.good[0] & (free_slots > 0)
         if not open_now.any():
             raise _nobody_open(prepared)
         with self.parts.telemetry.step("optimise", prepared.requests):
@@ -226,7 +216,7 @@ class Decider:
             id(self.parts.steering_of(request)): self.parts.steering_of(request) for request in prepared.requests
         }
         only = next(iter(steering.values()))
-        if len(steering) > 1 or not _good(prepared).any(axis=1).all():
+        if len(steering) > 1 or not prepared.good.any(axis=1).all():
             return self._choose_in_order(rows, free_slots)
         prepared = self._with_plans_of_stream(prepared, only)
         rows = [prepared.row(i) for i in range(len(prepared.requests))]
@@ -234,7 +224,7 @@ class Decider:
             choices = only.decide_jointly(
                 prepared.quality,
                 prepared.weighed_usd,
-                _good(prepared),
+                prepared.good,
                 free_slots,
                 self.optimizer,
                 self.parts.names,
@@ -284,13 +274,13 @@ class Decider:
             prepared.requests,
             forecast,
             prepared.planned_usd,
-            _good(prepared),
+            prepared.good,
             chosen,
             prices,
             floor_met=floor_met,
             overhead_s=overhead_s,
             certificate=self.parts.valid_certificate,
-            sources=self._sources(),
+            sources=self.sources(),
             waiting_usd=prepared.waiting_usd,
             counted_quality=prepared.quality,
         )
@@ -302,7 +292,7 @@ class Decider:
             for row, decision in enumerate(made)
         ]
 
-    def _sources(self) -> tuple[QualitySource, ...]:
+    def sources(self) -> tuple[QualitySource, ...]:
         """Return what each model's forecast starts from (M,). An online predictor adds models as it serves."""
         sources = self.parts.quality_sources
         if all(source == "outcomes" for source in sources):
@@ -325,7 +315,7 @@ class Decider:
         one takes as many waves as it must, each model its share of every wave. While others hold slots, a batch that
         does not fit now is planned on the full caps, because its calls wait in the queue anyway.
         """
-        rows, good = len(prepared.requests), _good(prepared)
+        rows, good = len(prepared.requests), prepared.good
         free = np.minimum(free_slots, rows)
         if not _fits(good, free):
             caps = np.minimum(self._caps, rows).astype(np.int64)
@@ -358,18 +348,10 @@ def _waves(allowed: BoolArray, free: IntArray) -> int:
     return max(1, int(np.max(-(-demand[slots > 0] // slots[slots > 0]), initial=1)))
 
 
-def _good(prepared: PreparedBatch) -> BoolArray:
-    """(R, M) who may answer what and reaches the quality that the request itself asks for."""
-    if all(request.min_quality is None for request in prepared.requests):
-        return prepared.eligible
-    asked = np.array([request.min_quality or 0.0 for request in prepared.requests])
-    return prepared.eligible & (prepared.quality >= asked[:, None])
-
-
 def _nobody_open(prepared: PreparedBatch) -> RoutingError:
     """Why no model can take a request: none reaches the quality that it asks for, or all that do are busy."""
     request = prepared.requests[0]
-    if _good(prepared)[0].any():
+    if prepared.good[0].any():
         return Overloaded("every model that may answer this request is busy", retry_after_s=1.0)
     best = float(prepared.quality[0, prepared.eligible[0]].max())
     return InfeasibleError(

@@ -12,12 +12,13 @@ class FallbackChain:
     """Walks from the chosen model down its fallbacks, and keeps every failure.
 
     A failure that the request itself caused ends the walk at once. So does a stream that broke after its first token.
+    `earlier` are failed calls from before the walk.
     """
 
-    def __init__(self, decision: Decision, limit: int) -> None:
+    def __init__(self, decision: Decision, limit: int, earlier: Sequence[Attempt] = ()) -> None:
         self._decision = decision
         self._waiting: Sequence[str] = (decision.model, *decision.fallbacks)[: max(1, limit)]
-        self._failed: list[Attempt] = []
+        self._failed = list(earlier)
 
     @property
     def model(self) -> str:

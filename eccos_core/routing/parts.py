@@ -18,6 +18,7 @@ from eccos_core.domain import (
 )
 from eccos_core.errors import CertificateError, InputError
 from eccos_core.learning import DriftMonitor, OnlineLearner
+from eccos_core.packing import PackingRule, PackLosses
 from eccos_core.protocols import AnswerObserver, Backend, Encoder, Optimizer, Predictor, Steering, Workload
 from eccos_core.routing.certified import fingerprint
 from eccos_core.routing.decision_store import DecisionStore
@@ -53,6 +54,8 @@ class Parts:
     - `quality_sources`: what each model's forecast starts from (M,). Empty stands for outcomes of all.
     - `latency_rule`: what waiting is worth. `latency` knows how long each model has recently taken.
     - `signals`: the quality that each signal of an application stands for.
+    - `packing`: how batches share calls. None packs only where a caller asks for it.
+    - `pack_losses`: what answers lose in packs, by the history.
     - `answer_observer`: what looks at answers in the background, to label some of them.
     - `planner`: what looks at an answer before it is given, and may ask another model. None gives the first answer.
 
@@ -90,6 +93,8 @@ class Parts:
     answer_observer: AnswerObserver | None = None
     planner: Planner | None = None
     policies: Mapping[str, NamedPolicy] = field(default_factory=built_in_policies)
+    packing: PackingRule | None = None
+    pack_losses: PackLosses = field(default_factory=PackLosses)
 
     def __post_init__(self) -> None:
         names = tuple(model.name for model in self.models)

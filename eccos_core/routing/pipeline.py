@@ -16,6 +16,7 @@ from weakref import WeakMethod
 
 import numpy as np
 
+from eccos_core.backends.logprobs import LogprobBackend
 from eccos_core.domain import (
     Chunk,
     Completion,
@@ -39,6 +40,7 @@ from eccos_core.errors import (
     UnknownModelError,
 )
 from eccos_core.io.tokens import count_tokens
+from eccos_core.protocols import Backend
 from eccos_core.routing.batch import MOST_THREADS
 from eccos_core.routing.decider import Decider
 from eccos_core.routing.decision_store import LabelledDecision
@@ -55,6 +57,7 @@ _log = logging.getLogger("eccos.certificate")
 
 RequestLike: TypeAlias = str | Sequence[Message] | Request
 Arrival: TypeAlias = tuple[PreparedBatch, Execution | None]  # decided, and held unless every slot was taken
+Route: TypeAlias = Callable[[Sequence[RequestLike], Policy | None], list[Decision]]  # assigns a batch
 _Together: TypeAlias = Callable[[Sequence[Request]], list[Arrival | EccosError]]
 
 
@@ -65,6 +68,9 @@ class Pipeline:
         self.parts = parts
         self.successor: Pipeline | None = None  # that of the next parts of the router
         self.decider = Decider(parts)
+        self._planned_backend: Backend = parts.backend
+        if parts.planner is not None and parts.planner.wants_logprobs:
+            self._planned_backend = LogprobBackend(parts.backend)
         self._window: MicroBatch[Request, Arrival] | None = None
         if parts.window_s > 0:
             # The window knows its pipeline weakly: no reference cycle keeps parts that nobody uses, local models among
@@ -85,35 +91,42 @@ class Pipeline:
         asked = [self.parse(each) for each in requests]
         made: dict[int, Decision] = {}
         free = parts.workload.free_slots(parts.names)
-        for part, rows in self._group_by_policy(asked, policy).items():
+        for part, rows in self.group_by_policy(asked, policy).items():
             with parts.telemetry.step("route", [asked[row] for row in rows]):
                 prepared = self.decider.prepare([asked[row] for row in rows])
                 decided = self.decider.assign(prepared, part, free)
-            self._remember(prepared, decided)
+            self.remember(prepared, decided)
             made.update(zip(rows, decided, strict=True))
             free = free - np.array([sum(each.model == name for each in decided) for name in parts.names])
         return [made[row] for row in range(len(asked))]
 
-    def route_each(self, requests: Sequence[RequestLike], policy: Policy | None) -> list[Decision | EccosError]:
+    def route_each(
+        self, requests: Sequence[RequestLike], policy: Policy | None, route: Route | None = None
+    ) -> list[Decision | EccosError]:
         """Assign a batch jointly, without the requests that no model may answer. See `Router.route_each`."""
+        route = route or self.route
         try:
-            return list(self.route(requests, policy))
+            return list(route(requests, policy))
         except (RequestError, UnknownModelError, NoEligibleModelError, InfeasibleError):
             found = {row: self._find_fault(each) for row, each in enumerate(requests)}
             faults = {row: error for row, error in found.items() if error is not None}
             if not faults:
                 raise
         sound = [each for row, each in enumerate(requests) if row not in faults]
-        made = iter(self.route(sound, policy) if sound else ())
+        made = iter(route(sound, policy) if sound else ())
         return [faults[row] if row in faults else next(made) for row in range(len(requests))]
 
     def decide_batch(
-        self, requests: Sequence[RequestLike], policy: Policy | None, *, in_place: bool
+        self, requests: Sequence[RequestLike], policy: Policy | None, *, in_place: bool, route: Route | None = None
     ) -> list[tuple[Request, Decision] | EccosError]:
-        """Assign a batch jointly. With `in_place`, a request that no model may answer has its error in its place."""
+        """Assign a batch jointly. With `in_place`, a request that no model may answer has its error in its place.
+
+        `route` assigns it, `Pipeline.route` by default.
+        """
+        route = route or self.route
         asked = [self._parse_or_refuse(each) if in_place else self.parse(each) for each in requests]
         sound = [each for each in asked if isinstance(each, Request)]
-        decided = iter(self.route_each(sound, policy) if in_place else self.route(sound, policy))
+        decided = iter(self.route_each(sound, policy, route) if in_place else route(sound, policy))
         batch: list[tuple[Request, Decision] | EccosError] = []
         for each in asked:
             if isinstance(each, Request):
@@ -133,7 +146,7 @@ class Pipeline:
         """Decide one request of a stream, and return all the numbers that decided it."""
         prepared = self.decider.prepare([self.parse(request)])
         decision = self.decider.choose(prepared, self.parts.workload.free_slots(self.parts.names))
-        self._remember(prepared, [decision])
+        self.remember(prepared, [decision])
         return prepared, decision
 
     def _find_fault(self, request: RequestLike) -> EccosError | None:
@@ -148,7 +161,7 @@ class Pipeline:
             return error
         return None
 
-    def _group_by_policy(self, asked: Sequence[Request], policy: Policy | None) -> dict[Policy, list[int]]:
+    def group_by_policy(self, asked: Sequence[Request], policy: Policy | None) -> dict[Policy, list[int]]:
         """Say which rows are assigned together. A policy given with the call holds for all."""
         groups: dict[Policy, list[int]] = {}
         for row, request in enumerate(asked):
@@ -180,7 +193,8 @@ class Pipeline:
             if self.parts.certificate_problem is not None:
                 _log.error("%s", self.parts.certificate_problem, extra={"eccos": {"event": "certificate_void"}})
 
-    def _remember(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
+    def remember(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
+        """Remember decisions, for their labels and their bills."""
         self.parts.decision_store.add_decisions(prepared, made)
         if self.parts.learner is not None:
             for decision in made:
@@ -224,7 +238,7 @@ class Pipeline:
             decision = self.decider.choose(prepared, free)
             slot = self.parts.workload.hold(decision.model)
             slot.__enter__()
-        self._remember(prepared, [decision])
+        self.remember(prepared, [decision])
         return self.execute(prepared.requests[0], decision, slot, settle=self.decider.settle)
 
     def _begin_together(self, asked: Sequence[Request]) -> list[Arrival | EccosError]:
@@ -243,7 +257,7 @@ class Pipeline:
                 else:
                     slot = self.parts.workload.hold(decision.model)
                     slot.__enter__()
-                    self._remember(prepared.row(row), [decision])
+                    self.remember(prepared.row(row), [decision])
                     execution = self.execute(asked[row], decision, slot, settle=self.decider.settle)
                     arrivals.append((prepared.row(row), execution))
         return arrivals
@@ -266,10 +280,10 @@ class Pipeline:
             deadline_s=self.parts.answer_deadline_s,
             slot=slot,
             settle=settle,
-            answered=self._show_answer,
+            answered=self.show_answer,
         )
 
-    def _show_answer(self, request: Request, decision: Decision, completion: Completion) -> None:
+    def show_answer(self, request: Request, decision: Decision, completion: Completion) -> None:
         """Show an answer to who labels answers in the background."""
         if self.parts.learner is not None:
             self.parts.learner.cost_ratios.observe(decision.id, completion.model, completion.cost_usd)
@@ -364,30 +378,31 @@ class Pipeline:
 
     def _call_planned(self, execution: Execution, run: PlanRun) -> Completion:
         self._wait_for_slot(execution, run)
-        return self.parts.backend.complete(execution.model, run.prepare_call(execution.outgoing, execution.model))
+        return self._planned_backend.complete(execution.model, execution.outgoing)
 
     async def _acall_planned(self, execution: Execution, run: PlanRun) -> Completion:
         await self._await_slot(execution, run)
-        outgoing = run.prepare_call(execution.outgoing, execution.model)
-        return await self.parts.backend.acomplete(execution.model, outgoing)
+        return await self._planned_backend.acomplete(execution.model, execution.outgoing)
 
     def _stream_planned(self, execution: Execution, run: PlanRun, answers: list[list[Chunk]]) -> Completion:
         """Collect a streamed answer into `answers`, one list of chunks for each answer that ended."""
         self._wait_for_slot(execution, run)
-        outgoing = run.prepare_call(execution.outgoing, execution.model)
-        with closing(self.parts.backend.stream(execution.model, outgoing)) as stream:
+        with closing(self._planned_backend.stream(execution.model, execution.outgoing)) as stream:
             chunks = list(stream)
         return _keep_chunks(execution.model, chunks, answers)
 
     async def _astream_planned(self, execution: Execution, run: PlanRun, answers: list[list[Chunk]]) -> Completion:
         """The asynchronous twin of `_stream_planned`."""
         await self._await_slot(execution, run)
-        outgoing = run.prepare_call(execution.outgoing, execution.model)
-        async with aclosing(self.parts.backend.astream(execution.model, outgoing)) as stream:
+        async with aclosing(self._planned_backend.astream(execution.model, execution.outgoing)) as stream:
             chunks = [chunk async for chunk in stream]
         return _keep_chunks(execution.model, chunks, answers)
 
     # ---------------------------------------------------------------- slots
+
+    def packs(self, asked: bool | None) -> bool:
+        """Whether a batch is packed: as its caller says, or else as the router does."""
+        return self.parts.packing is not None if asked is None else asked
 
     def most_at_once(self, model: str) -> int:
         """Return how many calls of a model a batch may have in flight."""

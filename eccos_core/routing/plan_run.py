@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from eccos_core.domain import CallRecord, Completion, Plan, Request
 from eccos_core.protocols import Workload
-from eccos_core.routing.planner import NextStep, Planner, SeenAnswer
+from eccos_core.routing.planner import NextStep, PlannedAnswer, Planner
 from eccos_core.workload.latency import LatencyTracker
 
 
@@ -29,19 +29,15 @@ class PlanRun:
     ) -> None:
         self._planner, self._plan, self._request = planner, plan, request
         self._workload, self._latency, self._clock = workload, latency, clock
-        self._seen: list[SeenAnswer] = []
+        self._seen: list[PlannedAnswer] = []
         self._failed: set[str] = set()
         self._steps: list[NextStep] = []
         self._started_at = clock()
 
-    def prepare_call(self, request: Request, model: str) -> Request:
-        """Return a request as a plan sends it to a model."""
-        return self._planner.prepare_call(request, model)
-
     def add(self, completion: Completion) -> None:
         """Look at an answer."""
         confidence = self._planner.look_at(self._request, completion, self._plan)
-        self._seen.append(SeenAnswer(completion, confidence))
+        self._seen.append(PlannedAnswer(completion, confidence))
 
     def fail(self, model: str) -> None:
         """Ask a model no more, because its call failed. The answers so far stay."""
@@ -62,7 +58,7 @@ class PlanRun:
         if len(self._seen) >= rule.max_calls or (last.message.get("tool_calls") and not rule.with_tools):
             return []
         asked = {seen.completion.model for seen in self._seen} | self._failed
-        names = [each.model for each in self._plan.models if each.model not in asked]
+        names = [each.model for each in self._plan.models if each.may_be_asked and each.model not in asked]
         left_s = self._left_s()
         if left_s is not None and names:
             expected_s = self._latency.mean_s(names)

@@ -19,7 +19,7 @@ from eccos_core.domain import (
 
 
 @dataclass(frozen=True, slots=True)
-class SeenAnswer:
+class PlannedAnswer:
     """An answer of a plan, and what it tells about itself."""
 
     completion: Completion
@@ -39,6 +39,17 @@ class NextStep:
     why: str
 
 
+class FirstPlans(Protocol):
+    """The plans of R requests before their first call."""
+
+    def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray]:
+        """Return what plans that start with each model are expected to reach: quality (R, M), and cost (R, M) in USD.
+
+        A plan is never worth less than its first call alone: lambda times quality, minus cost.
+        """
+        ...
+
+
 class Planner(Protocol):
     """Values plans and walks them. Safe to use from several threads."""
 
@@ -47,18 +58,13 @@ class Planner(Protocol):
         """When another model may be asked."""
         ...
 
-    def value(
-        self, forecast: Forecast, cost_usd: FloatArray, eligible: BoolArray, usd_per_quality: float
-    ) -> tuple[FloatArray, FloatArray]:
-        """Return what plans that start with each model are expected to reach: quality (R, M), and cost in USD (R, M).
-
-        `cost_usd` (R, M) is that of one call. `eligible` (R, M) says who may be asked. A plan is never worth less than
-        its first call alone: lambda times quality, minus cost.
-        """
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether log-probabilities tell it more about an answer."""
         ...
 
-    def prepare_call(self, request: Request, model: str) -> Request:
-        """Return the request as a plan sends it, with what tells more about the answer (log-probabilities)."""
+    def first_plans(self, forecast: Forecast, cost_usd: FloatArray, eligible: BoolArray) -> FirstPlans:
+        """Look ahead from before the first call. cost_usd (R, M): of one call. eligible (R, M): who may be asked."""
         ...
 
     def look_at(self, request: Request, completion: Completion, plan: Plan) -> AnswerConfidence:
@@ -66,7 +72,7 @@ class Planner(Protocol):
         ...
 
     def next_step(
-        self, request: Request, plan: Plan, seen: Sequence[SeenAnswer], open_models: Collection[str]
+        self, request: Request, plan: Plan, answers: Sequence[PlannedAnswer], open_models: Collection[str]
     ) -> NextStep:
         """Say what comes after these answers, at least one. `open_models` are those that may still be asked."""
         ...

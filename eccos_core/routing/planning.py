@@ -22,7 +22,7 @@ from eccos_core.domain import (
     QualityPrice,
     Request,
 )
-from eccos_core.routing.planner import Planner
+from eccos_core.routing.planner import FirstPlans, Planner
 
 PRICE_STEPS = 24  # halvings of the range in which lambda is searched
 MOST_USD_PER_QUALITY = 1e4
@@ -60,23 +60,41 @@ def may_plan(requests: Sequence[Request], eligible: BoolArray) -> BoolArray:
     return np.asarray((eligible.sum(axis=1) > 1) & ~np.array(runs_there, dtype=np.bool_) & ~several)
 
 
-def gain_of_plans(
-    planner: Planner,
-    requests: Sequence[Request],
-    forecast: Forecast,
-    cost_usd: FloatArray,
-    eligible: BoolArray,
-    usd_per_quality: float,
-) -> PlanGains:
-    """Compare plans with single calls at a lambda. A request without a plan gains nothing."""
-    planned = may_plan(requests, eligible)
-    quality, cost = np.zeros(cost_usd.shape), np.zeros(cost_usd.shape)
-    if planned.any():
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchPlans:
+    """The plans of R requests before their first call. A request without a plan gains nothing.
+
+    planned (R,) says which have one. plans: those of the ones that have. None if none has.
+    """
+
+    planned: BoolArray
+    plans: FirstPlans | None
+    forecast: Forecast
+    cost_usd: FloatArray
+
+    @classmethod
+    def of(
+        cls,
+        planner: Planner,
+        requests: Sequence[Request],
+        forecast: Forecast,
+        cost_usd: FloatArray,
+        eligible: BoolArray,
+    ) -> BatchPlans:
+        """Look ahead for the requests that may be asked of several models. Arrays are (R, M)."""
+        planned = may_plan(requests, eligible)
         rows = np.flatnonzero(planned)
-        found = planner.value(forecast.rows(rows), cost_usd[rows], eligible[rows], usd_per_quality)
-        quality[rows] = found[0] - forecast.quality[rows]
-        cost[rows] = found[1] - cost_usd[rows]
-    return PlanGains(quality, cost, planned, usd_per_quality)
+        plans = planner.first_plans(forecast.rows(rows), cost_usd[rows], eligible[rows]) if len(rows) else None
+        return cls(planned, plans, forecast, cost_usd)
+
+    def gains(self, usd_per_quality: float) -> PlanGains:
+        """Compare plans with single calls at a lambda."""
+        quality, cost = np.zeros(self.cost_usd.shape), np.zeros(self.cost_usd.shape)
+        if self.plans is not None:
+            found = self.plans.value(usd_per_quality)
+            quality[self.planned] = found[0] - self.forecast.quality[self.planned]
+            cost[self.planned] = found[1] - self.cost_usd[self.planned]
+        return PlanGains(quality, cost, self.planned, usd_per_quality)
 
 
 def price_of_policy(
@@ -131,9 +149,8 @@ def attach_plan(
     if not gains.planned[row]:
         return decision
     first = forecast.models.index(decision.model)
-    columns = np.flatnonzero(eligible[row]).tolist()
-    numbers = (forecast.quality[row], forecast.quality_se[row], cost_usd[row], forecast.output_tokens[row])
-    values = list(zip(*(array.tolist() for array in numbers), strict=True))
+    numbers = (forecast.quality, forecast.quality_se, cost_usd, forecast.output_tokens, eligible)
+    values = zip(forecast.models, *(array[row].tolist() for array in numbers), strict=True)
     quality = float(np.clip(forecast.quality[row, first] + gains.quality[row, first], 0.0, 1.0))
     cost = float(cost_usd[row, first] + gains.cost_usd[row, first])
     plan = Plan(
@@ -142,7 +159,7 @@ def attach_plan(
         quality=quality,
         cost_usd=cost,
         first_cost_usd=float(cost_usd[row, first]),
-        models=tuple(PlannedModel(forecast.models[column], *values[column]) for column in columns),
+        models=tuple(PlannedModel(*each) for each in values),
     )
     said = f" Its answer is looked at, and up to {rule.max_calls - 1} more models may be asked. All this is counted."
     return replace(decision, plan=plan, quality=quality, cost_usd=cost, reason=decision.reason + said)

@@ -43,6 +43,14 @@ class PreparedBatch:
         """Return (R, M) the expected cost of a plan that starts with each model, or of one call without plans."""
         return self.cost_usd if self.gains is None else self.cost_usd + self.gains.cost_usd
 
+    @property
+    def good(self) -> BoolArray:
+        """Return (R, M) who may answer what and reaches the quality that the request itself asks for."""
+        if all(request.min_quality is None for request in self.requests):
+            return self.eligible
+        asked = np.array([request.min_quality or 0.0 for request in self.requests])
+        return self.eligible & (self.quality >= asked[:, None])
+
     def under(self, policy: Policy) -> PreparedBatch:
         """Return the same requests with the quality that this policy counts on."""
         counted = counted_quality(self.forecast.quality, self.forecast.shared_error, policy)

@@ -14,6 +14,7 @@ The last user message may hold directives in double square brackets; all others 
     [[drip]]                  keep-alives, and no answer ever  [[html]]           a web page, with status 200
     [[json]]                  one JSON document, also where a stream was asked for
 
+Several requests in one call are answered one by one, see `packed_script`.
 A server's `script` adds directives to messages that cannot hold any: text that the message contains -> directives.
 """
 
@@ -23,7 +24,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+from eccos_core.testing.packed_script import packed_text
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _BARE_FAULTS = ("reset", "malformed", "no-choices", "drip", "html", "json")
@@ -73,7 +77,7 @@ def plan_reply(body: Mapping[str, Any], script: Mapping[str, str] | None = None)
     directives = [(name, (argument or "").strip()) for name, argument in DIRECTIVE.findall(asked)]
     given = dict(directives)
     tools = () if messages[-1].get("role") == "tool" else _tool_calls(body, directives)
-    text = "" if tools else _text(body, messages[-1], asked, given)
+    text = "" if tools else packed_text(asked, partial(_item_text, body)) or _text(body, messages[-1], asked, given)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     words = text.split(" ")
     finish = "tool_calls" if tools else "stop"
@@ -121,6 +125,12 @@ def _text(body: Mapping[str, Any], last: Mapping[str, Any], asked: str, given: M
     if wanted.get("type") == "json_object":
         return json.dumps({"echo": asked})
     return f"You said: {DIRECTIVE.sub('', asked).strip()}"
+
+
+def _item_text(body: Mapping[str, Any], item: str) -> str:
+    """The answer to one request of several in a call."""
+    directives = {name: (argument or "").strip() for name, argument in DIRECTIVE.findall(item)}
+    return _text(body, {"role": "user", "content": item}, item, directives)
 
 
 def _tool_calls(body: Mapping[str, Any], directives: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

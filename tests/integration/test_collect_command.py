@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from eccos_core.cli import app
@@ -74,6 +75,9 @@ def test_a_dry_run_in_json_is_json(files: Path, capsys: pytest.CaptureFixture[st
         (["--concurrency", "0"], "--concurrency"),
         (["--budget-usd", "-1"], "--budget-usd"),
         (["--budget-usd", "nan"], "--budget-usd"),
+        (["--choose"], "Add --budget-usd"),
+        (["--choose", "--budget-usd", "1", "--dry-run"], "--dry-run cannot tell its cost"),
+        (["--from-log"], "give the questions once"),
     ],
 )
 def test_what_is_wrong_is_said_and_the_exit_code_is_1(
@@ -106,3 +110,62 @@ def test_a_pool_that_cannot_be_reached_is_recorded_as_failed(files: Path, capsys
     assert code == 0
     assert "one failed on every question" in out
     assert "0 new calls. 4 outcomes were recorded before." in out
+
+
+def test_choosing_says_what_it_asked_and_what_is_left(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = (files / "eccos.yaml").read_text() + "  encoder: static\n"
+    (files / "eccos.yaml").write_text(config)
+    code, out, _ = collected(capsys, "--choose", "--budget-usd", "1", "--models", "two", "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert [(each["model"], each["asked"], each["scored"]) for each in result["models"]] == [("two", 2, 0)]
+    assert {(each["id"], each["model"]) for each in result["asked"]} == {("a", "two"), ("b", "two")}
+    assert result["left_usd"] <= 1
+    code, out, _ = collected(capsys, "--choose", "--budget-usd", "1", "--models", "two")
+    assert code == 0
+    assert "0 new calls" in out
+    assert "Left: " in out
+
+
+def _logged(files: Path, *, texts: bool) -> None:
+    from eccos_core.decision_log import DecisionEntry, DecisionLog
+    from eccos_core.domain import Decision
+
+    log = DecisionLog(files / "log.sqlite", log_prompts=texts)
+    for number in range(3):
+        decision = Decision(f"d{number}", f"r{number}", "one", 0.5, 0.1, 0.1, None, "scripted")
+        log.add_decision(DecisionEntry(decision, f"Say {number % 2}", np.zeros(2, dtype=np.float32), 3, {}))
+    log.close()
+
+
+def _from_log(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = run(app, ["collect", "--from-log", "--out", "o.jsonl", "--dry-run", "--json", *arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_the_questions_of_the_log_are_asked_once_each(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (files / "eccos.yaml").open("a") as stream:
+        stream.write("  decision_log: {path: log.sqlite, log_prompts: true}\n")
+    code, _, err = _from_log(capsys)
+    assert code == 1
+    assert "holds no decision yet" in err
+    _logged(files, texts=True)
+    code, _, err = _from_log(capsys)
+    assert code == 1
+    assert "Name a judge in eccos.labels.judge" in err
+    with (files / "eccos.yaml").open("a") as stream:
+        stream.write("  labels: {judge: {model: two, budget_usd_per_day: 1}}\n")
+    code, out, _ = _from_log(capsys)
+    assert code == 0
+    assert json.loads(out)["questions"] == 2
+
+
+def test_a_log_without_texts_is_refused(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (files / "eccos.yaml").open("a") as stream:
+        stream.write("  decision_log: {path: log.sqlite}\n")
+    _logged(files, texts=False)
+    code, _, err = _from_log(capsys)
+    assert code == 1
+    assert "holds 3 decisions and none of their texts" in err
+    assert "log_prompts: true" in err

@@ -26,6 +26,17 @@ def test_the_history_is_small_and_complete() -> None:
     assert min(len(train), len(test)) > 900
 
 
+def test_the_history_tells_what_each_answer_tells() -> None:
+    table = read_outcomes(pool_history_path())
+    assert table.answers is not None
+    assert np.mean(table.answers != None) > 0.99  # noqa: E711 - each cell is a text or None
+    logprob, good = table.features["mean_logprob"], table.quality >= 0.5
+    known = ~np.isnan(logprob)
+    assert known.mean() > 0.99
+    assert (logprob[known] <= 0).all()
+    assert np.median(logprob[known & good]) > 5 * np.median(logprob[known & ~good]), "a right answer is surer"
+
+
 def test_no_model_of_the_history_is_best_everywhere_and_the_best_of_all_is_far_better_than_each() -> None:
     table = read_outcomes(pool_history_path())
     subjects = np.array(table.labels["subject"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from collecting_world import (
     POOL,
     QUESTIONS,
     World,
+    adds_one,
     failure,
     lines_of,
     model,
@@ -20,6 +23,7 @@ from collecting_world import (
 )
 
 from eccos_core.collecting import CollectEvent, Question, collect, journal_path
+from eccos_core.domain import Completion, Request
 from eccos_core.errors import DataError, UnknownModelError
 from eccos_core.io.outcomes import read_outcomes
 
@@ -64,17 +68,53 @@ async def test_a_line_has_what_the_format_asks_for(tmp_path: Path) -> None:
                     "output_tokens": 10,
                     "cost_usd": 4e-05,
                     "latency_s": 0.5,
+                    "answer": "3",
+                    "features": {"cut_off": 0.0, "filtered": 0.0, "refuses": 0.0},
                 }
             ],
         }
     ]
 
 
-async def test_answers_are_kept_only_when_asked_for(tmp_path: Path) -> None:
-    await run(tmp_path / "without.jsonl", World(), QUESTIONS[:1])
-    await run(tmp_path / "with.jsonl", World(), QUESTIONS[:1], keep_answers=True)
-    assert "answer" not in lines_of(tmp_path / "without.jsonl")[0]["outputs"][0]
-    assert [o["answer"] for o in lines_of(tmp_path / "with.jsonl")[0]["outputs"]] == ["1", "1"]
+async def test_the_text_of_an_answer_is_kept_only_when_asked_for(tmp_path: Path) -> None:
+    world = World(answers=lambda name, text: f"Let me think. The answer is {adds_one(name, text)}.")
+    await run(tmp_path / "without.jsonl", world, QUESTIONS[:1])
+    await run(tmp_path / "with.jsonl", world, QUESTIONS[:1], keep_answers=True)
+    assert "Let me think" not in (tmp_path / "without.jsonl").read_text()
+    for file in ("without.jsonl", "with.jsonl"):
+        assert [o["answer"] for o in lines_of(tmp_path / file)[0]["outputs"]] == ["1", "1"]
+    kept = [o["text"] for o in lines_of(tmp_path / "with.jsonl")[0]["outputs"]]
+    assert kept == ["Let me think. The answer is 1."] * 2
+    assert not journal_path(tmp_path / "without.jsonl").exists(), "it has every text"
+
+
+async def test_prose_has_no_final_answer(tmp_path: Path) -> None:
+    world = World(answers=lambda name, text: "It depends on many things, and nobody can say it in a word or two.")
+    await run(tmp_path / "o.jsonl", world, [question(1, grader="contains", reference="many things")])
+    (line,) = lines_of(tmp_path / "o.jsonl")
+    assert all("answer" not in output and "text" not in output for output in line["outputs"])
+
+
+async def test_log_probabilities_are_asked_for_where_the_model_gives_them(tmp_path: Path) -> None:
+    class Telling(World):
+        def gives_logprobs(self, model_name: str) -> bool:
+            return model_name == "strong"
+
+        async def acomplete(self, model_name: str, request: Request) -> Completion:
+            completion = await super().acomplete(model_name, request)
+            told = {"content": [{"token": "1", "logprob": -0.25}, {"token": "0", "logprob": -0.12345678}]}
+            return replace(completion, logprobs=told if request.parameters.get("logprobs") else None)
+
+    world, out = Telling(), tmp_path / "o.jsonl"
+    await run(out, world, QUESTIONS[:2], parameters={"max_tokens": 7})
+    assert sorted(str(request.parameters) for request in world.requests) == sorted(
+        ["{'max_tokens': 7}", "{'max_tokens': 7, 'logprobs': True}"] * 2
+    )
+    table = read_outcomes(out)
+    assert table.features["least_logprob"][:, 0].tolist() == [-0.25, -0.25]
+    assert table.features["mean_logprob"][:, 0].tolist() == [-0.1867, -0.1867]
+    assert table.answers is not None
+    assert table.answers.tolist() == [["1", "1"], ["2", "1"]]
 
 
 async def test_parameters_reach_every_call(tmp_path: Path) -> None:
@@ -196,7 +236,7 @@ async def test_an_answer_that_cannot_be_graded_is_kept_and_graded_later_without_
     collected = await run(out, world, asked)
     assert collected.ungraded == {"strong": 3, "weak": 3}
     output = lines_of(out)[0]["outputs"][0]
-    assert (output["correct"], output["error"], output["answer"], output["cost_usd"]) == (None, "grading", "1", 4e-05)
+    assert (output["correct"], output["error"], output["text"], output["cost_usd"]) == (None, "grading", "1", 4e-05)
     assert "gave 7" in output["error_message"]
 
     import moody_grader  # type: ignore[import-not-found]
@@ -205,8 +245,19 @@ async def test_an_answer_that_cannot_be_graded_is_kept_and_graded_later_without_
     collected = await run(out, world, asked, retry_failed=True)
     assert collected.accuracy == {"strong": 1.0, "weak": 1.0}
     assert set(world.calls.values()) == {1}
-    assert "answer" not in lines_of(out)[0]["outputs"][0]
+    assert "text" not in lines_of(out)[0]["outputs"][0]
+    assert lines_of(out)[0]["outputs"][0]["features"]["refuses"] == 0
     assert collected.spent_usd == pytest.approx(6 * 4e-5)
+
+
+async def test_an_older_file_names_the_text_of_an_ungraded_answer_answer(tmp_path: Path) -> None:
+    out, world = tmp_path / "o.jsonl", World()
+    ungraded = {"correct": None, "input_tokens": 20, "output_tokens": 10, "cost_usd": 4e-05, "error": "grading"}
+    outputs = [{"model": model, **ungraded, "answer": "The answer is 1."} for model in ("strong", "weak")]
+    out.write_text(json.dumps({"id": "q0", "query": QUESTIONS[0].query, "outputs": outputs}) + "\n")
+    collected = await run(out, world, QUESTIONS[:1], retry_failed=True)
+    assert (collected.accuracy, sum(world.calls.values())) == ({"strong": 1.0, "weak": 1.0}, 0)
+    assert [o["answer"] for o in lines_of(out)[0]["outputs"]] == ["1", "1"]
 
 
 @pytest.mark.parametrize(

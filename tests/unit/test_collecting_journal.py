@@ -32,7 +32,8 @@ ENTRIES: list[Entry] = [
     FailureEntry("q2", "m", "d", "timeout", "too slow", 0.5),
     GradeEntry("q1", "m", 1.0),
     VerdictEntry("q1", "m", "Score: 3", 10, 2, 0.25, 0.1),
-    GradeEntry("q1", "m", None, 0.25, "the judge gave no score"),
+    GradeEntry("q1", "m", None, 0.25, "the judge gave no score", "42"),
+    AnswerEntry("q1", "m", "d", "42", 3, 4, 0.1, 0.2, "stop", {"mean_logprob": -0.5}),
 ]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from eccos_core.errors import InputError
 from eccos_core.learning import OnlineLayer, choice_probabilities
-from eccos_core.learning.linear_posterior import NOISE, LinearPosterior, Prior
+from eccos_core.learning.linear_posterior import LinearPosterior, Prior
 
 MODELS = ("small", "large")
 DIMENSIONS = 12
@@ -21,32 +21,72 @@ def taught(count: int, *, order: np.ndarray | None = None, forget: float = 1.0) 
     layer = OnlineLayer(MODELS, DIMENSIONS, forget=forget, questions=vectors(300, 1))
     read = vectors(count)
     for row in np.arange(count) if order is None else order:
-        layer.learn(f"d{row}", MODELS[row % 2], read[row], 0.3 * (row % 2) + 0.1 * float(read[row, 0]), 1.0 + row % 2)
+        layer.learn(f"d{row}", MODELS[row % 2], read[row], 0.3 * (row % 2) + 0.1 * float(read[row, 0]))
     return layer
+
+
+def dense_rows(features: np.ndarray) -> np.ndarray:
+    """Return the inputs (3, 14) of three models with four features and parts of two."""
+    rows = np.zeros((3, 14))
+    for model in range(3):
+        rows[model, :5] = 1.0, *features
+        rows[model, 5 + 3 * model : 8 + 3 * model] = 1.0, *features[:2]
+    return rows
 
 
 def test_the_posterior_is_that_of_a_plain_bayesian_regression() -> None:
     random = np.random.default_rng(0)
-    posterior = LinearPosterior(3, 4, 2, 1, Prior())
-    precision, moment = np.linalg.inv(posterior.covariance), np.zeros((len(posterior.weights), 1))
+    posterior = LinearPosterior(3, 4, 2, Prior())
+    precision, moment = np.linalg.inv(posterior.covariance), np.zeros(14)
     for model in (0, 1, 2, 1, 1, 0):
-        features, target = random.standard_normal(4), random.standard_normal(1)
+        features, target = random.standard_normal(4), float(random.standard_normal())
         posterior.update(model, features, target)
-        row = np.zeros(len(posterior.weights))
-        row[:5] = 1.0, *features
-        row[5 + 3 * model : 8 + 3 * model] = 1.0, *features[:2]
+        row = dense_rows(features)[model]
         precision += np.outer(row, row)
-        moment += np.outer(row, target)
+        moment += row * target
     np.testing.assert_allclose(posterior.covariance, np.linalg.inv(precision), atol=1e-10)
     np.testing.assert_allclose(posterior.weights, np.linalg.solve(precision, moment), atol=1e-10)
-    features = random.standard_normal(4)
-    rows = np.zeros((3, len(posterior.weights)))
-    for model in range(3):
-        rows[model, :5] = 1.0, *features
-        rows[model, 5 + 3 * model : 8 + 3 * model] = 1.0, *features[:2]
-    np.testing.assert_allclose(posterior.predict(features), rows @ posterior.weights, atol=1e-12)
-    expected = NOISE * rows @ posterior.covariance @ rows.T
-    np.testing.assert_allclose(posterior.covariance_of_means(features), expected, atol=1e-12)
+    rows = dense_rows(random.standard_normal(4))
+    np.testing.assert_allclose(posterior.predict(rows[0, 1:5]), rows @ posterior.weights, atol=1e-12)
+    expected = Prior().noise * rows @ posterior.covariance @ rows.T
+    np.testing.assert_allclose(posterior.covariance_of_means(rows[0, 1:5]), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("forget", [1.0, 0.999])
+def test_the_fitted_prior_is_that_of_the_labels_and_makes_them_likelier(forget: float) -> None:
+    random = np.random.default_rng(1)
+    first = Prior(noise=0.2)
+    weights = random.standard_normal(14) * np.array([0.1] + 4 * [0.25] + 3 * [0.3, 0.6, 0.6])
+    posterior = LinearPosterior(3, 4, 2, first)
+    inputs, targets = [], []
+    for number in range(3000):
+        row = dense_rows(random.standard_normal(4))[number % 3]
+        target = float(row @ weights + 0.1 * random.standard_normal())
+        posterior.update(number % 3, row[1:5], target, forget=forget)
+        inputs.append(row)
+        targets.append(target)
+    posterior.fit_prior()
+    assert posterior.prior.model_part > 2 * first.model_part  # sqrt(2) * .6 is true
+    assert posterior.prior.question < first.question  # 2 * .25 is true
+    kept = forget ** np.arange(2999, -1, -1)
+    count = kept.sum()
+    assert posterior.prior.noise == pytest.approx((0.01 * count + 20 * first.noise) / (count + 20), rel=0.1)
+    x, y = np.array(inputs), np.array(targets)
+    precision = (x.T * kept) @ x + np.diag(1 / posterior._prior_variance())
+    np.testing.assert_allclose(posterior.weights, np.linalg.solve(precision, (x.T * kept) @ y), atol=1e-8)
+
+
+def test_a_corrected_label_counts_in_the_fitted_prior_as_if_it_came_first() -> None:
+    features = np.random.default_rng(2).standard_normal((50, 4))
+    corrected, direct = LinearPosterior(3, 4, 2, Prior()), LinearPosterior(3, 4, 2, Prior())
+    for row in range(50):
+        corrected.update(row % 3, features[row], 0.9 if row == 7 else 0.1 * row % 1)
+        direct.update(row % 3, features[row], 0.1 * row % 1)
+    corrected.shift(7 % 3, features[7], 0.9, 0.1 * 7 % 1)
+    for each in (corrected, direct):
+        each.fit_prior()
+    np.testing.assert_allclose(corrected.weights, direct.weights, atol=1e-9)
+    assert corrected.prior.noise == pytest.approx(direct.prior.noise)
 
 
 def test_it_learns_what_the_predictor_misses_and_becomes_surer() -> None:
@@ -56,7 +96,6 @@ def test_it_learns_what_the_predictor_misses_and_becomes_surer() -> None:
     made = after.correct(question, quality)
     expected = np.clip(quality + np.array([0.1, 0.1]) * question[0] + np.array([0.0, 0.3]), 0, 1)
     np.testing.assert_allclose(made.quality, expected, atol=0.08)
-    np.testing.assert_allclose(made.cost_factor, [1.0, 2.0], rtol=0.1)
     assert (made.quality_se < 0.5 * before.correct(question, quality).quality_se).all()
 
 
@@ -73,11 +112,11 @@ def test_the_same_label_again_changes_nothing_and_another_replaces_it() -> None:
     question, quality = vectors(1, 9)[0], np.array([0.5, 0.5])
     layer, read = taught(40), vectors(40)
     before = layer.correct(question, quality).quality
-    layer.learn("d3", MODELS[1], read[3], 0.3 + 0.1 * float(read[3, 0]), 2.0)
+    layer.learn("d3", MODELS[1], read[3], 0.3 + 0.1 * float(read[3, 0]))
     np.testing.assert_allclose(layer.correct(question, quality).quality, before, atol=1e-12)
-    layer.learn("d3", MODELS[1], read[3], -0.9, 2.0)
+    layer.learn("d3", MODELS[1], read[3], -0.9)
     assert not np.allclose(layer.correct(question, quality).quality, before, atol=1e-4)
-    layer.learn("d3", MODELS[1], read[3], 0.3 + 0.1 * float(read[3, 0]), 2.0)
+    layer.learn("d3", MODELS[1], read[3], 0.3 + 0.1 * float(read[3, 0]))
     np.testing.assert_allclose(layer.correct(question, quality).quality, before, atol=1e-12)
     assert len(layer) == 40
 

@@ -32,7 +32,7 @@ from eccos_core.history import MemoryHistory
 from eccos_core.router import Router
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.logged_traffic import read_traffic
-from eccos_core.routing.planner import NextStep, SeenAnswer
+from eccos_core.routing.planner import NextStep, PlannedAnswer
 from eccos_core.testing import ScriptedBackend, scripted_router
 from eccos_core.testing.backend import Answer
 from eccos_core.workload.latency import LatencyTracker
@@ -47,6 +47,18 @@ GOOD, DOUBTFUL = 0.9, 0.2
 
 
 @dataclass(frozen=True)
+class WordPlans:
+    planner: WordPlanner
+    forecast: Forecast
+    cost_usd: FloatArray
+
+    def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray]:
+        gain, extra = self.planner.gain, self.planner.extra
+        worth = usd_per_quality * gain > extra * self.cost_usd
+        return self.forecast.quality + gain * worth, self.cost_usd * (1 + extra * worth)
+
+
+@dataclass(frozen=True)
 class WordPlanner:
     """Accept an answer with the word "sure". Otherwise ask the next model of the pool.
 
@@ -57,20 +69,16 @@ class WordPlanner:
     gain: float = 0.1
     extra: float = 1.0
 
-    def value(
-        self, forecast: Forecast, cost_usd: FloatArray, eligible: BoolArray, usd_per_quality: float
-    ) -> tuple[FloatArray, FloatArray]:
-        worth = usd_per_quality * self.gain > self.extra * cost_usd
-        return forecast.quality + self.gain * worth, cost_usd * (1 + self.extra * worth)
+    wants_logprobs: bool = False
 
-    def prepare_call(self, request: Request, model: str) -> Request:
-        return request.with_parameters({"logprobs": True})
+    def first_plans(self, forecast: Forecast, cost_usd: FloatArray, eligible: BoolArray) -> WordPlans:
+        return WordPlans(self, forecast, cost_usd)
 
     def look_at(self, request: Request, completion: Completion, plan: Plan) -> AnswerConfidence:
         return AnswerConfidence(reward=GOOD if "sure" in completion.text else DOUBTFUL)
 
     def next_step(
-        self, request: Request, plan: Plan, seen: Sequence[SeenAnswer], open_models: Collection[str]
+        self, request: Request, plan: Plan, seen: Sequence[PlannedAnswer], open_models: Collection[str]
     ) -> NextStep:
         quality = tuple(each.confidence.reward or 0.0 for each in seen)
         best = int(np.argmax(quality))
@@ -142,7 +150,6 @@ def test_a_doubtful_answer_is_followed_by_another_call_and_the_better_one_is_giv
     assert given.confidence is not None
     assert given.confidence.quality == GOOD
     assert [call.confidence.quality for call in given.calls if call.confidence] == [DOUBTFUL, GOOD]
-    assert all(request.parameters["logprobs"] for _, request in backend.calls)
     assert made.workload.status().in_flight == 0
 
 

@@ -199,15 +199,16 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
-def test_answers_are_read_with_their_grades(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["text", "answer"])  # older files name the text `answer`
+def test_answers_are_read_with_their_grades(tmp_path: Path, key: str) -> None:
     row = {
         "id": "a",
         "query": "What?",
         "outputs": [
-            {"model": "m", "correct": 1, "answer": "four", "output_tokens": 3, "finish_reason": "length"},
-            {"model": "n", "correct": 0, "answer": None},
-            {"model": "o", "correct": None, "answer": "lost", "error": "grading"},
-            {"model": "p", "attempts": [{"correct": 1, "answer": "4"}, {"correct": 0, "answer": "5"}]},
+            {"model": "m", "correct": 1, key: "four", "output_tokens": 3, "finish_reason": "length"},
+            {"model": "n", "correct": 0, key: None},
+            {"model": "o", "correct": None, key: "lost", "error": "grading"},
+            {"model": "p", "attempts": [{"correct": 1, key: "4"}, {"correct": 0, key: "5"}]},
         ],
     }
     found = read_answers(write(tmp_path / "o.jsonl", row, row))
@@ -218,9 +219,20 @@ def test_answers_are_read_with_their_grades(tmp_path: Path) -> None:
     ]
 
 
-def test_an_answer_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    row = {"id": 7, "query": "What?", "outputs": [{"model": "m", "correct": 1, "answer": 4}]}
-    with pytest.raises(DataError, match=r"o.jsonl.*1.*id 7 \(m\): answer is the number 4, must be a text or null"):
+def test_a_final_answer_is_no_text_of_an_answer(tmp_path: Path) -> None:
+    outputs = [
+        {"model": "m", "correct": 1, "answer": "4", "text": "It is 4.", "features": {"refuses": 0}},
+        {"model": "n", "correct": 1, "answer": "4"},
+        {"model": "o", "correct": 1, "answer": "4", "features": {"refuses": 0}},
+    ]
+    found = read_answers(write(tmp_path / "o.jsonl", {"id": 7, "query": "What?", "outputs": outputs}))
+    assert [each.answer.text for each in found] == ["It is 4."]
+    assert read_answers(write(tmp_path / "o.jsonl", {"id": 7, "query": "What?", "outputs": outputs[2:]})) == []
+
+
+def test_a_text_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    row = {"id": 7, "query": "What?", "outputs": [{"model": "m", "correct": 1, "text": 4}]}
+    with pytest.raises(DataError, match=r"o.jsonl.*1.*id 7 \(m\): text is the number 4, must be a text or null"):
         read_answers(write(tmp_path / "o.jsonl", row))
 
 

@@ -1,0 +1,1 @@
+"""`eccos serve`: the router behind the HTTP APIs that clients already speak."""

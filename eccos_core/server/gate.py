@@ -1,0 +1,71 @@
+"""Who may call, and what they may spend. The gate of a server without keys lets everybody in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from eccos_core.domain import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request.
+
+    `key_id` names the key, never the key itself. `tenant` is whose rules hold. `is_admin` may use admin endpoints.
+    """
+
+    key_id: str = "open"
+    tenant: str | None = None
+    is_admin: bool = False
+
+
+class Spending(Protocol):
+    """Money that is set aside for one request. Settle it exactly once. Settling again changes nothing."""
+
+    async def settle(self, cost_usd: float) -> None:
+        """Say what the request really cost in USD. 0 gives all of it back."""
+        ...
+
+
+class Gate(Protocol):
+    """Knows callers and their budgets. Safe to use from several tasks."""
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers need a key."""
+        ...
+
+    async def admit(self, headers: Mapping[str, str]) -> Caller:
+        """Return who is calling. Header names are lower case. Raises `ApiError` for a missing, wrong or revoked key,
+        and for a caller over its rate limit."""
+        ...
+
+    async def reserve(self, caller: Caller, request: Request, usd_at_most: float) -> tuple[Request, Spending]:
+        """Set money aside before a call. Returns the request as the budget lets it pass, perhaps with a cheaper policy.
+
+        Raises `ApiError` when a budget is spent.
+        """
+        ...
+
+
+class NoSpending:
+    """The `Spending` of a caller without a budget."""
+
+    async def settle(self, cost_usd: float) -> None:
+        """See `Spending`."""
+
+
+class OpenGate:
+    """The `Gate` of a server without keys. The one who runs it is the only caller."""
+
+    has_keys = False
+
+    async def admit(self, headers: Mapping[str, str]) -> Caller:
+        """See `Gate`."""
+        return Caller(is_admin=True)
+
+    async def reserve(self, caller: Caller, request: Request, usd_at_most: float) -> tuple[Request, Spending]:
+        """See `Gate`."""
+        return request, NoSpending()

@@ -1,0 +1,126 @@
+"""One request from admission to settlement, whatever API it came by: check, reserve, call, settle."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from eccos_core.domain import Chunk, Completion, Request
+from eccos_core.io.tokens import count_tokens
+from eccos_core.router import Router
+from eccos_core.routing.pricing import worst_usd
+from eccos_core.server.errors import ApiError, as_api_error
+from eccos_core.server.gate import Caller, Gate
+from eccos_core.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from starlette.requests import Request as HttpRequest
+
+_log = logging.getLogger("eccos.server")
+
+
+class Serving:
+    """Serves requests with one router, for the callers of one gate. Safe to use from several tasks."""
+
+    def __init__(self, router: Router, gate: Gate, settings: ServerSettings) -> None:
+        self.router, self.gate, self.settings = router, gate, settings
+        self.draining = False
+
+    async def admit(self, http: HttpRequest) -> Caller:
+        """Return who is calling. Raises `ApiError`, also while the server shuts down."""
+        if self.draining:
+            raise ApiError("overloaded", "the server is shutting down. Try again.", headers={"retry-after": "1"})
+        return await self.gate.admit(http.headers)
+
+    async def read_json(self, http: HttpRequest) -> dict[str, Any]:
+        """Read the body of a request. Raises `ApiError` for one that is too large, or is no JSON object."""
+        body = await self.read_body(http)
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise ApiError("invalid_request", f"the body is no JSON: {_short(error)}") from None
+        if not isinstance(value, dict):
+            raise ApiError("invalid_request", f"the body is a JSON {type(value).__name__}, must be an object")
+        return value
+
+    async def read_body(self, http: HttpRequest, most: int | None = None) -> bytes:
+        """Read at most `most` bytes, by default `max_body_bytes`. Raises `ApiError` for more."""
+        most = self.settings.max_body_bytes if most is None else most
+        said = http.headers.get("content-length", "")
+        if said.isdigit() and int(said) > most:
+            raise _too_large(most)
+        parts, size = [], 0
+        async for part in http.stream():
+            size += len(part)
+            if size > most:
+                raise _too_large(most)
+            parts.append(part)
+        return b"".join(parts)
+
+    async def complete(self, caller: Caller, request: Request) -> Completion:
+        """Answer a request within the caller's budget."""
+        request, spending = await self.gate.reserve(caller, request, self.most_usd(request))
+        cost_usd = 0.0
+        try:
+            completion = await self.router.acomplete(request)
+            cost_usd = completion.cost_usd
+        finally:
+            await spending.settle(cost_usd)
+        return completion
+
+    async def stream(self, caller: Caller, request: Request) -> AsyncIterator[Chunk]:
+        """Answer a request piece by piece. A stream that breaks or is left is settled at what it may have cost."""
+        most = self.most_usd(request)
+        request, spending = await self.gate.reserve(caller, request, most)
+        cost_usd, began = 0.0, False
+        try:
+            async for chunk in self.router.astream(request):
+                began = True
+                if chunk.completion is not None:
+                    cost_usd, began = chunk.completion.cost_usd, False
+                yield chunk
+        finally:
+            await spending.settle(most if began else cost_usd)
+
+    def most_usd(self, request: Request) -> float:
+        """Return the most that a request is likely to cost, in USD: its dearest allowed model at full length."""
+        tokens = count_tokens(request.messages)
+        names = request.allow or {model.name for model in self.router.models}
+        each = [worst_usd(model, request, tokens) for model in self.router.models if model.name in names]
+        planner = self.router.parts.planner
+        calls = 1 if planner is None else planner.rule.max_calls
+        return max(each, default=0.0) * calls
+
+
+def tell(error: BaseException, place: str) -> ApiError:
+    """Translate an error for a caller, and log what eccos did not raise on purpose."""
+    told = as_api_error(error)
+    if told.kind == "internal":
+        _log.error("%s failed: %s", place, type(error).__name__, exc_info=error)
+    return told
+
+
+def include_usage(body: Mapping[str, Any]) -> bool:
+    """Whether a streamed chat completion ends with its usage."""
+    options = body.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def read_flag(body: Mapping[str, Any], name: str, check: Callable[[object], bool] = lambda _: True) -> bool:
+    """Read an optional true or false. Raises `ApiError` for anything else."""
+    value = body.get(name)
+    if value is None:
+        return False
+    if not isinstance(value, bool) or not check(value):
+        raise ApiError("invalid_request", f"{name} must be true or false", param=name)
+    return value
+
+
+def _short(error: BaseException) -> str:
+    return str(error)[:120] if isinstance(error, json.JSONDecodeError) else "it is nested too deep"
+
+
+def _too_large(most: int) -> ApiError:
+    return ApiError("too_large", f"the body is larger than {most:,} bytes. Send less, or raise the server's limit.")
