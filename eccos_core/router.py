@@ -442,7 +442,7 @@ class Router:
             return settle_results(packed, return_exceptions=return_exceptions)
         batch = pipeline.decide_batch(requests, policy, in_place=return_exceptions)
         jobs = [each for each in batch if isinstance(each, tuple)]
-        models = [decision.model for _, decision in jobs]
+        models = [pipeline.deployment(decision.model) for _, decision in jobs]
         answers = iter(call_all(models, pipeline.most_at_once, lambda i: pipeline.call(pipeline.execute(*jobs[i]))))
         results = [next(answers) if isinstance(each, tuple) else each for each in batch]
         return settle_results(results, return_exceptions=return_exceptions)
@@ -489,7 +489,7 @@ class Router:
             return settle_results(packed, return_exceptions=return_exceptions)
         batch = await asyncio.to_thread(pipeline.decide_batch, requests, policy, in_place=return_exceptions)
         jobs = [each for each in batch if isinstance(each, tuple)]
-        models = [decision.model for _, decision in jobs]
+        models = [pipeline.deployment(decision.model) for _, decision in jobs]
         called = acall_all(models, pipeline.most_at_once, lambda i: pipeline.acall(pipeline.execute(*jobs[i])))
         answers = iter(await called)
         results = [next(answers) if isinstance(each, tuple) else each for each in batch]

@@ -466,13 +466,22 @@ def build_backend(config: Config, telemetry: Telemetry = NO_TELEMETRY) -> Backen
     from eccos_core.backends.retrying import RetryingBackend, RetryPolicy
     from eccos_core.telemetry import OpenTelemetry, TracedBackend
 
-    backend = _calling_backend(config)
+    backend = _effort_backend(config, _calling_backend(config))
     if isinstance(telemetry, OpenTelemetry):
         backend = TracedBackend(backend, telemetry)
     retries = config.retries
     return RetryingBackend(
         backend, RetryPolicy(retries.attempts, retries.initial_backoff_s, retries.max_backoff_s, retries.deadline_s)
     )
+
+
+def _effort_backend(config: Config, backend: Backend) -> Backend:
+    """Add the parameters of efforts to the calls of the models that have one."""
+    from eccos_core.backends import EffortBackend
+
+    efforts = {entry.model.name: entry.effort.parameters for entry in config.pool if entry.effort is not None}
+    models = {model.name: model for model in config.models}
+    return EffortBackend(backend, models, efforts) if efforts else backend
 
 
 def _calling_backend(config: Config) -> Backend:
@@ -518,7 +527,7 @@ def build_groups(config: Config) -> tuple[GroupShare, ...]:
     return tuple(
         GroupShare(
             group.name,
-            np.array([model.name in group.models or bool(model.tags & group.tags) for model in config.models]),
+            np.array([model.is_named_in(group.models) or bool(model.tags & group.tags) for model in config.models]),
             group.at_least,
             group.at_most,
         )
@@ -530,7 +539,8 @@ def build_tenants(config: Config) -> Tenants:
     """Build the rules per tenant, and the other names of models."""
     from eccos_core.routing.tenants import Tenants
 
-    return Tenants(config.tenants, config.aliases)
+    efforts = {model.name: model.effort_of for model in config.models if model.effort_of}
+    return Tenants(config.tenants, config.aliases, efforts)
 
 
 def _with_difficulty(predictor: Predictor, encoder: Encoder) -> Predictor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eccos_core.assembly.effort_priors import tie_efforts
 from eccos_core.assembly.public_results import find_public_result
 from eccos_core.config import Config, PoolEntry
 from eccos_core.domain import OutcomeTable, QualitySource
@@ -36,8 +37,8 @@ def declared_priors(config: Config) -> dict[str, ModelPrior]:
 def starting_priors(config: Config, table: OutcomeTable) -> dict[str, ModelPrior]:
     """Return the declared priors, and one for each other model without outcomes in the table.
 
-    Benchmark scores are moved, in logits, to the scale of the models whose quality is known. Those of the pool then
-    have the mean that their outcomes or the file gives them.
+    Efforts of one deployment are tied together. Benchmark scores are moved, in logits, to the scale of the models
+    whose quality is known. Those of the pool then have the mean that their outcomes or the file gives them.
     """
     from eccos_core.predictors import ModelPrior
 
@@ -53,7 +54,8 @@ def starting_priors(config: Config, table: OutcomeTable) -> dict[str, ModelPrior
             priors[name] = ModelPrior(assumed_quality=known[name])
     unknown = [entry.model.name for entry in config.pool if entry.model.name not in known | priors]
     by_price = _quality_by_price(config, list(known.values())) if unknown else {}
-    return priors | {name: ModelPrior(assumed_quality=by_price[name]) for name in unknown}
+    priors |= {name: ModelPrior(assumed_quality=by_price[name]) for name in unknown}
+    return tie_efforts(config.pool, priors, _count_outcomes(config, table))
 
 
 def ungraded_priors(config: Config) -> dict[str, ModelPrior]:
@@ -64,9 +66,14 @@ def ungraded_priors(config: Config) -> dict[str, ModelPrior]:
 
 def quality_sources(config: Config, graded: frozenset[str] | None) -> tuple[QualitySource, ...]:
     """Return where each model's forecast starts from (M,). `graded`: the models with outcomes, None for all."""
-    return tuple(
-        "outcomes" if graded is None or entry.model.name in graded else starting_source(entry) for entry in config.pool
-    )
+    tied = {m.effort_of for m in config.models if m.effort_of and graded is not None and m.name in graded}
+    sources: list[QualitySource] = []
+    for entry in config.pool:
+        if graded is None or entry.model.name in graded:
+            sources.append("outcomes")
+        else:
+            sources.append("assume_like" if entry.model.effort_of in tied else starting_source(entry))
+    return tuple(sources)
 
 
 def starting_source(entry: PoolEntry) -> QualitySource:
@@ -84,6 +91,12 @@ def _mean_qualities(config: Config, table: OutcomeTable) -> dict[str, float]:
     return {name: float(np.nanmean(q)) for name, q in zip(names, quality.T, strict=True) if not np.isnan(q).all()}
 
 
+def _count_outcomes(config: Config, table: OutcomeTable) -> dict[str, int]:
+    names = tuple(entry.model.name for entry in config.pool)
+    known = ~np.isnan(with_models(table, names).quality)
+    return dict(zip(names, known.sum(axis=0).tolist(), strict=True))
+
+
 def _public_score(entry: PoolEntry) -> float | None:
     """Look a model up by LiteLLM's `base_model` and by the model that is called. Its alias in the pool says nothing."""
     names = []
@@ -98,13 +111,16 @@ def _public_score(entry: PoolEntry) -> float | None:
 def _quality_by_price(config: Config, known: Sequence[float]) -> dict[str, float]:
     """Assume that quality rises with the rank of the price, between the ends of what is known of the pool.
 
-    The price is that of an input and an output token together. Equal prices share their mean rank.
+    The price is that of an input and an output token together. Equal prices share their mean rank. All efforts of a
+    model count as one.
     """
     low, high = (min(known), max(known)) if len(set(known)) > 1 else (CHEAPEST, DEAREST)
-    price = np.array([model.usd_per_input_token + model.usd_per_output_token for model in config.models])
+    prices = {model.deployment: model.usd_per_input_token + model.usd_per_output_token for model in config.models}
+    price = np.array(list(prices.values()))
     below = (price[:, None] > price).sum(axis=1) + ((price[:, None] == price).sum(axis=1) - 1) / 2
     share = below / (len(price) - 1) if len(price) > 1 else np.array([0.5])
-    return {model.name: _clip(low + (high - low) * at) for model, at in zip(config.models, share, strict=True)}
+    by_deployment = {name: _clip(low + (high - low) * at) for name, at in zip(prices, share, strict=True)}
+    return {model.name: by_deployment[model.deployment] for model in config.models}
 
 
 def _logit(probability: float) -> float:

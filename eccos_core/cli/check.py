@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from eccos_core.cli.probe import Probe
     from eccos_core.config import Config
     from eccos_core.domain import Model
+    from eccos_core.predictors import ModelPrior
 
 ProbeOption = Annotated[bool, typer.Option("--probe", help="Also call each deployment once with a one-token prompt.")]
 
@@ -120,8 +121,7 @@ def _how_to_start(config: Config, missing: list[str]) -> str:
     priors = ungraded_priors(config)
     sources = {"public_benchmarks": "public benchmark results", "price_rank": "the rank of its price"}
     starts = [
-        f"{entry.model.name} starts at {priors[entry.model.name].assumed_quality:.2f}, from "
-        f"{sources[starting_source(entry)]}"
+        _describe_prior(entry.model.name, priors[entry.model.name], sources[starting_source(entry)])
         for entry in config.pool
         if entry.model.name in missing
     ]
@@ -132,6 +132,12 @@ def _how_to_start(config: Config, missing: list[str]) -> str:
         f"  eccos fit --out fitted {option}\n"
         "Or say what you expect: give each model an assumed_quality from 0 to 1 under model_info."
     )
+
+
+def _describe_prior(name: str, prior: ModelPrior, source: str) -> str:
+    if prior.assumed_quality is not None:
+        return f"{name} starts at {prior.assumed_quality:.2f}, from {source}"
+    return f"{name} starts {'above' if prior.log_odds > 0 else 'below'} {prior.assume_like}, by its effort"
 
 
 def _describe_failures(probes: tuple[Probe, ...]) -> str:
@@ -168,6 +174,8 @@ def _describe_abilities(model: Model) -> str:
     able = [one.value.replace("_", " ") for one in Capability if one in model.capabilities and one != "streaming"]
     if Capability.STREAMING not in model.capabilities:
         able.append("no streaming")
+    if model.effort_of:
+        able.append(f"shares slots with {model.effort_of}@*")
     return ", ".join([*able, *(f"#{tag}" for tag in sorted(model.tags))]) or "text"
 
 
@@ -240,6 +248,8 @@ def _as_json(config: Config, probes: tuple[Probe, ...]) -> dict[str, Any]:
         "models": [
             {
                 "name": entry.model.name,
+                "effort_of": entry.model.effort_of or None,
+                "effort": None if entry.effort is None else dict(entry.effort.parameters),
                 "provider": entry.model.provider,
                 "usd_per_million_input_tokens": _million(entry.model.usd_per_input_token),
                 "usd_per_million_output_tokens": _million(entry.model.usd_per_output_token),

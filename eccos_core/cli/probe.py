@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from eccos_core.config import Config, Deployment
 from eccos_core.domain import Model, Request
@@ -32,19 +34,26 @@ def probe_pool(config: Config) -> tuple[Probe, ...]:
             label = entry.model.name
             if len(entry.deployments) > 1:
                 label += f" (deployment {number} of {len(entry.deployments)})"
-            targets.append((label, entry.model, deployment))
+            effort = {} if entry.effort is None else entry.effort.parameters
+            targets.append((label, entry.model, deployment, effort))
     with ThreadPoolExecutor(_CALLS_AT_ONCE) as threads:
         return tuple(threads.map(lambda target: _probe(*target), targets))
 
 
-def _probe(label: str, model: Model, deployment: Deployment) -> Probe:
+def _probe(label: str, model: Model, deployment: Deployment, effort: Mapping[str, Any]) -> Probe:
+    from eccos_core.backends.efforts import EffortBackend
     from eccos_core.backends.litellm.backend import LiteLLMBackend
 
-    backend = LiteLLMBackend({model.name: [deployment]}, [model], timeout_s=TIMEOUT_S)
+    calling = LiteLLMBackend({model.name: [deployment]}, [model], timeout_s=TIMEOUT_S)
+    backend = EffortBackend(calling, {model.name: model}, {model.name: effort})
     request = Request.of("Hi", parameters={"max_tokens": 1})
     started = time.perf_counter()
     try:
-        backend.complete(model.name, request)
+        completion = backend.complete(model.name, request)
     except EccosError as error:
         return Probe(label, ok=False, latency_s=time.perf_counter() - started, cause=str(error))
-    return Probe(label, ok=True, latency_s=time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    if completion.attempts > 1:
+        cause = f"answers, but the provider refuses its effort ({', '.join(effort)}); correct model_info.efforts"
+        return Probe(label, ok=False, latency_s=seconds, cause=cause)
+    return Probe(label, ok=True, latency_s=seconds)

@@ -27,6 +27,8 @@ from eccos_core.collecting.progress import CollectionProgress, journal_path
 from eccos_core.collecting.questions import Question
 from eccos_core.domain import Completion, Model
 from eccos_core.errors import BackendError, GradingError, InputError, UnknownModelError
+from eccos_core.grading import RewardLoader
+from eccos_core.io.answers import Answer
 from eccos_core.protocols import Backend
 
 DEFAULT_CONCURRENCY = 8
@@ -42,7 +44,7 @@ class CollectOptions:
     `parameters`: of every call (max_tokens, temperature, ...). `concurrency`: the most calls in flight per model. A
     model's own `max_concurrency` also holds. `budget_usd`: the most that this outcomes file may cost over all runs.
     `retry_failed`: call again where a call failed, and grade again where grading failed. `keep_answers`: write the text
-    of the answers into the outcomes. `models`: call only these.
+    of the answers into the outcomes. `models`: call only these. `reward`: loads the model of the grader `reward`.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +53,7 @@ class CollectOptions:
     retry_failed: bool = False
     keep_answers: bool = False
     models: Sequence[str] | None = None
+    reward: RewardLoader | None = None
     retries: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
@@ -114,7 +117,7 @@ async def collect(
     """
     options = options or CollectOptions()
     names = select_models(models, options.models)
-    graders = Graders(questions, backend, [model.name for model in models], source)
+    graders = Graders(questions, backend, [model.name for model in models], source, options.reward)
     journal = Journal(journal_path(out))
     try:
         outcomes = OutcomesFile(out, questions)
@@ -141,12 +144,16 @@ async def collect(
 
 
 def select_models(models: Sequence[Model], names: Sequence[str] | None) -> list[str]:
-    """Return the names of the models to call, in the pool's order. Raises `UnknownModelError`."""
+    """Return the names of the models to call, in the pool's order. The name of a model stands for all its efforts.
+
+    Raises `UnknownModelError`.
+    """
     known = [model.name for model in models]
+    deployments = {model.deployment for model in models}
     for name in names or ():
-        if name not in known:
+        if name not in known and name not in deployments:
             raise UnknownModelError(name, known)
-    return [name for name in known if names is None or name in names]
+    return [model.name for model in models if names is None or model.is_named_in(set(names))]
 
 
 class CollectionRun:
@@ -264,7 +271,8 @@ class CollectionRun:
         judge = JudgeBackend(self._calls, self._journal, cell, self._progress.verdict(question, answer.model))
         final = grader_answer(self._graders.select(question), answer.text, question.query)
         try:
-            score = await self._graders.score(question, answer.text, judge)
+            given = Answer(question.query, answer.model, answer.text, answer.output_tokens, answer.finish_reason)
+            score = await self._graders.score(question, given, judge)
             grade = GradeEntry(*cell, score, judge.spent_usd, answer=final)
         except GradingError as error:
             grade = GradeEntry(*cell, None, judge.spent_usd, str(error), final)

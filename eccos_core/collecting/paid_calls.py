@@ -45,7 +45,10 @@ class PaidCalls:
         self._backend = backend
         self._answering = LogprobBackend(backend)  # they cost nothing, and a verifier learns from them
         self._models = models
-        self._slots = {name: asyncio.Semaphore(count) for name, count in slots.items()}
+        shared: dict[str, asyncio.Semaphore] = {}  # efforts of one deployment share its slots
+        self._slots = {
+            name: shared.setdefault(models[name].deployment, asyncio.Semaphore(count)) for name, count in slots.items()
+        }
         self._journal = journal
         self._budget = budget
         self._retries = retries

@@ -46,6 +46,14 @@ MODEL_INFO: Final[Mapping[str, Mapping[str, Any]]] = {
     "assumed_quality": _number(
         "Expect this share of good answers, until the model has outcomes of its own.", minimum=0, maximum=1
     ),
+    "efforts": {
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$"},
+        "additionalProperties": {"type": ["object", "null"]},
+        "description": "Efforts of this model, from least to most: a name, and the call parameters that ask for it, "
+        "such as `low: {reasoning_effort: low}`. Each is a model of the pool (`large@low`), and all share the slots.",
+    },
     "free": _flag("The model costs nothing. Give no price beside it."),
     "usd_per_gpu_hour": _number("Price of your own GPU in USD per hour. It needs `tokens_per_hour`.", minimum=0),
     "tokens_per_hour": _number("Tokens per hour that you measured, input and output together.", exclusiveMinimum=0),

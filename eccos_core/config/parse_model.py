@@ -11,6 +11,7 @@ from typing import Any
 
 from eccos_core.backends.litellm.call_parameters import is_call_parameter
 from eccos_core.config.context import ParseContext
+from eccos_core.config.efforts import Effort, parse_efforts
 from eccos_core.config.left_out import why_left_out
 from eccos_core.config.litellm_prices import PriceMap
 from eccos_core.config.litellm_settings import report_parameters
@@ -38,6 +39,7 @@ OUR_KEYS = (
     "free",
     "context_window",
     "assume_like",
+    "efforts",
     "assumed_quality",
     "usd_per_gpu_hour",
     "tokens_per_hour",
@@ -71,6 +73,7 @@ class Entry:
     max_concurrency: int | None = None
     assume_like: str | None = None
     assumed_quality: float | None = None
+    efforts: tuple[Effort, ...] = ()
 
 
 def parse_entry(raw: object, place: str, context: ParseContext, inherited: Inherited) -> Entry | None:
@@ -161,6 +164,7 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
         max_concurrency=_cap(filled_params, info),
         assume_like=info.text("assume_like", None),
         assumed_quality=info.number("assumed_quality", None, high=1.0),
+        efforts=parse_efforts(info),
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eccos_core.config.context import ParseContext
 from eccos_core.config.document import Document
+from eccos_core.config.efforts import SEPARATOR, Effort, effort_names, middle_effort, single_efforts
 from eccos_core.config.parse_model import CAPABILITY_KEYS, Entry, SourcedValue, parse_entry
 from eccos_core.config.parse_price import Price
 from eccos_core.config.problems import Problems
+from eccos_core.config.redacted import RedactedMapping
 from eccos_core.config.schema import EccosSection, PoolEntry
 from eccos_core.config.translate import check_aliases, read_aliases, read_inherited
 from eccos_core.config.unpriced import settle_prices
@@ -30,13 +32,14 @@ _PROPERTY_NAMES = {
 class Pool:
     """The models of the pool, and every name and tag that the file declares. A name counts even with problems.
 
-    `aliases` maps other names to models of the pool.
+    `aliases` maps other names to models of the pool. `efforts` maps a model that has efforts to the names of these.
     """
 
     entries: tuple[PoolEntry, ...]
     declared: frozenset[str]
     tags: frozenset[str]
     aliases: Mapping[str, str]
+    efforts: Mapping[str, tuple[str, ...]]
 
 
 def parse_pool(document: Document, context: ParseContext, section: EccosSection) -> Pool:
@@ -54,11 +57,21 @@ def parse_pool(document: Document, context: ParseContext, section: EccosSection)
         problems.add(document.model_lists[0][0], _why_empty(document, problems.left_out))
     declared |= by_name.keys()
     aliases = check_aliases(read_aliases(document.sections, context), declared, context)
-    _check_priors(by_name, declared, problems)
+    efforts = {
+        name: single_efforts([(entry.place, entry.efforts) for entry in group], problems)
+        for name, group in by_name.items()
+    }
+    named = {name: effort_names(name, found) for name, found in efforts.items() if found}
+    _check_effort_names(by_name, named, problems)
+    declared |= {arm for names in named.values() for arm in names}
+    _check_priors(by_name, declared, named, problems)
     default_cap = section.workload.default_max_concurrency
     merged = [_merge(name, group, problems, default_cap) for name, group in by_name.items()]
+    pool = [one for each in merged if each is not None for one in _split_into_efforts(each, efforts[each.model.name])]
+    stands_for = {name: f"{name}{SEPARATOR}{middle_effort(found).name}" for name, found in efforts.items() if found}
+    pool = [replace(entry, assume_like=stands_for.get(entry.assume_like or "", entry.assume_like)) for entry in pool]
     tags = frozenset(tag for entry in kept for tag in entry.tags)
-    return Pool(tuple(entry for entry in merged if entry is not None), frozenset(declared), tags, aliases)
+    return Pool(tuple(pool), frozenset(declared), tags, aliases, named)
 
 
 def _parse_entries(document: Document, context: ParseContext) -> tuple[list[Entry], set[str]]:
@@ -97,26 +110,43 @@ def _why_empty(document: Document, left_out: Mapping[str, str]) -> str:
     return f"{rule}; are all its entries commented out?"
 
 
-def _check_priors(by_name: Mapping[str, list[Entry]], declared: set[str], problems: Problems) -> None:
+def _check_effort_names(
+    by_name: Mapping[str, list[Entry]], named: Mapping[str, tuple[str, ...]], problems: Problems
+) -> None:
+    for name, arms in named.items():
+        for arm in arms:
+            if arm in by_name:
+                place = f"{by_name[arm][0].place}.model_name"
+                problems.add(place, f"is also the name of an effort of {name!r}; rename one of them")
+
+
+def _check_priors(
+    by_name: Mapping[str, list[Entry]],
+    declared: set[str],
+    efforts: Mapping[str, tuple[str, ...]],
+    problems: Problems,
+) -> None:
+    model_of = {arm: name for name, arms in efforts.items() for arm in arms}
     for name, group in by_name.items():
         for entry in group:
             place = f"{entry.place}.model_info.assume_like"
             if entry.assume_like is not None and entry.assumed_quality is not None:
                 problems.add(place, "stands beside assumed_quality; keep one")
-            if entry.assume_like == name:
+            if model_of.get(entry.assume_like or "", entry.assume_like) == name:
                 problems.add(place, f"is {name!r}, must name another model of the pool")
             elif entry.assume_like is not None and entry.assume_like not in declared:
                 meant = did_you_mean(entry.assume_like, declared)
                 problems.add(place, f"is {entry.assume_like!r}, must name a model of the pool{meant}")
     for name, group in by_name.items():
-        if _goes_in_a_circle(name, by_name):
+        if _goes_in_a_circle(name, by_name, model_of):
             problems.add(f"{group[0].place}.model_info.assume_like", "leads back to the model itself; end the circle")
 
 
-def _goes_in_a_circle(name: str, by_name: Mapping[str, list[Entry]]) -> bool:
+def _goes_in_a_circle(name: str, by_name: Mapping[str, list[Entry]], model_of: Mapping[str, str]) -> bool:
     seen = [name]
     while True:
         following = next((entry.assume_like for entry in by_name.get(seen[-1], ()) if entry.assume_like), None)
+        following = model_of.get(following or "", following)
         if following is None or following == seen[-1]:
             return False
         if following in seen:
@@ -231,3 +261,21 @@ def _total_cap(group: list[Entry], default_cap: int | None) -> int | None:
     if not caps:
         return default_cap
     return sum(caps) if len(caps) == len(group) else None
+
+
+def _split_into_efforts(entry: PoolEntry, efforts: Sequence[Effort]) -> tuple[PoolEntry, ...]:
+    """Return one entry for each effort, all with the deployments of the model. Without efforts, the entry itself."""
+    return tuple(_at_effort(entry, effort) for effort in efforts) or (entry,)
+
+
+def _at_effort(entry: PoolEntry, effort: Effort) -> PoolEntry:
+    model = entry.model
+    limits = [limit for limit in (model.max_output_tokens, effort.output_limit) if limit is not None]
+    named = replace(
+        model,
+        name=f"{model.name}{SEPARATOR}{effort.name}",
+        effort_of=model.name,
+        max_output_tokens=min(limits, default=None),
+    )
+    shown = Effort(effort.name, RedactedMapping(dict(effort.parameters), frozenset()))
+    return replace(entry, model=named, effort=shown)

@@ -18,6 +18,8 @@ def check_references(section: object, pool: Pool, problems: Problems) -> None:
     for place, key, names in _find_names(section):
         if key in {"model", "models", "allow", "deny"}:
             _check_models(names, f"{place}.{key}", pool, problems)
+            if key == "model" or place == "eccos.shadow":
+                _check_efforts(names, f"{place}.{key}", pool, problems)
         else:
             _check_tags(names, f"{place}.{key}", pool, problems)
 
@@ -60,6 +62,12 @@ def _check_models(names: Iterable[str], place: str, pool: Pool, problems: Proble
         listed = ", ".join(sorted(pool.declared)) or "none"
         meant = did_you_mean(name, pool.declared)
         problems.add(place, f"names {name!r}, must name models of the pool ({listed}){meant}")
+
+
+def _check_efforts(names: Iterable[str], place: str, pool: Pool, problems: Problems) -> None:
+    """Report a model that has efforts where one of them is wanted."""
+    for name in sorted(set(names) & pool.efforts.keys()):
+        problems.add(place, f"names {name!r}, which has efforts; name one of them: {', '.join(pool.efforts[name])}")
 
 
 def _check_tags(tags: Iterable[str], place: str, pool: Pool, problems: Problems) -> None:

@@ -21,6 +21,7 @@ from eccos_core.config.components import (
     PredictorField,
     SentenceTransformerConfig,
 )
+from eccos_core.config.efforts import Effort
 from eccos_core.config.history import (
     DEFAULT_HISTORY,
     HistoryConfig,
@@ -81,6 +82,7 @@ class PoolEntry:
 
     What to expect of a model without outcomes: `assume_like` names another model of the pool, `assumed_quality` is a
     probability in [0, 1]. `usd_per_gpu_hour` and `tokens_per_hour` (input and output together) price a local model.
+    `effort` is what calls of this model add. The efforts of one model (`Model.effort_of`) have the same deployments.
     """
 
     model: Model
@@ -89,6 +91,7 @@ class PoolEntry:
     assumed_quality: float | None = None
     usd_per_gpu_hour: float | None = None
     tokens_per_hour: float | None = None
+    effort: Effort | None = None
 
     @property
     def requests_per_minute(self) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,8 +26,9 @@ class Model:
 
     Prices are in USD per token. A model that costs nothing has the price 0.0. `max_concurrency` is the most requests
     in flight at once (None: no cap). `context_window` is the most tokens of input and output together.
-    `max_output_tokens` is the most tokens of one answer. Raises `InputError` for an empty name, a price that is
-    negative or not finite, and a cap below 1.
+    `max_output_tokens` is the most tokens of one answer. `effort_of` names the deployment of a model that is one of
+    its efforts (`large` for `large@low`), and is empty for others. Raises `InputError` for an empty name, a price that
+    is negative or not finite, and a cap below 1.
     """
 
     name: str
@@ -40,6 +42,19 @@ class Model:
     capabilities: frozenset[Capability] = frozenset({Capability.STREAMING})
     tags: frozenset[str] = frozenset()
     provider: str = ""
+    effort_of: str = ""
+
+    @property
+    def deployment(self) -> str:
+        """What its slots, rates and circuit breaker belong to: `effort_of`, or the model itself.
+
+        All efforts of a deployment share them.
+        """
+        return self.effort_of or self.name
+
+    def is_named_in(self, names: AbstractSet[str]) -> bool:
+        """Whether a list of names holds this model, by its own name or by that of its deployment."""
+        return self.name in names or self.deployment in names
 
     def __post_init__(self) -> None:
         if not self.name:

@@ -28,7 +28,7 @@ from eccos_core.predictors.learners.ridge_learner import RidgeRegression
 from eccos_core.predictors.learners.training_set import FittedLearner, Learner, TrainingSet, assign_folds
 from eccos_core.predictors.targets.cost_units import check_cost, fit_cost_units, put_cost_for_tokens
 from eccos_core.predictors.targets.latent import ExpectedOutcomes, TargetValues, fit_latent_targets
-from eccos_core.predictors.targets.prior import ModelPrior, check_priors
+from eccos_core.predictors.targets.prior import ModelPrior, check_priors, similar_columns
 from eccos_core.predictors.training_forecast import TrainingForecast
 
 Progress = Callable[[str], None]
@@ -75,7 +75,7 @@ def fit_predictor(
     targets = fit_latent_targets(table, declared)
     if not chosen or len(table) < MIN_ROWS:
         return _fit_prior(kind, table, vectors.shape[1], targets, usd_per_unit)
-    projection, training = build_training_set(table, vectors, targets, seed)
+    projection, training = build_training_set(table, vectors, targets, seed, similar=similar_columns(table, declared))
     if _has_missing(table):
         targets = _impute_from_text(training, table, declared, report)
         training = replace(training, targets=targets)
@@ -188,11 +188,16 @@ def _self_shrinking(learners: Sequence[Learner]) -> int | None:
 
 
 def build_training_set(
-    table: OutcomeTable, vectors: Float32Array, targets: TargetValues, seed: int = 0, landmarks: int = LANDMARKS
+    table: OutcomeTable,
+    vectors: Float32Array,
+    targets: TargetValues,
+    seed: int = 0,
+    landmarks: int = LANDMARKS,
+    similar: Mapping[int, int] | None = None,
 ) -> tuple[Projection, TrainingSet]:
     """Return the projection of vectors (N, D), and the training set of the base learners.
 
-    landmarks: how many rows at most stand for the history.
+    landmarks: how many rows at most stand for the history. similar: as `similar_columns` returns it.
     """
     lengths = _input_tokens(table)
     projection = Projection.fit(vectors, lengths)
@@ -212,6 +217,7 @@ def build_training_set(
         log_tokens=np.log1p(table.output_tokens),
         labels=_label_groups(table),
         seed=seed,
+        similar=similar or {},
     )
     return projection, training
 

@@ -27,6 +27,7 @@ from eccos_core.errors import InfeasibleError, Overloaded, RoutingError
 from eccos_core.io.tokens import conversation_text, count_tokens
 from eccos_core.protocols import Encoder, Optimizer, Predictor, Steering, unsupported_parameters
 from eccos_core.routing.decisions import build_decisions
+from eccos_core.routing.deployments import Deployments
 from eccos_core.routing.eligibility import eligibility_mask
 from eccos_core.routing.exploring import explore
 from eccos_core.routing.forecast import predict_in_blocks
@@ -50,6 +51,7 @@ class Decider:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self._caps = np.array([model.max_concurrency or np.inf for model in parts.models])
+        self.deployments = Deployments(parts.models)
         self._sessions = parts.decision_store.sessions
         self._prepare_s = 1.0  # a running mean, slow until seen otherwise
 
@@ -131,15 +133,16 @@ class Decider:
         """Build the problem that the optimizer sees. Its floor is the forecast at which yours is realised."""
         prepared = prepared.under(policy)
         asked = [request.min_quality or 0.0 for request in prepared.requests]
+        capacity = self._batch_capacity(prepared, free_slots)
         return RoutingProblem(
             quality=prepared.quality,
             cost_usd=prepared.weighed_usd,
             eligible=prepared.eligible,
-            capacity=self._batch_capacity(prepared, free_slots),
+            capacity=capacity,
             policy=self.parts.floor_map.apply(policy),
             models=self.parts.names,
             min_quality=np.array(asked) if any(asked) else None,
-            groups=self.parts.groups,
+            groups=self.parts.groups + self.deployments.shared_caps(capacity, len(asked)),
         )
 
     def assign(self, prepared: PreparedBatch, policy: Policy, free_slots: IntArray) -> list[Decision]:
@@ -216,7 +219,8 @@ class Decider:
             id(self.parts.steering_of(request)): self.parts.steering_of(request) for request in prepared.requests
         }
         only = next(iter(steering.values()))
-        if len(steering) > 1 or not prepared.good.any(axis=1).all():
+        overflow = self.deployments.can_overflow(free_slots, len(rows))  # efforts could together exceed their slots
+        if len(steering) > 1 or overflow or not prepared.good.any(axis=1).all():
             return self._choose_in_order(rows, free_slots)
         prepared = self._with_plans_of_stream(prepared, only)
         rows = [prepared.row(i) for i in range(len(prepared.requests))]
@@ -237,7 +241,7 @@ class Decider:
         ]
 
     def _choose_in_order(self, rows: Sequence[PreparedBatch], free_slots: IntArray) -> list[Decision | RoutingError]:
-        left = free_slots.copy()
+        left, one = free_slots, np.eye(len(self.parts.names), dtype=np.int64)
         made: list[Decision | RoutingError] = []
         for row in rows:
             try:
@@ -245,7 +249,7 @@ class Decider:
             except RoutingError as error:
                 made.append(error)
             else:
-                left[self.parts.names.index(decision.model)] -= 1
+                left = self.deployments.take(left, one[self.parts.names.index(decision.model)])
                 made.append(decision)
         return made
 
@@ -315,13 +319,14 @@ class Decider:
         one takes as many waves as it must, each model its share of every wave. While others hold slots, a batch that
         does not fit now is planned on the full caps, because its calls wait in the queue anyway.
         """
-        rows, good = len(prepared.requests), prepared.good
+        rows, good = len(prepared.requests), self.deployments.merge(prepared.good)
+        free_slots = self.deployments.first(free_slots)
         free = np.minimum(free_slots, rows)
         if not _fits(good, free):
-            caps = np.minimum(self._caps, rows).astype(np.int64)
+            caps = np.minimum(self.deployments.first(self._caps), rows).astype(np.int64)
             open_now = np.where(free_slots > 0, caps, 0)  # a model whose breaker is open has none, and gets none
             free = open_now if (good & (open_now > 0)).any(axis=1).all() else caps
-        return free * _waves(good, free)
+        return self.deployments.spread(free * _waves(good, free))
 
 
 def _fits(good: BoolArray, free: IntArray) -> bool:

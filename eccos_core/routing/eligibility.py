@@ -57,9 +57,9 @@ def find_exclusion(
     `unsupported` names what of the request's parameters a model would refuse. The context window must hold the input
     and the output that was asked for (max_tokens, else one token).
     """
-    if request.allow is not None and model.name not in request.allow:
+    if request.allow is not None and not model.is_named_in(request.allow):
         return Exclusion(ExclusionKind.ALLOW_LIST, "not on the request's allow list")
-    if model.name in request.deny:
+    if model.is_named_in(request.deny):
         return Exclusion(ExclusionKind.DENY_LIST, "on the request's deny list")
     if missing := sorted(request.required_tags - model.tags):
         return Exclusion(ExclusionKind.TAGS, f"lacks the tag {', '.join(missing)}")
@@ -128,8 +128,9 @@ def _row(
     unsupported: Unsupported,
 ) -> list[bool]:
     names = [model.name for model in models]
+    deployments = {model.deployment for model in models}
     for name in (request.allow or frozenset()) | request.deny:
-        if name not in names:
+        if name not in names and name not in deployments:
             raise UnknownModelError(name, names)
     reasons = {model.name: find_exclusion(request, model, input_tokens, needs, unsupported) for model in models}
     if all(reason is not None for reason in reasons.values()):

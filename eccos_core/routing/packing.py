@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from eccos_core.domain import CallRecord, Completion, Deadline, Decision, Policy, Request
+from eccos_core.domain import Completion, Deadline, Decision, PlanCall, Policy, Request
 from eccos_core.errors import Attempt, BackendError, EccosError, FailureKind, Overloaded
 from eccos_core.io.tokens import count_text_tokens
 from eccos_core.packing import add_spent, build_pack, share_call
@@ -54,7 +54,9 @@ def complete_packed(
     batch = _Batch(pipeline, requests, policy, in_place=in_place)
 
     def call_jobs(jobs: Sequence[_Job]) -> list[_Answers | BaseException]:
-        return call_all([job.model for job in jobs], pipeline.most_at_once, lambda i: _call(pipeline, jobs[i]))
+        return call_all(
+            [pipeline.deployment(job.model) for job in jobs], pipeline.most_at_once, lambda i: _call(pipeline, jobs[i])
+        )
 
     while jobs := batch.take_jobs():
         batch.settle(jobs, call_jobs(jobs))
@@ -68,7 +70,9 @@ async def acomplete_packed(
     batch = await asyncio.to_thread(_Batch, pipeline, requests, policy, in_place=in_place)
 
     async def call_jobs(jobs: Sequence[_Job]) -> list[_Answers | BaseException]:
-        return await acall_all([job.model for job in jobs], pipeline.most_at_once, lambda i: _acall(pipeline, jobs[i]))
+        return await acall_all(
+            [pipeline.deployment(job.model) for job in jobs], pipeline.most_at_once, lambda i: _acall(pipeline, jobs[i])
+        )
 
     while jobs := batch.take_jobs():
         batch.settle(jobs, await call_jobs(jobs))
@@ -179,8 +183,8 @@ class _AfterPack(Execution):
         return self.give(given, whole)
 
 
-def _record(call: Completion, *, accepted: bool = False, why: str) -> CallRecord:
-    return CallRecord(
+def _record(call: Completion, *, accepted: bool = False, why: str) -> PlanCall:
+    return PlanCall(
         call.model, call.cost_usd, call.latency_s, call.input_tokens, call.output_tokens, accepted=accepted, why=why
     )
 

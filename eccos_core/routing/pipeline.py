@@ -97,7 +97,8 @@ class Pipeline:
                 decided = self.decider.assign(prepared, part, free)
             self.remember(prepared, decided)
             made.update(zip(rows, decided, strict=True))
-            free = free - np.array([sum(each.model == name for each in decided) for name in parts.names])
+            calls = np.array([sum(each.model == name for each in decided) for name in parts.names])
+            free = self.decider.deployments.take(free, calls)
         return [made[row] for row in range(len(asked))]
 
     def route_each(
@@ -404,9 +405,13 @@ class Pipeline:
         """Whether a batch is packed: as its caller says, or else as the router does."""
         return self.parts.packing is not None if asked is None else asked
 
-    def most_at_once(self, model: str) -> int:
-        """Return how many calls of a model a batch may have in flight."""
-        cap = next(each.max_concurrency for each in self.parts.models if each.name == model)
+    def deployment(self, model: str) -> str:
+        """Return the deployment whose slots a call of the model takes."""
+        return self.decider.deployments.of_model[model]
+
+    def most_at_once(self, deployment: str) -> int:
+        """Return how many calls of a deployment a batch may have in flight."""
+        cap = next(each.max_concurrency for each in self.parts.models if each.deployment == deployment)
         return cap if cap is not None else MOST_THREADS
 
     def _slot_wait_s(self, request: Request) -> float:

@@ -13,12 +13,19 @@ from eccos_core.errors import RequestError, did_you_mean
 class Tenants:
     """The tenants of a configuration. A tenant's rules narrow what a request asks for. They never widen it.
 
-    `aliases` maps other names of models, which requests may use, to their names in the pool.
+    `aliases` maps other names of models, which requests may use, to their names in the pool. `efforts` maps the efforts
+    of a model to its name, which stands for all of them in every list.
     """
 
-    def __init__(self, rules: Mapping[str, TenantConfig], aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        rules: Mapping[str, TenantConfig],
+        aliases: Mapping[str, str] | None = None,
+        efforts: Mapping[str, str] | None = None,
+    ) -> None:
         self._rules = dict(rules)
         self._aliases = dict(aliases or {})
+        self._efforts = dict(efforts or {})
 
     def narrow(self, request: Request) -> Request:
         """Return the request under its tenant's rules, with the pool's own names of models.
@@ -35,7 +42,7 @@ class Tenants:
             return request
         allow = request.allow
         if rules.allow is not None:
-            allow = rules.allow if allow is None else allow & rules.allow
+            allow = rules.allow if allow is None else self._in_both(allow, rules.allow)
             if not allow:
                 raise RequestError(
                     f"request {request.id!r} allows {', '.join(sorted(request.allow or ()))}, its tenant "
@@ -62,6 +69,11 @@ class Tenants:
 
     def _pool_names(self, names: frozenset[str]) -> frozenset[str]:
         return frozenset(self._aliases.get(name, name) for name in names)
+
+    def _in_both(self, asked: frozenset[str], allowed: frozenset[str]) -> frozenset[str]:
+        """Return the names that stand for models of both lists."""
+        names = {name for name in asked if self._efforts.get(name) in allowed}
+        return (asked & allowed) | names | {name for name in allowed if self._efforts.get(name) in asked}
 
     def _rules_of(self, request: Request) -> TenantConfig | None:
         if request.tenant is None or not self._rules:

@@ -13,6 +13,7 @@ The last user message may hold directives in double square brackets; all others 
     [[policy]]                a content-policy error           [[no-usage]]       report no usage
     [[drip]]                  keep-alives, and no answer ever  [[html]]           a web page, with status 200
     [[json]]                  one JSON document, also where a stream was asked for
+    [[refuse NAME]]           status 400 where the body has the parameter NAME
 
 Several requests in one call are answered one by one, see `packed_script`.
 A server's `script` adds directives to messages that cannot hold any: text that the message contains -> directives.
@@ -100,7 +101,7 @@ def plan_reply(body: Mapping[str, Any], script: Mapping[str, str] | None = None)
         usage="no-usage" not in given,
         latency_s=float(given.get("latency", 0)),
         times=int(given["times"]) if "times" in given else None,
-        **_fault(given),
+        **_fault(given, body),
     )
 
 
@@ -174,7 +175,11 @@ def example(schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) ->
     return {"string": "text", "integer": int(least), "number": float(least), "boolean": True}.get(kind)
 
 
-def _fault(given: Mapping[str, str]) -> dict[str, Any]:
+def _fault(given: Mapping[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
+    if given.get("refuse") in body:
+        message = f"Unsupported parameter: '{given['refuse']}' is not supported with this model."
+        error = {"message": message, "type": "invalid_request_error", "code": "unsupported_parameter"}
+        return {"fault": "status", "status": 400, "error": error}
     if "status" in given:
         status, *headers = given["status"].split()
         error = {"message": f"scripted error {status}", "type": "scripted", "code": status}

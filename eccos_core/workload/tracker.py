@@ -32,6 +32,7 @@ Held = TypeVar("Held")
 class WorkloadTracker:
     """The `Workload` of one process. Safe to use from threads, asyncio tasks and the garbage collector at once.
 
+    Models of one deployment (`Model.deployment`: the efforts of a model) share its slots, rates and circuit breaker.
     `requests_per_minute` and `tokens_per_minute` are limits by model name. `clock` gives monotonic seconds.
     """
 
@@ -47,7 +48,8 @@ class WorkloadTracker:
     ) -> None:
         self._clock = clock
         self._lock: Any = threading.RLock()
-        self._known: dict[str, _Load] = {}  # every model that was ever in the pool: it may still have calls in flight
+        self._loads: dict[str, _Load] = {}  # every deployment that was ever in the pool: it may have calls in flight
+        self._known: dict[str, _Usage] = {}  # every model that was ever in the pool
         self._pool: tuple[str, ...] = ()
         self._queue = FairQueue(self._lock, self._count_free)
         self.reconfigure(
@@ -81,8 +83,11 @@ class WorkloadTracker:
                 raise UnknownModelError(name, names)
         with self._lock:
             for model in models:
-                load = self._known.setdefault(model.name, _Load(CircuitBreaker(settings)))
-                load.limit(model, settings, requests.get(model.name), tokens.get(model.name))
+                load = self._loads.setdefault(model.deployment, _Load(model.deployment, CircuitBreaker(settings)))
+                load.limit(model.max_concurrency, settings, requests.get(model.name), tokens.get(model.name))
+                usage = self._known.get(model.name)
+                if usage is None or usage.load is not load:
+                    self._known[model.name] = _Usage(model.name, load)
             self._pool = names
             self._queue.max_length = queue_length
             self._queue.notify(self._count_free())
@@ -91,7 +96,7 @@ class WorkloadTracker:
         """Return how many more requests each model can take now, (M,), in the order of `models` or else the pool's."""
         with self._lock:
             now = self._clock()
-            return np.array([self._load(name).free(now) for name in models or self._pool], dtype=np.int64)
+            return np.array([self._usage(name).load.free(now) for name in models or self._pool], dtype=np.int64)
 
     @contextmanager
     def deciding(self, models: Sequence[str] | None = None) -> Iterator[IntArray]:
@@ -109,7 +114,7 @@ class WorkloadTracker:
         `CircuitOpen` when the model's circuit is open. The slot is released on leaving the block, or when the block's
         generator or the holder is garbage-collected.
         """
-        return _Hold(self, self._load(model))
+        return _Hold(self, self._usage(model))
 
     def acquire(self, take: Callable[[], Held], deadline_s: float) -> Held:
         """Call `take` (decide and hold) until it does not raise `Overloaded`, first come, first served.
@@ -124,9 +129,11 @@ class WorkloadTracker:
 
     def observe(self, model: str, completion: Completion | None, error: Exception | None = None) -> None:
         """Learn from one ended call: latency, tokens per second, tokens per minute, failure."""
-        load = self._load(model)
+        usage = self._usage(model)
         with self._lock:
-            load.learn(self._clock(), completion, error)
+            now = self._clock()
+            usage.learn(completion, error)
+            usage.load.learn(now, completion, error)
 
     def status(self) -> WorkloadStatus:
         """Return a consistent snapshot of the pool's models and of how many requests wait."""
@@ -134,42 +141,44 @@ class WorkloadTracker:
             now = self._clock()
             return WorkloadStatus(tuple(self._known[name].status(now) for name in self._pool), len(self._queue))
 
-    def _load(self, model: str) -> _Load:
-        load = self._known.get(model)
-        if load is None:
+    def _usage(self, model: str) -> _Usage:
+        usage = self._known.get(model)
+        if usage is None:
             raise UnknownModelError(model, self._pool)
-        return load
+        return usage
 
     def _count_free(self) -> int:
         now = self._clock()
-        return sum(load.free(now) for load in self._known.values())
+        return sum(load.free(now) for load in self._loads.values())
 
-    def _take(self, load: _Load) -> bool:
+    def _take(self, usage: _Usage) -> bool:
         """Take one slot. Returns True for the probe of a half-open circuit. Raises `Overloaded`."""
         with self._lock:
-            now = self._clock()
+            now, load = self._clock(), usage.load
             if load.free(now) < 1:
                 raise load.refusal(now)
+            usage.in_flight += 1
             return load.take(now)
 
-    def _release_slot(self, load: _Load, probe: bool) -> None:
+    def _release_slot(self, usage: _Usage, probe: bool) -> None:
         with self._lock:
-            load.release(probe)
+            usage.in_flight -= 1
+            usage.load.release(probe)
             self._queue.notify()
 
 
 class _Hold(AbstractContextManager[None]):
     """One slot, held between entering and leaving. Whoever comes first releases it, once."""
 
-    __slots__ = ("_load", "_probe", "_tracker")
+    __slots__ = ("_probe", "_tracker", "_usage")
 
-    def __init__(self, tracker: WorkloadTracker, load: _Load) -> None:
+    def __init__(self, tracker: WorkloadTracker, usage: _Usage) -> None:
         self._tracker = tracker
-        self._load = load
+        self._usage = usage
         self._probe: bool | None = None  # None while nothing is held
 
     def __enter__(self) -> None:
-        self._probe = self._tracker._take(self._load)
+        self._probe = self._tracker._take(self._usage)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -183,48 +192,46 @@ class _Hold(AbstractContextManager[None]):
         with self._tracker._lock:
             probe, self._probe = self._probe, None
             if probe is not None:
-                self._tracker._release_slot(self._load, probe)
+                self._tracker._release_slot(self._usage, probe)
 
 
 class _Load:
-    """The state of one model. Not locked: the tracker is."""
+    """The slots, rates and health of one deployment, shared by its efforts. Not locked: the tracker is."""
 
-    model: Model
+    cap: int | None
     _rpm: int | None
     _tpm: int | None
 
-    def __init__(self, breaker: CircuitBreaker) -> None:
+    def __init__(self, name: str, breaker: CircuitBreaker) -> None:
+        self._name = name
         self._breaker = breaker
         self._requests, self._tokens = SlidingWindow(), SlidingWindow()
         self._in_flight = 0
         self._probing = False
-        self._latency_s: float | None = None
-        self._speed: float | None = None
         self._tokens_per_call: float | None = None
-        self._error_rate = 0.0
-        self._calls = self._failures = 0
+        self.error_rate = 0.0
 
-    def limit(self, model: Model, settings: BreakerSettings, rpm: int | None, tpm: int | None) -> None:
+    def limit(self, cap: int | None, settings: BreakerSettings, rpm: int | None, tpm: int | None) -> None:
         """Set its limits from now on."""
-        self.model, self._rpm, self._tpm = model, rpm, tpm
+        self.cap, self._rpm, self._tpm = cap, rpm, tpm
         self._breaker.reconfigure(settings)
 
     def free(self, now: float) -> int:
         """Return how many more requests it can take."""
         if self._rpm is None and self._tpm is None and self._breaker.is_calm:  # nearly always: only the cap can bind
-            return max(0, (self.model.max_concurrency or UNCAPPED) - self._in_flight)
+            return max(0, (self.cap or UNCAPPED) - self._in_flight)
         return max(0, min(left for left, _ in self._limits(now)))
 
     def refusal(self, now: float) -> Overloaded:
         """Say which limit binds. It is a `CircuitOpen` when the circuit is open or half open."""
         reason = min(self._limits(now), key=lambda limit: limit[0])[1]
-        message = f"model {self.model.name!r} has no free slot: {reason}"
+        message = f"model {self._name!r} has no free slot: {reason}"
         opens_in_s = self._breaker.opens_in_s(now)
         return Overloaded(message) if opens_in_s is None else CircuitOpen(message, retry_after_s=opens_in_s)
 
     def _limits(self, now: float) -> Iterator[tuple[int, str]]:
         """Yield (slots left, the limit in words) for each limit."""
-        cap = self.model.max_concurrency
+        cap = self.cap
         yield (cap or UNCAPPED) - self._in_flight, f"{self._in_flight} of {cap} requests are in flight"
         match self._breaker.state(now):
             case BreakerState.OPEN:
@@ -260,42 +267,68 @@ class _Load:
 
     def learn(self, now: float, completion: Completion | None, error: Exception | None) -> None:
         """Learn from one ended call."""
-        self._calls += 1
         if error is not None:
             self._learn_failure(now, error)
         if completion is None:
             return
-        self._error_rate *= 1 - SMOOTHING
+        self.error_rate *= 1 - SMOOTHING
         self._breaker.record_success(now)
         tokens = completion.input_tokens + completion.output_tokens
         self._tokens.add(now, tokens)
         self._tokens_per_call = _smoothed(self._tokens_per_call, tokens)
+
+    def _learn_failure(self, now: float, error: Exception) -> None:
+        if isinstance(error, BackendError) and not error.kind.blames_model:
+            return
+        self.error_rate = self.error_rate * (1 - SMOOTHING) + SMOOTHING
+        self._breaker.record_failure(now, self.error_rate, getattr(error, "retry_after_s", None))
+
+    def breaker(self, now: float) -> BreakerState:
+        """Return where its circuit breaker stands."""
+        return self._breaker.state(now)
+
+    def last_minute(self, now: float) -> tuple[int, int]:
+        """Return (requests, tokens) of the last minute."""
+        return self._requests.total(now), self._tokens.total(now)
+
+
+class _Usage:
+    """One model's part in the load of its deployment, and how fast it answers. Not locked: the tracker is."""
+
+    def __init__(self, name: str, load: _Load) -> None:
+        self.load = load
+        self.in_flight = 0
+        self._name = name
+        self._latency_s: float | None = None
+        self._speed: float | None = None
+        self._calls = self._failures = 0
+
+    def learn(self, completion: Completion | None, error: Exception | None) -> None:
+        """Learn from one ended call."""
+        self._calls += 1
+        self._failures += error is not None
+        if completion is None:
+            return
         if math.isfinite(completion.latency_s) and completion.latency_s >= 0:
             self._latency_s = _smoothed(self._latency_s, completion.latency_s)
             writing_s = completion.latency_s - (completion.time_to_first_token_s or 0.0)
             if completion.output_tokens and writing_s > 0:
                 self._speed = _smoothed(self._speed, completion.output_tokens / writing_s)
 
-    def _learn_failure(self, now: float, error: Exception) -> None:
-        self._failures += 1
-        if isinstance(error, BackendError) and not error.kind.blames_model:
-            return
-        self._error_rate = self._error_rate * (1 - SMOOTHING) + SMOOTHING
-        self._breaker.record_failure(now, self._error_rate, getattr(error, "retry_after_s", None))
-
     def status(self, now: float) -> ModelStatus:
-        """Return a snapshot."""
+        """Return a snapshot. Slots, rates and breaker are those of the deployment."""
+        requests, tokens = self.load.last_minute(now)
         return ModelStatus(
-            model=self.model.name,
-            in_flight=self._in_flight,
-            max_concurrency=self.model.max_concurrency,
-            free_slots=self.free(now),
-            breaker=self._breaker.state(now),
-            error_rate=self._error_rate,
+            model=self._name,
+            in_flight=self.in_flight,
+            max_concurrency=self.load.cap,
+            free_slots=self.load.free(now),
+            breaker=self.load.breaker(now),
+            error_rate=self.load.error_rate,
             latency_s=self._latency_s,
             output_tokens_per_second=self._speed,
-            requests_last_minute=self._requests.total(now),
-            tokens_last_minute=self._tokens.total(now),
+            requests_last_minute=requests,
+            tokens_last_minute=tokens,
             calls=self._calls,
             failures=self._failures,
         )

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import BoundedSemaphore
 from typing import Any, TypeAlias, TypeVar
 
@@ -73,17 +73,22 @@ def plan_batch(
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyLimits:
-    """How many calls may run at once: `per_model` (None: no cap), and in `total` (None: no limit)."""
+    """How many calls may run at once: `per_model` (None: no cap), and in `total` (None: no limit).
+
+    `deployments` maps models that share slots, such as the efforts of one model, to the name that `per_model` has.
+    """
 
     per_model: Mapping[str, int | None]
     total: int | None
+    deployments: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, plan: Plan) -> tuple[str, int]:
         """Return the model of a plan, and how many of its calls may run at once."""
         if not isinstance(plan, PlannedCall):
             return "", MOST_THREADS
-        cap = self.per_model.get(plan.decision.model)
-        return plan.decision.model, MOST_THREADS if cap is None else cap
+        model = self.deployments.get(plan.decision.model, plan.decision.model)
+        cap = self.per_model.get(model)
+        return model, MOST_THREADS if cap is None else cap
 
 
 def run_calls(

@@ -116,8 +116,9 @@ class JointBatchChatModel(LangChainSettings, BaseChatModel):
                 yield end
 
     def _build_limits(self, configs: Sequence[RunnableConfig]) -> ConcurrencyLimits:
-        caps = {model.name: model.max_concurrency for model in self.router.models}
-        return ConcurrencyLimits(caps, configs[0].get("max_concurrency") or None)
+        caps = {model.deployment: model.max_concurrency for model in self.router.models}
+        deployments = {model.name: model.deployment for model in self.router.models}
+        return ConcurrencyLimits(caps, configs[0].get("max_concurrency") or None, deployments)
 
     def _plan_batch(
         self,

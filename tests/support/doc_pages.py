@@ -169,7 +169,7 @@ class Page:
             self._write(block.title, yaml.safe_dump(self._served(document, loaded), sort_keys=False))
 
     def _served(self, document: Mapping[str, Any], loaded: Config) -> dict[str, Any]:
-        models = {model.name: model for model in loaded.models}
+        models = {model.deployment: model for model in loaded.models}
         entries = [self._served_entry(entry, models[entry["model_name"]]) for entry in document["model_list"]]
         return {**document, "model_list": entries}
 
@@ -181,9 +181,9 @@ class Page:
             info["input_cost_per_token"] = model.usd_per_input_token
             info["output_cost_per_token"] = model.usd_per_output_token
         info.update({key: can in model.capabilities for can, key in _ABILITIES.items()})
-        params = {"model": f"openai/{model.name}", "api_base": self.server_url, "api_key": "none"}
+        params = {"model": f"openai/{model.deployment}", "api_base": self.server_url, "api_key": "none"}
         params |= {key: value for key, value in entry["litellm_params"].items() if key in {"rpm", "tpm", "weight"}}
-        return {"model_name": model.name, "litellm_params": params, "model_info": info}
+        return {"model_name": model.deployment, "litellm_params": params, "model_info": info}
 
     def _run_commands(self, block: Block, where: str) -> None:
         lines = [line.strip() for line in block.body.replace("\\\n", " ").splitlines()]

@@ -67,7 +67,11 @@ class LiteLLMBackend:
                 raise InputError(f"there is a deployment of {name!r} but no model with that name, so it has no price")
             if not ways:
                 raise InputError(f"model {name!r} has no deployment; give at least one way to call it")
-        self._balancers = {name: LoadBalancer(ways) for name, ways in reached.items()}
+        shared: dict[tuple[str, tuple[int, ...]], LoadBalancer] = {}  # by deployment: its efforts share what is known
+        self._balancers = {
+            name: shared.setdefault((self._models[name].deployment, tuple(map(id, ways))), LoadBalancer(ways))
+            for name, ways in reached.items()
+        }
         self._local_names = {
             name: way.litellm_model.removeprefix(LOCAL_PREFIX)
             for name, ways in reached.items()

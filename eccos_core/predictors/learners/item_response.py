@@ -4,11 +4,14 @@ log-odds that model j answers question i well = ability_j - slope_j x difficulty
 
 The difficulty is one linear function of the question's points. All outcomes of all models estimate it together, so a
 short history is enough. What it cannot say is which model is better at what.
+
+A model that is assumed to be like another has its slope shrunk towards that of the other. Its ability starts at its
+mean, which is shrunk in the same way (`targets/prior.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +22,7 @@ from eccos_core.predictors.learners.training_set import Arrays, TrainingSet
 from eccos_core.predictors.targets.latent import LatentTargets
 
 PENALTIES = (3.0, 30.0, 300.0)  # ridge penalties of the direction, in units of the points' total variance
-PRIOR_ROWS = 20.0  # pseudo-outcomes that shrink a slope towards 1, and an ability towards the model's mean
+PRIOR_ROWS = 20.0  # pseudo-outcomes that shrink a slope towards its prior, and an ability towards the model's mean
 COIN_VARIANCE = 0.25  # of one pseudo-outcome
 ITERATIONS = 4  # of Newton's method, over difficulty, then abilities and slopes
 MAX_LOG_ODDS = 15.0
@@ -40,28 +43,33 @@ class ItemResponse:
         points = training.points.astype(np.float64)
         known = ~np.isnan(training.quality)
         observed = np.where(known, training.quality, 0.0)
-        start = _log_odds(targets.mean_quality)
+        start, similar = _log_odds(targets.mean_quality), training.similar
 
         best_loss, best_penalty, held_out = np.inf, self.penalties[0], np.zeros(training.quality.shape)
         for penalty in self.penalties:
             log_odds = np.empty(training.quality.shape)
             for k in range(training.folds):
                 own = training.fold == k
-                model = _fit_model(points[~own], observed[~own], known[~own], start, penalty)
+                model = _fit_model(points[~own], observed[~own], known[~own], start, penalty, similar)
                 log_odds[own] = _predict_log_odds(points[own], *model)
             loss = float((known * (np.logaddexp(0.0, log_odds) - observed * log_odds)).sum())
             if loss < best_loss:
                 best_loss, best_penalty, held_out = loss, penalty, log_odds
-        fitted = FittedItemResponse(targets, *_fit_model(points, observed, known, start, best_penalty))
+        fitted = FittedItemResponse(targets, *_fit_model(points, observed, known, start, best_penalty, similar))
         return fitted, _latent_values(targets, held_out)[:, None, :]
 
 
 def _fit_model(
-    points: FloatArray, observed: FloatArray, known: BoolArray, start: FloatArray, penalty: float
+    points: FloatArray,
+    observed: FloatArray,
+    known: BoolArray,
+    start: FloatArray,
+    penalty: float,
+    similar: Mapping[int, int],
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the direction (F,) of easiness, and each model's ability (M,) and slope (M,), by penalised likelihood.
 
-    start (M,): the log-odds of each model's mean.
+    start (M,): the log-odds of each model's mean. similar: a model's column to that of the model that it is like.
     """
     direction = np.zeros(points.shape[1])
     ability, slope = start.copy(), np.ones_like(start)
@@ -78,7 +86,7 @@ def _fit_model(
         error, information = known * (observed - expected), known * expected * (1 - expected)
         prior = PRIOR_ROWS * COIN_VARIANCE
         first = error.sum(axis=0) - prior * (ability - start)
-        second = (error * easiness).sum(axis=0) - prior * (slope - 1)
+        second = (error * easiness).sum(axis=0) - prior * (slope - _expected_slope(slope, similar))
         of_ability = information.sum(axis=0) + prior  # the Hessian of each model, 2 x 2
         mixed = (information * easiness).sum(axis=0)
         of_slope = (information * easiness**2).sum(axis=0) + prior
@@ -86,6 +94,14 @@ def _fit_model(
         ability = ability + (of_slope * first - mixed * second) / determinant
         slope = slope + (of_ability * second - mixed * first) / determinant
     return direction, ability, slope
+
+
+def _expected_slope(slope: FloatArray, similar: Mapping[int, int]) -> FloatArray:
+    """Return what each slope (M,) is shrunk towards: 1, or the slope of the model that it is like."""
+    expected = np.ones_like(slope)
+    for column, other in similar.items():
+        expected[column] = slope[other]
+    return expected
 
 
 def _predict_log_odds(points: FloatArray, direction: FloatArray, ability: FloatArray, slope: FloatArray) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -25,7 +25,7 @@ class TrainingSet:
     targets to predict, with mean zero. fold (N,): the fold of each row. landmarks (P,): rows that stand for all.
     nearest (N, k): squared distances of each row to other landmarks, see `nearest_distances`. quality (N, M),
     log_tokens (N, M): as observed, NaN where missing. labels: the group (N,) of each row by label name, -1 where a row
-    has none.
+    has none. similar: a model's column to the column of the model that it is assumed to be like.
     """
 
     features: Float32Array
@@ -39,6 +39,7 @@ class TrainingSet:
     log_tokens: FloatArray
     labels: Mapping[str, IntArray]
     seed: int = 0
+    similar: Mapping[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.points)

@@ -10,8 +10,10 @@ is what a bill depends on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from operator import add, mul
 
 import numpy as np
 
@@ -104,23 +106,31 @@ def fit_latent_targets(
     models' errors, instead of from the models' means.
     """
     similar = similar_columns(table, priors)
+    moved = {table.models.index(name): prior for name, prior in priors.items() if prior.assume_like is not None}
     quality, mean_quality = _impute_and_center(
-        table.quality, similar, _assumed_quality(table, priors), 0.5, None if expected is None else expected.quality
+        table.quality,
+        similar,
+        _assumed_quality(table, priors),
+        0.5,
+        None if expected is None else expected.quality,
+        move={column: prior.move_quality for column, prior in moved.items()},
     )
     observed = np.where(np.isnan(table.quality), np.nan, quality)
     _, directions = np.linalg.eigh(covariance(observed, similar))
     axes = directions.T[::-1]
     axes = np.ascontiguousarray(axes * np.where(axes.sum(axis=1) < 0, -1.0, 1.0)[:, None])
     logs, typical_log = np.log1p(table.output_tokens), float(np.log1p(TYPICAL_OUTPUT_TOKENS))
-    mean_tokens = shrunk_means(table.output_tokens, similar, {}, TYPICAL_OUTPUT_TOKENS, pool_rows=0.0)
+    longer = {column: partial(mul, prior.length_ratio) for column, prior in moved.items()}
+    longer_log = {column: partial(add, float(np.log(prior.length_ratio))) for column, prior in moved.items()}
+    mean_tokens = shrunk_means(table.output_tokens, similar, {}, TYPICAL_OUTPUT_TOKENS, pool_rows=0.0, move=longer)
     mean_tokens = np.maximum(mean_tokens, 1.0)
     counted = not np.isnan(logs).all()
     if not counted:
-        mean_log_tokens = shrunk_means(logs, similar, {}, typical_log)
+        mean_log_tokens = shrunk_means(logs, similar, {}, typical_log, move=longer_log)
         latent_targets = LatentTargets(mean_quality, axes, mean_log_tokens, mean_tokens, counted=False)
         return TargetValues(latent_targets, quality @ axes.T)
     log_lengths, mean_log_tokens = _impute_and_center(
-        logs, similar, {}, typical_log, None if expected is None else expected.log_tokens
+        logs, similar, {}, typical_log, None if expected is None else expected.log_tokens, move=longer_log
     )
     ratio = np.minimum(table.output_tokens / mean_tokens, MAX_RATIO)
     centred_ratio, mean_ratio = _impute_and_center(
@@ -169,20 +179,21 @@ def _impute_and_center(
     fallback: float,
     expected: FloatArray | None,
     pool_rows: float = POOL_ROWS,
+    move: Mapping[int, Callable[[float], float]] | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Return the residuals (N, M) of values (N, M), missing ones imputed, and the means (M,).
 
     The mean of a model with missing outcomes is corrected for the difficulty of its questions, as the other models'
     outcomes show it. Twenty easy questions do not make a model look strong.
     """
-    means = shrunk_means(values, similar, assumed, fallback, pool_rows)
+    means = shrunk_means(values, similar, assumed, fallback, pool_rows, move)
     if not np.isnan(values).any():
         return values - means, means
     if not np.isnan(values).all():
         for _ in range(MEAN_ITERATIONS):
             residuals = values - means
             difficulty = conditional_expectation(residuals, covariance(residuals, similar))
-            means = shrunk_means(values - difficulty, similar, assumed, fallback, pool_rows)
+            means = shrunk_means(values - difficulty, similar, assumed, fallback, pool_rows, move)
     if expected is None:
         residuals = values - means
         return impute(residuals, covariance(residuals, similar)), means

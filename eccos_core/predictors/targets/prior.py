@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from eccos_core.errors import InputError, UnknownModelError
 POOL_ROWS = 2.0  # pseudo-outcomes that shrink a model's mean towards the pool's mean
 PRIOR_ROWS = 20.0  # pseudo-outcomes that a declared prior is worth
 TYPICAL_OUTPUT_TOKENS = 256.0  # mean of every model, if no tokens were counted
+MARGIN = 0.01  # an assumed mean quality is kept this far from 0 and 1 before it is moved
 HIGH_QUANTILE = 0.9
 HIGH_QUANTILE_OVER_MEAN = 4.0  # if no tokens were counted
 
@@ -21,17 +23,30 @@ HIGH_QUANTILE_OVER_MEAN = 4.0  # if no tokens were counted
 class ModelPrior:
     """What to assume of a model with few outcomes: that it is like another model, or a mean quality.
 
-    Give exactly one. It counts as 20 outcomes, so real outcomes soon outweigh it.
+    Give exactly one. It counts as 20 outcomes, so real outcomes soon outweigh it. A model that is like another may be
+    somewhat better and longer: `log_odds` is added to the log-odds of a good answer, and `length_ratio` multiplies the
+    output tokens.
     """
 
     assume_like: str | None = None
     assumed_quality: float | None = None
+    log_odds: float = 0.0
+    length_ratio: float = 1.0
 
     def __post_init__(self) -> None:
         if (self.assume_like is None) == (self.assumed_quality is None):
             raise InputError("a model's prior needs exactly one of assume_like and assumed_quality")
         if self.assumed_quality is not None and not 0 <= self.assumed_quality <= 1:
             raise InputError(f"assumed_quality is {self.assumed_quality}, must be in [0, 1]")
+        if not (math.isfinite(self.log_odds) and 0 < self.length_ratio < math.inf):
+            raise InputError(f"log_odds {self.log_odds} and length_ratio {self.length_ratio} must be finite, and > 0")
+
+    def move_quality(self, quality: float) -> float:
+        """Return the mean quality of this model, of the quality of the model that it is like."""
+        if self.log_odds == 0.0:
+            return quality
+        inside = min(max(quality, MARGIN), 1 - MARGIN)
+        return 1 / (1 + math.exp(-math.log(inside / (1 - inside)) - self.log_odds))
 
 
 def check_priors(table: OutcomeTable, priors: Mapping[str, ModelPrior]) -> None:
@@ -95,11 +110,13 @@ def shrunk_means(
     assumed: Mapping[int, float],
     fallback: float,
     pool_rows: float = POOL_ROWS,
+    move: Mapping[int, Callable[[float], float]] | None = None,
 ) -> FloatArray:
     """Return the means (M,) of values (N, M), NaN where unknown, each shrunk towards its prior.
 
     The prior of a column is its assumed value, or the mean of a similar column. Both count as 20 rows. Otherwise it is
-    the mean over columns, which counts as `pool_rows`, or `fallback` if no column has a value.
+    the mean over columns, which counts as `pool_rows`, or `fallback` if no column has a value. `move` says how the mean
+    of a column follows from that of the similar one, where they are not the same.
     """
     counts = (~np.isnan(values)).sum(axis=0)
     sums = np.nansum(values, axis=0)
@@ -111,6 +128,7 @@ def shrunk_means(
             prior, weight = assumed[column], PRIOR_ROWS
         elif column in similar:
             prior, weight = float(means[similar[column]]), PRIOR_ROWS
+            prior = move[column](prior) if move and column in move else prior
         else:
             prior, weight = pool, pool_rows
         total = counts[column] + weight
