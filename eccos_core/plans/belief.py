@@ -104,13 +104,14 @@ class Belief:
         now = (by_pattern @ self.right).max(axis=1) if self.asked.shape[1] else np.zeros(len(self.asked))
         ways = self._outcomes(columns)  # (R, F, O, P, 2): joint with pattern and with being right
         answers = self.asked.shape[1]
-        own = ways[..., 1].sum(axis=3)
-        kinds = np.zeros((*ways.shape[:3], answers + 1, 2))  # P(this one is right, the new one is wrong or right)
-        for each in range(answers):
-            kinds[..., each, :] = ways[:, :, :, self.right[:, each], :].sum(axis=3)
-        kinds[..., answers, 1] = own
-        binned = np.einsum("rmocg,mbg->rmocb", kinds, self.model.evidence.share[columns])
-        return now, np.asarray(binned.max(axis=3).sum(axis=(2, 3)))
+        chosen = np.concatenate([self.right.T, np.ones((1, len(self.right)))])  # (n + 1, P)
+        kinds = chosen @ ways  # (R, F, O, n + 1, 2): P(this one is right, and the new one is wrong or right)
+        kinds[..., answers, 0] = 0.0  # the last one is the new one itself
+        wrong, right = np.moveaxis(self.model.evidence.share[columns], 2, 0)[:, :, None]  # (F, 1, B) each
+        best = kinds[..., 0, 0, None] * wrong + kinds[..., 0, 1, None] * right
+        for each in range(1, answers + 1):
+            best = np.maximum(best, kinds[..., each, 0, None] * wrong + kinds[..., each, 1, None] * right)
+        return now, np.asarray(best.reshape(*best.shape[:2], -1).sum(axis=2))
 
     def imagine(self, columns: IntArray) -> Belief:
         """Return the beliefs after every way in which each model can answer, (R * F * O * B,) in this order.

@@ -222,8 +222,9 @@ class PlanRule:
             raise InputError("a plan without an answer has no next step; choose its first model by `first_values`")
         rows = np.arange(len(state))
         may_ask = np.broadcast_to(np.bool_(True) if open_models is None else open_models, state.quality.shape)
-        accept, ahead, may_ask = self.look_ahead(state, may_ask)
-        quality = self.verifier.quality(state)[rows, accept]
+        belief = self.verifier.belief(state)
+        accept, ahead, may_ask = self._look_ahead(state, belief, may_ask)
+        quality = self.verifier.judge(belief)[rows, accept]
         gain = np.full(len(state), -np.inf)
         ask = np.full(len(state), -1)
         if ahead is not None:
@@ -239,7 +240,11 @@ class PlanRule:
 
         Nothing is worth asking for (None) after the last call, without trust, or where nobody is left.
         """
-        belief = self.verifier.belief(state)
+        return self._look_ahead(state, self.verifier.belief(state), open_models)
+
+    def _look_ahead(
+        self, state: PlanState, belief: Belief, open_models: BoolArray
+    ) -> tuple[IntArray, LookAhead | None, BoolArray]:
         best = belief.given_quality().argmax(axis=1)
         accept = state.asked[np.arange(len(state)), best]
         may_ask = open_models.copy()
@@ -252,7 +257,7 @@ class PlanRule:
     def next_step(self, state: PlanState, usd_per_quality: float, open_models: BoolArray | None = None) -> PlanStep:
         """Decide one plan, and say why. For a state of one request."""
         steps = self.next_steps(state, usd_per_quality, open_models)
-        names, quality, gain = state.models, float(self.verifier.quality(state)[0, steps.accept[0]]), steps.gain_usd[0]
+        names, quality, gain = state.models, float(steps.quality[0]), steps.gain_usd[0]
         best = names[int(steps.accept[0])]
         if steps.ask[0] >= 0:
             name = names[int(steps.ask[0])]
