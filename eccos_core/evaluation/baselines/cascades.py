@@ -62,7 +62,7 @@ class FrugalGptBaseline:
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Fit the scorers, and search the cascades by their held-out scores."""
-        scorer = _Scorer.fit(train_split, use_question=True)
+        scorer = _AnswerScorer.fit(train_split, use_question=True)
         return _fit_cascades(train_split, scorer, lengths=(1, 2, 3))
 
 
@@ -83,7 +83,7 @@ class AutoMixBaseline:
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Fit the confidence, and search pairs of models and levels."""
-        scorer = _Scorer.fit(train_split, use_question=False)
+        scorer = _AnswerScorer.fit(train_split, use_question=False)
         return _fit_cascades(train_split, scorer, lengths=(1, 2), thresholds=_BINS)
 
 
@@ -142,7 +142,7 @@ def _answering(model: int, eligible: BoolArray) -> IntArray:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Scorer:
+class _AnswerScorer:
     """P(an answer is good) by model: centre (D,) and axes (D, P) of question vectors, weights (Q, M).
 
     tokens (M,): typical output tokens. held_out (N, M): scores of the training rows, each by weights of other rows.
@@ -157,7 +157,7 @@ class _Scorer:
     held_out: FloatArray
 
     @classmethod
-    def fit(cls, train_split: TrainSplit, *, use_question: bool) -> _Scorer:
+    def fit(cls, train_split: TrainSplit, *, use_question: bool) -> _AnswerScorer:
         """Fit on training rows. use_question: read the question's vector, else the answer alone."""
         table, vectors = train_split.table, train_split.vectors.astype(np.float64)
         centre = vectors.mean(axis=0)
@@ -205,7 +205,7 @@ class _Scorer:
 
 
 def _fit_cascades(
-    train_split: TrainSplit, scorer: _Scorer, lengths: Sequence[int], thresholds: int = THRESHOLDS
+    train_split: TrainSplit, scorer: _AnswerScorer, lengths: Sequence[int], thresholds: int = THRESHOLDS
 ) -> AnswerFunction:
     """Search cascades on the training rows. Those on the frontier become the settings."""
     cascades = list(_all_cascades(train_split, scorer.held_out, lengths, thresholds))
@@ -253,7 +253,12 @@ def _cascade_point(train_split: TrainSplit, scores: FloatArray, cascade: Cascade
 
 
 def _run_cascade(
-    at: int, cascade: Cascade, held_out: EvaluationSplit, vectors: FloatArray, scorer: _Scorer, ledger: AnswerLedger
+    at: int,
+    cascade: Cascade,
+    held_out: EvaluationSplit,
+    vectors: FloatArray,
+    scorer: _AnswerScorer,
+    ledger: AnswerLedger,
 ) -> IntArray:
     """Return whose answer counts (R,)."""
     models, stops = cascade
