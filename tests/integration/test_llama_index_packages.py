@@ -105,4 +105,4 @@ def test_the_program_of_a_readme_runs(
         page = Page(Path(f"{folder_of(kind).name}/README.md"), tmp_path, server.url)
         for block in blocks:
             page.run(block)
-    assert {"embeddings": "384", "llms": "Lima 0", "selectors": "Lima"}[kind] in capsys.readouterr().out
+    assert {"embeddings": "384", "llms": "e-06", "selectors": "Lima"}[kind] in capsys.readouterr().out
