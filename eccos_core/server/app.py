@@ -16,6 +16,7 @@ from eccos_core.server.routes_openai import chat_handler, models_handler
 from eccos_core.server.routes_operating import feedback_handler, health, metrics_handler, ready_handler
 from eccos_core.server.serving import Serving
 from eccos_core.server.settings import ServerSettings
+from eccos_core.server.ui import UI_PATHS, add_ui_routes
 
 with needs_extra("server", "eccos serve"):
     from fastapi import FastAPI
@@ -37,6 +38,7 @@ def build_app(router: Router, gate: Gate | None = None, settings: ServerSettings
     app.state.serving = serving
     for method, path, handler in endpoints(serving):
         app.add_route(path, guarded(serving, api_of(path), path, handler), methods=[method])
+    add_ui_routes(app, serving)
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_found)
     if serving.settings.cors_origins:
@@ -47,7 +49,9 @@ def build_app(router: Router, gate: Gate | None = None, settings: ServerSettings
             allow_headers=["*"],
             expose_headers=["x-eccos-model", "x-eccos-decision-id", "x-eccos-cost-usd", "x-eccos-reason"],
         )
-    app.add_middleware(Gateway, serving=serving, routes=[path.split("/{")[0] for _, path, _ in endpoints(serving)])
+    app.add_middleware(
+        Gateway, serving=serving, routes=[*(path.split("/{")[0] for _, path, _ in endpoints(serving)), *UI_PATHS]
+    )
     return app
 
 
