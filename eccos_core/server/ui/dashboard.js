@@ -1,7 +1,7 @@
 // The dashboard. Texts of strangers enter the page as text nodes and attributes only: nothing here parses markup.
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const REFRESH_MS = 15000, PAGE = 25, MOST_LISTED = 200;
+const REFRESH_MS = 15000, PAGE = 10, MOST_LISTED = 200;
 let key = ""; // in memory only: gone with the page
 let shown = { figures: null, savings: null, status: null, decisions: [] };
 let olderPages = 1;
@@ -12,7 +12,7 @@ function make(parent, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value !== null && value !== undefined && value !== false) parent.setAttribute(name, value === true ? "" : value);
   }
-  parent.append(...children.flat().filter((each) => each !== null && each !== undefined && each !== false));
+  parent.append(...children.flat(Infinity).filter((each) => each !== null && each !== undefined && each !== false));
   return parent;
 }
 const h = (tag, attributes, ...children) => make(document.createElement(tag), attributes, children);
@@ -20,7 +20,7 @@ const s = (tag, attributes, ...children) => make(document.createElementNS(SVG, t
 
 function put(id, ...children) { // keep the focus where it is, though what has it is drawn anew
   const focused = $(id).contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
-  $(id).replaceChildren(...children.flat().filter(Boolean));
+  $(id).replaceChildren(...children.flat(Infinity).filter(Boolean));
   if (focused !== undefined) $(id).querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
 }
 
