@@ -9,9 +9,11 @@ from typing import Any, TypeAlias
 from eccos_core.domain import Chunk
 from eccos_core.io.optional import needs_extra
 from eccos_core.router import Router
+from eccos_core.server.admin import add_admin_routes
 from eccos_core.server.asked import ROUTER, OwnFields, build_request, known_models
 from eccos_core.server.errors import ApiError, ApiName
 from eccos_core.server.gate import Gate, OpenGate
+from eccos_core.server.keys import KeyGate
 from eccos_core.server.openai_chat import (
     describe_completion,
     own_headers,
@@ -43,6 +45,8 @@ def build_app(router: Router, gate: Gate | None = None, settings: ServerSettings
     app.state.serving = serving
     add_openai_routes(app, serving)
     add_operating_routes(app, serving)
+    if isinstance(gate, KeyGate):
+        add_admin_routes(app, serving, gate)
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_found)
     return app

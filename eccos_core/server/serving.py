@@ -62,12 +62,12 @@ class Serving:
     async def complete(self, caller: Caller, request: Request) -> Completion:
         """Answer a request within the caller's budget."""
         request, spending = await self.gate.reserve(caller, request, self.most_usd(request))
-        cost_usd = 0.0
+        cost_usd, tokens = 0.0, 0
         try:
             completion = await self.router.acomplete(request)
-            cost_usd = completion.cost_usd
+            cost_usd, tokens = completion.cost_usd, completion.output_tokens
         finally:
-            await spending.settle(cost_usd)
+            await spending.settle(cost_usd, tokens)
         return completion
 
     async def stream(self, caller: Caller, request: Request) -> AsyncIterator[Chunk]:
