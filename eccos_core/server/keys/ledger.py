@@ -71,7 +71,7 @@ def reserve(
     for scope, name in _accounts_of(key_id, tenant):
         limit = limits.get(scope)
         short = limit is not None and nano > limit
-        if short or not connection.execute(_add_reserved(connection, scope, name, month, nano, limit)).rowcount:
+        if short or not _add_reserved(connection, scope, name, month, nano, limit):
             assert limit is not None
             held = _held(connection, scope, name, month)
             return Shortfall(scope, name, max(0, limit - held), limit)
@@ -140,13 +140,15 @@ def _accounts_of(key_id: str, tenant: str | None) -> list[tuple[str, str]]:
     return [("key", key_id)] if tenant is None else [("key", key_id), ("tenant", tenant)]
 
 
-def _add_reserved(connection: Connection, scope: str, name: str, month: str, nano: int, limit: int | None) -> Any:
-    upsert = _dialect(connection).insert(accounts)
-    return upsert.values(scope=scope, name=name, month=month, spent=0, reserved=nano).on_conflict_do_update(
+def _add_reserved(connection: Connection, scope: str, name: str, month: str, nano: int, limit: int | None) -> bool:
+    """Add to what an account has reserved, and say whether it fitted."""
+    values = _dialect(connection).insert(accounts).values(scope=scope, name=name, month=month, spent=0, reserved=nano)
+    upsert = values.on_conflict_do_update(
         index_elements=[accounts.c.scope, accounts.c.name, accounts.c.month],
         set_={"reserved": accounts.c.reserved + nano},
         where=None if limit is None else accounts.c.spent + accounts.c.reserved + nano <= limit,
     )
+    return connection.execute(upsert.returning(accounts.c.scope)).first() is not None
 
 
 def _held(connection: Connection, scope: str, name: str, month: str) -> int:

@@ -23,8 +23,8 @@ def take(connection: Connection, key_id: str, kind: str, amount: int, per_minute
     An amount above `per_minute` never passes: refuse it before.
     """
     step_s = amount * WINDOW_S / per_minute
-    taken = connection.execute(_upsert(connection, key_id, kind, step_s, now, limited=True))
-    if taken.rowcount:
+    upsert = _upsert(connection, key_id, kind, step_s, now, limited=True)
+    if connection.execute(upsert.returning(rates.c.key_id)).first() is not None:
         return 0.0
     where = (rates.c.key_id == key_id) & (rates.c.kind == kind)
     paid_until = connection.execute(select(rates.c.paid_until).where(where)).scalar_one()
