@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 from eccos_core.errors import InputError, did_you_mean
 from eccos_core.io.optional import needs_extra
+from eccos_core.server.answering import Handler, json_response
 from eccos_core.server.errors import ApiError
-from eccos_core.server.gate import Caller
 from eccos_core.server.keys.describe import describe_key, describe_tenants
 from eccos_core.server.keys.gate import KeyGate
 from eccos_core.server.keys.key import KeyRules
-from eccos_core.server.serving import Serving, tell
+from eccos_core.server.serving import Serving
 
 with needs_extra("server", "eccos serve"):
-    from fastapi import FastAPI
     from starlette.requests import Request as HttpRequest
-    from starlette.responses import JSONResponse, Response
+    from starlette.responses import Response
 
-Handler: TypeAlias = Callable[[HttpRequest], Awaitable[Response]]
 KEYS_PATH, BUDGETS_PATH = "/v1/eccos/keys", "/v1/eccos/budgets"
 _LISTS = ("models", "policies")
 _KINDS: Mapping[str, tuple[Any, str]] = {
@@ -34,59 +32,58 @@ _KINDS: Mapping[str, tuple[Any, str]] = {
 FIELDS = (*_KINDS, "expires_at", *_LISTS)
 
 
-def add_admin_routes(app: FastAPI, serving: Serving, keys: KeyGate) -> None:
-    """Add the endpoints that need an admin key.
+def admin_endpoints(serving: Serving) -> list[tuple[str, str, Handler]]:
+    """Return the method, path and handler of the endpoints that need an admin key. A server without keys has none.
 
     - `GET /v1/eccos/keys`: all keys, with what each has spent this month.
     - `POST /v1/eccos/keys`: make a key. Its secret is in this answer, and nowhere else.
     - `DELETE /v1/eccos/keys/ID`: revoke a key at once.
     - `GET /v1/eccos/budgets`: the accounts of the tenants.
     """
+    keys = serving.gate
+    if not isinstance(keys, KeyGate):
+        return []
 
     async def list_keys(_: HttpRequest) -> Response:
         found, balances = await keys.run(lambda: (keys.database.list_keys(), keys.database.balances()))
         now = keys.database.now
-        return JSONResponse({"object": "list", "data": [describe_key(key, now, balances) for key in found]})
+        return json_response({"object": "list", "data": [describe_key(key, now, balances) for key in found]})
 
     async def create(http: HttpRequest) -> Response:
         rules = read_rules(await serving.read_json(http))
         check_names(rules, serving, keys.tenants)
         key, secret = await keys.run(keys.database.create, rules)
-        return JSONResponse({**describe_key(key, keys.database.now), "key": secret}, 201)
+        return json_response({**describe_key(key, keys.database.now), "key": secret}, 201)
 
     async def revoke(http: HttpRequest) -> Response:
         key_id = str(http.path_params["key_id"])
         if await keys.run(keys.database.find, key_id) is None:
             raise ApiError("not_found", "no key has this id. GET /v1/eccos/keys lists them.", code="key_not_found")
-        return JSONResponse(describe_key(await keys.run(keys.database.revoke, key_id), keys.database.now))
+        return json_response(describe_key(await keys.run(keys.database.revoke, key_id), keys.database.now))
 
     async def budgets(_: HttpRequest) -> Response:
         balances = await keys.run(keys.database.balances)
-        return JSONResponse({"object": "list", "data": describe_tenants(keys.tenants, balances)})
+        return json_response({"object": "list", "data": describe_tenants(keys.tenants, balances)})
 
     one = KEYS_PATH + "/{key_id}"
-    for path, handle, method in (
-        (KEYS_PATH, list_keys, "GET"), (KEYS_PATH, create, "POST"), (one, revoke, "DELETE"),
-        (BUDGETS_PATH, budgets, "GET"),
-    ):  # fmt: skip
-        app.add_route(path, _for_admins(serving, path, handle), methods=[method])
+    return [
+        ("GET", KEYS_PATH, for_admins(serving, list_keys)),
+        ("POST", KEYS_PATH, for_admins(serving, create)),
+        ("DELETE", one, for_admins(serving, revoke)),
+        ("GET", BUDGETS_PATH, for_admins(serving, budgets)),
+    ]
 
 
-def _for_admins(serving: Serving, place: str, handle: Handler) -> Handler:
+def for_admins(serving: Serving, handle: Handler) -> Handler:
+    """Wrap a handler, so that only an admin key reaches it."""
+
     async def answer(http: HttpRequest) -> Response:
-        try:
-            _check_admin(await serving.admit(http))
-            return await handle(http)
-        except Exception as error:  # noqa: BLE001 - every error leaves as the error object of the API
-            told = tell(error, place)
-            return JSONResponse(told.body("openai"), told.status, headers=dict(told.headers))
+        caller = await serving.admit(http)
+        if not caller.is_admin:
+            raise ApiError("permission", f"the key {caller.key_id} is no admin key", code="admin_key_needed")
+        return await handle(http)
 
     return answer
-
-
-def _check_admin(caller: Caller) -> None:
-    if not caller.is_admin:
-        raise ApiError("permission", f"the key {caller.key_id} is no admin key", code="admin_key_needed")
 
 
 def read_rules(body: dict[str, Any]) -> KeyRules:

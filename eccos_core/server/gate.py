@@ -24,8 +24,11 @@ class Caller:
 class Spending(Protocol):
     """Money that is set aside for one request. Settle it exactly once. Settling again changes nothing."""
 
-    async def settle(self, cost_usd: float, tokens: int = 0) -> None:
-        """Say what the request really cost in USD, and how many tokens its answer has. 0 USD gives all of it back."""
+    async def settle(self, cost_usd: float | None, tokens: int = 0) -> None:
+        """Say what the request really cost in USD, and how many tokens its answer has.
+
+        0 USD gives all of it back. None means that nobody knows, so what was set aside counts.
+        """
         ...
 
 
@@ -57,7 +60,7 @@ class Gate(Protocol):
 class NoSpending:
     """The `Spending` of a caller without a budget."""
 
-    async def settle(self, cost_usd: float, tokens: int = 0) -> None:
+    async def settle(self, cost_usd: float | None, tokens: int = 0) -> None:
         """See `Spending`."""
 
 

@@ -172,7 +172,7 @@ class KeySpending:
         self._gate, self._key, self._reservation = gate, key, reservation
         self._settled = False
 
-    async def settle(self, cost_usd: float, tokens: int = 0) -> None:
+    async def settle(self, cost_usd: float | None, tokens: int = 0) -> None:
         """See `Spending`."""
         if self._settled:
             return
@@ -183,11 +183,8 @@ class KeySpending:
             # the caller has an answer, which must not be lost. The money stays reserved, which is never too little.
             _log.error("a cost of the key %s could not be settled, so its reservation stays", self._key.id)
 
-    def _settle(self, cost_usd: float, tokens: int) -> None:
-        try:
-            nano = to_nano(cost_usd)
-        except ValueError:  # a cost that nobody knows counts as what was reserved
-            nano = self._reservation.nano
+    def _settle(self, cost_usd: float | None, tokens: int) -> None:
+        nano = self._reservation.nano if cost_usd is None else to_nano(cost_usd)
         self._gate.database.settle(self._reservation, nano)
         self._gate.database.charge_tokens(self._key, tokens)
 
