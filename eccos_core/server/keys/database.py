@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import threading
 import time
@@ -11,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
-
 from eccos_core.errors import InputError, did_you_mean
+from eccos_core.io.optional import needs_extra
 from eccos_core.server.keys import ledger, rates, tables
 from eccos_core.server.keys.key import KeyRules, VirtualKey, hash_key, id_of, make_key, matches
 from eccos_core.server.keys.ledger import Balance, Reservation, Shortfall
 from eccos_core.server.keys.money import month_of
+
+with needs_extra("server", "the database of keys"):
+    from sqlalchemy import Row, func, insert, select, update
+    from sqlalchemy.exc import SQLAlchemyError
 
 BEAT_S = 10.0
 
@@ -182,9 +186,6 @@ class KeyDatabase:
         self._engine.dispose()
 
     def _keep_beating(self) -> None:
-        import logging
-
-        from sqlalchemy.exc import SQLAlchemyError
 
         while not self._closing.wait(BEAT_S):
             try:

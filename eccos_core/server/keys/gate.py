@@ -10,9 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal, NoReturn, TypeAlias, TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from eccos_core.domain import Request
+from eccos_core.io.optional import needs_extra
 from eccos_core.io.tokens import count_tokens
 from eccos_core.server.errors import ApiError
 from eccos_core.server.gate import Caller, Spending
@@ -21,6 +20,9 @@ from eccos_core.server.keys.key import PREFIX, VirtualKey
 from eccos_core.server.keys.ledger import Reservation, Shortfall
 from eccos_core.server.keys.money import limit_nano, next_month, to_nano, to_usd
 from eccos_core.server.keys.tables import POSTGRES_CONNECTIONS
+
+with needs_extra("server", "the database of keys"):
+    from sqlalchemy.exc import SQLAlchemyError
 
 NearLimit: TypeAlias = Literal["step_down", "refuse"]
 CHEAP = "cheap"

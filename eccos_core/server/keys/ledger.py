@@ -15,11 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-
+from eccos_core.io.optional import needs_extra
 from eccos_core.server.keys.money import month_of
 from eccos_core.server.keys.tables import accounts, processes, reservations
+
+with needs_extra("server", "the database of keys"):
+    from sqlalchemy import Connection, Row, delete, insert, select, update
+    from sqlalchemy.dialects import postgresql, sqlite
 
 ALIVE_S = 60.0  # a process that was not seen for so long counts as dead
 KEEP_CLOSED_S = 86_400.0  # how long a process that was only asleep can still correct a settled reservation

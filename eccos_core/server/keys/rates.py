@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, case, literal, select
-from sqlalchemy.dialects import postgresql, sqlite
-
+from eccos_core.io.optional import needs_extra
 from eccos_core.server.keys.tables import rates
+
+with needs_extra("server", "the database of keys"):
+    from sqlalchemy import Connection, case, literal, select
+    from sqlalchemy.dialects import postgresql, sqlite
 
 WINDOW_S = 60.0
 _SLACK_S = 1e-6  # rounding of times
