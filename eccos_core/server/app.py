@@ -14,6 +14,7 @@ from eccos_core.server.middleware import Gateway, api_of
 from eccos_core.server.routes_anthropic import count_tokens_handler, messages_handler
 from eccos_core.server.routes_openai import chat_handler, models_handler
 from eccos_core.server.routes_operating import feedback_handler, health, metrics_handler, ready_handler
+from eccos_core.server.routes_responses import responses_handler
 from eccos_core.server.serving import Serving
 from eccos_core.server.settings import ServerSettings
 
@@ -58,6 +59,7 @@ def endpoints(serving: Serving) -> list[tuple[str, str, Handler]]:
         ("POST", "/v1/chat/completions", chat_handler(serving)),
         ("GET", "/v1/models", models),
         ("GET", "/v1/models/{model:path}", models),
+        ("POST", "/v1/responses", responses_handler(serving)),
         ("POST", "/v1/messages", messages_handler(serving)),
         ("POST", "/v1/messages/count_tokens", count_tokens_handler(serving)),
         ("POST", "/v1/eccos/feedback", feedback_handler(serving)),
