@@ -39,7 +39,7 @@ _ITEMS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ResponsesRequest:
-    """A translated body. `asked` is the body as LiteLLM wants it again for the answer. `ignored` are fields left out."""
+    """A translated body. `asked` is the body as the answer needs it again. `ignored` are fields left out."""
 
     messages: list[Any]
     parameters: dict[str, Any]
@@ -175,9 +175,7 @@ def _item(item: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-async def response_events(
-    chunks: AsyncIterator[Chunk], model: str, request: ResponsesRequest
-) -> AsyncIterator[bytes]:
+async def response_events(chunks: AsyncIterator[Chunk], model: str, request: ResponsesRequest) -> AsyncIterator[bytes]:
     """Yield the server-sent events of a streamed answer, from `response.created` to `response.completed`."""
     litellm_module()
     from litellm.responses.litellm_completion_transformation.streaming_iterator import (
