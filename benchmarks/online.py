@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
+from eccos_core.evaluation.online.new_model import replay_arrival
 from eccos_core.evaluation.online.replay import POLICIES, replay_online
-from eccos_core.evaluation.online.stream import read_stream
+from eccos_core.evaluation.online.stream import OnlineStream, read_stream
 from eccos_core.learning import OnlineLayer
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -67,9 +68,23 @@ def main() -> int:
                 report = replay_online(stream, names, dataset=name, warm=warm, seeds=wanted.seeds).as_json()
                 results.append(report)
                 print_table(report)
+            print_arrivals(stream, wanted.seeds)
     if wanted.json:
         wanted.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def print_arrivals(stream: OnlineStream, seeds: int) -> None:
+    """Print how soon the best model is taken up if it comes half way, one line a seed."""
+    best = stream.table.models[int(np.argmax(stream.mean_reward(np.arange(len(stream.table)))))]
+    for seed in range(seeds):
+        found = replay_arrival(stream, POLICIES["eccos"], best, seed)
+        print(
+            f"{best} comes half way, seed {seed}: final share {found.final_share:.2f}, 95 % of it after "
+            f"{found.requests} requests, exploring {100 * (found.exploration_usd or 0) / found.spent_usd:.1f} % of the "
+            "spend",
+            flush=True,
+        )
 
 
 def print_table(report: dict) -> None:

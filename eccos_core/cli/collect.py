@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from eccos_core.collecting import CollectEvent, CollectOptions, CollectReport, Estimate, Question
     from eccos_core.config import Config
     from eccos_core.domain import Model
+    from eccos_core.grading import Grader, RewardLoader
     from eccos_core.protocols import Backend
 
 _SECONDS_BETWEEN_LINES = 30.0  # without a terminal to draw bars on
@@ -84,11 +85,19 @@ RetryFailedOption = Annotated[
 KeepAnswersOption = Annotated[
     bool, typer.Option("--keep-answers", help="Write the whole text of each answer into the outcomes file too.")
 ]
+RewardOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--reward",
+        metavar="FOLDER",
+        help="The reward model of the grader `reward`. Default: that of eccos.labels.reward.",
+    ),
+]
 ChooseOption = Annotated[
     bool,
     typer.Option(
         "--choose",
-        help="Spend the budget where it teaches most: the most typical questions, and models that are close rivals.",
+        help="Spend the budget on typical questions, and on models that are close rivals.",
     ),
 ]
 FromLogOption = Annotated[
@@ -110,6 +119,7 @@ def collect(
     assume_output_tokens: AssumeOption = None,
     retry_failed: RetryFailedOption = False,
     keep_answers: KeepAnswersOption = False,
+    reward: RewardOption = None,
     choose: ChooseOption = False,
     from_log: FromLogOption = False,
     json: JsonOption = False,
@@ -142,6 +152,7 @@ def collect(
         retry_failed=retry_failed,
         keep_answers=keep_answers,
         models=None if models is None else split_names(models),
+        reward=_reward_loader(loaded, reward),
     )
     backend = _without_retries(build_backend(loaded))
     if choose:
@@ -176,6 +187,17 @@ def _options(config: Config, **fields: Any) -> CollectOptions:
     retry = config.retries
     policy = RetryPolicy(retry.attempts, retry.initial_backoff_s, retry.max_backoff_s, retry.deadline_s)
     return CollectOptions(retries=policy, **fields)
+
+
+def _reward_loader(config: Config, folder: Path | None) -> RewardLoader:
+    """Return what loads the reward model of a question, else the one of --reward or of the configuration."""
+
+    def load(named: Path | None) -> Grader:
+        from eccos_core.assembly.reward_grader import build_reward_grader
+
+        return build_reward_grader(config, named if named is not None else folder)
+
+    return load
 
 
 def _without_retries(backend: Backend) -> Backend:

@@ -98,7 +98,7 @@ async def collect_chosen(
     if len(vectors) != len(questions):
         raise InputError(f"vectors have shape {vectors.shape}, there are {len(questions)} questions: one row for each")
     names = select_models(models, options.models)
-    graders = Graders(questions, backend, [model.name for model in models], source)
+    graders = Graders(questions, backend, [model.name for model in models], source, options.reward)
     journal = Journal(journal_path(out))
     try:
         outcomes = OutcomesFile(out, questions)

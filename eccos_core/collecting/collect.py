@@ -27,6 +27,8 @@ from eccos_core.collecting.progress import CollectionProgress, journal_path
 from eccos_core.collecting.questions import Question
 from eccos_core.domain import Completion, Model
 from eccos_core.errors import BackendError, GradingError, InputError, UnknownModelError
+from eccos_core.grading import RewardLoader
+from eccos_core.io.answers import Answer
 from eccos_core.protocols import Backend
 
 DEFAULT_CONCURRENCY = 8
@@ -42,7 +44,7 @@ class CollectOptions:
     `parameters`: of every call (max_tokens, temperature, ...). `concurrency`: the most calls in flight per model. A
     model's own `max_concurrency` also holds. `budget_usd`: the most that this outcomes file may cost over all runs.
     `retry_failed`: call again where a call failed, and grade again where grading failed. `keep_answers`: write the text
-    of the answers into the outcomes. `models`: call only these.
+    of the answers into the outcomes. `models`: call only these. `reward`: loads the model of the grader `reward`.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +53,7 @@ class CollectOptions:
     retry_failed: bool = False
     keep_answers: bool = False
     models: Sequence[str] | None = None
+    reward: RewardLoader | None = None
     retries: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
@@ -114,7 +117,7 @@ async def collect(
     """
     options = options or CollectOptions()
     names = select_models(models, options.models)
-    graders = Graders(questions, backend, [model.name for model in models], source)
+    graders = Graders(questions, backend, [model.name for model in models], source, options.reward)
     journal = Journal(journal_path(out))
     try:
         outcomes = OutcomesFile(out, questions)
@@ -268,7 +271,8 @@ class CollectionRun:
         judge = JudgeBackend(self._calls, self._journal, cell, self._progress.verdict(question, answer.model))
         final = grader_answer(self._graders.select(question), answer.text, question.query)
         try:
-            score = await self._graders.score(question, answer.text, judge)
+            given = Answer(question.query, answer.model, answer.text, answer.output_tokens, answer.finish_reason)
+            score = await self._graders.score(question, given, judge)
             grade = GradeEntry(*cell, score, judge.spent_usd, answer=final)
         except GradingError as error:
             grade = GradeEntry(*cell, None, judge.spent_usd, str(error), final)

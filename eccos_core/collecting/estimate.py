@@ -82,7 +82,7 @@ def estimate(
     more than max_tokens. A judge's verdict has 60.
     """
     names = select_models(models, options.models)
-    graders = Graders(questions, backend, [model.name for model in models], source)
+    graders = Graders(questions, backend, [model.name for model in models], source, options.reward)
     outcomes = OutcomesFile(out, questions)
     progress = CollectionProgress(
         questions,

@@ -19,8 +19,11 @@ from eccos_core.grading import (
     JudgeGrader,
     MathematicsGrader,
     NumberGrader,
+    RewardLoader,
     grader_for,
 )
+from eccos_core.grading.reward import RewardGrader
+from eccos_core.io.answers import Answer
 from eccos_core.protocols import Backend
 
 _LOCAL_GRADERS = (ExactGrader, NumberGrader, ContainsGrader, ChoiceGrader)
@@ -33,13 +36,20 @@ class Graders:
     reference that the grader cannot use, if that shows without a call.
     """
 
-    def __init__(self, questions: Sequence[Question], backend: Backend, models: Sequence[str], file: str) -> None:
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        backend: Backend,
+        models: Sequence[str],
+        file: str,
+        reward: RewardLoader | None = None,
+    ) -> None:
         self._by_spec: dict[str, Grader] = {}
         for question in questions:
             key = _key(question)
             try:
                 if key not in self._by_spec:
-                    self._by_spec[key] = grader_for(question.grader, backend, models)
+                    self._by_spec[key] = grader_for(question.grader, backend, models, reward)
                 grader = self._by_spec[key]
                 if isinstance(grader, _LOCAL_GRADERS):
                     grader.grade("", question.reference, question.query)
@@ -50,9 +60,11 @@ class Graders:
         """Return the grader of a question."""
         return self._by_spec[_key(question)]
 
-    async def score(self, question: Question, answer: str, backend: Backend) -> float:
+    async def score(self, question: Question, given: Answer, backend: Backend) -> float:
         """Score an answer. A judge is called through `backend`. Raises `GradingError` when there is no score."""
-        grader = self.select(question)
+        grader, answer = self.select(question), given.text
+        if isinstance(grader, RewardGrader):
+            return await asyncio.to_thread(grader.grade_answer, given)
         if isinstance(grader, JudgeGrader):
             grader = replace(grader, backend=backend)
         if isinstance(grader, AsyncGrader):

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from eccos_core.domain import (
     LABEL_SOURCES,
-    CallRecord,
     Completion,
     Decision,
     Float32Array,
     Judgement,
     LabellingCall,
     LabelSource,
+    PlanCall,
 )
 from eccos_core.errors import Attempt
 
@@ -138,7 +138,7 @@ class LoggedDecision:
     labelled_at: float | None
     propensity: float = 1.0
     label_source: LabelSource | None = None
-    calls: tuple[CallRecord, ...] = ()
+    calls: tuple[PlanCall, ...] = ()
 
     @property
     def answer_usd(self) -> float | None:

@@ -12,7 +12,7 @@ from eccos_core.domain.decision import Chunk, Completion, Decision, QualitySourc
 from eccos_core.domain.forecast import FORECAST_ARRAYS, Forecast
 from eccos_core.domain.model import Capability, Model
 from eccos_core.domain.outcomes import LABEL_SOURCES, Judgement, LabellingCall, LabelSource, Outcome, OutcomeTable
-from eccos_core.domain.plan import CallRecord, EscalationRule, Plan, PlannedModel, StreamAnswers
+from eccos_core.domain.plan import EscalationRule, Plan, PlanCall, PlannedModel, StreamAnswers
 from eccos_core.domain.policy import Budget, LatencyRule, OnInfeasible, Policy, QualityFloor, QualityPrice
 from eccos_core.domain.problem import (
     Assignment,
@@ -37,7 +37,6 @@ __all__ = [
     "BoolArray",
     "BreakerState",
     "Budget",
-    "CallRecord",
     "Capability",
     "Chunk",
     "Completion",
@@ -64,6 +63,7 @@ __all__ = [
     "Outcome",
     "OutcomeTable",
     "Plan",
+    "PlanCall",
     "PlannedModel",
     "Policy",
     "Prices",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from eccos_core.domain.answer import AnswerConfidence
-from eccos_core.domain.plan import CallRecord, Plan
+from eccos_core.domain.plan import Plan, PlanCall
 from eccos_core.domain.request import Message
 from eccos_core.errors import InputError
 
@@ -76,7 +76,7 @@ class Completion:
     decided_by: Decision | None = None
     logprobs: Mapping[str, Any] | None = None
     confidence: AnswerConfidence | None = None
-    calls: tuple[CallRecord, ...] = ()
+    calls: tuple[PlanCall, ...] = ()
 
     @property
     def decision(self) -> Decision:
@@ -88,8 +88,13 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One piece of a streamed answer. `delta` is the OpenAI-style delta. The last chunk carries the completion."""
+    """One piece of a streamed answer. `delta` is the OpenAI-style delta. The last chunk carries the completion.
+
+    `model` is who answers, and `decided_by` the router's decision. Chunks of a backend called directly have neither.
+    """
 
     text: str
     delta: Message = field(default_factory=dict)
     completion: Completion | None = None
+    model: str | None = None
+    decided_by: Decision | None = None

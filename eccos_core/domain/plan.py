@@ -59,6 +59,7 @@ class Plan:
     """What may follow the first call of a decision.
 
     `quality` in [0, 1] and `cost_usd` are expected of the whole plan. `first_cost_usd` is that of the first call.
+    `calls` is how many calls are expected.
     `usd_per_quality` is lambda: what one unit of quality may cost. `models` are those of the pool, in
     its order.
     """
@@ -68,6 +69,7 @@ class Plan:
     quality: float
     cost_usd: float
     first_cost_usd: float
+    calls: float
     models: tuple[PlannedModel, ...]
 
     def streams_first(self, model: str) -> bool:
@@ -78,7 +80,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class CallRecord:
+class PlanCall:
     """One call of a plan. `accepted` marks the answer that was given. `why` says what followed from the call."""
 
     model: str

@@ -2,7 +2,7 @@
 
 from eccos_core.grading.choice import ChoiceGrader, chosen_letter, options_in
 from eccos_core.grading.exact import ContainsGrader, ExactGrader
-from eccos_core.grading.factory import GRADER_NAMES, GraderSpec, grader_for
+from eccos_core.grading.factory import GRADER_NAMES, GraderSpec, RewardLoader, grader_for
 from eccos_core.grading.judge import JudgeGrader
 from eccos_core.grading.mathematics import MathematicsGrader
 from eccos_core.grading.number import NumberGrader, numbers_in
@@ -23,6 +23,7 @@ __all__ = [
     "NumberGrader",
     "PythonGrader",
     "Reference",
+    "RewardLoader",
     "Verdict",
     "chosen_letter",
     "grader_for",

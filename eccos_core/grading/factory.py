@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from eccos_core.errors import InputError, UnknownModelError, did_you_mean
@@ -53,20 +54,31 @@ _FACTORIES: Mapping[str, Callable[..., Grader]] = {
 }
 _JUDGE_OPTIONS = ("model", "rubric", "parameters")
 
-GRADER_NAMES: tuple[str, ...] = (*_FACTORIES, "judge")
+GRADER_NAMES: tuple[str, ...] = (*_FACTORIES, "judge", "reward")
+
+RewardLoader: TypeAlias = Callable[[Path | None], Grader]
+"""Makes the grader of a folder that `eccos fit-reward` wrote. None: of the folder that is meant without one."""
 
 
-def grader_for(spec: GraderSpec, backend: Backend | None = None, models: Sequence[str] | None = None) -> Grader:
+def grader_for(
+    spec: GraderSpec,
+    backend: Backend | None = None,
+    models: Sequence[str] | None = None,
+    reward: RewardLoader | None = None,
+) -> Grader:
     """Make the grader that a question names.
 
-    `backend` calls the judge, and `models` are its models. Raises `InputError` for an unknown name or option (with the
-    nearest spelling), for a Python path that does not exist, and for a judge without a backend.
+    `backend` calls the judge, and `models` are its models. `reward` loads a reward model. Raises `InputError` for an
+    unknown name or option (with the nearest spelling), for a Python path that does not exist, for a judge without a
+    backend, and for a reward model without `reward`.
     """
     name, options = _name_and_options(spec)
     if ":" in name:
         return PythonGrader(name, **options)
     if name == "judge":
         return _judge(options, backend, models)
+    if name == "reward":
+        return _reward(options, reward)
     if name not in _FACTORIES:
         raise InputError(
             f"unknown grader {name!r}{did_you_mean(name, GRADER_NAMES) or '.'} Known: {', '.join(GRADER_NAMES)}, "
@@ -102,6 +114,19 @@ def _judge(options: Mapping[str, Any], backend: Backend | None, models: Sequence
         raise InputError(f"judge grader: parameters is {parameters!r}, must be a mapping of call parameters")
     rubric = {"rubric": options["rubric"]} if "rubric" in options else {}
     return JudgeGrader(model, backend, parameters=parameters, **rubric)
+
+
+def _reward(options: Mapping[str, Any], load: RewardLoader | None) -> Grader:
+    _check_options("reward", options, ("folder",))
+    folder = options.get("folder")
+    if folder is not None and not (isinstance(folder, str) and folder.strip()):
+        raise InputError(f"reward grader: folder is {folder!r}, must be the path that `eccos fit-reward` wrote")
+    if load is None:
+        raise InputError(
+            "reward grader: a reward model reads with the encoder of a configuration. Use `eccos collect`, or pass "
+            "grader_for(spec, reward=...) with eccos_core.assembly.reward_grader.build_reward_grader"
+        )
+    return load(None if folder is None else Path(folder))
 
 
 def _check_options(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:

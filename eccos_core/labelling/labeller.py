@@ -42,6 +42,7 @@ from eccos_core.io.tokens import conversation_text, count_tokens
 from eccos_core.labelling.budgeted_judge import BudgetedJudge, JudgeSettings
 from eccos_core.labelling.calibrator import GradeCalibrator
 from eccos_core.labelling.pair_labels import reconcile
+from eccos_core.packing import model_of
 from eccos_core.protocols import AnswerLabels, AnswerObserver, Backend, Workload
 from eccos_core.routing.pricing import worst_usd
 from eccos_core.routing.signals import is_broken_json
@@ -186,7 +187,7 @@ class BackgroundLabeller:
             self._paid[call] += usd
         for answer in waiting:
             judge = self.judge.model if self.judge is not None else None
-            judged = answer.judged and judge not in (None, answer.completion.model)
+            judged = answer.judged and judge not in (None, model_of(answer.completion.model))
             asked = self.shadow is not None and answer.shadow in self.shadow.models and answer.shadow != judge
             self._add(replace(answer, judged=judged, shadow=answer.shadow if asked else None))
 
@@ -212,13 +213,13 @@ class BackgroundLabeller:
 
     def _choose_judged(self, completion: Completion) -> bool:
         judge = self.judge
-        return judge is not None and completion.model != judge.model and self._draw.random() < judge.share
+        return judge is not None and model_of(completion.model) != judge.model and self._draw.random() < judge.share
 
     def _choose_shadow(self, decision: Decision, completion: Completion) -> str | None:
         """Return the other model to ask, one that may answer this request, or None."""
         if self.shadow is None or self._draw.random() >= self.shadow.share:
             return None
-        allowed = {decision.model, *decision.fallbacks} - {completion.model}
+        allowed = {decision.model, *decision.fallbacks} - {model_of(completion.model)}
         if self.judge is not None:
             allowed.discard(self.judge.model)
         possible = [name for name in self.shadow.models if name in allowed]
@@ -300,7 +301,9 @@ class BackgroundLabeller:
                     return _Grade(quality, "judge")
         if self.reward is None or not rewarded:
             return None
-        shown = Answer(question, completion.model, completion.text, completion.output_tokens, completion.finish_reason)
+        shown = Answer(
+            question, model_of(completion.model), completion.text, completion.output_tokens, completion.finish_reason
+        )
         reward = float(self.reward.score([shown])[0])
         self._counts["rewarded"] += 1
         return _Grade(reward, "reward")

@@ -3,7 +3,7 @@
 Nothing here decides or calls. `eccos_core.routing.packing` does.
 """
 
-from eccos_core.packing.arms import PackArm, arm_of, parse_arm, size_class
+from eccos_core.packing.arms import PackArm, model_of, parse_arm, size_class
 from eccos_core.packing.losses import PackLoss, PackLosses
 from eccos_core.packing.prompt import PackedPrompt, build_pack, read_items, split_answer
 from eccos_core.packing.rule import PackingRule, group_key, reason_alone
@@ -16,9 +16,9 @@ __all__ = [
     "PackedPrompt",
     "PackingRule",
     "add_spent",
-    "arm_of",
     "build_pack",
     "group_key",
+    "model_of",
     "parse_arm",
     "read_items",
     "reason_alone",

@@ -31,10 +31,10 @@ def parse_arm(name: str) -> PackArm | None:
     return None if found is None or int(found[2]) < 2 else PackArm(found[1], int(found[2]))
 
 
-def arm_of(name: str) -> tuple[str, int]:
-    """Return the model and the pack size of any name. A model that is asked alone has the size 1."""
+def model_of(name: str) -> str:
+    """Return the model of an arm. Any other name is that of a model."""
     arm = parse_arm(name)
-    return (name, 1) if arm is None else (arm.model, arm.size)
+    return name if arm is None else arm.model
 
 
 def size_class(size: int, sizes: Sequence[int]) -> int:

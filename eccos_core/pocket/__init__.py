@@ -55,6 +55,11 @@ def pool_config_path() -> Path:
     return Path(str(files("eccos_core.pocket"))) / "pool.yaml"
 
 
+def plans_config_path() -> Path:
+    """The configuration of the pocket pool with `escalate`: answers are looked at before they are given."""
+    return Path(str(files("eccos_core.pocket"))) / "plans.yaml"
+
+
 def pool_history_path() -> Path:
     """What `eccos collect` recorded over the pocket pool: an outcomes file."""
     return Path(str(files("eccos_core.pocket"))) / "history.jsonl.gz"

@@ -25,15 +25,15 @@ from eccos_core.routing.planner import NextStep, PlannedAnswer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ValuedPlans:
-    """The plans of R requests before their first call (implements `planner.FirstPlans`)."""
+    """The plans of R requests before their first call (implements `planner.PricedPlans`)."""
 
     plans: FirstPlans
     eligible: BoolArray
 
-    def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray]:
-        """See `planner.FirstPlans`."""
+    def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """See `planner.PricedPlans`."""
         found = self.plans.values(usd_per_quality, self.eligible)
-        return found.quality, found.cost_usd
+        return found.quality, found.cost_usd, found.calls
 
 
 @dataclass(frozen=True, slots=True, eq=False)

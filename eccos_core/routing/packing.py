@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from eccos_core.domain import CallRecord, Completion, Deadline, Decision, Policy, Request
+from eccos_core.domain import Completion, Deadline, Decision, PlanCall, Policy, Request
 from eccos_core.errors import Attempt, BackendError, EccosError, FailureKind, Overloaded
 from eccos_core.io.tokens import count_text_tokens
 from eccos_core.packing import add_spent, build_pack, share_call
@@ -183,8 +183,8 @@ class _AfterPack(Execution):
         return self.give(given, whole)
 
 
-def _record(call: Completion, *, accepted: bool = False, why: str) -> CallRecord:
-    return CallRecord(
+def _record(call: Completion, *, accepted: bool = False, why: str) -> PlanCall:
+    return PlanCall(
         call.model, call.cost_usd, call.latency_s, call.input_tokens, call.output_tokens, accepted=accepted, why=why
     )
 

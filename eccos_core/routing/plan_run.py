@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from eccos_core.domain import CallRecord, Completion, Plan, Request
+from eccos_core.domain import Completion, Plan, PlanCall, Request
 from eccos_core.protocols import Workload
 from eccos_core.routing.planner import NextStep, PlannedAnswer, Planner
 from eccos_core.workload.latency import LatencyTracker
@@ -111,10 +111,10 @@ class PlanRun:
             attempts=sum(seen.completion.attempts for seen in self._seen) + len(self._failed),
         )
 
-    def _record(self, number: int) -> CallRecord:
+    def _record(self, number: int) -> PlanCall:
         seen = self._seen[number]
         quality = self._steps[-1].quality[number]
-        return CallRecord(
+        return PlanCall(
             model=seen.completion.model,
             cost_usd=seen.completion.cost_usd,
             latency_s=seen.completion.latency_s,

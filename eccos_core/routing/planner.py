@@ -39,11 +39,11 @@ class NextStep:
     why: str
 
 
-class FirstPlans(Protocol):
+class PricedPlans(Protocol):
     """The plans of R requests before their first call."""
 
-    def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray]:
-        """Return what plans that start with each model are expected to reach: quality (R, M), and cost (R, M) in USD.
+    def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return what is expected of plans that start with each model: quality, cost in USD and calls, all (R, M).
 
         A plan is never worth less than its first call alone: lambda times quality, minus cost.
         """
@@ -63,7 +63,7 @@ class Planner(Protocol):
         """Whether log-probabilities tell it more about an answer."""
         ...
 
-    def first_plans(self, forecast: Forecast, cost_usd: FloatArray, eligible: BoolArray) -> FirstPlans:
+    def first_plans(self, forecast: Forecast, cost_usd: FloatArray, eligible: BoolArray) -> PricedPlans:
         """Look ahead from before the first call. cost_usd (R, M): of one call. eligible (R, M): who may be asked."""
         ...
 

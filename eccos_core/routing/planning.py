@@ -22,7 +22,7 @@ from eccos_core.domain import (
     QualityPrice,
     Request,
 )
-from eccos_core.routing.planner import FirstPlans, Planner
+from eccos_core.routing.planner import Planner, PricedPlans
 
 PRICE_STEPS = 24  # halvings of the range in which lambda is searched
 MOST_USD_PER_QUALITY = 1e4
@@ -31,17 +31,22 @@ MOST_SEARCHED = 2000  # requests of a batch that lambda is searched on, evenly s
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlanGains:
-    """What plans add to single calls: quality (R, M), and cost in USD (R, M), at a lambda. `planned` (R,) says which
-    requests have a plan at all."""
+    """What plans add to single calls: quality (R, M), and cost in USD (R, M), at a lambda.
+
+    `calls` (R, M) is how many calls a plan is expected to take. `planned` (R,) says which requests have one at all.
+    """
 
     quality: FloatArray
     cost_usd: FloatArray
+    calls: FloatArray
     planned: BoolArray
     usd_per_quality: float
 
     def rows(self, index: slice | IntArray) -> PlanGains:
         """Return those of the chosen requests."""
-        return PlanGains(self.quality[index], self.cost_usd[index], self.planned[index], self.usd_per_quality)
+        return PlanGains(
+            self.quality[index], self.cost_usd[index], self.calls[index], self.planned[index], self.usd_per_quality
+        )
 
 
 def may_plan(requests: Sequence[Request], eligible: BoolArray) -> BoolArray:
@@ -68,7 +73,7 @@ class BatchPlans:
     """
 
     planned: BoolArray
-    plans: FirstPlans | None
+    plans: PricedPlans | None
     forecast: Forecast
     cost_usd: FloatArray
 
@@ -90,11 +95,13 @@ class BatchPlans:
     def gains(self, usd_per_quality: float) -> PlanGains:
         """Compare plans with single calls at a lambda."""
         quality, cost = np.zeros(self.cost_usd.shape), np.zeros(self.cost_usd.shape)
+        calls = np.ones(self.cost_usd.shape)
         if self.plans is not None:
             found = self.plans.value(usd_per_quality)
             quality[self.planned] = found[0] - self.forecast.quality[self.planned]
             cost[self.planned] = found[1] - self.cost_usd[self.planned]
-        return PlanGains(quality, cost, self.planned, usd_per_quality)
+            calls[self.planned] = found[2]
+        return PlanGains(quality, cost, calls, self.planned, usd_per_quality)
 
 
 def price_of_policy(
@@ -159,7 +166,11 @@ def attach_plan(
         quality=quality,
         cost_usd=cost,
         first_cost_usd=float(cost_usd[row, first]),
+        calls=float(gains.calls[row, first]),
         models=tuple(PlannedModel(*each) for each in values),
     )
-    said = f" Its answer is looked at, and up to {rule.max_calls - 1} more models may be asked. All this is counted."
+    said = (
+        f" Its answer is looked at, and up to {rule.max_calls - 1} more models may be asked: {plan.calls:.2f} calls "
+        "are expected, and their cost is counted."
+    )
     return replace(decision, plan=plan, quality=quality, cost_usd=cost, reason=decision.reason + said)

@@ -17,6 +17,7 @@ from eccos_core.io.files import atomic_writer, describe, read_json_lines
 from eccos_core.io.optional import needs_extra
 from eccos_core.optimizer import WhatIf, explain, what_if
 from eccos_core.router import Router
+from eccos_core.routing.prepared import PreparedBatch
 
 FLOORS = 12
 
@@ -72,7 +73,7 @@ def _request(entry: Mapping[str, Any], file: str, line: int) -> Request:
 
 def plan_batch(router: Router, requests: list[Request]) -> BatchPlan:
     """Solve the batch with the router's policy and the slots that are free now. Raises as `Router.route` does."""
-    prepared = router.decider.prepare(requests)
+    prepared = router.decider.with_plans(router.decider.prepare(requests), router.policy)
     problem = router.decider.problem(prepared, router.policy, router.workload.free_slots(router.parts.names))
     assignment = router.decider.solve(problem, router.policy)
     calls = Counter(int(column) for column in assignment.model_index)
@@ -81,9 +82,21 @@ def plan_batch(router: Router, requests: list[Request]) -> BatchPlan:
         assignment=assignment,
         requests=tuple(requests),
         calls={name: calls[column] for column, name in enumerate(problem.models)},
-        sentences=tuple(explain(problem, assignment)),
+        sentences=(*explain(problem, assignment), *_describe_plans(prepared, assignment)),
         floors=what_if(problem, _floors(problem)),
     )
+
+
+def _describe_plans(prepared: PreparedBatch, assignment: Assignment) -> list[str]:
+    """Say how many calls the batch's plans are expected to take."""
+    if prepared.gains is None:
+        return []
+    calls = prepared.gains.calls[np.arange(len(prepared.requests)), assignment.model_index]
+    again = int((calls > 1).sum())
+    return [
+        f"Answers are looked at. {again:,} of {len(calls):,} requests may be asked again: {calls.sum():,.1f} calls are "
+        "expected in all. Cost and quality are those of whole plans."
+    ]
 
 
 def _floors(problem: RoutingProblem) -> list[float]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from eccos_core.domain import AUTHOR, REASONING_FIELDS, CallRecord, Completion, Message
+from eccos_core.domain import AUTHOR, REASONING_FIELDS, Completion, Message, PlanCall
 
 PROVIDER = "eccos"  # the name under which a framework shows answers of the pool
 
@@ -51,7 +51,7 @@ def describe_completion(completion: Completion) -> dict[str, Any]:
     return description
 
 
-def _describe_call(call: CallRecord) -> dict[str, Any]:
+def _describe_call(call: PlanCall) -> dict[str, Any]:
     described = _known(asdict(call))
     if call.confidence is not None:
         described["confidence"] = _known(asdict(call.confidence))

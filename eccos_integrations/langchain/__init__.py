@@ -7,6 +7,7 @@
     chain.batch(inputs)  # one assignment for the whole batch
 
 `ChatEccos` is a chat model. `EccosRouter` decides without calling. `FeedbackRecorder` turns feedback into labels.
+`EccosVerifier` scores an answer with a reward model.
 These classes only translate. Every decision is made in `eccos_core`.
 """
 
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from eccos_integrations.langchain.feedback import FeedbackRecorder
     from eccos_integrations.langchain.routed_runnable import RoutedRunnable
     from eccos_integrations.langchain.router import EccosRouter
+    from eccos_integrations.langchain.verifier import EccosVerifier
 
-__all__ = ["ChatEccos", "EccosRouter", "FeedbackRecorder", "RoutedRunnable"]
+__all__ = ["ChatEccos", "EccosRouter", "EccosVerifier", "FeedbackRecorder", "RoutedRunnable"]
 
 _HOMES = {
     "ChatEccos": "chat_model",
     "EccosRouter": "router",
+    "EccosVerifier": "verifier",
     "FeedbackRecorder": "feedback",
     "RoutedRunnable": "routed_runnable",
 }

@@ -7,8 +7,8 @@
 
 `EccosLLM` is an LLM. `EccosSelector` chooses among the choices of a router query engine or router retriever.
 `router_query_engine` builds such an engine with one query engine per model. `EvaluationRecorder` turns evaluations
-into labels. `EccosEmbedding` embeds with the bundled encoder. These classes only translate. Every decision is made in
-`eccos_core`.
+into labels. `EccosEvaluator` evaluates with a reward model. `EccosEmbedding` embeds with the bundled encoder. These
+classes only translate. Every decision is made in `eccos_core`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from eccos_integrations.llama_index.embedding import EccosEmbedding
     from eccos_integrations.llama_index.engines import router_query_engine
     from eccos_integrations.llama_index.evaluation import EvaluationRecorder
+    from eccos_integrations.llama_index.evaluator import EccosEvaluator
     from eccos_integrations.llama_index.llm import EccosLLM
     from eccos_integrations.llama_index.selector import EccosSelection, EccosSelector, ModelChoice
 
 __all__ = [
     "EccosEmbedding",
+    "EccosEvaluator",
     "EccosLLM",
     "EccosSelection",
     "EccosSelector",
@@ -36,6 +38,7 @@ __all__ = [
 
 _HOMES = {
     "EccosEmbedding": "embedding",
+    "EccosEvaluator": "evaluator",
     "EccosLLM": "llm",
     "EccosSelection": "selector",
     "EccosSelector": "selector",

@@ -6,7 +6,8 @@ import pytest
 from eccos_core.domain import OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.evaluation.online.eccos_policies import EccosOnline
-from eccos_core.evaluation.online.replay import OnlineReport, replay_online
+from eccos_core.evaluation.online.new_model import replay_arrival
+from eccos_core.evaluation.online.replay import POLICIES, OnlineReport, replay_online
 from eccos_core.evaluation.online.stream import OnlineStream
 from eccos_core.evaluation.recorded_cost import PriceTable
 
@@ -125,3 +126,23 @@ def test_the_same_seed_gives_the_same_run() -> None:
 def test_bad_input_is_refused(names: tuple[str, ...], options: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         replay(*names, **options)
+
+
+def test_a_new_model_is_never_chosen_before_it_comes_and_taken_up_after() -> None:
+    arrival = replay_arrival(make_stream(1600), POLICIES["eccos"], "medium", seed=0, at=600)
+    assert 0.35 < arrival.final_share < 0.65  # it is best for half of the questions
+    assert arrival.requests is not None
+    assert 200 <= arrival.requests < 1000
+    assert arrival.exploration_usd is not None
+    assert 0 < arrival.exploration_usd < arrival.spent_usd
+    fixed = replay_arrival(make_stream(400), POLICIES["best_fixed"], "dear", seed=0)
+    assert (fixed.final_share, fixed.requests, fixed.exploration_usd) == (0.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "at", "message"),
+    [("mediun", None, "unknown model 'mediun'.*did you mean"), ("medium", 0, "at request 0, must be above 0")],
+)
+def test_a_new_model_that_cannot_come_is_refused(model: str, at: int | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replay_arrival(make_stream(50), POLICIES["eccos"], model, seed=0, at=at)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from packed_pool import INSTRUCTIONS, MODELS, RULE, answering, packing_router, review, reviews
 
+from eccos_core.config import load_config
 from eccos_core.decision_log import DecisionLog
 from eccos_core.domain import Budget, Capability, Completion, Model, Outcome, QualityFloor, QualityPrice, Request
-from eccos_core.errors import BackendError, FailureKind, InputError, NoEligibleModelError
+from eccos_core.errors import BackendError, ConfigError, FailureKind, InputError, NoEligibleModelError
 from eccos_core.history import MemoryHistory
 from eccos_core.packing import PackingRule
 from eccos_core.routing.decision_store import DecisionStore
@@ -304,3 +305,19 @@ def test_an_arm_with_outcomes_needs_no_assumption() -> None:
     answers = router.complete_batch(reviews(16))
     assert {each.model for each in answers} == {"small*4"}
     assert len(backend.calls) == 4
+
+
+def test_the_section_of_the_file_says_how_batches_are_packed(tmp_path: Path) -> None:
+    file = tmp_path / "eccos.yaml"
+    pool = "model_list:\n- {model_name: small, litellm_params: {model: openai/gpt-4o-mini}}\n"
+    file.write_text(pool + "eccos: {packing: {most: 4, assume_quality_loss: 0.02}}\n")
+    packing = load_config(file, environment={}).packing
+    assert packing is not None
+    assert packing.rule() == PackingRule(4, 0.02, 1024)
+    file.write_text(pool)
+    assert load_config(file, environment={}).packing is None
+    file.write_text(pool + "eccos: {packing: {most: 1, asume_quality_loss: 0.02}}\n")
+    with pytest.raises(ConfigError) as error:
+        load_config(file, environment={})
+    assert "eccos.packing.most: is 1, must be a whole number between 2 and 64" in str(error.value)
+    assert "did you mean 'assume_quality_loss'?" in str(error.value)

@@ -52,10 +52,10 @@ class WordPlans:
     forecast: Forecast
     cost_usd: FloatArray
 
-    def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray]:
+    def value(self, usd_per_quality: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         gain, extra = self.planner.gain, self.planner.extra
         worth = usd_per_quality * gain > extra * self.cost_usd
-        return self.forecast.quality + gain * worth, self.cost_usd * (1 + extra * worth)
+        return self.forecast.quality + gain * worth, self.cost_usd * (1 + extra * worth), 1.0 + worth
 
 
 @dataclass(frozen=True)
@@ -331,7 +331,8 @@ def test_a_decision_counts_what_the_plan_is_expected_to_cost_and_reach() -> None
         dict(zip(NAMES, [0.7, 0.72, 0.74], strict=True))[decision.model] + 0.1
     )
     assert [each.model for each in decision.plan.models] == list(NAMES)
-    assert "up to 2 more models may be asked" in decision.reason
+    assert decision.plan.calls == 2
+    assert "up to 2 more models may be asked: 2.00 calls are expected" in decision.reason
 
 
 def test_a_batch_meets_its_floor_with_plans_where_single_calls_cannot() -> None:

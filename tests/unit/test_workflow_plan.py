@@ -1,11 +1,14 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from eccos_core.domain import Model, QualityFloor
+from eccos_core.domain import EscalationRule, Model, QualityFloor, QualityPrice, Request
 from eccos_core.errors import DataError, InfeasibleError
+from eccos_core.plans import PlanRule, RuleOfThumbVerifier
 from eccos_core.router import Router
+from eccos_core.routing.escalation import EscalationPlanner
 from eccos_core.testing import ScriptedBackend, scripted_router
 from eccos_core.workflows.plan import draw_plan, plan_batch, read_requests
 
@@ -74,3 +77,13 @@ def test_a_line_that_is_no_request_is_named(tmp_path: Path, line: object, said: 
 def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no requests"):
         read_requests(written(tmp_path))
+
+
+def test_a_plan_of_a_batch_says_how_many_calls_are_expected() -> None:
+    made = router(0.9)
+    rule = PlanRule(RuleOfThumbVerifier.of(["small", "large"], ("mean_logprob",)), trust=0.8)
+    parts = replace(made.parts, planner=EscalationPlanner(EscalationRule(), rule), policy=QualityPrice(1e-3))
+    planned = plan_batch(Router.from_parts(parts), [Request.of("easy one"), Request.of("hard two")])
+    assert planned.sentences[-1].startswith("Answers are looked at. ")
+    assert "calls are expected in all" in planned.sentences[-1]
+    assert plan_batch(made, [Request.of("easy one")]).sentences[-1:] != planned.sentences[-1:]

@@ -75,8 +75,9 @@ class _Means:
 class LinearBandit:
     """One ridge regression per model. `alpha`: the upper-confidence bonus. `epsilon`: the share of random choices.
 
-    MetaLLM (2407.10834) is disjoint LinUCB on the reward. MixLLM (2502.18482) predicts quality and cost apart, and
-    weighs them afterwards. Its latency penalty is 0 here: no latency is recorded.
+    MetaLLM (2407.10834) is disjoint LinUCB on the reward. MixLLM (2502.18482) predicts quality and the length of the
+    answer apart: here cost over list price. It weighs them afterwards. Its latency penalty is 0 here: no latency is
+    recorded.
     """
 
     alpha: float = 0.25
@@ -94,9 +95,12 @@ class _Linear:
         self._inputs = principal_axes(stream, AXES)
         models, size = stream.reward.shape[1], self._inputs.shape[1]
         if settings.separate_cost:
-            self._targets = np.stack([stream.quality, -stream.cost_usd / stream.usd_per_quality], axis=2)
+            self._targets = np.stack([stream.quality, stream.cost_usd / stream.list_price_usd], axis=2)
+            scale = -stream.list_price_usd / stream.usd_per_quality
+            self._scale = np.stack([np.ones_like(scale), scale], axis=2)
         else:
             self._targets = stream.reward[:, :, None]
+            self._scale = np.ones_like(self._targets)
         self._covariance = np.tile(np.eye(size), (models, 1, 1))
         self._weights = np.zeros((models, size, self._targets.shape[2]))
 
@@ -105,7 +109,7 @@ class _Linear:
         if self._random.random() < self._settings.epsilon:
             return int(self._random.choice(np.flatnonzero(allowed)))
         inputs = self._inputs[row]
-        expected = np.einsum("mdt,d->m", self._weights, inputs)
+        expected = np.einsum("mdt,d,mt->m", self._weights, inputs, self._scale[row])
         bonus = np.sqrt(np.maximum((self._covariance @ inputs) @ inputs, 0.0))
         return int(np.argmax(np.where(allowed, expected + self._settings.alpha * bonus, -np.inf)))
 

@@ -40,6 +40,7 @@ class _Policy:
         self._quality, self._cost, held_out = _start(stream, warm)
         self._layer = OnlineLayer(stream.table.models, stream.vectors.shape[1], questions=stream.vectors[warm])
         self._cost_ratios = CostRatios()
+        self.exploration_usd = 0.0  # forecast cost of what was explored, over that of the usual choice
         if settings.updated:
             for at, row in enumerate(warm.tolist()):
                 for model in np.flatnonzero(stream.known[row]).tolist():
@@ -57,7 +58,9 @@ class _Policy:
         chances = choice_probabilities(
             settings.explore, settings.share, greedy, value, made.covariance, allowed, self._random
         )
-        return int(self._random.choice(len(chances), p=chances))
+        chosen = int(self._random.choice(len(chances), p=chances))
+        self.exploration_usd += max(0.0, float(cost[chosen] - cost[greedy]))
+        return chosen
 
     def learn(self, row: int, model: int) -> None:
         """Learn one outcome, or with `all_outcomes` those of all models."""

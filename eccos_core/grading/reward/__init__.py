@@ -2,7 +2,8 @@
 
 from eccos_core.grading.reward.artifact import load_reward, save_reward
 from eccos_core.grading.reward.fit import fit_reward
+from eccos_core.grading.reward.grader import RewardGrader
 from eccos_core.grading.reward.model import RewardModel
 from eccos_core.grading.reward.report import ModelReward, RewardReport
 
-__all__ = ["ModelReward", "RewardModel", "RewardReport", "fit_reward", "load_reward", "save_reward"]
+__all__ = ["ModelReward", "RewardGrader", "RewardModel", "RewardReport", "fit_reward", "load_reward", "save_reward"]

@@ -35,3 +35,9 @@ class RewardModel:
                 raise UnknownModelError(answer.model, list(self.models))
         offsets = self.offsets[[self.models.index(answer.model) for answer in answers]]
         return sigmoid(answer_features(answers, self.encoder) @ self.weights + offsets)
+
+    def score_unnamed(self, answers: Sequence[Answer]) -> FloatArray:
+        """Return the reward (N,) of answers whatever their model, with the mean of all models' offsets."""
+        if not answers:
+            raise InputError("there is no answer to score")
+        return sigmoid(answer_features(answers, self.encoder) @ self.weights + self.offsets.mean())
