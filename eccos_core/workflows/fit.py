@@ -18,7 +18,7 @@ from eccos_core.assembly.predictor import (
     is_online,
     predictor_kind,
 )
-from eccos_core.config import Config
+from eccos_core.config import Config, InMemoryConfig
 from eccos_core.errors import InputError
 from eccos_core.io.outcomes import read_outcomes
 from eccos_core.io.prices import describe_contradicting_costs
@@ -72,6 +72,8 @@ def fit_to_folder(
         table = build_history(config.history, encoder).table()[0] if data is None else read_outcomes(data)
         models = fine_tune_to_folder(config, table, folder, progress)
         return FitReport(folder, predictor_kind(config), len(table), models, time.perf_counter() - started)
+    if data is None and isinstance(config.history, InMemoryConfig):
+        data = config.history.outcomes  # the file also says what was answered, which a history does not keep
     if data is None:
         training_data = TrainingData.of(build_history(config.history, encoder))
     else:
