@@ -58,6 +58,20 @@ NearLimitOption = Annotated[
     ),
 ]
 
+FilesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--files",
+        metavar="FOLDER",
+        help="Keep uploaded files and batches here. Without it they are gone when the server stops.",
+        show_default=False,
+    ),
+]
+CorsOption = Annotated[
+    list[str] | None,
+    typer.Option("--cors-origin", metavar="ORIGIN", help="A web page's origin that may call; repeat it for more."),
+]
+
 
 def serve(
     config: ConfigOption = None,
@@ -65,6 +79,8 @@ def serve(
     port: PortOption = None,
     keys: KeysOption = None,
     near_limit: NearLimitOption = None,
+    files: FilesOption = None,
+    cors_origin: CorsOption = None,
 ) -> None:
     """Answer over HTTP: OpenAI's and Anthropic's APIs, in front of your pool.
 
@@ -91,7 +107,8 @@ def serve(
         host=host or said.host,
         port=said.port if port is None else port,
         max_body_bytes=round(said.max_body_mb * 1_000_000),
-        cors_origins=said.cors_origins,
+        files_dir=files,
+        cors_origins=tuple(cors_origin or said.cors_origins),
     )
     rules = with_options(said, keys, near_limit.value if near_limit else None)
     with Router.from_yaml(path, reload=True, progress=console().print) as router:
