@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from eccos_core.domain import Chunk, Completion, Request
+from eccos_core.domain import Chunk, Completion, Decision, Request
 from eccos_core.io.tokens import count_tokens
 from eccos_core.router import Router
 from eccos_core.routing.pricing import worst_usd
@@ -47,12 +47,14 @@ class Serving:
             raise ApiError("invalid_request", f"the body is a JSON {type(value).__name__}, must be an object")
         return value
 
-    async def complete(self, caller: Caller, request: Request) -> Completion:
-        """Answer a request within the caller's budget."""
-        request, spending = await self.gate.reserve(caller, request, self.most_usd(request))
+    async def complete(self, caller: Caller, request: Request, decision: Decision | None = None) -> Completion:
+        """Answer a request within the caller's budget. A request that the budget changes is decided again."""
+        allowed, spending = await self.gate.reserve(caller, request, self.most_usd(request))
+        if allowed is not request:
+            request, decision = allowed, None
         cost_usd = 0.0
         try:
-            completion = await self.router.acomplete(request)
+            completion = await self.router.acomplete(request, decision=decision)
             cost_usd = completion.cost_usd
             self.metrics.count_answer(completion)
         finally:
