@@ -20,6 +20,7 @@ from tools.docs.chromium import Page, find_chromium, open_browser
 from tools.docs.dashboard_picture import ServedRun, serve_app, served_run
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
+FOCUSED = "((e) => e.id || e.dataset.focus || e.className || e.tagName)(document.activeElement)"
 READY = "document.body?.dataset.ready === 'yes'"
 TEXT = "document.body.innerText"
 HOSTILE = ("<img src=x onerror=alert(1)>", "\"'></title><script>alert(2)</script>")
@@ -54,7 +55,8 @@ def quiet(page: Page) -> Iterator[None]:
 
 
 def cards(page: Page) -> dict[str, str]:
-    script = "[...document.querySelectorAll('#cards > div')].map((e) => [e.children[0].innerText, e.children[1].firstChild.data])"
+    script = """[...document.querySelectorAll('#cards > div')]
+      .map((e) => [e.children[0].innerText, e.children[1].firstChild.data])"""
     return dict(page.run(script))
 
 
@@ -138,7 +140,8 @@ def test_it_fits_phones_and_desks_in_light_and_dark(
 
     with at(page, f"{run.address}/ui?period=all", width, height, scheme):
         assert page.run("document.documentElement.scrollWidth") == width
-        wide = "[...document.querySelectorAll('svg, button, select, h2, p')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll'))"
+        wide = """[...document.querySelectorAll('svg, button, select, h2, p')]
+          .filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll'))"""
         assert page.run(f"{wide}.map((e) => e.outerHTML.slice(0, 80))") == []
         page.screenshot(tmp_path / "shot.png")
         pixels = imread(tmp_path / "shot.png")[:, :, :3]
@@ -157,7 +160,8 @@ def test_text_stands_out_from_its_background(page: Page, run: ServedRun, scheme:
       const rgb = (name) => { const canvas = document.createElement('canvas').getContext('2d');
         canvas.fillStyle = style.getPropertyValue(name).trim(); canvas.fillRect(0, 0, 1, 1);
         return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3); };
-      return Object.fromEntries(['page', 'card', 'ink', 'faint', 'accent', 'good', 'bad'].map((n) => [n, rgb('--' + n)]));
+      const names = ['page', 'card', 'ink', 'faint', 'accent', 'good', 'bad'];
+      return Object.fromEntries(names.map((name) => [name, rgb('--' + name)]));
     })()"""
     with at(page, f"{run.address}/ui?period=all", 1280, 1500, scheme):
         found = page.run(colours)
@@ -186,11 +190,7 @@ def test_the_keyboard_reaches_everything_and_focus_stays_when_data_is_read_again
         met = []
         for _ in range(40):
             page.press("Tab", 9)
-            met.append(
-                page.run(
-                    "document.activeElement.id || document.activeElement.dataset.focus || document.activeElement.className || document.activeElement.tagName"
-                )
-            )
+            met.append(page.run(FOCUSED))
             if page.run("Boolean(document.activeElement.dataset.id)"):
                 break
         assert met[0] == "skip"
