@@ -8,6 +8,13 @@ measured on all test questions. The encoder is `static`.
   one model, averaged over models.
 - "Brier": mean squared error of the reward. "means": of each model's mean quality in the training answers.
 - "bias": the largest distance between the mean reward and the mean quality of a model.
+
+A second table asks what the labels are worth to a router. `GRADED` training questions have true grades. The other
+training questions have none ("graded only"), the rewards of a model fitted to the graded ones ("and rewards"), or true
+grades ("and grades"). A predictor (`retrieval` and `hybrid`) learns from each, and is scored on the test questions.
+
+- "area": mean accuracy over budgets, against the best mix of single models, in points.
+- "lost": (grades - rewards) / grades, the share of what learning gains over that mix that the rewards lose.
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +32,26 @@ from eccos_core.assembly.build import build_backend, build_encoder
 from eccos_core.collecting import CollectOptions, collect
 from eccos_core.collecting.questions import read_questions
 from eccos_core.config import StaticConfig, load_config
+from eccos_core.domain import BoolArray, FloatArray, OutcomeTable
+from eccos_core.evaluation.metrics import RecordedOutcomes, score_forecast, score_random_mix
 from eccos_core.grading.reward import fit_reward
 from eccos_core.grading.reward.report import report_rewards
 from eccos_core.io.answers import GradedAnswer, read_answers
 from eccos_core.io.files import atomic_writer
+from eccos_core.io.outcome_tables import with_models
 from eccos_core.io.outcomes import read_outcomes, split
 from eccos_core.pocket import pool_config_path
 from eccos_core.pocket.questions import generate_questions
+from eccos_core.predictors import fit_predictor
+from eccos_core.protocols import Encoder
+from eccos_core.routing.pricing import cost_usd
 
 MIX = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "qa_math_mix9_answers.jsonl.gz"
 POCKET_QUESTIONS = 1500
 SEED = 41
 SIZES = (200, 1000, 3000)
+GRADED = (100, 300)
+PREDICTORS = ("retrieval", "hybrid")
 
 
 def collect_pocket(folder: Path) -> Path:
@@ -72,6 +88,50 @@ def measure(name: str, outcomes: Path) -> None:
         )
 
 
+def measure_router(outcomes: Path) -> None:
+    """Print what a router gains from true grades, and from rewards in their place."""
+    pool = load_config(pool_config_path())
+    names = tuple(model.name for model in pool.models)
+    train, test = split(with_models(read_outcomes(outcomes), names))
+    encoder = build_encoder(StaticConfig())
+    vectors, unseen = encoder.encode(train.queries), encoder.encode(test.queries)
+    charged = cost_usd(pool.models, test.input_tokens, test.output_tokens)
+    recorded = RecordedOutcomes(test.models, test.quality, charged, ~np.isnan(test.quality))
+    mix = score_random_mix(recorded).area or 0.0
+    order = np.random.default_rng(SEED).permutation(len(train))
+    for count in GRADED:
+        graded = np.zeros(len(train), dtype=np.bool_)
+        graded[order[:count]] = True
+        rewards = reward_labels(outcomes, train, graded, encoder)
+        tables = {
+            "graded only": (train.rows(graded), vectors[graded]),
+            "and rewards": (replace(train, quality=rewards), vectors),
+            "and grades": (train, vectors),
+        }
+        for kind in PREDICTORS:
+            gains = {}
+            for name, (table, rows) in tables.items():
+                forecast = fit_predictor(kind, table, rows).predict(unseen, test.input_tokens.mean(axis=1))
+                priced = cost_usd(pool.models, test.input_tokens, forecast.output_tokens)
+                gains[name] = 100 * ((score_forecast(forecast.quality, priced, recorded).area or 0.0) - mix)
+            lost = 1 - gains["and rewards"] / gains["and grades"]
+            shown = "".join(f"{gains[name]:13.2f}" for name in tables)
+            print(f"{kind:12}{count:8}{len(train) - count:9}{shown}{lost:8.0%}", flush=True)
+
+
+def reward_labels(outcomes: Path, train: OutcomeTable, graded: BoolArray, encoder: Encoder) -> FloatArray:
+    """Return the grades (N, M) of the graded rows, and rewards learned from them in all other rows."""
+    row_of = {query: row for row, query in enumerate(train.queries)}
+    known = [each for each in read_answers(outcomes) if each.answer.question in row_of]
+    learned = [each for each in known if graded[row_of[each.answer.question]]]
+    reward, _ = fit_reward(learned, encoder)
+    labels = train.quality.copy()
+    others = [each.answer for each in known if not graded[row_of[each.answer.question]]]
+    for answer, score in zip(others, reward.score(others), strict=True):
+        labels[row_of[answer.question], train.models.index(answer.model)] = score
+    return labels
+
+
 def brier_of_means(learned: Sequence[GradedAnswer], unseen: Sequence[GradedAnswer]) -> float:
     """Return the mean squared error of the training means."""
     qualities: dict[str, list[float]] = {}
@@ -85,7 +145,12 @@ def main() -> None:
     """Print the table."""
     print(f"{'answers of':22}{'learned':>9}{'tested':>9}{'AUC':>8}{'within':>8}{'Brier':>8}{'means':>8}{'bias':>8}")
     with tempfile.TemporaryDirectory() as folder:
-        measure("pocket pool", collect_pocket(Path(folder)))
+        pocket = collect_pocket(Path(folder))
+        measure("pocket pool", pocket)
+        columns = "".join(f"{name:>13}" for name in ("graded only", "and rewards", "and grades"))
+        print(f"\n{'predictor':12}{'graded':>8}{'labelled':>9}{columns}{'lost':>8}")
+        measure_router(pocket)
+        print()
     if MIX.exists():
         measure("qa_math_mix9_answers", MIX)
     else:

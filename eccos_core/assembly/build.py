@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eccos_core.assembly.effort_backends import with_efforts, with_stop_early
 from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
 from eccos_core.assembly.labeller import LoadedReward, build_labeller, daily_budget, load_configured_reward
 from eccos_core.assembly.planner import build_planner
@@ -468,22 +469,13 @@ def build_backend(config: Config, telemetry: Telemetry = NO_TELEMETRY) -> Backen
     from eccos_core.backends.retrying import RetryingBackend, RetryPolicy
     from eccos_core.telemetry import OpenTelemetry, TracedBackend
 
-    backend = _effort_backend(config, _calling_backend(config))
+    backend = with_efforts(config, _calling_backend(config))
     if isinstance(telemetry, OpenTelemetry):
         backend = TracedBackend(backend, telemetry)
     retries = config.retries
     return RetryingBackend(
         backend, RetryPolicy(retries.attempts, retries.initial_backoff_s, retries.max_backoff_s, retries.deadline_s)
     )
-
-
-def _effort_backend(config: Config, backend: Backend) -> Backend:
-    """Add the parameters of efforts to the calls of the models that have one."""
-    from eccos_core.backends import EffortBackend
-
-    efforts = {entry.model.name: entry.effort.parameters for entry in config.pool if entry.effort is not None}
-    models = {model.name: model for model in config.models}
-    return EffortBackend(backend, models, efforts) if efforts else backend
 
 
 def _calling_backend(config: Config) -> Backend:
@@ -496,7 +488,7 @@ def _calling_backend(config: Config) -> Backend:
     here = {entry.model.name: entry.deployments[0] for entry in config.pool if _runs_here(entry)}
     elsewhere = {entry.model.name: entry.deployments for entry in config.pool if not _runs_here(entry)}
     if not here:
-        return LiteLLMBackend(elsewhere, config.models, usd_per_gpu_hour=gpu_hours)
+        return with_stop_early(config, LiteLLMBackend(elsewhere, config.models, usd_per_gpu_hour=gpu_hours))
     local = LocalBackend(
         {name: way.litellm_model.removeprefix(LOCAL_PREFIX) for name, way in here.items()},
         config.models,
@@ -508,7 +500,7 @@ def _calling_backend(config: Config) -> Backend:
     )
     if not elsewhere:
         return local
-    through_litellm = LiteLLMBackend(elsewhere, config.models, usd_per_gpu_hour=gpu_hours)
+    through_litellm = with_stop_early(config, LiteLLMBackend(elsewhere, config.models, usd_per_gpu_hour=gpu_hours))
     return PerModelBackend({**dict.fromkeys(here, local), **dict.fromkeys(elsewhere, through_litellm)})
 
 
@@ -565,4 +557,4 @@ def _reading(config: Config) -> tuple[object, ...]:
 
 def _calls(config: Config) -> tuple[object, ...]:
     """Return all that a backend is made of."""
-    return config.pool, config.retries, config.telemetry
+    return config.pool, config.retries, config.telemetry, config.stop_early

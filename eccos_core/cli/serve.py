@@ -24,8 +24,28 @@ ConfigOption = Annotated[
 HostOption = Annotated[str, typer.Option("--host", help="The address to listen on. Others than 127.0.0.1 need keys.")]
 PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="The port. 0 takes a free one.")]
 
+FilesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--files",
+        metavar="FOLDER",
+        help="Keep uploaded files and batches here. Without it they are gone when the server stops.",
+        show_default=False,
+    ),
+]
+CorsOption = Annotated[
+    list[str] | None,
+    typer.Option("--cors-origin", metavar="ORIGIN", help="A web page's origin that may call; repeat it for more."),
+]
 
-def serve(config: ConfigOption = None, host: HostOption = "127.0.0.1", port: PortOption = 8484) -> None:
+
+def serve(
+    config: ConfigOption = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8484,
+    files: FilesOption = None,
+    cors_origin: CorsOption = None,
+) -> None:
     """Answer over HTTP: OpenAI's and Anthropic's APIs, in front of your pool.
 
     Point any client at it, and ask for the model `eccos`. Stop it with Ctrl-C: running requests end first.
@@ -41,7 +61,7 @@ def serve(config: ConfigOption = None, host: HostOption = "127.0.0.1", port: Por
     from eccos_core.server.run import run_server
     from eccos_core.server.settings import ServerSettings
 
-    settings = ServerSettings(host=host, port=port)
+    settings = ServerSettings(host=host, port=port, files_dir=files, cors_origins=tuple(cors_origin or ()))
     path = resolve_config(config)
     with Router.from_yaml(path, reload=True, progress=console().print) as router:
         run_server(router, settings, announce=lambda line: console().print(line, soft_wrap=True))

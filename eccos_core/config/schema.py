@@ -45,6 +45,7 @@ from eccos_core.config.sections import (
     PolicySetting,
     RetryConfig,
     SessionConfig,
+    StopEarlyConfig,
     TelemetryConfig,
     TelemetryField,
     TenantConfig,
@@ -253,6 +254,11 @@ class EccosSection(SectionModel):
             {"explore": "thompson", "share": 0.05, "budget_usd_per_day": 2.0, "forget": 1.0}, {"explore": "off"}
         ),
     )
+    stop_early: StopEarlyConfig | None = Field(
+        default=None,
+        description="Probe thinking models for their answer, and stop them when it no longer changes.",
+        json_schema_extra=_example({"probe_every": 64, "agree": 3, "templates": {"served": "./template.jinja"}}),
+    )
     shadow: ShadowConfig | None = Field(
         default=None,
         description="Other models answer a share of the requests in the background. The judge or the reward model "
@@ -306,6 +312,7 @@ class Config:
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     learning: LearningConfig | None = None
     shadow: ShadowConfig | None = None
+    stop_early: StopEarlyConfig | None = None
     packing: PackingConfig | None = None
     allowed_call_params: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)

@@ -88,8 +88,13 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One piece of a streamed answer. `delta` is the OpenAI-style delta. The last chunk carries the completion."""
+    """One piece of a streamed answer. `delta` is the OpenAI-style delta. The last chunk carries the completion.
+
+    `model` is who answers, and `decided_by` the router's decision. Chunks of a backend called directly have neither.
+    """
 
     text: str
     delta: Message = field(default_factory=dict)
     completion: Completion | None = None
+    model: str | None = None
+    decided_by: Decision | None = None

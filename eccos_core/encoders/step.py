@@ -82,4 +82,5 @@ def encode_steps(steps: Sequence[AgentStep]) -> FloatArray:
     raw = np.array([astuple(step) for step in steps], dtype=np.float64).reshape(-1, len(_SCALES))
     values = np.where(_IN_LOG, np.log1p(np.maximum(raw, 0.0)), raw)
     angles = np.clip((values - _TYPICAL) / _DEVIATION, -CLIP, CLIP) * _ANGLE
-    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1) / np.sqrt(len(_SCALES))
+    vectors: FloatArray = np.concatenate([np.cos(angles), np.sin(angles)], axis=1) / np.sqrt(len(_SCALES))
+    return vectors

@@ -94,41 +94,43 @@ class Belief:
         """Return P(good) of the answers given, (R, n)."""
         return self._given(np.maximum(self.mass, 1e-300))
 
-    def look_ahead(self) -> tuple[FloatArray, FloatArray]:
-        """Return what accepting the best answer now is worth (R,), and what asking each model first is worth (R, M).
+    def look_ahead(self, columns: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Return what accepting the best answer now is worth (R,), and what asking each model first is worth (R, F).
 
-        Both are the probability of a good answer times `mass`. Without an answer, accepting is worth 0.
+        Both are the probability of a good answer times `mass`. Without an answer, accepting is worth 0. columns (F,):
+        the models to ask.
         """
         by_pattern = self.weights.sum(axis=2)
         now = (by_pattern @ self.right).max(axis=1) if self.asked.shape[1] else np.zeros(len(self.asked))
-        ways = self._outcomes()  # (R, M, O, P, 2): joint with pattern and with being right
+        ways = self._outcomes(columns)  # (R, F, O, P, 2): joint with pattern and with being right
         answers = self.asked.shape[1]
-        own = ways[..., 1].sum(axis=3)
-        kinds = np.zeros((*ways.shape[:3], answers + 1, 2))  # P(this one is right, the new one is wrong or right)
-        for each in range(answers):
-            kinds[..., each, :] = ways[:, :, :, self.right[:, each], :].sum(axis=3)
-        kinds[..., answers, 1] = own
-        binned = np.einsum("rmocg,mbg->rmocb", kinds, self.model.evidence.share, optimize=False)
-        return now, np.asarray(binned.max(axis=3).sum(axis=(2, 3)))
+        chosen = np.concatenate([self.right.T, np.ones((1, len(self.right)))])  # (n + 1, P)
+        kinds = chosen @ ways  # (R, F, O, n + 1, 2): P(this one is right, and the new one is wrong or right)
+        kinds[..., answers, 0] = 0.0  # the last one is the new one itself
+        wrong, right = np.moveaxis(self.model.evidence.share[columns], 2, 0)[:, :, None]  # (F, 1, B) each
+        best = kinds[..., 0, 0, None] * wrong + kinds[..., 0, 1, None] * right
+        for each in range(1, answers + 1):
+            best = np.maximum(best, kinds[..., each, 0, None] * wrong + kinds[..., each, 1, None] * right)
+        return now, np.asarray(best.reshape(*best.shape[:2], -1).sum(axis=2))
 
-    def imagine(self) -> Belief:
-        """Return the beliefs after every way in which each model can answer, (R * M * O * B,) in this order.
+    def imagine(self, columns: IntArray) -> Belief:
+        """Return the beliefs after every way in which each model can answer, (R * F * O * B,) in this order.
 
-        Their `mass` is the probability of that way, times this belief's own.
+        Their `mass` is the probability of that way, times this belief's own. columns (F,): the models to ask.
         """
-        rows, models = len(self.asked), self.model.count
+        rows, models = len(self.asked), len(columns)
         answers = self.asked.shape[1]
-        told = self._likelihood()  # (R, M, O, P, 2)
-        share = self.model.evidence.share  # (M, B, 2)
-        spread = told[:, :, :, None] * share[None, :, None, :, None, :]  # (R, M, O, B, P, 2)
-        good = self.terms.good[:, :, None, None, None, :]
+        told = self._likelihood(columns)  # (R, F, O, P, 2)
+        share = self.model.evidence.share[columns]  # (F, B, 2)
+        spread = told[:, :, :, None] * share[None, :, None, :, None, :]  # (R, F, O, B, P, 2)
+        good = self.terms.good[:, columns][:, :, None, None, None, :]
         before = self.weights[:, None, None, None]
         split = np.stack([before * (1 - good) * spread[..., 0, None], before * good * spread[..., 1, None]], axis=-2)
-        shape = split.shape  # (R, M, O, B, P, 2, K)
+        shape = split.shape  # (R, F, O, B, P, 2, K)
         total = int(np.prod(shape[:4]))
         index = np.repeat(np.arange(rows), total // rows)
         per_way = (rows, models, answers + 2, share.shape[1])
-        asked = np.broadcast_to(np.arange(models)[None, :, None, None], per_way).reshape(total)
+        asked = np.broadcast_to(columns[None, :, None, None], per_way).reshape(total)
         says_new = np.zeros(answers + 2, dtype=np.bool_)
         says_new[answers] = True
         new_one = np.broadcast_to(says_new[None, None, :, None], per_way).reshape(total)
@@ -178,14 +180,14 @@ class Belief:
         total = ways.sum(axis=-3, keepdims=True)
         return np.asarray(ways * np.minimum(1.0, _MOST / np.maximum(total, _MOST)))
 
-    def _likelihood(self) -> FloatArray:
-        """Return P(the way in which each model's answer falls out | pattern, whether it is right), (R, M, O, P, 2)."""
+    def _likelihood(self, columns: IntArray) -> FloatArray:
+        """Return P(the way in which each model's answer falls out | pattern, whether it is right), (R, F, O, P, 2)."""
         rows, answers = self.asked.shape
-        models, patterns = self.model.count, len(self.right)
+        models, patterns = len(columns), len(self.right)
         told = np.empty((rows, models, answers + 2, patterns, 2))
-        known = self.terms.known[:, :, None, None]
+        known = self.terms.known[:, columns, None, None]
         if answers:
-            pairs = self.terms.same_wrong[np.arange(rows)[:, None], self.asked].transpose(0, 2, 1)  # (R, M, n)
+            pairs = self.terms.same_wrong[np.arange(rows)[:, None], self.asked][:, :, columns].transpose(0, 2, 1)
             ways = self._ways(pairs)
             told[:, :, :answers] = ways * known[:, :, None]
             told[:, :, answers] = (1 - ways.sum(axis=2)) * known
@@ -194,11 +196,11 @@ class Belief:
         told[:, :, answers + 1] = 1 - known
         return told
 
-    def _outcomes(self) -> FloatArray:
-        """Return P(pattern, way, whether each model's answer is right, and all that was seen), (R, M, O, P, 2)."""
-        right = np.einsum("rpk,rmk->rmp", self.weights, self.terms.good)
+    def _outcomes(self, columns: IntArray) -> FloatArray:
+        """Return P(pattern, way, whether each model's answer is right, and all that was seen), (R, F, O, P, 2)."""
+        right = self.terms.good[:, columns] @ self.weights.transpose(0, 2, 1)
         both = np.stack([self.weights.sum(axis=2)[:, None, :] - right, right], axis=-1)
-        return np.asarray(self._likelihood() * both[:, :, None])
+        return np.asarray(self._likelihood(columns) * both[:, :, None])
 
 
 def _patterns(right: BoolArray) -> BoolArray:

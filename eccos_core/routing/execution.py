@@ -197,5 +197,6 @@ class Execution:
             _log.info("%s: %s", event, fields["model"], extra={"eccos": {"event": event, **fields, **ids}})
 
     def forward_chunk(self, chunk: Chunk) -> Chunk:
-        """Return a chunk as the caller gets it. The last one carries the completion with its decision."""
-        return chunk if chunk.completion is None else replace(chunk, completion=self.complete(chunk.completion))
+        """Return a chunk as the caller gets it, with who answers. The last one carries the completion too."""
+        completion = None if chunk.completion is None else self.complete(chunk.completion)
+        return Chunk(chunk.text, chunk.delta, completion, self.model, self.decision)

@@ -69,4 +69,12 @@ async def adrive(walk: Walk, call: Callable[[], Awaitable[Completion]]) -> Compl
 
 def finish_chunks(chunks: Sequence[Chunk], given: Completion) -> list[Chunk]:
     """Return the chunks of the accepted answer. The last one carries the completion with its decision."""
-    return [chunk if chunk.completion is None else replace(chunk, completion=given) for chunk in chunks]
+    return [
+        replace(
+            chunk,
+            completion=None if chunk.completion is None else given,
+            model=given.model,
+            decided_by=given.decided_by,
+        )
+        for chunk in chunks
+    ]

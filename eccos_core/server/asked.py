@@ -9,6 +9,7 @@ from typing import Any
 
 from eccos_core.domain import Message, Request
 from eccos_core.errors import RequestError, did_you_mean
+from eccos_core.protocols import unsupported_parameters
 from eccos_core.router import Router
 from eccos_core.server.errors import ApiError
 from eccos_core.server.gate import Caller
@@ -110,3 +111,20 @@ def _scoped(session_id: str | None, caller: Caller) -> str | None:
 def known_models(router: Router) -> tuple[str, ...]:
     """Return the models that a caller may name."""
     return tuple(model.name for model in router.models)
+
+
+def leave_out_unsupported(
+    router: Router, parameters: Mapping[str, Any], names: Sequence[str], model: object
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Leave out of `names` what no model of the pool takes. Returns the parameters, and what was left out.
+
+    Coding agents ask every model to think. A pool without such a model can still answer.
+    """
+    asked = [name for name in (known_models(router)) if model in (name, ROUTER) or str(model).startswith(f"{ROUTER}:")]
+    left_out = tuple(
+        name
+        for name in names
+        if parameters.get(name) is not None
+        and all(unsupported_parameters(router.backend, each, {name: parameters[name]}) for each in asked)
+    )
+    return {name: value for name, value in parameters.items() if name not in left_out}, left_out

@@ -23,24 +23,27 @@ from eccos_core.io.safe_text import printable
 ApiName: TypeAlias = Literal["openai", "anthropic"]
 Kind: TypeAlias = Literal[
     "invalid_request", "authentication", "permission", "not_found", "too_large", "rate_limit", "budget", "overloaded",
-    "timeout", "upstream", "internal",
+    "timeout", "slow_client", "headers_too_large", "upstream", "internal",
 ]  # fmt: skip
 
 _STATUS: Mapping[Kind, int] = {
-    "invalid_request": 400, "authentication": 401, "budget": 402, "permission": 403, "not_found": 404, "timeout": 408,
+    "invalid_request": 400, "authentication": 401, "budget": 402, "permission": 403, "not_found": 404,
+    "slow_client": 408, "timeout": 504, "headers_too_large": 431,
     "too_large": 413, "rate_limit": 429, "internal": 500, "upstream": 502, "overloaded": 503,
 }  # fmt: skip
 _OPENAI_TYPE: Mapping[Kind, str] = {
     "invalid_request": "invalid_request_error", "authentication": "authentication_error",
     "budget": "insufficient_quota", "permission": "permission_error", "not_found": "not_found_error",
-    "timeout": "timeout_error", "too_large": "invalid_request_error", "rate_limit": "rate_limit_error",
+    "timeout": "timeout_error", "slow_client": "timeout_error", "too_large": "invalid_request_error",
+    "headers_too_large": "invalid_request_error", "rate_limit": "rate_limit_error",
     "internal": "server_error", "upstream": "server_error", "overloaded": "overloaded_error",
 }  # fmt: skip
 _ANTHROPIC_TYPE: Mapping[Kind, str] = {
     "invalid_request": "invalid_request_error", "authentication": "authentication_error", "budget": "billing_error",
     "permission": "permission_error", "not_found": "not_found_error", "timeout": "timeout_error",
-    "too_large": "request_too_large", "rate_limit": "rate_limit_error", "internal": "api_error",
-    "upstream": "api_error", "overloaded": "overloaded_error",
+    "slow_client": "timeout_error", "headers_too_large": "request_too_large", "too_large": "request_too_large",
+    "rate_limit": "rate_limit_error", "internal": "api_error", "upstream": "api_error",
+    "overloaded": "overloaded_error",
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from eccos_core.domain import Chunk, Completion, new_id
@@ -53,6 +53,14 @@ def describe_decision(completion: Completion) -> dict[str, Any]:
     }
 
 
+def stream_headers(first: Chunk) -> dict[str, str]:
+    """Return the `x-eccos-` headers of a streamed answer: what is known at its first chunk. The cost comes last."""
+    if first.decided_by is None:
+        return {}
+    told = {"model": first.model, "decision_id": first.decided_by.id, "reason": first.decided_by.reason}
+    return {f"x-eccos-{name.replace('_', '-')}": _header_text(value) for name, value in told.items()}
+
+
 def own_headers(completion: Completion) -> dict[str, str]:
     """Return the `x-eccos-` headers of an answer."""
     told = describe_decision(completion)
@@ -91,35 +99,46 @@ def _id_of(completion: Completion) -> str:
 
 async def stream_events(chunks: AsyncIterator[Chunk], *, include_usage: bool) -> AsyncIterator[bytes]:
     """Yield the server-sent events of a streamed answer, the last one `[DONE]`."""
-    answer_id, created, first = f"chatcmpl-{new_id()}", int(time.time()), True
-    model = ""
+    writer = ChunkWriter(f"chatcmpl-{new_id()}", include_usage=include_usage)
     async for chunk in chunks:
-        completion = chunk.completion
-        model = completion.model if completion is not None else model
-        if chunk.delta or chunk.text:
-            delta = dict(chunk.delta) or {"content": chunk.text}
-            if first:
-                delta, first = {"role": "assistant", **delta}, False
-            yield _event(_chunk(answer_id, created, model, delta, None))
-        if completion is not None:
-            reason = completion.finish_reason or "stop"
-            last = _chunk(answer_id, created, model, {}, reason)
-            yield _event({**last, "eccos": describe_decision(completion)})
-            if include_usage:
-                empty = {**_chunk(answer_id, created, model, {}, None), "choices": []}
-                yield _event({**empty, "usage": describe_usage(completion)})
+        for told in writer.write(chunk):
+            yield server_event(told)
     yield b"data: [DONE]\n\n"
 
 
-def _chunk(answer_id: str, created: int, model: str, delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
-    return {
-        "id": answer_id,
-        "object": "chat.completion.chunk",
-        "created": created,
-        "model": model,
-        "choices": [{"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}],
-    }
+class ChunkWriter:
+    """Writes the chunks of one answer as OpenAI's chunk objects. The last ones have the finish reason and the usage."""
+
+    def __init__(self, answer_id: str, *, include_usage: bool) -> None:
+        self._id, self._include_usage = answer_id, include_usage
+        self._created, self._first, self._model = int(time.time()), True, ""
+
+    def write(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
+        """Yield the objects of one chunk."""
+        completion = chunk.completion
+        self._model = (completion.model if completion is not None else chunk.model) or self._model
+        if chunk.delta or chunk.text:
+            delta = dict(chunk.delta) or {"content": chunk.text}
+            if self._first:
+                delta, self._first = {"role": "assistant", **delta}, False
+            yield self._object(delta, None)
+        if completion is not None:
+            last = self._object({}, completion.finish_reason or "stop")
+            yield {**last, "eccos": describe_decision(completion)}
+            if self._include_usage:
+                yield {**self._object({}, None), "choices": [], "usage": describe_usage(completion)}
+
+    def _object(self, delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
+        return {
+            "id": self._id,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": self._model,
+            "choices": [{"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}],
+        }
 
 
-def _event(value: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n"
+def server_event(value: Mapping[str, Any], name: str | None = None) -> bytes:
+    """Return a server-sent event with a JSON object, and with a name where the API has names."""
+    data = b"data: " + json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n"
+    return data if name is None else b"event: " + name.encode() + b"\n" + data

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from eccos_core.domain import Chunk, Completion, Request
+from eccos_core.domain import Chunk, Completion, Decision, Request
 from eccos_core.io.tokens import count_tokens
 from eccos_core.router import Router
 from eccos_core.routing.pricing import worst_usd
 from eccos_core.server.errors import ApiError, as_api_error
 from eccos_core.server.gate import Caller, Gate
+from eccos_core.server.metrics import ServerMetrics
 from eccos_core.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Serving:
 
     def __init__(self, router: Router, gate: Gate, settings: ServerSettings) -> None:
         self.router, self.gate, self.settings = router, gate, settings
+        self.metrics = ServerMetrics()
         self.draining = False
 
     async def admit(self, http: HttpRequest) -> Caller:
@@ -36,51 +39,41 @@ class Serving:
 
     async def read_json(self, http: HttpRequest) -> dict[str, Any]:
         """Read the body of a request. Raises `ApiError` for one that is too large, or is no JSON object."""
-        body = await self.read_body(http)
         try:
-            value = json.loads(body)
+            value = json.loads(await http.body())
         except (ValueError, RecursionError) as error:
             raise ApiError("invalid_request", f"the body is no JSON: {_short(error)}") from None
         if not isinstance(value, dict):
             raise ApiError("invalid_request", f"the body is a JSON {type(value).__name__}, must be an object")
         return value
 
-    async def read_body(self, http: HttpRequest, most: int | None = None) -> bytes:
-        """Read at most `most` bytes, by default `max_body_bytes`. Raises `ApiError` for more."""
-        most = self.settings.max_body_bytes if most is None else most
-        said = http.headers.get("content-length", "")
-        if said.isdigit() and int(said) > most:
-            raise _too_large(most)
-        parts, size = [], 0
-        async for part in http.stream():
-            size += len(part)
-            if size > most:
-                raise _too_large(most)
-            parts.append(part)
-        return b"".join(parts)
-
-    async def complete(self, caller: Caller, request: Request) -> Completion:
-        """Answer a request within the caller's budget."""
-        request, spending = await self.gate.reserve(caller, request, self.most_usd(request))
+    async def complete(self, caller: Caller, request: Request, decision: Decision | None = None) -> Completion:
+        """Answer a request within the caller's budget. A request that the budget changes is decided again."""
+        allowed, spending = await self.gate.reserve(caller, request, self.most_usd(request))
+        if allowed is not request:
+            request, decision = allowed, None
         cost_usd = 0.0
         try:
-            completion = await self.router.acomplete(request)
+            completion = await self.router.acomplete(request, decision=decision)
             cost_usd = completion.cost_usd
+            self.metrics.count_answer(completion)
         finally:
             await spending.settle(cost_usd)
         return completion
 
-    async def stream(self, caller: Caller, request: Request) -> AsyncIterator[Chunk]:
+    async def stream(self, caller: Caller, request: Request) -> AsyncGenerator[Chunk, None]:
         """Answer a request piece by piece. A stream that breaks or is left is settled at what it may have cost."""
         most = self.most_usd(request)
         request, spending = await self.gate.reserve(caller, request, most)
         cost_usd, began = 0.0, False
         try:
-            async for chunk in self.router.astream(request):
-                began = True
-                if chunk.completion is not None:
-                    cost_usd, began = chunk.completion.cost_usd, False
-                yield chunk
+            async with aclosing(self.router.astream(request)) as chunks:  # type: ignore[type-var]
+                async for chunk in chunks:
+                    began = True
+                    if chunk.completion is not None:
+                        cost_usd, began = chunk.completion.cost_usd, False
+                        self.metrics.count_answer(chunk.completion)
+                    yield chunk
         finally:
             await spending.settle(most if began else cost_usd)
 
@@ -120,7 +113,3 @@ def read_flag(body: Mapping[str, Any], name: str, check: Callable[[object], bool
 
 def _short(error: BaseException) -> str:
     return str(error)[:120] if isinstance(error, json.JSONDecodeError) else "it is nested too deep"
-
-
-def _too_large(most: int) -> ApiError:
-    return ApiError("too_large", f"the body is larger than {most:,} bytes. Send less, or raise the server's limit.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from eccos_core.errors import InputError
 
@@ -15,8 +16,10 @@ class ServerSettings:
     - `host`, `port`: where it listens. Port 0 takes a free one.
     - `max_body_bytes`: the largest request body. A larger one is refused before it is read whole.
     - `max_header_bytes`: all headers of a request together.
-    - `read_timeout_s`: how long a client may take to send its request.
+    - `read_timeout_s`: how long a client may take to send its request. Large bodies get more time, at 50 kB/s.
     - `drain_s`: how long running requests may go on after SIGTERM.
+    - `files_dir`: the folder of `/v1/files` and `/v1/batches`. None: a folder for this run only.
+    - `max_file_bytes`, `max_files`: the largest file, and how many files one key may keep.
     - `cors_origins`: web pages that may call the server. None by default.
 
     Raises `InputError` for a limit that is not above 0.
@@ -28,10 +31,13 @@ class ServerSettings:
     max_header_bytes: int = 65_536
     read_timeout_s: float = 30.0
     drain_s: float = 30.0
+    files_dir: Path | None = None
+    max_file_bytes: int = 200_000_000
+    max_files: int = 1_000
     cors_origins: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        for name in ("max_body_bytes", "max_header_bytes", "read_timeout_s", "drain_s"):
+        for name in ("max_body_bytes", "max_header_bytes", "read_timeout_s", "drain_s", "max_file_bytes", "max_files"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}, must be more than 0")
         if not 0 <= self.port < 65536:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from eccos_core.backends import LiteLLMBackend, LocalBackend, PerModelBackend, RetryingBackend
+from eccos_core.backends.logprobs import LogprobBackend
 from eccos_core.config.schema import Deployment
 from eccos_core.domain import Chunk, Completion, Model, Request
 from eccos_core.errors import BackendError, EccosError, UnknownModelError
@@ -37,16 +38,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-@pytest.fixture(params=["scripted", "http", "local", "local through litellm", "per model", "retrying http"])
+@pytest.fixture(
+    params=[
+        "scripted",
+        "http",
+        "local",
+        "local through litellm",
+        "per model",
+        "retrying http",
+        "logprobs http",
+        "logprobs local",
+    ]
+)
 def case(request: pytest.FixtureRequest) -> Case:
     kind = request.param
     if kind == "scripted":
         failure = BackendError("failing", "scripted", retryable=False, kind="not_found")
         return Case(ScriptedBackend({"good": ["an answer of words"], "failing": [failure]}, MODELS))
-    if kind in ("local", "per model"):
+    if kind in ("local", "per model", "logprobs local"):
         places = {"good": str(request.getfixturevalue("folder")), "failing": "/nowhere"}
         local = LocalBackend(places, MODELS, parameters={"good": {"max_tokens": 8}})
-        return Case(local if kind == "local" else PerModelBackend(dict.fromkeys(places, local)))
+        ways = {"local": local, "logprobs local": LogprobBackend(local)}
+        return Case(ways.get(kind) or PerModelBackend(dict.fromkeys(places, local)))
     if kind == "local through litellm":
         good = Deployment(f"eccos-local/{request.getfixturevalue('folder')}", {"max_tokens": 8})
         return Case(LiteLLMBackend({"good": [good], "failing": [Deployment("eccos-local//nowhere", {})]}, MODELS))
@@ -56,6 +69,8 @@ def case(request: pytest.FixtureRequest) -> Case:
     backend = LiteLLMBackend(
         {"good": [Deployment("openai/x", way)], "failing": [Deployment("openai/x", nowhere)]}, MODELS
     )
+    if kind == "logprobs http":
+        return Case(LogprobBackend(backend))
     return Case(RetryingBackend(backend) if kind.startswith("retrying") else backend)
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 
 import httpx
 import openai
 import pytest
-import uvicorn
+from serving_process import running_server
 
 from eccos_core.domain import Capability, Model
-from eccos_core.server.app import build_app
 from eccos_core.testing import ScriptedBackend, scripted_router
 
 POOL = tuple(
@@ -26,14 +23,8 @@ def address() -> Iterator[str]:
     """The address of a running server whose models say who they are."""
     backend = ScriptedBackend({"small": ["small says hello"], "large": ["large says hello"]}, POOL)
     router = scripted_router(backend, POOL, {"": [0.8, 0.9]}, usd_per_quality=1e-6)
-    server = uvicorn.Server(uvicorn.Config(build_app(router), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with running_server(router) as running:
+        yield running.address
 
 
 @pytest.fixture
