@@ -107,7 +107,7 @@ class Belief:
         chosen = np.concatenate([self.right.T, np.ones((1, len(self.right)))])  # (n + 1, P)
         kinds = chosen @ ways  # (R, F, O, n + 1, 2): P(this one is right, and the new one is wrong or right)
         kinds[..., answers, 0] = 0.0  # the last one is the new one itself
-        wrong, right = np.moveaxis(self.model.evidence.share[columns], 2, 0)[:, :, None]  # (F, 1, B) each
+        wrong, right = np.moveaxis(self.model.evidence.strengths[columns], 2, 0)[:, :, None]  # (F, 1, B) each
         best = kinds[..., 0, 0, None] * wrong + kinds[..., 0, 1, None] * right
         for each in range(1, answers + 1):
             best = np.maximum(best, kinds[..., each, 0, None] * wrong + kinds[..., each, 1, None] * right)
@@ -121,7 +121,7 @@ class Belief:
         rows, models = len(self.asked), len(columns)
         answers = self.asked.shape[1]
         told = self._likelihood(columns)  # (R, F, O, P, 2)
-        share = self.model.evidence.share[columns]  # (F, B, 2)
+        share = self.model.evidence.strengths[columns]  # (F, B, 2)
         spread = told[:, :, :, None] * share[None, :, None, :, None, :]  # (R, F, O, B, P, 2)
         good = self.terms.good[:, columns][:, :, None, None, None, :]
         before = self.weights[:, None, None, None]

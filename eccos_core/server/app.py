@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from eccos_core.io.optional import needs_extra
 from eccos_core.router import Router
+from eccos_core.server.admin import admin_endpoints
 from eccos_core.server.answering import Handler, guarded, json_response
 from eccos_core.server.errors import ApiError
 from eccos_core.server.gate import Gate, OpenGate
@@ -92,6 +93,7 @@ def endpoints(serving: Serving, storage: Storage) -> list[tuple[str, str, Handle
         ("POST", "/v1/messages", messages_handler(serving)),
         ("POST", "/v1/messages/count_tokens", count_tokens_handler(serving)),
         ("POST", "/v1/eccos/feedback", feedback_handler(serving)),
+        *admin_endpoints(serving),
         ("GET", "/metrics", metrics_handler(serving)),
         ("GET", "/health", health),
         ("GET", "/ready", ready_handler(serving)),
