@@ -154,7 +154,7 @@ class Pipeline:
         """Say why no model may answer this very request. None when one may."""
         try:
             asked = self.parse(request)
-            self.decider.eligible([asked], [count_tokens(asked.messages)])
+            self.decider.eligible([asked], [count_tokens(asked.messages, asked.parameters.get("tools"))])
             if asked.min_quality is not None:
                 prepared = self.decider.prepare([asked])
                 self.decider.assign(prepared, QualityPrice(0.0), np.ones(len(self.parts.models), np.int64))
