@@ -26,6 +26,7 @@ from eccos_core.config.yaml import describe_yaml
 from eccos_core.domain import Capability
 from eccos_core.errors import ArtifactError, did_you_mean
 from eccos_core.pocket import pocket_names, pocket_path
+from eccos_core.pocket.smol import INSTALL, SMOL, SMOL_WINDOW, smol_is_installed
 
 LOCAL = "eccos-local/"
 CAPABILITY_KEYS = {
@@ -193,6 +194,10 @@ def _local_model(model: str, params: Section, context: ParseContext) -> str:
     where = model.removeprefix(LOCAL)
     if where in pocket_names():
         return model
+    if where == SMOL:
+        if not smol_is_installed():
+            params.report("model", f"{model} and the package with its weights, which is not installed: run {INSTALL}")
+        return model
     folder = resolve_path(where, context.folder)
     if not where or not (folder / "config.json").is_file():
         meant = did_you_mean(where, pocket_names())
@@ -253,6 +258,8 @@ def _window_of_folder(model: str) -> int | None:
     if not model.startswith(LOCAL):
         return None
     where = model.removeprefix(LOCAL)
+    if where == SMOL:
+        return SMOL_WINDOW
     try:
         folder = pocket_path(where) if where in pocket_names() else Path(where)
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -10,7 +10,17 @@ from typing import Literal, TypeAlias
 from eccos_core.errors import MissingDependencyError
 
 Extra: TypeAlias = Literal[
-    "local", "exact", "chroma", "report", "collect", "server", "postgres", "langchain", "llama-index", "benchmark"
+    "local",
+    "exact",
+    "chroma",
+    "report",
+    "collect",
+    "server",
+    "postgres",
+    "langchain",
+    "llama-index",
+    "smol",
+    "benchmark",
 ]
 
 #: The extra that brings each optional package, by the name that you import. Keep it in step with pyproject.toml.
@@ -38,6 +48,7 @@ OPTIONAL_PACKAGES: Mapping[str, tuple[Extra, ...]] = {
     "langchain_core": ("langchain",),
     "langchain_litellm": ("langchain",),
     "llama_index": ("llama-index",),
+    "gguf": ("smol",),
     "pareto_bandit": ("benchmark",),
 }
 

@@ -17,6 +17,7 @@ __all__ = [
     "pocket_predictor_path",
     "pool_config_path",
     "pool_history_path",
+    "smol_config_path",
 ]
 
 _NAMES = ("pocket-small", "pocket-medium", "pocket-large", "pocket-maths")
@@ -58,6 +59,11 @@ def pool_config_path() -> Path:
 def plans_config_path() -> Path:
     """The configuration of the pocket pool with `escalate`: answers are looked at before they are given."""
     return Path(str(files("eccos_core.pocket"))) / "plans.yaml"
+
+
+def smol_config_path() -> Path:
+    """The configuration of the pocket pool with SmolLM2, which reads documents and chats. It needs `eccos[smol]`."""
+    return Path(str(files("eccos_core.pocket"))) / "smol.yaml"
 
 
 def pool_history_path() -> Path:

@@ -203,13 +203,13 @@ def test_every_extra_brings_its_packages_and_the_base_brings_none_of_them() -> N
     assert set(get_args(Extra)) | {"all", "dev"} == set(extras)
     distributions = packages_distributions()
     for package, homes in OPTIONAL_PACKAGES.items():
-        if homes == ("benchmark",):
-            continue  # a rival that no developer needs
+        if homes in (("benchmark",), ("smol",)):
+            continue  # a rival and a model that no developer needs
         names = {name.lower().replace("_", "-") for name in distributions.get(package, [])}
         assert names, f"{package} is not installed"
         if package != "langchain":  # `langchain` itself is for our examples and tests
             for extra in homes:
                 assert names & _names(extras[extra]), f"eccos[{extra}] does not bring {package}"
         assert not names & _names(PROJECT["dependencies"]), f"the base install brings {package}"
-    in_all = [extra for extra in get_args(Extra) if extra != "benchmark"]
+    in_all = [extra for extra in get_args(Extra) if extra not in ("benchmark", "smol")]
     assert extras["all"] == [f"eccos[{','.join(in_all)}]"]

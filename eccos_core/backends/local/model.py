@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from eccos_core.domain import Message
-from eccos_core.errors import BackendError, FailureKind
+from eccos_core.errors import ArtifactError, BackendError, FailureKind
 from eccos_core.io.forks import reset_in_child
 from eccos_core.io.optional import needs_extra
 from eccos_core.pocket import pocket_models_folder
+from eccos_core.pocket.smol import smol_folder, unpack_smol
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,13 @@ def _load_on_numpy(name: str, folder: Path) -> LoadedModel:
     )
 
 
+def _unpack(name: str) -> Path:
+    try:
+        return unpack_smol()
+    except (ArtifactError, OSError, ValueError, RuntimeError) as error:
+        raise BackendError(name, str(error), retryable=False, kind=FailureKind.UNAVAILABLE, status_code=500) from error
+
+
 _loading = threading.Lock()
 
 
@@ -146,6 +154,8 @@ def load_model(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
 def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
     if folder.parent == pocket_models_folder() and options.device is None and options.dtype is None:
         return _load_on_numpy(name, folder)
+    if folder == smol_folder():
+        folder = _unpack(name)
     with needs_extra("local", f"the local model {name!r}"):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
