@@ -49,7 +49,7 @@ class Serving:
 
     async def complete(self, caller: Caller, request: Request, decision: Decision | None = None) -> Completion:
         """Answer a request within the caller's budget. A request that the budget changes is decided again."""
-        allowed, spending = await self.gate.reserve(caller, request, self.most_usd(request))
+        allowed, spending = await self.gate.reserve(caller, request, self._to_reserve(request))
         if allowed is not request:
             request, decision = allowed, None
         cost_usd = 0.0
@@ -63,7 +63,7 @@ class Serving:
 
     async def stream(self, caller: Caller, request: Request) -> AsyncGenerator[Chunk, None]:
         """Answer a request piece by piece. A stream that breaks or is left is settled at what it may have cost."""
-        most = self.most_usd(request)
+        most = self._to_reserve(request)
         request, spending = await self.gate.reserve(caller, request, most)
         cost_usd, began = 0.0, False
         try:
@@ -76,6 +76,10 @@ class Serving:
                     yield chunk
         finally:
             await spending.settle(most if began else cost_usd)
+
+    def _to_reserve(self, request: Request) -> float:
+        """Return what a request may cost. Without keys nobody has a budget, so nothing is reckoned."""
+        return self.most_usd(request) if self.gate.has_keys else 0.0
 
     def most_usd(self, request: Request) -> float:
         """Return the most that a request is likely to cost, in USD: its dearest allowed model at full length."""
