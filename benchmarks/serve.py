@@ -132,9 +132,8 @@ def compare(latency_s: float, rounds: int) -> None:
     rate_alone, rate = (statistics.median(each.per_s for each in found) for found in (alone, served))
     share = statistics.median(two.per_s / one.per_s for one, two in zip(alone, served, strict=True))
     added = statistics.median(two.one_ms - one.one_ms for one, two in zip(alone, served, strict=True))
-    print(
-        f"| {1000 * latency_s:.0f} ms | {base:.2f} | {over:.2f} | {added:.2f} | {rate_alone:,.0f} | {rate:,.0f} | {share:.0%} |"
-    )
+    times = f"{base:.2f} | {over:.2f} | {added:.2f}"
+    print(f"| {1000 * latency_s:.0f} ms | {times} | {rate_alone:,.0f} | {rate:,.0f} | {share:.0%} |")
 
 
 def main() -> int:
@@ -149,9 +148,8 @@ def main() -> int:
         return 0
     if asked.alone or asked.client:
         first, single, many = asked.alone or asked.client
-        found = (
-            run_alone(first, int(single), int(many)) if asked.alone else run_client(int(first), int(single), int(many))
-        )
+        sizes = int(single), int(many)
+        found = run_alone(first, *sizes) if asked.alone else run_client(int(first), *sizes)
         print(json.dumps({"one_ms": found.one_ms, "per_s": found.per_s}))
         return 0
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {asked.rounds} rounds\n")

@@ -23,6 +23,8 @@ FloorOption = Annotated[
 QuestionsOption = Annotated[int, typer.Option("--questions", min=10, help="How many held-out questions to route.")]
 PictureOption = Annotated[Path, typer.Option("--picture", metavar="PNG", help="Where to write the picture.")]
 
+SERVE = "eccos serve -c POCKET"
+
 
 def demo(
     floor: FloorOption = None,
@@ -60,6 +62,7 @@ def demo(
     else:
         _print(report, picture)
         _print_learning(learned)
+        console(sys.stdout).print(f"Serve these models to any OpenAI or Anthropic client: {SERVE}", soft_wrap=True)
 
 
 def _print(report: DemoReport, picture: Path) -> None:

@@ -51,6 +51,7 @@ from eccos_core.config.sections import (
     TenantConfig,
     WorkloadConfig,
 )
+from eccos_core.config.server_section import ServerConfig
 from eccos_core.config.stream_section import StreamConfig
 from eccos_core.domain import ConversationView, EscalationRule, LatencyRule, Model, Policy
 
@@ -165,7 +166,8 @@ class EccosSection(SectionModel):
     )
     conversation: ConversationView = Field(
         default="last_user",
-        description="What the encoder reads of a conversation: the last user message, all of them, or everything.",
+        description="What the encoder reads of a conversation: the last user message, all of them, or everything. "
+        "`agent_step` reads the task and the numbers of an agent's step, such as its turn and the errors of its tools.",
         json_schema_extra=_example("all_user"),
     )
     predictor: PredictorField = Field(
@@ -271,6 +273,15 @@ class EccosSection(SectionModel):
         "`extra_headers` stands for headers that hold credentials.",
         json_schema_extra=_example(["drop_params"], ["api_base", "api_key"]),
     )
+    server: ServerConfig = Field(
+        default_factory=ServerConfig,
+        validate_default=True,
+        description="Where `eccos serve` listens, and its keys.",
+        json_schema_extra=_example(
+            {"port": 8000, "keys": {"near_limit": "refuse"}},
+            {"host": "0.0.0.0", "keys": {"tenants": {"search": {"usd_per_month": 200}}}},  # noqa: S104
+        ),
+    )
     tenants: dict[str, TenantConfig] = Field(
         default_factory=dict,
         description="Rules for single tenants, by the tenant's name (`Request.tenant`). What you leave out is as for "
@@ -313,6 +324,7 @@ class Config:
     shadow: ShadowConfig | None = None
     stop_early: StopEarlyConfig | None = None
     packing: PackingConfig | None = None
+    server: ServerConfig = field(default_factory=ServerConfig)
     allowed_call_params: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     not_applied: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from eccos_core.io.optional import needs_extra
 from eccos_core.router import Router
+from eccos_core.server.admin import admin_endpoints
 from eccos_core.server.answering import Handler, guarded, json_response
 from eccos_core.server.errors import ApiError
 from eccos_core.server.gate import Gate, OpenGate
@@ -30,6 +31,7 @@ from eccos_core.server.routes_simple import completions_handler, embeddings_hand
 from eccos_core.server.serving import Serving
 from eccos_core.server.settings import ServerSettings
 from eccos_core.server.storage import Storage
+from eccos_core.server.ui import UI_PATHS, add_ui_routes
 
 with needs_extra("server", "eccos serve"):
     from fastapi import FastAPI
@@ -59,6 +61,7 @@ def build_app(router: Router, gate: Gate | None = None, settings: ServerSettings
     }
     for (method, path), handler in served.items():
         app.add_route(path, handler, methods=[method])
+    add_ui_routes(app, serving)
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_found)
     if serving.settings.cors_origins:
@@ -70,7 +73,7 @@ def build_app(router: Router, gate: Gate | None = None, settings: ServerSettings
             expose_headers=["x-eccos-model", "x-eccos-decision-id", "x-eccos-cost-usd", "x-eccos-reason"],
         )
     direct = {} if serving.settings.cors_origins else served
-    routes = [path.split("/{")[0] for _, path in served]
+    routes = [*(path.split("/{")[0] for _, path in served), *UI_PATHS]
     app.add_middleware(Gateway, serving=serving, routes=routes, direct=direct)
     return app
 
@@ -97,6 +100,7 @@ def endpoints(serving: Serving, storage: Storage) -> list[tuple[str, str, Handle
         ("POST", "/v1/messages", messages_handler(serving)),
         ("POST", "/v1/messages/count_tokens", count_tokens_handler(serving)),
         ("POST", "/v1/eccos/feedback", feedback_handler(serving)),
+        *admin_endpoints(serving),
         ("GET", "/metrics", metrics_handler(serving)),
         ("GET", "/health", health),
         ("GET", "/ready", ready_handler(serving)),

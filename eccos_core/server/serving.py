@@ -52,30 +52,33 @@ class Serving:
         allowed, spending = await self.gate.reserve(caller, request, self._to_reserve(request))
         if allowed is not request:
             request, decision = allowed, None
-        cost_usd = 0.0
+        cost_usd, tokens = None, 0  # a call that its caller leaves may be charged
         try:
             completion = await self.router.acomplete(request, decision=decision)
-            cost_usd = completion.cost_usd
+            cost_usd, tokens = completion.cost_usd, completion.output_tokens
             self.metrics.count_answer(completion)
+        except Exception:
+            cost_usd = 0.0
+            raise
         finally:
-            await spending.settle(cost_usd)
+            await spending.settle(cost_usd, tokens)
         return completion
 
     async def stream(self, caller: Caller, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Answer a request piece by piece. A stream that breaks or is left is settled at what it may have cost."""
-        most = self._to_reserve(request)
-        request, spending = await self.gate.reserve(caller, request, most)
-        cost_usd, began = 0.0, False
+        """Answer a request piece by piece. A stream that breaks or is left is settled at what was reserved for it."""
+        request, spending = await self.gate.reserve(caller, request, self._to_reserve(request))
+        cost_usd, tokens, began = 0.0, 0, False
         try:
             async with aclosing(self.router.astream(request)) as chunks:  # type: ignore[type-var]
                 async for chunk in chunks:
                     began = True
                     if chunk.completion is not None:
                         cost_usd, began = chunk.completion.cost_usd, False
+                        tokens = chunk.completion.output_tokens
                         self.metrics.count_answer(chunk.completion)
                     yield chunk
         finally:
-            await spending.settle(most if began else cost_usd)
+            await spending.settle(None if began else cost_usd, tokens)
 
     def _to_reserve(self, request: Request) -> float:
         """Return what a request may cost. Without keys nobody has a budget, so nothing is reckoned."""
