@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,8 +24,6 @@ FloorOption = Annotated[
 ]
 QuestionsOption = Annotated[int, typer.Option("--questions", min=10, help="How many held-out questions to route.")]
 PictureOption = Annotated[Path, typer.Option("--picture", metavar="PNG", help="Where to write the picture.")]
-
-SERVE = "eccos serve -c POCKET"
 
 
 def demo(
@@ -62,7 +62,17 @@ def demo(
     else:
         _print(report, picture)
         _print_learning(learned)
-        console(sys.stdout).print(f"Serve these models to any OpenAI or Anthropic client: {SERVE}", soft_wrap=True)
+        console(sys.stdout).print(f"Serve these models to any OpenAI or Anthropic client: {serve_command()}")
+
+
+def serve_command() -> str:
+    """Return the one command that serves the pocket pool from this folder."""
+    from eccos_core.pocket import pool_config_path
+
+    command = ["eccos" if shutil.which("eccos") else sys.argv[0], "serve"]
+    if Path("eccos.yaml").exists():
+        command += ["-c", str(pool_config_path())]
+    return shlex.join(command)
 
 
 def _print(report: DemoReport, picture: Path) -> None:
