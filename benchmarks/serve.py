@@ -18,8 +18,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
+import psutil
 import uvloop
 from serving import FixedPredictor, pool
 
@@ -42,10 +43,14 @@ def make_router(latency_s: float) -> Router:
 
 @dataclass
 class Measured:
-    """`one_ms`: median of one call at a time. `per_s`: calls a second with 64 at once."""
+    """`one_ms`: median of one call at a time. `per_s`: calls a second with 64 at once.
+
+    `cpu_ms`: processor time a call, of the process that routes.
+    """
 
     one_ms: float
     per_s: float
+    cpu_ms: float = 0.0
 
 
 async def measure(ask: Callable[[int, str], Awaitable[None]], single: int, many: int) -> Measured:
@@ -69,11 +74,13 @@ async def measure(ask: Callable[[int, str], Awaitable[None]], single: int, many:
 def run_alone(latency_s: float, single: int, many: int) -> Measured:
     async def run() -> Measured:
         async with make_router(latency_s) as router:
+            began = time.process_time()
 
             async def ask(_: int, question: str) -> None:
                 await router.acomplete(question)
 
-            return await measure(ask, single, many)
+            measured = await measure(ask, single, many)
+            return replace(measured, cpu_ms=1000 * (time.process_time() - began) / (single + 20 + many))
 
     return uvloop.run(run())
 
@@ -110,6 +117,11 @@ def serve(latency_s: float) -> None:
         run_server(router, ServerSettings(port=0), announce=lambda line: print(line, flush=True))
 
 
+def _processor_s(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
 def child(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True)
 
@@ -124,16 +136,21 @@ def compare(latency_s: float, rounds: int) -> None:
     for _ in range(rounds):
         told, _ = child("--alone", str(latency_s), *sizes).communicate()
         alone.append(Measured(**json.loads(told)))
+        before = _processor_s(server.pid)
         told, _ = child("--client", str(port), *sizes).communicate()
-        served.append(Measured(**json.loads(told)))
+        cpu_ms = 1000 * (_processor_s(server.pid) - before) / (single + 20 + many)
+        served.append(replace(Measured(**json.loads(told)), cpu_ms=cpu_ms))
     server.terminate()
     server.wait()
     base, over = (statistics.median(each.one_ms for each in found) for found in (alone, served))
     rate_alone, rate = (statistics.median(each.per_s for each in found) for found in (alone, served))
     share = statistics.median(two.per_s / one.per_s for one, two in zip(alone, served, strict=True))
     added = statistics.median(two.one_ms - one.one_ms for one, two in zip(alone, served, strict=True))
+    cpu_alone, cpu = (statistics.median(each.cpu_ms for each in found) for found in (alone, served))
     times = f"{base:.2f} | {over:.2f} | {added:.2f}"
-    print(f"| {1000 * latency_s:.0f} ms | {times} | {rate_alone:,.0f} | {rate:,.0f} | {share:.0%} |")
+    print(
+        f"| {1000 * latency_s:.0f} ms | {times} | {rate_alone:,.0f} | {rate:,.0f} | {share:.0%} | {cpu_alone:.2f} | {cpu:.2f} |"
+    )
 
 
 def main() -> int:
@@ -150,11 +167,13 @@ def main() -> int:
         first, single, many = asked.alone or asked.client
         sizes = int(single), int(many)
         found = run_alone(first, *sizes) if asked.alone else run_client(int(first), *sizes)
-        print(json.dumps({"one_ms": found.one_ms, "per_s": found.per_s}))
+        print(json.dumps(asdict(found)))
         return 0
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {asked.rounds} rounds\n")
-    print("| a model takes | alone, ms | served, ms | added, ms | alone, calls/s | served, calls/s | share |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| a model takes | alone, ms | served, ms | added, ms | alone, calls/s | served, calls/s | share | alone, processor ms | served, processor ms |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for latency_s in (0.0, 0.05):
         compare(latency_s, asked.rounds)
     return 0
