@@ -147,10 +147,8 @@ def compare(latency_s: float, rounds: int) -> None:
     share = statistics.median(two.per_s / one.per_s for one, two in zip(alone, served, strict=True))
     added = statistics.median(two.one_ms - one.one_ms for one, two in zip(alone, served, strict=True))
     cpu_alone, cpu = (statistics.median(each.cpu_ms for each in found) for found in (alone, served))
-    times = f"{base:.2f} | {over:.2f} | {added:.2f}"
-    print(
-        f"| {1000 * latency_s:.0f} ms | {times} | {rate_alone:,.0f} | {rate:,.0f} | {share:.0%} | {cpu_alone:.2f} | {cpu:.2f} |"
-    )
+    times, rates = f"{base:.2f} | {over:.2f} | {added:.2f}", f"{rate_alone:,.0f} | {rate:,.0f} | {share:.0%}"
+    print(f"| {1000 * latency_s:.0f} ms | {times} | {rates} | {cpu_alone:.2f} | {cpu:.2f} |")
 
 
 def main() -> int:
@@ -170,9 +168,8 @@ def main() -> int:
         print(json.dumps(asdict(found)))
         return 0
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {asked.rounds} rounds\n")
-    print(
-        "| a model takes | alone, ms | served, ms | added, ms | alone, calls/s | served, calls/s | share | alone, processor ms | served, processor ms |"
-    )
+    times, rates = "alone, ms | served, ms | added, ms", "alone, calls/s | served, calls/s | share"
+    print(f"| a model takes | {times} | {rates} | alone, processor ms | served, processor ms |")
     print("|---|---|---|---|---|---|---|---|---|")
     for latency_s in (0.0, 0.05):
         compare(latency_s, asked.rounds)

@@ -17,4 +17,6 @@ def test_the_page_names_every_endpoint() -> None:
     app = build_app(scripted_router(ScriptedBackend({"small": ["hello"]}, pool), pool, {"": [0.8]}))
     served = {re.sub(r"\{[^}]*\}", "{id}", getattr(route, "path", "")) for route in app.routes}
     named = set(re.findall(r"(/[a-z0-9_/{}]+)", PAGE.read_text().split("## Fields")[0]))
-    assert sorted(path for path in served if path and path not in named) == []
+    assert "/v1/batches/{id}/cancel" in served
+    missing = [path for path in served if path and path not in named and not path.startswith("/ui/")]
+    assert sorted(missing) == []
