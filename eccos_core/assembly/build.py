@@ -43,7 +43,7 @@ from eccos_core.config import (
     StaticConfig,
     log_warnings,
 )
-from eccos_core.domain import GroupShare, Policy, QualityPrice
+from eccos_core.domain import ConversationView, GroupShare, Policy, QualityPrice
 from eccos_core.history.ingest import ingest
 from eccos_core.pocket import pool_config_path
 from eccos_core.routing.parts import Parts
@@ -138,9 +138,9 @@ class Assembler:
 
     def _encoder(self, config: Config) -> Encoder:
         current = self.current
-        if current is not None and current.config.encoder == config.encoder:
+        if current is not None and _reading(current.config) == _reading(config):
             return current.encoder
-        encoder = build_encoder(config.encoder)
+        encoder = build_encoder(config.encoder, config.conversation)
         if current is not None:
             encoder.encode(["ready?"])  # a model is loaded at its first text, and no request shall wait for that
         return encoder
@@ -370,14 +370,16 @@ def usual_config() -> Path:
 # ----------------------------------------------------------------------------- the parts
 
 
-def build_encoder(config: EncoderConfig) -> Encoder:
+def build_encoder(config: EncoderConfig, conversation: ConversationView = "last_user") -> Encoder:
     """Build the encoder that `eccos.encoder` names, with the text's surface beside it.
 
-    The surface is 18 numbers (lengths, digits, options, code) that an embedding leaves out.
+    The surface is 18 numbers (lengths, digits, options, code) that an embedding leaves out. For the view `agent_step`
+    the numbers of an agent's step stand beside both.
     """
-    from eccos_core.encoders import ConcatenatedEncoder, SurfaceEncoder
+    from eccos_core.encoders import ConcatenatedEncoder, StepEncoder, SurfaceEncoder
 
-    return ConcatenatedEncoder([*_encoders_of(config), SurfaceEncoder()])
+    encoder = ConcatenatedEncoder([*_encoders_of(config), SurfaceEncoder()])
+    return StepEncoder(encoder) if conversation == "agent_step" else encoder
 
 
 def _encoders_of(config: EncoderConfig) -> list[Encoder]:
@@ -423,7 +425,7 @@ def build_predictor(
     Raises as `Assembler.assemble`.
     """
     assembler = Assembler(progress)
-    encoder = build_encoder(config.encoder)
+    encoder = build_encoder(config.encoder, config.conversation)
     history = build_history(config.history, encoder)
     reader, predictor, _ = assembler._predictor(config, encoder, history)
     return reader, predictor, history
@@ -546,6 +548,11 @@ def _same_training(current: Assembled, config: Config) -> bool:
     """Whether the predictor in use is also that of the next configuration."""
     all_graded = all(source == "outcomes" for source in current.parts.quality_sources)
     return same_training_inputs(current.config, config, all_graded=all_graded)
+
+
+def _reading(config: Config) -> tuple[object, ...]:
+    """Return all that an encoder is made of."""
+    return config.encoder, config.conversation == "agent_step"
 
 
 def _calls(config: Config) -> tuple[object, ...]:

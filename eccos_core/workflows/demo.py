@@ -99,7 +99,7 @@ def run_demo(floor: float | None = None, *, questions: int = QUESTIONS, progress
     train, test = split(with_models(read_outcomes(pool_history_path()), names))
     test = test.rows(np.arange(min(questions, len(test))))
     say(f"embedding {len(train)} questions")
-    encoder = build_encoder(config.encoder)
+    encoder = build_encoder(config.encoder, config.conversation)
     known = TrainingData(train, cached_encoder(encoder).encode(train.queries))
     say(f"learning from {len(train)} questions")
     router = Router.from_parts(Assembler().assemble_fitted(config, encoder, fit_from_config(config, known), known))

@@ -66,7 +66,7 @@ def fit_to_folder(
         raise InputError(
             f"{config.path}: nowhere to write the predictor. Give --out FOLDER, or set eccos.predictor.artifact."
         )
-    encoder = build_encoder(config.encoder)
+    encoder = build_encoder(config.encoder, config.conversation)
     started = time.perf_counter()
     if is_fine_tuned(config):
         table = build_history(config.history, encoder).table()[0] if data is None else read_outcomes(data)
