@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -274,14 +273,16 @@ def test_processes_together_spend_the_budget_and_no_more(place: str) -> None:
     key = make(database)
     command = [sys.executable, "-c", SPENDING, place, key.id]
     running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    said = [
-        threading.Thread(target=lambda each=each: done.append(int(each.communicate("go\n")[0]))) for each in running
-    ]
-    done: list[int] = []
-    for thread in said:
-        thread.start()
-    for thread in said:
-        thread.join()
+    for each in running:
+        assert each.stdin is not None
+        each.stdin.write("go\n")
+        each.stdin.close()
+    done = []
+    for each in running:
+        assert each.stdout is not None
+        done.append(int(each.stdout.read()))
+        each.stdout.close()
+        each.wait()
     assert [each.returncode for each in running] == [0, 0, 0]
     assert sum(done) == 500
     assert accounts(database) == {("key", key.id): (500, 0)}

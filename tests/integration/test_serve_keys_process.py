@@ -52,7 +52,7 @@ def models() -> Iterator[ModelServer]:
 def folder(tmp_path: Path, models: ModelServer) -> Path:
     """A folder with a pool, a decision log, and a server that wants keys."""
     path = served_pool(tmp_path, models.url)
-    path.write_text(path.read_text().replace("  decision_log: off\n", "") + KEYS)
+    path.write_text(path.read_text().replace("  decision_log: off\n", "").replace("minilm", "static") + KEYS)
     return tmp_path
 
 

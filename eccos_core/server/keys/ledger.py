@@ -150,7 +150,8 @@ def forget(connection: Connection, now: float) -> None:
 
 def balances(connection: Connection, month: str) -> list[Balance]:
     """Return the accounts of a month."""
-    return [Balance(*row) for row in run(connection, _BALANCES, month=month)]
+    found = run(connection, _BALANCES, month=month)
+    return [Balance(row.scope, row.name, row.month, row.spent, row.reserved) for row in found]
 
 
 def _accounts_of(key_id: str, tenant: str | None) -> list[tuple[str, str]]:
