@@ -118,7 +118,7 @@ def check_names(rules: KeyRules, serving: Serving, budgets: Collection[str] = ()
     """Check that the router has the models and policies of a key, and the budgets its tenant. Raises `ApiError`."""
     models = {model.name for model in serving.router.models} | {model.deployment for model in serving.router.models}
     try:
-        serving.router.parts.tenants.policy_of(Request.of("", tenant=rules.tenant))
+        serving.router.parts.tenants.policy_of(Request.of("any question", tenant=rules.tenant))
     except RequestError:
         told = f"the router has no tenant {rules.tenant!r}. Tenants stand under eccos.tenants in the configuration."
         raise _wrong("tenant", told) from None
