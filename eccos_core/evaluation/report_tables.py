@@ -78,7 +78,8 @@ def report_tables(report: EvaluationReport) -> list[ReportTable]:
             " ".join(
                 f"Encoder '{role}' ({facts.name}, {facts.dimensions} dimensions): {facts.encode_ms:.2f} ms a question."
                 for role, facts in report.encoders.items()
-            ),
+            )
+            + _plan_latency(results),
             ("router", "fit, s", "one request, ms", "in a batch, ms"),
             [result for result in results if result.latency is not None],
             latency_row,
@@ -117,6 +118,12 @@ def markdown_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> 
     """Return a Markdown table with the first column to the left and numbers to the right."""
     lines = [header, ("---", *("---:" for _ in header[1:])), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _plan_latency(results: Sequence[RouterResult]) -> str:
+    """Say what the time of a router that looks at answers is for."""
+    names = [result.name for result in results if result.calls is not None]
+    return f" The times of {', '.join(names)} are for all settings, not for one." if names else ""
 
 
 def calls_row(result: RouterResult) -> tuple[str, ...]:

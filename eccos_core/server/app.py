@@ -31,6 +31,7 @@ from eccos_core.server.routes_simple import completions_handler, embeddings_hand
 from eccos_core.server.serving import Serving
 from eccos_core.server.settings import ServerSettings
 from eccos_core.server.storage import Storage
+from eccos_core.server.ui import UI_PATHS, add_ui_routes
 
 with needs_extra("server", "eccos serve"):
     from fastapi import FastAPI
@@ -57,6 +58,7 @@ def build_app(router: Router, gate: Gate | None = None, settings: ServerSettings
     served = endpoints(serving, storage)
     for method, path, handler in served:
         app.add_route(path, guarded(serving, api_of(path), path, handler), methods=[method])
+    add_ui_routes(app, serving)
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_found)
     if serving.settings.cors_origins:
@@ -67,7 +69,8 @@ def build_app(router: Router, gate: Gate | None = None, settings: ServerSettings
             allow_headers=["*"],
             expose_headers=["x-eccos-model", "x-eccos-decision-id", "x-eccos-cost-usd", "x-eccos-reason"],
         )
-    app.add_middleware(Gateway, serving=serving, routes=[path.split("/{")[0] for _, path, _ in served])
+    routes = [*(path.split("/{")[0] for _, path, _ in served), *UI_PATHS]
+    app.add_middleware(Gateway, serving=serving, routes=routes)
     return app
 
 
