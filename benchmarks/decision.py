@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,10 @@ def prepare(folder: Path, encoder: str) -> None:
     prices = read_prices(DATA / "qa_math_mix9.prices.json", table.models)
     train, test = split(table)
     pool = "".join(MODEL.format(name=name, prices=prices[name]) for name in table.models)
-    (folder / "eccos.yaml").write_text(f"model_list:\n{pool}{OURS.format(encoder=encoder)}")
+    plain = f"model_list:\n{pool}{OURS.format(encoder=encoder)}"
+    (folder / "eccos.yaml").write_text(plain)
+    (folder / "learning.yaml").write_text(f"{plain}  learning: {{explore: thompson, share: 0.05}}\n")
+    (folder / "plans.yaml").write_text(plain.replace("quality_floor: 0.7", "quality_floor: 0.7, escalate: {}"))
     asked = random.Random(0).sample(test.queries, len(test.queries))  # the file is sorted by subject
     (folder / "questions.json").write_text(json.dumps(asked))
     write_outcomes(folder / "train.jsonl.gz", train)
@@ -100,8 +104,10 @@ def serve(folder: Path, encoder: str) -> dict[str, Any]:
     processor = timed(router.decide, singles, time.process_time)
     batch = [Request.of(questions[i % len(questions)]) for i in range(BATCH[encoder])]
     wall, busy = zip(*(timed_twice(router.route, batch) for _ in range(ROUNDS)), strict=True)
+    variants = {name: time_variant(folder / f"{name}.yaml", router, singles) for name in ("learning", "plans")}
     return {
         "encoder": encoder,
+        **{f"{name}_{key}": value for name, found in variants.items() for key, value in found.items()},
         "decision_ms": 1000 * statistics.median(deciding),
         "encoder_ms": 1000 * statistics.median(encoding),
         "decision_processor_ms": 1000 * statistics.median(processor),
@@ -112,6 +118,27 @@ def serve(folder: Path, encoder: str) -> dict[str, Any]:
         "artifact_load_s": load_s,
         "router_from_yaml_s": build_s,
         "warm_memory_mb": memory,
+    }
+
+
+def time_variant(path: Path, plain: Any, questions: Sequence[str]) -> dict[str, float]:
+    """Time decisions of another configuration, in turn with those of the plain router, and what a label teaches."""
+    from eccos_core import Router
+
+    router = Router.from_yaml(path)
+    labelling, deciding, usual = [], [], []
+    for place, text in enumerate(questions):
+        decision = router.decide(text)
+        if (learner := router.parts.learner) is not None:
+            vector = router.decider.encoder.encode([text])[0]
+            labelling += timed(partial(learner.learn, decision.id, decision.model, vector), [1.0], time.process_time)
+        if place >= len(questions) // 3:  # by then the online layer has learned
+            usual += timed(plain.decide, [text], time.process_time)
+            deciding += timed(router.decide, [text], time.process_time)
+    return {
+        "decision_processor_ms": 1000 * statistics.median(deciding),
+        "ratio_to_plain": statistics.median(deciding) / statistics.median(usual),
+        **({"label_processor_ms": 1000 * statistics.median(labelling)} if labelling else {}),
     }
 
 

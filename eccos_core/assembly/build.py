@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eccos_core.assembly.effort_backends import with_efforts, with_stop_early
 from eccos_core.assembly.finetuned import ReencodedHistory, is_fine_tuned, load_fine_tuned_parts, reencode
 from eccos_core.assembly.labeller import LoadedReward, build_labeller, daily_budget, load_configured_reward
 from eccos_core.assembly.planner import build_planner
@@ -42,7 +43,7 @@ from eccos_core.config import (
     StaticConfig,
     log_warnings,
 )
-from eccos_core.domain import GroupShare, Policy, QualityPrice
+from eccos_core.domain import ConversationView, GroupShare, Policy, QualityPrice
 from eccos_core.history.ingest import ingest
 from eccos_core.pocket import pool_config_path
 from eccos_core.routing.parts import Parts
@@ -137,9 +138,9 @@ class Assembler:
 
     def _encoder(self, config: Config) -> Encoder:
         current = self.current
-        if current is not None and current.config.encoder == config.encoder:
+        if current is not None and _reading(current.config) == _reading(config):
             return current.encoder
-        encoder = build_encoder(config.encoder)
+        encoder = build_encoder(config.encoder, config.conversation)
         if current is not None:
             encoder.encode(["ready?"])  # a model is loaded at its first text, and no request shall wait for that
         return encoder
@@ -369,14 +370,16 @@ def usual_config() -> Path:
 # ----------------------------------------------------------------------------- the parts
 
 
-def build_encoder(config: EncoderConfig) -> Encoder:
+def build_encoder(config: EncoderConfig, conversation: ConversationView = "last_user") -> Encoder:
     """Build the encoder that `eccos.encoder` names, with the text's surface beside it.
 
-    The surface is 18 numbers (lengths, digits, options, code) that an embedding leaves out.
+    The surface is 18 numbers (lengths, digits, options, code) that an embedding leaves out. For the view `agent_step`
+    the numbers of an agent's step stand beside both.
     """
-    from eccos_core.encoders import ConcatenatedEncoder, SurfaceEncoder
+    from eccos_core.encoders import ConcatenatedEncoder, StepEncoder, SurfaceEncoder
 
-    return ConcatenatedEncoder([*_encoders_of(config), SurfaceEncoder()])
+    encoder = ConcatenatedEncoder([*_encoders_of(config), SurfaceEncoder()])
+    return StepEncoder(encoder) if conversation == "agent_step" else encoder
 
 
 def _encoders_of(config: EncoderConfig) -> list[Encoder]:
@@ -422,7 +425,7 @@ def build_predictor(
     Raises as `Assembler.assemble`.
     """
     assembler = Assembler(progress)
-    encoder = build_encoder(config.encoder)
+    encoder = build_encoder(config.encoder, config.conversation)
     history = build_history(config.history, encoder)
     reader, predictor, _ = assembler._predictor(config, encoder, history)
     return reader, predictor, history
@@ -466,22 +469,13 @@ def build_backend(config: Config, telemetry: Telemetry = NO_TELEMETRY) -> Backen
     from eccos_core.backends.retrying import RetryingBackend, RetryPolicy
     from eccos_core.telemetry import OpenTelemetry, TracedBackend
 
-    backend = _effort_backend(config, _calling_backend(config))
+    backend = with_efforts(config, _calling_backend(config))
     if isinstance(telemetry, OpenTelemetry):
         backend = TracedBackend(backend, telemetry)
     retries = config.retries
     return RetryingBackend(
         backend, RetryPolicy(retries.attempts, retries.initial_backoff_s, retries.max_backoff_s, retries.deadline_s)
     )
-
-
-def _effort_backend(config: Config, backend: Backend) -> Backend:
-    """Add the parameters of efforts to the calls of the models that have one."""
-    from eccos_core.backends import EffortBackend
-
-    efforts = {entry.model.name: entry.effort.parameters for entry in config.pool if entry.effort is not None}
-    models = {model.name: model for model in config.models}
-    return EffortBackend(backend, models, efforts) if efforts else backend
 
 
 def _calling_backend(config: Config) -> Backend:
@@ -494,7 +488,7 @@ def _calling_backend(config: Config) -> Backend:
     here = {entry.model.name: entry.deployments[0] for entry in config.pool if _runs_here(entry)}
     elsewhere = {entry.model.name: entry.deployments for entry in config.pool if not _runs_here(entry)}
     if not here:
-        return LiteLLMBackend(elsewhere, config.models, usd_per_gpu_hour=gpu_hours)
+        return with_stop_early(config, LiteLLMBackend(elsewhere, config.models, usd_per_gpu_hour=gpu_hours))
     local = LocalBackend(
         {name: way.litellm_model.removeprefix(LOCAL_PREFIX) for name, way in here.items()},
         config.models,
@@ -506,7 +500,7 @@ def _calling_backend(config: Config) -> Backend:
     )
     if not elsewhere:
         return local
-    through_litellm = LiteLLMBackend(elsewhere, config.models, usd_per_gpu_hour=gpu_hours)
+    through_litellm = with_stop_early(config, LiteLLMBackend(elsewhere, config.models, usd_per_gpu_hour=gpu_hours))
     return PerModelBackend({**dict.fromkeys(here, local), **dict.fromkeys(elsewhere, through_litellm)})
 
 
@@ -556,6 +550,11 @@ def _same_training(current: Assembled, config: Config) -> bool:
     return same_training_inputs(current.config, config, all_graded=all_graded)
 
 
+def _reading(config: Config) -> tuple[object, ...]:
+    """Return all that an encoder is made of."""
+    return config.encoder, config.conversation == "agent_step"
+
+
 def _calls(config: Config) -> tuple[object, ...]:
     """Return all that a backend is made of."""
-    return config.pool, config.retries, config.telemetry
+    return config.pool, config.retries, config.telemetry, config.stop_early

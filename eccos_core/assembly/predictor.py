@@ -110,10 +110,10 @@ def build_floor_map(config: Config, training: TrainingForecast) -> FloorMap:
     """Fit how far floors must be raised, for the pool and its prices."""
     if training.observed is None:
         return NO_CORRECTION
-    return fit_floor_map(training.quality, _training_cost_usd(config, training), training.observed)
+    return fit_floor_map(training.quality, training_cost_usd(config, training), training.observed)
 
 
-def _training_cost_usd(config: Config, training: TrainingForecast) -> FloatArray:
+def training_cost_usd(config: Config, training: TrainingForecast) -> FloatArray:
     """Return the forecast cost (S, M) of the training questions, at the pool's prices or from recorded costs."""
     by_tokens = cost_usd(config.models, training.input_tokens, training.output_tokens)
     return np.where(np.isnan(training.cost_usd), by_tokens, training.cost_usd)
@@ -242,7 +242,7 @@ def build_steering(config: Config, policy: Policy, training: TrainingForecast) -
     if not len(training.input_tokens):
         return StreamController(target, InitialPrices(0.0))
     training = training.rows(_spread(len(training.input_tokens)))
-    cost = _training_cost_usd(config, training)
+    cost = training_cost_usd(config, training)
     names = [model.name for model in config.models]
     quality = counted_quality(training.quality, training.shared_error, policy)
     start = fit_initial_prices(

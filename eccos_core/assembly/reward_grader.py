@@ -24,4 +24,4 @@ def build_reward_grader(config: Config, folder: Path | None = None) -> RewardGra
             '--reward, with eccos.labels.reward, or in the question: {"name": "reward", "folder": "./reward"}'
         )
     models = [model.name for model in config.models]
-    return RewardGrader(load_reward(chosen, cached_encoder(build_encoder(config.encoder)), models))
+    return RewardGrader(load_reward(chosen, cached_encoder(build_encoder(config.encoder, config.conversation)), models))

@@ -38,7 +38,7 @@ class LogprobBackend:
         self.backend = backend
         self._lock = threading.Lock()
         self._refusing: set[str] = set()
-        self._giving: set[str] = set()
+        self._taking: set[str] = set()
 
     @property
     def refusing(self) -> frozenset[str]:
@@ -62,7 +62,7 @@ class LogprobBackend:
             completion = self.backend.complete(model, request)
             self._remember_refusal(model)
         else:
-            self._remember_answer(model, completion)
+            self._remember_taken(model, asking, request)
         return completion
 
     async def acomplete(self, model: str, request: Request) -> Completion:
@@ -76,7 +76,7 @@ class LogprobBackend:
             completion = await self.backend.acomplete(model, request)
             self._remember_refusal(model)
         else:
-            self._remember_answer(model, completion)
+            self._remember_taken(model, asking, request)
         return completion
 
     def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
@@ -85,6 +85,7 @@ class LogprobBackend:
         try:
             with closing(self.backend.stream(model, asking)) as chunks:
                 yield from chunks
+            self._remember_taken(model, asking, request)
             return
         except BackendError as error:
             if not self._may_refuse(model, asking, request, error):
@@ -100,6 +101,7 @@ class LogprobBackend:
             async with aclosing(self.backend.astream(model, asking)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+            self._remember_taken(model, asking, request)
             return
         except BackendError as error:
             if not self._may_refuse(model, asking, request, error):
@@ -133,12 +135,13 @@ class LogprobBackend:
         if "logprob" in str(error).lower():
             return not error.retryable
         with self._lock:
-            return error.kind in _REFUSALS and model not in self._giving
+            return error.kind in _REFUSALS and model not in self._taking
 
-    def _remember_answer(self, model: str, completion: Completion) -> None:
-        if completion.logprobs is not None:
+    def _remember_taken(self, model: str, asking: Request, request: Request) -> None:
+        """Remember a model that answered a request with the parameter, even where it told none."""
+        if asking is not request:
             with self._lock:
-                self._giving.add(model)
+                self._taking.add(model)
 
     def _remember_refusal(self, model: str) -> None:
         with self._lock:

@@ -16,6 +16,7 @@ from eccos_core.cli.fit import fit
 from eccos_core.cli.fit_reward import fit_reward
 from eccos_core.cli.ingest import ingest
 from eccos_core.cli.init import init
+from eccos_core.cli.keys import keys
 from eccos_core.cli.log import log, record
 from eccos_core.cli.output import run
 from eccos_core.cli.plan import plan
@@ -62,6 +63,7 @@ app.command("record", rich_help_panel=OPERATE)(record)
 app.command("savings", rich_help_panel=OPERATE)(savings)
 app.command("replay", rich_help_panel=OPERATE)(replay)
 app.command("status", rich_help_panel=OPERATE)(status)
+app.add_typer(keys, name="keys", rich_help_panel=OPERATE)
 app.command("version", rich_help_panel=OPERATE)(show_version)
 
 

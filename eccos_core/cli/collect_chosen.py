@@ -47,7 +47,9 @@ def collect_chosen(
     policy = config.policy
     price = 100 * policy.usd_per_quality_point if isinstance(policy, QualityPrice) else None
     with console().status("Reading the questions ..."):
-        vectors = cached_encoder(build_encoder(config.encoder)).encode([question.query for question in questions])
+        vectors = cached_encoder(build_encoder(config.encoder, config.conversation)).encode(
+            [question.query for question in questions]
+        )
     try:
         with console().status("Choosing ...") as status:
 

@@ -89,8 +89,8 @@ def _print(report: DemoReport, picture: Path) -> None:
     )
     out.print(
         f"Routing took {report.routing_ms:.1f} ms per request, an answer {report.answer_ms:.0f} ms (medians). "
-        f"The row of eccos is live: its calls were made just now, {100 * report.recorded_agreement:.0f} % graded as "
-        f"recorded; the other rows are from the recorded outcomes. All in {report.seconds:.0f} s. Picture: {picture}",
+        f"The rows of eccos are live: their calls were made just now, {100 * report.recorded_agreement:.0f} % graded "
+        f"as recorded, the others come from recorded outcomes. All in {report.seconds:.0f} s. Picture: {picture}",
         soft_wrap=True,
     )
 

@@ -135,7 +135,7 @@ def evaluate(
 
     Example: eccos evaluate --online --data outcomes.jsonl --prices prices.json --warm 300 --usd-per-quality 0.05
     """
-    from eccos_core.evaluation.baselines import BASELINES, DEFAULT_ROUTERS, routers_by_name
+    from eccos_core.evaluation.baselines import routers_by_name, usual_routers
     from eccos_core.evaluation.result_cache import ResultCache
     from eccos_core.io.files import cache_folder
     from eccos_core.io.outcomes import read_outcomes
@@ -149,8 +149,8 @@ def evaluate(
             lambda: _encoder(encoder, device, folder / "embeddings.sqlite")[0],
         )
         return
-    names = split_names(routers) or [router.name for router in DEFAULT_ROUTERS]
-    chosen = routers_by_name([*names, *([router.name for router in BASELINES] if baselines else [])])
+    named = split_names(routers)
+    routers_by_name(named)  # a misspelt name is told before anything is read
     _check_outputs(html, picture)
     with console().status("Reading outcomes ...") as status:
         from eccos_core.evaluation.replay import ReplaySample
@@ -158,6 +158,7 @@ def evaluate(
 
         outcomes = read_outcomes(data)
         train_outcomes = read_outcomes(train_data) if train_data is not None else None
+        chosen = routers_by_name(usual_routers(outcomes, named, baselines=baselines))
         price_table = read_prices(prices) if prices is not None else {}
         status.update("Loading the encoder ...")
         encoders = {

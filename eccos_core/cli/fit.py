@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eccos_core.cli.options import resolve_config
 from eccos_core.cli.output import JsonOption, console, print_json
 from eccos_core.cli.route import PoolOption
+
+if TYPE_CHECKING:
+    from eccos_core.plans import PlanReport
 
 DataOption = Annotated[
     Path | None,
@@ -51,6 +56,7 @@ def fit(
                 "models": list(report.models),
                 "seconds": report.seconds,
                 "warnings": list(report.warnings),
+                "plans": None if report.plans is None else plans_as_json(report.plans),
             }
         )
     else:
@@ -59,3 +65,22 @@ def fit(
             f"{report.seconds:.1f} s and wrote it to {report.folder}.",
             soft_wrap=True,
         )
+        if report.plans is not None:
+            console(sys.stdout).print(describe_plans(report.plans), soft_wrap=True)
+
+
+def plans_as_json(plans: PlanReport) -> dict[str, float | int | None]:
+    """Return what was learned of looking at answers. null marks what could not be measured."""
+    return {name: None if math.isnan(value) else value for name, value in asdict(plans).items()}
+
+
+def describe_plans(plans: PlanReport) -> str:
+    """Say what was learned of looking at answers, in one line."""
+    learned = (
+        f"Learned to judge answers from {plans.questions} questions. On held-out ones the log loss is "
+        f"{plans.log_loss:.3f} ({plans.forecast_log_loss:.3f} by the forecast alone), and the AUC {plans.auc:.3f} "
+        f"({plans.forecast_auc:.3f})."
+    )
+    if not plans.trust:
+        return f"{learned} Plans of several calls gained nothing there, so `escalate` calls one model."
+    return f"{learned} `escalate` trusts it by {plans.trust:.0%}."

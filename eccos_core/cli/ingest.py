@@ -40,7 +40,7 @@ def ingest(outcomes: OutcomesArgument, config: PoolOption = None, json: JsonOpti
             "Set eccos.history: {path: FOLDER}, or name another configuration with --config."
         )
     with console().status("Loading the encoder ...") as status:
-        encoder = build_encoder(loaded.encoder)
+        encoder = build_encoder(loaded.encoder, loaded.conversation)
         report = ingest_file(
             outcomes_table,
             build_history(loaded.history, encoder),

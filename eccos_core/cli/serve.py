@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,14 @@ import typer
 from eccos_core.cli.options import resolve_config
 from eccos_core.cli.output import console
 from eccos_core.io.optional import require_package
+
+
+class NearLimit(StrEnum):
+    """What happens to a request that the budget cannot pay."""
+
+    STEP_DOWN = "step_down"
+    REFUSE = "refuse"
+
 
 ConfigOption = Annotated[
     Path | None,
@@ -21,14 +30,62 @@ ConfigOption = Annotated[
         show_default=False,
     ),
 ]
-HostOption = Annotated[str, typer.Option("--host", help="The address to listen on. Others than 127.0.0.1 need keys.")]
-PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="The port. 0 takes a free one.")]
+HostOption = Annotated[
+    str | None,
+    typer.Option(
+        "--host", help="The address to listen on. Others than 127.0.0.1 need keys. Default: `eccos.server.host`."
+    ),
+]
+PortOption = Annotated[
+    int | None,
+    typer.Option("--port", min=0, max=65535, help="The port. 0 takes a free one. Default: `eccos.server.port`."),
+]
+KeysOption = Annotated[
+    str | None,
+    typer.Option(
+        "--keys",
+        metavar="DATABASE",
+        envvar="ECCOS_KEYS_DATABASE",
+        show_envvar=False,
+        help="Where keys are kept: a SQLite file, or postgresql://.... Default: `eccos.server.keys.database`.",
+    ),
+]
+NearLimitOption = Annotated[
+    NearLimit | None,
+    typer.Option(
+        "--near-limit",
+        help="What happens to a request that the budget cannot pay. Default: `eccos.server.keys.near_limit`.",
+    ),
+]
+
+FilesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--files",
+        metavar="FOLDER",
+        help="Keep uploaded files and batches here. Without it they are gone when the server stops.",
+        show_default=False,
+    ),
+]
+CorsOption = Annotated[
+    list[str] | None,
+    typer.Option("--cors-origin", metavar="ORIGIN", help="A web page's origin that may call; repeat it for more."),
+]
 
 
-def serve(config: ConfigOption = None, host: HostOption = "127.0.0.1", port: PortOption = 8484) -> None:
+def serve(
+    config: ConfigOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    keys: KeysOption = None,
+    near_limit: NearLimitOption = None,
+    files: FilesOption = None,
+    cors_origin: CorsOption = None,
+) -> None:
     """Answer over HTTP: OpenAI's and Anthropic's APIs, in front of your pool.
 
-    Point any client at it, and ask for the model `eccos`. Stop it with Ctrl-C: running requests end first.
+    Point any client at it, and ask for the model `eccos`. Stop it with Ctrl-C: running requests end first. Without keys
+    it serves this machine only. `eccos keys create` makes the first key.
 
     Example: eccos serve -c eccos.yaml
 
@@ -37,11 +94,26 @@ def serve(config: ConfigOption = None, host: HostOption = "127.0.0.1", port: Por
     """
     require_package("fastapi", "server", "eccos serve")
     require_package("uvicorn", "server", "eccos serve")
+    require_package("sqlalchemy", "server", "eccos serve")
+    from eccos_core.config import load_config
     from eccos_core.router import Router
+    from eccos_core.server.keys.build import open_gate, with_options
     from eccos_core.server.run import run_server
     from eccos_core.server.settings import ServerSettings
 
-    settings = ServerSettings(host=host, port=port)
     path = resolve_config(config)
+    said = load_config(path).server
+    settings = ServerSettings(
+        host=host or said.host,
+        port=said.port if port is None else port,
+        max_body_bytes=round(said.max_body_mb * 1_000_000),
+        files_dir=files,
+        cors_origins=tuple(cors_origin or said.cors_origins),
+    )
+    rules = with_options(said, keys, near_limit.value if near_limit else None)
     with Router.from_yaml(path, reload=True, progress=console().print) as router:
-        run_server(router, settings, announce=lambda line: console().print(line, soft_wrap=True))
+        gate = open_gate(router, path, rules)
+        try:
+            run_server(router, settings, gate, announce=lambda line: console().print(line, soft_wrap=True))
+        finally:
+            gate.close()

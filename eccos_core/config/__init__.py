@@ -27,10 +27,12 @@ from eccos_core.config.sections import (
     TenantConfig,
     WorkloadConfig,
 )
+from eccos_core.config.server_section import DEFAULT_KEYS, KeysConfig, ServerConfig, TenantBudgetConfig
 from eccos_core.config.stream_section import StreamConfig
 from eccos_core.config.watch import config_changes
 
 __all__ = [
+    "DEFAULT_KEYS",
     "CertifiedPolicy",
     "ChromaPersistentConfig",
     "ChromaServerConfig",
@@ -44,6 +46,7 @@ __all__ = [
     "HistoryConfig",
     "HybridConfig",
     "InMemoryConfig",
+    "KeysConfig",
     "LearningConfig",
     "OptimizerConfig",
     "PackingConfig",
@@ -53,10 +56,12 @@ __all__ = [
     "RetrievalConfig",
     "RetryConfig",
     "SentenceTransformerConfig",
+    "ServerConfig",
     "SessionConfig",
     "StaticConfig",
     "StreamConfig",
     "TelemetryConfig",
+    "TenantBudgetConfig",
     "TenantConfig",
     "TrainedConfig",
     "WorkloadConfig",

@@ -15,7 +15,7 @@ from eccos_core.config.litellm_settings import report_settings
 from eccos_core.config.parse_eccos import parse_eccos_section
 from eccos_core.config.parse_pool import parse_pool
 from eccos_core.config.problems import Problems
-from eccos_core.config.references import check_references
+from eccos_core.config.references import check_references, check_stop_early
 from eccos_core.config.schema import Config, EccosSection
 from eccos_core.config.translate import translate_settings
 from eccos_core.errors import ConfigError
@@ -47,6 +47,7 @@ def load_config(
         problems.add(MODEL_LIST, "is missing; list at least one model as LiteLLM does (model_name, litellm_params)")
     pool = parse_pool(document, context, section or EccosSection())
     check_references(document.sections.get(ECCOS), pool, problems)
+    check_stop_early(section.stop_early if section is not None else None, pool, problems)
     report_settings(document.sections, problems)
     if unread := context.environment.unread:
         rule = "not used, because eccos sets no variables of the process. Export what a provider needs"

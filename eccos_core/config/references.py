@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from eccos_core.backends.litellm.continuation import can_continue
 from eccos_core.config.parse_pool import Pool
 from eccos_core.config.problems import Problems
 from eccos_core.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from eccos_core.config.sections import StopEarlyConfig
 
 
 def check_references(section: object, pool: Pool, problems: Problems) -> None:
@@ -22,6 +26,25 @@ def check_references(section: object, pool: Pool, problems: Problems) -> None:
                 _check_efforts(names, f"{place}.{key}", pool, problems)
         else:
             _check_tags(names, f"{place}.{key}", pool, problems)
+
+
+def check_stop_early(section: StopEarlyConfig | None, pool: Pool, problems: Problems) -> None:
+    """Report models whose thinking cannot be stopped early, and chat templates that are no files."""
+    if section is None:
+        return
+    place = "eccos.stop_early.templates"
+    _check_models(section.templates, place, pool, problems)
+    for name, path in section.templates.items():
+        ways = [way for entry in pool.entries if entry.model.is_named_in({name}) for way in entry.deployments]
+        cannot = [way for way in ways if not can_continue(way.litellm_model, way.parameters)]
+        if cannot:
+            problems.add(
+                f"{place}.{name}",
+                "names a model that cannot continue raw text. Its litellm_params need a server of your own with "
+                "/v1/completions: a model such as hosted_vllm/NAME or openai/NAME, and an api_base",
+            )
+        if not path.exists():
+            problems.add(f"{place}.{name}", f"is {str(path)!r}, which does not exist. Give a Jinja file or a folder")
 
 
 def _find_names(section: object) -> Iterator[tuple[str, str, list[str]]]:

@@ -45,11 +45,13 @@ from eccos_core.config.sections import (
     PolicySetting,
     RetryConfig,
     SessionConfig,
+    StopEarlyConfig,
     TelemetryConfig,
     TelemetryField,
     TenantConfig,
     WorkloadConfig,
 )
+from eccos_core.config.server_section import ServerConfig
 from eccos_core.config.stream_section import StreamConfig
 from eccos_core.domain import ConversationView, EscalationRule, LatencyRule, Model, Policy
 
@@ -164,7 +166,8 @@ class EccosSection(SectionModel):
     )
     conversation: ConversationView = Field(
         default="last_user",
-        description="What the encoder reads of a conversation: the last user message, all of them, or everything.",
+        description="What the encoder reads of a conversation: the last user message, all of them, or everything. "
+        "`agent_step` reads the task and the numbers of an agent's step, such as its turn and the errors of its tools.",
         json_schema_extra=_example("all_user"),
     )
     predictor: PredictorField = Field(
@@ -252,6 +255,11 @@ class EccosSection(SectionModel):
             {"explore": "thompson", "share": 0.05, "budget_usd_per_day": 2.0, "forget": 1.0}, {"explore": "off"}
         ),
     )
+    stop_early: StopEarlyConfig | None = Field(
+        default=None,
+        description="Probe thinking models for their answer, and stop them when it no longer changes.",
+        json_schema_extra=_example({"probe_every": 64, "agree": 3, "templates": {"served": "./template.jinja"}}),
+    )
     shadow: ShadowConfig | None = Field(
         default=None,
         description="Other models answer a share of the requests in the background. The judge or the reward model "
@@ -264,6 +272,15 @@ class EccosSection(SectionModel):
         "list each of them (`api_base`, `api_key`, `fallbacks`, `mock_response`, ...) is refused by name. "
         "`extra_headers` stands for headers that hold credentials.",
         json_schema_extra=_example(["drop_params"], ["api_base", "api_key"]),
+    )
+    server: ServerConfig = Field(
+        default_factory=ServerConfig,
+        validate_default=True,
+        description="Where `eccos serve` listens, and its keys.",
+        json_schema_extra=_example(
+            {"port": 8000, "keys": {"near_limit": "refuse"}},
+            {"host": "0.0.0.0", "keys": {"tenants": {"search": {"usd_per_month": 200}}}},  # noqa: S104
+        ),
     )
     tenants: dict[str, TenantConfig] = Field(
         default_factory=dict,
@@ -305,7 +322,9 @@ class Config:
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     learning: LearningConfig | None = None
     shadow: ShadowConfig | None = None
+    stop_early: StopEarlyConfig | None = None
     packing: PackingConfig | None = None
+    server: ServerConfig = field(default_factory=ServerConfig)
     allowed_call_params: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     not_applied: tuple[str, ...] = ()

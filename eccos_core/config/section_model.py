@@ -117,7 +117,7 @@ class SectionModel(BaseModel):
     @classmethod
     def _check(cls, value: Any, handler: Any, info: ValidationInfo) -> Any:
         if isinstance(value, cls):  # a default, whose paths are not resolved yet
-            return value if info.context is None else handler(dict(value))
+            return value if info.context is None else handler(dict(iter(value)))  # a key may be called `keys`
         if not isinstance(value, Mapping):
             shown = "empty" if value is None else describe_yaml(value)
             raise problem(f"is {shown}, must be a mapping")

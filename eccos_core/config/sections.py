@@ -351,6 +351,20 @@ def _read_off(value: Any) -> Any:
     return "off" if value is False else value
 
 
+class StopEarlyConfig(SectionModel):
+    """Stop a model's thinking once its answer no longer changes. Without this section, no thinking is stopped."""
+
+    probe_every: Count = Field(default=64, description="How many tokens a model thinks between two probes.")
+    agree: Annotated[Count, Field(ge=2)] = Field(
+        default=3, description="How many answers in a row must be the same, and neither empty nor hedged."
+    )
+    templates: dict[str, ConfigPath] = Field(
+        min_length=1,
+        description="The models whose thinking is stopped early, each with its chat template: a Jinja file, or the "
+        "model's Hugging Face folder. Each is served by vLLM, SGLang or another server with `/v1/completions`.",
+    )
+
+
 class LearningConfig(SectionModel):
     """Learning from labels while serving. A section that is written is on. Without it, only a fit changes forecasts."""
 

@@ -10,19 +10,35 @@ from eccos_core.decision_log.entries import (
     SpendingEntry,
     outranks,
 )
+from eccos_core.decision_log.figures import (
+    BaselineStep,
+    CalibrationBin,
+    LogFigures,
+    LogFilter,
+    LogTotals,
+    ModelFigures,
+    add_up,
+)
 from eccos_core.decision_log.sqlite import DecisionLog
 from eccos_core.decision_log.usage import ModelUsage, model_usage
 
 __all__ = [
+    "BaselineStep",
+    "CalibrationBin",
     "CalibrationEntry",
     "CompletionEntry",
     "DecisionEntry",
     "DecisionLog",
     "LabelEntry",
+    "LogFigures",
+    "LogFilter",
+    "LogTotals",
     "LoggedDecision",
+    "ModelFigures",
     "ModelUsage",
     "ShadowLabelEntry",
     "SpendingEntry",
+    "add_up",
     "model_usage",
     "outranks",
 ]

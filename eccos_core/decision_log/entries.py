@@ -23,7 +23,7 @@ class DecisionEntry:
     """A decision with everything needed to replay it.
 
     `text`: what was encoded. `vector` (D,): its embedding. `forecast`: maps a model to (quality, cost in USD). `at`: in
-    s since 1970 (UTC).
+    s since 1970 (UTC). `quality_asked`: the floor that held, in [0, 1]. `left_out`: models that might not answer.
     """
 
     decision: Decision
@@ -34,6 +34,8 @@ class DecisionEntry:
     session_id: str | None = None
     tenant: str | None = None
     at: float = field(default_factory=time.time)
+    quality_asked: float | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,8 @@ class LoggedDecision:
 
     `text` is None unless the log has `log_prompts`. `label` is None until someone labels the answer, and `label_source`
     says who did. `forecast` maps a model to (quality, cost in USD). `propensity` is the probability of this choice, 1
-    without exploration. `calls` are those of a plan. Money is in USD, times are in s, `at` is in s since 1970 (UTC).
+    without exploration. `calls` are those of a plan. `quality_asked` in [0, 1] is the floor that held, None without
+    one. `left_out` are models that might not answer. Money is in USD, times are in s, `at` is in s since 1970 (UTC).
     """
 
     id: str
@@ -139,6 +142,8 @@ class LoggedDecision:
     propensity: float = 1.0
     label_source: LabelSource | None = None
     calls: tuple[PlanCall, ...] = ()
+    quality_asked: float | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def answer_usd(self) -> float | None:

@@ -43,7 +43,8 @@ CREATE TABLE IF NOT EXISTS decisions (
   floor_met INTEGER NOT NULL, reason TEXT NOT NULL, forecast TEXT NOT NULL, text TEXT, text_key TEXT NOT NULL,
   vector BLOB NOT NULL, model TEXT, input_tokens INTEGER, output_tokens INTEGER, paid_usd REAL, latency_s REAL,
   time_to_first_token_s REAL, attempts TEXT NOT NULL DEFAULT '[]', label REAL, labelled_at REAL,
-  propensity REAL NOT NULL DEFAULT 1.0, label_source TEXT, calls TEXT NOT NULL DEFAULT '[]'
+  propensity REAL NOT NULL DEFAULT 1.0, label_source TEXT, calls TEXT NOT NULL DEFAULT '[]', quality_asked REAL,
+  left_out TEXT NOT NULL DEFAULT '[]'
 ) STRICT;
 CREATE TABLE IF NOT EXISTS labels (
   decision_id TEXT NOT NULL, source TEXT NOT NULL, quality REAL NOT NULL, at REAL NOT NULL, judge TEXT, grade REAL,
@@ -68,6 +69,8 @@ _LATER_COLUMNS = {
         "propensity": "REAL NOT NULL DEFAULT 1.0",
         "label_source": "TEXT",
         "calls": "TEXT NOT NULL DEFAULT '[]'",
+        "quality_asked": "REAL",
+        "left_out": "TEXT NOT NULL DEFAULT '[]'",
     },
     "labels": {
         "judge": "TEXT",
@@ -77,11 +80,17 @@ _LATER_COLUMNS = {
         "calibration": "TEXT",
     },
 }
+# all that sums over many decisions read (figures.py), so that they need not read the rows, which are long
+_FIGURES_INDEX = """
+CREATE INDEX IF NOT EXISTS decisions_figures ON decisions (
+  at, tenant, decided_model, model, quality_asked, quality, label, paid_usd, latency_s
+)
+"""
 _INSERT = """
 INSERT OR IGNORE INTO decisions (id, at, request_id, session_id, tenant, decided_model, quality, cost_usd,
   usd_per_quality, floor_met, reason, forecast, text, text_key, vector, input_tokens,
-  propensity)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  propensity, quality_asked, left_out)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPDATE_COMPLETION = """
 UPDATE decisions SET model = ?, input_tokens = coalesce(?, input_tokens), output_tokens = ?, paid_usd = ?,
@@ -340,7 +349,7 @@ class DecisionLog:
 
 
 def _add_later_columns(connection: sqlite3.Connection) -> None:
-    """Give the log of an older version the columns that it lacks."""
+    """Give the log of an older version the columns that it lacks, and the index over them."""
     with connection:
         connection.execute("BEGIN IMMEDIATE")  # two processes may open the same old log at once
         for table, columns in _LATER_COLUMNS.items():
@@ -348,6 +357,7 @@ def _add_later_columns(connection: sqlite3.Connection) -> None:
             for name, kind in columns.items():
                 if name not in present:
                     connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+        connection.execute(_FIGURES_INDEX)
 
 
 def _judged(judgement: Judgement | None) -> tuple[object, ...]:
@@ -382,6 +392,8 @@ def _decision_row(entry: DecisionEntry, *, log_prompts: bool) -> tuple[object, .
         np.asarray(entry.vector, dtype=np.float32).tobytes(),
         entry.input_tokens,
         decision.propensity,
+        entry.quality_asked,
+        json.dumps(entry.left_out),
     )
 
 
@@ -396,4 +408,5 @@ def _row_to_decision(row: sqlite3.Row) -> LoggedDecision:
     values["vector"] = np.frombuffer(values["vector"], dtype=np.float32)
     values["attempts"] = tuple(Attempt(**each) for each in json.loads(values["attempts"]))
     values["calls"] = read_calls(values.get("calls") or "[]")
+    values["left_out"] = tuple(json.loads(values.get("left_out") or "[]"))
     return LoggedDecision(**values)

@@ -23,7 +23,16 @@ from eccos_core.domain.problem import (
     SolutionStatus,
     StreamChoice,
 )
-from eccos_core.domain.request import AUTHOR, REASONING_FIELDS, ConversationView, Deadline, Message, Request, new_id
+from eccos_core.domain.request import (
+    AUTHOR,
+    REASONING_FIELDS,
+    TOOL_FAILED,
+    ConversationView,
+    Deadline,
+    Message,
+    Request,
+    new_id,
+)
 from eccos_core.domain.status import BreakerState, DriftAlarm, LabellerStatus, ModelStatus, RouterStatus, WorkloadStatus
 
 __all__ = [
@@ -32,6 +41,7 @@ __all__ = [
     "FORECAST_ARRAYS",
     "LABEL_SOURCES",
     "REASONING_FIELDS",
+    "TOOL_FAILED",
     "AnswerConfidence",
     "Assignment",
     "BoolArray",

@@ -14,8 +14,9 @@ from eccos_core.domain.model import Capability
 from eccos_core.errors import RequestError
 
 Message: TypeAlias = Mapping[str, Any]  # an OpenAI-style chat message
-ConversationView: TypeAlias = Literal["last_user", "all_user", "everything"]
+ConversationView: TypeAlias = Literal["last_user", "all_user", "everything", "agent_step"]
 AUTHOR = "eccos_author"  # a key of an earlier answer among the messages: the model of the pool that wrote it
+TOOL_FAILED = "eccos_tool_failed"  # a key of a tool's result: True where the tool failed. No model gets it
 REASONING_FIELDS = ("reasoning_content", "thinking_blocks")  # of an answer: they go back to its author only
 # The operating system seeds this generator once. Asking it for every id would release the interpreter's lock each
 # time, and a busy event loop would wait to get it back. `random.seed` does not touch it, and a fork draws other ids.
@@ -136,12 +137,12 @@ class Request:
         return replace(self, parameters={**self.parameters, **parameters}) if parameters else self
 
     def addressed_to(self, model: str) -> Request:
-        """Return the request as `model` gets it, without `AUTHOR`.
+        """Return the request as `model` gets it, without `AUTHOR` and `TOOL_FAILED`.
 
         Reasoning of an earlier answer goes back to the model that wrote it, which may demand it. Another model could
         not verify its signature. An answer without `AUTHOR` is sent as you gave it.
         """
-        if not any(AUTHOR in message for message in self.messages):
+        if not any(AUTHOR in message or TOOL_FAILED in message for message in self.messages):
             return self
         return replace(self, messages=tuple(_address(message, model) for message in self.messages))
 
@@ -152,6 +153,8 @@ class Request:
 
 def _address(message: Message, model: str) -> Message:
     """Return a message of the history as `model` gets it."""
+    if TOOL_FAILED in message:
+        message = {name: value for name, value in message.items() if name != TOOL_FAILED}
     if AUTHOR not in message:
         return message
     dropped = {AUTHOR} if message[AUTHOR] == model else {AUTHOR, *REASONING_FIELDS}

@@ -13,9 +13,10 @@ from eccos_core.domain import FloatArray, Forecast
 from eccos_core.evaluation.metrics import (
     ACCURACY_TARGETS,
     Choices,
+    PlanChoices,
     RecordedOutcomes,
     mean_accuracy,
-    operating_points,
+    realised,
     upper_hull,
 )
 from eccos_core.evaluation.paper_metrics import gaps_of_choices, gaps_of_forecast
@@ -56,8 +57,8 @@ class MetricDifference:
 
 
 def compare_routers(
-    choices: Mapping[str, Choices],
-    answers: Mapping[str, Forecast | Choices],
+    choices: Mapping[str, Choices | PlanChoices],
+    answers: Mapping[str, Forecast | Choices | PlanChoices],
     recorded: RecordedOutcomes,
     *,
     resamples: int = RESAMPLES,
@@ -94,18 +95,20 @@ def _compare(metric: str, router: str, other: str, values: Mapping[str, RouterDr
 
 
 def _measure(
-    choices: Choices, answer: Forecast | Choices, recorded: RecordedOutcomes, draws: FloatArray
+    choices: Choices | PlanChoices,
+    answer: Forecast | Choices | PlanChoices,
+    recorded: RecordedOutcomes,
+    draws: FloatArray,
 ) -> RouterDraws:
     """Measure one router on each draw (B, R), whose rows are weights of the questions. Infinite: out of reach."""
     singles = recorded.single_cost_usd
     best, cheapest, dearest = recorded.best_single, recorded.cheapest_single, int(np.nanargmax(singles))
     best_accuracy = _resampled_mean(recorded.quality, recorded, best, draws)
     low, high, top = (_resampled_mean(recorded.cost_usd, recorded, model, draws) for model in (cheapest, best, dearest))
-    points = np.column_stack(operating_points(choices, recorded))
-    _, distinct = np.unique(points, axis=0, return_index=True)
-    rows = np.arange(choices.shape[1])
-    cost = draws @ recorded.cost_usd[rows, choices[distinct]].T
-    accuracy = draws @ recorded.quality[rows, choices[distinct]].T
+    spent, quality = realised(choices, recorded)
+    _, distinct = np.unique(np.column_stack([spent.mean(axis=1), quality.mean(axis=1)]), axis=0, return_index=True)
+    cost = draws @ spent[distinct].T
+    accuracy = draws @ quality[distinct].T
     found = {metric: np.full(len(draws), np.nan) for metric in ("area", "aiq", *COST_SHARES)}
     for b in range(len(draws)):
         frontier = upper_hull(cost[b], accuracy[b])
@@ -114,9 +117,10 @@ def _measure(
         for metric, target in zip(COST_SHARES, ACCURACY_TARGETS, strict=True):
             paid = frontier.cost_of(target * float(best_accuracy[b]))
             found[metric][b] = math.inf if paid is None or high[b] == 0 else paid / high[b]
+    gaps = None  # plans may call both models, so there is no share of strong calls
     if isinstance(answer, Forecast):
         gaps = gaps_of_forecast(answer.quality, recorded, draws)
-    else:
+    elif not isinstance(answer, PlanChoices):
         gaps = gaps_of_choices(answer, recorded, draws)
     if gaps is not None:
         found |= {name: np.array([getattr(gap, name) for gap in gaps]) for name in ("apgr", "cpt50", "cpt80")}

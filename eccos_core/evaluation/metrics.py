@@ -10,6 +10,7 @@ Axes: S settings, R questions, M models.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +26,27 @@ _TOLERANCE = 1e-12
 _COST_TOLERANCE = 1e-9  # sums of the same costs in another order differ in the last digit
 
 Choices = npt.NDArray[np.int16]  # (S, R) model chosen at each setting
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlanChoices:
+    """The choices of a router whose plans may take several calls, at S settings.
+
+    accepted (S, R): the model whose answer was accepted. cost_usd (S, R): of all calls. calls (S, R): their number.
+    """
+
+    accepted: Choices
+    cost_usd: FloatArray
+    calls: npt.NDArray[np.int16]
+
+    @classmethod
+    def joined(cls, parts: Sequence[PlanChoices]) -> PlanChoices:
+        """Join the choices for several groups of questions, at the same settings."""
+        return cls(
+            np.concatenate([part.accepted for part in parts], axis=1),
+            np.concatenate([part.cost_usd for part in parts], axis=1),
+            np.concatenate([part.calls for part in parts], axis=1),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,18 +161,48 @@ def sweep(quality: FloatArray, cost_usd: FloatArray, eligible: BoolArray, lambda
     return chosen
 
 
-def operating_points(choices: Choices, recorded: RecordedOutcomes) -> tuple[FloatArray, FloatArray]:
+def accepted_models(choices: Choices | PlanChoices) -> Choices:
+    """Return the model (S, R) whose answer counts at each setting."""
+    return choices.accepted if isinstance(choices, PlanChoices) else choices
+
+
+def realised(choices: Choices | PlanChoices, recorded: RecordedOutcomes) -> tuple[FloatArray, FloatArray]:
+    """Return (USD paid, quality of the answer), both (S, R), from recorded costs and outcomes.
+
+    Raises `InputError` when a setting chose a model without a recorded answer to the question.
+    """
+    accepted = accepted_models(choices)
+    rows = np.arange(accepted.shape[1])
+    if not recorded.observed[rows, accepted].all():
+        raise InputError(
+            "a router chose a model whose answer to that question is not recorded. It must choose an eligible model."
+        )
+    cost = choices.cost_usd if isinstance(choices, PlanChoices) else recorded.cost_usd[rows, accepted]
+    return cost, recorded.quality[rows, accepted]
+
+
+def operating_points(choices: Choices | PlanChoices, recorded: RecordedOutcomes) -> tuple[FloatArray, FloatArray]:
     """Return (mean USD per question (S,), accuracy (S,)) of each setting, from recorded costs and outcomes.
 
     Raises `InputError` when a setting chose a model without a recorded answer to the question.
     """
-    rows = np.arange(choices.shape[1])
-    if not recorded.observed[rows, choices].all():
-        raise InputError(
-            "a router chose a model whose answer to that question is not recorded. It must choose an eligible model."
-        )
-    cost = recorded.cost_usd[rows, choices].mean(axis=1)
-    return cost, recorded.quality[rows, choices].mean(axis=1)
+    cost, quality = realised(choices, recorded)
+    return cost.mean(axis=1), quality.mean(axis=1)
+
+
+def calls_to_reach(choices: PlanChoices, recorded: RecordedOutcomes) -> dict[float, float | None]:
+    """Return the mean number of calls at the cheapest setting that reaches each share of the best single accuracy.
+
+    None where no setting does.
+    """
+    cost, accuracy = operating_points(choices, recorded)
+    calls = choices.calls.mean(axis=1)
+    best = recorded.single_accuracy[recorded.best_single]
+    found: dict[float, float | None] = {}
+    for target in ACCURACY_TARGETS:
+        reached = np.flatnonzero(accuracy >= target * best - _TOLERANCE)
+        found[target] = float(calls[reached[cost[reached].argmin()]]) if len(reached) else None
+    return found
 
 
 def upper_hull(cost_usd: FloatArray, accuracy: FloatArray) -> Frontier:
@@ -198,7 +250,7 @@ def score_forecast(quality: FloatArray, cost_usd: FloatArray, recorded: Recorded
     return score_choices(sweep_forecast(quality, cost_usd, recorded), recorded)
 
 
-def score_choices(choices: Choices, recorded: RecordedOutcomes) -> RoutingScore:
+def score_choices(choices: Choices | PlanChoices, recorded: RecordedOutcomes) -> RoutingScore:
     """Score a router by its choices (S, R) at S settings: charge the recorded outcomes."""
     return score_points(*operating_points(choices, recorded), recorded)
 

@@ -13,7 +13,8 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, OutcomeTable
-from eccos_core.evaluation.metrics import Choices
+from eccos_core.evaluation.asking import RecordedAnswers
+from eccos_core.evaluation.metrics import Choices, PlanChoices
 from eccos_core.evaluation.recorded_cost import PriceTable
 
 EncoderChoice: TypeAlias = Literal["text", "static", "none"]  # which encoder's vectors a router reads
@@ -57,13 +58,17 @@ class TrainSplit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvaluationSplit:
-    """The R test questions without their outcomes: vectors (R, D), input_tokens (R, M), eligible (R, M), prices."""
+    """The R test questions without their outcomes: vectors (R, D), input_tokens (R, M), eligible (R, M), prices.
+
+    answers: what a router that looks at answers may ask for, at its price.
+    """
 
     queries: tuple[str, ...]
     vectors: Float32Array
     input_tokens: FloatArray
     eligible: BoolArray
     price_table: PriceTable
+    answers: RecordedAnswers | None = None
 
     def __len__(self) -> int:
         return len(self.input_tokens)
@@ -77,6 +82,7 @@ class EvaluationSplit:
             self.input_tokens[chosen],
             self.eligible[chosen],
             self.price_table,
+            None if self.answers is None else self.answers.rows(start, stop),
         )
 
     def cost_usd(self, output_tokens: FloatArray) -> FloatArray:
@@ -84,7 +90,8 @@ class EvaluationSplit:
         return self.price_table.cost_usd(self.input_tokens, output_tokens)
 
 
-RouterAnswer: TypeAlias = Forecast | Choices  # a forecast, whose lambda is swept, or the choices (S, R) of a rule
+# a forecast, whose lambda is swept, or the choices (S, R) of a rule, or those of plans of several calls
+RouterAnswer: TypeAlias = Forecast | Choices | PlanChoices
 AnswerFunction: TypeAlias = Callable[[EvaluationSplit], RouterAnswer]
 
 

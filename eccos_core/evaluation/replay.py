@@ -15,10 +15,11 @@ import numpy as np
 
 from eccos_core.domain import Float32Array, Forecast, OutcomeTable
 from eccos_core.errors import InputError
+from eccos_core.evaluation.asking import RecordedAnswers
 from eccos_core.evaluation.bootstrap import compare_routers
 from eccos_core.evaluation.embedding import EvaluationProgress, encode_questions
 from eccos_core.evaluation.folds import Fold, ReplaySample, make_folds
-from eccos_core.evaluation.metrics import Choices, RecordedOutcomes, sweep_forecast
+from eccos_core.evaluation.metrics import Choices, PlanChoices, RecordedOutcomes, sweep_forecast
 from eccos_core.evaluation.protocol import (
     AnswerFunction,
     EncoderChoice,
@@ -73,7 +74,7 @@ def evaluate(
     vectors, facts = encode_questions(table.queries, routers, encoders, uncached_encoders or encoders, report_progress)
 
     results = {result.name: result for result in reference_results(held_out)}
-    choices: dict[str, Choices] = {}
+    choices: dict[str, Choices | PlanChoices] = {}
     answers: dict[str, RouterAnswer] = {}
     for position, replay_router in enumerate(routers):
         report_progress(f"Fitting and testing {replay_router.name}", position, len(routers))
@@ -130,7 +131,12 @@ class _FoldRows:
         observed = ~np.isnan(self.test.quality)
         read = filled_input_tokens(self.test)
         return train_split, EvaluationSplit(
-            self.test.queries, vectors[self.fold.test], read, observed, self.price_table
+            self.test.queries,
+            vectors[self.fold.test],
+            read,
+            observed,
+            self.price_table,
+            RecordedAnswers.of(self.test, self.price_table.recorded_cost_usd(self.test)),
         )
 
 
@@ -178,7 +184,10 @@ def _join(answers: Sequence[RouterAnswer]) -> RouterAnswer:
     forecasts = [answer for answer in answers if isinstance(answer, Forecast)]
     if forecasts:
         return Forecast.joined(forecasts)
-    return np.concatenate([answer for answer in answers if not isinstance(answer, Forecast)], axis=1)
+    plans = [answer for answer in answers if isinstance(answer, PlanChoices)]
+    if plans:
+        return PlanChoices.joined(plans)
+    return np.concatenate([answer for answer in answers if isinstance(answer, np.ndarray)], axis=1)
 
 
 def _measure_single_ms(answer: AnswerFunction, held_out: EvaluationSplit) -> float:

@@ -45,6 +45,7 @@ class EncoderFacts:
 class RouterResult:
     """One router's score. A router that makes forecasts also has calibration, length error and kept promises.
 
+    calls: for plans of several calls, the mean calls per question at the cheapest setting that reaches each target.
     from_cache: the answers and the latency come from an earlier run with the same data, settings and code.
     """
 
@@ -56,6 +57,7 @@ class RouterResult:
     calibration: CalibrationReport | None = None
     length: LengthError | None = None
     promises: KeptPromises | None = None
+    calls: dict[float, float | None] | None = None
     latency: Latency | None = None
     from_cache: bool = False
 
@@ -162,6 +164,8 @@ def router_as_json(result: RouterResult) -> dict[str, Any]:
             "mean_difference": result.promises.mean_difference,
             "worst": result.promises.worst,
         }
+    if result.calls is not None:
+        entry["calls"] = {f"{target:.2f}": result.calls[target] for target in ACCURACY_TARGETS}
     if result.latency is not None:
         entry["latency"] = {name: getattr(result.latency, name) for name in Latency.__slots__}
         entry["from_cache"] = result.from_cache

@@ -40,6 +40,14 @@ def report_tables(report: EvaluationReport) -> list[ReportTable]:
             frontier_row,
         ),
         _table(
+            "Calls per question",
+            "Mean number of calls of plans, at the cheapest setting that reaches 90, 95, 98 and 100 % of the best "
+            "single model's accuracy.",
+            ("router", *(f"{target:.2f}" for target in ACCURACY_TARGETS)),
+            [result for result in results if result.calls is not None],
+            calls_row,
+        ),
+        _table(
             "Kept promises",
             "You ask for a mean accuracy, from the cheapest model's to the best one's. The table compares it with the "
             "accuracy that was realised.",
@@ -70,13 +78,14 @@ def report_tables(report: EvaluationReport) -> list[ReportTable]:
             " ".join(
                 f"Encoder '{role}' ({facts.name}, {facts.dimensions} dimensions): {facts.encode_ms:.2f} ms a question."
                 for role, facts in report.encoders.items()
-            ),
+            )
+            + _plan_latency(results),
             ("router", "fit, s", "one request, ms", "in a batch, ms"),
             [result for result in results if result.latency is not None],
             latency_row,
         ),
     ]
-    tables[2:2] = _difference_tables(report)
+    tables[3:3] = _difference_tables(report)
     return [table for table in tables if table.rows]
 
 
@@ -109,6 +118,18 @@ def markdown_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> 
     """Return a Markdown table with the first column to the left and numbers to the right."""
     lines = [header, ("---", *("---:" for _ in header[1:])), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _plan_latency(results: Sequence[RouterResult]) -> str:
+    """Say what the time of a router that looks at answers is for."""
+    names = [result.name for result in results if result.calls is not None]
+    return f" The times of {', '.join(names)} are for all settings, not for one." if names else ""
+
+
+def calls_row(result: RouterResult) -> tuple[str, ...]:
+    """Return the cells name and mean calls at each target."""
+    calls = result.calls or {}
+    return (result.name, *(_number(calls.get(target), ".2f") for target in ACCURACY_TARGETS))
 
 
 def frontier_row(result: RouterResult) -> tuple[str, ...]:

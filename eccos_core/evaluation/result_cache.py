@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from eccos_core.domain import FORECAST_ARRAYS, Forecast
+from eccos_core.domain import FORECAST_ARRAYS, Forecast, OutcomeTable
+from eccos_core.evaluation.asking import digest_answers
+from eccos_core.evaluation.metrics import PlanChoices
 from eccos_core.evaluation.protocol import EvaluationSplit, ReplayRouter, RouterAnswer, TrainSplit
 from eccos_core.evaluation.report import Latency
 from eccos_core.io.code_digest import digest_code
@@ -33,9 +35,12 @@ _LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "litellm", "paretobandi
 _SHARED_SOURCES = ("evaluation/protocol.py", "evaluation/recorded_cost.py", "evaluation/metrics.py", "domain", "io")
 _SOURCES = {  # what the answer of a router depends on, by the module of its class
     "eccos_core.evaluation.eccos_routers": ("evaluation/eccos_routers.py", "predictors"),
+    "eccos_core.evaluation.plan_routers": (
+        *("evaluation/plan_routers.py", "evaluation/eccos_routers.py", "evaluation/asking.py", "predictors", "plans"),
+    ),
     "eccos_core.evaluation.protocol": (),
 }
-_BASELINE_SOURCES = ("evaluation/baselines",)
+_BASELINE_SOURCES = ("evaluation/baselines", "evaluation/asking.py", "plans")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class ResultCache:
             with np.load(path, allow_pickle=False) as stored:
                 facts = json.loads(str(stored["facts"]))
                 latency = Latency(**facts["latency"])
+                if "accepted" in stored:
+                    return PlanChoices(stored["accepted"], stored["cost_usd"], stored["calls"]), latency
                 if "choices" in stored:
                     return stored["choices"], latency
                 return Forecast(
@@ -67,6 +74,8 @@ class ResultCache:
             facts["models"] = list(answer.models)
             kept = {name: getattr(answer, name) for name in FORECAST_ARRAYS}
             arrays = {name: array for name, array in kept.items() if array is not None}
+        elif isinstance(answer, PlanChoices):
+            arrays = {"accepted": answer.accepted, "cost_usd": answer.cost_usd, "calls": answer.calls}
         else:
             arrays = {"choices": answer}
         content = io.BytesIO()
@@ -97,5 +106,13 @@ def cache_key(replay_router: ReplayRouter, train_split: TrainSplit, held_out: Ev
         total.update(f"{values.dtype}{values.shape}".encode())
         total.update(np.ascontiguousarray(values).data)
     labels = [[name, table.labels[name]] for name in sorted(table.labels)]
+    total.update(_digest_told(table).encode())
+    if held_out.answers is not None:
+        total.update(held_out.answers.digest().encode())
     total.update(json.dumps([train_split.encoder, table.queries, labels, held_out.queries]).encode())
     return total.hexdigest()
+
+
+def _digest_told(table: OutcomeTable) -> str:
+    """Return a digest of the answers and features of a table."""
+    return digest_answers(table.answers, table.features)

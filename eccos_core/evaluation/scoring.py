@@ -13,8 +13,11 @@ from eccos_core.evaluation.eccos_routers import EccosReplayRouter
 from eccos_core.evaluation.kept_promises import measure_kept_promises
 from eccos_core.evaluation.metrics import (
     Choices,
+    PlanChoices,
     RecordedOutcomes,
     RoutingScore,
+    accepted_models,
+    calls_to_reach,
     operating_points,
     score_choices,
     score_random_mix,
@@ -29,6 +32,7 @@ from eccos_core.evaluation.paper_metrics import (
     gap_of_forecast,
     task_accuracy,
 )
+from eccos_core.evaluation.plan_routers import EscalateReplayRouter
 from eccos_core.evaluation.protocol import ReplayRouter, RouterAnswer
 from eccos_core.evaluation.report import RouterResult
 
@@ -46,18 +50,23 @@ class HeldOutOutcomes:
 
 
 def score_router(
-    replay_router: ReplayRouter, answer: RouterAnswer, choices: Choices, held_out: HeldOutOutcomes
+    replay_router: ReplayRouter,
+    answer: RouterAnswer,
+    choices: Choices | PlanChoices,
+    held_out: HeldOutOutcomes,
 ) -> RouterResult:
     """Score a router by its answer to the test questions, and its choices (S, R) at S settings."""
     recorded = held_out.recorded
     result = RouterResult(
         name=replay_router.name,
-        role="eccos" if isinstance(replay_router, EccosReplayRouter) else "baseline",
+        role="eccos" if isinstance(replay_router, EccosReplayRouter | EscalateReplayRouter) else "baseline",
         score=(score := score_choices(choices, recorded)),
         paper=_paper_metrics(score, choices, answer, held_out),
         reads=replay_router.reads,
     )
-    if not isinstance(answer, Forecast):
+    if isinstance(answer, PlanChoices):
+        return replace(result, calls=calls_to_reach(answer, recorded))
+    if not isinstance(answer, Forecast) or isinstance(choices, PlanChoices):
         return result
     return replace(
         result,
@@ -100,16 +109,19 @@ def single_model_results(held_out: HeldOutOutcomes, taken: set[str]) -> list[Rou
 
 
 def _paper_metrics(
-    score: RoutingScore, choices: Choices, answer: RouterAnswer, held_out: HeldOutOutcomes
+    score: RoutingScore, choices: Choices | PlanChoices, answer: RouterAnswer, held_out: HeldOutOutcomes
 ) -> PaperMetrics:
     recorded = held_out.recorded
     cost, accuracy = operating_points(choices, recorded)
-    most_accurate = choices[np.lexsort((cost, -accuracy))[0]]
+    most_accurate = accepted_models(choices)[np.lexsort((cost, -accuracy))[0]]
+    gap = None
+    if isinstance(answer, Forecast):
+        gap = gap_of_forecast(answer.quality, recorded)
+    elif not isinstance(answer, PlanChoices):
+        gap = gap_of_choices(answer, recorded)
     return PaperMetrics(
         aiq=average_improvement(score.frontier, recorded),
         arena=arena_score(score.frontier),
-        gap=gap_of_forecast(answer.quality, recorded)
-        if isinstance(answer, Forecast)
-        else gap_of_choices(answer, recorded),
+        gap=gap,
         task_accuracy=task_accuracy(most_accurate, recorded, held_out.tasks),
     )

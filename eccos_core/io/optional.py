@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from eccos_core.errors import MissingDependencyError
 
 Extra: TypeAlias = Literal[
-    "local", "exact", "chroma", "report", "collect", "server", "langchain", "llama-index", "benchmark"
+    "local", "exact", "chroma", "report", "collect", "server", "postgres", "langchain", "llama-index", "benchmark"
 ]
 
 #: The extra that brings each optional package, by the name that you import. Keep it in step with pyproject.toml.
@@ -29,6 +29,8 @@ OPTIONAL_PACKAGES: Mapping[str, tuple[Extra, ...]] = {
     "math_verify": ("collect",),
     "fastapi": ("server",),
     "uvicorn": ("server",),
+    "sqlalchemy": ("server",),
+    "psycopg": ("postgres",),
     "httptools": ("server",),
     "uvloop": ("server",),
     "python_multipart": ("server",),

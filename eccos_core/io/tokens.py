@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from eccos_core.domain import ConversationView, Message
 from eccos_core.errors import MissingDependencyError
+from eccos_core.io.agent_step import add_step, read_step
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
@@ -46,11 +47,15 @@ def text_key(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------- conversations
 
 
-def conversation_text(messages: Sequence[Message], view: ConversationView = "last_user") -> str:
+def conversation_text(
+    messages: Sequence[Message], view: ConversationView = "last_user", *, has_tools: bool = False
+) -> str:
     """The text of a conversation that is embedded.
 
     `last_user` (default): the last user message that has text: usually the question. `all_user`: every user message.
-    `everything`: every message of every role. Several messages are joined by a blank line, the *latest first*: an
+    `everything`: every message of every role. `agent_step`: the last user message, the first one where that is another,
+    and the line of the agent's step (`io/agent_step.py`), if it is one. `has_tools` tells that tools are offered.
+    Several messages are joined by a blank line, the *latest first*: an
     encoder cuts the end of what is too long, and what is cut is then the oldest. Of a message made of parts the text
     parts count; images, audio and files say nothing here. Where a view finds no text (only system messages, or only a
     picture), the whole conversation's text is taken, and "" where there is none at all.
@@ -61,6 +66,10 @@ def conversation_text(messages: Sequence[Message], view: ConversationView = "las
             chosen = [text for role, text in newest_first if role == "user"][:1]
         case "all_user":
             chosen = [text for role, text in newest_first if role == "user"]
+        case "agent_step":
+            asked = [text for role, text in newest_first if role == "user"]
+            task = "\n\n".join(dict.fromkeys([*asked[:1], *asked[-1:]]) or [text for _, text in newest_first])
+            return add_step(task, read_step(messages, has_tools=has_tools))
         case "everything":
             chosen = []
         case _:

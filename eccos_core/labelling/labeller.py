@@ -244,7 +244,7 @@ class BackgroundLabeller:
     def _look_at(self, answer: _Waiting) -> None:
         if answer.broken and self.broken_json is not None:
             answer.labels.record(self.broken_json, "signal")
-        question, other = conversation_text(answer.request.messages, self.view), None
+        question, other = conversation_text(answer.request.messages, _question_view(self.view)), None
         if answer.shadow is not None:
             with self._counted_failure():
                 other = self._ask_shadow(answer, answer.shadow)
@@ -344,3 +344,8 @@ class BackgroundLabeller:
             calibration=found.version if found is not None else None,
         )
         return found.apply(uncalibrated) if found is not None else uncalibrated, "judge", judgement
+
+
+def _question_view(view: ConversationView) -> ConversationView:
+    """Return what a judge reads. The numbers of an agent's step are for the encoder."""
+    return "last_user" if view == "agent_step" else view

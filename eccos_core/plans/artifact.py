@@ -58,6 +58,7 @@ def save_plan_rule(rule: PlanRule, report: PlanReport, folder: Path) -> None:
         "mixed": joint.mixed,
         "trust": rule.trust,
         "max_calls": rule.max_calls,
+        "followers": None if rule.followers is None else list(rule.followers),
         "held_out": {name: None if value != value else value for name, value in asdict(report).items()},
     }
     fresh = temporary_sibling(folder)
@@ -117,4 +118,5 @@ def _build(manifest: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> Pla
         evidence=AnswerEvidence(**{name: found[f"evidence.{name}"] for name in _EVIDENCE}),
     )
     verifier = LearnedVerifier(models, joint, found["slope"], found["intercept"])
-    return PlanRule(verifier, float(manifest["trust"]), int(manifest["max_calls"]))
+    followers = None if manifest["followers"] is None else tuple(str(name) for name in manifest["followers"])
+    return PlanRule(verifier, float(manifest["trust"]), int(manifest["max_calls"]), followers)

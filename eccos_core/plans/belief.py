@@ -15,6 +15,7 @@ from eccos_core.domain import BoolArray, FloatArray, IntArray
 from eccos_core.plans.joint import NODE_WEIGHTS, JointModel, QuestionTerms
 
 _MOST = 0.98  # all ways to agree together have at most this probability
+_ROWS_AT_ONCE = 256  # small enough for the cache of a processor
 _SAME = 0.5  # answers that agree more than this count as one
 
 
@@ -62,9 +63,9 @@ class Belief:
         joins = np.where(self.distinct & known[:, None], np.nan_to_num(same), 0.0)
         joins = joins / np.maximum(joins.sum(axis=1, keepdims=True), 1.0)
         if self.asked.shape[1]:
-            likelihood = self._ways(self.terms.same_wrong[rows[:, None], self.asked, asked[:, None]])
-            new = 1 - likelihood.sum(axis=1)
-            told = np.einsum("rn,rnpg->rpg", joins, likelihood) + (1 - joins.sum(axis=1))[:, None, None] * new
+            likelihood = self._ways(self.terms.same_wrong[rows[:, None], self.asked, asked[:, None]].T)
+            new = (1 - likelihood.sum(axis=0)).transpose(2, 0, 1)
+            told = np.einsum("rn,npgr->rpg", joins, likelihood) + (1 - joins.sum(axis=1))[:, None, None] * new
             told = np.where((known & self.distinct.any(axis=1))[:, None, None], told, 1.0)
         else:
             told = np.ones((len(asked), 1, 2))
@@ -94,41 +95,52 @@ class Belief:
         """Return P(good) of the answers given, (R, n)."""
         return self._given(np.maximum(self.mass, 1e-300))
 
-    def look_ahead(self) -> tuple[FloatArray, FloatArray]:
-        """Return what accepting the best answer now is worth (R,), and what asking each model first is worth (R, M).
+    def look_ahead(self, columns: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Return what accepting the best answer now is worth (R,), and what asking each model first is worth (R, F).
 
-        Both are the probability of a good answer times `mass`. Without an answer, accepting is worth 0.
+        Both are the probability of a good answer times `mass`. Without an answer, accepting is worth 0. columns (F,):
+        the models to ask.
         """
+        if len(self.asked) > _ROWS_AT_ONCE:
+            parts = [
+                self.rows(np.arange(at, min(at + _ROWS_AT_ONCE, len(self.asked)))).look_ahead(columns)
+                for at in range(0, len(self.asked), _ROWS_AT_ONCE)
+            ]
+            return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
         by_pattern = self.weights.sum(axis=2)
         now = (by_pattern @ self.right).max(axis=1) if self.asked.shape[1] else np.zeros(len(self.asked))
-        ways = self._outcomes()  # (R, M, O, P, 2): joint with pattern and with being right
+        ways = self._outcomes(columns)
         answers = self.asked.shape[1]
-        own = ways[..., 1].sum(axis=3)
-        kinds = np.zeros((*ways.shape[:3], answers + 1, 2))  # P(this one is right, the new one is wrong or right)
-        for each in range(answers):
-            kinds[..., each, :] = ways[:, :, :, self.right[:, each], :].sum(axis=3)
-        kinds[..., answers, 1] = own
-        binned = np.einsum("rmocg,mbg->rmocb", kinds, self.model.evidence.share, optimize=False)
-        return now, np.asarray(binned.max(axis=3).sum(axis=(2, 3)))
+        chosen = np.concatenate([self.right.T, np.ones((1, len(self.right)))])  # (n + 1, P)
+        # (n + 1, O, 2, R, F): P(this one is right, and the new one is wrong or right)
+        kinds = np.tensordot(chosen, ways, axes=([1], [1]))
+        kinds[answers, :, 0] = 0.0  # the last one is the new one itself
+        kinds = kinds.reshape(*kinds.shape[:3], -1)  # R and F in one axis, so that numpy has long rows to work on
+        strengths = self.model.evidence.strengths[columns].transpose(2, 1, 0)  # (2, B, F)
+        wrong, right = np.tile(strengths, len(self.asked))
+        best = kinds[0, :, 0, None] * wrong + kinds[0, :, 1, None] * right  # (O, B, R * F)
+        for each in range(1, answers + 1):
+            best = np.maximum(best, kinds[each, :, 0, None] * wrong + kinds[each, :, 1, None] * right)
+        return now, best.sum(axis=(0, 1)).reshape(len(self.asked), len(columns))
 
-    def imagine(self) -> Belief:
-        """Return the beliefs after every way in which each model can answer, (R * M * O * B,) in this order.
+    def imagine(self, columns: IntArray) -> Belief:
+        """Return the beliefs after every way in which each model can answer, (R * F * O * B,) in this order.
 
-        Their `mass` is the probability of that way, times this belief's own.
+        Their `mass` is the probability of that way, times this belief's own. columns (F,): the models to ask.
         """
-        rows, models = len(self.asked), self.model.count
+        rows, models = len(self.asked), len(columns)
         answers = self.asked.shape[1]
-        told = self._likelihood()  # (R, M, O, P, 2)
-        share = self.model.evidence.share  # (M, B, 2)
-        spread = told[:, :, :, None] * share[None, :, None, :, None, :]  # (R, M, O, B, P, 2)
-        good = self.terms.good[:, :, None, None, None, :]
+        told = self._likelihood(columns).transpose(3, 4, 0, 1, 2)  # (R, F, O, P, 2)
+        share = self.model.evidence.strengths[columns]  # (F, B, 2)
+        spread = told[:, :, :, None] * share[None, :, None, :, None, :]  # (R, F, O, B, P, 2)
+        good = self.terms.good[:, columns][:, :, None, None, None, :]
         before = self.weights[:, None, None, None]
         split = np.stack([before * (1 - good) * spread[..., 0, None], before * good * spread[..., 1, None]], axis=-2)
-        shape = split.shape  # (R, M, O, B, P, 2, K)
+        shape = split.shape  # (R, F, O, B, P, 2, K)
         total = int(np.prod(shape[:4]))
         index = np.repeat(np.arange(rows), total // rows)
         per_way = (rows, models, answers + 2, share.shape[1])
-        asked = np.broadcast_to(np.arange(models)[None, :, None, None], per_way).reshape(total)
+        asked = np.broadcast_to(columns[None, :, None, None], per_way).reshape(total)
         says_new = np.zeros(answers + 2, dtype=np.bool_)
         says_new[answers] = True
         new_one = np.broadcast_to(says_new[None, None, :, None], per_way).reshape(total)
@@ -164,41 +176,36 @@ class Belief:
         return np.stack([wrong_part, right_part], axis=2).reshape(rows, patterns * 2, nodes), _patterns(self.right)
 
     def _ways(self, same_wrong: FloatArray) -> FloatArray:
-        """Return P(a known new answer says the same as answer i | pattern, whether it is right), (..., n, P, 2).
+        """Return P(a known new answer says the same as answer i | pattern, whether it is right), (n, P, 2, R, ...).
 
-        same_wrong (..., n): P(it says the same as answer i, if both are wrong). Only distinct answers count.
+        same_wrong (n, R, ...): P(it says the same as answer i, if both are wrong). Only distinct answers count.
         """
-        right = self.right.T  # (n, P)
-        shape = (*same_wrong.shape, len(self.right))
-        if_right = np.broadcast_to(np.where(right, self.model.both_right, self.model.mixed), shape)
-        if_wrong = np.where(right, self.model.mixed, same_wrong[..., None])
-        ways = np.stack([if_wrong, if_right], axis=-1)
-        distinct = self.distinct.reshape(len(self.asked), *[1] * (same_wrong.ndim - 2), -1, 1, 1)
-        ways = ways * distinct
-        total = ways.sum(axis=-3, keepdims=True)
-        return np.asarray(ways * np.minimum(1.0, _MOST / np.maximum(total, _MOST)))
+        count, rows, *rest = same_wrong.shape
+        right = self.right.T.reshape(count, len(self.right), 1, *(1 for _ in rest))
+        ways = np.empty((count, len(self.right), 2, rows, *rest))
+        ways[:, :, 0] = np.where(right, self.model.mixed, same_wrong[:, None])
+        ways[:, :, 1] = np.where(right, self.model.both_right, self.model.mixed)
+        ways *= self.distinct.T.reshape(count, 1, 1, rows, *(1 for _ in rest))
+        ways *= _MOST / np.maximum(ways.sum(axis=0), _MOST)
+        return ways
 
-    def _likelihood(self) -> FloatArray:
-        """Return P(the way in which each model's answer falls out | pattern, whether it is right), (R, M, O, P, 2)."""
+    def _likelihood(self, columns: IntArray) -> FloatArray:
+        """Return P(the way in which each model's answer falls out | pattern, whether it is right), (O, P, 2, R, F)."""
         rows, answers = self.asked.shape
-        models, patterns = self.model.count, len(self.right)
-        told = np.empty((rows, models, answers + 2, patterns, 2))
-        known = self.terms.known[:, :, None, None]
-        if answers:
-            pairs = self.terms.same_wrong[np.arange(rows)[:, None], self.asked].transpose(0, 2, 1)  # (R, M, n)
-            ways = self._ways(pairs)
-            told[:, :, :answers] = ways * known[:, :, None]
-            told[:, :, answers] = (1 - ways.sum(axis=2)) * known
-        else:
-            told[:, :, 0] = known
-        told[:, :, answers + 1] = 1 - known
+        known = self.terms.known[:, columns]
+        pairs = self.terms.same_wrong[np.arange(rows)[:, None], self.asked][:, :, columns].transpose(1, 0, 2)
+        ways = self._ways(pairs)
+        told = np.empty((answers + 2, len(self.right), 2, rows, len(columns)))
+        told[:answers] = ways * known
+        told[answers] = (1 - ways.sum(axis=0)) * known
+        told[answers + 1] = 1 - known
         return told
 
-    def _outcomes(self) -> FloatArray:
-        """Return P(pattern, way, whether each model's answer is right, and all that was seen), (R, M, O, P, 2)."""
-        right = np.einsum("rpk,rmk->rmp", self.weights, self.terms.good)
-        both = np.stack([self.weights.sum(axis=2)[:, None, :] - right, right], axis=-1)
-        return np.asarray(self._likelihood() * both[:, :, None])
+    def _outcomes(self, columns: IntArray) -> FloatArray:
+        """Return P(way, pattern, whether each model's answer is right, and all that was seen), (O, P, 2, R, F)."""
+        right = (self.weights @ self.terms.good[:, columns].transpose(0, 2, 1)).transpose(1, 0, 2)
+        both = np.stack([self.weights.sum(axis=2).T[:, :, None] - right, right], axis=1)
+        return np.asarray(self._likelihood(columns) * both)
 
 
 def _patterns(right: BoolArray) -> BoolArray:

@@ -49,6 +49,11 @@ class AnswerEvidence:
             np.tile(0 * wide, (models, 1)), np.tile(wide, (models, 1)), np.zeros((models, _COLUMNS)), edges, share
         )
 
+    @property
+    def strengths(self) -> FloatArray:
+        """`share` (M, B, 2) of the bins that some model has answers in. One bin if features say nothing."""
+        return self.share[:, self.share.any(axis=(0, 2))]
+
     def log_ratio(self, features: Mapping[str, FloatArray], model: IntArray) -> FloatArray:
         """Return log P(features | good) - log P(features | bad), of any shape. `model` has the same shape."""
         if not features:

@@ -20,7 +20,8 @@ MIN_QUESTIONS = 60  # with fewer, nothing is learned
 FOLDS = 3
 TRUSTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _MOST_HELD_OUT = 3000
-_PRICES = 16
+_PRICES = 12
+MAX_FOLLOWERS = 8
 _PLATT_PRECISION = np.array([4.0, 1.0])
 
 
@@ -59,14 +60,16 @@ def fit_plan_rule(
     chosen = np.sort(draw.permutation(len(graded))[:_MOST_HELD_OUT])
     held_out = [graded.rows(chosen[fold[chosen] == each]) for each in range(FOLDS)]
     prices = telling_prices(held_out)
+    followers = choose_followers(graded, prices)
     gains = np.concatenate(
-        [_gains(joint, each, prices, max_calls) for joint, each in zip(joints, held_out, strict=True)], axis=1
+        [_gains(joint, each, prices, max_calls, followers) for joint, each in zip(joints, held_out, strict=True)],
+        axis=1,
     )
     trust, gain, error = choose_trust(gains)
     slope, intercept, judged = _calibrate(joints, held_out, max_calls, draw)
     verifier = LearnedVerifier(graded.models, fit_joint(graded), slope, intercept)
     report = PlanReport(len(graded), **judged, trust=trust, gain=gain, gain_se=error)
-    return PlanRule(verifier, trust, max_calls), report
+    return PlanRule(verifier, trust, max_calls, followers), report
 
 
 def choose_trust(gains: FloatArray) -> tuple[float, float, float]:
@@ -102,6 +105,18 @@ def telling_prices(held_out: list[GradedAnswers]) -> FloatArray:
     return np.asarray(telling[np.linspace(0, len(telling) - 1, min(_PRICES, len(telling))).astype(np.int64)])
 
 
+def choose_followers(graded: GradedAnswers, prices: FloatArray) -> tuple[str, ...]:
+    """Return the models that may follow a first answer: those that single calls choose most often at these prices."""
+    if len(graded.models) <= MAX_FOLLOWERS:
+        return graded.models
+    used = np.zeros(len(graded.models))
+    for price in prices:
+        chosen = (graded.cost_usd - price * graded.forecast).argmin(axis=1)
+        used += np.bincount(chosen, minlength=len(used))
+    most = np.lexsort((-graded.forecast.mean(axis=0), -used))[:MAX_FOLLOWERS]
+    return tuple(graded.models[place] for place in np.sort(most))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _GradedSource:
     """Gives the answers of graded questions. Codes stand for texts."""
@@ -121,14 +136,16 @@ class _GradedSource:
         return RevealedAnswers(texts, features, tokens)
 
 
-def _gains(joint: JointModel, held_out: GradedAnswers, prices: FloatArray, max_calls: int) -> FloatArray:
+def _gains(
+    joint: JointModel, held_out: GradedAnswers, prices: FloatArray, max_calls: int, followers: tuple[str, ...]
+) -> FloatArray:
     """Return what plans gain on each held-out question, (T, R), as the mean over prices of quality - cost / price."""
     open_models = ~np.isnan(held_out.quality)
     verifier = LearnedVerifier(held_out.models, joint, np.ones(max_calls), np.zeros(max_calls))
     state = PlanState.start(held_out.models, held_out.forecast, held_out.cost_usd, held_out.output_tokens)
     settings = np.tile(prices, len(TRUSTS))
     source = _GradedSource(held_out, np.zeros((len(settings), len(held_out))))
-    rule = PlanRule(verifier, 1.0, max_calls)
+    rule = PlanRule(verifier, 1.0, max_calls, followers)
     accepted = run_plans(rule, state, settings, open_models, source, np.repeat(TRUSTS, len(prices)))
     quality = np.take_along_axis(held_out.quality, accepted.T, axis=1).T
     worth = (quality - source.paid / settings[:, None]).reshape(len(TRUSTS), len(prices), -1).mean(axis=1)

@@ -25,7 +25,7 @@ from eccos_core.plans.state import PlanState
 from eccos_core.plans.verifier import Verifier
 
 MAX_CALLS = 3
-LEAST_PRICE = 1e-300  # in place of 0, which times infinity is no number
+_NEVER = -1e30  # a gain that no price makes worth it, and that stays a number at price 0
 _ROWS_AT_ONCE = 400  # bounds the memory of looking two calls ahead
 
 
@@ -74,45 +74,49 @@ class PlanStep:
 class LookAhead:
     """What another call is worth after one answer or more, at any price of quality. R requests.
 
-    now (R,): P(the best answer so far is good). later (R, M): the same after asking each model, as expected. Axis W:
-    the ways in which that answer can fall out. share (R, M, W): their probability. more (R, M, W, M): the gain in
-    quality by one call more, weighted by `share`. Both are None where only one call is looked ahead.
+    columns (F,): the models that may follow. now (R,): P(the best answer so far is good). later (R, F): the same after
+    asking each of them, as expected. Axis W: the ways in which that answer can fall out. share (R, F, W): their
+    probability. more (R, F, W, F): the gain in quality by one call more, weighted by `share`. Both are None where only
+    one call is looked ahead.
     """
+
+    columns: IntArray
 
     now: FloatArray
     later: FloatArray
-    asked: IntArray
     share: FloatArray | None = None
     more: FloatArray | None = None
 
     @classmethod
-    def of(cls, belief: Belief, *, deep: bool) -> LookAhead:
+    def of(cls, belief: Belief, columns: IntArray, *, deep: bool) -> LookAhead:
         """Look ahead from a belief of mass 1. deep: two calls instead of one."""
-        now, later = belief.look_ahead()
+        now, later = belief.look_ahead(columns)
         if not deep:
-            return cls(now, later, belief.asked)
-        parts = [_look_deeper(belief.rows(part)) for part in _parts(len(later))]
+            return cls(columns, now, later)
+        parts = [_look_deeper(belief.rows(part), columns, columns) for part in _parts(len(later))]
         share, more = (np.concatenate([part[each] for part in parts]) for each in range(2))
-        return cls(now, later, belief.asked, share, more)
+        return cls(columns, now, later, share, more)
 
     def gains(self, price: FloatArray, cost_usd: FloatArray, may_ask: BoolArray, trust: float) -> FloatArray:
         """Return how much more asking each model is worth than accepting now, (R, M) in USD.
 
         price (R,): USD per unit of quality. cost_usd (R, M): of one call. may_ask (R, M): elsewhere it is -inf.
         """
-        price = np.maximum(price, LEAST_PRICE)
-        gains = trust * price[:, None] * (self.later - self.now[:, None]) - cost_usd
+        found = np.full(cost_usd.shape, -np.inf)
+        fee, may_follow = cost_usd[:, self.columns], may_ask[:, self.columns]
+        gains = trust * price[:, None] * (self.later - self.now[:, None]) - fee
         if trust and self.share is not None and self.more is not None:
-            again = trust * price[:, None, None, None] * self.more - self.share[..., None] * cost_usd[:, None, None, :]
-            again = np.where(may_ask[:, None, None, :], again, -np.inf)
+            again = trust * price[:, None, None, None] * self.more - self.share[..., None] * fee[:, None, None, :]
+            again = np.where(may_follow[:, None, None, :], again, -np.inf)
             gains = gains + np.maximum(again.max(axis=3), 0.0).sum(axis=2)
-        return np.where(may_ask, gains, -np.inf)
+        found[:, self.columns] = np.where(may_follow, gains, -np.inf)
+        return found
 
     def rows(self, index: IntArray) -> LookAhead:
         """The same for the chosen requests."""
         share = None if self.share is None else self.share[index]
         more = None if self.more is None else self.more[index]
-        return LookAhead(self.now[index], self.later[index], self.asked[index], share, more)
+        return LookAhead(self.columns, self.now[index], self.later[index], share, more)
 
 
 def _parts(rows: int) -> list[IntArray]:
@@ -120,14 +124,15 @@ def _parts(rows: int) -> list[IntArray]:
     return [np.arange(at, min(at + _ROWS_AT_ONCE, rows)) for at in range(0, max(rows, 1), _ROWS_AT_ONCE)]
 
 
-def _look_deeper(belief: Belief) -> tuple[FloatArray, FloatArray]:
-    """Return `share` and `more` of a `LookAhead`."""
-    rows, models = len(belief.asked), belief.model.count
-    ways = belief.imagine()
-    now, later = ways.look_ahead()
-    more = (later - now[:, None]).reshape(rows, models, -1, models)
-    more[:, np.arange(models), :, np.arange(models)] = -np.inf
-    return ways.mass.reshape(rows, models, -1), more
+def _look_deeper(belief: Belief, columns: IntArray, followers: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return `share` (R, C, W) and `more` (R, C, W, F) of asking `columns` (C,), then `followers` (F,)."""
+    rows = len(belief.asked)
+    ways = belief.imagine(columns)
+    now, later = ways.look_ahead(followers)
+    more = (later - now[:, None]).reshape(rows, len(columns), -1, len(followers))
+    twice = np.broadcast_to((columns[:, None] == followers)[None, :, None, :], more.shape)
+    more = np.where(twice, _NEVER, more)
+    return ways.mass.reshape(rows, len(columns), -1), more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,9 +140,12 @@ class FirstPlans:
     """The plans of R requests before the first call, at any price of quality.
 
     quality, cost_usd (R, M): the forecast of one call. Axis W: the ways in which the first answer can fall out.
-    share (R, M, W): their probability. more (R, M, W, M): the gain in quality by asking another model then, weighted by
-    `share`. It is -inf for the model that was asked. trust: that of the rule.
+    columns (F,): the models that may follow. share (R, M, W): the probability of each way. more (R, M, W, F): the gain
+    in quality by asking another model then, weighted by `share`. It is far below 0 for the model that was asked.
+    trust: that of the rule.
     """
+
+    columns: IntArray
 
     quality: FloatArray
     cost_usd: FloatArray
@@ -150,14 +158,15 @@ class FirstPlans:
 
         open_models (R, M) or (M,): who may be asked. It says nothing of the first model.
         """
-        price = np.maximum(np.asarray(usd_per_quality, dtype=np.float64), LEAST_PRICE).reshape(-1, 1, 1, 1)
-        fee = self.share[..., None] * self.cost_usd[:, None, None, :]
+        price = np.asarray(usd_per_quality, dtype=np.float64).reshape(-1, 1, 1, 1)
+        fee = self.share[..., None] * self.cost_usd[:, None, None, self.columns]
         if not self.trust:
             return PlanValues(self.quality, self.cost_usd, np.ones(self.quality.shape))
         more = self.trust * self.more
         gain = price * more - fee
         if open_models is not None:
-            gain = np.where(np.broadcast_to(open_models, self.quality.shape)[:, None, None, :], gain, -np.inf)
+            may_ask = np.broadcast_to(open_models, self.quality.shape)[:, None, None, self.columns]
+            gain = np.where(may_ask, gain, -np.inf)
         best = gain.argmax(axis=3)[..., None]
         goes_on = np.take_along_axis(gain, best, axis=3)[..., 0] > 0
         gained = np.where(goes_on, np.take_along_axis(more, best, axis=3)[..., 0], 0.0).sum(axis=2)
@@ -171,11 +180,13 @@ class PlanRule:
     """Decides when to accept an answer and whom to ask next.
 
     verifier: judges answers. trust in [0, 1]: how far its promises count. max_calls: calls per request at most, >= 1.
+    followers: the models that may be asked after a first answer, None for all. Few of them keep a decision fast.
     """
 
     verifier: Verifier
     trust: float
     max_calls: int = MAX_CALLS
+    followers: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.trust <= 1:
@@ -189,12 +200,13 @@ class PlanRule:
             raise InputError(f"first plans are for a state without answers, this one has {state.calls}")
         rows, models = state.quality.shape
         if self.max_calls == 1 or self.trust == 0 or models == 1:
-            nothing = np.full((rows, models, 1, models), -np.inf)
-            return FirstPlans(state.quality, state.cost_usd, np.ones((rows, models, 1)), nothing, 0.0)
+            nothing = np.full((rows, models, 1, len(self._columns)), _NEVER)
+            return FirstPlans(self._columns, state.quality, state.cost_usd, np.ones((rows, models, 1)), nothing, 0.0)
         belief = self.verifier.belief(state)
-        parts = [_look_deeper(belief.rows(part)) for part in _parts(rows)]
+        everyone = np.arange(models)
+        parts = [_look_deeper(belief.rows(part), everyone, self._columns) for part in _parts(rows)]
         share, more = (np.concatenate([part[each] for part in parts]) for each in range(2))
-        return FirstPlans(state.quality, state.cost_usd, share, more, self.trust)
+        return FirstPlans(self._columns, state.quality, state.cost_usd, share, more, self.trust)
 
     def first_values(
         self, state: PlanState, usd_per_quality: float | FloatArray, open_models: BoolArray | None = None
@@ -210,8 +222,9 @@ class PlanRule:
             raise InputError("a plan without an answer has no next step; choose its first model by `first_values`")
         rows = np.arange(len(state))
         may_ask = np.broadcast_to(np.bool_(True) if open_models is None else open_models, state.quality.shape)
-        accept, ahead, may_ask = self.look_ahead(state, may_ask)
-        quality = self.verifier.quality(state)[rows, accept]
+        belief = self.verifier.belief(state)
+        accept, ahead, may_ask = self._look_ahead(state, belief, may_ask)
+        quality = self.verifier.judge(belief)[rows, accept]
         gain = np.full(len(state), -np.inf)
         ask = np.full(len(state), -1)
         if ahead is not None:
@@ -227,7 +240,11 @@ class PlanRule:
 
         Nothing is worth asking for (None) after the last call, without trust, or where nobody is left.
         """
-        belief = self.verifier.belief(state)
+        return self._look_ahead(state, self.verifier.belief(state), open_models)
+
+    def _look_ahead(
+        self, state: PlanState, belief: Belief, open_models: BoolArray
+    ) -> tuple[IntArray, LookAhead | None, BoolArray]:
         best = belief.given_quality().argmax(axis=1)
         accept = state.asked[np.arange(len(state)), best]
         may_ask = open_models.copy()
@@ -235,12 +252,12 @@ class PlanRule:
         left = self.max_calls - state.calls
         if left <= 0 or self.trust == 0 or not may_ask.any():
             return accept, None, may_ask
-        return accept, LookAhead.of(belief, deep=left > 1), may_ask
+        return accept, LookAhead.of(belief, self._columns, deep=left > 1), may_ask
 
     def next_step(self, state: PlanState, usd_per_quality: float, open_models: BoolArray | None = None) -> PlanStep:
         """Decide one plan, and say why. For a state of one request."""
         steps = self.next_steps(state, usd_per_quality, open_models)
-        names, quality, gain = state.models, float(self.verifier.quality(state)[0, steps.accept[0]]), steps.gain_usd[0]
+        names, quality, gain = state.models, float(steps.quality[0]), steps.gain_usd[0]
         best = names[int(steps.accept[0])]
         if steps.ask[0] >= 0:
             name = names[int(steps.ask[0])]
@@ -262,4 +279,11 @@ class PlanRule:
 
     def for_pool(self, models: Sequence[str]) -> PlanRule:
         """The same rule for these models, in this order. Raises `ArtifactError` for an unknown model."""
-        return PlanRule(self.verifier.for_pool(models), self.trust, self.max_calls)
+        followers = None if self.followers is None else tuple(name for name in models if name in self.followers)
+        return PlanRule(self.verifier.for_pool(models), self.trust, self.max_calls, followers or None)
+
+    @property
+    def _columns(self) -> IntArray:
+        """The columns (F,) of the models that may follow."""
+        names = self.verifier.models
+        return np.array([place for place, name in enumerate(names) if self.followers is None or name in self.followers])

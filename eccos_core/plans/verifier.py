@@ -38,6 +38,10 @@ class Verifier(Protocol):
         """Return the belief that a stopping rule looks ahead from."""
         ...
 
+    def judge(self, belief: Belief) -> FloatArray:
+        """Return P(good) of every model (R, M) under a belief."""
+        ...
+
     def for_pool(self, models: Sequence[str]) -> Verifier:
         """The same verifier for these models, in this order. Raises `ArtifactError` for an unknown model."""
         ...
@@ -69,9 +73,12 @@ class LearnedVerifier:
         if not state.calls:
             check_pool(self.models, state)
             return state.quality
-        place = min(state.calls, len(self.slope)) - 1
-        raw = self.belief(state).quality()
-        return sigmoid(self.slope[place] * logit(raw) + self.intercept[place])
+        return self.judge(self.belief(state))
+
+    def judge(self, belief: Belief) -> FloatArray:
+        """Return P(good) of every model (R, M), calibrated for the number of answers."""
+        place = min(belief.asked.shape[1], len(self.slope)) - 1
+        return sigmoid(self.slope[place] * logit(belief.quality()) + self.intercept[place])
 
     def for_pool(self, models: Sequence[str]) -> LearnedVerifier:
         """The same verifier for these models, in this order. You may leave models out.
@@ -112,7 +119,11 @@ class RuleOfThumbVerifier:
 
     def quality(self, state: PlanState) -> FloatArray:
         """Return P(good) of every model (R, M). Before the first call it is the forecast."""
-        return state.quality if not state.calls else self.belief(state).quality()
+        return state.quality if not state.calls else self.judge(self.belief(state))
+
+    def judge(self, belief: Belief) -> FloatArray:
+        """Return P(good) of every model (R, M)."""
+        return belief.quality()
 
     def for_pool(self, models: Sequence[str]) -> RuleOfThumbVerifier:
         """The same rule of thumb for these models, in this order. Raises `ArtifactError` for an unknown model."""

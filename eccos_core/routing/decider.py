@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,8 @@ class Decider:
     def prepare(self, requests: Sequence[Request]) -> PreparedBatch:
         """Compute all that a decision needs. Raises `NoEligibleModelError` for a request that no model may answer."""
         started, learner = time.perf_counter(), self.parts.applied_learner
-        texts = [conversation_text(request.messages, self.parts.conversation) for request in requests]
+        view = self.parts.conversation
+        texts = [conversation_text(each.messages, view, has_tools=bool(_tools(each))) for each in requests]
         with self.parts.telemetry.step("predict", requests):
             input_tokens, mask = self._counted(requests)  # first: a request that no model may answer is not encoded
             vectors = self.encoder.encode(texts)
@@ -120,7 +122,7 @@ class Decider:
 
     def _counted(self, requests: Sequence[Request]) -> tuple[FloatArray, BoolArray]:
         """((R,) input tokens, (R, M) who may answer what)."""
-        tokens = [count_tokens(request.messages) for request in requests]
+        tokens = [count_tokens(request.messages, _tools(request)) for request in requests]
         return np.asarray(tokens, dtype=np.float64), self.eligible(requests, tokens)
 
     def eligible(self, requests: Sequence[Request], input_tokens: Sequence[int]) -> BoolArray:
@@ -327,6 +329,11 @@ class Decider:
             open_now = np.where(free_slots > 0, caps, 0)  # a model whose breaker is open has none, and gets none
             free = open_now if (good & (open_now > 0)).any(axis=1).all() else caps
         return self.deployments.spread(free * _waves(good, free))
+
+
+def _tools(request: Request) -> Sequence[Mapping[str, Any]]:
+    """Return the tools that a request offers. They are input too, of the context window and on the bill."""
+    return [*(request.parameters.get("tools") or ()), *(request.parameters.get("functions") or ())]
 
 
 def _fits(good: BoolArray, free: IntArray) -> bool:

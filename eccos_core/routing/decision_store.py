@@ -86,8 +86,10 @@ class DecisionStore:
         self._lock = threading.Lock()
         self.labelled = 0  # labels that counted, since the start
 
-    def add_decisions(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
-        """Remembers a batch of decisions, or one."""
+    def add_decisions(
+        self, prepared: PreparedBatch, made: Sequence[Decision], quality_asked: Sequence[float | None] | None = None
+    ) -> None:
+        """Remembers a batch of decisions, or one. `quality_asked` (R,): the floor that held for each, in [0, 1]."""
         with self._lock:
             models = prepared.forecast.models
             rows = zip(prepared.texts, prepared.vectors, prepared.forecast.quality.tolist(), made, strict=True)
@@ -98,6 +100,7 @@ class DecisionStore:
         if self.log is None:
             return
         quality, cost = prepared.forecast.quality.tolist(), prepared.cost_usd.tolist()
+        names, good = prepared.forecast.models, prepared.good.tolist()
         for row, decision in enumerate(made):
             request = prepared.requests[row]
             self.log.add_decision(
@@ -111,6 +114,8 @@ class DecisionStore:
                     ),
                     session_id=request.session_id,
                     tenant=request.tenant,
+                    quality_asked=None if quality_asked is None else quality_asked[row],
+                    left_out=tuple(name for name, may in zip(names, good[row], strict=True) if not may),
                 )
             )
 

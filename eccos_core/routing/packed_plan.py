@@ -94,9 +94,9 @@ class PackedRoute:
         if solved is None or offers is None:
             decided = pipeline.decider.assign(prepared, policy, free)
             decided = [self._told(request, each) for request, each in zip(prepared.requests, decided, strict=True)]
-            pipeline.remember(prepared, decided)
+            pipeline.remember(prepared, decided, policy)
             return decided, np.array([sum(each.model == name for each in decided) for name in pipeline.parts.names])
-        return self._decide(counted, offers, *solved)
+        return self._decide(counted, policy, offers, *solved)
 
     def _solve(
         self, prepared: PreparedBatch, policy: Policy, free: IntArray, offers: Offers
@@ -127,6 +127,7 @@ class PackedRoute:
     def _decide(
         self,
         prepared: PreparedBatch,
+        policy: Policy,
         offers: Offers,
         assignment: Assignment,
         packs: Sequence[Pack],
@@ -140,14 +141,14 @@ class PackedRoute:
         rest = [row for row in range(len(columns)) if row not in packed]
         made = {row: self._told(prepared.requests[row], alone[row]) for row in rest}
         if rest:
-            self._pipeline.remember(prepared.rows(np.array(rest)), [made[row] for row in rest])
+            self._pipeline.remember(prepared.rows(np.array(rest)), [made[row] for row in rest], policy)
         wider = Prices(prices.quality, np.append(prices.slots, 0.0))
         for rows, arm, group in _by_arm(packs):
             cost = np.concatenate([offers.cost_usd(np.array(pack.rows), arm, len(pack.rows)) for pack in group])
             part = _with_arm(prepared.rows(rows), offers, arm, cost)
             decided = self._build(part, np.full(len(rows), models), wider, floor_met=floor_met)
             decided = [replace(each, reason=each.reason + _say_loss(offers, arm)) for each in decided]
-            self._pipeline.remember(part, decided)
+            self._pipeline.remember(part, decided, policy)
             made.update(zip(rows.tolist(), decided, strict=True))
         for pack in packs:
             decisions = tuple(made[row] for row in pack.rows)

@@ -50,7 +50,7 @@ from eccos_core.routing.named_policies import check_policy_name
 from eccos_core.routing.parts import Parts
 from eccos_core.routing.plan_calls import adrive, drive, finish_chunks, walk_plan
 from eccos_core.routing.plan_run import PlanRun
-from eccos_core.routing.prepared import PreparedBatch
+from eccos_core.routing.prepared import PreparedBatch, quality_asked
 from eccos_core.routing.request_check import check_request
 
 _log = logging.getLogger("eccos.certificate")
@@ -95,7 +95,7 @@ class Pipeline:
             with parts.telemetry.step("route", [asked[row] for row in rows]):
                 prepared = self.decider.prepare([asked[row] for row in rows])
                 decided = self.decider.assign(prepared, part, free)
-            self.remember(prepared, decided)
+            self.remember(prepared, decided, part)
             made.update(zip(rows, decided, strict=True))
             calls = np.array([sum(each.model == name for each in decided) for name in parts.names])
             free = self.decider.deployments.take(free, calls)
@@ -154,7 +154,7 @@ class Pipeline:
         """Say why no model may answer this very request. None when one may."""
         try:
             asked = self.parse(request)
-            self.decider.eligible([asked], [count_tokens(asked.messages)])
+            self.decider.eligible([asked], [count_tokens(asked.messages, asked.parameters.get("tools"))])
             if asked.min_quality is not None:
                 prepared = self.decider.prepare([asked])
                 self.decider.assign(prepared, QualityPrice(0.0), np.ones(len(self.parts.models), np.int64))
@@ -194,9 +194,10 @@ class Pipeline:
             if self.parts.certificate_problem is not None:
                 _log.error("%s", self.parts.certificate_problem, extra={"eccos": {"event": "certificate_void"}})
 
-    def remember(self, prepared: PreparedBatch, made: Sequence[Decision]) -> None:
-        """Remember decisions, for their labels and their bills."""
-        self.parts.decision_store.add_decisions(prepared, made)
+    def remember(self, prepared: PreparedBatch, made: Sequence[Decision], policy: Policy | None = None) -> None:
+        """Remember decisions, for labels and bills. They were made under `policy`, or each under its own."""
+        asked = [quality_asked(request, policy or self.parts.policy_of(request)) for request in prepared.requests]
+        self.parts.decision_store.add_decisions(prepared, made, asked)
         if self.parts.learner is not None:
             for decision in made:
                 first_usd = decision.cost_usd if decision.plan is None else decision.plan.first_cost_usd

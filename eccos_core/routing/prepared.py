@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, IntArray, Policy, Request
+from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, IntArray, Policy, QualityFloor, Request
 from eccos_core.routing.lower_bound import counted_quality
 from eccos_core.routing.planning import PlanGains
 
@@ -94,3 +94,12 @@ class PreparedBatch:
             self.waiting_usd,
             None if self.gains is None else self.gains.rows(index),
         )
+
+
+def quality_asked(request: Request, policy: Policy) -> float | None:
+    """Return the quality in [0, 1] that a request was decided for: the policy's floor or its own, the higher one.
+
+    None where neither is set.
+    """
+    floors = [policy.alpha if isinstance(policy, QualityFloor) else None, request.min_quality]
+    return max((floor for floor in floors if floor is not None), default=None)

@@ -24,8 +24,11 @@ class Caller:
 class Spending(Protocol):
     """Money that is set aside for one request. Settle it exactly once. Settling again changes nothing."""
 
-    async def settle(self, cost_usd: float) -> None:
-        """Say what the request really cost in USD. 0 gives all of it back."""
+    async def settle(self, cost_usd: float | None, tokens: int = 0) -> None:
+        """Say what the request really cost in USD, and how many tokens its answer has.
+
+        0 USD gives all of it back. None means that nobody knows, so what was set aside counts.
+        """
         ...
 
 
@@ -49,11 +52,15 @@ class Gate(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """End what the gate holds open. Call it when the server has ended."""
+        ...
+
 
 class NoSpending:
     """The `Spending` of a caller without a budget."""
 
-    async def settle(self, cost_usd: float) -> None:
+    async def settle(self, cost_usd: float | None, tokens: int = 0) -> None:
         """See `Spending`."""
 
 
@@ -69,3 +76,6 @@ class OpenGate:
     async def reserve(self, caller: Caller, request: Request, usd_at_most: float) -> tuple[Request, Spending]:
         """See `Gate`."""
         return request, NoSpending()
+
+    def close(self) -> None:
+        """See `Gate`."""

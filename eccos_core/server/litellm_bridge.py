@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import importlib
+import sys
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eccos_core.backends.litellm.lazy_import import litellm_module
@@ -63,3 +66,16 @@ class ChunkStream:
 def cannot_translate(error: Exception, api: str) -> ApiError:
     """Return the error for a body that LiteLLM's translation does not take."""
     return ApiError("invalid_request", f"the body is no {api} request: {type(error).__name__} while it was translated")
+
+
+def ignored_header(ignored: Sequence[str], left_out: Sequence[str]) -> dict[str, str]:
+    """Return the header that names the fields of a body that were left out."""
+    names = [*ignored, *("thinking" if name == "reasoning_effort" else name for name in left_out)]
+    return {"x-eccos-ignored": ", ".join(names)} if names else {}
+
+
+async def import_translations(module: str) -> None:
+    """Import a module of LiteLLM on a thread, as it takes seconds the first time."""
+    if module not in sys.modules:
+        await asyncio.to_thread(litellm_module)
+        await asyncio.to_thread(importlib.import_module, module)

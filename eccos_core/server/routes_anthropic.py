@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
 import json
 from typing import TYPE_CHECKING
 
 from eccos_core.io.tokens import count_tokens
 from eccos_core.server.answering import Handler, event_stream, first_chunk, json_response, while_connected
-from eccos_core.server.anthropic_messages import AnthropicRequest, describe_message, message_events, read_request
+from eccos_core.server.anthropic_messages import describe_message, message_events, read_request
 from eccos_core.server.asked import ROUTER, OwnFields, build_request, leave_out_unsupported
+from eccos_core.server.litellm_bridge import ignored_header, import_translations
 from eccos_core.server.openai_chat import own_headers, stream_headers
 from eccos_core.server.serving import Serving, read_flag
 
@@ -34,7 +33,7 @@ def messages_handler(serving: Serving) -> Handler:
         )
         own = OwnFields.read(body.get("eccos"), http.headers)
         request = build_request(serving.router, caller, model, asked.messages, parameters, own)
-        ignored = _ignored(asked, left_out)
+        ignored = ignored_header(asked.ignored, left_out)
         if not read_flag(body, "stream"):
             completion = await while_connected(http, serving.complete(caller, request))
             told = describe_message(completion, asked.tool_names)
@@ -62,21 +61,3 @@ def count_tokens_handler(serving: Serving) -> Handler:
         return json_response({"input_tokens": count_tokens([*request.messages, *told])})
 
     return count
-
-
-def _ignored(asked: AnthropicRequest, left_out: tuple[str, ...]) -> dict[str, str]:
-    """Return the header that names what was left out."""
-    names = {"reasoning_effort": "thinking"}
-    ignored = [*asked.ignored, *(names.get(name, name) for name in left_out)]
-    return {"x-eccos-ignored": ", ".join(ignored)} if ignored else {}
-
-
-async def import_translations(module: str) -> None:
-    """Import a module of LiteLLM on a thread, as it takes seconds the first time."""
-    import sys
-
-    if module not in sys.modules:
-        from eccos_core.backends.litellm.lazy_import import litellm_module
-
-        await asyncio.to_thread(litellm_module)
-        await asyncio.to_thread(importlib.import_module, module)

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from eccos_core.domain import Chunk, Completion, Request
+from eccos_core.domain import Chunk, Completion, Decision, Request
 from eccos_core.io.tokens import count_tokens
 from eccos_core.router import Router
 from eccos_core.routing.pricing import worst_usd
@@ -47,33 +47,38 @@ class Serving:
             raise ApiError("invalid_request", f"the body is a JSON {type(value).__name__}, must be an object")
         return value
 
-    async def complete(self, caller: Caller, request: Request) -> Completion:
-        """Answer a request within the caller's budget."""
-        request, spending = await self.gate.reserve(caller, request, self.most_usd(request))
-        cost_usd = 0.0
+    async def complete(self, caller: Caller, request: Request, decision: Decision | None = None) -> Completion:
+        """Answer a request within the caller's budget. A request that the budget changes is decided again."""
+        allowed, spending = await self.gate.reserve(caller, request, self.most_usd(request))
+        if allowed is not request:
+            request, decision = allowed, None
+        cost_usd, tokens = None, 0  # a call that its caller leaves may be charged
         try:
-            completion = await self.router.acomplete(request)
-            cost_usd = completion.cost_usd
+            completion = await self.router.acomplete(request, decision=decision)
+            cost_usd, tokens = completion.cost_usd, completion.output_tokens
             self.metrics.count_answer(completion)
+        except Exception:
+            cost_usd = 0.0
+            raise
         finally:
-            await spending.settle(cost_usd)
+            await spending.settle(cost_usd, tokens)
         return completion
 
     async def stream(self, caller: Caller, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Answer a request piece by piece. A stream that breaks or is left is settled at what it may have cost."""
-        most = self.most_usd(request)
-        request, spending = await self.gate.reserve(caller, request, most)
-        cost_usd, began = 0.0, False
+        """Answer a request piece by piece. A stream that breaks or is left is settled at what was reserved for it."""
+        request, spending = await self.gate.reserve(caller, request, self.most_usd(request))
+        cost_usd, tokens, began = 0.0, 0, False
         try:
             async with aclosing(self.router.astream(request)) as chunks:  # type: ignore[type-var]
                 async for chunk in chunks:
                     began = True
                     if chunk.completion is not None:
                         cost_usd, began = chunk.completion.cost_usd, False
+                        tokens = chunk.completion.output_tokens
                         self.metrics.count_answer(chunk.completion)
                     yield chunk
         finally:
-            await spending.settle(most if began else cost_usd)
+            await spending.settle(None if began else cost_usd, tokens)
 
     def most_usd(self, request: Request) -> float:
         """Return the most that a request is likely to cost, in USD: its dearest allowed model at full length."""

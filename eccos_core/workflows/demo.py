@@ -11,16 +11,27 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 from eccos_core.assembly.build import Assembler, build_encoder
+from eccos_core.assembly.plan_fit import fit_plans
 from eccos_core.assembly.predictor import TrainingData, cached_encoder, fit_from_config
 from eccos_core.config import Config, load_config
-from eccos_core.domain import Completion, FloatArray, IntArray, Model, OutcomeTable, QualityFloor, Request
+from eccos_core.domain import (
+    Budget,
+    Completion,
+    EscalationRule,
+    FloatArray,
+    IntArray,
+    Model,
+    OutcomeTable,
+    QualityFloor,
+    Request,
+)
 from eccos_core.evaluation.metrics import RecordedOutcomes, RoutingScore, score_forecast, score_random_mix
 from eccos_core.grading import grader_for
 from eccos_core.grading.factory import GraderSpec
@@ -29,7 +40,9 @@ from eccos_core.io.files import read_json_lines
 from eccos_core.io.outcome_tables import with_models
 from eccos_core.io.outcomes import read_outcomes, split
 from eccos_core.pocket import pool_config_path, pool_history_path
+from eccos_core.predictors import EnsemblePredictor
 from eccos_core.router import Router
+from eccos_core.routing.escalation import EscalationPlanner
 from eccos_core.routing.pricing import cost_usd
 
 QUESTIONS = 200
@@ -86,7 +99,7 @@ def run_demo(floor: float | None = None, *, questions: int = QUESTIONS, progress
     train, test = split(with_models(read_outcomes(pool_history_path()), names))
     test = test.rows(np.arange(min(questions, len(test))))
     say(f"embedding {len(train)} questions")
-    encoder = build_encoder(config.encoder)
+    encoder = build_encoder(config.encoder, config.conversation)
     known = TrainingData(train, cached_encoder(encoder).encode(train.queries))
     say(f"learning from {len(train)} questions")
     router = Router.from_parts(Assembler().assemble_fitted(config, encoder, fit_from_config(config, known), known))
@@ -102,6 +115,9 @@ def run_demo(floor: float | None = None, *, questions: int = QUESTIONS, progress
     completions = router.complete_batch(asked, policy=policy)
     say("grading")
     grades = _graded(test, completions)
+    say("learning what an answer tells, and asking again where that pays")
+    planned_usd = sum(each.decision.cost_usd for each in completions)
+    looked = _look_at_answers(router, config, train, asked, planned_usd)
 
     recorded = RecordedOutcomes(test.models, test.quality, _recorded_cost(config.models, test), ~np.isnan(test.quality))
     prepared = router.decider.prepare(asked)
@@ -111,7 +127,7 @@ def run_demo(floor: float | None = None, *, questions: int = QUESTIONS, progress
         floor=policy.alpha,
         questions=len(test),
         learnt_from=len(train),
-        rows=_rows(test, recorded, completions, grades),
+        rows=_rows(test, recorded, completions, grades, _row_of_plans(test, looked, _graded(test, looked))),
         routing_ms=_routing_ms(router, asked),
         answer_ms=1000 * statistics.median(completion.latency_s for completion in completions),
         recorded_agreement=float(np.mean(np.isclose(grades, as_recorded))),
@@ -159,9 +175,13 @@ def _recorded_cost(models: Sequence[Model], test: OutcomeTable) -> FloatArray:
 
 
 def _rows(
-    test: OutcomeTable, recorded: RecordedOutcomes, completions: Sequence[Completion], grades: Sequence[float]
+    test: OutcomeTable,
+    recorded: RecordedOutcomes,
+    completions: Sequence[Completion],
+    grades: Sequence[float],
+    looking: DemoRow,
 ) -> tuple[DemoRow, ...]:
-    """eccos as it answered just now; the others as recorded on the same questions."""
+    """eccos as it answered just now, once and by looking at answers; the others as recorded on the same questions."""
     tokens = test.input_tokens + test.output_tokens
     calls = Counter(completion.model for completion in completions)
     eccos = DemoRow(
@@ -177,7 +197,41 @@ def _rows(
     # an oracle takes, of the models with the best answer, the cheapest
     best = test.quality.max(axis=1, keepdims=True)
     oracle = np.where(test.quality >= best, recorded.cost_usd, np.inf).argmin(axis=1)
-    return (eccos, *singles, _random_mix(recorded, tokens, eccos.usd), _chosen("oracle", recorded, tokens, oracle))
+    return (
+        eccos,
+        looking,
+        *singles,
+        _random_mix(recorded, tokens, eccos.usd),
+        _chosen("oracle", recorded, tokens, oracle),
+    )
+
+
+def _look_at_answers(
+    router: Router, config: Config, train: OutcomeTable, asked: Sequence[Request], usd: float
+) -> list[Completion]:
+    """Answer once more with plans of up to three calls, for the same expected cost (USD).
+
+    The rule learns from the same outcomes.
+    """
+    predictor = router.parts.predictor
+    assert isinstance(predictor, EnsemblePredictor)
+    fitted = fit_plans(config, predictor, train)
+    assert fitted is not None  # the bundled history says what was answered
+    planner = EscalationPlanner(EscalationRule(max_calls=fitted[0].max_calls), fitted[0])
+    planning = Router.from_parts(replace(router.parts, planner=planner))
+    return planning.complete_batch(asked, policy=Budget(usd, on_infeasible="best_effort"))
+
+
+def _row_of_plans(test: OutcomeTable, completions: Sequence[Completion], grades: Sequence[float]) -> DemoRow:
+    calls = [call for completion in completions for call in completion.calls]
+    count = Counter(call.model for call in calls)
+    return DemoRow(
+        "eccos, looking at answers",
+        statistics.fmean(grades),
+        sum(completion.cost_usd for completion in completions),
+        float(sum(call.input_tokens + call.output_tokens for call in calls)),
+        {model: count[model] / len(calls) for model in test.models},
+    )
 
 
 def _random_mix(recorded: RecordedOutcomes, tokens: FloatArray, usd: float) -> DemoRow:

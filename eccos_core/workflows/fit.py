@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eccos_core.assembly.build import build_encoder, build_history
 from eccos_core.assembly.finetuned import fine_tune_to_folder, is_fine_tuned
+from eccos_core.assembly.plan_fit import fit_plans
 from eccos_core.assembly.predictor import (
     Progress,
     TrainingData,
@@ -16,17 +18,21 @@ from eccos_core.assembly.predictor import (
     is_online,
     predictor_kind,
 )
-from eccos_core.config import Config
+from eccos_core.config import Config, InMemoryConfig
 from eccos_core.errors import InputError
 from eccos_core.io.outcomes import read_outcomes
 from eccos_core.io.prices import describe_contradicting_costs
+
+if TYPE_CHECKING:
+    from eccos_core.plans import PlanReport
 
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
     """The result of a fit: the folder, the kind of predictor, and the data it was fitted to.
 
-    warnings: recorded costs that contradict tokens times prices.
+    warnings: recorded costs that contradict tokens times prices. plans: what was learned of looking at answers, None
+    where the outcomes tell nothing of their answers.
     """
 
     folder: Path
@@ -35,6 +41,7 @@ class FitReport:
     models: tuple[str, ...]
     seconds: float
     warnings: tuple[str, ...] = ()
+    plans: PlanReport | None = None
 
 
 def fit_to_folder(
@@ -45,6 +52,8 @@ def fit_to_folder(
     Raises `InputError` if there is nothing to fit or no folder to write to.
     """
     from eccos_core import predictors
+    from eccos_core.plans import save_plan_rule
+    from eccos_core.plans.artifact import FOLDER as PLANS
 
     report_progress = progress or (lambda _: None)
     if is_online(config):
@@ -57,12 +66,14 @@ def fit_to_folder(
         raise InputError(
             f"{config.path}: nowhere to write the predictor. Give --out FOLDER, or set eccos.predictor.artifact."
         )
-    encoder = build_encoder(config.encoder)
+    encoder = build_encoder(config.encoder, config.conversation)
     started = time.perf_counter()
     if is_fine_tuned(config):
         table = build_history(config.history, encoder).table()[0] if data is None else read_outcomes(data)
         models = fine_tune_to_folder(config, table, folder, progress)
         return FitReport(folder, predictor_kind(config), len(table), models, time.perf_counter() - started)
+    if data is None and isinstance(config.history, InMemoryConfig):
+        data = config.history.outcomes  # the file also says what was answered, which a history does not keep
     if data is None:
         training_data = TrainingData.of(build_history(config.history, encoder))
     else:
@@ -74,6 +85,18 @@ def fit_to_folder(
     predictor = fit_from_config(config, training_data, progress)
     seconds = time.perf_counter() - started
     predictors.save_predictor(predictor, folder, encoder=encoder.name)
+    report_progress("learning to judge answers")
+    plans = fit_plans(config, predictor, training_data.table)
+    if plans is not None:
+        save_plan_rule(*plans, folder / PLANS)
     prices = {model.name: (model.usd_per_input_token, model.usd_per_output_token) for model in config.models}
     warnings = tuple(describe_contradicting_costs(training_data.table, prices))
-    return FitReport(folder, predictor_kind(config), len(training_data.table), predictor.models, seconds, warnings)
+    return FitReport(
+        folder,
+        predictor_kind(config),
+        len(training_data.table),
+        predictor.models,
+        seconds,
+        warnings,
+        plans and plans[1],
+    )

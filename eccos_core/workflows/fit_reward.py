@@ -47,6 +47,6 @@ def fit_reward_to_folder(
     if progress is not None:
         progress(f"reading {len(graded)} answers")
     started = time.perf_counter()
-    reward, held_out = fit_reward(graded, cached_encoder(build_encoder(config.encoder)))
+    reward, held_out = fit_reward(graded, cached_encoder(build_encoder(config.encoder, config.conversation)))
     save_reward(reward, held_out, folder)
     return FitRewardReport(folder, held_out, time.perf_counter() - started)

@@ -152,7 +152,8 @@ def _request(request_id: str, tenant: str | None, parts: Parts) -> Request:
 
 def _vectors(traffic: LoggedTraffic, parts: Parts, config: Config, policy: Config) -> Float32Array:
     """Return the logged vectors (R, D) where the policy reads with the same encoder, else encode the logged texts."""
-    same = config.encoder == policy.encoder and not (is_fine_tuned(config) or is_fine_tuned(policy))
+    same = (config.encoder, config.conversation) == (policy.encoder, policy.conversation)
+    same = same and not (is_fine_tuned(config) or is_fine_tuned(policy))
     lengths = {len(entry.vector) for entry in traffic.entries}
     if same and lengths == {parts.encoder.dimensions}:
         return np.stack([entry.vector for entry in traffic.entries])

@@ -7,7 +7,8 @@
     chain.batch(inputs)  # one assignment for the whole batch
 
 `ChatEccos` is a chat model. `EccosRouter` decides without calling. `FeedbackRecorder` turns feedback into labels.
-`EccosVerifier` scores an answer with a reward model.
+`EccosMiddleware` decides each step of an agent, or each run. `EccosDecisionModel` is the classifier of LangChain's
+`ModelRouterMiddleware`. `EccosVerifier` scores an answer with a reward model.
 These classes only translate. Every decision is made in `eccos_core`.
 """
 
@@ -19,19 +20,33 @@ from eccos_integrations._shared.lazy_import import import_public_name
 
 if TYPE_CHECKING:
     from eccos_integrations.langchain.chat_model import ChatEccos
+    from eccos_integrations.langchain.decision_model import EccosDecisionModel
     from eccos_integrations.langchain.feedback import FeedbackRecorder
+    from eccos_integrations.langchain.middleware import EccosMiddleware, RunBudgetSpentError
     from eccos_integrations.langchain.routed_runnable import RoutedRunnable
     from eccos_integrations.langchain.router import EccosRouter
     from eccos_integrations.langchain.verifier import EccosVerifier
 
-__all__ = ["ChatEccos", "EccosRouter", "EccosVerifier", "FeedbackRecorder", "RoutedRunnable"]
+__all__ = [
+    "ChatEccos",
+    "EccosDecisionModel",
+    "EccosMiddleware",
+    "EccosRouter",
+    "EccosVerifier",
+    "FeedbackRecorder",
+    "RoutedRunnable",
+    "RunBudgetSpentError",
+]
 
 _HOMES = {
     "ChatEccos": "chat_model",
+    "EccosDecisionModel": "decision_model",
+    "EccosMiddleware": "middleware",
     "EccosRouter": "router",
     "EccosVerifier": "verifier",
     "FeedbackRecorder": "feedback",
     "RoutedRunnable": "routed_runnable",
+    "RunBudgetSpentError": "agent_chat",
 }
 
 if not TYPE_CHECKING:  # a type checker finds the names above, and reports a misspelled one

@@ -30,7 +30,7 @@ from langchain_core.messages.content import ContentBlock, InvalidToolCall
 from langchain_core.messages.tool import ToolCall, ToolCallChunk, tool_call_chunk
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
 
-from eccos_core.domain import Chunk, Completion
+from eccos_core.domain import TOOL_FAILED, Chunk, Completion
 from eccos_integrations._shared.errors import InvalidRequestError
 from eccos_integrations._shared.messages import PROVIDER, describe_completion, recall_reasoning
 
@@ -89,6 +89,8 @@ def _convert(message: BaseMessage, answered: set[str]) -> list[dict[str, Any]]:
         for block in converted[0]["content"]:
             if block.get("type") == "text" and block["text"] in cached:
                 block["cache_control"] = cached[block["text"]]
+    if isinstance(message, ToolMessage) and message.status == "error":
+        converted[0][TOOL_FAILED] = True
     if isinstance(message, AIMessage):
         broken = [_restore_call(call) for call in message.invalid_tool_calls if call["id"] in answered]
         if broken:

@@ -35,6 +35,7 @@ from eccos_integrations.llama_index.messages import (
     to_completion_response,
     to_openai,
 )
+from eccos_integrations.llama_index.responses import describe_responses
 from eccos_integrations.llama_index.settings import LlamaIndexSettings, reserve_output
 
 if TYPE_CHECKING:
@@ -67,13 +68,19 @@ class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
         Settings.llm.complete("What is the capital of France?").additional_kwargs["model"]
 
     Only models that can do what a request needs may answer it: tools, schemas, images. That holds for fallbacks too.
-    `additional_kwargs` of a response says who answered, at what cost, and why. Agents pass on `raw` only, so
-    `raw["eccos"]` says the same. Errors are those of `eccos_core.errors`. What cannot be asked is a `ValueError` too.
+    `additional_kwargs` of an answer says who answered, at what cost, and why. Agents pass on `raw` only, so
+    `raw["eccos"]` says the same. A response of an engine has the sums of its calls in `metadata["eccos"]`. Errors are
+    those of `eccos_core.errors`. What cannot be asked is a `ValueError` too.
     With `window_s` the many small calls of one query are decided together.
     """
 
     additional_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Further OpenAI call parameters. They are passed on unchanged."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        """See to it that responses of engines say what they cost."""
+        super().model_post_init(context)
+        describe_responses()
 
     @classmethod
     def class_name(cls) -> str:
@@ -87,7 +94,7 @@ class EccosLLM(CallParameters, LlamaIndexSettings, FunctionCallingLLM):
         window = self.context_window or find_context_window(pool, at_least=LEAST_WINDOW)
         return LLMMetadata(
             context_window=window or DEFAULT_CONTEXT_WINDOW,
-            num_output=reserve_output(pool, self.max_tokens),
+            num_output=self.num_output or reserve_output(pool, self.max_tokens),
             is_chat_model=True,
             is_function_calling_model=any(Capability.TOOLS in model.capabilities for model in pool),
             model_name=self.model or PROVIDER,

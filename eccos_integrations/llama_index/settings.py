@@ -18,7 +18,7 @@ class LlamaIndexSettings(RouterSettings):
     """A router, and what to ask of it.
 
     Give `config` (path of a configuration file) or `router`. The other fields hold for every call. You can give all
-    but `window_s` and `context_window` per call, too.
+    but `window_s`, `context_window` and `num_output` per call, too.
     """
 
     window_s: float | None = Field(default=None, gt=0, le=0.05)
@@ -28,6 +28,12 @@ class LlamaIndexSettings(RouterSettings):
     """Tokens that LlamaIndex may fill with prompt and answer. None: the smallest window of the models that may answer.
 
     With a larger one fewer calls are made, and models with smaller windows cannot answer the long ones.
+    """
+
+    num_output: int | None = Field(default=None, ge=1)
+    """Tokens of the window that LlamaIndex leaves free for an answer.
+
+    None: `max_tokens`, else LlamaIndex's default as far as a model of the pool can say as much. It limits no answer.
     """
 
     _windowed: tuple[Parts, Router] | None = PrivateAttr(default=None)  # the router with `window_s`, and its parts

@@ -15,6 +15,7 @@ from eccos_core.encoders import (
     ConcatenatedEncoder,
     SentenceTransformerEncoder,
     StaticEncoder,
+    StepEncoder,
     SurfaceEncoder,
 )
 from eccos_core.protocols import Encoder
@@ -49,6 +50,7 @@ MAKERS: dict[str, Callable[[Path, Path], Encoder]] = {
     "concatenated": lambda tiny, kept: ConcatenatedEncoder(
         [StaticEncoder(str(tiny), dimensions=12, cache_dir=kept), SurfaceEncoder()], [2.0, 1.0]
     ),
+    "step": lambda tiny, kept: StepEncoder(StaticEncoder(str(tiny), dimensions=12, cache_dir=kept)),
     "cached": lambda tiny, kept: CachedEncoder(
         StaticEncoder(str(tiny), dimensions=12, cache_dir=kept), kept / "cache.sqlite"
     ),

@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eccos_core.config import load_config
 from eccos_core.errors import InfeasibleError
 from eccos_core.io.outcomes import is_test, read_outcomes
-from eccos_core.pocket import pocket_names, pool_history_path
+from eccos_core.pocket import plans_config_path, pocket_names, pool_config_path, pool_history_path
+from eccos_core.router import Router
+from eccos_core.routing.escalation import EscalationPlanner
 from eccos_core.workflows.demo import DemoReport, draw, run_demo
 from eccos_core.workflows.demo_learning import learn_from_nothing
 
@@ -84,3 +87,26 @@ def test_a_pool_without_outcomes_learns_which_model_to_ask() -> None:
     assert last.value - last.best_single_value > -8
     for block in learned.blocks:
         assert sum(block.shares.values()) == pytest.approx(1.0)
+
+
+def test_looking_at_answers_reaches_as_much_for_no_more_money(report: DemoReport) -> None:
+    eccos, looking = report.rows[:2]
+    assert looking.name == "eccos, looking at answers"
+    assert looking.usd <= 1.05 * eccos.usd
+    assert looking.accuracy >= eccos.accuracy - 0.1  # 60 questions
+
+
+def test_the_pool_with_plans_is_the_same_pool() -> None:
+    plain, planning = load_config(pool_config_path()), load_config(plans_config_path())
+    assert planning.models == plain.models
+    assert plain.escalation is None
+    assert planning.escalation is not None
+
+
+def test_the_pool_with_plans_judges_by_what_was_learned() -> None:
+    with Router.from_yaml(plans_config_path()) as router:
+        assert isinstance(router.parts.planner, EscalationPlanner)
+        assert router.parts.planner.plan_rule.verifier.learned
+        answer = router.complete("What is 312 + 499?", max_tokens=24)
+    assert answer.calls
+    assert all(call.confidence is not None and call.confidence.quality is not None for call in answer.calls)

@@ -9,6 +9,7 @@ from pocket_pool import QUESTIONS, write_outcomes_part, write_pool_config
 
 from eccos_core.cli import app
 from eccos_core.cli.output import DONE, YOUR_INPUT, run
+from eccos_core.plans import load_plan_rule
 
 
 def printed_json(capsys: pytest.CaptureFixture[str]) -> Any:
@@ -99,3 +100,32 @@ def test_outcomes_are_not_added_to_a_history_that_ends_with_the_command(
     said = " ".join(capsys.readouterr().err.split())
     assert "eccos.history is in memory" in said
     assert "{path: FOLDER}" in said
+
+
+def test_a_fit_learns_to_judge_answers_where_outcomes_have_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, folder = str(write_pool_config(tmp_path, "{path: history}")), tmp_path / "predictor"
+    plain = tmp_path / "plain.jsonl"
+    rows = [json.loads(line) for line in write_outcomes_part(tmp_path).read_text().splitlines()]
+    for output in (output for row in rows for output in row["outputs"]):
+        output.pop("answer", None)
+        output.pop("features", None)
+    plain.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(app, ["fit", "-c", config, "--data", str(plain), "--out", str(folder), "--json"]) == DONE
+    assert printed_json(capsys)["plans"] is None
+    assert not (folder / "plans").exists()
+
+    for row in rows:
+        for place, output in enumerate(row["outputs"]):
+            output["answer"] = "right" if output["correct"] else f"wrong {place}"
+    told = tmp_path / "told.jsonl"
+    told.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(app, ["fit", "-c", config, "--data", str(told), "--out", str(folder), "--json"]) == DONE
+    plans = printed_json(capsys)["plans"]
+    assert plans["questions"] == QUESTIONS
+    assert plans["auc"] > plans["forecast_auc"]
+    names = ["pocket-large", "pocket-small", "pocket-maths", "pocket-medium"]
+    assert load_plan_rule(folder / "plans", names).verifier.models == tuple(names)
+    assert run(app, ["fit", "-c", config, "--data", str(told), "--out", str(folder)]) == DONE
+    assert "Learned to judge answers from 120 questions" in capsys.readouterr().out

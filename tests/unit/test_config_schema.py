@@ -94,12 +94,22 @@ def test_a_wrong_file_is_refused(validator: Draft202012Validator, wrong: dict[st
     assert not validator.is_valid(wrong)
 
 
+SERVED = {
+    "model_name": "served",
+    "litellm_params": {"model": "hosted_vllm/served", "api_base": "http://localhost:8000/v1"},
+    "model_info": {"free": True},
+}
+
+
 @pytest.mark.parametrize("key", SECTIONS)
 def test_every_example_is_valid_and_loads(validator: Draft202012Validator, tmp_path: Path, key: str) -> None:
     assert examples_of(key)
+    (tmp_path / "template.jinja").write_text("")
     for example in examples_of(key):
         assert [error.message for error in validator.iter_errors(document(**{key: example}))] == []
-        load(tmp_path, document(**{key: example}))
+        file = document(**{key: example})
+        file["model_list"] = [*file["model_list"], SERVED] if key == "stop_early" else file["model_list"]
+        load(tmp_path, file)
 
 
 @pytest.mark.parametrize("key", SECTIONS)

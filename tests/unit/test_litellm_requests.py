@@ -63,7 +63,7 @@ def test_whose_rules_hold(metadata: dict[str, Any], tenant: str | None, tenants:
 
 
 def test_wrong_fields_of_eccos_are_refused_and_wrong_messages_pass(tenants: Tenants) -> None:
-    with pytest.raises(RequestError, match="eccos.min_qualty is unknown"):
+    with pytest.raises(RequestError, match=r"eccos\.min_qualty is unknown"):
         read_asked(ASKED, {}, {"eccos": {"min_qualty": 1}}, tenants)
     with pytest.raises(RequestError, match="min_quality is 2"):
         Asked(ASKED, own={"min_quality": 2.0}).request(["small"])

@@ -88,8 +88,9 @@ def test_a_failure_of_the_provider_is_no_refusal() -> None:
     assert asked(behind) == [True]
 
 
-def test_a_model_that_gave_them_once_is_not_suspected_of_another_bad_request() -> None:
-    answer = Completion("42", "m", 1, 1, 0.0, 0.0, logprobs=TOLD)
+@pytest.mark.parametrize("told", [TOLD, None])  # a server may take the parameter and tell none
+def test_a_model_that_took_it_once_is_not_suspected_of_another_bad_request(told: Any) -> None:
+    answer = Completion("42", "m", 1, 1, 0.0, 0.0, logprobs=told)
     behind = Giving({"m": [answer, BackendError("m", "too many images", kind=FailureKind.BAD_REQUEST)]})
     backend = LogprobBackend(behind)
     backend.complete("m", REQUEST)

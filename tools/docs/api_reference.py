@@ -35,6 +35,7 @@ SECTIONS = (  # module, heading, and what you use it for
     ("eccos_core.encoders", "Encoders", "Turn text into vectors."),
     ("eccos_core.history", "History", "Keep past outcomes."),
     ("eccos_core.predictors", "Predictors", "Fit, save and load predictors."),
+    ("eccos_core.plans", "Plans", "Judge an answer, then accept it or ask another model."),
     ("eccos_core.optimizer", "Optimizers", "Solve a routing problem."),
     ("eccos_core.grading", "Grading", "Grade answers."),
     ("eccos_core.answers", "Answers", "What an answer tells about itself."),

@@ -41,20 +41,29 @@ Where there is no such file, `ask`, `route` and `plan` use the bundled pocket po
 
 def reference() -> str:
     """The whole page."""
-    return START + "".join(_command(command) for command in app.registered_commands)
+    return START + "".join(_command(name, command) for name, command in commands())
 
 
-def _command(command: CommandInfo) -> str:
+def commands() -> list[tuple[str, CommandInfo]]:
+    """Every command with its full name, those of a group (`keys create`) after all others."""
+    found = [(str(each.name), each) for each in app.registered_commands]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        found += [(f"{group.name} {each.name}", each) for each in group.typer_instance.registered_commands]
+    return found
+
+
+def _command(name: str, command: CommandInfo) -> str:
     assert command.callback is not None
     hints = get_type_hints(command.callback, include_extras=True)
     parameters = inspect.signature(command.callback).parameters.values()
     found = [(each.name, *get_args(hints[each.name])[:2], each.default) for each in parameters]
     arguments = [info.metavar for _, _, info, _ in found if isinstance(info, ArgumentInfo)]
-    usage = " ".join(["eccos", str(command.name), *map(str, arguments), "[OPTIONS]"])
+    usage = " ".join(["eccos", name, *map(str, arguments), "[OPTIONS]"])
     said = inspect.cleandoc(command.callback.__doc__ or "")
     rows = "".join(_row(*each) for each in found)
     table = f"| parameter | default | what |\n|---|---|---|\n{rows}"
-    return f"\n## eccos {command.name}\n\n{said}\n\n```text\n{usage}\n```\n\n{table}"
+    return f"\n## eccos {name}\n\n{said}\n\n```text\n{usage}\n```\n\n{table}"
 
 
 def _row(name: str, kind: Any, info: OptionInfo | ArgumentInfo, default: object) -> str:

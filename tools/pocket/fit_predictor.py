@@ -18,16 +18,22 @@ from eccos_core.pocket import pocket_predictor_path, pool_config_path, pool_hist
 MADE_FROM = "made_from.json"
 COMMAND = "python -m tools.pocket.fit_predictor"
 _PACKAGE = Path(__file__).parents[2] / "eccos_core"
-_SOURCES = ("predictors/**/*.py", "encoders/static*.py", "encoders/surface.py", "encoders/concatenated.py")
+_SOURCES = (
+    "plans/**/*.py",
+    "predictors/**/*.py",
+    "encoders/static*.py",
+    "encoders/surface.py",
+    "encoders/concatenated.py",
+)
 
 
 def fit_pocket_predictor(folder: Path) -> None:
-    """Fit the pool's predictor on the whole history, write it to `folder`, and note what it was made from."""
+    """Fit the pool's predictor and its plans on the whole history, write them, and note what they were made from."""
     from eccos_core.config import load_config
     from eccos_core.workflows.fit import fit_to_folder
 
-    fit_to_folder(load_config(pool_config_path()), out=folder)
-    for file in folder.iterdir():
+    fit_to_folder(load_config(pool_config_path()), pool_history_path(), folder)
+    for file in folder.rglob("*.*"):
         file.chmod(0o644)  # safetensors writes files that only their owner can read
     text = json.dumps(current_digests(), indent=1) + "\n"
     (folder / MADE_FROM).write_text(text, encoding="utf-8")
@@ -67,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=pocket_predictor_path(), help="folder to write to")
     options = parser.parse_args(arguments)
     fit_pocket_predictor(options.out)
-    size = sum(file.stat().st_size for file in options.out.iterdir())
+    size = sum(file.stat().st_size for file in options.out.rglob("*.*"))
     sys.stderr.write(f"{options.out}: {size / 1e6:.1f} MB\n")
     return 0
 

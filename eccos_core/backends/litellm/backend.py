@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from eccos_core.backends.litellm.call_loop import CALL_LOOP
 from eccos_core.backends.litellm.call_parameters import is_call_parameter
+from eccos_core.backends.litellm.continuation import continuation_arguments, open_client, read_continuation
 from eccos_core.backends.litellm.error_mapping import to_backend_error
 from eccos_core.backends.litellm.lazy_import import litellm_module
 from eccos_core.backends.litellm.load_balancer import DeploymentLike, LoadBalancer, SimpleDeployment
@@ -86,6 +87,7 @@ class LiteLLMBackend:
         self._deployments = [(way, self._models[name]) for name, ways in reached.items() for way in ways]
         self._priced_by_us: frozenset[str] = frozenset()  # LiteLLM's names of models that it knows from us
         self._litellm: Any = None
+        self._text_clients: dict[int, Any] = {}  # of deployments whose raw text is continued
 
     @cached_property
     def litellm_models(self) -> Mapping[str, tuple[str, ...]]:
@@ -122,6 +124,27 @@ class LiteLLMBackend:
         async with aclosing(CALL_LOOP.aiterate(self._stream(model, request))) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    def continue_text(self, model: str, request: Request, prompt: str, max_tokens: int) -> Completion:
+        """See `TextContinuer`: the endpoint's `/v1/completions`."""
+        self._ready()
+        return CALL_LOOP.run(self._continue_text(model, request, prompt, max_tokens))
+
+    async def acontinue_text(self, model: str, request: Request, prompt: str, max_tokens: int) -> Completion:
+        """See `TextContinuer`."""
+        await self._aready()
+        return await CALL_LOOP.arun(self._continue_text(model, request, prompt, max_tokens))
+
+    async def _continue_text(self, model: str, request: Request, prompt: str, max_tokens: int) -> Completion:
+        with self._call(model, request) as call:
+            call.sent = True
+            client = self._text_clients.get(id(call.deployment))
+            if client is None:  # all calls run on one loop, so nothing is opened twice
+                client = self._text_clients[id(call.deployment)] = open_client(call.deployment)
+            arguments = continuation_arguments(call.deployment, request, self._timeout_s)
+            arguments["client"] = client.with_options(timeout=arguments["timeout"])
+            opening = self._litellm.atext_completion(prompt=prompt, max_tokens=max_tokens, **arguments)
+            return read_continuation(call, await before(request.deadline, opening))
 
     async def _complete(self, model: str, request: Request) -> Completion:
         with self._call(model, request) as call:

@@ -1,0 +1,159 @@
+"""What is known about a batch, kept in a file of its own, so that a restart finds it again."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from eccos_core.domain import Assignment, new_id
+from eccos_core.io.files import atomic_writer
+from eccos_core.server.errors import ApiError
+
+BatchStatus: TypeAlias = Literal[
+    "validating", "failed", "in_progress", "finalizing", "completed", "cancelling", "cancelled"
+]
+ENDED = frozenset({"failed", "completed", "cancelled"})
+_ID = re.compile(r"batch_[0-9a-f]{32}")
+
+
+@dataclass(slots=True)
+class BatchRecord:
+    """A batch as it is kept. `owner`, `tenant` and `is_admin` are those of the caller who made it.
+
+    `certificates` has one entry for each joint assignment: one, or one more for each restart and policy of a line.
+    """
+
+    input_file_id: str
+    owner: str
+    tenant: str | None
+    is_admin: bool
+    policy: str | None
+    metadata: dict[str, str]
+    id: str = field(default_factory=lambda: f"batch_{new_id()}")
+    status: BatchStatus = "validating"
+    created_at: int = field(default_factory=lambda: int(time.time()))
+    times: dict[str, int] = field(default_factory=dict)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    cost_usd: float = 0.0
+    resumed: int = 0
+    certificates: list[dict[str, Any]] = field(default_factory=list)
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+
+    def move(self, status: BatchStatus) -> None:
+        """Change the status, and note when."""
+        self.status = status
+        self.times[f"{status}_at"] = int(time.time())
+
+    def describe(self) -> dict[str, Any]:
+        """Return OpenAI's batch object, with the certificate under `eccos`."""
+        stamps = ("in_progress", "finalizing", "completed", "failed", "cancelling", "cancelled")
+        errors = {"object": "list", "data": self.errors} if self.errors else None
+        return {
+            "id": self.id,
+            "object": "batch",
+            "endpoint": "/v1/chat/completions",
+            "errors": errors,
+            "input_file_id": self.input_file_id,
+            "completion_window": "24h",
+            "status": self.status,
+            "output_file_id": self.output_file_id,
+            "error_file_id": self.error_file_id,
+            "created_at": self.created_at,
+            "expires_at": None,
+            "expired_at": None,
+            **{f"{stamp}_at": self.times.get(f"{stamp}_at") for stamp in stamps},
+            "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
+            "metadata": self.metadata or None,
+            "eccos": {
+                "policy": self.policy,
+                "cost_usd": self.cost_usd,
+                "resumed": self.resumed,
+                "certificates": self.certificates,
+            },
+        }
+
+
+def certificate_of(assignment: Assignment) -> dict[str, Any]:
+    """Return what a joint assignment proves, as JSON."""
+    return {
+        "requests": len(assignment.model_index),
+        "engine": assignment.engine,
+        "status": str(assignment.status),
+        "gap": assignment.gap,
+        "predicted_cost_usd": assignment.cost_usd,
+        "lower_bound_usd": assignment.lower_bound_usd,
+        "predicted_quality": assignment.quality,
+        "upper_bound_quality": assignment.upper_bound_quality,
+        "note": assignment.note,
+    }
+
+
+class BatchFolder:
+    """Batch records in a folder, and the results that have come so far. Its methods block."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, record: BatchRecord) -> None:
+        """Write a record, whole or not at all."""
+        with atomic_writer(self._folder / f"{record.id}.json") as stream:
+            stream.write(json.dumps(asdict(record)).encode())
+
+    def records(self) -> Iterator[BatchRecord]:
+        """Yield every record that can be read."""
+        for place in sorted(self._folder.glob("batch_*.json")):
+            record = self._read(place)
+            if record is not None:
+                yield record
+
+    def get(self, batch_id: str, owner: str) -> BatchRecord:
+        """Return a batch of this owner. Raises `ApiError` for any other id, without a word about why."""
+        if _ID.fullmatch(batch_id):
+            record = self._read(self._folder / f"{batch_id}.json")
+            if record is not None and record.owner == owner:
+                return record
+        raise ApiError("not_found", f"no batch {batch_id[:60]!r}. GET /v1/batches lists yours.", param="batch_id")
+
+    def add_result(self, record: BatchRecord, result: dict[str, Any]) -> None:
+        """Append the result of one request, so that a restart does not ask it again."""
+        with self._results(record).open("ab") as stream:
+            stream.write(json.dumps(result, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+
+    def results(self, record: BatchRecord) -> list[dict[str, Any]]:
+        """Return the results so far. A last line that was cut off is left out."""
+        try:
+            lines = self._results(record).read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return found
+
+    def drop_results(self, record: BatchRecord) -> None:
+        """Remove the results so far, once they are in a file of their own."""
+        self._results(record).unlink(missing_ok=True)
+
+    def _results(self, record: BatchRecord) -> Path:
+        return self._folder / f"{record.id}.results"
+
+    def _read(self, place: Path) -> BatchRecord | None:
+        names = {each.name for each in fields(BatchRecord)}
+        try:
+            kept = json.loads(place.read_bytes())
+            return BatchRecord(**{name: value for name, value in kept.items() if name in names})
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None

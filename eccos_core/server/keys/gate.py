@@ -1,0 +1,234 @@
+"""The gate of a server with keys: who calls, how often, with which models, and for how much money."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Literal, NoReturn, TypeAlias, TypeVar
+
+from eccos_core.domain import Request
+from eccos_core.io.optional import needs_extra
+from eccos_core.io.tokens import count_tokens
+from eccos_core.server.errors import ApiError
+from eccos_core.server.gate import Caller, Spending
+from eccos_core.server.keys.database import KeyDatabase, RateExceeded
+from eccos_core.server.keys.key import PREFIX, VirtualKey
+from eccos_core.server.keys.ledger import Reservation, Shortfall
+from eccos_core.server.keys.money import limit_nano, next_month, to_nano, to_usd
+from eccos_core.server.keys.tables import POSTGRES_CONNECTIONS
+
+with needs_extra("server", "the database of keys"):
+    from sqlalchemy.exc import SQLAlchemyError
+
+NearLimit: TypeAlias = Literal["step_down", "refuse"]
+CHEAP = "cheap"
+_TRIES = 3  # of a cheaper reservation, while others spend the same budget
+_Result = TypeVar("_Result")
+_log = logging.getLogger("eccos.server")
+
+
+class KeyGate:
+    """The `Gate` of a server with virtual keys.
+
+    - `database` keeps keys and budgets. The gate starts it. `close` ends it.
+    - `usd_of_models(request)`: the most that a request may cost with each model, in USD.
+    - `has_own_policy(request)`: whether the tenant has a policy of its own, which `step_down` must not replace.
+    - `near_limit`: what happens to a request that the budget has no money for. `step_down` asks only models that it
+      can still pay, under the policy `cheap`. `refuse` answers 402.
+    - `tenants`: budgets of tenants, in USD a month.
+
+    The database is asked in threads, so that no other request waits for the disk.
+    """
+
+    has_keys = True
+
+    def __init__(
+        self,
+        database: KeyDatabase,
+        usd_of_models: Callable[[Request], Mapping[str, float]],
+        *,
+        has_own_policy: Callable[[Request], bool] = lambda _: False,
+        near_limit: NearLimit = "step_down",
+        tenants: Mapping[str, float | None] | None = None,
+    ) -> None:
+        self.database = database
+        self.near_limit = near_limit
+        self.tenants = dict(tenants or {})
+        self._usd_of_models, self._has_own_policy = usd_of_models, has_own_policy
+        threads = 1 if database.is_local_file else POSTGRES_CONNECTIONS
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="eccos-keys")
+        database.start()
+
+    async def admit(self, headers: Mapping[str, str]) -> Caller:
+        """See `Gate`."""
+        secret = read_secret(headers)
+        key, exceeded = await self.run(self._admit, secret)
+        if exceeded is not None:
+            raise _too_often(key, exceeded)
+        return Caller(key.id, key.rules.tenant, key.rules.is_admin)
+
+    async def reserve(self, caller: Caller, request: Request, usd_at_most: float) -> tuple[Request, Spending]:
+        """See `Gate`."""
+        return await self.run(self._reserve, caller, request, usd_at_most)
+
+    async def run(self, work: Callable[..., _Result], *given: object) -> _Result:
+        """Do something with the database in a thread. Once begun it is done, even if the caller has left.
+
+        Raises `ApiError` 503 while the database cannot be reached: no request passes without its check.
+        """
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
+        try:
+            return await asyncio.shield(running)
+        except SQLAlchemyError as error:
+            _log.error("the database of keys failed: %s", type(error).__name__)
+            told = "the server cannot reach its database of keys. Try again."
+            raise ApiError("overloaded", told, headers={"retry-after": "1"}) from None
+
+    def close(self) -> None:
+        """Finish what was begun, and end the connections."""
+        self._threads.shutdown()
+        self.database.close()
+
+    # ------------------------------------------------------------------------- in a thread
+
+    def _admit(self, secret: str) -> tuple[VirtualKey, RateExceeded | None]:
+        key = self.database.check(secret)
+        if key is None:
+            raise ApiError("authentication", "this API key is not known here", code="invalid_api_key")
+        self._check_valid(key)
+        return key, self.database.take_request(key)
+
+    def _check_valid(self, key: VirtualKey) -> None:
+        if key.revoked_at is not None:
+            raise ApiError("authentication", f"the key {key.id} is revoked", code="invalid_api_key")
+        expires_at = key.rules.expires_at
+        if expires_at is not None and expires_at <= self.database.now:
+            when = datetime.fromtimestamp(expires_at, UTC).isoformat(timespec="seconds")
+            raise ApiError("authentication", f"the key {key.id} expired at {when}", code="invalid_api_key")
+
+    def _reserve(self, caller: Caller, request: Request, usd_at_most: float) -> tuple[Request, Spending]:
+        key = self.database.find(caller.key_id)
+        if key is None:
+            raise ApiError("authentication", "this API key is not known here", code="invalid_api_key")
+        self._check_valid(key)
+        request = narrow(request, key)
+        self._take_tokens(key, request)
+        budgets = {"key": key.rules.usd_per_month, "tenant": self.tenants.get(key.rules.tenant or "")}
+        limits = {scope: limit_nano(usd) for scope, usd in budgets.items()}
+        found = self.database.reserve(key, to_nano(usd_at_most), limits)
+        if isinstance(found, Shortfall) and self.near_limit == "step_down" and not self._has_own_policy(request):
+            request, found = self._step_down(key, request, found, limits)
+        if isinstance(found, Shortfall):
+            self._refuse(key, found, usd_at_most)
+        return request, KeySpending(self, key, found)
+
+    def _take_tokens(self, key: VirtualKey, request: Request) -> None:
+        most = key.rules.tokens_per_minute
+        if most is None:
+            return
+        tokens = count_tokens(request.messages)
+        if tokens > most:
+            told = (
+                f"the request has about {tokens:,} tokens, and the key {key.id} may use {most:,} a minute. Send less."
+            )
+            raise ApiError("too_large", told, code="rate_limit_exceeded")
+        exceeded = self.database.take_tokens(key, tokens)
+        if exceeded is not None:
+            raise _too_often(key, exceeded)
+
+    def _step_down(
+        self, key: VirtualKey, request: Request, short: Shortfall, limits: Mapping[str, int | None]
+    ) -> tuple[Request, Reservation | Shortfall]:
+        """Ask only models that the money left can pay, under the policy `cheap`."""
+        costs = {name: to_nano(usd) for name, usd in self._usd_of_models(request).items()}
+        for _ in range(_TRIES):
+            fitting = {name: nano for name, nano in costs.items() if nano <= short.left}
+            if not fitting:
+                break
+            found = self.database.reserve(key, max(fitting.values()), limits)
+            if isinstance(found, Reservation):
+                return replace(request, policy=CHEAP, allow=frozenset(fitting)), found
+            short = found
+        return request, short
+
+    def _refuse(self, key: VirtualKey, short: Shortfall, usd_at_most: float) -> NoReturn:
+        resets = next_month(self.database.now).isoformat(timespec="minutes")
+        whose = f"key {key.id}" if short.scope == "key" else f"tenant {short.name}"
+        raise ApiError(
+            "budget",
+            f"the budget of the {whose} has {to_usd(short.left):.6f} of {to_usd(short.limit):.6f} USD left for this "
+            f"month, and the request may cost {usd_at_most:.6f} USD. The budget resets at {resets}.",
+            code="insufficient_quota",
+            headers={"x-eccos-budget-left-usd": f"{to_usd(short.left):.9f}", "x-eccos-budget-resets": resets},
+        )
+
+
+class KeySpending:
+    """The `Spending` of one reservation of a key."""
+
+    def __init__(self, gate: KeyGate, key: VirtualKey, reservation: Reservation) -> None:
+        self._gate, self._key, self._reservation = gate, key, reservation
+        self._settled = False
+
+    async def settle(self, cost_usd: float | None, tokens: int = 0) -> None:
+        """See `Spending`."""
+        if self._settled:
+            return
+        self._settled = True
+        try:
+            await self._gate.run(self._settle, cost_usd, tokens)
+        except ApiError:
+            # the caller has an answer, which must not be lost. The money stays reserved, which is never too little.
+            _log.error("a cost of the key %s could not be settled, so its reservation stays", self._key.id)
+
+    def _settle(self, cost_usd: float | None, tokens: int) -> None:
+        nano = self._reservation.nano if cost_usd is None else to_nano(cost_usd)
+        self._gate.database.settle(self._reservation, nano)
+        self._gate.database.charge_tokens(self._key, tokens)
+
+
+def read_secret(headers: Mapping[str, str]) -> str:
+    """Return the key of `Authorization: Bearer` or `x-api-key`. Raises `ApiError` where there is none.
+
+    With two of them, the one that begins as a key of eccos counts. Some clients fill the other with anything.
+    """
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    given = [bearer.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key", "").strip()]
+    found = [each for each in given if each.startswith(PREFIX)] or [each for each in given if each]
+    if not found:
+        told = "no API key was given. Send it as `Authorization: Bearer sk-eccos-...` or `x-api-key: sk-eccos-...`."
+        raise ApiError("authentication", told, code="invalid_api_key")
+    return found[0]
+
+
+def narrow(request: Request, key: VirtualKey) -> Request:
+    """Return the request with the models that its key may use. Raises `ApiError` 403 when none is left.
+
+    A deployment such as `large` stands for its efforts (`large@low`), on both sides.
+    """
+    rules = key.rules
+    if rules.policies is not None and request.policy is not None and request.policy not in rules.policies:
+        known = ", ".join(sorted(rules.policies))
+        raise ApiError("permission", f"the key {key.id} may ask for the policies {known}", param="model")
+    if rules.models is None:
+        return request
+    asked = rules.models if request.allow is None else request.allow
+    allowed = {name for name in asked if name in rules.models or _deployment(name) in rules.models}
+    allowed |= {name for name in rules.models if _deployment(name) in asked}
+    if not allowed:
+        raise ApiError("permission", f"the key {key.id} may use {', '.join(sorted(rules.models))}", param="model")
+    return replace(request, allow=frozenset(allowed))
+
+
+def _deployment(name: str) -> str:
+    return name.partition("@")[0]
+
+
+def _too_often(key: VirtualKey, exceeded: RateExceeded) -> ApiError:
+    wait_s = max(1, -int(-exceeded.retry_after_s // 1))
+    told = f"the key {key.id} may use {exceeded.per_minute:,} {exceeded.kind} a minute. Try again in {wait_s} s."
+    return ApiError("rate_limit", told, code="rate_limit_exceeded", headers={"retry-after": str(wait_s)})
