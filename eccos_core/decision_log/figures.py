@@ -120,6 +120,12 @@ class LogFigures:
         rows = self._rows(f"SELECT min(at) FROM decisions WHERE {chosen.condition}", chosen.values)
         return rows[0][0] if rows else None
 
+    def start_of_newest(self, chosen: LogFilter, last: int) -> float:
+        """Return since when the newest `last` of the chosen decisions were made, in s since 1970 (UTC)."""
+        query = f"SELECT at FROM decisions WHERE {chosen.condition} ORDER BY at DESC LIMIT 1 OFFSET ?"
+        rows = self._rows(query, (*chosen.values, last - 1))
+        return rows[0][0] if rows else chosen.since
+
     def steps(self, chosen: LogFilter, step_s: float) -> dict[int, LogTotals]:
         """Return the sums of each time step, by its number: the time divided by `step_s`, rounded down."""
         query = f"SELECT CAST(at / ? AS INTEGER) AS step, {_TOTALS} FROM decisions WHERE {chosen.condition} GROUP BY 1"
@@ -140,9 +146,11 @@ class LogFigures:
         SELECT model, max(CASE WHEN place = (calls + 1) / 2 THEN latency_s END),
           max(CASE WHEN place = (calls * 9 + 9) / 10 THEN latency_s END)
         FROM (
-          SELECT model, latency_s, row_number() OVER (PARTITION BY model ORDER BY latency_s) AS place,
-            count(*) OVER (PARTITION BY model) AS calls
+          SELECT model, latency_s, row_number() OVER ordered AS place, count(*) OVER ordered AS calls
           FROM decisions WHERE {chosen.condition} AND model IS NOT NULL AND latency_s IS NOT NULL
+          WINDOW ordered AS (
+            PARTITION BY model ORDER BY latency_s ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+          )
         ) GROUP BY model
         """
         return {model: (p50, p90) for model, p50, p90 in self._rows(query, chosen.values)}
@@ -154,11 +162,18 @@ class LogFigures:
         the answer.
         """
         query = f"""
-        SELECT min(CAST(quality * ? AS INTEGER), ?) AS bin, count(*), avg(quality), avg(label) FROM decisions
-        WHERE {chosen.condition} AND label IS NOT NULL AND (model = decided_model OR {{calls}} != '[]')
-        GROUP BY 1 ORDER BY 1
+        WITH labelled AS (
+          SELECT rowid, quality, label, model = decided_model AS own FROM decisions
+          WHERE {chosen.condition} AND label IS NOT NULL AND model IS NOT NULL
+        )
+        SELECT min(CAST(quality * ? AS INTEGER), ?) AS bin, count(*), avg(quality), avg(label) FROM (
+          SELECT quality, label FROM labelled WHERE own
+          UNION ALL
+          SELECT quality, label FROM decisions
+          WHERE rowid IN (SELECT rowid FROM labelled WHERE NOT own) AND {{calls}} != '[]'
+        ) GROUP BY 1 ORDER BY 1
         """
-        rows = self._rows(query, (bins, bins - 1, *chosen.values))
+        rows = self._rows(query, (*chosen.values, bins, bins - 1))
         return tuple(CalibrationBin(row[0] / bins, (row[0] + 1) / bins, *row[1:]) for row in rows)
 
     def mean_forecasts(self, chosen: LogFilter, models: Sequence[str]) -> dict[str, float]:

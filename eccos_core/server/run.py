@@ -43,6 +43,7 @@ def run_server(
     app = build_app(router, gate, settings)
     who = "with keys" if gate.has_keys else "without keys, for this machine only"
     announce(f"eccos serves {len(router.models)} models at http://{host}:{port}/v1 ({who}). Stop it with Ctrl-C.")
+    announce(f"Watch it at http://{host}:{port}/ui")
     DrainingServer(server_config(app, settings), app.state.serving).run(sockets=[listening])
 
 

@@ -12,8 +12,10 @@ from dashboard_server import ADMIN, TENANT_A, TENANT_B, KeyedGate, logged_router
 from starlette.testclient import TestClient
 
 from eccos_core.domain import Request
+from eccos_core.errors import BackendError, FailureKind
 from eccos_core.router import Router
 from eccos_core.server.app import build_app
+from eccos_core.server.keys import KeyDatabase, KeyGate, KeyRules
 from eccos_core.server.ui.routes import CONTENT_SECURITY_POLICY
 
 HOSTILE = ("<img src=x onerror=alert(1)>", "\u202egnp.exe\x1b[2J\"'`${7*7}")
@@ -216,3 +218,43 @@ def test_nobody_can_write_through_the_page(router: Router) -> None:
             assert client.request(method, path).status_code in (404, 405)
     assert client.get("/ui/../app.py").status_code == 404
     assert client.get("/ui/routes.py").status_code == 404
+
+
+def test_budgets_of_all_tenants_are_for_admins_and_ones_own_for_everybody(router: Router, tmp_path: Path) -> None:
+    gate = KeyGate(KeyDatabase(tmp_path / "keys.sqlite"), lambda _: {}, tenants={"a": 10.0, "b": 20.0})
+    try:
+        keys = {
+            name: gate.database.create(KeyRules(name=name, tenant=tenant, is_admin=name == "ops"))[1]
+            for name, tenant in (("ana", "a"), ("ops", None))
+        }
+        client = TestClient(build_app(router, gate), base_url="http://127.0.0.1")
+        answer = client.post(
+            "/v1/chat/completions",
+            json={"model": "eccos", "messages": [{"role": "user", "content": "hello"}]},
+            headers={"authorization": f"Bearer {keys['ana']}"},
+        )
+        assert answer.status_code == 200
+        seen = {row["tenant"]: row for row in get(client, "status", keys["ops"])["budgets"]}
+        assert set(seen) == {"a", "b"}
+        assert seen["a"]["spent_usd"] == pytest.approx(answer.json()["eccos"]["cost_usd"], abs=1e-9)
+        assert seen["a"]["left_usd"] == pytest.approx(10 - seen["a"]["spent_usd"])
+        assert seen["b"]["left_usd"] == 20
+        assert [row["tenant"] for row in get(client, "status", keys["ana"])["budgets"]] == ["a"]
+    finally:
+        gate.close()
+
+
+def test_an_open_circuit_is_seen(tmp_path: Path) -> None:
+    failing = BackendError("small", "too busy", kind=FailureKind.OVERLOADED)
+    with logged_router(tmp_path, answers={"small": [failing], "large": ["large says hello"]}) as router:
+        client = client_of(router)
+        for _ in range(20):
+            router.complete("hello there")
+        models = {row["model"]: row for row in get(client, "status")["models"]}
+        assert (models["small"]["breaker"], models["large"]["breaker"]) == ("open", "closed")
+        row = get(client, "decisions")["decisions"][-1]
+        assert (row["decided_model"], row["model"]) == ("small", "large")
+        assert row["attempts"] == [{"model": "small", "kind": "overloaded"}]
+        why = get(client, f"decisions/{row['id']}")
+        assert any("small did not answer" in note for note in why["notes"])
+        assert "too busy" in why["attempts"][0]["message"]

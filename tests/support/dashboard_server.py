@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eccos_core.decision_log import DecisionLog
 from eccos_core.domain import Capability, Model, QualityFloor, Request
+from eccos_core.errors import BackendError
 from eccos_core.router import Router
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.server.errors import ApiError
@@ -50,13 +51,14 @@ def logged_router(
     names: Sequence[str] = ("small", "large"),
     log_prompts: bool = False,
     with_log: bool = True,
+    answers: Mapping[str, Sequence[str | BackendError]] | None = None,
 ) -> Iterator[Router]:
     """A router over two scripted models with a decision log in `folder`. "hard" questions go to the second model."""
     pool = tuple(
         Model(name, price, price, max_concurrency=8, capabilities=frozenset(Capability))
         for name, price in zip(names, PRICES.values(), strict=True)
     )
-    backend = ScriptedBackend({name: [f"{name} says hello"] for name in names}, pool)
+    backend = ScriptedBackend(answers or {name: [f"{name} says hello"] for name in names}, pool)
     table = {"": [0.8, 0.9], "hard": [0.2, 0.9]}
     scripted = scripted_router(backend, pool, table, policy=QualityFloor(0.5), usd_per_quality=1e-3)
     log = DecisionLog(folder / "decisions.sqlite", log_prompts=log_prompts) if with_log else None

@@ -12,6 +12,7 @@ import pytest
 from logged_pool import write_config, write_log
 
 from eccos_core.decision_log import (
+    CalibrationBin,
     CompletionEntry,
     DecisionEntry,
     DecisionLog,
@@ -20,7 +21,7 @@ from eccos_core.decision_log import (
     LogFilter,
     add_up,
 )
-from eccos_core.domain import Completion, Decision, Policy, QualityFloor, QualityPrice, Request
+from eccos_core.domain import Completion, Decision, PlanCall, Policy, QualityFloor, QualityPrice, Request
 from eccos_core.router import Router
 from eccos_core.routing.prepared import quality_asked
 
@@ -83,6 +84,21 @@ def test_the_calibration_bins_hold_every_label_once(tmp_path: Path) -> None:
 def test_an_answer_of_a_fallback_says_nothing_of_the_forecast(tmp_path: Path) -> None:
     with_log(tmp_path, [("one", {"one": (0.5, 1.0), "two": (0.9, 1.0)}, 1.0, 1.0)], answered_by="two")
     assert LogFigures(tmp_path / "log.sqlite").calibration(LogFilter()) == ()
+
+
+def test_an_answer_of_a_plan_is_compared_with_the_forecast_of_the_plan(tmp_path: Path) -> None:
+    calls = (PlanCall("one", 1.0, 1.0, 3, 1), PlanCall("two", 1.0, 1.0, 3, 1, accepted=True))
+    rows = [("one", {"one": (0.5, 1.0), "two": (0.9, 1.0)}, 1.0, 1.0)]
+    with_log(tmp_path, rows, answered_by="two", calls=calls)
+    figures = LogFigures(tmp_path / "log.sqlite")
+    assert figures.calibration(LogFilter()) == (CalibrationBin(0.5, 0.6, 1, 0.5, 1.0),)
+    assert figures.newest(LogFilter())[0]["calls"] == ["one", "two"]
+
+
+def test_the_start_of_the_newest_takes_that_many(tmp_path: Path) -> None:
+    with_log(tmp_path, [("one", {"one": (0.5, 1.0)}, None, 1.0)] * 6)
+    figures = LogFigures(tmp_path / "log.sqlite")
+    assert [figures.start_of_newest(LogFilter(0.5), last) for last in (1, 2, 5, 6)] == [5.0, 4.0, 1.0, 0.5]
 
 
 @pytest.mark.parametrize("baseline", ["small", "large"])
@@ -210,6 +226,7 @@ def with_log(
     rows: list[tuple[str, dict[str, tuple[float, float]], float | None, float]],
     *,
     answered_by: str | None = None,
+    calls: tuple[PlanCall, ...] = (),
     tenants: list[str | None] | None = None,
     start: float = 0.0,
 ) -> None:
@@ -221,9 +238,8 @@ def with_log(
         tenant = tenants[row] if tenants else None
         entry = DecisionEntry(decision, "?", np.ones(2, np.float32), 3, forecast, tenant=tenant, at=start + row)
         log.add_decision(entry)
-        log.add_completion(
-            CompletionEntry(decision.id, Completion("yes", answered_by or chosen, 3, 1, cost, latency_s))
-        )
+        completion = Completion("yes", answered_by or chosen, 3, 1, cost, latency_s, calls=calls)
+        log.add_completion(CompletionEntry(decision.id, completion))
         if label is not None:
             log._enqueue(LabelEntry(decision.id, label))  # `label` waits for the disk each time
     log.close()

@@ -27,7 +27,7 @@ from eccos_core.workflows.demo import grade_answer, read_answer_key
 from tools.docs.chromium import open_browser
 
 PICTURE = Path("docs/images/dashboard.png")
-QUESTIONS, WIDTH, HEIGHT = 300, 1280, 1560
+QUESTIONS, WIDTH, HEIGHT = 300, 1280, 1660
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from eccos_core.errors import EccosError
 from eccos_core.router import Router
 from eccos_core.server.ui.period import Period
 
-QUALITY_DECISIONS = 5_000
+QUALITY_DECISIONS = 2_000
 """How many of the newest decisions the quality of the baseline is estimated from."""
 
 
@@ -64,9 +64,8 @@ def estimate_quality(router: Router, figures: LogFigures, chosen: LogFilter, bas
 
     `problem` says why there is no estimate.
     """
-    newest = figures.newest(chosen, last=QUALITY_DECISIONS)
     try:
-        report = router.savings(baseline, since=newest[-1]["at"] if newest else chosen.since)
+        report = router.savings(baseline, since=figures.start_of_newest(chosen, QUALITY_DECISIONS))
     except EccosError as error:
         return {"problem": str(error)}
     estimated = report.estimated
