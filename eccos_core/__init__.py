@@ -58,6 +58,7 @@ _HOMES = {
     ),
     "packing": ("PackingRule",),
     "router": ("Router",),
+    "routing.outside_call": ("OutsideCall",),
     "routing.parts": ("Parts",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
     )
     from eccos_core.packing import PackingRule
     from eccos_core.router import Router
+    from eccos_core.routing.outside_call import OutsideCall
     from eccos_core.routing.parts import Parts
 
 __all__ = [
@@ -140,6 +142,7 @@ __all__ = [
     "Model",
     "NoEligibleModelError",
     "Outcome",
+    "OutsideCall",
     "Overloaded",
     "PackingRule",
     "Parts",

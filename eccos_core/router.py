@@ -34,6 +34,7 @@ from eccos_core.protocols import Backend, Encoder, Optimizer, Predictor, Steerin
 from eccos_core.routing.batch import acall_all, call_all, settle_results
 from eccos_core.routing.decider import Decider
 from eccos_core.routing.decision_store import DecisionStore
+from eccos_core.routing.outside_call import OutsideCall
 from eccos_core.routing.packing import acomplete_packed, complete_packed
 from eccos_core.routing.parts import DEFAULT_POLICY, Parts
 from eccos_core.routing.pipeline import Pipeline, RequestLike
@@ -349,6 +350,19 @@ class Router:
         return self._pipeline.explain(request)
 
     # ---------------------------------------------------------------- complete
+
+    def begin_call(self, request: RequestLike, **parameters: Any) -> OutsideCall:
+        """Decide and hold a slot for a call that you make yourself. Tell the `OutsideCall` how it ended.
+
+        So a router of another library can use this one's decisions. Raises as `complete` does before it calls.
+        """
+        pipeline = self._open()
+        return OutsideCall(pipeline.begin(pipeline.parse(request, **parameters), None))
+
+    async def abegin_call(self, request: RequestLike, **parameters: Any) -> OutsideCall:
+        """The asynchronous twin of `begin_call`."""
+        pipeline = self._open()
+        return OutsideCall(await pipeline.abegin(pipeline.parse(request, **parameters), None))
 
     def complete(self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any) -> Completion:
         """Decide, hold a slot and call. When a model fails, the next best model of the same decision is called.

@@ -89,6 +89,11 @@ class EffortBackend:
         return None if inner is None else text_key(f"{inner} {sorted(self._efforts.items())!r}")
 
     @property
+    def efforts(self) -> Mapping[str, Mapping[str, Any]]:
+        """The call parameters of each effort."""
+        return self._efforts
+
+    @property
     def rejected(self) -> AbstractSet[str]:
         """The models whose effort their provider refuses. They are called without it."""
         with self._lock:

@@ -16,6 +16,11 @@ class PerModelBackend:
     def __init__(self, backends: Mapping[str, Backend]) -> None:
         self._backends = dict(backends)
 
+    @property
+    def backends(self) -> Mapping[str, Backend]:
+        """The backend of each model."""
+        return self._backends
+
     def complete(self, model: str, request: Request) -> Completion:
         """See `Backend`."""
         return self._of(model).complete(model, request)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -60,6 +62,17 @@ def demo(
     else:
         _print(report, picture)
         _print_learning(learned)
+        console(sys.stdout).print(f"Serve these models to any OpenAI or Anthropic client: {serve_command()}")
+
+
+def serve_command() -> str:
+    """Return the one command that serves the pocket pool from this folder."""
+    from eccos_core.pocket import pool_config_path
+
+    command = ["eccos" if shutil.which("eccos") else sys.argv[0], "serve"]
+    if Path("eccos.yaml").exists():
+        command += ["-c", str(pool_config_path())]
+    return shlex.join(command)
 
 
 def _print(report: DemoReport, picture: Path) -> None:

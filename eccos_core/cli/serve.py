@@ -97,6 +97,7 @@ def serve(
     require_package("sqlalchemy", "server", "eccos serve")
     from eccos_core.config import load_config
     from eccos_core.router import Router
+    from eccos_core.server.keys import KeyGate
     from eccos_core.server.keys.build import open_gate, with_options
     from eccos_core.server.run import run_server
     from eccos_core.server.settings import ServerSettings
@@ -113,6 +114,9 @@ def serve(
     rules = with_options(said, keys, near_limit.value if near_limit else None)
     with Router.from_yaml(path, reload=True, progress=console().print) as router:
         gate = open_gate(router, path, rules)
+        if isinstance(gate, KeyGate) and not gate.database.count():
+            told = "No key exists yet, so every request is refused. Make one with `eccos keys create NAME`."
+            console().print(told, soft_wrap=True)
         try:
             run_server(router, settings, gate, announce=lambda line: console().print(line, soft_wrap=True))
         finally:

@@ -147,6 +147,20 @@ class Execution:
             self._workload.observe(self.model, None, error)
         self._log_event("call_failed", model=self.model, kind=kind, latency_s=latency_s)
 
+    def record_outside_failure(self, error: BackendError) -> None:
+        """Learn from a failed call of `error.model` that somebody else made. The slot is released."""
+        latency_s = time.monotonic() - self._called_at
+        self.release()
+        self._called_at = time.monotonic()
+        self._workload.observe(error.model, None, error)
+        self._fallbacks.add_failure(error, latency_s)
+        self._log_event("call_failed", model=error.model, kind=error.kind, latency_s=latency_s)
+
+    def record_unanswered(self) -> None:
+        """Remember that nobody answered."""
+        self.release()
+        self._decision_store.add_failure(self.decision, self._fallbacks)
+
     def _use_deadline(self) -> None:
         if self.request.deadline is not None:
             self.request = replace(self.request, deadline=self.request.deadline.used())

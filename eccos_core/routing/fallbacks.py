@@ -35,13 +35,17 @@ class FallbackChain:
         """The calls that failed so far, in order."""
         return tuple(self._failed)
 
+    def add_failure(self, error: BackendError, latency_s: float) -> None:
+        """Keep the failure of a call that somebody else made."""
+        self._failed += error.attempts or (Attempt(error.model, error.kind, str(error), latency_s),)
+
     def record_failure(self, error: BackendError, latency_s: float, *, in_time: bool = True) -> None:
         """Move on to the next model.
 
         Raises the error itself when another model cannot help. Raises `AttemptsExhausted`, with every attempt, when no
         model is left, or no time for one (`in_time` is False).
         """
-        self._failed += error.attempts or (Attempt(error.model, error.kind, str(error), latency_s),)
+        self.add_failure(error, latency_s)
         if isinstance(error, StreamInterrupted) or error.kind.blames_request:
             raise error
         self._waiting = self._waiting[1:]

@@ -27,6 +27,11 @@ class Tenants:
         self._aliases = dict(aliases or {})
         self._efforts = dict(efforts or {})
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The tenants that have rules."""
+        return frozenset(self._rules)
+
     def narrow(self, request: Request) -> Request:
         """Return the request under its tenant's rules, with the pool's own names of models.
 

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from eccos_core.errors import InputError, did_you_mean
+from eccos_core.domain import Request
+from eccos_core.errors import InputError, RequestError, did_you_mean
 from eccos_core.io.optional import needs_extra
 from eccos_core.server.answering import Handler, json_response
 from eccos_core.server.errors import ApiError
@@ -116,6 +117,11 @@ def _read_field(name: str, value: Any) -> Any:
 def check_names(rules: KeyRules, serving: Serving, budgets: Collection[str] = ()) -> None:
     """Check that the router has the models and policies of a key, and the budgets its tenant. Raises `ApiError`."""
     models = {model.name for model in serving.router.models} | {model.deployment for model in serving.router.models}
+    try:
+        serving.router.parts.tenants.policy_of(Request.of("any question", tenant=rules.tenant))
+    except RequestError:
+        told = f"the router has no tenant {rules.tenant!r}. Tenants stand under eccos.tenants in the configuration."
+        raise _wrong("tenant", told) from None
     for field, asked, known in (
         ("models", rules.models or (), models),
         ("policies", rules.policies or (), set(serving.router.parts.policies)),

@@ -55,9 +55,12 @@ def build_app(router: Router, gate: Gate | None = None, settings: ServerSettings
 
     app = FastAPI(title="eccos", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.serving = serving
-    served = endpoints(serving, storage)
-    for method, path, handler in served:
-        app.add_route(path, guarded(serving, api_of(path), path, handler), methods=[method])
+    served = {
+        (method, path): guarded(serving, api_of(path), path, handler)
+        for method, path, handler in endpoints(serving, storage)
+    }
+    for (method, path), handler in served.items():
+        app.add_route(path, handler, methods=[method])
     add_ui_routes(app, serving)
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_found)
@@ -69,8 +72,9 @@ def build_app(router: Router, gate: Gate | None = None, settings: ServerSettings
             allow_headers=["*"],
             expose_headers=["x-eccos-model", "x-eccos-decision-id", "x-eccos-cost-usd", "x-eccos-reason"],
         )
-    routes = [*(path.split("/{")[0] for _, path, _ in served), *UI_PATHS]
-    app.add_middleware(Gateway, serving=serving, routes=routes)
+    direct = {} if serving.settings.cors_origins else served
+    routes = [*(path.split("/{")[0] for _, path in served), *UI_PATHS]
+    app.add_middleware(Gateway, serving=serving, routes=routes, direct=direct)
     return app
 
 

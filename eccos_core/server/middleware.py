@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from eccos_core.io.optional import needs_extra
+from eccos_core.server.answering import Handler
 from eccos_core.server.errors import ApiError, ApiName
 from eccos_core.server.serving import Serving
 from eccos_core.server.settings import ServerSettings
+
+with needs_extra("server", "eccos serve"):
+    from starlette.requests import Request as HttpRequest
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,11 +39,18 @@ def api_of(path: str) -> ApiName:
 
 
 class Gateway:
-    """The outermost layer of the application: counts, limits, safe headers, and no page that nobody allowed."""
+    """The outermost layer of the application: counts, limits, safe headers, and no page that nobody allowed.
 
-    def __init__(self, app: ASGIApp, serving: Serving, routes: Iterable[str]) -> None:
+    `direct` has the handlers of paths without parameters. They are called at once, past the layers below, which cost
+    as much as the rest of the server together. `app` serves all others.
+    """
+
+    def __init__(
+        self, app: ASGIApp, serving: Serving, routes: Iterable[str], direct: Mapping[tuple[str, str], Handler]
+    ) -> None:
         self._app, self._serving = app, serving
-        self._routes = tuple(routes)
+        self._routes, self._direct = tuple(routes), direct
+        self._known = frozenset(self._routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -60,16 +73,26 @@ class Gateway:
             settings, has_keys = self._serving.settings, self._serving.gate.has_keys
             problem = large_headers(scope, settings) or foreign_page(scope, settings, has_keys=has_keys)
             if problem is None:
-                await self._app(scope, limited(scope, receive, settings), send_safely)
+                await self._serve(scope, limited(scope, receive, settings), send_safely)
             else:
                 await _refuse(problem, api_of(scope["path"]), send_safely)
         finally:
             metrics.in_flight -= 1
             metrics.count_request(self._route_of(scope), status, time.perf_counter() - began)
 
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handler = self._direct.get((scope["method"], scope["path"]))
+        if handler is None:
+            await self._app(scope, receive, send)
+        else:
+            response = await handler(HttpRequest(scope, receive, send))
+            await response(scope, receive, send)
+
     def _route_of(self, scope: Scope) -> str:
         """Return the route as the metrics name it: one of the known ones, so that no caller can make up new ones."""
         path: str = scope["path"]
+        if path in self._known:
+            return path
         found = [route for route in self._routes if path == route or path.startswith(f"{route}/")]
         return max(found, key=len, default="other")
 
@@ -135,6 +158,7 @@ def foreign_page(scope: Scope, settings: ServerSettings, *, has_keys: bool) -> A
     return ApiError("permission", "without keys the server answers at localhost and 127.0.0.1 only, not at this host.")
 
 
+@lru_cache(maxsize=256)
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback

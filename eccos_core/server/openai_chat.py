@@ -70,6 +70,8 @@ def own_headers(completion: Completion) -> dict[str, str]:
 
 def _header_text(value: object) -> str:
     text = f"{value:.9f}" if isinstance(value, float) else str(value)
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(letter if " " <= letter <= "~" else "?" for letter in text)
 
 

@@ -109,7 +109,7 @@ def _check_item(item: object, place: str) -> None:
     kind = item.get("type", "message")
     if kind == "item_reference":
         raise ApiError("invalid_request", f"{place} is an item_reference: {_STATELESS}", "unsupported_parameter", place)
-    if kind not in _ITEMS:
+    if not isinstance(kind, str) or kind not in _ITEMS:
         known = ", ".join(sorted(_ITEMS))
         message = f"{place} is of the type {str(kind)[:40]!r}, which is not supported. There are: {known}"
         raise ApiError("invalid_request", message, "unsupported_parameter", place)

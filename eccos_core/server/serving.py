@@ -49,7 +49,7 @@ class Serving:
 
     async def complete(self, caller: Caller, request: Request, decision: Decision | None = None) -> Completion:
         """Answer a request within the caller's budget. A request that the budget changes is decided again."""
-        allowed, spending = await self.gate.reserve(caller, request, self.most_usd(request))
+        allowed, spending = await self.gate.reserve(caller, request, self._to_reserve(request))
         if allowed is not request:
             request, decision = allowed, None
         cost_usd, tokens = None, 0  # a call that its caller leaves may be charged
@@ -66,7 +66,7 @@ class Serving:
 
     async def stream(self, caller: Caller, request: Request) -> AsyncGenerator[Chunk, None]:
         """Answer a request piece by piece. A stream that breaks or is left is settled at what was reserved for it."""
-        request, spending = await self.gate.reserve(caller, request, self.most_usd(request))
+        request, spending = await self.gate.reserve(caller, request, self._to_reserve(request))
         cost_usd, tokens, began = 0.0, 0, False
         try:
             async with aclosing(self.router.astream(request)) as chunks:  # type: ignore[type-var]
@@ -79,6 +79,10 @@ class Serving:
                     yield chunk
         finally:
             await spending.settle(None if began else cost_usd, tokens)
+
+    def _to_reserve(self, request: Request) -> float:
+        """Return what a request may cost. Without keys nobody has a budget, so nothing is reckoned."""
+        return self.most_usd(request) if self.gate.has_keys else 0.0
 
     def most_usd(self, request: Request) -> float:
         """Return the most that a request is likely to cost, in USD: its dearest allowed model at full length."""

@@ -26,3 +26,15 @@ def import_public_name(
         if (error.name or "").partition(".")[0] != framework:
             raise
         raise MissingDependencyError(distribution, package, f"pip install 'eccos[{extra}]'") from error
+
+
+def require_module(module: str, requirement: str, needed_by: str) -> None:
+    """Raise `MissingDependencyError` when `module` itself is not there. Leave a missing parent to the caller.
+
+    `requirement` is what to install, as pip takes it.
+    """
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            raise MissingDependencyError(requirement, needed_by, f"pip install '{requirement}'") from error

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eccos_integrations._shared.lazy_import import import_public_name
+from eccos_integrations._shared.lazy_import import import_public_name, require_module
 
 if TYPE_CHECKING:
     from eccos_integrations.langchain.chat_model import ChatEccos
@@ -49,9 +49,16 @@ _HOMES = {
     "RunBudgetSpentError": "agent_chat",
 }
 
+_NEEDS = {  # more than langchain-core 1.7: the module, and what to install
+    "EccosDecisionModel": ("langchain_core.decisions", "langchain-core>=1.8"),
+    "EccosMiddleware": ("langchain", "langchain>=1"),
+}
+
 if not TYPE_CHECKING:  # a type checker finds the names above, and reports a misspelled one
 
     def __getattr__(name: str) -> Any:
+        if name in _NEEDS:
+            require_module(*_NEEDS[name], f"{__name__}.{name}")
         return import_public_name(
             __name__, name, _HOMES, framework="langchain_core", distribution="langchain-core", extra="langchain"
         )

@@ -56,14 +56,14 @@ def merge_runs(before: EccosRun | None, update: EccosRun | None) -> EccosRun:
         return EccosRun(
             run_id=update["run_id"], cost_usd=update["cost_usd"], model=update["model"], steps=[*update["steps"]]
         )
-    known = {step["decision_id"] for step in before["steps"] if step["decision_id"] is not None}
-    new = [step for step in update["steps"] if step["decision_id"] not in known]
     own = update["run_id"] == before["run_id"]
+    first, second = (update["steps"], before["steps"]) if own else (before["steps"], update["steps"])
+    steps = [*first, *(step for step in second if step not in first)]
     return EccosRun(
         run_id=before["run_id"],
-        cost_usd=before["cost_usd"] + sum(step["cost_usd"] for step in new),
+        cost_usd=sum(step["cost_usd"] for step in steps),
         model=update["model"] if own else before["model"],
-        steps=[*before["steps"], *new],
+        steps=steps,
     )
 
 

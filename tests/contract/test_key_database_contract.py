@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -251,6 +252,43 @@ def test_a_process_that_only_slept_corrects_what_was_settled_for_it(
     assert not asleep.settle(held, 20)
 
 
+SPENDING = """
+import sys
+from eccos_core.server.keys import KeyDatabase, Reservation
+database, spent = KeyDatabase(sys.argv[1]), 0
+key = database.find(sys.argv[2])
+sys.stdin.readline()
+for _ in range(40):
+    held = database.reserve(key, 10, {"key": 503})
+    if isinstance(held, Reservation):
+        database.settle(held, 10)
+        spent += 10
+print(spent)
+"""
+
+
+def test_processes_together_spend_the_budget_and_no_more(place: str) -> None:
+    """Three processes want 1,200 of a budget of 503 at the same time, in tens."""
+    database = KeyDatabase(place)
+    key = make(database)
+    command = [sys.executable, "-c", SPENDING, place, key.id]
+    running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    for each in running:
+        assert each.stdin is not None
+        each.stdin.write("go\n")
+        each.stdin.close()
+    done = []
+    for each in running:
+        assert each.stdout is not None
+        done.append(int(each.stdout.read()))
+        each.stdout.close()
+        each.wait()
+    assert [each.returncode for each in running] == [0, 0, 0]
+    assert sum(done) == 500
+    assert accounts(database) == {("key", key.id): (500, 0)}
+    database.close()
+
+
 KILLED = """
 import sys, time
 from eccos_core.server.keys import KeyDatabase, Reservation
@@ -276,8 +314,6 @@ def test_kill_9_loses_no_settled_cost_and_at_most_one_reservation(place: str) ->
     assert killed.wait() == -signal.SIGKILL
     killed.stdout.close()
     with_key.close()
-    import time
-
     later = KeyDatabase(place, clock=lambda: time.time() + ALIVE_S + 1)
     held = {each.month: (each.spent, each.reserved) for each in later.balances(month_of(key.created_at))}
     assert held == {month_of(key.created_at): (19 * 40, 100)}

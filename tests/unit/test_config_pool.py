@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from eccos_core.backends.litellm.responses import PlanCall
+from eccos_core.backends.litellm.responses import CallRecord
 from eccos_core.config import Config, load_config
 from eccos_core.config.litellm_prices import PriceMap
 from eccos_core.domain import Capability, Model, Request
@@ -145,7 +145,7 @@ def test_a_stated_price_is_the_price_of_each_answer_whatever_litellm_knows(load,
     price = "input_cost_per_token: 7e-6, output_cost_per_token: 8.0e-6"
     params, info = (f"model: gpt-x, {price}", "id: a") if where == "litellm_params" else ("model: gpt-x", price)
     [entry] = load(f"{{model_name: m, litellm_params: {{{params}}}, model_info: {{{info}}}}}").pool
-    call = PlanCall(entry.model, Request.of("hi"), entry.deployments[0], 0.0)
+    call = CallRecord(entry.model, Request.of("hi"), entry.deployments[0], 0.0)
     assert not call.priced_by_litellm()
 
 

@@ -18,9 +18,11 @@ from eccos_core.errors import (
     ExclusionKind,
     FailureKind,
     InputError,
+    MissingDependencyError,
     NoEligibleModelError,
 )
 from eccos_integrations._shared.errors import InvalidRequestError, combine_error, find_failure_kind
+from eccos_integrations._shared.lazy_import import require_module
 from eccos_integrations._shared.scores import ScoreScale
 from eccos_integrations._shared.settings import RouterSettings
 from eccos_integrations._shared.tools import check_chosen_function, choose_function
@@ -120,3 +122,10 @@ def test_a_call_has_one_answer(kind: type[RouterSettings]) -> None:
     model = kind(router=two_models()[0])
     with pytest.raises(InvalidRequestError, match=r"n is 2, must be 1\. A call has one answer"):
         model.invoke("easy", n=2) if isinstance(model, ChatEccos) else model.complete("easy", n=2)  # type: ignore[attr-defined]
+
+
+def test_a_module_that_is_not_there_says_what_to_install() -> None:
+    require_module("json", "json", "a test")
+    require_module("no_such_parent.child", "x", "a test")  # the parent is missing: the caller says so
+    with pytest.raises(MissingDependencyError, match=r"pip install 'langchain>=9'"):
+        require_module("no_such_module", "langchain>=9", "EccosMiddleware")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from eccos_core.config import Config, load_config
+from eccos_core.config import Config, TenantConfig, load_config
 from eccos_core.domain import Model, Request
 from eccos_core.errors import ConfigError, InputError, MissingDependencyError
+from eccos_core.routing.tenants import Tenants
+from eccos_core.server.admin import check_names
 from eccos_core.server.errors import ApiError
 from eccos_core.server.gate import OpenGate
 from eccos_core.server.keys import KeyGate, KeyRules, VirtualKey
@@ -20,6 +23,8 @@ from eccos_core.server.keys.gate import narrow, read_secret
 from eccos_core.server.keys.key import hash_key, id_of, make_key, matches
 from eccos_core.server.keys.money import limit_nano, month_of, next_month, to_nano, to_usd
 from eccos_core.server.keys.tables import open_engine, read_address
+from eccos_core.server.serving import Serving
+from eccos_core.server.settings import ServerSettings
 from eccos_core.testing import ScriptedBackend, scripted_router
 
 SECRET = "sk-eccos-0123456789ab-" + 43 * "s"
@@ -228,3 +233,13 @@ def test_a_database_that_cannot_be_opened_says_so_without_its_password(
     monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
     with pytest.raises(MissingDependencyError, match=r"eccos\[postgres\]"):
         open_engine("postgresql://u@127.0.0.1:9/d")
+
+
+def test_a_key_over_http_needs_a_tenant_that_the_router_knows() -> None:
+    with scripted_router(ScriptedBackend({"small": ["a"], "large": ["b"]}, POOL), POOL, {"": [0.8, 0.9]}) as router:
+        serving = Serving(router, OpenGate(), ServerSettings())
+        check_names(KeyRules("a", "anybody"), serving)
+        router.swap(replace(router.parts, tenants=Tenants({"search": TenantConfig()})))
+        check_names(KeyRules("a", "search"), serving)
+        with pytest.raises(ApiError, match="the router has no tenant 'serch'"):
+            check_names(KeyRules("a", "serch"), serving)

@@ -12,6 +12,7 @@ from langchain.agents.middleware import AgentMiddleware, ToolRetryMiddleware
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 from langgraph.types import Command
 from two_models import QUALITY
 
@@ -21,7 +22,7 @@ from eccos_core.history import MemoryHistory
 from eccos_core.router import Router
 from eccos_core.testing import ScriptedBackend, scripted_router
 from eccos_integrations.langchain import EccosMiddleware, RunBudgetSpentError
-from eccos_integrations.langchain.agent_state import EccosRun, merge_runs
+from eccos_integrations.langchain.agent_state import EccosAgentState, EccosRun, merge_runs
 
 ABLE = frozenset({Capability.STREAMING, Capability.TOOLS, Capability.JSON_SCHEMA})
 
@@ -318,6 +319,26 @@ def test_the_steps_of_subagents_join_those_of_the_agent_in_any_order() -> None:
         state = merge_runs(state, a_run("agent", "1", "2", "3"))
         assert state["cost_usd"] == 7.0
         assert merge_runs(state, a_run("next", starts=True))["steps"] == []
+
+
+def test_steps_from_a_cache_have_no_decision_and_count_once() -> None:
+    cached: Any = {"decision_id": None, "model": "small", "cost_usd": 0.0, "predicted_quality": None, "reason": None}
+    before = merge_runs(a_run("agent", starts=True), {**a_run("agent"), "steps": [cached]})
+    after = merge_runs(before, {**a_run("agent"), "steps": [cached, cached]})
+    assert len(after["steps"]) == 2
+
+
+def test_the_agent_may_be_a_node_of_a_graph() -> None:
+    router, backend = agent_pool([calls("s", a=4, b=2), says("done")], [says("large")])
+    eccos = EccosMiddleware(router=router)
+    graph = StateGraph(EccosAgentState)
+    graph.add_node("agent", create_agent(eccos.model, [divide], middleware=[eccos]))
+    graph.add_edge(START, "agent")
+    state = graph.compile(checkpointer=InMemorySaver()).invoke(
+        {"messages": [HumanMessage("easy")]}, {"configurable": {"thread_id": "9"}}
+    )
+    assert [step["model"] for step in state["eccos"]["steps"]] == who(backend) == ["small", "small"]
+    assert state["messages"][-1].text == "done"
 
 
 def test_an_agent_called_by_a_tool_spends_from_the_same_budget() -> None:

@@ -45,6 +45,7 @@ SECTIONS = (  # module, heading, and what you use it for
     ("eccos_core.pocket", "Pocket pool", "The four tiny models that come with eccos."),
     ("eccos_core.testing", "Testing", "Fakes for your own tests."),
     ("eccos_integrations.langchain", "LangChain", "The pool as a chat model."),
+    ("eccos_integrations.litellm", "LiteLLM", "Decide inside a `litellm.Router` or a proxy."),
     ("eccos_integrations.llama_index", "LlamaIndex", "The pool as an LLM."),
 )
 

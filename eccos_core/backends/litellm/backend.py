@@ -90,6 +90,14 @@ class LiteLLMBackend:
         self._text_clients: dict[int, Any] = {}  # of deployments whose raw text is continued
 
     @cached_property
+    def litellm_models(self) -> Mapping[str, tuple[str, ...]]:
+        """LiteLLM's names of the deployments of each model of the pool, such as `openai/gpt-4o-mini`."""
+        named: dict[str, dict[str, None]] = {}
+        for way, model in self._deployments:
+            named.setdefault(model.name, {})[way.litellm_model] = None
+        return {name: tuple(each) for name, each in named.items()}
+
+    @cached_property
     def fingerprint(self) -> str:
         """A digest of what is called, and where. It knows no keys. Caches tell two pools apart by it."""
         called = [(model.name, way.litellm_model, dict(way.parameters)) for way, model in self._deployments]

@@ -18,12 +18,14 @@ from eccos_core.server.keys import ledger, rates, tables
 from eccos_core.server.keys.key import KeyRules, VirtualKey, hash_key, id_of, make_key, matches
 from eccos_core.server.keys.ledger import Balance, Reservation, Shortfall
 from eccos_core.server.keys.money import month_of
+from eccos_core.server.keys.sql import run
 
 with needs_extra("server", "the database of keys"):
     from sqlalchemy import Row, func, insert, select, update
     from sqlalchemy.exc import SQLAlchemyError
 
 BEAT_S = 10.0
+_FIND = "SELECT * FROM eccos_keys WHERE id = :id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +93,14 @@ class KeyDatabase:
     def find(self, key_id: str) -> VirtualKey | None:
         """Return a key by its id."""
         with self._engine.begin() as connection:
-            row = connection.execute(select(tables.keys).where(tables.keys.c.id == key_id)).one_or_none()
+            row = run(connection, _FIND, id=key_id).one_or_none()
         return None if row is None else _read_key(row)
 
     def check(self, secret: str) -> VirtualKey | None:
         """Return the key of a secret, None where there is none. It may be revoked or expired."""
         key_id = id_of(secret)
         with self._engine.begin() as connection:
-            row = connection.execute(select(tables.keys).where(tables.keys.c.id == (key_id or ""))).one_or_none()
+            row = run(connection, _FIND, id=key_id or "").one_or_none()
         return _read_key(row) if matches(secret, None if row is None else row.hash) and row is not None else None
 
     def revoke(self, key_id: str) -> VirtualKey:
@@ -213,6 +215,6 @@ def _read_key(row: Row[Any]) -> VirtualKey:
         row.expires_at,
         _read_names(row.models),
         _read_names(row.policies),
-        row.is_admin,
+        bool(row.is_admin),
     )
     return VirtualKey(row.id, rules, row.created_at, row.revoked_at)

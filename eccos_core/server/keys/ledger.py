@@ -17,14 +17,42 @@ from typing import Any
 
 from eccos_core.io.optional import needs_extra
 from eccos_core.server.keys.money import month_of
-from eccos_core.server.keys.tables import accounts, processes, reservations
+from eccos_core.server.keys.sql import run
 
 with needs_extra("server", "the database of keys"):
-    from sqlalchemy import Connection, Row, delete, insert, select, update
-    from sqlalchemy.dialects import postgresql, sqlite
+    from sqlalchemy import Connection, Row
 
 ALIVE_S = 60.0  # a process that was not seen for so long counts as dead
 KEEP_CLOSED_S = 86_400.0  # how long a process that was only asleep can still correct a settled reservation
+
+_RESERVE = """
+INSERT INTO eccos_accounts (scope, name, month, spent, reserved) VALUES (:scope, :name, :month, 0, :nano)
+ON CONFLICT (scope, name, month) DO UPDATE SET reserved = eccos_accounts.reserved + :nano
+"""
+_RESERVE_WITHIN = f"{_RESERVE} WHERE eccos_accounts.spent + eccos_accounts.reserved + :nano <= :limit RETURNING scope"
+_HELD = "SELECT spent + reserved FROM eccos_accounts WHERE scope = :scope AND name = :name AND month = :month"
+_OPEN = """
+INSERT INTO eccos_reservations (id, process, key_id, tenant, month, nano, made_at, is_closed)
+VALUES (:id, :process, :key_id, :tenant, :month, :nano, :now, FALSE)
+"""
+_END = "DELETE FROM eccos_reservations WHERE id = :id RETURNING key_id, tenant, month, nano, is_closed"
+_CLOSE = """
+UPDATE eccos_reservations SET is_closed = TRUE WHERE id = :id AND NOT is_closed RETURNING key_id, tenant, month, nano
+"""
+_MOVE = """
+UPDATE eccos_accounts SET spent = spent + :spent, reserved = reserved + :reserved
+WHERE scope = :scope AND name = :name AND month = :month
+"""
+_BEAT = """
+INSERT INTO eccos_processes (id, seen_at) VALUES (:id, :now) ON CONFLICT (id) DO UPDATE SET seen_at = :now
+"""
+_ABANDONED = """
+SELECT id FROM eccos_reservations
+WHERE NOT is_closed AND process NOT IN (SELECT id FROM eccos_processes WHERE seen_at > :since)
+"""
+_BALANCES = """
+SELECT scope, name, month, spent, reserved FROM eccos_accounts WHERE month = :month ORDER BY scope, name
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +106,14 @@ def reserve(
             held = _held(connection, scope, name, month)
             return Shortfall(scope, name, max(0, limit - held), limit)
     made = Reservation(secrets.token_hex(16), nano)
-    row = {
-        "id": made.id, "process": process, "key_id": key_id, "tenant": tenant, "month": month, "nano": nano,
-        "made_at": now, "is_closed": False,
-    }  # fmt: skip
-    connection.execute(insert(reservations).values(row))
+    given = {"process": process, "key_id": key_id, "tenant": tenant, "month": month, "nano": nano, "now": now}
+    run(connection, _OPEN, id=made.id, **given)
     return made
 
 
 def settle(connection: Connection, reservation_id: str, nano: int) -> bool:
     """Replace what was reserved by the real cost. Returns False for a reservation that was settled before."""
-    row = connection.execute(
-        delete(reservations).where(reservations.c.id == reservation_id).returning(*reservations.c)
-    ).one_or_none()
+    row = run(connection, _END, id=reservation_id).one_or_none()
     if row is None:
         return False
     if row.is_closed:
@@ -102,23 +125,17 @@ def settle(connection: Connection, reservation_id: str, nano: int) -> bool:
 
 def beat(connection: Connection, process: str, now: float) -> None:
     """Say that a process lives."""
-    upsert = _dialect(connection).insert(processes).values(id=process, seen_at=now)
-    connection.execute(upsert.on_conflict_do_update(index_elements=[processes.c.id], set_={"seen_at": now}))
+    run(connection, _BEAT, id=process, now=now)
 
 
 def abandoned(connection: Connection, now: float) -> list[str]:
     """Return the reservations of processes that are dead."""
-    alive = select(processes.c.id).where(processes.c.seen_at > now - ALIVE_S)
-    dead = ~reservations.c.is_closed & reservations.c.process.not_in(alive)
-    return list(connection.execute(select(reservations.c.id).where(dead)).scalars())
+    return list(run(connection, _ABANDONED, since=now - ALIVE_S).scalars())
 
 
 def close(connection: Connection, reservation_id: str) -> bool:
     """Settle a reservation of a dead process at its reserved amount. Returns False if it was settled meanwhile."""
-    open_one = (reservations.c.id == reservation_id) & ~reservations.c.is_closed
-    row = connection.execute(
-        update(reservations).where(open_one).values(is_closed=True).returning(*reservations.c)
-    ).one_or_none()
+    row = run(connection, _CLOSE, id=reservation_id).one_or_none()
     if row is not None:
         _move(connection, row, spent=row.nano, reserved=-row.nano)
     return row is not None
@@ -126,14 +143,14 @@ def close(connection: Connection, reservation_id: str) -> bool:
 
 def forget(connection: Connection, now: float) -> None:
     """Drop closed reservations and dead processes that nobody needs any more."""
-    old = reservations.c.is_closed & (reservations.c.made_at < now - KEEP_CLOSED_S)
-    connection.execute(delete(reservations).where(old))
-    connection.execute(delete(processes).where(processes.c.seen_at < now - KEEP_CLOSED_S))
+    since = now - KEEP_CLOSED_S
+    run(connection, "DELETE FROM eccos_reservations WHERE is_closed AND made_at < :since", since=since)
+    run(connection, "DELETE FROM eccos_processes WHERE seen_at < :since", since=since)
 
 
 def balances(connection: Connection, month: str) -> list[Balance]:
     """Return the accounts of a month."""
-    found = connection.execute(select(accounts).where(accounts.c.month == month).order_by("scope", "name"))
+    found = run(connection, _BALANCES, month=month)
     return [Balance(row.scope, row.name, row.month, row.spent, row.reserved) for row in found]
 
 
@@ -144,27 +161,17 @@ def _accounts_of(key_id: str, tenant: str | None) -> list[tuple[str, str]]:
 
 def _add_reserved(connection: Connection, scope: str, name: str, month: str, nano: int, limit: int | None) -> bool:
     """Add to what an account has reserved, and say whether it fitted."""
-    values = _dialect(connection).insert(accounts).values(scope=scope, name=name, month=month, spent=0, reserved=nano)
-    upsert = values.on_conflict_do_update(
-        index_elements=[accounts.c.scope, accounts.c.name, accounts.c.month],
-        set_={"reserved": accounts.c.reserved + nano},
-        where=None if limit is None else accounts.c.spent + accounts.c.reserved + nano <= limit,
-    )
-    return connection.execute(upsert.returning(accounts.c.scope)).first() is not None
+    account = {"scope": scope, "name": name, "month": month, "nano": nano}
+    if limit is None:
+        run(connection, _RESERVE, **account)
+        return True
+    return run(connection, _RESERVE_WITHIN, limit=limit, **account).first() is not None
 
 
 def _held(connection: Connection, scope: str, name: str, month: str) -> int:
-    where = (accounts.c.scope == scope) & (accounts.c.name == name) & (accounts.c.month == month)
-    held = connection.execute(select(accounts.c.spent + accounts.c.reserved).where(where)).scalar_one_or_none()
-    return int(held or 0)
+    return int(run(connection, _HELD, scope=scope, name=name, month=month).scalar_one_or_none() or 0)
 
 
 def _move(connection: Connection, row: Row[Any], *, spent: int, reserved: int) -> None:
     for scope, name in _accounts_of(row.key_id, row.tenant):
-        where = (accounts.c.scope == scope) & (accounts.c.name == name) & (accounts.c.month == row.month)
-        change = {"spent": accounts.c.spent + spent, "reserved": accounts.c.reserved + reserved}
-        connection.execute(update(accounts).where(where).values(change))
-
-
-def _dialect(connection: Connection) -> Any:
-    return postgresql if connection.dialect.name == "postgresql" else sqlite
+        run(connection, _MOVE, scope=scope, name=name, month=row.month, spent=spent, reserved=reserved)

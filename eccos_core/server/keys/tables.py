@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,9 @@ def _open_postgres(url: URL) -> Engine:
 
 
 def _open_sqlite(path: Path) -> Engine:
+    if sqlite3.sqlite_version_info < (3, 35):
+        told = f"the SQLite of this Python is {sqlite3.sqlite_version}, and keys need 3.35"
+        raise InputError(f"{told}. Use a newer Python, or PostgreSQL.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # for its owner only

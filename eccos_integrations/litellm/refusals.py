@@ -1,0 +1,22 @@
+"""Refusals of eccos as LiteLLM's own errors, with the status that clients know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eccos_core.errors import EccosError, InfeasibleError, Overloaded
+
+
+def status_of(error: EccosError) -> int:
+    """Return the HTTP status of a refusal: 429 where waiting or money may help, else 400."""
+    return 429 if isinstance(error, Overloaded | InfeasibleError) else 400
+
+
+def as_litellm_error(error: EccosError | str, model: str, status: int | None = None) -> Exception:
+    """Return LiteLLM's error for a refusal. Its message is for the caller and holds no secret."""
+    import litellm
+
+    status = status or (status_of(error) if isinstance(error, EccosError) else 400)
+    kind: Any = litellm.RateLimitError if status == 429 else litellm.BadRequestError
+    refused: Exception = kind(message=f"eccos: {error}", model=model, llm_provider="eccos")
+    return refused
