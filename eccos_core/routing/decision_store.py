@@ -55,6 +55,7 @@ class _Remembered:
     output_tokens: int | None = None
     cost_usd: float | None = None
     source: LabelSource | None = None  # of its label
+    tenant: str | None = None
 
     def answered_by(self, completion: Completion) -> _Remembered:
         """Return the same question with this answer."""
@@ -92,9 +93,14 @@ class DecisionStore:
         """Remembers a batch of decisions, or one. `quality_asked` (R,): the floor that held for each, in [0, 1]."""
         with self._lock:
             models = prepared.forecast.models
-            rows = zip(prepared.texts, prepared.vectors, prepared.forecast.quality.tolist(), made, strict=True)
-            for text, vector, quality, decision in rows:
-                self._remembered[decision.id] = _Remembered(text, vector, decision.model, models, quality)
+            tenants = [request.tenant for request in prepared.requests]
+            quality = prepared.forecast.quality.tolist()
+            for text, vector, row, decision, tenant in zip(
+                prepared.texts, prepared.vectors, quality, made, tenants, strict=True
+            ):
+                self._remembered[decision.id] = _Remembered(
+                    text, vector, decision.model, models, row, tenant=tenant
+                )
             while len(self._remembered) > self._max_decisions:
                 self._remembered.popitem(last=False)
         if self.log is None:
@@ -161,6 +167,17 @@ class DecisionStore:
         """Remembers that nobody answered."""
         if self.log is not None:
             self.log.add_completion(CompletionEntry(decision.id, None, attempts.failures))
+
+    def tenant_of(self, decision_id: str) -> str | None:
+        """Says whose request a decision was for. None for a request without a tenant. Raises `UnknownDecisionError`."""
+        with self._lock:
+            remembered = self._remembered.get(decision_id)
+        if remembered is not None:
+            return remembered.tenant
+        logged = None if self.log is None else self.log.get(decision_id)
+        if logged is None:
+            raise UnknownDecisionError(decision_id)
+        return logged.tenant
 
     def flush(self) -> None:
         """Waits until the decision log, where there is one, has written what it was given so far."""

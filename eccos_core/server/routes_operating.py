@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
+from eccos_core.errors import UnknownDecisionError
 from eccos_core.io.optional import needs_extra
 from eccos_core.server.answering import Handler, json_response
 from eccos_core.server.errors import ApiError
@@ -48,15 +50,27 @@ def metrics_handler(serving: Serving) -> Handler:
     return metrics
 
 
+def _tenant_of(serving: Serving, decision_id: str) -> str | None:
+    """Say whose request a decision was for. Waits for entries that are still on their way to the log."""
+    store = serving.router.decision_store
+    try:
+        return store.tenant_of(decision_id)
+    except UnknownDecisionError:
+        store.flush()
+        return store.tenant_of(decision_id)
+
+
 def feedback_handler(serving: Serving) -> Handler:
     """Return the handler of `POST /v1/eccos/feedback`: label an answer by its decision."""
 
     async def feedback(http: HttpRequest) -> Response:
-        await serving.admit(http)
+        caller = await serving.admit(http)
         body = await serving.read_json(http)
         decision_id, quality, signal = body.get("decision_id"), body.get("quality"), body.get("signal")
         if not isinstance(decision_id, str):
             raise ApiError("invalid_request", "decision_id must be the id of a decision", param="decision_id")
+        if not caller.is_admin and await asyncio.to_thread(_tenant_of, serving, decision_id) != caller.tenant:
+            raise UnknownDecisionError(decision_id)  # as if it did not exist: ids of others are none of its business
         if (quality is None) == (signal is None):
             raise ApiError("invalid_request", "give quality, or the name of a signal, and not both", param="quality")
         if signal is not None:
