@@ -98,9 +98,7 @@ class DecisionStore:
             for text, vector, row, decision, tenant in zip(
                 prepared.texts, prepared.vectors, quality, made, tenants, strict=True
             ):
-                self._remembered[decision.id] = _Remembered(
-                    text, vector, decision.model, models, row, tenant=tenant
-                )
+                self._remembered[decision.id] = _Remembered(text, vector, decision.model, models, row, tenant=tenant)
             while len(self._remembered) > self._max_decisions:
                 self._remembered.popitem(last=False)
         if self.log is None:

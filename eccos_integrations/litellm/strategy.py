@@ -100,11 +100,18 @@ class EccosRoutingStrategy(CustomRoutingStrategyBase):  # type: ignore[misc] # L
 
     def _policy_of(self, model: str) -> str | None:
         """Return the policy that a virtual name asks for. None for a model group of LiteLLM."""
-        return None if self._litellm_router.get_model_list(model_name=model) else policy_in(model)
+        return None if self._records(model) else policy_in(model)
+
+    def _records(self, group: str | None = None) -> _Records:
+        """Return the deployments of a group of LiteLLM, or all of them."""
+        registry = getattr(self._litellm_router, "registry", None)
+        if registry is None:  # an older LiteLLM
+            return list(self._litellm_router.get_model_list(model_name=group) or ())
+        return list(registry().deployments(group) or ())
 
     def _pool_groups(self) -> list[str]:
         """Return the model groups of LiteLLM that hold models of the pool."""
-        records = self._litellm_router.get_model_list() or ()
+        records = self._records()
         return list(dict.fromkeys(each["model_name"] for each in records if self._bridge.names.of_record(each)))
 
     async def _ahealthy(self, group: str, kwargs: dict[str, Any], messages: Any) -> _Records:
@@ -118,7 +125,7 @@ class EccosRoutingStrategy(CustomRoutingStrategyBase):  # type: ignore[misc] # L
         return [found] if isinstance(found, Mapping) else list(found)
 
     def _healthy(self, group: str) -> _Records:
-        records = self._litellm_router.get_model_list(model_name=group) or []
+        records = self._records(group)
         ids = [record["model_info"]["id"] for record in records]
         cooling = self._litellm_router.health().cooldowns.get_active_cooldowns(model_ids=ids, parent_otel_span=None)
         unwell = {each[0] for each in cooling}

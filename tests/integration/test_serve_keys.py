@@ -325,3 +325,14 @@ def test_a_database_that_fails_lets_nobody_in_and_says_nothing_of_itself(tmp_pat
         answer = running.http("GET", "/v1/models", secret)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert "eccos_keys" not in answer.text
+
+
+def test_a_key_labels_the_answers_of_its_own_tenant_only(served: Served) -> None:
+    mine, theirs, boss = served.key(tenant="search"), served.key(), served.key(is_admin=True)
+    decision_id = served.ask(mine).headers["x-eccos-decision-id"]
+    label = {"decision_id": decision_id, "quality": 0.5}
+    refused = served.http("POST", "/v1/eccos/feedback", theirs, json=label)
+    assert refused.status_code == 404
+    assert "unknown decision" in refused.json()["error"]["message"]
+    for secret in (mine, boss):
+        assert served.http("POST", "/v1/eccos/feedback", secret, json=label).status_code == 200

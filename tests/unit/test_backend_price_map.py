@@ -10,7 +10,7 @@ import pytest
 
 from eccos_core.backends.litellm.backend import LiteLLMBackend
 from eccos_core.backends.litellm.register_prices import register_prices
-from eccos_core.backends.litellm.responses import PlanCall
+from eccos_core.backends.litellm.responses import CallRecord
 from eccos_core.backends.litellm.usage import Usage
 from eccos_core.config.schema import Deployment
 from eccos_core.domain import Model, Request
@@ -25,8 +25,8 @@ def name() -> str:
     return f"openai/own-{uuid.uuid4().hex}"
 
 
-def call_record(model: Model, litellm_model: str, **fields: Any) -> PlanCall:
-    return PlanCall(model, Request.of("hi"), Deployment(litellm_model, {}), 0.0, **fields)
+def call_record(model: Model, litellm_model: str, **fields: Any) -> CallRecord:
+    return CallRecord(model, Request.of("hi"), Deployment(litellm_model, {}), 0.0, **fields)
 
 
 def test_an_unknown_model_gets_the_price_of_the_pool(name: str) -> None:
