@@ -258,6 +258,7 @@ class EccosSection(SectionModel):
     stop_early: StopEarlyConfig | None = Field(
         default=None,
         description="Probe thinking models for their answer, and stop them when it no longer changes.",
+        json_schema_extra=_example({"probe_every": 64, "agree": 3, "templates": {"served": "./template.jinja"}}),
     )
     shadow: ShadowConfig | None = Field(
         default=None,

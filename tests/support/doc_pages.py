@@ -69,6 +69,12 @@ SAID = {  # what the scripted server says to questions that have this text
 POOL = (("small", 1e-7, 4e-7, 0.6), ("medium", 4e-7, 1.6e-6, 0.8), ("large", 2e-6, 8e-6, 0.95))
 TRUE = {"supports_function_calling": True, "supports_response_schema": True, "supports_vision": True}
 
+_THINKING = {
+    "model_name": "served",
+    "litellm_params": {"model": "hosted_vllm/served", "api_base": "http://localhost:8000/v1"},
+    "model_info": {"input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6},
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -163,6 +169,9 @@ class Page:
         assert isinstance(document, dict), f"{where}: this YAML is neither a configuration nor a part of one"
         if not {"model_list", "include"} & set(document):
             document = {**yaml.safe_load((self.folder / "eccos.yaml").read_text()), **document}
+            if "stop_early" in (document.get("eccos") or {}):  # it names a served model and its chat template
+                document["model_list"] = [*document["model_list"], _THINKING]
+                self._write("template.jinja", "")
         self._write(".checked.yaml", yaml.safe_dump(document, sort_keys=False))
         loaded = load_config(self.folder / ".checked.yaml")
         if block.title is not None:
