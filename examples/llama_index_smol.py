@@ -13,6 +13,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from llama_index.core import Document, Settings, VectorStoreIndex
+from llama_index.core.chat_engine.types import ChatMode
 
 from eccos_core.pocket import smol_config_path
 from eccos_core.pocket.smol import INSTALL, smol_is_installed
@@ -33,12 +34,12 @@ def main() -> None:
     with CostCountingHandler() as costs:
         response = index.as_query_engine(similarity_top_k=1).query("When does the shop open?")
         print(response)
-        chat = index.as_chat_engine(chat_mode="simple", llm=Settings.llm.only("smollm2"))
+        chat = index.as_chat_engine(chat_mode=ChatMode.SIMPLE, llm=Settings.llm.only("smollm2"))
         print(chat.chat("Hello! Who are you?"))
         print(Settings.llm.complete("What is the capital of France?"))  # a pocket model knows that
     for model, sums in costs.per_model.items():
         print(f"{model}: {sums.answers} answers, {sums.total_tokens} tokens, {sums.cost_usd:.2e} USD")
-    assert response.metadata["eccos"]["model"] == "smollm2"
+    assert (response.metadata or {})["eccos"]["model"] == "smollm2"
     assert "nine" in str(response)
 
 

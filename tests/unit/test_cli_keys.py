@@ -30,6 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "eccos.yaml").write_text(yaml.safe_dump(document))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ECCOS_KEYS_DATABASE", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")  # a table cuts what does not fit
     return tmp_path
 
 

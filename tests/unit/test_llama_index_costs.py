@@ -46,6 +46,8 @@ def llm() -> EccosLLM:
 @pytest.fixture
 def spans() -> Iterator[ResponseSpanHandler]:
     (handler,) = [each for each in get_dispatcher().span_handlers if isinstance(each, ResponseSpanHandler)]
+    handler._asked.clear()  # streams that other tests of this process left unread
+    handler.open_spans.clear()
     yield handler
     assert not handler._asked
     assert not handler.open_spans
