@@ -22,12 +22,16 @@ import numpy as np
 from eccos_core.collecting.budget import max_answer_tokens, max_call_usd
 from eccos_core.collecting.choose_models import DROP_BELOW, ModelComparison, usual_prices
 from eccos_core.collecting.choose_questions import choose_questions, question_points
-from eccos_core.collecting.collect import CollectEvent, CollectionRun, CollectOptions, CollectReport, select_models
+from eccos_core.collecting.collect import (
+    CollectEvent,
+    CollectionRun,
+    CollectOptions,
+    CollectReport,
+    open_collection,
+    select_models,
+)
 from eccos_core.collecting.estimate import ASSUMED_OUTPUT_TOKENS
-from eccos_core.collecting.graders import Graders
-from eccos_core.collecting.journal import Journal, read_journal
-from eccos_core.collecting.outcomes_file import OutcomesFile
-from eccos_core.collecting.progress import CollectionProgress, journal_path
+from eccos_core.collecting.progress import CollectionProgress
 from eccos_core.collecting.questions import Question
 from eccos_core.domain import BoolArray, Float32Array, FloatArray, IntArray, Model
 from eccos_core.errors import InputError
@@ -98,33 +102,15 @@ async def collect_chosen(
     if len(vectors) != len(questions):
         raise InputError(f"vectors have shape {vectors.shape}, there are {len(questions)} questions: one row for each")
     names = select_models(models, options.models)
-    graders = Graders(questions, backend, [model.name for model in models], source, options.reward)
-    journal = Journal(journal_path(out))
-    try:
-        outcomes = OutcomesFile(out, questions)
-        outcomes.repair()
-        progress = CollectionProgress(
-            questions,
-            names,
-            outcomes,
-            read_journal(journal.path),
-            parameters=options.parameters,
-            retry_failed=options.retry_failed,
-            keep_answers=options.keep_answers,
-        )
-        run = CollectionRun(questions, names, models, backend, progress, journal, graders, options, observe)
-        chooser = _Chooser(questions, names, models, progress, options, vectors, usd_per_quality)
+    with open_collection(questions, models, backend, out, options, names, observe=observe, source=source) as opened:
+        run = opened.run
+        chooser = _Chooser(questions, names, models, opened.progress, options, vectors, usd_per_quality)
         try:
             stopped = await _ask_in_rounds(run, chooser)
         finally:
-            outcomes.rewrite(names)  # also where a call raised: what was paid for is in the file
-        report = run.report()
-        if report.complete == report.questions:
-            journal.remove()
+            opened.outcomes.rewrite(names)  # also where a call raised: what was paid for is in the file
+        report = opened.finish()
         return ChooseReport(report, chooser.report(), chooser.rounds, stopped, run.left_usd or 0.0, chooser.asked)
-    finally:
-        graders.close()
-        journal.close()
 
 
 async def _ask_in_rounds(run: CollectionRun, chooser: _Chooser) -> StopReason:

@@ -11,7 +11,8 @@ at the end: put the outcomes in the questions' order, and delete the journal if 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -117,6 +118,42 @@ async def collect(
     """
     options = options or CollectOptions()
     names = select_models(models, options.models)
+    with open_collection(questions, models, backend, out, options, names, observe=observe, source=source) as opened:
+        await opened.run.ask([(question, names) for question in questions])
+        opened.outcomes.rewrite(names)
+        return opened.finish()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenCollection:
+    """A collection whose journal and outcomes file are open."""
+
+    run: CollectionRun
+    outcomes: OutcomesFile
+    progress: CollectionProgress
+    journal: Journal
+
+    def finish(self) -> CollectReport:
+        """Report what was collected. The journal is removed if nothing is left to ask."""
+        report = self.run.report()
+        if report.complete == report.questions:
+            self.journal.remove()
+        return report
+
+
+@contextmanager
+def open_collection(
+    questions: Sequence[Question],
+    models: Sequence[Model],
+    backend: Backend,
+    out: Path,
+    options: CollectOptions,
+    names: Sequence[str],
+    *,
+    observe: Callable[[CollectEvent], None],
+    source: str,
+) -> Iterator[OpenCollection]:
+    """Open the files of a collection of `names`, as an earlier run left them. Raises what `collect` raises."""
     graders = Graders(questions, backend, [model.name for model in models], source, options.reward)
     journal = Journal(journal_path(out))
     try:
@@ -132,12 +169,7 @@ async def collect(
             keep_answers=options.keep_answers,
         )
         run = CollectionRun(questions, names, models, backend, progress, journal, graders, options, observe)
-        await run.ask([(question, names) for question in questions])
-        outcomes.rewrite(names)
-        report = run.report()
-        if report.complete == report.questions:
-            journal.remove()
-        return report
+        yield OpenCollection(run, outcomes, progress, journal)
     finally:
         graders.close()
         journal.close()
