@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 export ANONYMIZED_TELEMETRY := False
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit examples docs wheel outside previous-langchain release coverage bench smol format constraints clean
+.PHONY: help install demo test lint types layers unit examples docs wheel outside previous-langchain agents release coverage bench smol format constraints clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ outside: $(STAMP)  ## the tests of LangChain's agents, against eccos in place of
 
 previous-langchain: $(STAMP)  ## the LangChain tests on the previous minor release of langchain-core
 	$(BIN)/python -m tools.check_previous_langchain
+
+agents: $(STAMP)  ## install coding agents from npm and PyPI, and let each write a file through eccos serve
+	$(BIN)/python -m tools.agents.run
 
 release: $(STAMP)  ## build, check and tag the version of eccos_core/__init__.py (uploads nothing)
 	$(BIN)/python tools/release.py
