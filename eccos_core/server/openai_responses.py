@@ -30,7 +30,8 @@ _KNOWN = (
 )  # fmt: skip
 _OURS = frozenset(
     {
-        "model", "stream", "stream_options", "eccos", "user", "safety_identifier", "metadata", "client_metadata", "store",
+        "model", "stream", "stream_options", "eccos", "user", "safety_identifier", "metadata", "client_metadata",
+        "store",
     }
 )  # fmt: skip
 _TOOLS = ("function", "custom", "namespace")

@@ -41,8 +41,7 @@ def address(models: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> It
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SERVED_KEY", KEY)
         path = served_pool(tmp_path_factory.mktemp("agents"), models.url)
-        policies = "eccos:\n  policies: {cheap: {quality_floor: 0.1}}\n"
-        path.write_text(path.read_text().replace("eccos:\n", policies).replace("encoder: minilm", "encoder: static"))
+        path.write_text(path.read_text().replace("encoder: minilm", "encoder: static"))
         with Router.from_yaml(path) as router, running_server(router) as running:
             yield running.address
 
@@ -50,9 +49,7 @@ def address(models: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> It
 def send(address: str, request: dict[str, Any]) -> httpx.Response:
     """Send a recorded request again, with its headers."""
     body = {"json": request["body"]} if request["body"] is not None else {}
-    return httpx.request(
-        request["method"], address + request["path"], headers=request["headers"], timeout=180, **body
-    )
+    return httpx.request(request["method"], address + request["path"], headers=request["headers"], timeout=180, **body)
 
 
 def events_of(answer: httpx.Response) -> list[dict[str, Any]]:

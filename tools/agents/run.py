@@ -129,7 +129,10 @@ def _run(command: list[str], folder: Path, environment: Mapping[str, str]) -> su
             timeout=TIMEOUT_S, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as late:
-        told = [part.decode("utf-8", "replace") if isinstance(part, bytes) else part or "" for part in (late.stdout, late.stderr)]
+        told = [
+            part.decode("utf-8", "replace") if isinstance(part, bytes) else part or ""
+            for part in (late.stdout, late.stderr)
+        ]
         return subprocess.CompletedProcess(command, 124, *told)
 
 

@@ -14,7 +14,9 @@ from tools.agents.recorder import Exchange
 LONGEST_TEXT, LONGEST_SCRIPT = 80, 2_000
 """Longer texts keep their beginning and say how long they were, so that `expand` makes them so long again. What the
 scripted model reads (`[[tool ...]]`) and arguments of tools stay whole."""
-_HEADERS = re.compile(r"^(accept|content-type|user-agent|anthropic-.*|x-app|x-stainless-(lang|runtime|retry-count))$", re.I)
+_HEADERS = re.compile(
+    r"^(accept|content-type|user-agent|anthropic-.*|x-app|x-stainless-(lang|runtime|retry-count))$", re.IGNORECASE
+)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _LONG_HEX = re.compile(r"\b[0-9a-f]{32,}\b")
 _FILLER = " The rest of this text was cut when it was recorded."
