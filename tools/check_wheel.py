@@ -88,8 +88,8 @@ def find_pythons() -> dict[str, str]:
 def check_installed(python: str, wheel: Path, folder: Path, *, lend: bool = False) -> None:
     """Install the wheel with its base dependencies, and run `tests/package` on it from outside the repository.
 
-    With `lend`, it is installed alone, and a `.pth` file lends it all packages of this environment. Raises `CalledProcessError` when the
-    installation or a test fails.
+    With `lend`, it is installed alone, and a `.pth` file lends it all packages of this environment. Raises
+    `CalledProcessError` when the installation or a test fails.
     """
     environment = folder / "venv"
     _run([python, "-m", "venv", str(environment)])

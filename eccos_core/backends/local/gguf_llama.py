@@ -33,8 +33,8 @@ _PARTS = {
 def load_gguf_llama(file: Path) -> tuple[NumpyLlama, NumpyTokenizer]:
     """Read SmolLM2's file. Return the model, its weights in float32, and its tokenizer.
 
-    Raises OSError, ValueError or KeyError for a file that is damaged or holds another architecture or tokenizer, and
-    `MissingDependencyError` without `eccos[smol]`.
+    Raises OSError, ValueError, KeyError or IndexError for a file that is damaged or holds another architecture or
+    tokenizer, and `MissingDependencyError` without `eccos[smol]`.
     """
     with needs_extra("smol", f"the model {file.name}"):
         from gguf import GGUFReader

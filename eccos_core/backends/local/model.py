@@ -110,7 +110,7 @@ def _load_on_numpy(name: str, place: Path) -> LoadedModel:
         else:
             model, tokenizer, generation = load_numpy_llama(place)
             ends, longest = (generation["eos_token_id"],), generation.get("max_new_tokens")
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, IndexError, SafetensorError) as error:
         raise BackendError(
             name,
             f"the model {place} cannot be loaded: {error}",
@@ -142,7 +142,9 @@ reset_in_child(_renew_lock)
 
 
 def load_model(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
-    """Load a folder, or SmolLM2's file, onto its device. Raises `BackendError` (unavailable) that says why it cannot be loaded.
+    """Load a folder, or SmolLM2's file, onto its device.
+
+    Raises `BackendError` (unavailable) that says why it cannot be loaded.
 
     Models are loaded one after the other: transformers fills its modules lazily, and two threads that do so at once
     raise "cannot import name"; its progress bars are a global switch too.

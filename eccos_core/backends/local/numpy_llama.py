@@ -94,7 +94,7 @@ class NumpyLlama:
         values = project("v_proj", self._key_heads)
         if cached is not None:
             keys, values = np.concatenate([cached[0], keys], axis=2), np.concatenate([cached[1], values], axis=2)
-        # several query heads read the same keys (Ainslie et al. 2023, grouped-query attention): they stand in one matrix
+        # query heads that read the same keys stand in one matrix (grouped-query attention, Ainslie et al. 2023)
         queries = queries.reshape(rows, self._key_heads, -1, self._width)
         scores = (queries @ keys.swapaxes(2, 3)).reshape(rows, self._heads, new, -1)
         scores = scores * np.float32(self._width**-0.5) + bias
