@@ -23,6 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@# torch first and alone: where a CPU build is offered it is taken, and nothing later replaces it
 	@$(BIN)/python -m pip install --quiet "torch==2.13.0"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@# alone: its langchain-google-genai, which eccos does not use, asks for an older tenacity than ours
+	@$(BIN)/python -m pip install --quiet --no-deps "deepagents==0.7.6"
 	@touch $@
 
 install: $(STAMP)  ## create .venv with everything in it (once; a second run does nothing)
