@@ -1,15 +1,22 @@
 """What deciding each step of an agent saves over deciding once per run: `python benchmarks/agent_steps.py`.
 
-A scripted world. A task has three to six parts: a file to read, to edit, or tests to run. Its text tells how hard tasks
-of its kind are on average. How hard a part is, nobody tells. A model does a part with a probability that depends on
-both. Where it fails, the tool returns an error and the agent tries again. What is hard stays hard, so errors in a row
-are a sign of it. A run succeeds when all parts are done within 14 calls. Each model bills input, output and the prompt
-cache, which holds as long as the run stays on the model.
+A scripted world of coding agents. The numbers come from reason, not from results:
 
-Training: 150 tasks. For the router per run, each model does each task alone. For the router per step, each task is done
-three times by random models, and each call is labelled by whether its tool failed. Both have as many runs. The price of
-quality is chosen on 160 other tasks: the cheapest at which the share of runs that succeed is at most a point below that
-of the best model alone. The test is 240 further tasks, in real agents: `create_agent` with `EccosMiddleware`.
+- A task has two to four parts. A part is one to three looks at files, an edit, and a run of the tests: 8 to 20 calls.
+- Most steps are mechanical: every model nearly always does them. A look is hard in 10 % of the cases, an edit in 40 %,
+  a test run in 10 %. The text of a task tells how hard its kind is on average, and not which step is hard.
+- A model does a step with a probability that depends on its skill and the step. What is hard stays hard. A step that
+  fails returns an error and is tried again. A quarter of the failed edits report success, and only the tests show them:
+  then the agent goes back to the edit.
+- A run succeeds when all is done within 30 calls.
+- Each model bills input, output and its prompt cache. A provider keeps a cache for minutes, whoever else is asked.
+
+Training: 150 tasks, each done six times, for both ways to decide. Per run, each model does each task alone, twice. Per
+step, random models do each task three times, and then the router that learned from this, with a fifth of the steps at
+random. A step is labelled by whether its tool failed, or by what followed too (`credit_steps`). The discount and the
+price of quality are chosen on 400 other tasks: the least cost at which the share of runs that succeed is at most a
+point below that of the best model alone. The test is 1,000 further tasks, in real agents: `create_agent` with
+`EccosMiddleware`. `--sensitivity` changes one number of the world at a time, and learns everything anew.
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +33,16 @@ import numpy as np
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
-from eccos_core.domain import Capability, Completion, Message, Model, Outcome, Request
+from eccos_core.domain import TOOL_FAILED, Capability, Completion, Message, Model, Outcome, Request
 from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, StepEncoder, SurfaceEncoder
 from eccos_core.io.outcome_tables import table_of
 from eccos_core.io.tokens import conversation_text, count_tokens
+from eccos_core.io.step_credit import credit_steps
 from eccos_core.predictors import fit_predictor
 from eccos_core.protocols import Encoder, Predictor
 from eccos_core.router import Router
 from eccos_core.routing.decision_store import DecisionStore
+from eccos_core.routing.pricing import cost_usd
 from eccos_core.routing.sessions import Sessions
 from eccos_core.streaming import FixedPrice
 from eccos_core.testing import ScriptedBackend
@@ -45,11 +54,14 @@ POOL = tuple(
 )
 NAMES = tuple(model.name for model in POOL)
 SKILL = {"small": 0.55, "medium": 0.95, "large": 1.5}
-MOST_CALLS, OUTPUT_TOKENS = 14, 150
-PRICES = tuple(np.geomspace(2e-3, 0.2, 9))
+SLOPE = 5.0  # of the logit of doing a step, in skill less difficulty
+MECHANICAL = (-0.3, 0.15)  # mean and deviation of the difficulty of a step that is not hard
+MOST_CALLS, OUTPUT_TOKENS = 30, 150
 TOLERANCE = 0.01  # share of the validation runs that may succeed less than with the best model alone
-KINDS = (("read_file", -0.5), ("edit_file", 0.0), ("run_tests", -0.15))  # tool, and how much harder than the task
-SUBJECTS: tuple[tuple[str, float], ...] = (  # what a task is about, and how hard such tasks are
+DISCOUNTS = (0.0, 0.5)  # of `credit_steps`
+LOOK, EDIT, TEST = range(3)
+KINDS = ("read_file", "edit_file", "run_tests")
+SUBJECTS: tuple[tuple[str, float], ...] = (  # what a task is about, and how hard the hard steps of such tasks are
     ("rename a variable", 0.0),
     ("fix a typo in the documentation", 0.0),
     ("add a missing unit test", 0.25),
@@ -63,76 +75,102 @@ PLACES = ("the billing service", "the parser", "the web shop", "the scheduler", 
 SYSTEM = "You are a careful software engineer. Work in small steps, and check what you did. " * 12
 
 
+@dataclass(frozen=True)
+class World:
+    """What the benchmark assumes, as far as `--sensitivity` changes it."""
+
+    hard: tuple[float, float, float] = (0.1, 0.4, 0.1)  # share of hard steps by kind
+    spread: float = 0.45  # deviation of the difficulty of hard steps in one kind of task
+    silent: float = 0.25  # share of failed edits that report success
+    keeps_cache: bool = True  # whether a model that was left keeps its prompt cache
+    observed: float = 1.0  # factor on the length of what tools return
+
+
 @dataclass
 class Run:
-    """One run of one task. `parts` are (kind, how hard) of what is to be done. Luck is that of the run's number."""
+    """One run of one task. `steps` are (kind, how hard) of what is to be done. Luck is that of the run's number."""
 
     number: int
     text: str
-    parts: list[tuple[int, float]]
+    steps: list[tuple[int, float]]
+    world: World
     done: int = 0
     calls: int = 0
     usd: float = 0.0
-    seen: tuple[str, int] = ("", 0)  # the model that has the prompt cached, and its tokens
+    seen: dict[str, int] = field(default_factory=dict)  # tokens of the prompt that each model has cached
+    broken: int | None = None  # the edit that failed in silence
     failed: bool = False
-    log: list[tuple[str, str, bool]] = field(default_factory=list)  # text, model, whether it went well
+    log: list[tuple[str, str, bool]] = field(default_factory=list)  # text, model, whether its tool went well
 
     @property
     def is_over(self) -> bool:
-        return self.done == len(self.parts) or self.calls >= MOST_CALLS
+        return self.succeeded or self.calls >= MOST_CALLS
 
     @property
     def succeeded(self) -> bool:
-        return self.done == len(self.parts)
+        return self.done == len(self.steps)
 
-    def answer(self, name: str, request: Request) -> Completion:
-        """Answer one call of a model: the next tool call, or the end."""
+    def answer(self, name: str, tokens: int, text: str) -> Completion:
+        """Answer one call of a model: the next tool call, or the end. The text is what a forecast reads."""
         model = POOL[NAMES.index(name)]
-        tokens = count_tokens(request.messages, request.parameters.get("tools"))
-        cached = min(self.seen[1], tokens) if self.seen[0] == name else 0
+        cached = min(self.seen.get(name, 0), tokens)
         price = model.usd_per_input_token
         usd = (tokens - cached) * price + cached * price / 10 + OUTPUT_TOKENS * model.usd_per_output_token
         self.usd += usd
-        self.seen = (name, tokens + OUTPUT_TOKENS)
+        self.seen = {**(self.seen if self.world.keeps_cache else {}), name: tokens + OUTPUT_TOKENS}
         if self.is_over:
             message: Message = {"role": "assistant", "content": "I am done."}
         else:
-            tool, harder = KINDS[self.parts[self.done][0]]
-            logit = 5 * (SKILL[name] - self.parts[self.done][1] - harder)
-            luck = np.random.default_rng([self.number, self.done, self.calls, NAMES.index(name)]).random()
-            self.failed = bool(luck > 1 / (1 + np.exp(-logit)))
-            self.log.append((conversation_text(request.messages, "agent_step", has_tools=True), name, not self.failed))
+            tool = self._work(name)
+            self.log.append((text, name, not self.failed))
             self.calls += 1
-            function = {"name": tool, "arguments": f'{{"path": "part{self.done}.py", "attempt": {self.calls}}}'}
+            function = {"name": KINDS[tool], "arguments": f'{{"path": "part{self.done}.py", "attempt": {self.calls}}}'}
             call = {"id": f"c{self.calls}", "type": "function", "function": function}
             message = {"role": "assistant", "content": "", "tool_calls": [call]}
         return Completion("", name, tokens, OUTPUT_TOKENS, usd, 0.0, message=message, cached_input_tokens=cached)
 
+    def _work(self, name: str) -> int:
+        """Do the next step, and return its kind. An edit that fails in silence shows at the next test run."""
+        tool, hard = self.steps[self.done]
+        luck = np.random.default_rng([self.number, self.done, self.calls, NAMES.index(name)]).random(2)
+        fails = bool(luck[0] > 1 / (1 + np.exp(-SLOPE * (SKILL[name] - hard))))
+        if fails and tool == EDIT and luck[1] < self.world.silent:
+            fails, self.broken = False, self.done
+        self.failed = fails or (tool == TEST and self.broken is not None)
+        return tool
+
     def observe(self) -> tuple[str, bool]:
         """Return what the tool of the newest call says, and whether it failed."""
+        at = self.done
         if self.failed:
-            return f"Error: part {self.done} does not work after attempt {self.calls}.", True
-        length = 300 + 37 * (self.number % 40)
+            if self.steps[at][0] == TEST and self.broken is not None:
+                self.done, self.broken = self.broken, None
+            return f"Error: step {at} does not work after attempt {self.calls}.", True
+        length = int((300 + 37 * (self.number % 40)) * self.world.observed)
         self.done += 1
-        return f"Part {self.done} is done. " + "line of the file\n" * (length // 17), False
+        return f"Step {at + 1} is done. " + "line of the file\n" * (length // 17), False
 
 
-def make_runs(count: int, seed: int) -> list[Run]:
+def make_runs(count: int, seed: int, world: World) -> list[Run]:
     """Return the runs of tasks of one seed, not yet begun."""
     rng = np.random.default_rng(seed)
     runs = []
     for number in range(count):
-        subject, hard = SUBJECTS[rng.integers(len(SUBJECTS))]
+        subject, level = SUBJECTS[rng.integers(len(SUBJECTS))]
         text = f"Please {subject} in {PLACES[rng.integers(len(PLACES))]}. It concerns ticket {rng.integers(10**4)}."
-        kinds = rng.integers(len(KINDS), size=rng.integers(3, 7)).tolist()
-        parts = [(kind, hard + float(rng.normal(0, 0.45))) for kind in kinds]
-        runs.append(Run(1000 * seed + number, text, parts))
+        steps = []
+        for _ in range(rng.integers(2, 5)):
+            for kind in (*[LOOK] * rng.integers(1, 4), EDIT, TEST):
+                is_hard = rng.random() < world.hard[kind]
+                mean, deviation = (level, world.spread) if is_hard else MECHANICAL
+                steps.append((kind, float(rng.normal(mean, deviation))))
+        runs.append(Run(100_000 * seed + number, text, steps, world))
     return runs
 
 
-def again(runs: Sequence[Run]) -> list[Run]:
-    """Return the same tasks, not yet begun."""
-    return [Run(run.number, run.text, run.parts) for run in runs]
+def again(runs: Sequence[Run], luck: int = 0) -> list[Run]:
+    """Return the same tasks, not yet begun. With another `luck`, other draws."""
+    return [Run(run.number + 10_000 * luck, run.text, run.steps, run.world) for run in runs]
 
 
 TOOLS = [
@@ -148,21 +186,47 @@ TOOLS = [
             },
         },
     }
-    for name, _ in KINDS
+    for name in KINDS
 ]
 
 
-def play(run: Run, choose: Callable[[Request], str]) -> Run:
-    """Do a run without LangChain: as an agent would, with the same messages."""
-    messages: list[Message] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": run.text}]
-    while True:
-        request = Request(tuple(messages), parameters={"tools": TOOLS}, session_id=f"{run.number}")
-        answer = run.answer(choose(request), request)
-        messages.append(answer.message)
-        if not answer.message.get("tool_calls"):
-            return run
-        said, _ = run.observe()
-        messages.append({"role": "tool", "tool_call_id": answer.message["tool_calls"][0]["id"], "content": said})
+@dataclass(frozen=True)
+class Call:
+    """One call of a run: its input tokens, and what a forecast reads of it. What `Router` computes of a request."""
+
+    run: Run
+    tokens: int
+    text: str
+
+
+Choose = Callable[[Sequence[Call]], Sequence[str]]
+
+
+def play(runs: Sequence[Run], choose: Choose) -> Sequence[Run]:
+    """Do runs without LangChain, all side by side: as agents would, with the same messages."""
+    begun: dict[int, list[Message]] = {
+        run.number: [{"role": "system", "content": SYSTEM}, {"role": "user", "content": run.text}] for run in runs
+    }
+    tokens = {number: count_tokens(messages, TOOLS) for number, messages in begun.items()}
+    empty, active = count_tokens([]), list(runs)
+    while active:
+        calls = [
+            Call(run, tokens[run.number], conversation_text(begun[run.number], "agent_step", has_tools=True))
+            for run in active
+        ]
+        left = []
+        for call, name in zip(calls, choose(calls), strict=True):
+            run, answer = call.run, call.run.answer(name, call.tokens, call.text)
+            made = answer.message.get("tool_calls")
+            if made:
+                said, failed = run.observe()
+                result: Message = {"role": "tool", "tool_call_id": made[0]["id"], "content": said}
+                new = [answer.message, result | ({TOOL_FAILED: True} if failed else {})]
+                begun[run.number] += new
+                tokens[run.number] += sum(count_tokens([message]) - empty for message in new)
+                left.append(run)
+        active = left
+    return runs
 
 
 def build_router(
@@ -171,7 +235,11 @@ def build_router(
     """Return a router of the pool. Its backend answers for the run that the session names."""
 
     def script(name: str) -> Callable[[Request], Completion]:
-        return lambda request: book[(request.session_id or "").partition(":")[0]].answer(name, request)
+        def answer(request: Request) -> Completion:
+            run = book[(request.session_id or "").partition(":")[0]]
+            return run.answer(name, count_tokens(request.messages, request.parameters["tools"]), "")
+
+        return answer
 
     return Router(
         POOL,
@@ -191,30 +259,35 @@ class Policy:
     name: str
     predictor: Predictor
     encoder: Encoder
-    view: str
     per: str
 
-    def play_all(self, runs: Sequence[Run], usd_per_quality: float) -> tuple[float, float]:
-        """Return (share of the runs that succeed, USD a run) without LangChain."""
-        router = build_router(self.predictor, self.encoder, usd_per_quality, self.view, {})
-        for run in runs:
-            kept: list[str] = []
+    @property
+    def view(self) -> str:
+        return "agent_step" if self.per == "step" else "last_user"
 
-            def choose(request: Request, run: Run = run, kept: list[str] = kept) -> str:
-                model = kept[0] if kept and self.per == "run" else router.decide(request).model
-                kept[:] = [model]
-                # what `Router.complete` tells the sessions after each answer
-                seen = Completion("", model, count_tokens(request.messages, TOOLS), OUTPUT_TOKENS, 0.0, 0.0)
-                sessions = router.decider.sessions
-                assert sessions is not None
-                sessions.record_completion(request.session_id, seen)
-                return model
+    def play_all(self, runs: Sequence[Run], usd_per_quality: float, random_share: float = 0.0) -> Sequence[Run]:
+        """Do runs without LangChain, with this share of the steps by random models."""
+        kept: dict[int, str] = {}
+        rng = np.random.default_rng(1)
 
-            play(run, choose)
-        return score(runs)
+        def choose(calls: Sequence[Call]) -> Sequence[str]:
+            if self.per == "run" and kept:
+                return [kept[call.run.number] for call in calls]
+            texts = [call.text if self.per == "step" else call.run.text for call in calls]
+            tokens = np.array([call.tokens for call in calls], dtype=np.float64)
+            cached = np.array([[min(c.run.seen.get(name, 0), c.tokens) for name in NAMES] for c in calls], dtype=float)
+            forecast = self.predictor.predict(self.encoder.encode(texts), tokens)
+            usd = forecast.with_recorded_cost(cost_usd(POOL, tokens, forecast.output_tokens, cached))
+            best = np.argmin(usd - usd_per_quality * forecast.quality, axis=1)
+            guessed = rng.random(len(calls)) < random_share
+            best = np.where(guessed, rng.integers(len(NAMES), size=len(calls)), best)
+            kept.update({call.run.number: NAMES[column] for call, column in zip(calls, best, strict=True)})
+            return [NAMES[column] for column in best]
 
-    def run_agents(self, runs: Sequence[Run], usd_per_quality: float) -> tuple[float, float]:
-        """Return the same, measured in real agents of LangChain."""
+        return play(runs, choose)
+
+    def run_agents(self, runs: Sequence[Run], usd_per_quality: float) -> Sequence[Run]:
+        """Do runs in real agents of LangChain."""
         from langchain.agents import create_agent
 
         from eccos_integrations.langchain import EccosMiddleware
@@ -233,7 +306,7 @@ class Policy:
             StructuredTool.from_function(
                 use, name=name, description=f"{name} of the repository.", handle_tool_error=True
             )
-            for name, _ in KINDS
+            for name in KINDS
         ]
         agent: Any = create_agent(eccos.model, tools, middleware=[eccos], system_prompt=SYSTEM)
         for run in runs:
@@ -242,7 +315,7 @@ class Policy:
                 {"configurable": {"thread_id": str(run.number)}, "recursion_limit": 200},
             )
             assert abs(state["eccos"]["cost_usd"] - run.usd) < 1e-9
-        return score(runs)
+        return runs
 
 
 def score(runs: Sequence[Run]) -> tuple[float, float]:
@@ -250,81 +323,55 @@ def score(runs: Sequence[Run]) -> tuple[float, float]:
     return float(np.mean([run.succeeded for run in runs])), float(np.mean([run.usd for run in runs]))
 
 
-def play_alone(tasks: Sequence[Run], name: str) -> list[Run]:
+def play_alone(tasks: Sequence[Run], name: str, luck: int = 0) -> Sequence[Run]:
     """Do all tasks with one model."""
-    return [play(run, lambda _: name) for run in again(tasks)]
+    return play(again(tasks, luck), lambda calls: [name] * len(calls))
 
 
-def learn(tasks: Sequence[Run], kind: str, *, text_alone: bool) -> list[Policy]:
-    """Fit the predictors of the three ways to decide, each on as many runs of the same tasks."""
-    alone = {name: play_alone(tasks, name) for name in NAMES}
+def plain_encoder() -> Encoder:
+    """Return what reads texts: that of `Router`, and what a step adds to it is `StepEncoder`."""
+    return ConcatenatedEncoder([StaticEncoder(), SurfaceEncoder()])
+
+
+def learn_runs(tasks: Sequence[Run], kind: str) -> Policy:
+    """Fit what decides once per run: each model does each task alone, twice. The cost is that of the run."""
+    outcomes = []
+    for name in NAMES:
+        for first, second in zip(*(play_alone(tasks, name, luck) for luck in (1, 2)), strict=True):
+            quality, usd = (first.succeeded + second.succeeded) / 2, (first.usd + second.usd) / 2
+            outcomes.append(Outcome(str(first.number), first.text, name, quality, cost_usd=usd))
+    return fit("once per run", outcomes, plain_encoder(), kind, "run")
+
+
+def learn_steps(tasks: Sequence[Run], kind: str, discount: float) -> Policy:
+    """Fit what decides each step, from random models, and then from its own runs too."""
     rng = np.random.default_rng(0)
-    mixed = [play(run, lambda _: NAMES[rng.integers(len(NAMES))]) for _ in NAMES for run in again(tasks)]
-    whole = [
-        Outcome(str(run.number), run.text, name, float(run.succeeded), cost_usd=run.usd)
-        for name, runs in alone.items()
-        for run in runs
-    ]
-    calls = [
-        Outcome(f"{i} {text}", text, name, float(good), output_tokens=OUTPUT_TOKENS)
-        for i, (text, name, good) in enumerate(call for run in mixed for call in run.log)
-    ]
-    plain = ConcatenatedEncoder([StaticEncoder(), SurfaceEncoder()])
-    policies = []
-    for name, outcomes, encoder, view, per in (
-        ("once per run", whole, plain, "last_user", "run"),
-        ("each step, by its text alone", _without_steps(calls), plain, "last_user", "step"),
-        ("each step, with its numbers", calls, StepEncoder(plain), "agent_step", "step"),
-    ):
-        if name.endswith("alone") and not text_alone:
-            continue
-        started, table = time.perf_counter(), table_of(outcomes, NAMES)
-        predictor = fit_predictor(kind, table, encoder.encode(table.queries))
-        print(f"{name}: learned from {len(outcomes)} outcomes in {time.perf_counter() - started:.0f} s", flush=True)
-        policies.append(Policy(name, predictor, encoder, view, per))
-    return policies
+    runs: list[Run] = []
+    name = f"each step, discount {discount:g}"
+    for luck in (1, 2, 3):
+        runs += play(again(tasks, luck), lambda calls: [NAMES[c] for c in rng.integers(3, size=len(calls))])
+    encoder = StepEncoder(plain_encoder())
+    first = fit(name, label_steps(runs, discount), encoder, kind, "step")
+    for luck, price in ((4, 0.01), (5, 0.03), (6, 0.1)):
+        runs += first.play_all(again(tasks, luck), price, random_share=0.2)
+    return fit(name, label_steps(runs, discount), encoder, kind, "step")
 
 
-def _without_steps(calls: Sequence[Outcome]) -> list[Outcome]:
-    from eccos_core.io.agent_step import split_step
-
-    return [
-        Outcome(each.question_id, split_step(each.query)[0], each.model, each.quality, output_tokens=OUTPUT_TOKENS)
-        for each in calls
-    ]
-
-
-def choose_price(policy: Policy, tasks: Sequence[Run], wanted: float) -> float:
-    """Return the price at which as many runs succeed as wanted, at the least cost. Else that with most success."""
-    found = [(price, *policy.play_all(again(tasks), price)) for price in PRICES]
-    good = [each for each in found if each[1] >= wanted - TOLERANCE]
-    return min(good, key=lambda each: each[2])[0] if good else max(found, key=lambda each: (each[1], -each[2]))[0]
+def label_steps(runs: Sequence[Run], discount: float) -> list[Outcome]:
+    """Return one outcome for each step of the runs."""
+    outcomes = []
+    for run in runs:
+        labels = credit_steps([good for *_, good in run.log], float(run.succeeded), discount)
+        outcomes += [
+            Outcome(f"{run.number} {i}", text, name, label, output_tokens=OUTPUT_TOKENS)
+            for i, ((text, name, _), label) in enumerate(zip(run.log, labels, strict=True))
+        ]
+    return outcomes
 
 
-def main() -> None:
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # this folder would hide the package `langchain`
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--training", type=int, default=150)
-    parser.add_argument("--validation", type=int, default=160)
-    parser.add_argument("--test", type=int, default=240)
-    parser.add_argument("--predictor", default="kernel")
-    parser.add_argument("--text-alone", action="store_true", help="also decide each step without its numbers")
-    given = parser.parse_args()
-    policies = learn(make_runs(given.training, 1), given.predictor, text_alone=given.text_alone)
-    validation, test = make_runs(given.validation, 2), make_runs(given.test, 5)
-    wanted = max(score(play_alone(validation, name))[0] for name in NAMES)
-    prices = [choose_price(policy, validation, wanted) for policy in policies]
-    rows = [(f"`{name}` alone", *score(play_alone(test, name))) for name in NAMES]
-    for policy, price in zip(policies, prices, strict=True):
-        rows.append((f"{policy.name}", *policy.run_agents(again(test), price)))
-    best = max(rows[: len(NAMES)], key=lambda row: row[1])
-    print(f"\n{len(test)} test runs. On validation {wanted:.3f} succeed with the best model alone.")
-    print(f"Prices of quality, USD: {', '.join(f'{price:.2g}' for price in prices)}\n")
-    print("| who decides | success | USD per 1,000 runs | share of the best model's cost |\n|---|---|---|---|")
-    for name, success, usd in rows:
-        error = np.sqrt(success * (1 - success) / len(test))
-        print(f"| {name} | {success:.3f} ± {error:.3f} | {1000 * usd:.2f} | {usd / best[2]:.2f} |")
-
-
-if __name__ == "__main__":
-    main()
+def fit(name: str, outcomes: Sequence[Outcome], encoder: Encoder, kind: str, per: str) -> Policy:
+    """Fit the predictor of a way to decide."""
+    started, table = time.perf_counter(), table_of(outcomes, NAMES)
+    predictor = fit_predictor(kind, table, encoder.encode(table.queries))
+    print(f"{name}: learned from {len(outcomes)} outcomes in {time.perf_counter() - started:.0f} s", flush=True)
+    return Policy(name, predictor, encoder, per)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from langchain.agents.middleware.types import AgentMiddleware, ExtendedModelResponse, ModelRequest, ModelResponse
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
@@ -29,11 +29,11 @@ from eccos_integrations.langchain.agent_chat import AgentChat, RunBudgetSpentErr
 from eccos_integrations.langchain.agent_state import EccosAgentState, EccosRun, describe_step, read_run, start_run
 from eccos_integrations.langchain.feedback import find_decision_id
 from eccos_integrations.langchain.settings import find_session
+from eccos_integrations.langchain.step_labels import REPEATED_CALL, TOOL_ERROR, TOOL_OK, judge_calls, label_run
 
 __all__ = ["EccosMiddleware", "RunBudgetSpentError"]
 
 Per: TypeAlias = Literal["run", "step"]
-TOOL_ERROR, TOOL_OK, REPEATED_CALL = "tool_error", "tool_ok", "repeated_call"
 # a run that keeps to one model is decided again where that model cannot take the next step
 _DECIDE_AGAIN = (AttemptsExhausted, BackendError, NoEligibleModelError, Overloaded)
 
@@ -163,28 +163,30 @@ class EccosMiddleware(AgentMiddleware[EccosAgentState, Any, Any]):
         decision_id = None if answer is None else find_decision_id(answer)
         if not isinstance(answer, AIMessage) or decision_id is None:
             return
-        signal = _judge_calls(answer, messages[:place], messages[place + 1 :])
+        signal = judge_calls(answer, messages[:place], messages[place + 1 :])
         if signal is not None and signal in self.router.parts.signals:
             try:
                 self.router.signal(decision_id, signal)
             except UnknownDecisionError:  # of another process, whose thread goes on here
                 return
 
-    def record(self, state: Mapping[str, Any], quality: float) -> int:
+    def record(self, state: Mapping[str, Any], quality: float, *, discount: float | None = None) -> int:
         """Label every step of a run that ended, and return how many there were.
 
-        `state` is what the agent returned. `quality` in [0, 1] is how good the run was. Raises `InputError` for a
-        state without steps, and as `Router.record`.
+        `state` is what the agent returned. `quality` in [0, 1] is how good the run was. Without a `discount`, each step
+        gets it. With one in [0, 1], a step whose tool failed gets 0, and the others share in what followed them: see
+        `eccos_core.io.step_credit.credit_steps`. Raises `InputError` for a state without steps and for numbers outside
+        [0, 1], and as `Router.record`.
         """
-        decisions = [step["decision_id"] for step in read_run(state)["steps"] if step["decision_id"] is not None]
-        if not decisions:
+        labels = label_run(state, quality, discount)
+        if not labels:
             raise InputError(
                 "this state has no steps of eccos. Give what an agent with this middleware returned: "
                 "middleware.record(agent.invoke(...), quality)."
             )
-        for decision_id in decisions:
-            self.router.record(decision_id, quality)
-        return len(decisions)
+        for decision_id, label in labels.items():
+            self.router.record(decision_id, label)
+        return len(labels)
 
 
 def name_session(request: ModelRequest[Any]) -> str | None:
@@ -201,17 +203,6 @@ def name_session(request: ModelRequest[Any]) -> str | None:
     first = request.messages[0].text if request.messages else ""
     beginning = json.dumps([system, tools, first], default=str)
     return f"{thread}:{hashlib.sha256(beginning.encode()).hexdigest()[:8]}"
-
-
-def _judge_calls(answer: AIMessage, before: Sequence[BaseMessage], after: Sequence[BaseMessage]) -> str | None:
-    """Return the signal that an answer's calls give. None without calls."""
-    results = [message for message in after if isinstance(message, ToolMessage)]
-    if answer.invalid_tool_calls or any(result.status == "error" for result in results):
-        return TOOL_ERROR
-    if not results:
-        return None
-    made = [(call["name"], call["args"]) for each in before if isinstance(each, AIMessage) for call in each.tool_calls]
-    return REPEATED_CALL if any((c["name"], c["args"]) in made for c in answer.tool_calls) else TOOL_OK
 
 
 def _extend(response: ModelResponse[Any], run: EccosRun) -> ExtendedModelResponse[Any]:

@@ -10,7 +10,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ToolRetryMiddleware
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
-from langchain_core.tools import InjectedToolCallId, tool
+from langchain_core.tools import InjectedToolCallId, ToolException, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command
@@ -268,6 +268,30 @@ async def test_tool_errors_label_the_answer_that_called_the_tool() -> None:
     assert [labels.get(step) for step in steps] == [0.0, 0.7, 0.2, None]
     assert eccos.record(state, 1.0) == 4
     assert [labels[step] for step in steps] == [1.0] * 4
+
+
+def test_a_step_is_labelled_by_what_followed_it() -> None:
+    """An error is 0, the step before it shares the blame, and the run's quality stands for what follows the last."""
+    small = [calls("a", a=6, b=3), calls("b", a=1, b=0), calls("c", a=8, b=2), says("done")]
+    router, _ = agent_pool(small, [says("large")])
+    eccos = EccosMiddleware(router=router)
+
+    @tool("divide", description="Divide two numbers.")
+    def fails(a: int, b: int) -> int:
+        if b == 0:
+            raise ToolException("division by zero")
+        return a // b
+
+    fails.handle_tool_error = True
+    labels: dict[str, float] = {}
+    router.record = labels.__setitem__  # type: ignore[method-assign, assignment]
+    state = create_agent(eccos.model, [fails], middleware=[eccos]).invoke({"messages": [HumanMessage("easy")]})
+    assert eccos.record(state, 0.6, discount=0.5) == 4
+    assert [labels[step["decision_id"]] for step in state["eccos"]["steps"]] == pytest.approx([0.5, 0.0, 0.9, 0.8])
+    assert eccos.record(state, 0.6, discount=0.0) == 4
+    assert [labels[step["decision_id"]] for step in state["eccos"]["steps"]] == [1.0, 0.0, 1.0, 1.0]
+    with pytest.raises(InputError, match=r"discount is 1\.5, must be between 0 and 1"):
+        eccos.record(state, 0.6, discount=1.5)
 
 
 def test_without_signals_nothing_is_labelled_and_a_state_without_steps_is_refused() -> None:
