@@ -12,11 +12,13 @@ A scripted world of coding agents. The numbers come from reason, not from result
 - Each model bills input, output and its prompt cache. A provider keeps a cache for minutes, whoever else is asked.
 
 Training: 150 tasks, each done six times, for both ways to decide. Per run, each model does each task alone, twice. Per
-step, random models do each task three times, and then the router that learned from this, with a fifth of the steps at
-random. A step is labelled by whether its tool failed, or by what followed too (`credit_steps`). The discount and the
-price of quality are chosen on 400 other tasks: the least cost at which the share of runs that succeed is at most a
-point below that of the best model alone. The test is 1,000 further tasks, in real agents: `create_agent` with
-`EccosMiddleware`. `--sensitivity` changes one number of the world at a time, and learns everything anew.
+step, random models do each task three times. A rule (one size up for each error in a row) does it three times more,
+with a fifth of the steps at random. A step is labelled by whether its tool failed, or by what followed too
+(`credit_steps`). The discount and the price of quality are chosen on 400 other tasks: the least cost at which the share
+of runs that succeed is at most a point below that of the best model alone. The test is 1,000 further tasks. Real agents
+do the first 200 of them again (`create_agent` with `EccosMiddleware`), and have to come to the same.
+
+`--sensitivity` changes one number of the world at a time, and learns everything anew from fewer tasks.
 """
 
 from __future__ import annotations
@@ -33,11 +35,12 @@ import numpy as np
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
-from eccos_core.domain import TOOL_FAILED, Capability, Completion, Message, Model, Outcome, Request
+from eccos_core.domain import Capability, Completion, Message, Model, Outcome, Request
 from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, StepEncoder, SurfaceEncoder
+from eccos_core.io.agent_step import RECENT_RESULTS, AgentStep, add_step
 from eccos_core.io.outcome_tables import table_of
-from eccos_core.io.tokens import conversation_text, count_tokens
 from eccos_core.io.step_credit import credit_steps
+from eccos_core.io.tokens import count_tokens
 from eccos_core.predictors import fit_predictor
 from eccos_core.protocols import Encoder, Predictor
 from eccos_core.router import Router
@@ -56,7 +59,7 @@ NAMES = tuple(model.name for model in POOL)
 SKILL = {"small": 0.55, "medium": 0.95, "large": 1.5}
 SLOPE = 5.0  # of the logit of doing a step, in skill less difficulty
 MECHANICAL = (-0.3, 0.15)  # mean and deviation of the difficulty of a step that is not hard
-MOST_CALLS, OUTPUT_TOKENS = 30, 150
+OUTPUT_TOKENS = 150
 TOLERANCE = 0.01  # share of the validation runs that may succeed less than with the best model alone
 DISCOUNTS = (0.0, 0.5)  # of `credit_steps`
 LOOK, EDIT, TEST = range(3)
@@ -84,6 +87,7 @@ class World:
     silent: float = 0.25  # share of failed edits that report success
     keeps_cache: bool = True  # whether a model that was left keeps its prompt cache
     observed: float = 1.0  # factor on the length of what tools return
+    most_calls: int = 30
 
 
 @dataclass
@@ -104,7 +108,7 @@ class Run:
 
     @property
     def is_over(self) -> bool:
-        return self.succeeded or self.calls >= MOST_CALLS
+        return self.succeeded or self.calls >= self.world.most_calls
 
     @property
     def succeeded(self) -> bool:
@@ -190,41 +194,64 @@ TOOLS = [
 ]
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call of a run: its input tokens, and what a forecast reads of it. What `Router` computes of a request."""
+@dataclass
+class Transcript:
+    """The conversation of a run in numbers, kept as it grows: what `Router` computes anew of each request."""
 
     run: Run
     tokens: int
-    text: str
+    characters: int
+    errors: int = 0
+    new: list[bool] = field(default_factory=list)  # for each result, whether it went well and says something new
+    texts: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, run: Run) -> Transcript:
+        """Begin with the system prompt and the task."""
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": run.text}]
+        return cls(run, count_tokens(messages, TOOLS), len(SYSTEM) + len(run.text))
+
+    def add(self, answer: Message, said: str, failed: bool) -> None:
+        """Add a tool call and what came of it."""
+        result = {"role": "tool", "tool_call_id": answer["tool_calls"][0]["id"], "content": said}
+        self.tokens += count_tokens([answer, result]) - count_tokens([])
+        self.characters += len(said)
+        self.errors = self.errors + 1 if failed else 0
+        self.new.append(not failed and said not in self.texts)
+        self.texts.append(said)
+        self.kinds.append(answer["tool_calls"][0]["function"]["name"])
+
+    @property
+    def text(self) -> str:
+        """What a forecast reads of the next step."""
+        recent = self.new[-RECENT_RESULTS:]
+        step = AgentStep(
+            turn=len(self.texts),
+            errors=self.errors,
+            progress=sum(recent) / len(recent) if recent else 1.0,
+            reads=self.kinds.count(KINDS[LOOK]),
+            writes=self.kinds.count(KINDS[EDIT]),
+            runs=self.kinds.count(KINDS[TEST]),
+            context=self.characters,
+            observed=len(self.texts[-1]) if self.texts else 0,
+        )
+        return add_step(self.run.text, step)
 
 
-Choose = Callable[[Sequence[Call]], Sequence[str]]
+Choose = Callable[[Sequence[Transcript]], Sequence[str]]
 
 
 def play(runs: Sequence[Run], choose: Choose) -> Sequence[Run]:
-    """Do runs without LangChain, all side by side: as agents would, with the same messages."""
-    begun: dict[int, list[Message]] = {
-        run.number: [{"role": "system", "content": SYSTEM}, {"role": "user", "content": run.text}] for run in runs
-    }
-    tokens = {number: count_tokens(messages, TOOLS) for number, messages in begun.items()}
-    empty, active = count_tokens([]), list(runs)
+    """Do runs without LangChain, all side by side. `main` checks that real agents do the same."""
+    active = [Transcript.begin(run) for run in runs]
     while active:
-        calls = [
-            Call(run, tokens[run.number], conversation_text(begun[run.number], "agent_step", has_tools=True))
-            for run in active
-        ]
         left = []
-        for call, name in zip(calls, choose(calls), strict=True):
-            run, answer = call.run, call.run.answer(name, call.tokens, call.text)
-            made = answer.message.get("tool_calls")
-            if made:
-                said, failed = run.observe()
-                result: Message = {"role": "tool", "tool_call_id": made[0]["id"], "content": said}
-                new = [answer.message, result | ({TOOL_FAILED: True} if failed else {})]
-                begun[run.number] += new
-                tokens[run.number] += sum(count_tokens([message]) - empty for message in new)
-                left.append(run)
+        for each, name in zip(active, choose(active), strict=True):
+            answer = each.run.answer(name, each.tokens, each.text)
+            if answer.message.get("tool_calls"):
+                each.add(answer.message, *each.run.observe())
+                left.append(each)
         active = left
     return runs
 
@@ -265,12 +292,11 @@ class Policy:
     def view(self) -> str:
         return "agent_step" if self.per == "step" else "last_user"
 
-    def play_all(self, runs: Sequence[Run], usd_per_quality: float, random_share: float = 0.0) -> Sequence[Run]:
-        """Do runs without LangChain, with this share of the steps by random models."""
+    def play_all(self, runs: Sequence[Run], usd_per_quality: float) -> Sequence[Run]:
+        """Do runs without LangChain."""
         kept: dict[int, str] = {}
-        rng = np.random.default_rng(1)
 
-        def choose(calls: Sequence[Call]) -> Sequence[str]:
+        def choose(calls: Sequence[Transcript]) -> Sequence[str]:
             if self.per == "run" and kept:
                 return [kept[call.run.number] for call in calls]
             texts = [call.text if self.per == "step" else call.run.text for call in calls]
@@ -279,8 +305,6 @@ class Policy:
             forecast = self.predictor.predict(self.encoder.encode(texts), tokens)
             usd = forecast.with_recorded_cost(cost_usd(POOL, tokens, forecast.output_tokens, cached))
             best = np.argmin(usd - usd_per_quality * forecast.quality, axis=1)
-            guessed = rng.random(len(calls)) < random_share
-            best = np.where(guessed, rng.integers(len(NAMES), size=len(calls)), best)
             kept.update({call.run.number: NAMES[column] for call, column in zip(calls, best, strict=True)})
             return [NAMES[column] for column in best]
 
@@ -343,18 +367,26 @@ def learn_runs(tasks: Sequence[Run], kind: str) -> Policy:
     return fit("once per run", outcomes, plain_encoder(), kind, "run")
 
 
-def learn_steps(tasks: Sequence[Run], kind: str, discount: float) -> Policy:
-    """Fit what decides each step, from random models, and then from its own runs too."""
+def explore_steps(tasks: Sequence[Run]) -> Sequence[Run]:
+    """Do each task six times: thrice with random models, and thrice by the rule with a fifth of the steps at random."""
     rng = np.random.default_rng(0)
-    runs: list[Run] = []
-    name = f"each step, discount {discount:g}"
-    for luck in (1, 2, 3):
-        runs += play(again(tasks, luck), lambda calls: [NAMES[c] for c in rng.integers(3, size=len(calls))])
-    encoder = StepEncoder(plain_encoder())
-    first = fit(name, label_steps(runs, discount), encoder, kind, "step")
-    for luck, price in ((4, 0.01), (5, 0.03), (6, 0.1)):
-        runs += first.play_all(again(tasks, luck), price, random_share=0.2)
-    return fit(name, label_steps(runs, discount), encoder, kind, "step")
+
+    def choose(calls: Sequence[Transcript], random_share: float) -> Sequence[str]:
+        guesses = rng.integers(len(NAMES), size=len(calls))
+        guessed = rng.random(len(calls)) < random_share
+        return [NAMES[g] if u else c for g, u, c in zip(guesses, guessed, climb(calls), strict=True)]
+
+    return [
+        run
+        for luck, share in enumerate((1.0, 1.0, 1.0, 0.2, 0.2, 0.2), start=1)
+        for run in play(again(tasks, luck), lambda calls, share=share: choose(calls, share))  # type: ignore[misc]
+    ]
+
+
+def learn_steps(runs: Sequence[Run], kind: str, discount: float) -> Policy:
+    """Fit what decides each step, from runs of several models."""
+    name = f"each step (discount {discount:g})"
+    return fit(name, label_steps(runs, discount), StepEncoder(plain_encoder()), kind, "step")
 
 
 def label_steps(runs: Sequence[Run], discount: float) -> list[Outcome]:
@@ -375,3 +407,145 @@ def fit(name: str, outcomes: Sequence[Outcome], encoder: Encoder, kind: str, per
     predictor = fit_predictor(kind, table, encoder.encode(table.queries))
     print(f"{name}: learned from {len(outcomes)} outcomes in {time.perf_counter() - started:.0f} s", flush=True)
     return Policy(name, predictor, encoder, per)
+
+
+RUN_PRICES = tuple(np.geomspace(0.01, 3.0, 13))  # USD for a run that succeeds
+STEP_PRICES = tuple(np.geomspace(0.002, 0.5, 13))  # USD for a step that goes well
+
+
+def choose_price(policy: Policy, tasks: Sequence[Run], wanted: float) -> tuple[float, float, float]:
+    """Return (price, success, USD): the least cost at which as many runs succeed as wanted. Else the most success."""
+    prices = RUN_PRICES if policy.per == "run" else STEP_PRICES
+    found = [(price, *score(policy.play_all(again(tasks), price))) for price in prices]
+    good = [each for each in found if each[1] >= wanted - TOLERANCE]
+    return min(good, key=lambda each: each[2]) if good else max(found, key=lambda each: (each[1], -each[2]))
+
+
+def climb(calls: Sequence[Transcript]) -> Sequence[str]:
+    """Choose by a rule that needs no learning: the small model, and one size up for each error in a row."""
+    names = []
+    for call in calls:
+        well = [good for *_, good in reversed(call.run.log)]
+        errors = well.index(True) if True in well else len(well)
+        names.append(NAMES[min(errors, len(NAMES) - 1)])
+    return names
+
+
+@dataclass(frozen=True)
+class Result:
+    """The test runs of each way to decide, of the same tasks in the same order. The first three are models alone."""
+
+    rows: dict[str, Sequence[Run]]
+    best: str
+    policies: list[tuple[Policy, float]]
+
+    def compare(self, name: str, other: str, rounds: int = 4000) -> tuple[list[float], list[float]]:
+        """Return the difference in success and the ratio of costs to another, each with its paired 95 % interval."""
+        ours, theirs = self.rows[name], self.rows[other]
+        success = np.array([a.succeeded - b.succeeded for a, b in zip(ours, theirs, strict=True)], dtype=float)
+        usd = np.array([(a.usd, b.usd) for a, b in zip(ours, theirs, strict=True)])
+        drawn = np.random.default_rng(0).integers(len(usd), size=(rounds, len(usd)))
+        costs = usd[drawn].sum(axis=1)
+        ratios = costs[:, 0] / costs[:, 1]
+        interval = [2.5, 97.5]
+        return (
+            [float(success.mean()), *np.percentile(success[drawn].mean(axis=1), interval)],
+            [float(usd[:, 0].sum() / usd[:, 1].sum()), *np.percentile(ratios, interval)],
+        )
+
+
+def measure(world: World, kind: str, sizes: tuple[int, int, int], discounts: Sequence[float] = DISCOUNTS) -> Result:
+    """Learn on training tasks, choose discount and prices on validation tasks, and do the test tasks."""
+    training, validation, test = (make_runs(n, seed, world) for n, seed in zip(sizes, (1, 2, 5), strict=True))
+    wanted = max(score(play_alone(validation, name))[0] for name in NAMES)
+    per_run = learn_runs(training, kind)
+    explored = explore_steps(training)
+    per_step = [learn_steps(explored, kind, discount) for discount in discounts]
+    chosen = {policy.name: (policy, *choose_price(policy, validation, wanted)) for policy in (per_run, *per_step)}
+    for policy, price, success, usd in chosen.values():
+        print(f"validation: {policy.name}, price {price:.3g}: {success:.3f} at {1000 * usd:.2f}", flush=True)
+    steps = [chosen[policy.name] for policy in per_step]
+    reached = [each for each in steps if each[2] >= wanted - TOLERANCE]
+    step = min(reached, key=lambda each: each[3]) if reached else max(steps, key=lambda each: each[2])
+    rows = {f"`{name}` alone": play_alone(test, name) for name in NAMES}
+    best = max(rows, key=lambda name: score(rows[name])[0])
+    rows["a rule: one size up for each error in a row"] = play(again(test), climb)
+    policies = [(chosen[per_run.name][0], chosen[per_run.name][1]), (step[0], step[1])]
+    for policy, price in policies:
+        rows[policy.name] = policy.play_all(again(test), price)
+    return Result(rows, best, policies)
+
+
+WORLDS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("as above", {}),
+    ("half as many hard steps", {"hard": (0.05, 0.2, 0.05)}),
+    ("twice as many hard steps", {"hard": (0.2, 0.8, 0.2)}),
+    ("every step is hard", {"hard": (1.0, 1.0, 1.0)}),
+    ("the text tells how hard the hard steps are", {"spread": 0.1}),
+    ("no edit fails in silence", {"silent": 0.0}),
+    ("every failed edit is silent", {"silent": 1.0}),
+    ("a model that was left loses its prompt cache", {"keeps_cache": False}),
+    ("tools return four times as much", {"observed": 4.0}),
+    ("at most 18 calls", {"most_calls": 18}),
+)
+
+
+def print_result(result: Result) -> None:
+    """Print the table of one world, and the paired comparisons."""
+    best_usd = score(result.rows[result.best])[1]
+    print("\n| who decides | runs that succeed | USD per 1,000 runs | share of the best model's cost |")
+    print("|---|---|---|---|")
+    for name, runs in result.rows.items():
+        success, usd = score(runs)
+        error = np.sqrt(success * (1 - success) / len(runs))
+        print(f"| {name} | {success:.3f} ± {error:.3f} | {1000 * usd:.2f} | {usd / best_usd:.2f} |")
+    print("\n| compared in pairs, 95 % | success | cost |\n|---|---|---|")
+    run, step = (policy.name for policy, _ in result.policies)
+    for name, other in ((step, result.best), (step, run), (run, result.best), (step, list(result.rows)[3])):
+        success_, cost = result.compare(name, other)
+        told = f"{success_[0]:+.3f} ({success_[1]:+.3f} to {success_[2]:+.3f})"
+        print(f"| {name}, against {other} | {told} | {cost[0]:.2f} ({cost[1]:.2f} to {cost[2]:.2f}) |", flush=True)
+
+
+def print_sensitivity(kind: str, sizes: tuple[int, int, int]) -> None:
+    """Print what each change of the world does to success and cost."""
+    lines = ["\n| the world | best alone | the rule | once per run | each step |\n|---|---|---|---|---|"]
+    for name, changes in WORLDS:
+        result = measure(replace(World(), **changes), kind, sizes)
+        best_usd = score(result.rows[result.best])[1]
+        shown = [result.best, *list(result.rows)[3:]]
+        cells = (f"{score(result.rows[each])[0]:.3f} at {score(result.rows[each])[1] / best_usd:.2f}" for each in shown)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    print("\n".join(lines))
+
+
+def main() -> None:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # this folder would hide the package `langchain`
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--training", type=int, default=150)
+    parser.add_argument("--validation", type=int, default=400)
+    parser.add_argument("--test", type=int, default=1000)
+    parser.add_argument(
+        "--agents", type=int, default=200, help="of the test runs, how many real agents of LangChain do"
+    )
+    parser.add_argument("--predictor", default="kernel")
+    parser.add_argument("--sensitivity", action="store_true", help="change the world, one number at a time")
+    given = parser.parse_args()
+    sizes = (given.training, given.validation, given.test)
+    if given.sensitivity:
+        print_sensitivity(given.predictor, sizes)
+        return
+    result = measure(World(), given.predictor, sizes)
+    print_result(result)
+    for policy, price in result.policies:
+        played = result.rows[policy.name][: given.agents]
+        agents = policy.run_agents(again(played), price)
+        same = sum(
+            a.succeeded == b.succeeded and abs(a.usd - b.usd) < 1e-9 for a, b in zip(agents, played, strict=True)
+        )
+        print(f"{policy.name}: {same} of {len(played)} runs are the same in real agents of LangChain", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -33,9 +33,9 @@ class _Seen:
 class Sessions:
     """Remembers which model each conversation is on. Safe to use from several threads.
 
-    `max_sessions`: most sessions kept, the longest unused are forgotten first; `idle_s`: a session unused for longer is
-    taken as new, since providers drop their prompt caches too. The same time holds for each model of a session: one that
-    was not asked for longer has nothing cached. `clock` gives seconds and never goes back.
+    `max_sessions`: most sessions kept, the longest unused are forgotten first. `idle_s`: a model that was not asked for
+    longer in a session has nothing of it cached, since providers drop their prompt caches too. A session in which no
+    model was asked for longer is new. `clock` gives seconds and never goes back.
     """
 
     def __init__(
