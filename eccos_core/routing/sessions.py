@@ -64,9 +64,9 @@ class Sessions:
         cached = np.zeros((len(requests), len(models)))
         columns = {model.name: column for column, model in enumerate(models)}
         for row, models_seen in known:
-            for name, seen in models_seen.items():
+            for name, one in models_seen.items():
                 if name in columns:
-                    cached[row, columns[name]] = min(float(seen.tokens), input_tokens[row])
+                    cached[row, columns[name]] = min(float(one.tokens), input_tokens[row])
         return cached
 
     def record_completion(self, session_id: str | None, completion: Completion) -> None:

@@ -29,7 +29,14 @@ from eccos_integrations.langchain.agent_chat import AgentChat, RunBudgetSpentErr
 from eccos_integrations.langchain.agent_state import EccosAgentState, EccosRun, describe_step, read_run, start_run
 from eccos_integrations.langchain.feedback import find_decision_id
 from eccos_integrations.langchain.settings import find_session
-from eccos_integrations.langchain.step_labels import REPEATED_CALL, TOOL_ERROR, TOOL_OK, judge_calls, label_run
+from eccos_integrations.langchain.step_labels import (
+    REPEATED_CALL,
+    TOOL_ERROR,
+    TOOL_OK,
+    find_failed_models,
+    judge_calls,
+    label_run,
+)
 
 __all__ = ["EccosMiddleware", "RunBudgetSpentError"]
 
@@ -54,6 +61,10 @@ class EccosMiddleware(AgentMiddleware[EccosAgentState, Any, Any]):
     within what is left. So a run can exceed its budget by the forecast's error of one step, not by more. When no model
     is left, `when_spent` says what happens: an "error" (`RunBudgetSpentError`), or the "cheapest" model answers.
 
+    `step_up_after` says how many steps in a row may fail before only better models try again. A step failed when one of
+    its tools did. Better is a model whose forecast is better than that of every model that failed in that row. When
+    there is none, the best answers. The rule needs `per="step"`.
+
     Where `eccos.labels.signals` names `tool_error`, `tool_ok` or `repeated_call`, the answer that called the tool gets
     that label. `record` labels a whole run. `settings` are those of `ChatEccos`: `min_quality`, `allow`, `deny`,
     `temperature` and so on.
@@ -69,6 +80,7 @@ class EccosMiddleware(AgentMiddleware[EccosAgentState, Any, Any]):
         per: Per = "step",
         budget_usd: float | None = None,
         when_spent: WhenSpent = "error",
+        step_up_after: int | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -78,6 +90,9 @@ class EccosMiddleware(AgentMiddleware[EccosAgentState, Any, Any]):
             raise InputError(f"when_spent is {when_spent!r}, must be 'error' or 'cheapest'")
         if budget_usd is not None and not budget_usd >= 0:
             raise InputError(f"budget_usd is {budget_usd}, must be USD >= 0")
+        if step_up_after is not None and step_up_after < 1:
+            raise InputError(f"step_up_after is {step_up_after}, must be None or a number of failed steps >= 1")
+        self.step_up_after = step_up_after
         self.router = resolve_router(type(self).__name__, config, router)
         self.per, self.budget_usd = per, budget_usd
         self.model = AgentChat(config=config, router=self.router, when_spent=when_spent, **settings)
@@ -146,6 +161,10 @@ class EccosMiddleware(AgentMiddleware[EccosAgentState, Any, Any]):
             settings["session_id"] = name_session(request)
         if self.per == "run" and run["model"] is not None:
             yield self.model.model_copy(update={**settings, "model": run["model"]})
+        if self.step_up_after is not None and self.per == "step":
+            failed = find_failed_models(request.messages)
+            if len(failed) >= self.step_up_after:
+                settings["better_than"] = frozenset(failed)
         yield self.model.model_copy(update=settings)
 
     # ---------------------------------------------------------------------------------------------------------- labels

@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from eccos_core.io.step_credit import credit_steps
 from eccos_integrations.langchain.agent_state import read_run
 from eccos_integrations.langchain.feedback import find_decision_id
+from eccos_integrations.langchain.messages import find_author
 
 TOOL_ERROR, TOOL_OK, REPEATED_CALL = "tool_error", "tool_ok", "repeated_call"
 
@@ -23,6 +24,22 @@ def judge_calls(answer: AIMessage, before: Sequence[BaseMessage], after: Sequenc
         return None
     made = [(call["name"], call["args"]) for each in before if isinstance(each, AIMessage) for call in each.tool_calls]
     return REPEATED_CALL if any((c["name"], c["args"]) in made for c in answer.tool_calls) else TOOL_OK
+
+
+def find_failed_models(messages: Sequence[BaseMessage]) -> list[str]:
+    """Return the models of the newest steps in a row whose tools failed, the newest first."""
+    failed: list[str] = []
+    end = len(messages)
+    for place in range(len(messages) - 1, -1, -1):
+        answer = messages[place]
+        if not isinstance(answer, AIMessage):
+            continue
+        author = find_author(answer)
+        if author is None or judge_calls(answer, (), messages[place + 1 : end]) != TOOL_ERROR:
+            break
+        failed.append(author)
+        end = place
+    return failed
 
 
 def label_run(state: Mapping[str, Any], quality: float, discount: float | None) -> dict[str, float]:
