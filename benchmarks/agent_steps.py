@@ -2,7 +2,7 @@
 
 A scripted world of coding agents. The numbers come from reason, not from results:
 
-- A task has two to four parts. A part is one to three looks at files, an edit, and a run of the tests: 8 to 20 calls.
+- A task has two to four parts. A part is one to three looks at files, an edit, and a run of the tests: 6 to 20 calls.
 - Most steps are mechanical: every model nearly always does them. A look is hard in 10 % of the cases, an edit in 40 %,
   a test run in 10 %. The text of a task tells how hard its kind is on average, and not which step is hard.
 - A model does a step with a probability that depends on its skill and the step. What is hard stays hard. A step that
