@@ -29,6 +29,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -209,12 +210,12 @@ class Transcript:
     @classmethod
     def begin(cls, run: Run) -> Transcript:
         """Begin with the system prompt and the task."""
-        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": run.text}]
+        messages: list[Message] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": run.text}]
         return cls(run, count_tokens(messages, TOOLS), len(SYSTEM) + len(run.text))
 
     def add(self, answer: Message, said: str, failed: bool) -> None:
         """Add a tool call and what came of it."""
-        result = {"role": "tool", "tool_call_id": answer["tool_calls"][0]["id"], "content": said}
+        result: Message = {"role": "tool", "tool_call_id": answer["tool_calls"][0]["id"], "content": said}
         self.tokens += count_tokens([answer, result]) - count_tokens([])
         self.characters += len(said)
         self.errors = self.errors + 1 if failed else 0
@@ -395,7 +396,7 @@ def explore_steps(tasks: Sequence[Run]) -> Sequence[Run]:
     return [
         run
         for luck, share in enumerate((1.0, 1.0, 1.0, 0.2, 0.2, 0.2), start=1)
-        for run in play(again(tasks, luck), lambda calls, share=share: choose(calls, share))  # type: ignore[misc]
+        for run in play(again(tasks, luck), partial(choose, random_share=share))
     ]
 
 
@@ -465,8 +466,8 @@ class Result:
         ratios = costs[:, 0] / costs[:, 1]
         interval = [2.5, 97.5]
         return (
-            [float(success.mean()), *np.percentile(success[drawn].mean(axis=1), interval)],
-            [float(usd[:, 0].sum() / usd[:, 1].sum()), *np.percentile(ratios, interval)],
+            [float(success.mean()), *np.percentile(success[drawn].mean(axis=1), interval).tolist()],
+            [float(usd[:, 0].sum() / usd[:, 1].sum()), *np.percentile(ratios, interval).tolist()],
         )
 
 
