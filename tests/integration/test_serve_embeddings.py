@@ -141,7 +141,7 @@ def test_the_cost_is_settled_by_the_providers_usage(served: EmbeddingServer) -> 
     assert served.spent(secret) == (round(1000 * USD * 1e9), 0)
     assert served.post(secret, input="[[no-usage]] hello").status_code == 200
     spent = served.spent(secret)
-    assert served.post(secret, input="[[status 500]] hello").status_code == 503
+    assert served.post(secret, input="[[status 500]] hello").status_code == 502
     assert served.spent(secret) == spent, "a call that failed costs nothing"
     tenant = next(each for each in served.database.balances() if each.name == "search")
     assert tenant.spent == spent[0] > round(1000 * USD * 1e9)
@@ -166,14 +166,15 @@ def test_budgets_rates_and_models_of_a_key_hold(served: EmbeddingServer) -> None
     ("text", "status", "kind"),
     [
         ("[[status 400]]", 400, "invalid_request_error"),
-        ("[[status 429 retry-after=7]]", 429, "rate_limit_error"),
-        ("[[status 500]]", 503, "overloaded_error"),
+        ("[[status 429 retry-after=0.1]]", 429, "rate_limit_error"),
+        ("[[status 500]]", 502, "server_error"),
         ("[[status 401]]", 502, "server_error"),
     ],
 )
 def test_an_error_of_the_provider_is_openais_error(served: EmbeddingServer, text: str, status: int, kind: str) -> None:
     answer = served.post(served.key(), input=f"{text} hello {status}")
     assert (answer.status_code, answer.json()["error"]["type"]) == (status, kind)
+    assert answer.headers.get("retry-after") == ("1" if status == 429 else None)
     assert KEY not in answer.text
 
 

