@@ -218,6 +218,14 @@ def test_bad_input_is_refused_by_name(served: EmbeddingServer, body: dict[str, A
     assert answer.json()["error"]["param"] == param
 
 
+def test_an_admin_makes_a_key_for_an_embedding_model(served: EmbeddingServer) -> None:
+    headers = {"x-api-key": served.key(is_admin=True)}
+    rules = {"name": "search", "models": ["embedder"]}
+    made = httpx.post(f"{served.address}/v1/eccos/keys", json=rules, headers=headers)
+    assert made.status_code == 201
+    assert served.post(made.json()["key"], input="hello").status_code == 200
+
+
 def test_the_metrics_count_embeddings(served: EmbeddingServer) -> None:
     admin = served.key(is_admin=True)
     served.post(admin, input="hello there")

@@ -145,6 +145,5 @@ def _read_vectors(response: Any, count: int) -> Embeddings:
     if set(found) != set(range(count)):
         raise NoAnswerError(f"the provider gave {len(found)} vectors for {count} inputs")
     tokens = getattr(getattr(response, "usage", None), "prompt_tokens", None)
-    return Embeddings(
-        tuple(found[place] for place in range(count)), tokens if isinstance(tokens, int) and tokens > 0 else None
-    )
+    counted = tokens if isinstance(tokens, int) and tokens > 0 else None  # LiteLLM says 0 where nothing is reported
+    return Embeddings(tuple(found[place] for place in range(count)), counted)
