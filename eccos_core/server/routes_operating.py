@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from starlette.requests import Request as HttpRequest
 
 
+async def root(_: HttpRequest) -> Response:
+    """Answer `GET /` and `HEAD /`. Coding agents open their connection with it."""
+    return json_response({"name": "eccos", "api": "/v1", "dashboard": "/ui"})
+
+
 async def health(_: HttpRequest) -> Response:
     """Answer `GET /health`: the process is alive."""
     return json_response({"status": "ok"})

@@ -9,7 +9,13 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from langchain.agents.middleware.types import AgentMiddleware, ExtendedModelResponse, ModelRequest, ModelResponse
+from langchain.agents.middleware.types import (
+    AgentMiddleware,
+    ExtendedModelResponse,
+    ModelRequest,
+    ModelResponse,
+    ToolCallRequest,
+)
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import Command
@@ -26,7 +32,15 @@ from eccos_core.errors import (
 from eccos_core.router import Router
 from eccos_integrations._shared.settings import resolve_router
 from eccos_integrations.langchain.agent_chat import AgentChat, RunBudgetSpentError, WhenSpent
-from eccos_integrations.langchain.agent_state import EccosAgentState, EccosRun, describe_step, read_run, start_run
+from eccos_integrations.langchain.agent_state import (
+    EccosAgentState,
+    EccosRun,
+    describe_step,
+    read_run,
+    spent_usd,
+    start_run,
+    subagents_of,
+)
 from eccos_integrations.langchain.feedback import find_decision_id
 from eccos_integrations.langchain.settings import find_session
 
@@ -51,8 +65,9 @@ class EccosMiddleware(AgentMiddleware[EccosAgentState, Any, Any]):
     to that model. It decides again only where that model fails or cannot take a step.
 
     `budget_usd` is for a whole run, subagents included. Before each step only models stay whose predicted cost is
-    within what is left. So a run can exceed its budget by the forecast's error of one step, not by more. When no model
-    is left, `when_spent` says what happens: an "error" (`RunBudgetSpentError`), or the "cheapest" model answers.
+    within what is left. So a run can exceed its budget by the forecast's error of one step, not by more. Subagents that
+    work at once each see what was left when they began. When no model is left, `when_spent` says what happens: an
+    "error" (`RunBudgetSpentError`), or the "cheapest" model answers.
 
     Where `eccos.labels.signals` names `tool_error`, `tool_ok` or `repeated_call`, the answer that called the tool gets
     that label. `record` labels a whole run. `settings` are those of `ChatEccos`: `min_quality`, `allow`, `deny`,
@@ -126,6 +141,20 @@ class EccosMiddleware(AgentMiddleware[EccosAgentState, Any, Any]):
                 continue
         return _extend(await handler(request.override(model=free)), run)
 
+    def wrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
+    ) -> ToolMessage | Command[Any]:
+        """Run a tool. An agent that it calls spends from what this run has left."""
+        with subagents_of(read_run(request.state)):
+            return handler(request)
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
+    ) -> ToolMessage | Command[Any]:
+        """The asynchronous twin of `wrap_tool_call`."""
+        with subagents_of(read_run(request.state)):
+            return await handler(request)
+
     def after_agent(self, state: EccosAgentState, runtime: Runtime[Any]) -> None:
         """Label the last calls of a run that ended with a tool."""
         self._label_tools(state["messages"])
@@ -141,7 +170,7 @@ class EccosMiddleware(AgentMiddleware[EccosAgentState, Any, Any]):
         """Yield the models to ask, in order: the one that the run keeps to, and then the whole pool."""
         settings: dict[str, Any] = {}
         if self.budget_usd is not None:
-            settings["usd_left"] = self.budget_usd - run["cost_usd"]
+            settings["usd_left"] = self.budget_usd - spent_usd(run)
         if self.model.session_id is None:
             settings["session_id"] = name_session(request)
         if self.per == "run" and run["model"] is not None:
@@ -226,6 +255,12 @@ def _extend(response: ModelResponse[Any], run: EccosRun) -> ExtendedModelRespons
             message = message.model_copy(update={"response_metadata": {**message.response_metadata, **told}})
         result.append(message)
     model = steps[-1]["model"] if steps else run["model"]
-    update = EccosRun(run_id=run["run_id"], cost_usd=total, model=model, steps=[*run["steps"], *steps])
+    update = EccosRun(
+        run_id=run["run_id"],
+        spent_before_usd=run.get("spent_before_usd", 0.0),
+        cost_usd=total,
+        model=model,
+        steps=[*run["steps"], *steps],
+    )
     extended = ModelResponse(result=result, structured_response=response.structured_response)
     return ExtendedModelResponse(model_response=extended, command=Command(update={"eccos": update}))
