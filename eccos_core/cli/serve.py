@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from eccos_core.cli.options import resolve_config
 from eccos_core.cli.output import console
 from eccos_core.errors import InputError
 from eccos_core.io.optional import require_package
+
+if TYPE_CHECKING:
+    from eccos_core.config import ServerConfig
 
 
 class NearLimit(StrEnum):
@@ -104,6 +107,8 @@ def serve(
     from eccos_core.config import load_config
     from eccos_core.pocket import smol_config_path
     from eccos_core.router import Router
+    from eccos_core.server.embedding_models import EmbeddingModels
+    from eccos_core.server.follow_file import follow_file
     from eccos_core.server.keys import KeyGate
     from eccos_core.server.keys.build import open_gate, with_options
     from eccos_core.server.run import run_server
@@ -120,13 +125,18 @@ def serve(
         files_dir=files,
         cors_origins=tuple(cors_origin or said.cors_origins),
     )
-    rules = with_options(said, keys, near_limit.value if near_limit else None)
+
+    def with_our_options(server: ServerConfig) -> ServerConfig:
+        return with_options(server, keys, near_limit.value if near_limit else None)
+
+    rules, embeddings = with_our_options(said), EmbeddingModels()
     with Router.from_yaml(path, reload=True, progress=console().print) as router:
         gate = open_gate(router, path, rules)
         if isinstance(gate, KeyGate) and not gate.database.count():
             told = "No key exists yet, so every request is refused. Make one with `eccos keys create NAME`."
             console().print(told, soft_wrap=True)
         try:
-            run_server(router, settings, gate, announce=lambda line: console().print(line, soft_wrap=True))
+            follow_file(router, path, gate, embeddings, rules, with_our_options)
+            run_server(router, settings, gate, embeddings, announce=lambda line: console().print(line, soft_wrap=True))
         finally:
             gate.close()

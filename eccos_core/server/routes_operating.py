@@ -45,7 +45,7 @@ def metrics_handler(serving: Serving) -> Handler:
     """Return the handler of `GET /metrics`. With keys it needs an admin key, as it tells what everybody spends."""
 
     async def metrics(http: HttpRequest) -> Response:
-        caller = await serving.gate.admit(http.headers)
+        caller = await serving.identify(http)
         if not caller.is_admin:
             raise ApiError("permission", "/metrics needs an admin key")
         budgets = serving.gate.budgets_left() if isinstance(serving.gate, BudgetReport) else {}
