@@ -231,14 +231,22 @@ class CanonicalProblem:
         """
         if prices.side > 0:
             return self.usd_unit / prices.side
-        columns = np.arange(self.requests)
         worth = self.quality - (prices.counts @ self.count_rows)[:, None]
-        dearer = self.cost[choice, columns] - self.cost
-        better = worth[choice, columns] - worth
-        usable = (dearer > 0) & (better > 0)
-        if self.allowed is not None:
-            usable &= self.allowed
-        return float((dearer[usable] / better[usable]).max(initial=0.0)) * self.usd_unit
+        return price_of_choice(worth, self.cost, self.allowed, choice) * self.usd_unit
+
+
+def price_of_choice(worth: FloatArray, cost: FloatArray, allowed: BoolArray | None, choice: IntArray) -> float:
+    """Return the least price of quality at which no request would rather have a cheaper model than that of `choice` (R,).
+
+    worth, the quality less the price of a slot, and cost are (M, R). So is allowed, or None where all are.
+    """
+    columns = np.arange(len(choice))
+    dearer = cost[choice, columns] - cost
+    better = worth[choice, columns] - worth
+    usable = (dearer > 0) & (better > 0)
+    if allowed is not None:
+        usable &= allowed
+    return float((dearer[usable] / better[usable]).max(initial=0.0))
 
 
 def canonicalize(problem: RoutingProblem, allowed: BoolArray) -> CanonicalProblem:

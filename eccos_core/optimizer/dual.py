@@ -163,7 +163,9 @@ def _fix_loads(canonical: CanonicalProblem, program: LinearProgram, relaxation: 
 
     Raises `InfeasibleError` naming the group that cannot be kept.
     """
-    loads = nearest_counts(canonical.load_problem(), program.count_rows, program.count_limits, relaxation.shares.sum(axis=1))
+    loads = nearest_counts(
+        canonical.load_problem(), program.count_rows, program.count_limits, relaxation.shares.sum(axis=1)
+    )
     if loads is None:
         error = counts_error(canonical.load_problem())
         assert error is not None, "loads that cannot be kept have a reason"

@@ -88,9 +88,7 @@ def budget_error(requests: int, capacity: IntArray, wanted: float, attainable: f
     )
 
 
-def policy_error(
-    policy: Policy, requests: int, capacity: IntArray, cost_usd: float, quality: float
-) -> InfeasibleError:
+def policy_error(policy: Policy, requests: int, capacity: IntArray, cost_usd: float, quality: float) -> InfeasibleError:
     """Return the error for a floor or budget, where the best there is has this total cost and this mean quality."""
     match policy:
         case QualityFloor(alpha=alpha):

@@ -113,9 +113,7 @@ class _LoadModel:
         return sum(terms)
 
 
-def nearest_counts(
-    problem: LoadProblem, rows: FloatArray, limits: FloatArray, wanted: FloatArray
-) -> IntArray | None:
+def nearest_counts(problem: LoadProblem, rows: FloatArray, limits: FloatArray, wanted: FloatArray) -> IntArray | None:
     """Return the whole loads (M,) that keep every limit and differ least from `wanted` (M,), None if there are none."""
     model = _LoadModel(problem, rows, limits)
     return model.minimize(model.distance(wanted))
