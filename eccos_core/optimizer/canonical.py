@@ -236,9 +236,9 @@ class CanonicalProblem:
 
 
 def price_of_choice(worth: FloatArray, cost: FloatArray, allowed: BoolArray | None, choice: IntArray) -> float:
-    """Return the least price of quality at which no request would rather have a cheaper model than that of `choice` (R,).
+    """Return the least price of quality at which no request would rather have a cheaper model than its own.
 
-    worth, the quality less the price of a slot, and cost are (M, R). So is allowed, or None where all are.
+    choice is (R,). worth, the quality less the price of a slot, and cost are (M, R). So is allowed, or None.
     """
     columns = np.arange(len(choice))
     dearer = cost[choice, columns] - cost

@@ -24,6 +24,7 @@ from eccos_core.optimizer.linear_program import DualPrices, LinearProgram
 _CHUNK_ENTRIES = 32_768  # numbers per temporary array: 256 KB, so that a chunk's few arrays stay in the cache
 _COOLING = 0.1
 _STEP_TO_BOUNDARY = 0.9
+_MAX_GROWTH = 1e6  # of a price in one step: where no price is enough, it must not overflow
 _MAX_NEWTON_STEPS = 20  # at one temperature
 MAX_UNSETTLED = 4  # temperatures at which Newton's method may fail, from a good start
 _MAX_BACKTRACKS = 12  # of the line search
@@ -238,8 +239,10 @@ class _CentralPath:
             self.best, self.bound = self.y.copy(), bound
 
 
-def _maximize_smoothed(dual: SmoothedDual, path: _CentralPath, temperature: float) -> tuple[float, bool]:
-    """Take Newton steps at one temperature, until the residual is small. Moves `path`.
+def _maximize_smoothed(
+    dual: SmoothedDual, path: _CentralPath, temperature: float, ceiling: float
+) -> tuple[float, bool]:
+    """Take Newton steps at one temperature, until the residual is small or the bound above `ceiling`. Moves `path`.
 
     Returns the objective of the soft choice at the last iterate, which is near the optimum of the relaxation, and
     whether the residual became small.
@@ -253,6 +256,8 @@ def _maximize_smoothed(dual: SmoothedDual, path: _CentralPath, temperature: floa
     point, settled = dual.evaluate(path.y, temperature), False
     for _ in range(_MAX_NEWTON_STEPS):
         path.record_bound(point.bound)
+        if path.bound > ceiling:
+            return point.objective, False
         room = upper_limit - path.y
         gradient = point.activity + temperature / path.y - temperature / room - dual.limits
         matrix = point.hessian + np.diag(path.s / path.y + temperature / room / room)
@@ -263,7 +268,11 @@ def _maximize_smoothed(dual: SmoothedDual, path: _CentralPath, temperature: floa
         change = np.linalg.solve(matrix, gradient)
         slack_change = temperature / path.y - path.s - path.s / path.y * change
         boundary_ratio = max(
-            float((-change / path.y).max()), float((change / room).max()), float((-slack_change / path.s).max()), 1e-12
+            float((-change / path.y).max()),
+            float((change / room).max()),
+            float((change / path.y).max()) / _MAX_GROWTH,
+            float((-slack_change / path.s).max()),
+            1e-12,
         )
         step = min(1.0, _STEP_TO_BOUNDARY / boundary_ratio)
         before, slope = merit(path.y, point.value), float(gradient @ change)
@@ -273,6 +282,8 @@ def _maximize_smoothed(dual: SmoothedDual, path: _CentralPath, temperature: floa
             if merit(y, trial.value) >= before + 1e-4 * step * slope - 1e-12 * abs(before):
                 break
             step *= 0.4
+        if not np.isfinite(trial.value):
+            return point.objective, False
         path.y, path.s, point = y, np.maximum(path.s + step * slack_change, 1e-9 * temperature / y), trial
         residual = np.abs(point.activity + path.s - dual.limits - temperature / (upper_limit - y))
         small = bool((residual <= tolerance).all()) and float(y @ residual) <= temperature * len(y)
@@ -347,13 +358,13 @@ def follow_central_path(
         head = [start_at.side] if dual.has_side else []
         start = np.maximum(np.concatenate([head, start_at.counts]), 1e-6 * scale.unit)
     path = _CentralPath(start, temperature / start, start, -np.inf)
+    ceiling = scale.worst_objective + 1e-6 * scale.size  # a bound above every assignment proves infeasibility
     while True:
-        objective, settled = _maximize_smoothed(dual, path, temperature)
+        objective, settled = _maximize_smoothed(dual, path, temperature, ceiling)
         patience -= not settled
-        near = abs(objective - path.bound) <= accuracy * max(abs(path.bound), 1e-3 * scale.size)
-        cold = temperature <= 1e-8 * scale.unit
-        # a bound above the objective of every assignment proves infeasibility
-        if near or patience <= 0 or cold or path.bound > scale.worst_objective + 1e-6 * scale.size:
+        possible = bool(np.isfinite(path.bound)) and path.bound <= ceiling
+        near = possible and abs(objective - path.bound) <= accuracy * max(abs(path.bound), 1e-3 * scale.size)
+        if near or not possible or patience <= 0 or temperature <= 1e-8 * scale.unit:
             break
         temperature *= _COOLING
     prices = DualPrices(float(path.best[0]), path.best[1:]) if dual.has_side else DualPrices(0.0, path.best)

@@ -42,7 +42,5 @@ class MemoryShards:
 def solve_in_shards(problem: RoutingProblem, rows: int, **settings: Any) -> tuple[ShardedSolution, np.ndarray]:
     """Solve a problem in shards. Returns the answer and the models (R,)."""
     shards = MemoryShards(problem, rows)
-    answer = solve_shards(
-        shards, problem.policy, lambda kinds, counts: (problem.capacity, problem.groups), **settings
-    )
+    answer = solve_shards(shards, problem.policy, lambda kinds, counts: (problem.capacity, problem.groups), **settings)
     return answer, np.concatenate([answer.rule.choose(shard) for shard in shards.shards])

@@ -1,9 +1,9 @@
-"""From prices to an assignment: most requests choose at the prices, and the undecided ones, the core, are solved jointly.
+"""From prices to an assignment: most requests choose at the prices, the undecided ones are solved jointly.
 
 At good prices a request whose two best models differ by much takes the better one in every good assignment. So the
-shards round those, and only the requests of least margin travel: a problem that fits into one process, with the floor
-or budget, caps and shares that the others leave (Balas and Zemel, "An algorithm for large zero-one knapsack problems",
-1980).
+shards round those. Only the requests of least margin, the core, travel. They make a problem that fits into one process,
+with the floor or budget, the caps and the shares that the others leave (Balas and Zemel, "An algorithm for large
+zero-one knapsack problems", 1980).
 """
 
 from __future__ import annotations

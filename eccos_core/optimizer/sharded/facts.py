@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eccos_core.domain import BoolArray, IntArray, Policy
+from eccos_core.errors import InfeasibleError
 from eccos_core.optimizer.canonical import distinct_patterns, policy_terms
 from eccos_core.optimizer.sharded.arrays import ShardArrays
 from eccos_core.optimizer.validation import unreachable_error
@@ -30,9 +31,9 @@ class _Unreachable:
 class ShardFacts:
     """What `Describe` finds in one shard of r requests.
 
-    `most_cost_usd` and `cost_spread_usd`, `quality_spread` are the largest of any request, and the sums are over all
-    pairs. `worst_cost_usd` and `least_quality` are sums over requests of the dearest and the worst model. `cheapest_usd`
-    is what the requests cost at least. `sample` holds some requests.
+    `most_cost_usd`, `cost_spread_usd` and `quality_spread` are the largest of any request. The sums are over all pairs.
+    `worst_cost_usd` and `least_quality` are sums over requests, of the dearest and the worst model. `cheapest_usd` is
+    what the requests cost at least. `sample` holds some requests.
     """
 
     requests: int
@@ -56,16 +57,13 @@ class Describe:
 
     models: tuple[str, ...]
     sample_share: float
-    best_effort: bool
 
     def run(self, shard: ShardArrays) -> ShardFacts:
         """See `ShardTask.run`."""
         shard.check(self.models)
-        allowed = shard.allowed(best_effort=self.best_effort)
-        unreachable = None
-        if not allowed.any(axis=1).all():
-            unreachable = _find_unreachable(shard, allowed)
-            allowed = allowed | ~allowed.any(axis=1, keepdims=True)  # the error is raised, so these count for nothing
+        asked = shard.allowed(best_effort=False)
+        unreachable = None if asked.any(axis=1).all() else _find_unreachable(shard, asked)
+        allowed = asked if unreachable is None else shard.allowed(best_effort=True)
         cost = shard.cost_usd.astype(np.float64)
         patterns, sizes = distinct_patterns(allowed)
         return ShardFacts(
@@ -106,7 +104,10 @@ def _find_unreachable(shard: ShardArrays, allowed: BoolArray) -> _Unreachable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchFacts:
-    """The facts of all shards together. `sample` holds some requests of every shard."""
+    """The facts of all shards together. `sample` holds some requests of every shard.
+
+    `unreachable` is the error for requests whose models do not reach their `min_quality`.
+    """
 
     requests: int
     most_cost_usd: float
@@ -120,15 +121,17 @@ class BatchFacts:
     patterns: BoolArray
     sizes: IntArray
     sample: ShardArrays
+    unreachable: InfeasibleError | None
 
     @classmethod
     def of(cls, shards: Iterable[ShardFacts], models: tuple[str, ...]) -> BatchFacts:
-        """Join the facts of shards. Raises `InfeasibleError` for a `min_quality` that no model reaches."""
+        """Join the facts of shards."""
         parts = list(shards)
         unreachable = [part.unreachable for part in parts if part.unreachable is not None]
+        error = None
         if unreachable:
             first, others = unreachable[0], sum(each.count for each in unreachable) - 1
-            raise unreachable_error(first.row, first.wanted, models[first.model], first.best, others)
+            error = unreachable_error(first.row, first.wanted, models[first.model], first.best, others)
         requests = sum(part.requests for part in parts)
         pairs = requests * len(models)
         every = np.concatenate([np.packbits(part.patterns, axis=1) for part in parts])
@@ -147,6 +150,7 @@ class BatchFacts:
             patterns=np.unpackbits(packed, axis=1, count=len(models)).astype(np.bool_),
             sizes=sizes.astype(np.int64),
             sample=_join([part.sample for part in parts]),
+            unreachable=error,
         )
 
     @property

@@ -14,7 +14,7 @@ from eccos_core.optimizer.sharded.program import Narrowing, ShardedProgram, side
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasureNarrowing:
-    """Return, for the choices that a narrowing leaves in a shard, the sums of |change of objective| and reduced cost."""
+    """Return the sums of |change of objective| and of reduced cost, over the choices that a narrowing leaves."""
 
     program: ShardedProgram
     narrowing: Narrowing

@@ -116,19 +116,24 @@ def solve_shards(
     best_effort = policy.on_infeasible == "best_effort"
     progress("describing the shards")
     share = min(1.0, 2 * SAMPLE_REQUESTS / max(shards.requests, 1))
-    facts = BatchFacts.of(shards.map(Describe(shards.models, share, best_effort)), shards.models)
+    facts = BatchFacts.of(shards.map(Describe(shards.models, share)), shards.models)
+    notes: list[str] = []
+    if facts.unreachable is not None:
+        if not best_effort:
+            raise facts.unreachable
+        notes.append(str(facts.unreachable))
     capacity, groups = limits_of(facts.patterns, facts.sizes)
     groups = tuple(replace(group, members=np.asarray(group.members, dtype=np.bool_)) for group in groups)
     loads = LoadProblem(facts.patterns, facts.sizes, np.asarray(capacity), groups)
     check_capacity(loads)
-    notes: list[str] = []
+    tries = len(notes) + 2
     while True:
         solver = _Solver(shards, facts, loads, policy, optimizer or AutoOptimizer(), core_requests, progress)
         try:
             solution = solver.solve()
         except InfeasibleError as error:
             relaxed = relax_policy(policy, error) if best_effort else None
-            if relaxed is None or len(notes) > 1:
+            if relaxed is None or len(notes) >= tries:
                 raise
             notes.append(str(error))
             policy = relaxed
@@ -153,6 +158,7 @@ class _Solver:
     ) -> None:
         self.shards, self.facts, self.loads = shards, facts, loads
         self.optimizer, self.core_requests, self.progress = optimizer, core_requests, progress
+        self._side_best: _Rounded | None = None
         rows, limits = count_limits(facts.requests, loads.capacity, loads.groups)
         best_effort = policy.on_infeasible == "best_effort"
         self.program = ShardedProgram(policy, facts.usd_unit, facts.requests, rows, limits, best_effort=best_effort)
@@ -198,7 +204,8 @@ class _Solver:
                 start_at, warm = first.prices, True
         dual = ShardedDual(self.shards, program, facts)
         self.progress("finding the prices")
-        return follow_central_path(dual, scale, DEFAULT_GAP, start_at, warm=warm, patience=patience)
+        accuracy = max(DEFAULT_GAP, min(WANTED_GAP, 0.1 / facts.requests))
+        return follow_central_path(dual, scale, accuracy, start_at, warm=warm, patience=patience)
 
     def _narrow(self, program: ShardedProgram, end: PathEnd) -> tuple[ShardedProgram, PathEnd]:
         """Leave out the choices that a tight floor or budget rules out, and find the prices again."""
@@ -213,9 +220,11 @@ class _Solver:
 
     def _best_for_side(self) -> _Rounded:
         """Return the assignment with the most quality (for a floor) or the least cost (for a budget)."""
-        program = replace(self.program, side_only=True)
-        alone = self._choose_alone(program)
-        return alone if alone is not None else self._round_growing(program, self._find_prices(program))
+        if self._side_best is None:
+            program = replace(self.program, side_only=True)
+            alone = self._choose_alone(program)
+            self._side_best = alone or self._round_growing(program, self._find_prices(program))
+        return self._side_best
 
     def _check_side(self, best: _Rounded) -> None:
         """Raise `InfeasibleError` where even the best assignment for the floor or budget misses it."""
@@ -230,20 +239,18 @@ class _Solver:
     def _round_growing(self, program: ShardedProgram, end: PathEnd) -> _Rounded:
         """Round at the prices. The core grows until the answer keeps all limits and the gap is as wanted."""
         best: _Rounded | None = None
-        size, checked = self.core_requests, not program.has_side
+        size, gap = self.core_requests, np.inf
         while True:
             self.progress(f"solving the {min(size, self.facts.requests):,} least decided requests jointly")
             found, whole = self._round(program, end, size)
             if found is not None and (best is None or found.sums.objective < best.sums.objective):
                 best = found
-            if best is not None and best.gap <= WANTED_GAP:
-                return best
-            if best is None and not checked:
-                side_best = self._best_for_side()
-                self._check_side(side_best)
-                checked = True
-            if whole or size >= _MAX_CORE_REQUESTS:
+            if best is None and program.has_side:
+                self._check_side(self._best_for_side())
+            helped = best is None or best.gap < gap / 2
+            if whole or size >= _MAX_CORE_REQUESTS or not helped or (best is not None and best.gap <= WANTED_GAP):
                 break
+            gap = np.inf if best is None else best.gap
             size *= _GROWTH
         if best is not None:
             return best
