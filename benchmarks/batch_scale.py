@@ -73,10 +73,15 @@ def make_world(folder: Path, requests: int) -> None:
     )
     with (folder / "outcomes.jsonl").open("w") as stream:
         for i, text in enumerate(texts):
-            for j in range(MODELS):
-                told = {"question_id": f"q{i}", "query": text, "model": f"model-{chr(97 + j)}"}
-                told |= {"quality": int(good[i, j]), "output_tokens": int(random.lognormal(5 + 0.05 * j, 0.5))}
-                stream.write(json.dumps(told) + "\n")
+            outputs = [
+                {
+                    "model": f"model-{chr(97 + j)}",
+                    "correct": int(good[i, j]),
+                    "output_tokens": int(random.lognormal(5 + 0.05 * j, 0.5)) + 1,
+                }
+                for j in range(MODELS)
+            ]
+            stream.write(json.dumps({"id": f"q{i}", "query": text, "outputs": outputs}) + "\n")
     with (folder / "requests.jsonl").open("w") as stream, (folder / "fifth.jsonl").open("w") as fifth:
         for start in range(0, requests, 50_000):
             for i, text in enumerate(questions(min(50_000, requests - start))[1], start=start):
@@ -166,9 +171,7 @@ def main() -> None:
         started = time.perf_counter()
         make_world(folder, asked.requests)
         subprocess.run(command(folder, "fit"), check=True, capture_output=True)
-        print(
-            f"{MODELS} models, floor {FLOOR}; requests made and predictor fitted in {time.perf_counter() - started:.0f} s"
-        )
+        print(f"{MODELS} models, floor {FLOOR}; data and predictor made in {time.perf_counter() - started:.0f} s")
         print(f"load of the machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         show("a fifth, 1 worker", *plan(folder, "fifth.jsonl", "one", 1))
         show("a fifth, 2 workers", *plan(folder, "fifth.jsonl", "two", 2))

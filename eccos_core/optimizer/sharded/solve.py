@@ -58,7 +58,7 @@ from eccos_core.protocols import Optimizer
 
 CORE_REQUESTS = 20_000  # solved jointly, at first
 WANTED_GAP = 1e-5
-_GROWTH, _MAX_CORE_REQUESTS = 6, 400_000
+_GROWTH, _CHEAP_CORE_REQUESTS, _MAX_CORE_REQUESTS = 6, 20_000, 400_000
 
 LimitsOf: TypeAlias = Callable[[BoolArray, IntArray], tuple[IntArray, tuple[GroupShare, ...]]]
 
@@ -247,7 +247,7 @@ class _Solver:
                 best = found
             if best is None and program.has_side:
                 self._check_side(self._best_for_side())
-            helped = best is None or best.gap < gap / 2
+            helped = best is None or best.gap < gap / 2 or size < _CHEAP_CORE_REQUESTS
             if whole or size >= _MAX_CORE_REQUESTS or not helped or (best is not None and best.gap <= WANTED_GAP):
                 break
             gap = np.inf if best is None else best.gap
