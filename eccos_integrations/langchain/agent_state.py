@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Annotated, Any, NotRequired
 
 from langchain.agents.middleware.types import AgentState, OmitFromInput
@@ -11,6 +13,8 @@ from typing_extensions import TypedDict
 
 from eccos_core.domain import new_id
 from eccos_integrations._shared.messages import PROVIDER
+
+_SPENT_BEFORE_USD: ContextVar[float] = ContextVar("eccos_spent_before_usd", default=0.0)
 
 
 class EccosStep(TypedDict):
@@ -24,18 +28,38 @@ class EccosStep(TypedDict):
 
 
 class EccosRun(TypedDict):
-    """The steps of a run so far. `model` is the one that the run keeps to, where it is decided once."""
+    """The steps of a run so far. `model` is the one that the run keeps to, where it is decided once.
+
+    `spent_before_usd` is what the runs had spent that this one works for, when it began: it is a subagent's.
+    """
 
     run_id: str
     cost_usd: float
     model: str | None
     steps: list[EccosStep]
     starts: NotRequired[bool]
+    spent_before_usd: NotRequired[float]
 
 
 def start_run() -> EccosRun:
     """Return a run without steps. It replaces the run before it in the state."""
-    return EccosRun(run_id=new_id(), cost_usd=0.0, model=None, steps=[], starts=True)
+    before_usd = _SPENT_BEFORE_USD.get()
+    return EccosRun(run_id=new_id(), cost_usd=0.0, model=None, steps=[], starts=True, spent_before_usd=before_usd)
+
+
+def spent_usd(run: EccosRun) -> float:
+    """Return what counts against the budget of a run in USD: its own steps, and those of the run that it works for."""
+    return run["cost_usd"] + run.get("spent_before_usd", 0.0)
+
+
+@contextmanager
+def subagents_of(run: EccosRun) -> Iterator[None]:
+    """Let runs that begin in this block, which are those of subagents, spend from the budget of this run."""
+    token = _SPENT_BEFORE_USD.set(spent_usd(run))
+    try:
+        yield
+    finally:
+        _SPENT_BEFORE_USD.reset(token)
 
 
 def read_run(state: Mapping[str, Any]) -> EccosRun:
@@ -53,14 +77,15 @@ def merge_runs(before: EccosRun | None, update: EccosRun | None) -> EccosRun:
     if not update or not update.get("run_id"):
         return before or start_run()
     if update.get("starts") or not before or not before.get("run_id"):
-        return EccosRun(
-            run_id=update["run_id"], cost_usd=update["cost_usd"], model=update["model"], steps=[*update["steps"]]
-        )
+        began = EccosRun({**update, "steps": [*update["steps"]]})
+        began.pop("starts", None)
+        return began
     own = update["run_id"] == before["run_id"]
     first, second = (update["steps"], before["steps"]) if own else (before["steps"], update["steps"])
     steps = [*first, *(step for step in second if step not in first)]
     return EccosRun(
         run_id=before["run_id"],
+        spent_before_usd=before.get("spent_before_usd", 0.0),
         cost_usd=sum(step["cost_usd"] for step in steps),
         model=update["model"] if own else before["model"],
         steps=steps,

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eccos_core.domain import Model, Request
@@ -17,8 +17,10 @@ from eccos_core.router import Router
 from eccos_core.routing.eligibility import find_exclusion
 from eccos_core.routing.outside_call import OutsideCall
 from eccos_integrations.litellm.pool_names import PoolNames
+from eccos_integrations.litellm.refusals import EscalationUnsupportedError
 from eccos_integrations.litellm.requests import DECISION_KEY, Asked, PassThrough
 
+CONFIG_VARIABLE = "ECCOS_CONFIG"  # the file that configures eccos in a proxy, where it is not the proxy's own
 MOST_CALLS = 20_000  # that are remembered. The oldest are given up first
 LONGEST_CALL_S = 600.0  # after which a call that LiteLLM never reported is given up, if the router waits no longer
 _ANY = ({"role": "user", "content": ""},)
@@ -53,6 +55,7 @@ class Bridge:
     def __init__(self, router: Router, models: Mapping[str, str] | None = None) -> None:
         self.router = router
         self.names = PoolNames(router, models)
+        check_single_calls(router)
 
     async def abegin(self, asked: Asked, candidates: Collection[str]) -> OutsideCall:
         """Decide among candidates, which are models of the pool, and hold a slot of the chosen one.
@@ -60,7 +63,7 @@ class Bridge:
         Raises `PassThrough` for what eccos cannot read, or could not decide for an unexpected reason, which is logged.
         Raises `EccosError` where its rules allow no model.
         """
-        request = asked.request(candidates)
+        request = self._read(asked, candidates)
         try:
             call = await self.router.abegin_call(request)
         except EccosError:
@@ -71,7 +74,7 @@ class Bridge:
 
     def begin(self, asked: Asked, candidates: Collection[str]) -> OutsideCall:
         """The synchronous twin of `abegin`."""
-        request = asked.request(candidates)
+        request = self._read(asked, candidates)
         try:
             call = self.router.begin_call(request)
         except EccosError:
@@ -89,9 +92,30 @@ class Bridge:
         models = {model.name: model for model in self.router.models}
         return frozenset(name for name in candidates if _may_answer(request, models[name]))
 
+    def _read(self, asked: Asked, candidates: Collection[str]) -> Request:
+        check_single_calls(self.router)
+        wanted = asked.own.get("allow")
+        if wanted:  # a model's name stands for all its efforts
+            named = frozenset(model.name for model in self.router.models if model.is_named_in(wanted))
+            asked = replace(asked, own={**asked.own, "allow": wanted | named})
+        return asked.request(candidates)
+
     def _failed(self, error: Exception) -> PassThrough:
         _log.error("eccos could not decide: %s", type(error).__name__, exc_info=error)
         return PassThrough(f"eccos could not decide it ({type(error).__name__})")
+
+
+def check_single_calls(router: Router) -> None:
+    """Raise `EscalationUnsupportedError` where the policy follows an answer with further calls.
+
+    LiteLLM makes one call for a request. The first call of a plan alone would miss the floor that the plan keeps.
+    """
+    if router.parts.planner is not None:
+        raise EscalationUnsupportedError(
+            "policy.escalate is set, and LiteLLM takes one answer for a request: nobody would look at it and ask "
+            "another model, so the policy would not hold. Leave escalate out of the file that LiteLLM's eccos reads "
+            f"({CONFIG_VARIABLE} may name one of its own), or let LiteLLM call `eccos serve`, which follows plans."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from eccos_core.domain import Completion, Model, Request
 from eccos_core.errors import BackendError
 from eccos_core.routing.outside_call import OutsideCall
 from eccos_integrations.litellm.bridge import ONCE, OPEN_CALLS, OpenCall
+from eccos_integrations.litellm.call_effort import api_of, with_effort
 from eccos_integrations.litellm.pool_names import PoolNames
 from eccos_integrations.litellm.requests import metadata_of
 
@@ -41,6 +42,14 @@ class OutcomeRecorder(CustomLogger):  # type: ignore[misc] # LiteLLM is not type
         parameters = kwargs.get("litellm_params") or {}
         if not kwargs.get("async_complete_streaming_response"):
             _guard(_record_failure, parameters, kwargs.get("exception"))
+
+    async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> Any:
+        """See `CustomLogger`. A deployment that was chosen at an effort is called with the effort's parameters.
+
+        It hears of each asynchronous call, retries and fallbacks included, after the deployment was picked. So the
+        parameters of one effort never reach another model.
+        """
+        return _call_at_effort(kwargs, call_type)
 
     async def async_post_call_failure_deployment_hook(
         self, request_data: Any, exception: Exception, call_type: Any, fallback_depth: int | None = None
@@ -87,6 +96,16 @@ def _name_of(
     if call.next_model in models:
         return call.next_model
     return next((name for name in models if name not in call.failed), models[0] if models else None)
+
+
+def _call_at_effort(kwargs: Mapping[str, Any], call_type: object) -> dict[str, Any] | None:
+    api, metadata = api_of(call_type), metadata_of(kwargs)
+    found = OPEN_CALLS.find(metadata)
+    if api is None or found is None:
+        return None
+    model = answered_by(found, metadata)
+    effort = found.bridge.names.effort(model) if model is not None else {}
+    return with_effort(kwargs, effort, api) if effort else None
 
 
 def _record_success(kwargs: Mapping[str, Any], response: Any, start: Any, end: Any) -> None:

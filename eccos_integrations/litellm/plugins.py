@@ -35,7 +35,6 @@ class EccosRoutingPlugin:
     async def run(self, context: Any) -> Any:
         """Narrow `context.candidate_models`. A rule that allows no model leaves none, and LiteLLM refuses the call."""
         reached = self._bridge.names.reached_by(context.candidate_models)
-        reached = {name: names for name, names in reached.items() if not self._bridge.names.model(name).effort_of}
         if len(reached) < 2:
             return context  # nothing of ours to choose from
         found = OPEN_CALLS.find(context.metadata)
@@ -44,8 +43,6 @@ class EccosRoutingPlugin:
         tenants = self.router.parts.tenants
         try:
             asked = read_asked(context.structured_messages, {}, context.metadata, tenants)
-            efforts = frozenset(model.name for model in self.router.models if model.effort_of)
-            asked = asked.without(efforts)  # a plugin cannot set call parameters
             call = await self._bridge.abegin(asked, reached)
         except PassThrough as reason:
             ONCE.warn(f"a request passes through unchanged: {reason}")
@@ -68,7 +65,8 @@ class EccosClassifier:
 
     `tiers` are those of the configuration: a tier, and the model or models of the pool that it holds. eccos decides
     among them all, and the tier of the chosen one is given. No outcome comes back: LiteLLM does not say which call
-    followed from which tier. Raises `InputError` for a tier without a model of the pool.
+    followed from which tier. So a tier cannot carry the parameters of an effort either. Raises `InputError` for a tier
+    without a model of the pool, and for one whose model has efforts.
     """
 
     def __init__(self, router: Router, tiers: Mapping[str, str | Sequence[str]]) -> None:
@@ -80,6 +78,12 @@ class EccosClassifier:
             if not found:
                 names = ", ".join(model.name for model in router.models)
                 raise InputError(f"tiers[{tier!r}] names no model of the pool. There are: {names}")
+            if at_effort := [name for name in found if self._bridge.names.effort(name)]:
+                raise InputError(
+                    f"tiers[{tier!r}] names {given!r}, which has efforts ({', '.join(at_effort)}), and a tier carries "
+                    "no call parameters. Leave model_info.efforts out for this model, or let EccosRoutingStrategy, "
+                    "EccosRoutingPlugin or the proxy's hook decide."
+                )
             for name in found:
                 self._tier_of.setdefault(name, tier)
 

@@ -10,12 +10,10 @@ from typing import Any
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
-from eccos_core.backends.efforts import at_effort
-from eccos_core.domain import Request
 from eccos_core.errors import EccosError, InputError, RequestError
 from eccos_core.router import Router
 from eccos_core.routing.outside_call import OutsideCall
-from eccos_integrations.litellm.bridge import ONCE, OPEN_CALLS, Bridge, record_label
+from eccos_integrations.litellm.bridge import CONFIG_VARIABLE, ONCE, OPEN_CALLS, Bridge, record_label
 from eccos_integrations.litellm.outcomes import answered_by, decision_headers, install_recorder
 from eccos_integrations.litellm.refusals import status_of
 from eccos_integrations.litellm.requests import (
@@ -30,7 +28,6 @@ from eccos_integrations.litellm.requests import (
     tenant_of_key,
 )
 
-CONFIG_VARIABLE = "ECCOS_CONFIG"
 Access = Callable[[Any, Collection[str]], Any]  # which groups a key may call
 
 
@@ -68,7 +65,7 @@ class EccosProxyHook(CustomLogger):  # type: ignore[misc] # LiteLLM is not typed
             return data
         except EccosError as error:
             raise HTTPException(status_of(error), detail={"error": f"eccos: {error}"}) from error
-        return self._send_to(call, asked, data)
+        return self._send_to(call, data)
 
     async def async_post_call_response_headers_hook(
         self,
@@ -118,15 +115,10 @@ class EccosProxyHook(CustomLogger):  # type: ignore[misc] # LiteLLM is not typed
             raise RequestError("this key may call none of the models that eccos chooses from")
         return frozenset(name for group in allowed for name in self._bridge.names.of_group(group))
 
-    def _send_to(self, call: OutsideCall, asked: Asked, data: dict[str, Any]) -> dict[str, Any]:
+    def _send_to(self, call: OutsideCall, data: dict[str, Any]) -> dict[str, Any]:
         """Write the decision into the request."""
         names = self._bridge.names
-        chosen = call.decision.model
-        effort = names.effort(chosen)
-        if effort:
-            own = Request.of(tuple(asked.messages), parameters=asked.parameters)
-            data.update(at_effort(own, effort).parameters)
-        data["model"] = names.model(chosen).deployment
+        data["model"] = names.model(call.decision.model).deployment
         if not data.get("fallbacks"):
             groups = [names.model(name).deployment for name in call.decision.fallbacks]
             data["fallbacks"] = list(dict.fromkeys(group for group in groups if group != data["model"]))

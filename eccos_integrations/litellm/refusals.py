@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from eccos_core.errors import EccosError, InfeasibleError, Overloaded
+from eccos_core.errors import EccosError, InfeasibleError, InputError, Overloaded
+
+
+class EscalationUnsupportedError(InputError):
+    """The policy follows an answer with further calls, and LiteLLM makes one call for a request."""
 
 
 def status_of(error: EccosError) -> int:
-    """Return the HTTP status of a refusal: 429 where waiting or money may help, else 400."""
+    """Return the HTTP status: 429 where waiting or money may help, 500 for a wrong configuration, else 400."""
+    if isinstance(error, EscalationUnsupportedError):
+        return 500
     return 429 if isinstance(error, Overloaded | InfeasibleError) else 400
 
 
@@ -17,6 +23,7 @@ def as_litellm_error(error: EccosError | str, model: str, status: int | None = N
     import litellm
 
     status = status or (status_of(error) if isinstance(error, EccosError) else 400)
-    kind: Any = litellm.RateLimitError if status == 429 else litellm.BadRequestError
+    kinds: dict[int, Any] = {429: litellm.RateLimitError, 500: litellm.InternalServerError}
+    kind = kinds.get(status, litellm.BadRequestError)
     refused: Exception = kind(message=f"eccos: {error}", model=model, llm_provider="eccos")
     return refused

@@ -44,10 +44,6 @@ class Asked:
     tenant: str | None = None
     is_streamed: bool = False
 
-    def without(self, models: frozenset[str]) -> Asked:
-        """Return the request for any model but these."""
-        return replace(self, own={**self.own, "deny": self.own.get("deny", frozenset()) | models})
-
     def request(self, candidates: Collection[str]) -> Request:
         """Return the request, with these models to choose from.
 

@@ -9,12 +9,11 @@ from typing import Any
 from litellm.router_api import RoutingContext
 from litellm.types.router import CustomRoutingStrategyBase
 
-from eccos_core.backends.efforts import at_effort
-from eccos_core.domain import Request
 from eccos_core.errors import EccosError
 from eccos_core.router import Router
 from eccos_core.routing.outside_call import OutsideCall
 from eccos_integrations.litellm.bridge import ONCE, OPEN_CALLS, Bridge
+from eccos_integrations.litellm.call_effort import with_effort
 from eccos_integrations.litellm.outcomes import install_recorder
 from eccos_integrations.litellm.refusals import as_litellm_error
 from eccos_integrations.litellm.requests import (
@@ -91,12 +90,12 @@ class EccosRoutingStrategy(CustomRoutingStrategyBase):  # type: ignore[misc] # L
         if not pick.is_open:
             if not records:
                 raise as_litellm_error(f"no deployment of {model!r} is available", model, 429)
-            return pick.draw(records)
+            return pick.draw_synchronously(records)
         try:
             call = self._bridge.begin(pick.asked, pick.models)
         except (PassThrough, EccosError) as reason:
             return pick.settle(reason)
-        return pick.take(call)
+        return pick.take_synchronously(call)
 
     def _policy_of(self, model: str) -> str | None:
         """Return the policy that a virtual name asks for. None for a model group of LiteLLM."""
@@ -174,7 +173,7 @@ class _Pick:
         """Draw one: of the model to call next where it was decided before, else among those that the tenant may use."""
         if self._found is not None:
             name = self._found.call.next_model
-            return self._take(name) if name in self._records else _draw(records)
+            return _draw(self._records.get(name) or records)
         return self.settle(self._reason) if self._reason is not None else _draw(records)
 
     def settle(self, reason: PassThrough | EccosError) -> Mapping[str, Any]:
@@ -194,14 +193,23 @@ class _Pick:
         metadata = self._kwargs.setdefault("metadata", {}) if not self._metadata else self._metadata
         if isinstance(metadata, dict):
             metadata[DECISION_KEY] = call.decision.id
-        return self._take(call.decision.model)
+        return _draw(self._records[call.decision.model])
 
-    def _take(self, name: str) -> Mapping[str, Any]:
-        effort = self._bridge.names.effort(name)
-        if effort:
-            asked = at_effort(Request.of(tuple(self.asked.messages), parameters=self.asked.parameters), effort)
-            self._kwargs.update(asked.parameters)
-        return _draw(self._records[name])
+    def take_synchronously(self, call: OutsideCall) -> Mapping[str, Any]:
+        """The same for a synchronous call, whose arguments no callback sees before it is made."""
+        self._add_effort(call.decision.model)
+        return self.take(call)
+
+    def draw_synchronously(self, records: _Records) -> Mapping[str, Any]:
+        """Draw one for a synchronous call, whose arguments no callback sees before it is made."""
+        if self._found is not None:
+            self._add_effort(self._found.call.next_model)
+        return self.draw(records)
+
+    def _add_effort(self, name: str) -> None:
+        effort = self._bridge.names.effort(name) if name in self._records else {}
+        if effort:  # of this attempt only: LiteLLM gives each attempt its own arguments
+            self._kwargs.update(with_effort(self._kwargs, effort, "responses" if "input" in self._kwargs else "chat"))
 
 
 def _draw(records: _Records) -> Mapping[str, Any]:
