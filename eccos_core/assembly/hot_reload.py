@@ -51,7 +51,9 @@ class HotReload:
         self._swap: Callable[[Parts], None] | None = None
         self._changes = config_changes(path, self._stop)  # from here on no change is missed
         self.assembler = Assembler(progress)
-        self.parts: Parts = self.assembler.assemble(load_config(path))
+        self._listeners: list[Callable[[Config], None]] = []
+        self._config = load_config(path)
+        self.parts: Parts = self.assembler.assemble(self._config)
 
     def start(self, swap: Callable[[Parts], None]) -> None:
         """Begin to follow the file. `swap` puts parts into use."""
@@ -59,6 +61,12 @@ class HotReload:
         self._watcher = threading.Thread(target=self._follow, name="eccos-reloading", daemon=True)
         self._watcher.start()
         atexit.register(self.close)  # a thread that frees a model when the interpreter goes away takes the process down
+
+    def listen(self, listener: Callable[[Config], None]) -> None:
+        """Call `listener` with the configuration in use, now and after every change. It must not raise."""
+        with self._reloading:
+            self._listeners.append(listener)
+            listener(self._config)
 
     def close(self) -> None:
         """Follow the file no longer. The parts stay as they are. A forked child follows nothing."""
@@ -69,6 +77,7 @@ class HotReload:
         for thread in (self._watcher, self._collector):
             if thread is not None and thread is not threading.current_thread():
                 thread.join()
+        self._listeners.clear()
         self._swap = None  # or router and follower would keep each other, and the models, until the next collection
 
     def reload_now(self) -> bool:
@@ -97,7 +106,9 @@ class HotReload:
                 self._left_behind = [left for left in self._left_behind if left() is not None]
                 self._left_behind.append(weakref.ref(before.backend))
             del before
-            self.problem = None
+            self.problem, self._config = None, change
+            for listener in self._listeners:
+                listener(change)
             if self._left_behind and (self._collector is None or not self._collector.is_alive()):
                 self._collector = threading.Thread(target=self._collect, name="eccos-letting-go", daemon=True)
                 self._collector.start()

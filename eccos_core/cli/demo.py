@@ -62,17 +62,31 @@ def demo(
     else:
         _print(report, picture)
         _print_learning(learned)
-        console(sys.stdout).print(f"Serve these models to any OpenAI or Anthropic client: {serve_command()}")
+        out = console(sys.stdout)
+        out.print(chat_advice(), soft_wrap=True)
+        out.print(f"Serve these models to any OpenAI or Anthropic client: {serve_command()}", soft_wrap=True)
 
 
 def serve_command() -> str:
     """Return the one command that serves the pocket pool from this folder."""
     from eccos_core.pocket import pool_config_path
 
-    command = ["eccos" if shutil.which("eccos") else sys.argv[0], "serve"]
+    command = _serve()
     if Path("eccos.yaml").exists():
         command += ["-c", str(pool_config_path())]
     return shlex.join(command)
+
+
+def chat_advice() -> str:
+    """Say how to serve a pool that holds a conversation, and what to install first where that is missing."""
+    from eccos_core.pocket.smol import INSTALL, smol_is_installed
+
+    first = "" if smol_is_installed() else f"first {INSTALL}, then "
+    return f"Chat with them, and with SmolLM2 for what they do not know: {first}{shlex.join([*_serve(), '--smol'])}"
+
+
+def _serve() -> list[str]:
+    return ["eccos" if shutil.which("eccos") else sys.argv[0], "serve"]
 
 
 def _print(report: DemoReport, picture: Path) -> None:

@@ -172,6 +172,7 @@ def _check_names(rules: KeyRules, loaded: Config) -> None:
     from eccos_core.routing.named_policies import BUILT_IN
 
     models = {model.name for model in loaded.models} | {model.deployment for model in loaded.models}
+    models |= {entry.name for entry in loaded.embeddings}
     budgets = set(loaded.server.keys.tenants) if loaded.server.keys is not None else set()
     for option, asked, known in (
         ("--model", rules.models or (), models),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eccos_core.cli.options import resolve_config
 from eccos_core.cli.output import console
+from eccos_core.errors import InputError
 from eccos_core.io.optional import require_package
+
+if TYPE_CHECKING:
+    from eccos_core.config import ServerConfig
 
 
 class NearLimit(StrEnum):
@@ -29,6 +33,10 @@ ConfigOption = Annotated[
         help="The YAML file; Without it: eccos.yaml here, else the bundled pocket pool.",
         show_default=False,
     ),
+]
+SmolOption = Annotated[
+    bool,
+    typer.Option("--smol", help="Serve the pocket pool with SmolLM2, which reads longer prompts and chats."),
 ]
 HostOption = Annotated[
     str | None,
@@ -75,6 +83,7 @@ CorsOption = Annotated[
 
 def serve(
     config: ConfigOption = None,
+    smol: SmolOption = False,
     host: HostOption = None,
     port: PortOption = None,
     keys: KeysOption = None,
@@ -96,13 +105,18 @@ def serve(
     require_package("uvicorn", "server", "eccos serve")
     require_package("sqlalchemy", "server", "eccos serve")
     from eccos_core.config import load_config
+    from eccos_core.pocket import smol_config_path
     from eccos_core.router import Router
+    from eccos_core.server.embedding_models import EmbeddingModels
+    from eccos_core.server.follow_file import follow_file
     from eccos_core.server.keys import KeyGate
     from eccos_core.server.keys.build import open_gate, with_options
     from eccos_core.server.run import run_server
     from eccos_core.server.settings import ServerSettings
 
-    path = resolve_config(config)
+    if smol and config is not None:
+        raise InputError("--smol serves a pool of its own. Leave out --config or --smol.")
+    path = smol_config_path() if smol else resolve_config(config)
     said = load_config(path).server
     settings = ServerSettings(
         host=host or said.host,
@@ -111,13 +125,18 @@ def serve(
         files_dir=files,
         cors_origins=tuple(cors_origin or said.cors_origins),
     )
-    rules = with_options(said, keys, near_limit.value if near_limit else None)
+
+    def with_our_options(server: ServerConfig) -> ServerConfig:
+        return with_options(server, keys, near_limit.value if near_limit else None)
+
+    rules, embeddings = with_our_options(said), EmbeddingModels()
     with Router.from_yaml(path, reload=True, progress=console().print) as router:
         gate = open_gate(router, path, rules)
         if isinstance(gate, KeyGate) and not gate.database.count():
             told = "No key exists yet, so every request is refused. Make one with `eccos keys create NAME`."
             console().print(told, soft_wrap=True)
         try:
-            run_server(router, settings, gate, announce=lambda line: console().print(line, soft_wrap=True))
+            follow_file(router, path, gate, embeddings, rules, with_our_options)
+            run_server(router, settings, gate, embeddings, announce=lambda line: console().print(line, soft_wrap=True))
         finally:
             gate.close()

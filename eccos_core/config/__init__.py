@@ -14,7 +14,7 @@ from eccos_core.config.components import (
 from eccos_core.config.history import ChromaPersistentConfig, ChromaServerConfig, HistoryConfig, InMemoryConfig
 from eccos_core.config.load import load_config, log_warnings
 from eccos_core.config.packing_section import PackingConfig
-from eccos_core.config.schema import Config, Deployment, EccosSection, PoolEntry
+from eccos_core.config.schema import Config, Deployment, EccosSection, EmbeddingEntry, PoolEntry
 from eccos_core.config.sections import (
     CertifiedPolicy,
     DecisionLogConfig,
@@ -41,6 +41,7 @@ __all__ = [
     "DecisionLogConfig",
     "Deployment",
     "EccosSection",
+    "EmbeddingEntry",
     "EncoderConfig",
     "GroupConfig",
     "HistoryConfig",

@@ -69,6 +69,7 @@ def load_config(
         not_applied=tuple(problems.not_applied),
         warnings=tuple(problems.warnings),
         translated=tuple(problems.translated),
+        embeddings=pool.embeddings,
         **settings,
     )
 

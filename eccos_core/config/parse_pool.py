@@ -9,11 +9,12 @@ from typing import Any
 from eccos_core.config.context import ParseContext
 from eccos_core.config.document import Document
 from eccos_core.config.efforts import SEPARATOR, Effort, effort_names, middle_effort, single_efforts
+from eccos_core.config.embedding_entries import settle_embeddings
 from eccos_core.config.parse_model import CAPABILITY_KEYS, Entry, SourcedValue, parse_entry
 from eccos_core.config.parse_price import Price
 from eccos_core.config.problems import Problems
 from eccos_core.config.redacted import RedactedMapping
-from eccos_core.config.schema import EccosSection, PoolEntry
+from eccos_core.config.schema import EccosSection, EmbeddingEntry, PoolEntry
 from eccos_core.config.translate import check_aliases, read_aliases, read_inherited
 from eccos_core.config.unpriced import settle_prices
 from eccos_core.config.yaml import describe_yaml
@@ -33,6 +34,7 @@ class Pool:
     """The models of the pool, and every name and tag that the file declares. A name counts even with problems.
 
     `aliases` maps other names to models of the pool. `efforts` maps a model that has efforts to the names of these.
+    `embeddings` are models beside the pool.
     """
 
     entries: tuple[PoolEntry, ...]
@@ -40,13 +42,16 @@ class Pool:
     tags: frozenset[str]
     aliases: Mapping[str, str]
     efforts: Mapping[str, tuple[str, ...]]
+    embeddings: tuple[EmbeddingEntry, ...]
 
 
 def parse_pool(document: Document, context: ParseContext, section: EccosSection) -> Pool:
     """Parse every `model_list` of the files. `section` says what to do with entries that have no price."""
     problems = context.problems
     before = len(problems.found)
-    entries, declared = _parse_entries(document, context)
+    parsed, declared = _parse_entries(document, context)
+    entries = [entry for entry in parsed if entry.embeds is None]
+    embeddings = settle_embeddings(parsed, section.unpriced, problems)
     kept = settle_prices(entries, section.unpriced, problems)
     for entry in kept:
         problems.add_all(entry.unset)
@@ -71,7 +76,7 @@ def parse_pool(document: Document, context: ParseContext, section: EccosSection)
     stands_for = {name: f"{name}{SEPARATOR}{middle_effort(found).name}" for name, found in efforts.items() if found}
     pool = [replace(entry, assume_like=stands_for.get(entry.assume_like or "", entry.assume_like)) for entry in pool]
     tags = frozenset(tag for entry in kept for tag in entry.tags)
-    return Pool(tuple(pool), frozenset(declared), tags, aliases, named)
+    return Pool(tuple(pool), frozenset(declared), tags, aliases, named, embeddings)
 
 
 def _parse_entries(document: Document, context: ParseContext) -> tuple[list[Entry], set[str]]:

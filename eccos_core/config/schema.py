@@ -106,6 +106,15 @@ class PoolEntry:
         return _sum_or_none(deployment.tpm for deployment in self.deployments)
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingEntry:
+    """An embedding model of `model_list`, which `eccos serve` answers `/v1/embeddings` with. It is not in the pool."""
+
+    name: str
+    deployments: tuple[Deployment, ...]
+    usd_per_input_token: float
+
+
 def _sum_or_none(limits: Iterable[int | None]) -> int | None:
     total = 0
     for limit in limits:
@@ -296,7 +305,7 @@ class Config:
 
     `aliases` maps other names of models (`model_group_alias`) to their names in the pool. `not_applied` names the rules
     of the file that do not hold here, such as guardrails and fallbacks. `warnings` are all other things worth knowing.
-    `translated` says what LiteLLM's settings became.
+    `translated` says what LiteLLM's settings became. `embeddings` are the embedding models beside the pool.
     """
 
     path: Path
@@ -330,6 +339,7 @@ class Config:
     not_applied: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     translated: tuple[str, ...] = ()
+    embeddings: tuple[EmbeddingEntry, ...] = ()
 
     @property
     def models(self) -> tuple[Model, ...]:

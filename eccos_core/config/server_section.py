@@ -68,6 +68,11 @@ class KeysConfig(SectionModel):
         description="What happens to a request that the budget cannot pay. `step_down` asks only models that it can "
         "still pay, under the policy `cheap`. `refuse` answers 402.",
     )
+    wrong_keys_per_minute: Annotated[int, Field(ge=1, strict=True)] = Field(
+        default=30,
+        description="How many wrong keys one client address may send in a minute. More of them get 429. Right keys "
+        "from the same address pass.",
+    )
     tenants: dict[str, TenantBudgetConfig] = Field(
         default_factory=dict, description="Budgets of tenants, by the tenant's name. All keys of a tenant share one."
     )

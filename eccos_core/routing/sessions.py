@@ -1,8 +1,12 @@
 """Conversations stay on their model while that is right: leaving it loses the provider's prompt cache.
 
-What is lost has a price, and that price is a term of the decision, not a rule: on the session's model the part of the
-input that it has seen is charged at the cached-input price, on every other model in full. So a conversation stays until
-a better or cheaper model is worth more than the cache.
+What is lost has a price, and that price is a term of the decision, not a rule: the part of the input that a model has
+seen in this conversation is charged at its cached-input price, the rest in full. So a conversation stays until a better
+or cheaper model is worth more than the cache.
+
+A provider keeps the cache of a prompt for minutes after its last use, whoever was asked in between (Anthropic's and
+OpenAI's guides on prompt caching). So a model that was left a moment ago still has what it saw. Coming back to it costs
+what is new since then.
 """
 
 from __future__ import annotations
@@ -20,9 +24,8 @@ from eccos_core.domain import Completion, FloatArray, Model, Request
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The model that a session is on, how many tokens of it that model has seen, and when."""
+    """How many tokens of a session a model has seen, and when."""
 
-    model: str
     tokens: int
     at: float
 
@@ -30,8 +33,9 @@ class _Seen:
 class Sessions:
     """Remembers which model each conversation is on. Safe to use from several threads.
 
-    `max_sessions`: most sessions kept, the longest unused are forgotten first; `idle_s`: a session unused for longer is
-    taken as new, since providers drop their prompt caches too. `clock` gives seconds and never goes back.
+    `max_sessions`: most sessions kept, the longest unused are forgotten first. `idle_s`: a model that was not asked for
+    longer in a session has nothing of it cached, since providers drop their prompt caches too. A session in which no
+    model was asked for longer is new. `clock` gives seconds and never goes back.
     """
 
     def __init__(
@@ -40,45 +44,48 @@ class Sessions:
         self._remembered = max_sessions
         self._idle_s = idle_s
         self._clock = clock
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._seen: OrderedDict[str, dict[str, _Seen]] = OrderedDict()
         self._lock = threading.Lock()
 
     def model_of(self, session_id: str | None) -> str | None:
         """The model that the conversation is on, or None."""
-        seen = self._current(session_id)
-        return seen.model if seen is not None else None
+        return next(reversed(self._current(session_id)), None)
 
     def cached_tokens(
         self, requests: Sequence[Request], models: Sequence[Model], input_tokens: FloatArray
     ) -> FloatArray | None:
         """How much of each request's input each model has probably cached: (R, M) tokens; None when nothing is.
 
-        input_tokens (R,). What a model saw of a conversation is at most the whole input.
+        input_tokens (R,). Every model keeps what it last saw of a conversation, at most the whole input.
         """
         known = [(row, seen) for row, each in enumerate(requests) if (seen := self._current(each.session_id))]
         if not known:
             return None
         cached = np.zeros((len(requests), len(models)))
         columns = {model.name: column for column, model in enumerate(models)}
-        for row, seen in known:
-            if seen.model in columns:
-                cached[row, columns[seen.model]] = min(float(seen.tokens), input_tokens[row])
+        for row, models_seen in known:
+            for name, one in models_seen.items():
+                if name in columns:
+                    cached[row, columns[name]] = min(float(one.tokens), input_tokens[row])
         return cached
 
     def record_completion(self, session_id: str | None, completion: Completion) -> None:
         """The conversation is now on the model that answered, which has seen the question and its own answer."""
         if session_id is None:
             return
-        seen = _Seen(completion.model, completion.input_tokens + completion.output_tokens, self._clock())
+        seen = _Seen(completion.input_tokens + completion.output_tokens, self._clock())
         with self._lock:
-            self._seen[session_id] = seen
+            models = self._seen.setdefault(session_id, {})
+            models.pop(completion.model, None)
+            models[completion.model] = seen  # the newest last
             self._seen.move_to_end(session_id)
             while len(self._seen) > self._remembered:
                 self._seen.popitem(last=False)
 
-    def _current(self, session_id: str | None) -> _Seen | None:
+    def _current(self, session_id: str | None) -> dict[str, _Seen]:
+        """Return what each model has cached of a session now, the one that it is on last."""
         if session_id is None:
-            return None
+            return {}
+        oldest = self._clock() - self._idle_s
         with self._lock:
-            seen = self._seen.get(session_id)
-        return seen if seen is not None and self._clock() - seen.at <= self._idle_s else None
+            return {name: seen for name, seen in self._seen.get(session_id, {}).items() if seen.at >= oldest}

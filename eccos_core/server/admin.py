@@ -117,6 +117,7 @@ def _read_field(name: str, value: Any) -> Any:
 def check_names(rules: KeyRules, serving: Serving, budgets: Collection[str] = ()) -> None:
     """Check that the router has the models and policies of a key, and the budgets its tenant. Raises `ApiError`."""
     models = {model.name for model in serving.router.models} | {model.deployment for model in serving.router.models}
+    models |= set(serving.embeddings.names)
     try:
         serving.router.parts.tenants.policy_of(Request.of("any question", tenant=rules.tenant))
     except RequestError:

@@ -9,10 +9,12 @@ from eccos_core.io.optional import needs_extra
 from eccos_core.router import Router
 from eccos_core.server.admin import admin_endpoints
 from eccos_core.server.answering import Handler, guarded, json_response
+from eccos_core.server.embedding_models import EmbeddingModels
 from eccos_core.server.errors import ApiError
 from eccos_core.server.gate import Gate, OpenGate
 from eccos_core.server.middleware import Gateway, api_of
 from eccos_core.server.routes_anthropic import count_tokens_handler, messages_handler
+from eccos_core.server.routes_embeddings import embeddings_handler
 from eccos_core.server.routes_files import (
     batch_handler,
     cancel_batch_handler,
@@ -25,9 +27,9 @@ from eccos_core.server.routes_files import (
     upload_handler,
 )
 from eccos_core.server.routes_openai import chat_handler, models_handler
-from eccos_core.server.routes_operating import feedback_handler, health, metrics_handler, ready_handler
+from eccos_core.server.routes_operating import feedback_handler, health, metrics_handler, ready_handler, root
 from eccos_core.server.routes_responses import responses_handler
-from eccos_core.server.routes_simple import completions_handler, embeddings_handler
+from eccos_core.server.routes_simple import completions_handler
 from eccos_core.server.serving import Serving
 from eccos_core.server.settings import ServerSettings
 from eccos_core.server.storage import Storage
@@ -40,9 +42,14 @@ with needs_extra("server", "eccos serve"):
     from starlette.responses import Response
 
 
-def build_app(router: Router, gate: Gate | None = None, settings: ServerSettings | None = None) -> FastAPI:
+def build_app(
+    router: Router,
+    gate: Gate | None = None,
+    settings: ServerSettings | None = None,
+    embeddings: EmbeddingModels | None = None,
+) -> FastAPI:
     """Build the application around a router. The router stays yours: close it when the server has ended."""
-    serving = Serving(router, gate or OpenGate(), settings or ServerSettings())
+    serving = Serving(router, gate or OpenGate(), settings or ServerSettings(), embeddings)
 
     storage = Storage(serving)
 
@@ -102,6 +109,7 @@ def endpoints(serving: Serving, storage: Storage) -> list[tuple[str, str, Handle
         ("POST", "/v1/eccos/feedback", feedback_handler(serving)),
         *admin_endpoints(serving),
         ("GET", "/metrics", metrics_handler(serving)),
+        ("GET", "/", root),
         ("GET", "/health", health),
         ("GET", "/ready", ready_handler(serving)),
     ]

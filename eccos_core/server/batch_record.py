@@ -48,6 +48,11 @@ class BatchRecord:
     output_file_id: str | None = None
     error_file_id: str | None = None
 
+    @property
+    def queued(self) -> int:
+        """How many of its requests have no result yet."""
+        return 0 if self.status in ENDED else self.total - self.completed - self.failed
+
     def move(self, status: BatchStatus) -> None:
         """Change the status, and note when."""
         self.status = status
@@ -142,6 +147,15 @@ class BatchFolder:
             except ValueError:
                 continue
         return found
+
+    def end_last_line(self, record: BatchRecord) -> None:
+        """End a last line that a kill has cut off, so that the next result is a line of its own."""
+        try:
+            with self._results(record).open("rb+") as stream:
+                if stream.seek(0, 2) and stream.seek(-1, 2) and stream.read(1) != b"\n":
+                    stream.write(b"\n")
+        except FileNotFoundError:
+            return
 
     def drop_results(self, record: BatchRecord) -> None:
         """Remove the results so far, once they are in a file of their own."""

@@ -15,6 +15,7 @@ from typing import Any
 from eccos_core.domain import Assignment, Budget, Decision, Request, RoutingProblem
 from eccos_core.errors import DataError, EccosError
 from eccos_core.io.files import read_json_lines
+from eccos_core.io.tokens import count_tokens
 from eccos_core.protocols import Optimizer
 from eccos_core.router import Router
 from eccos_core.server.asked import ROUTER, OwnFields, build_request
@@ -65,7 +66,9 @@ class Batches:
     async def resume(self) -> None:
         """Take up the batches that a shutdown has cut off."""
         for record in await asyncio.to_thread(lambda: list(self._folder.records())):
-            if record.status not in ENDED:
+            if record.status in ENDED:
+                await asyncio.to_thread(self._folder.drop_results, record)  # that a kill has left behind
+            else:
                 record.resumed += record.status != "validating"
                 self._begin(record)
 
@@ -92,6 +95,7 @@ class Batches:
         if record.status in ENDED or record.status == "finalizing":
             raise ApiError("invalid_request", f"the batch is {record.status}, and cannot be cancelled")
         record.move("cancelling")
+        await asyncio.to_thread(self._folder.save, record)  # a restart does not take it up again
         task = self._running.get(record.id)
         if task is not None:
             task.cancel()
@@ -124,13 +128,19 @@ class Batches:
 
     async def _answer(self, record: BatchRecord) -> None:
         """Assign what has no result yet, and call."""
-        caller = Caller(record.owner, record.tenant, record.is_admin)
+        await asyncio.to_thread(self._folder.end_last_line, record)
+        caller = Caller(record.owner, record.tenant, record.is_admin, is_paced=True)
         stored = await asyncio.to_thread(self._files.get, record.input_file_id, record.owner)
         path = self._files.path(stored)
         lines, errors = await asyncio.to_thread(_read_lines, path)
         if errors:
             await self._fail(record, errors)
             return
+        queued = len(lines) + sum(each.queued for each in self._records.values() if each.owner == record.owner)
+        if queued - record.queued > self._serving.settings.max_queued_requests and not record.resumed:
+            await self._fail(record, [_too_many_queued(self._serving.settings.max_queued_requests)])
+            return
+        record.total = len(lines)
         done = {each["custom_id"]: each for each in await asyncio.to_thread(self._folder.results, record)}
         record.completed = sum(1 for each in done.values() if each["error"] is None)
         record.failed, record.total = len(done) - record.completed, len(lines)
@@ -168,6 +178,7 @@ class Batches:
         most = {model.name: min(model.max_concurrency or MOST_AT_ONCE, MOST_AT_ONCE) for model in router.models}
         gates: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MOST_AT_ONCE))
         gates.update({name: asyncio.Semaphore(count) for name, count in most.items()})
+        pacing = asyncio.Lock()  # those that wait for a rate limit pass in their order
 
         async def one(custom_id: str, request: Request, decision: Decision | EccosError) -> None:
             if not isinstance(decision, Decision):
@@ -175,6 +186,8 @@ class Batches:
                 return
             async with gates[decision.model]:
                 try:
+                    async with pacing:
+                        await self._serving.gate.pace(caller, count_tokens(request.messages))
                     completion = await self._serving.complete(caller, request, decision)
                 except Exception as error:  # noqa: BLE001 - one failed request leaves the others alone
                     await self._add(record, custom_id, error)
@@ -248,6 +261,11 @@ def _result_line(record: BatchRecord, number: int, result: Mapping[str, Any]) ->
     told = {name: value for name, value in result.items() if name != "cost_usd"}
     line = {"id": f"batch_req_{record.id.removeprefix('batch_')}_{number}", **told}
     return json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def _too_many_queued(most: int) -> dict[str, Any]:
+    message = f"your unfinished batches may have {most:,} requests together. Wait for one to end, or send fewer."
+    return {"code": "queue_limit_exceeded", "message": message, "line": None}
 
 
 def _read_lines(path: Path) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:

@@ -102,7 +102,9 @@ def as_api_error(error: BaseException) -> ApiError:
         kinds = {_FAILURES.get(FailureKind(attempt.kind), "upstream") for attempt in error.attempts}
         return ApiError(kinds.pop() if len(kinds) == 1 else "upstream", printable(str(error)))
     if isinstance(error, BackendError):
-        return ApiError(_FAILURES.get(error.kind, "upstream"), printable(str(error)))
+        wait_s = error.retry_after_s
+        later = {} if wait_s is None else {"retry-after": str(max(1, round(wait_s)))}
+        return ApiError(_FAILURES.get(error.kind, "upstream"), printable(str(error)), headers=later)
     if isinstance(error, EccosError):
         return ApiError("internal", printable(str(error)))
     return ApiError("internal", "eccos failed. The reason is in the server's log.")

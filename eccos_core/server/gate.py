@@ -14,11 +14,13 @@ class Caller:
     """Who sent a request.
 
     `key_id` names the key, never the key itself. `tenant` is whose rules hold. `is_admin` may use admin endpoints.
+    `is_paced`: a request of a batch, which has waited for its rate limits (`Gate.pace`) and is not counted again.
     """
 
     key_id: str = "open"
     tenant: str | None = None
     is_admin: bool = False
+    is_paced: bool = False
 
 
 class Spending(Protocol):
@@ -52,6 +54,21 @@ class Gate(Protocol):
         """
         ...
 
+    async def reserve_tokens(self, caller: Caller, model: str, tokens: int, usd_at_most: float) -> Spending:
+        """Set money aside for a call of a model outside the pool that reads `tokens`, such as one that embeds.
+
+        Raises `ApiError` as `reserve` does. Nothing steps down, because no other model gives the same vectors.
+        """
+        ...
+
+    async def pace(self, caller: Caller, tokens: int) -> None:
+        """Wait until a request of a batch keeps to the caller's rate limits, and count it. Raises `ApiError`."""
+        ...
+
+    def count_wrong_key(self, headers: Mapping[str, str], address: str) -> None:
+        """Count a request that `admit` refused as unauthenticated. Raises `ApiError` 429 when an address sends many."""
+        ...
+
     def close(self) -> None:
         """End what the gate holds open. Call it when the server has ended."""
         ...
@@ -76,6 +93,16 @@ class OpenGate:
     async def reserve(self, caller: Caller, request: Request, usd_at_most: float) -> tuple[Request, Spending]:
         """See `Gate`."""
         return request, NoSpending()
+
+    async def reserve_tokens(self, caller: Caller, model: str, tokens: int, usd_at_most: float) -> Spending:
+        """See `Gate`."""
+        return NoSpending()
+
+    async def pace(self, caller: Caller, tokens: int) -> None:
+        """See `Gate`."""
+
+    def count_wrong_key(self, headers: Mapping[str, str], address: str) -> None:
+        """See `Gate`."""
 
     def close(self) -> None:
         """See `Gate`."""

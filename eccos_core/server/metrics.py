@@ -59,6 +59,13 @@ class ServerMetrics:
         self._tokens[model, ("direction", "input")] += completion.input_tokens
         self._tokens[model, ("direction", "output")] += completion.output_tokens
 
+    def count_embeddings(self, model: str, tokens: int, cost_usd: float) -> None:
+        """Count the tokens and the cost of one call that embedded."""
+        labels: Labels = (("model", model),)
+        self._answers[labels] += 1
+        self._usd[labels] += cost_usd
+        self._tokens[(*labels, ("direction", "input"))] += tokens
+
     def render(self, status: RouterStatus, budgets: Mapping[str, float], *, ready: bool) -> str:
         """Return all metrics in Prometheus' text format."""
         lines = [*self._own_lines(), *_status_lines(status)]

@@ -28,8 +28,15 @@ _KNOWN = (
     "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text", "reasoning", "max_output_tokens",
     "temperature", "top_p", "top_logprobs",
 )  # fmt: skip
-_OURS = frozenset({"model", "stream", "stream_options", "eccos", "user", "safety_identifier", "metadata", "store"})
+_OURS = frozenset(
+    {
+        "model", "stream", "stream_options", "eccos", "user", "safety_identifier", "metadata", "client_metadata",
+        "store",
+    }
+)  # fmt: skip
 _TOOLS = ("function", "custom", "namespace")
+_SPARE_TOOLS = ("web_search", "web_search_preview", "image_generation")
+"""Tools of OpenAI's servers that coding agents offer beside their own. They are left out where own ones remain."""
 _ITEMS = frozenset(
     {
         "message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning",
@@ -51,7 +58,13 @@ def read_request(body: Mapping[str, Any]) -> ResponsesRequest:
     """Translate a body. Raises `ApiError` for what is missing, of the wrong type, or not supported."""
     _check(body)
     asked = {name: body[name] for name in _KNOWN if body.get(name) is not None}
-    ignored = tuple(name for name in _IGNORED if body.get(name) is not None)
+    spare = [place for place, tool in enumerate(asked.get("tools", ())) if tool.get("type") in _SPARE_TOOLS]
+    if spare:
+        asked["tools"] = [tool for place, tool in enumerate(asked["tools"]) if place not in spare]
+    ignored = (
+        *(name for name in _IGNORED if body.get(name) is not None),
+        *(f"tools[{place}] ({body['tools'][place]['type']})" for place in spare),
+    )
     litellm_module()
     from litellm.responses.litellm_completion_transformation.transformation import LiteLLMCompletionResponsesConfig
 
@@ -91,7 +104,7 @@ def _check(body: Mapping[str, Any]) -> None:
         raise ApiError("invalid_request", "input must be a text or a list of items", param="input")
     for place, item in enumerate(given if isinstance(given, list) else ()):
         _check_item(item, f"input[{place}]")
-    _check_tools(body.get("tools"))
+    _check_tools(body.get("tools"), body.get("tool_choice"))
     for name in ("text", "reasoning", "metadata"):
         if body.get(name) is not None and not isinstance(body[name], dict):
             raise ApiError("invalid_request", f"{name} must be an object", param=name)
@@ -124,13 +137,17 @@ def _check_item(item: object, place: str) -> None:
         raise ApiError("invalid_request", f"{place}.call_id must be a text", param=f"{place}.call_id")
 
 
-def _check_tools(tools: object) -> None:
+def _check_tools(tools: object, choice: object) -> None:
     if tools is None:
         return
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise ApiError("invalid_request", "tools must be a list of objects", param="tools")
+    wanted = choice.get("type") if isinstance(choice, dict) else None
+    has_own = any(tool.get("type") in _TOOLS for tool in tools)
     for place, tool in enumerate(tools):
         kind = tool.get("type")
+        if has_own and kind in _SPARE_TOOLS and kind != wanted:
+            continue
         if kind not in _TOOLS:
             message = f"tools[{place}]: {str(kind)[:40]!r} runs on OpenAI's servers. eccos takes {', '.join(_TOOLS)}"
             raise ApiError("invalid_request", message, "unsupported_parameter", f"tools[{place}].type")

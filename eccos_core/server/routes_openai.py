@@ -61,7 +61,7 @@ def models_handler(serving: Serving) -> Handler:
         policies = [f"{ROUTER}:{name}" for name in serving.router.parts.policies]
         listed = {
             name: {"id": name, "object": "model", "created": 0, "owned_by": "eccos"}
-            for name in (ROUTER, *policies, *known_models(serving.router))
+            for name in (ROUTER, *policies, *known_models(serving.router), *serving.embeddings.names)
         }
         asked = http.path_params.get("model")
         if asked is None:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from starlette.requests import Request as HttpRequest
 
 
+async def root(_: HttpRequest) -> Response:
+    """Answer `GET /` and `HEAD /`. Coding agents open their connection with it."""
+    return json_response({"name": "eccos", "api": "/v1", "dashboard": "/ui"})
+
+
 async def health(_: HttpRequest) -> Response:
     """Answer `GET /health`: the process is alive."""
     return json_response({"status": "ok"})
@@ -40,7 +45,7 @@ def metrics_handler(serving: Serving) -> Handler:
     """Return the handler of `GET /metrics`. With keys it needs an admin key, as it tells what everybody spends."""
 
     async def metrics(http: HttpRequest) -> Response:
-        caller = await serving.gate.admit(http.headers)
+        caller = await serving.identify(http)
         if not caller.is_admin:
             raise ApiError("permission", "/metrics needs an admin key")
         budgets = serving.gate.budgets_left() if isinstance(serving.gate, BudgetReport) else {}

@@ -1,16 +1,11 @@
-"""OpenAI's older and smaller endpoints: legacy completions, and embeddings."""
+"""OpenAI's legacy completions."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from eccos_core.domain import Chunk, Completion, new_id
-from eccos_core.io.tokens import count_tokens
 from eccos_core.server.answering import Handler, event_stream, first_chunk, json_response, while_connected
 from eccos_core.server.asked import ROUTER, OwnFields, build_request
 from eccos_core.server.errors import ApiError
@@ -27,8 +22,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request as HttpRequest
     from starlette.responses import Response
 
-ENCODER = "eccos-encoder"  # the model name of the router's own encoder
-MOST_TEXTS = 2_048
 _OURS = frozenset({"model", "prompt", "stream", "stream_options", "eccos", "user", "best_of", "echo", "suffix"})
 
 
@@ -97,48 +90,3 @@ async def _text_events(chunks: AsyncGenerator[Chunk, None], *, include_usage: bo
             if include_usage:
                 yield server_event({**told, "choices": [], "usage": describe_usage(completion)})
     yield b"data: [DONE]\n\n"
-
-
-def embeddings_handler(serving: Serving) -> Handler:
-    """Return the handler of `POST /v1/embeddings`: the router's own encoder."""
-
-    async def embeddings(http: HttpRequest) -> Response:
-        await serving.admit(http)
-        body = await serving.read_json(http)
-        texts = _read_texts(body)
-        form = body.get("encoding_format", "float")
-        if form not in ("float", "base64"):
-            raise ApiError("invalid_request", "encoding_format must be float or base64", param="encoding_format")
-        if body.get("model") != ENCODER:
-            message = f"unknown embedding model. There is {ENCODER!r}, what the router itself reads questions with"
-            raise ApiError("not_found", message, code="model_not_found", param="model")
-        encoder = serving.router.parts.encoder
-        if body.get("dimensions") not in (None, encoder.dimensions):
-            message = f"dimensions must be {encoder.dimensions}, or be left out"
-            raise ApiError("invalid_request", message, param="dimensions")
-        vectors = await asyncio.to_thread(encoder.encode, texts)
-        tokens = sum(count_tokens([{"role": "user", "content": text}]) for text in texts)
-        data = [
-            {"object": "embedding", "index": place, "embedding": _written(vector, form)}
-            for place, vector in enumerate(vectors)
-        ]
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return json_response({"object": "list", "model": ENCODER, "data": data, "usage": usage})
-
-    return embeddings
-
-
-def _read_texts(body: Mapping[str, Any]) -> list[str]:
-    given = body.get("input")
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
-        raise ApiError("invalid_request", "input must be a text, or a list of texts, none of them empty", param="input")
-    if len(texts) > MOST_TEXTS:
-        raise ApiError("invalid_request", f"input has more than {MOST_TEXTS} texts", param="input")
-    return [text.encode("utf-8", "replace").decode() for text in texts]
-
-
-def _written(vector: Any, form: str) -> Any:
-    if form == "base64":
-        return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode()
-    return [float(number) for number in vector]

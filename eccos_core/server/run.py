@@ -13,6 +13,7 @@ from eccos_core.errors import InputError
 from eccos_core.io.optional import needs_extra
 from eccos_core.router import Router
 from eccos_core.server.app import build_app
+from eccos_core.server.embedding_models import EmbeddingModels
 from eccos_core.server.gate import Gate, OpenGate
 from eccos_core.server.serving import Serving
 from eccos_core.server.settings import ServerSettings, check_open
@@ -29,6 +30,7 @@ def run_server(
     router: Router,
     settings: ServerSettings,
     gate: Gate | None = None,
+    embeddings: EmbeddingModels | None = None,
     *,
     announce: Callable[[str], None] = print,
 ) -> None:
@@ -40,7 +42,7 @@ def run_server(
     check_open(settings, has_keys=gate.has_keys)
     listening = _listen(settings)
     host, port = listening.getsockname()[:2]
-    app = build_app(router, gate, settings)
+    app = build_app(router, gate, settings, embeddings)
     who = "with keys" if gate.has_keys else "without keys, for this machine only"
     announce(f"eccos serves {len(router.models)} models at http://{host}:{port}/v1 ({who}). Stop it with Ctrl-C.")
     announce(f"Watch it at http://{host}:{port}/ui")

@@ -12,6 +12,7 @@ from eccos_core.domain import Chunk, Completion, Decision, Request
 from eccos_core.io.tokens import count_tokens
 from eccos_core.router import Router
 from eccos_core.routing.pricing import worst_usd
+from eccos_core.server.embedding_models import EmbeddingModels
 from eccos_core.server.errors import ApiError, as_api_error
 from eccos_core.server.gate import Caller, Gate
 from eccos_core.server.metrics import ServerMetrics
@@ -26,8 +27,11 @@ _log = logging.getLogger("eccos.server")
 class Serving:
     """Serves requests with one router, for the callers of one gate. Safe to use from several tasks."""
 
-    def __init__(self, router: Router, gate: Gate, settings: ServerSettings) -> None:
+    def __init__(
+        self, router: Router, gate: Gate, settings: ServerSettings, embeddings: EmbeddingModels | None = None
+    ) -> None:
         self.router, self.gate, self.settings = router, gate, settings
+        self.embeddings = embeddings or EmbeddingModels()
         self.metrics = ServerMetrics()
         self.draining = False
 
@@ -35,7 +39,16 @@ class Serving:
         """Return who is calling. Raises `ApiError`, also while the server shuts down."""
         if self.draining:
             raise ApiError("overloaded", "the server is shutting down. Try again.", headers={"retry-after": "1"})
-        return await self.gate.admit(http.headers)
+        return await self.identify(http)
+
+    async def identify(self, http: HttpRequest) -> Caller:
+        """Return who is calling, also while the server shuts down. Raises `ApiError`."""
+        try:
+            return await self.gate.admit(http.headers)
+        except ApiError as error:
+            if error.kind == "authentication" and http.client is not None:
+                self.gate.count_wrong_key(http.headers, http.client.host)
+            raise
 
     async def read_json(self, http: HttpRequest) -> dict[str, Any]:
         """Read the body of a request. Raises `ApiError` for one that is too large, or is no JSON object."""

@@ -8,6 +8,11 @@ from pathlib import Path
 
 from eccos_core.errors import InputError
 
+_LIMITS = (
+    "max_body_bytes", "max_header_bytes", "read_timeout_s", "drain_s", "max_file_bytes", "max_files",
+    "max_queued_requests",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
@@ -20,6 +25,7 @@ class ServerSettings:
     - `drain_s`: how long running requests may go on after SIGTERM.
     - `files_dir`: the folder of `/v1/files` and `/v1/batches`. None: a folder for this run only.
     - `max_file_bytes`, `max_files`: the largest file, and how many files one key may keep.
+    - `max_queued_requests`: how many requests the unfinished batches of one key may have together.
     - `cors_origins`: web pages that may call the server. None by default.
 
     Raises `InputError` for a limit that is not above 0.
@@ -34,10 +40,11 @@ class ServerSettings:
     files_dir: Path | None = None
     max_file_bytes: int = 200_000_000
     max_files: int = 1_000
+    max_queued_requests: int = 100_000
     cors_origins: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        for name in ("max_body_bytes", "max_header_bytes", "read_timeout_s", "drain_s", "max_file_bytes", "max_files"):
+        for name in _LIMITS:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}, must be more than 0")
         if not 0 <= self.port < 65536:

@@ -92,7 +92,7 @@ class ModelServer:
         self._ask("/reset")
 
     def last_request(self) -> dict[str, Any]:
-        """The body of the latest chat completion request."""
+        """The body of the latest request for a chat completion or for embeddings."""
         return self._ask("/last-request")
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
+from eccos_core.testing.embedding_script import embed, first_text, plan_embeddings
 from eccos_core.testing.server import Faults, ServerStatistics
 from eccos_core.testing.server_script import ScriptedReply, body_problem, plan_reply, text_of
 
@@ -35,6 +36,7 @@ class _Server:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/v1/chat/completions", self.chat),
+            web.post("/v1/embeddings", self.embeddings),
             web.get("/v1/models", self.models),
             web.get("/health", self.health),
             web.get("/statistics", self.statistics),
@@ -77,6 +79,23 @@ class _Server:
             except asyncio.CancelledError:
                 self._counted["left"][model] += 1
                 raise
+
+    async def embeddings(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self._last = body
+        model = str(body.get("model"))
+        if self._api_key is not None and request.headers.get("Authorization") != f"Bearer {self._api_key}":
+            shown = request.headers.get("Authorization", "")
+            return _error(401, {"message": f"Incorrect API key provided: {shown}", "code": "invalid_api_key"})
+        self._counted["requests"][model] += 1
+        planned = self._still_failing({**body, "messages": [{"content": first_text(body)}]}, plan_embeddings(body))
+        with self._in_flight(model) as end:
+            await asyncio.sleep(self._latency_s + planned.latency_s)
+            if planned.fault == "status":
+                end("failed")
+                return _error(planned.status, planned.error, planned.headers)
+            end("answered")
+            return web.json_response(embed(body, planned))
 
     @contextlib.contextmanager
     def _in_flight(self, model: str) -> Iterator[Any]:

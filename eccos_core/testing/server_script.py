@@ -1,6 +1,7 @@
 """What the test server says to a request: a deterministic function of its content.
 
-The last user message may hold directives in double square brackets; all others are echoed.
+The last user message may hold directives in double square brackets; all others are echoed. Several user messages in a
+row count as one, as coding agents add reminders of their own after yours.
 
     [[say TEXT]]              answer TEXT                      [[empty]]          answer ""
     [[tool NAME {"a": 1}]]    call a tool (repeatable)         [[broken-tool NAME]]  ... with arguments that are no JSON
@@ -73,7 +74,7 @@ def body_problem(body: Any) -> str | None:
 def plan_reply(body: Mapping[str, Any], script: Mapping[str, str] | None = None) -> ScriptedReply:
     """The plan for a chat completion request. `script`: text in the last user message -> directives that it implies."""
     messages = body.get("messages") or [{}]
-    asked = text_of(next((m for m in reversed(messages) if m.get("role") == "user"), messages[-1]))
+    asked = _last_asked(messages)
     asked += "".join(directives for text, directives in (script or {}).items() if text in asked)
     directives = [(name, (argument or "").strip()) for name, argument in DIRECTIVE.findall(asked)]
     given = dict(directives)
@@ -103,6 +104,17 @@ def plan_reply(body: Mapping[str, Any], script: Mapping[str, str] | None = None)
         times=int(given["times"]) if "times" in given else None,
         **_fault(given, body),
     )
+
+
+def _last_asked(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The text of the last user message, and of user messages right before it."""
+    end = next((place for place in reversed(range(len(messages))) if messages[place].get("role") == "user"), None)
+    if end is None:
+        return text_of(messages[-1])
+    start = end
+    while start > 0 and messages[start - 1].get("role") == "user":
+        start -= 1
+    return "\n".join(text_of(message) for message in messages[start : end + 1])
 
 
 def text_of(message: Mapping[str, Any]) -> str:

@@ -43,11 +43,18 @@ from eccos_integrations.langchain.agent_state import (
 )
 from eccos_integrations.langchain.feedback import find_decision_id
 from eccos_integrations.langchain.settings import find_session
+from eccos_integrations.langchain.step_labels import (
+    REPEATED_CALL,
+    TOOL_ERROR,
+    TOOL_OK,
+    find_failed_models,
+    judge_calls,
+    label_run,
+)
 
 __all__ = ["EccosMiddleware", "RunBudgetSpentError"]
 
 Per: TypeAlias = Literal["run", "step"]
-TOOL_ERROR, TOOL_OK, REPEATED_CALL = "tool_error", "tool_ok", "repeated_call"
 # a run that keeps to one model is decided again where that model cannot take the next step
 _DECIDE_AGAIN = (AttemptsExhausted, BackendError, NoEligibleModelError, Overloaded)
 
@@ -69,6 +76,10 @@ class EccosMiddleware(AgentMiddleware[EccosAgentState, Any, Any]):
     work at once each see what was left when they began. When no model is left, `when_spent` says what happens: an
     "error" (`RunBudgetSpentError`), or the "cheapest" model answers.
 
+    `step_up_after` says how many steps in a row may fail before only better models try again. A step failed when one of
+    its tools did. Better is a model whose forecast is better than that of every model that failed in that row. When
+    there is none, the best answers. The rule needs `per="step"`.
+
     Where `eccos.labels.signals` names `tool_error`, `tool_ok` or `repeated_call`, the answer that called the tool gets
     that label. `record` labels a whole run. `settings` are those of `ChatEccos`: `min_quality`, `allow`, `deny`,
     `temperature` and so on.
@@ -84,6 +95,7 @@ class EccosMiddleware(AgentMiddleware[EccosAgentState, Any, Any]):
         per: Per = "step",
         budget_usd: float | None = None,
         when_spent: WhenSpent = "error",
+        step_up_after: int | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -93,6 +105,9 @@ class EccosMiddleware(AgentMiddleware[EccosAgentState, Any, Any]):
             raise InputError(f"when_spent is {when_spent!r}, must be 'error' or 'cheapest'")
         if budget_usd is not None and not budget_usd >= 0:
             raise InputError(f"budget_usd is {budget_usd}, must be USD >= 0")
+        if step_up_after is not None and step_up_after < 1:
+            raise InputError(f"step_up_after is {step_up_after}, must be None or a number of failed steps >= 1")
+        self.step_up_after = step_up_after
         self.router = resolve_router(type(self).__name__, config, router)
         self.per, self.budget_usd = per, budget_usd
         self.model = AgentChat(config=config, router=self.router, when_spent=when_spent, **settings)
@@ -175,6 +190,10 @@ class EccosMiddleware(AgentMiddleware[EccosAgentState, Any, Any]):
             settings["session_id"] = name_session(request)
         if self.per == "run" and run["model"] is not None:
             yield self.model.model_copy(update={**settings, "model": run["model"]})
+        if self.step_up_after is not None and self.per == "step":
+            failed = find_failed_models(request.messages)
+            if len(failed) >= self.step_up_after:
+                settings["better_than"] = frozenset(failed)
         yield self.model.model_copy(update=settings)
 
     # ---------------------------------------------------------------------------------------------------------- labels
@@ -192,28 +211,30 @@ class EccosMiddleware(AgentMiddleware[EccosAgentState, Any, Any]):
         decision_id = None if answer is None else find_decision_id(answer)
         if not isinstance(answer, AIMessage) or decision_id is None:
             return
-        signal = _judge_calls(answer, messages[:place], messages[place + 1 :])
+        signal = judge_calls(answer, messages[:place], messages[place + 1 :])
         if signal is not None and signal in self.router.parts.signals:
             try:
                 self.router.signal(decision_id, signal)
             except UnknownDecisionError:  # of another process, whose thread goes on here
                 return
 
-    def record(self, state: Mapping[str, Any], quality: float) -> int:
+    def record(self, state: Mapping[str, Any], quality: float, *, discount: float | None = None) -> int:
         """Label every step of a run that ended, and return how many there were.
 
-        `state` is what the agent returned. `quality` in [0, 1] is how good the run was. Raises `InputError` for a
-        state without steps, and as `Router.record`.
+        `state` is what the agent returned. `quality` in [0, 1] is how good the run was. Without a `discount`, each step
+        gets it. With one in [0, 1], a step whose tool failed gets 0, and the others share in what followed them: see
+        `eccos_core.io.step_credit.credit_steps`. Raises `InputError` for a state without steps and for numbers outside
+        [0, 1], and as `Router.record`.
         """
-        decisions = [step["decision_id"] for step in read_run(state)["steps"] if step["decision_id"] is not None]
-        if not decisions:
+        labels = label_run(state, quality, discount)
+        if not labels:
             raise InputError(
                 "this state has no steps of eccos. Give what an agent with this middleware returned: "
                 "middleware.record(agent.invoke(...), quality)."
             )
-        for decision_id in decisions:
-            self.router.record(decision_id, quality)
-        return len(decisions)
+        for decision_id, label in labels.items():
+            self.router.record(decision_id, label)
+        return len(labels)
 
 
 def name_session(request: ModelRequest[Any]) -> str | None:
@@ -230,17 +251,6 @@ def name_session(request: ModelRequest[Any]) -> str | None:
     first = request.messages[0].text if request.messages else ""
     beginning = json.dumps([system, tools, first], default=str)
     return f"{thread}:{hashlib.sha256(beginning.encode()).hexdigest()[:8]}"
-
-
-def _judge_calls(answer: AIMessage, before: Sequence[BaseMessage], after: Sequence[BaseMessage]) -> str | None:
-    """Return the signal that an answer's calls give. None without calls."""
-    results = [message for message in after if isinstance(message, ToolMessage)]
-    if answer.invalid_tool_calls or any(result.status == "error" for result in results):
-        return TOOL_ERROR
-    if not results:
-        return None
-    made = [(call["name"], call["args"]) for each in before if isinstance(each, AIMessage) for call in each.tool_calls]
-    return REPEATED_CALL if any((c["name"], c["args"]) in made for c in answer.tool_calls) else TOOL_OK
 
 
 def _extend(response: ModelResponse[Any], run: EccosRun) -> ExtendedModelResponse[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
-import uvicorn
+from serving_process import running_server
 
 from eccos_core.domain import Capability, Model
-from eccos_core.server.app import build_app
 from eccos_core.server.keys import KeyDatabase, KeyGate, KeyRules
 from eccos_core.server.keys.build import has_own_policy, usd_of_models
 from eccos_core.server.keys.gate import NearLimit
@@ -56,7 +54,9 @@ class Served:
 
 
 @contextmanager
-def serve(folder: Path, near_limit: NearLimit = "step_down", **tenants: float) -> Iterator[Served]:
+def serve(
+    folder: Path, near_limit: NearLimit = "step_down", *, wrong_keys_per_minute: int = 30, **tenants: float
+) -> Iterator[Served]:
     backend = ScriptedBackend({"small": ["small says hello"], "large": ["large says hello"]}, POOL)
     router = scripted_router(backend, POOL, {"": [0.8, 0.9]}, usd_per_quality=1e-6)
     path = folder / "keys.sqlite"
@@ -66,16 +66,11 @@ def serve(folder: Path, near_limit: NearLimit = "step_down", **tenants: float) -
         has_own_policy=lambda request: has_own_policy(router, request),
         near_limit=near_limit,
         tenants=tenants,
+        wrong_keys_per_minute=wrong_keys_per_minute,
     )
-    server = uvicorn.Server(uvicorn.Config(build_app(router, gate), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
     elsewhere = KeyDatabase(path)  # as `eccos keys` opens it, in another process
-    yield Served(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", elsewhere)
-    server.should_exit = True
-    thread.join()
+    with running_server(router, gate) as running:
+        yield Served(running.address, elsewhere)
     gate.close()
     elsewhere.close()
 
@@ -336,3 +331,25 @@ def test_a_key_labels_the_answers_of_its_own_tenant_only(served: Served) -> None
     assert "unknown decision" in refused.json()["error"]["message"]
     for secret in (mine, boss):
         assert served.http("POST", "/v1/eccos/feedback", secret, json=label).status_code == 200
+
+
+def test_many_wrong_keys_of_one_address_get_429_and_disturb_nobody_else(tmp_path: Path) -> None:
+    with serve(tmp_path, wrong_keys_per_minute=3) as running:
+        wrong, right = "sk-eccos-000000000000-" + 43 * "x", running.key()
+
+        def ask(secret: str, address: str = "192.0.2.1") -> httpx.Response:
+            headers = {"authorization": f"Bearer {secret}", "x-forwarded-for": address}
+            return httpx.get(f"{running.address}/v1/models", headers=headers)
+
+        assert [ask(wrong).status_code for _ in range(6)] == [401] * 3 + [429] * 3
+        told = ask(wrong)
+        assert 1 <= int(told.headers["retry-after"]) <= 20
+        assert told.json()["error"]["code"] == "too_many_wrong_keys"
+        anthropic = httpx.post(
+            f"{running.address}/v1/messages", headers={"x-api-key": wrong, "x-forwarded-for": "192.0.2.1"}, json={}
+        )
+        assert (anthropic.status_code, anthropic.json()["error"]["type"]) == (429, "rate_limit_error")
+        assert ask(right).status_code == 200, "a right key of the same address passes"
+        assert ask(wrong, "192.0.2.2").status_code == 401, "another address has a limit of its own"
+        no_key = httpx.get(f"{running.address}/v1/models", headers={"x-forwarded-for": "192.0.2.1"})
+        assert no_key.status_code == 401

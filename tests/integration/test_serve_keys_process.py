@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import anthropic
 import httpx
 import pytest
-from served_pool import KEY, served_pool
+from eccos_process import accounts, eccos, make_key, serve
+from served_pool import served_pool
 
-from eccos_core.server.keys import KeyDatabase
 from eccos_core.server.keys.key import hash_key, id_of
 from eccos_core.server.keys.ledger import ALIVE_S
 from eccos_core.testing import ModelServer
@@ -27,19 +21,6 @@ from eccos_core.testing import ModelServer
 KEYS = """\
   server: {keys: {tenants: {search: {usd_per_month: 100}}}}
 """
-
-
-@dataclass
-class Process:
-    """A running `eccos serve`: its address, and the file of all that it says."""
-
-    address: str
-    popen: subprocess.Popen[bytes]
-    said: Path
-
-    def ask(self, secret: str, text: str = "hello") -> httpx.Response:
-        body = {"model": "small", "messages": [{"role": "user", "content": text}]}
-        return httpx.post(f"{self.address}/v1/chat/completions", json=body, headers={"x-api-key": secret}, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -54,46 +35,6 @@ def folder(tmp_path: Path, models: ModelServer) -> Path:
     path = served_pool(tmp_path, models.url)
     path.write_text(path.read_text().replace("  decision_log: off\n", "").replace("minilm", "static") + KEYS)
     return tmp_path
-
-
-def eccos(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "SERVED_KEY": KEY}
-    command = [sys.executable, "-m", "eccos_core.cli", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
-
-
-def make_key(folder: Path, *options: str) -> str:
-    made = eccos(folder, "keys", "create", "test", *options)
-    assert made.returncode == 0, made.stderr
-    return made.stdout.strip()
-
-
-@contextmanager
-def serve(folder: Path) -> Iterator[Process]:
-    said = folder / "said.txt"
-    command = [sys.executable, "-m", "eccos_core.cli", "serve", "--port", "0"]
-    with said.open("ab") as file:
-        begin = said.stat().st_size
-        popen = subprocess.Popen(command, cwd=folder, env={**os.environ, "SERVED_KEY": KEY}, stdout=file, stderr=file)
-    try:
-        address = None
-        while address is None:
-            assert popen.poll() is None, said.read_text()
-            address = re.search(r"http://127\.0\.0\.1:\d+", said.read_bytes()[begin:].decode())
-            time.sleep(0.05)
-        yield Process(address[0], popen, said)
-    finally:
-        popen.terminate()
-        popen.wait(60)
-
-
-def accounts(folder: Path, later_s: float = 0.0) -> dict[str, tuple[int, int]]:
-    database = KeyDatabase(folder / ".eccos" / "keys.sqlite", clock=lambda: time.time() + later_s)
-    if later_s:
-        database.beat()
-    found = {each.name: (each.spent, each.reserved) for each in database.balances()}
-    database.close()
-    return found
 
 
 @pytest.mark.service

@@ -12,6 +12,7 @@ import uvicorn
 
 from eccos_core.router import Router
 from eccos_core.server.app import build_app
+from eccos_core.server.embedding_models import EmbeddingModels
 from eccos_core.server.gate import Gate
 from eccos_core.server.run import server_config
 from eccos_core.server.serving import Serving
@@ -28,11 +29,14 @@ class Running:
 
 @contextmanager
 def running_server(
-    router: Router, gate: Gate | None = None, settings: ServerSettings | None = None
+    router: Router,
+    gate: Gate | None = None,
+    settings: ServerSettings | None = None,
+    embeddings: EmbeddingModels | None = None,
 ) -> Iterator[Running]:
     """Serve on a free port of 127.0.0.1 until the block ends."""
     settings = settings or ServerSettings(port=0)
-    app = build_app(router, gate, settings)
+    app = build_app(router, gate, settings, embeddings)
     config = server_config(app, settings)
     config.port = 0
     server = uvicorn.Server(config)

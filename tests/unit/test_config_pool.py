@@ -277,10 +277,10 @@ def test_what_cannot_be_routed_to_is_left_out_with_a_warning_and_its_key_is_not_
     assert [warning.partition(":")[0] for warning in config.warnings] == [
         "model_list[1] '*'",
         "model_list[2] 'openai/*'",
-        "model_list[3] 'e'",
         "model_list[4] 'i'",
+        "model_list[3] 'e'",
     ]
-    assert "its mode is 'embedding'" in config.warnings[2]
+    assert "its mode is 'embedding'" in config.warnings[3]
 
 
 def test_numbers_may_be_text_where_litellm_allows_it(load) -> None:

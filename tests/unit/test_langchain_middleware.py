@@ -10,7 +10,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ToolRetryMiddleware
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
-from langchain_core.tools import InjectedToolCallId, tool
+from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, ToolException, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command
@@ -31,6 +31,17 @@ ABLE = frozenset({Capability.STREAMING, Capability.TOOLS, Capability.JSON_SCHEMA
 def divide(a: int, b: int) -> str:
     """Divide two numbers."""
     return str(a // b) if b else "Error: division by zero"
+
+
+def failing_divide() -> BaseTool:
+    """A `divide` that raises, and tells the agent so."""
+
+    def divide(a: int, b: int) -> int:
+        if b == 0:
+            raise ToolException("division by zero")
+        return a // b
+
+    return StructuredTool.from_function(divide, description="Divide two numbers.", handle_tool_error=True)
 
 
 def calls(text: str, usd: float = 0.001, **args: int) -> Completion:
@@ -268,6 +279,57 @@ async def test_tool_errors_label_the_answer_that_called_the_tool() -> None:
     assert [labels.get(step) for step in steps] == [0.0, 0.7, 0.2, None]
     assert eccos.record(state, 1.0) == 4
     assert [labels[step] for step in steps] == [1.0] * 4
+
+
+def test_a_step_is_labelled_by_what_followed_it() -> None:
+    """An error is 0, the step before it shares the blame, and the run's quality stands for what follows the last."""
+    small = [calls("a", a=6, b=3), calls("b", a=1, b=0), calls("c", a=8, b=2), says("done")]
+    router, _ = agent_pool(small, [says("large")])
+    eccos = EccosMiddleware(router=router)
+
+    labels: dict[str, float] = {}
+    router.record = labels.__setitem__  # type: ignore[method-assign, assignment]
+    state = create_agent(eccos.model, [failing_divide()], middleware=[eccos]).invoke(
+        {"messages": [HumanMessage("easy")]}
+    )
+    assert eccos.record(state, 0.6, discount=0.5) == 4
+    assert [labels[step["decision_id"]] for step in state["eccos"]["steps"]] == pytest.approx([0.5, 0.0, 0.9, 0.8])
+    assert eccos.record(state, 0.6, discount=0.0) == 4
+    assert [labels[step["decision_id"]] for step in state["eccos"]["steps"]] == [1.0, 0.0, 1.0, 1.0]
+    with pytest.raises(InputError, match=r"discount is 1\.5, must be between 0 and 1"):
+        eccos.record(state, 0.6, discount=1.5)
+
+
+@pytest.mark.parametrize(
+    ("step_up_after", "fails", "answered"),
+    [
+        (None, 3, ["small", "small", "small", "small"]),
+        (1, 2, ["small", "large", "large", "small"]),
+        (2, 2, ["small", "small", "large", "small"]),
+    ],
+)
+async def test_better_models_try_a_step_again(step_up_after: int | None, fails: int, answered: list[str]) -> None:
+    """The row ends with a tool that went well: then the cheap model may answer again."""
+    steps = [*[calls("wrong", a=1, b=0)] * fails, *[calls("right", a=6, b=3)] * (3 - fails), says("done")]
+    script: dict[str, list[Completion]] = {"small": [], "large": [says("unused")]}
+    for name in ("small", "large"):
+        script[name] = [step for step, model in zip(steps, answered, strict=True) if model == name] or script[name]
+    for ask in ("invoke", "ainvoke"):
+        router, backend = agent_pool(script["small"], script["large"])
+        eccos = EccosMiddleware(router=router, step_up_after=step_up_after)
+        agent = create_agent(eccos.model, [failing_divide()], middleware=[eccos])
+        asked = getattr(agent, ask)({"messages": [HumanMessage("easy")]})
+        state = await asked if ask == "ainvoke" else asked
+        assert [step["model"] for step in state["eccos"]["steps"]] == who(backend) == answered
+
+
+def test_the_best_model_tries_again_where_none_is_better() -> None:
+    router, backend = agent_pool([says("small")], [calls("wrong", a=1, b=0), says("large")])
+    eccos = EccosMiddleware(router=router, step_up_after=1)
+    create_agent(eccos.model, [failing_divide()], middleware=[eccos]).invoke({"messages": [HumanMessage("hard")]})
+    assert who(backend) == ["large", "large"]
+    with pytest.raises(InputError, match="step_up_after is 0, must be None or a number of failed steps >= 1"):
+        EccosMiddleware(router=router, step_up_after=0)
 
 
 def test_without_signals_nothing_is_labelled_and_a_state_without_steps_is_refused() -> None:

@@ -203,8 +203,8 @@ def test_every_extra_brings_its_packages_and_the_base_brings_none_of_them() -> N
     assert set(get_args(Extra)) | {"all", "dev"} == set(extras)
     distributions = packages_distributions()
     for package, homes in OPTIONAL_PACKAGES.items():
-        if homes in (("benchmark",), ("smol",)):
-            continue  # a rival and a model that no developer needs
+        if homes == ("benchmark",):
+            continue  # a rival that no developer needs
         names = {name.lower().replace("_", "-") for name in distributions.get(package, [])}
         assert names, f"{package} is not installed"
         if package != "langchain":  # `langchain` itself is for our examples and tests

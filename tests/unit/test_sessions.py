@@ -64,3 +64,25 @@ def test_a_model_that_left_the_pool_gives_no_discount() -> None:
     sessions = Sessions()
     sessions.record_completion("s", completion("removed"))
     np.testing.assert_allclose(cost(sessions, "s"), cost(sessions, None))
+
+
+def test_a_model_that_was_left_keeps_what_it_saw() -> None:
+    sessions = Sessions()
+    sessions.record_completion("s", completion("caching"))
+    sessions.record_completion("s", completion("other", tokens=1100))
+    assert sessions.model_of("s") == "other"
+    np.testing.assert_allclose(cost(sessions, "s", tokens=1500.0), [1000 * 1e-6 + 500 * 10e-6, 1500 * 6e-6])
+    sessions.record_completion("s", completion("caching", tokens=1400))
+    assert sessions.model_of("s") == "caching"
+    np.testing.assert_allclose(cost(sessions, "s", tokens=1600.0)[0], 1500 * 1e-6 + 100 * 10e-6)
+
+
+def test_each_model_of_a_session_loses_its_cache_at_its_own_time() -> None:
+    now = [0.0]
+    sessions = Sessions(idle_s=60, clock=lambda: now[0])
+    sessions.record_completion("s", completion("caching"))
+    now[0] = 40.0
+    sessions.record_completion("s", completion("other"))
+    now[0] = 61.0
+    assert sessions.model_of("s") == "other"
+    np.testing.assert_allclose(cost(sessions, "s")[0], 1200 * 10e-6)

@@ -71,6 +71,7 @@ a router starts. Rules that you may rely on come first, as `NOT APPLIED`: guardr
 An entry of `model_list` that cannot answer questions is left out with a warning. These are wildcards (`openai/*`),
 LiteLLM's own routers (`auto_router/...`), and models for embeddings, reranking, images or audio. eccos knows them by
 their `mode`, by LiteLLM's price map, or by their name. If it is wrong, write `model_info: {mode: chat}`.
+`eccos serve` still answers `/v1/embeddings` with the models for embeddings.
 
 An entry without a price is left out too, unless [`unpriced`](#unpriced) says otherwise. The warning says how to price
 it. For a model on your own machines that is `usd_per_gpu_hour` with `tokens_per_hour`, or `free: true`.

@@ -1,7 +1,7 @@
 """A causal language model folder on a device, with its tokenizer and its limits.
 
-The pocket models run on numpy. You run them on torch by naming a device or a dtype. Every other folder needs
-`eccos[local]`. Cheap to import: torch and transformers are imported late.
+The pocket models run on numpy. You run them on torch by naming a device or a dtype. SmolLM2 runs on numpy only. Every
+other folder needs `eccos[local]`. Cheap to import: torch and transformers are imported late.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from eccos_core.domain import Message
-from eccos_core.errors import ArtifactError, BackendError, FailureKind
+from eccos_core.errors import BackendError, FailureKind
 from eccos_core.io.forks import reset_in_child
 from eccos_core.io.optional import needs_extra
 from eccos_core.pocket import pocket_models_folder
-from eccos_core.pocket.smol import smol_folder, unpack_smol
+
+GGUF = ".gguf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,39 +95,38 @@ def _plain_text(message: Message) -> str:
     return "".join(texts)
 
 
-def _load_on_numpy(name: str, folder: Path) -> LoadedModel:
-    """Load a pocket model without torch."""
+def _load_on_numpy(name: str, place: Path) -> LoadedModel:
+    """Load a pocket model or SmolLM2 without torch."""
     from safetensors import SafetensorError
 
+    from eccos_core.backends.local.gguf_llama import load_gguf_llama
     from eccos_core.backends.local.numpy_llama import load_numpy_llama
 
+    ends: tuple[int | None, ...] = ()
+    longest: int | None = None
     try:
-        model, tokenizer, generation = load_numpy_llama(folder)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        if place.suffix == GGUF:
+            model, tokenizer = load_gguf_llama(place)
+        else:
+            model, tokenizer, generation = load_numpy_llama(place)
+            ends, longest = (generation["eos_token_id"],), generation.get("max_new_tokens")
+    except (OSError, ValueError, KeyError, IndexError, SafetensorError) as error:
         raise BackendError(
             name,
-            f"the model folder {folder} cannot be loaded: {error}",
+            f"the model {place} cannot be loaded: {error}",
             retryable=False,
             kind=FailureKind.UNAVAILABLE,
             status_code=500,
         ) from error
-    ends = (generation["eos_token_id"], tokenizer.eos_token_id)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         context_window=model.config["max_position_embeddings"],
-        end_ids=frozenset(end for end in ends if end is not None),
+        end_ids=frozenset(end for end in (*ends, tokenizer.eos_token_id) if end is not None),
         temperature=0.0,
         top_p=1.0,
-        max_new_tokens=generation.get("max_new_tokens"),
+        max_new_tokens=longest,
     )
-
-
-def _unpack(name: str) -> Path:
-    try:
-        return unpack_smol()
-    except (ArtifactError, OSError, ValueError, RuntimeError) as error:
-        raise BackendError(name, str(error), retryable=False, kind=FailureKind.UNAVAILABLE, status_code=500) from error
 
 
 _loading = threading.Lock()
@@ -142,7 +142,9 @@ reset_in_child(_renew_lock)
 
 
 def load_model(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
-    """Load a folder onto its device. Raises `BackendError` (unavailable) that says why it cannot be loaded.
+    """Load a folder, or SmolLM2's file, onto its device.
+
+    Raises `BackendError` (unavailable) that says why it cannot be loaded.
 
     Models are loaded one after the other: transformers fills its modules lazily, and two threads that do so at once
     raise "cannot import name"; its progress bars are a global switch too.
@@ -152,10 +154,12 @@ def load_model(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
 
 
 def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
-    if folder.parent == pocket_models_folder() and options.device is None and options.dtype is None:
+    chosen = options.device or options.dtype
+    if folder.suffix == GGUF and chosen:
+        message = f"{name} runs on numpy, so it takes no device and no dtype, got {chosen!r}. Leave them out."
+        raise BackendError(name, message, retryable=False, kind=FailureKind.BAD_REQUEST, status_code=400)
+    if folder.suffix == GGUF or (folder.parent == pocket_models_folder() and not chosen):
         return _load_on_numpy(name, folder)
-    if folder == smol_folder():
-        folder = _unpack(name)
     with needs_extra("local", f"the local model {name!r}"):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer

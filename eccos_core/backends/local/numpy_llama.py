@@ -1,4 +1,4 @@
-"""The pocket models on numpy: small Llama models that answer without torch and transformers.
+"""The pocket models and SmolLM2 on numpy: small Llama models that answer without torch and transformers.
 
 Importing torch and transformers takes seconds, and reading a 1 MB model takes milliseconds. So the pocket pool runs on
 this code, in the base install. It computes what transformers' `LlamaForCausalLM` computes in float32.
@@ -18,7 +18,8 @@ import numpy.typing as npt
 from eccos_core.domain import BoolArray, Float32Array, IntArray
 
 _MASKED = np.float32(-1e30)  # not infinity: a padded row sees nothing at all, and its softmax must stay a number
-Cache: TypeAlias = list[tuple[Float32Array, Float32Array]]  # (keys, values) of each layer, (B, heads, L, width) each
+_SCORES = 1 << 22  # the most attention scores of a head that one pass of `prefill` computes: bounds its memory
+Cache: TypeAlias = list[tuple[Float32Array, Float32Array]]  # (keys, values) of each layer, (B, key heads, L, width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class NumpyLlama:
         self.config = dict(config)
         self.device = Device()
         self._heads, self._width = int(config["num_attention_heads"]), int(config["head_dim"])
+        self._key_heads = int(config["num_key_value_heads"])
         self._epsilon = np.float32(config["rms_norm_eps"])
         exponents = np.arange(0, self._width, 2, dtype=np.float32) / self._width
         self._frequencies = (1.0 / np.float32(config["rope_parameters"]["rope_theta"]) ** exponents).astype(np.float32)
@@ -83,18 +85,23 @@ class NumpyLlama:
     ) -> tuple[Float32Array, tuple[Float32Array, Float32Array]]:
         rows, new, _ = hidden.shape
 
-        def project(name: str) -> Float32Array:
+        def project(name: str, heads: int) -> Float32Array:
             flat = hidden @ self._weights[f"{layer}self_attn.{name}.weight"].T
-            return flat.reshape(rows, new, self._heads, self._width).transpose(0, 2, 1, 3)
+            return flat.reshape(rows, new, heads, self._width).transpose(0, 2, 1, 3)
 
-        queries, keys = _rotate(project("q_proj"), *rotation), _rotate(project("k_proj"), *rotation)
-        values = project("v_proj")
+        queries = _rotate(project("q_proj", self._heads), *rotation)
+        keys = _rotate(project("k_proj", self._key_heads), *rotation)
+        values = project("v_proj", self._key_heads)
         if cached is not None:
             keys, values = np.concatenate([cached[0], keys], axis=2), np.concatenate([cached[1], values], axis=2)
-        scores = queries @ keys.swapaxes(2, 3) * np.float32(self._width**-0.5) + bias
+        # query heads that read the same keys stand in one matrix (grouped-query attention, Ainslie et al. 2023)
+        queries = queries.reshape(rows, self._key_heads, -1, self._width)
+        scores = (queries @ keys.swapaxes(2, 3)).reshape(rows, self._heads, new, -1)
+        scores = scores * np.float32(self._width**-0.5) + bias
         shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
         shares /= shares.sum(axis=-1, keepdims=True)
-        mixed = (shares @ values).transpose(0, 2, 1, 3).reshape(rows, new, -1)
+        read = shares.reshape(rows, self._key_heads, -1, shares.shape[-1]) @ values
+        mixed = read.reshape(rows, self._heads, new, self._width).transpose(0, 2, 1, 3).reshape(rows, new, -1)
         return mixed @ self._weights[f"{layer}self_attn.o_proj.weight"].T, (keys, values)
 
     def _expand(self, layer: str, hidden: Float32Array) -> Float32Array:
@@ -116,19 +123,30 @@ def _rotate(vectors: Float32Array, cosine: Float32Array, sine: Float32Array) -> 
 
 
 class NumpyTokenizer:
-    """A tokenizer folder without transformers: text to ids and back, and the chat template."""
+    """A tokenizer without transformers: text to ids and back, and the chat template.
 
-    def __init__(self, folder: Path) -> None:
+    `tokenizer` is one of the package `tokenizers`. `pad` and `end` are texts of its tokens.
+    """
+
+    def __init__(self, tokenizer: Any, chat_template: str, pad: str, end: str) -> None:
         from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        self._tokenizer = tokenizer
+        self.pad_token_id: int | None = tokenizer.token_to_id(pad)
+        self.eos_token_id: int | None = tokenizer.token_to_id(end)
+        self.chat_template = chat_template
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        self._template = environment.from_string(chat_template)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> NumpyTokenizer:
+        """Read the tokenizer of a Hugging Face folder. Raises OSError, ValueError or KeyError."""
         from tokenizers import Tokenizer  # type: ignore[import-untyped, unused-ignore]
 
-        self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        self.pad_token_id: int | None = self._tokenizer.token_to_id(settings["pad_token"])
-        self.eos_token_id: int | None = self._tokenizer.token_to_id(settings["eos_token"])
-        self.chat_template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        self._template = environment.from_string(self.chat_template)
+        template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return cls(tokenizer, template, pad=settings["pad_token"], end=settings["eos_token"])
 
     def apply_chat_template(self, chat: Sequence[Mapping[str, Any]], **settings: Any) -> str:
         """Render a conversation."""
@@ -168,7 +186,12 @@ class NumpyBatch:
             ids[row, width - len(prompt) :] = prompt
             mask[row, width - len(prompt) :] = True
         positions = (mask.cumsum(axis=1) - 1).clip(min=0)
-        logits, cache = self._model.forward(ids, positions, mask, None)
+        step = max(16, _SCORES // (len(prompts) * width))
+        cache: Cache | None = None
+        for start in range(0, width, step):
+            seen = slice(start, start + step)
+            logits, cache = self._model.forward(ids[:, seen], positions[:, seen], mask[:, : start + step], cache)
+        assert cache is not None  # a prompt has a token
         return logits, cache, mask
 
     def join(self, cache: Cache, mask: BoolArray) -> None:
@@ -252,7 +275,7 @@ def load_numpy_llama(folder: Path) -> tuple[NumpyLlama, NumpyTokenizer, dict[str
         raise ValueError(f"{folder} is no Llama model that numpy can run")
     model = NumpyLlama(config, load_file(folder / "model.safetensors"))
     generation = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
-    return model, NumpyTokenizer(folder), generation
+    return model, NumpyTokenizer.from_folder(folder), generation
 
 
 def runs_on_numpy(config: Mapping[str, Any]) -> bool:
@@ -260,7 +283,8 @@ def runs_on_numpy(config: Mapping[str, Any]) -> bool:
     return (
         config.get("architectures") == ["LlamaForCausalLM"]
         and config.get("hidden_act") == "silu"
-        and config.get("num_key_value_heads") == config.get("num_attention_heads")
+        and config.get("num_key_value_heads", 0) > 0
+        and config.get("num_attention_heads", 0) % config["num_key_value_heads"] == 0
         and config.get("tie_word_embeddings") is True
         and not config.get("attention_bias")
         and not config.get("mlp_bias")

@@ -22,9 +22,9 @@ from typing import Any, TypeAlias
 from eccos_core.backends.local.engine import LocalEngine
 from eccos_core.backends.local.generation import EngineStatistics
 from eccos_core.backends.local.model import EngineOptions
-from eccos_core.errors import BackendError, EccosError, FailureKind
+from eccos_core.errors import ArtifactError, BackendError, EccosError, FailureKind
 from eccos_core.io.forks import reset_in_child
-from eccos_core.pocket.smol import SMOL, smol_folder, smol_is_installed
+from eccos_core.pocket.smol import SMOL, smol_weights
 
 LONGEST_CLOSING_S = 30.0  # that the end of the process waits for a model that is being freed
 ENGINE_OPTIONS = frozenset(f.name for f in fields(EngineOptions))
@@ -33,12 +33,16 @@ Claim: TypeAlias = tuple[str, EngineOptions]  # the name of a model, and how it 
 
 
 def model_folder(name: str) -> Path:
-    """The folder of a pocket model's name or of a path. Raises `BackendError` (not_found) when there is none.
+    """The folder of a pocket model's name or of a path, or SmolLM2's file.
 
-    SmolLM2's folder is not there before its first use.
+    Raises `BackendError` (not_found) when there is none.
     """
-    if name == SMOL and smol_is_installed():
-        return smol_folder()
+    if name == SMOL:
+        try:
+            return smol_weights()
+        except ArtifactError as error:
+            kind = FailureKind.NOT_FOUND
+            raise BackendError(name, str(error), retryable=False, kind=kind, status_code=404) from error
     folder = Path(name).expanduser()
     if "/" not in name:
         from eccos_core.pocket import pocket_path

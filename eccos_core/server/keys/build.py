@@ -50,6 +50,7 @@ def open_gate(router: Router, config: Path, server: ServerConfig) -> Gate:
         has_own_policy=lambda request: has_own_policy(router, request),
         near_limit=keys.near_limit,
         tenants=keys.budgets(),
+        wrong_keys_per_minute=keys.wrong_keys_per_minute,
     )
 
 

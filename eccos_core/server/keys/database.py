@@ -117,13 +117,13 @@ class KeyDatabase:
 
     # ------------------------------------------------------------------------- rate limits
 
-    def take_request(self, key: VirtualKey) -> RateExceeded | None:
-        """Count one request of a key against its limit. Returns None if it may pass."""
-        return self._take(key.id, "requests", 1, key.rules.requests_per_minute)
+    def take_request(self, key: VirtualKey, window_s: float = rates.WINDOW_S) -> RateExceeded | None:
+        """Count one request of a key against its limit. Returns None if it may pass. `window_s`: see `rates.take`."""
+        return self._take(key.id, "requests", 1, key.rules.requests_per_minute, window_s)
 
-    def take_tokens(self, key: VirtualKey, tokens: int) -> RateExceeded | None:
+    def take_tokens(self, key: VirtualKey, tokens: int, window_s: float = rates.WINDOW_S) -> RateExceeded | None:
         """Count the tokens that a request sends against the limit. Returns None if they may pass."""
-        return self._take(key.id, "tokens", tokens, key.rules.tokens_per_minute)
+        return self._take(key.id, "tokens", tokens, key.rules.tokens_per_minute, window_s)
 
     def charge_tokens(self, key: VirtualKey, tokens: int) -> None:
         """Count the tokens of an answer."""
@@ -131,11 +131,13 @@ class KeyDatabase:
             with self._writer.begin() as connection:
                 rates.charge(connection, key.id, "tokens", tokens, key.rules.tokens_per_minute, self._clock())
 
-    def _take(self, key_id: str, kind: str, amount: int, per_minute: int | None) -> RateExceeded | None:
+    def _take(
+        self, key_id: str, kind: str, amount: int, per_minute: int | None, window_s: float
+    ) -> RateExceeded | None:
         if per_minute is None:
             return None
         with self._writer.begin() as connection:
-            wait_s = rates.take(connection, key_id, kind, amount, per_minute, self._clock())
+            wait_s = rates.take(connection, key_id, kind, amount, per_minute, self._clock(), window_s)
         return RateExceeded(kind, per_minute, wait_s) if wait_s else None
 
     # ------------------------------------------------------------------------- budgets

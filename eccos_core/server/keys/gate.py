@@ -19,13 +19,18 @@ from eccos_core.server.keys.database import KeyDatabase, RateExceeded
 from eccos_core.server.keys.key import PREFIX, VirtualKey
 from eccos_core.server.keys.ledger import Reservation, Shortfall
 from eccos_core.server.keys.money import limit_nano, next_month, to_nano, to_usd
+from eccos_core.server.keys.rates import WINDOW_S
 from eccos_core.server.keys.tables import POSTGRES_CONNECTIONS
+from eccos_core.server.keys.wrong_keys import WrongKeyLimit
 
 with needs_extra("server", "the database of keys"):
     from sqlalchemy.exc import SQLAlchemyError
 
 NearLimit: TypeAlias = Literal["step_down", "refuse"]
 CHEAP = "cheap"
+WRONG_KEYS_PER_MINUTE = 30
+BATCH_WINDOW_S = WINDOW_S / 2  # of a minute's rate that a batch may use at once
+LONGEST_PACE_S = 5.0  # between looks whether a batch may go on, as its key may have been revoked
 _TRIES = 3  # of a cheaper reservation, while others spend the same budget
 _Result = TypeVar("_Result")
 _log = logging.getLogger("eccos.server")
@@ -40,6 +45,7 @@ class KeyGate:
     - `near_limit`: what happens to a request that the budget has no money for. `step_down` asks only models that it
       can still pay, under the policy `cheap`. `refuse` answers 402.
     - `tenants`: budgets of tenants, in USD a month.
+    - `wrong_keys_per_minute`: how many wrong keys one address may send before it gets 429.
 
     The database is asked in threads, so that no other request waits for the disk.
     """
@@ -54,10 +60,12 @@ class KeyGate:
         has_own_policy: Callable[[Request], bool] = lambda _: False,
         near_limit: NearLimit = "step_down",
         tenants: Mapping[str, float | None] | None = None,
+        wrong_keys_per_minute: int = WRONG_KEYS_PER_MINUTE,
     ) -> None:
         self.database = database
         self.near_limit = near_limit
         self.tenants = dict(tenants or {})
+        self._wrong_keys = WrongKeyLimit(wrong_keys_per_minute)
         self._usd_of_models, self._has_own_policy = usd_of_models, has_own_policy
         threads = 1 if database.is_local_file else POSTGRES_CONNECTIONS
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="eccos-keys")
@@ -74,6 +82,25 @@ class KeyGate:
     async def reserve(self, caller: Caller, request: Request, usd_at_most: float) -> tuple[Request, Spending]:
         """See `Gate`."""
         return await self.run(self._reserve, caller, request, usd_at_most)
+
+    async def reserve_tokens(self, caller: Caller, model: str, tokens: int, usd_at_most: float) -> Spending:
+        """See `Gate`."""
+        return await self.run(self._reserve_tokens, caller, model, tokens, usd_at_most)
+
+    async def pace(self, caller: Caller, tokens: int) -> None:
+        """See `Gate`. Batches use half of what may pass at once, so that other requests of the key pass before them."""
+        for take in (self._take_request_of_batch, self._take_tokens_of_batch):
+            while (exceeded := await self.run(take, caller, tokens)) is not None:  # noqa: ASYNC110 - the database says when
+                await asyncio.sleep(min(exceeded.retry_after_s, LONGEST_PACE_S))
+
+    def count_wrong_key(self, headers: Mapping[str, str], address: str) -> None:
+        """See `Gate`."""
+        self._wrong_keys.count(headers, address)
+
+    def follow(self, near_limit: NearLimit, tenants: Mapping[str, float | None], wrong_keys_per_minute: int) -> None:
+        """Put other rules into use for the requests that come from now on. What was spent stays as it is."""
+        self.near_limit, self.tenants = near_limit, dict(tenants)
+        self._wrong_keys.per_minute = wrong_keys_per_minute
 
     async def run(self, work: Callable[..., _Result], *given: object) -> _Result:
         """Do something with the database in a thread. Once begun it is done, even if the caller has left.
@@ -110,15 +137,23 @@ class KeyGate:
             when = datetime.fromtimestamp(expires_at, UTC).isoformat(timespec="seconds")
             raise ApiError("authentication", f"the key {key.id} expired at {when}", code="invalid_api_key")
 
-    def _reserve(self, caller: Caller, request: Request, usd_at_most: float) -> tuple[Request, Spending]:
+    def _key_of(self, caller: Caller) -> VirtualKey:
         key = self.database.find(caller.key_id)
         if key is None:
             raise ApiError("authentication", "this API key is not known here", code="invalid_api_key")
         self._check_valid(key)
-        request = narrow(request, key)
-        self._take_tokens(key, request)
+        return key
+
+    def _limits_of(self, key: VirtualKey) -> dict[str, int | None]:
         budgets = {"key": key.rules.usd_per_month, "tenant": self.tenants.get(key.rules.tenant or "")}
-        limits = {scope: limit_nano(usd) for scope, usd in budgets.items()}
+        return {scope: limit_nano(usd) for scope, usd in budgets.items()}
+
+    def _reserve(self, caller: Caller, request: Request, usd_at_most: float) -> tuple[Request, Spending]:
+        key = self._key_of(caller)
+        request = narrow(request, key)
+        if not caller.is_paced and key.rules.tokens_per_minute is not None:
+            self._take_tokens(key, count_tokens(request.messages))
+        limits = self._limits_of(key)
         found = self.database.reserve(key, to_nano(usd_at_most), limits)
         if isinstance(found, Shortfall) and self.near_limit == "step_down" and not self._has_own_policy(request):
             request, found = self._step_down(key, request, found, limits)
@@ -126,19 +161,38 @@ class KeyGate:
             self._refuse(key, found, usd_at_most)
         return request, KeySpending(self, key, found)
 
-    def _take_tokens(self, key: VirtualKey, request: Request) -> None:
+    def _reserve_tokens(self, caller: Caller, model: str, tokens: int, usd_at_most: float) -> Spending:
+        key = self._key_of(caller)
+        if key.rules.models is not None and model not in key.rules.models:
+            told = f"the key {key.id} may use {', '.join(sorted(key.rules.models))}"
+            raise ApiError("permission", told, param="model")
+        self._take_tokens(key, tokens)
+        found = self.database.reserve(key, to_nano(usd_at_most), self._limits_of(key))
+        if isinstance(found, Shortfall):
+            self._refuse(key, found, usd_at_most)
+        return KeySpending(self, key, found)
+
+    def _take_request_of_batch(self, caller: Caller, _: int) -> RateExceeded | None:
+        return self.database.take_request(self._key_of(caller), BATCH_WINDOW_S)
+
+    def _take_tokens_of_batch(self, caller: Caller, tokens: int) -> RateExceeded | None:
+        key = self._key_of(caller)
+        self._check_fits(key, tokens)
+        return self.database.take_tokens(key, tokens, BATCH_WINDOW_S)
+
+    def _take_tokens(self, key: VirtualKey, tokens: int) -> None:
+        self._check_fits(key, tokens)
+        exceeded = self.database.take_tokens(key, tokens)
+        if exceeded is not None:
+            raise _too_often(key, exceeded)
+
+    def _check_fits(self, key: VirtualKey, tokens: int) -> None:
         most = key.rules.tokens_per_minute
-        if most is None:
-            return
-        tokens = count_tokens(request.messages)
-        if tokens > most:
+        if most is not None and tokens > most:
             told = (
                 f"the request has about {tokens:,} tokens, and the key {key.id} may use {most:,} a minute. Send less."
             )
             raise ApiError("too_large", told, code="rate_limit_exceeded")
-        exceeded = self.database.take_tokens(key, tokens)
-        if exceeded is not None:
-            raise _too_often(key, exceeded)
 
     def _step_down(
         self, key: VirtualKey, request: Request, short: Shortfall, limits: Mapping[str, int | None]

@@ -23,18 +23,28 @@ _TAKE = f"{_CHARGE} WHERE {_LATER} <= :latest RETURNING paid_until"
 _PAID_UNTIL = "SELECT paid_until FROM eccos_rates WHERE key_id = :key_id AND kind = :kind"
 
 
-def take(connection: Connection, key_id: str, kind: str, amount: int, per_minute: int, now: float) -> float:
+def take(
+    connection: Connection,
+    key_id: str,
+    kind: str,
+    amount: int,
+    per_minute: int,
+    now: float,
+    window_s: float = WINDOW_S,
+) -> float:
     """Let `amount` pass if the limit allows. Returns 0.0, or after how many seconds it would pass.
 
-    An amount above `per_minute` never passes: refuse it before.
+    An amount above `per_minute` never passes: refuse it before. With a shorter `window_s` less may pass at once, and
+    the rest of the minute stays for others.
     """
     step_s = amount * WINDOW_S / per_minute
-    latest = now + WINDOW_S + _SLACK_S
+    window_s = max(window_s, step_s)
+    latest = now + window_s + _SLACK_S
     taken = run(connection, _TAKE, key_id=key_id, kind=kind, now=now, step_s=step_s, latest=latest)
     if taken.first() is not None:
         return 0.0
     paid_until = run(connection, _PAID_UNTIL, key_id=key_id, kind=kind).scalar_one()
-    return float(max(paid_until + step_s - now - WINDOW_S, 1e-3))
+    return float(max(paid_until + step_s - now - window_s, 1e-3))
 
 
 def charge(connection: Connection, key_id: str, kind: str, amount: int, per_minute: int, now: float) -> None:
