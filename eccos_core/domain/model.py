@@ -31,9 +31,9 @@ class Model:
     Prices are in USD per token. A model that costs nothing has the price 0.0. `max_concurrency` is the most requests
     in flight at once (None: no cap). `context_window` is the most tokens of input and output together.
     `max_output_tokens` is the most tokens of one answer. `effort_of` names the deployment of a model that is one of
-    its efforts (`large` for `large@low`), and is empty for others. `context_price` is a price that grows with the context.
-    Where it is given it holds, and the prices per token are those at a short context. Raises `InputError` for an empty name, a price that
-    is negative or not finite, and a cap below 1.
+    its efforts (`large` for `large@low`), and is empty for others. `context_price` is a price that grows with the
+    context. Where it is given it holds, and the prices per token are those of a short context. Raises `InputError` for
+    an empty name, a price that is negative or not finite, and a cap below 1.
     """
 
     name: str
