@@ -2,8 +2,8 @@
 
 A short prompt costs its matrix products. A long one costs its attention too, and its cache takes the memory that more
 requests could have decoded in. So the price of both kinds of token grows with the context (Chen et al. 2025, "Cost-
-Optimal Grouped-Query Attention for Long-Context Modeling", arXiv 2503.09579: the cost of inference is a part that does
-not depend on the context, and a part that grows with it by layers, heads and KV heads). Times come from a roofline.
+Optimal Grouped-Query Attention for Long-Context Modeling", arXiv 2503.09579: the cost of inference has a time-invariant
+part, the weights, and a time-variant one, attention and its cache). Times come from a roofline.
 """
 
 from __future__ import annotations
