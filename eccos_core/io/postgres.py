@@ -58,7 +58,9 @@ class PostgresPool:
         with needs_extra("postgres", f"{purpose} in PostgreSQL"):
             import psycopg
             from psycopg.conninfo import conninfo_to_dict, make_conninfo
+            from psycopg.rows import dict_row, tuple_row
         self._psycopg, self.purpose = psycopg, purpose
+        self._as_mapping, self._as_tuple = dict_row, tuple_row
         try:
             parts = conninfo_to_dict(address)
             self._conninfo = make_conninfo(address, **_OPTIONS)
@@ -162,9 +164,7 @@ class PostgresPool:
             self.forget_idle()
 
     def _fetch(self, query: str, values: Sequence[object], *, as_mappings: bool) -> list[Any]:
-        from psycopg.rows import dict_row, tuple_row
-
         with self.transaction() as connection:
-            cursor: Any = connection.cursor(row_factory=dict_row if as_mappings else tuple_row)
+            cursor: Any = connection.cursor(row_factory=self._as_mapping if as_mappings else self._as_tuple)
             with cursor:
                 return list(cursor.execute(query.encode(), tuple(values)).fetchall())
