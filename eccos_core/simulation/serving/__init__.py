@@ -1,7 +1,7 @@
 """A serving engine, pass by pass: continuous batching, chunked prefill, a limited cache, and its schedulers."""
 
 from eccos_core.simulation.serving.cluster import EngineResult, EngineSettings, simulate_engine
-from eccos_core.simulation.serving.lengths import LearnedLengths, LengthForecast, TrueLengths
+from eccos_core.simulation.serving.lengths import LearnedLengths, LengthForecast, TrueLengths, split_to_learn
 from eccos_core.simulation.serving.replica import EngineReplica
 from eccos_core.simulation.serving.schedulers import SCHEDULERS, EngineScheduler, scheduler_named
 from eccos_core.simulation.serving.workload import ServingWorkload, read_serving_workload
@@ -19,4 +19,5 @@ __all__ = [
     "read_serving_workload",
     "scheduler_named",
     "simulate_engine",
+    "split_to_learn",
 ]

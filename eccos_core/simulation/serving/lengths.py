@@ -80,3 +80,10 @@ class LearnedLengths:
         """Return the forecast length, at most the request's limit."""
         believed = self.forecast.mean(int(self.workload.prompt_tokens[request]), generated)
         return max(min(believed, float(self.workload.limit_tokens[request])), generated + 1.0)
+
+
+def split_to_learn(workload: ServingWorkload, share: float) -> tuple[LearnedLengths, ServingWorkload]:
+    """Learn a forecast from the first `share` of a workload. Return what it believes of the rest, and the rest."""
+    learnt = min(max(1, int(share * len(workload))), len(workload) - 1)
+    rest = workload.rows(slice(learnt, None))
+    return LearnedLengths(LengthForecast(workload.prompt_tokens[:learnt], workload.output_tokens[:learnt]), rest), rest
