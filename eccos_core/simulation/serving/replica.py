@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from eccos_core.errors import InputError
 from eccos_core.roofline import ModelPass, PassCost
 from eccos_core.simulation.serving.lengths import AnswerLengths
-from eccos_core.simulation.serving.schedulers import EngineScheduler, Reservation, future_peak
+from eccos_core.simulation.serving.schedulers import CacheReservation, EngineScheduler, future_peak
 from eccos_core.simulation.serving.workload import ServingWorkload
 
 
@@ -63,9 +63,9 @@ class EngineReplica:
         self.workload, self.cost, self.scheduler, self.lengths = workload, cost, scheduler, lengths
         self.kv_tokens, self.max_batch = kv_tokens, max_batch
         self.chunk_tokens = math.inf if chunk_tokens is None else chunk_tokens
-        self._prompts = workload.prompt_tokens.tolist()
-        self._outputs = workload.output_tokens.tolist()
-        self._limits = workload.limit_tokens.tolist()
+        self._prompts: list[int] = workload.prompt_tokens.tolist()
+        self._outputs: list[int] = workload.output_tokens.tolist()
+        self._limits: list[int] = workload.limit_tokens.tolist()
         self.now_s = float(workload.arrived_s[0])
         self.counts = ReplicaCounts()
         self.first_token_s: dict[int, float] = {}
@@ -98,7 +98,7 @@ class EngineReplica:
     def submit(self, request: int) -> None:
         """Queue a request at its arrival. Raises `InputError` when it could never fit into the cache."""
         needed = self._prompts[request] + self._outputs[request] + 1
-        if self.scheduler.reservation is Reservation.LIMIT:
+        if self.scheduler.reservation is CacheReservation.LIMIT:
             needed = self._prompts[request] + self._limits[request] + 1
         if needed > self.kv_tokens:
             raise InputError(
@@ -161,12 +161,12 @@ class EngineReplica:
         if self.running >= self.max_batch or self.kv_used + len(self._decoding) + context + 1 > self.kv_tokens:
             return False
         match self.scheduler.reservation:
-            case Reservation.NONE:
+            case CacheReservation.NONE:
                 return True
-            case Reservation.LIMIT:
+            case CacheReservation.LIMIT:
                 together = [*self._reading, *self._decoding, request]
                 return sum(self._prompts[one] + self._limits[one] + 1 for one in together) <= self.kv_tokens
-            case Reservation.FORECAST:
+            case CacheReservation.FORECAST:
                 return self._peak_with(request, context, generated) <= self.kv_tokens
 
     def _peak_with(self, request: int, context: int, generated: int) -> float:

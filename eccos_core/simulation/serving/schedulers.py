@@ -12,7 +12,7 @@ from enum import StrEnum
 from eccos_core.errors import InputError, did_you_mean
 
 
-class Reservation(StrEnum):
+class CacheReservation(StrEnum):
     """What a request must find free before it is admitted."""
 
     NONE = "none"  # its prompt
@@ -29,7 +29,7 @@ class EngineScheduler:
     """
 
     name: str
-    reservation: Reservation
+    reservation: CacheReservation
     shortest_first: bool = False
     knows_lengths: bool = False
 
@@ -37,11 +37,11 @@ class EngineScheduler:
 SCHEDULERS: dict[str, EngineScheduler] = {
     scheduler.name: scheduler
     for scheduler in (
-        EngineScheduler("fcfs", Reservation.LIMIT),
-        EngineScheduler("preempt-newest", Reservation.NONE),
-        EngineScheduler("shortest-first", Reservation.FORECAST, shortest_first=True),
-        EngineScheduler("reserve", Reservation.FORECAST),
-        EngineScheduler("oracle", Reservation.FORECAST, knows_lengths=True),
+        EngineScheduler("fcfs", CacheReservation.LIMIT),
+        EngineScheduler("preempt-newest", CacheReservation.NONE),
+        EngineScheduler("shortest-first", CacheReservation.FORECAST, shortest_first=True),
+        EngineScheduler("reserve", CacheReservation.FORECAST),
+        EngineScheduler("oracle", CacheReservation.FORECAST, knows_lengths=True),
     )
 }
 
