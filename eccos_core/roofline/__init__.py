@@ -1,7 +1,7 @@
 """What one pass of a language model takes on a GPU: operations and bytes, over what the GPU reaches of each."""
 
 from eccos_core.roofline.architecture import ARCHITECTURES, ModelArchitecture, architecture_named, read_architecture
-from eccos_core.roofline.cost_model import LinearCost, ModelPass, PassCost, RooflineCost
+from eccos_core.roofline.cost_model import LinearCost, ModelPass, PassCost, RooflineCost, count_pairs
 from eccos_core.roofline.gpus import GPUS, Gpu, RooflineEfficiency, gpu_named
 from eccos_core.roofline.machine import (
     THIS,
@@ -33,6 +33,7 @@ __all__ = [
     "ServedModel",
     "TokenPrice",
     "architecture_named",
+    "count_pairs",
     "gpu_named",
     "price_by_context",
     "price_tokens",
