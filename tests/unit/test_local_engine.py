@@ -17,6 +17,7 @@ from eccos_core.backends.local.engine import LocalEngine
 from eccos_core.backends.local.generation import Delivery, Generated, GeneratedPiece, Generation, GenerationHandle
 from eccos_core.backends.local.model import EngineOptions
 from eccos_core.errors import BackendError
+from eccos_core.pocket import pocket_path
 from eccos_core.testing import build_tiny_model
 
 
@@ -262,11 +263,7 @@ def test_out_of_memory_starts_the_newest_over_and_fails_nobody(folder: Path, eng
 
     hook = small.model.register_forward_pre_hook(small_memory, with_kwargs=True)
     asked = [Generation(user(f"question {n}"), max_tokens=6, temperature=n % 2, seed=n) for n in range(16)]
-    inboxes = [Inbox() for _ in asked]
-    for generation, inbox in zip(asked, inboxes, strict=True):
-        small.submit(generation, inbox.put)
-    answers = [inbox.answer() for inbox in inboxes]
-    assert answers == [_alone(engine, generation) for generation in asked]
+    assert _answers(small, asked) == _answers(engine, asked)
     assert small.statistics().preempted > 0
     assert small.statistics().kv_limit is not None
     hook.remove()
@@ -292,13 +289,15 @@ def test_out_of_memory_alone_is_retryable(folder: Path) -> None:
     engine.close()
 
 
-def _alone(engine: LocalEngine, generation: Generation) -> Generated:
-    inbox = Inbox()
-    engine.submit(generation, inbox.put)
-    return inbox.answer()
+def _answers(engine: LocalEngine, asked: list[Generation]) -> list[Generated]:
+    """The answers to requests that come all at once. The first that fails raises."""
+    inboxes = [Inbox() for _ in asked]
+    for generation, inbox in zip(asked, inboxes, strict=True):
+        engine.submit(generation, inbox.put)
+    return [inbox.answer() for inbox in inboxes]
 
 
-@pytest.mark.parametrize("kv_tokens", [120, 160, 400])
+@pytest.mark.parametrize("kv_tokens", [120, 300])
 def test_a_soak_within_a_limited_cache_has_no_failure_and_the_same_texts(
     folder: Path, engine: LocalEngine, kv_tokens: int
 ) -> None:
@@ -312,19 +311,26 @@ def test_a_soak_within_a_limited_cache_has_no_failure_and_the_same_texts(
             seed=n,
             stream=n % 3 == 0,
         )
-        for n in range(80)
+        for n in range(60)
     ]
     small = LocalEngine("tiny", folder, EngineOptions(max_kv_tokens=kv_tokens))
-    inboxes = [Inbox() for _ in asked]
-    for generation, inbox in zip(asked, inboxes, strict=True):
-        small.submit(generation, inbox.put)
-    answers = [inbox.answer() for inbox in inboxes]
+    answers = _answers(small, asked)
     statistics = small.statistics()
     small.close()
-    assert answers == [_alone(engine, generation) for generation in asked]
+    assert answers == _answers(engine, asked)
     assert 0 < statistics.kv_peak <= kv_tokens
     assert statistics.preempted > 0
     assert (statistics.running, statistics.waiting) == (0, 0)
+
+
+def test_a_pocket_model_on_numpy_keeps_to_its_cache_too() -> None:
+    asked = [Generation(user(f"What is {n} + {7 * n}?" * (1 + n % 3)), max_tokens=4 + n % 9) for n in range(24)]
+    free = LocalEngine("pocket-small", pocket_path("pocket-small"))
+    small = LocalEngine("pocket-small", pocket_path("pocket-small"), EngineOptions(max_kv_tokens=200))
+    assert _answers(small, asked) == _answers(free, asked)
+    assert 0 < small.statistics().kv_peak <= 200 < free.statistics().kv_peak
+    small.close()
+    free.close()
 
 
 def test_a_request_that_can_never_fit_is_refused(folder: Path) -> None:

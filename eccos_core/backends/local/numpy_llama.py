@@ -180,7 +180,7 @@ class NumpyBatch:
     @property
     def columns(self) -> int:
         """L, columns of the cache, padding included."""
-        return self._mask.shape[1]
+        return int(self._mask.shape[1])
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Float32Array, Cache, BoolArray]:
         """Read K prompts. Return logits (K, V) of each next token, their cache, and their mask (K, P)."""
