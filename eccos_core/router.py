@@ -475,7 +475,7 @@ class Router:
         after a kill finds its batches. Nothing is packed then. `report` hears in words how the batches go.
         """
         pipeline = self._open()
-        if (patience := find_patience(pipeline.parts, patience_s, pack, report)) is not None:
+        if (patience := find_patience(pipeline.parts, patience_s, pack=pack, report=report)) is not None:
             patient = complete_patiently(pipeline, requests, policy, patience, in_place=return_exceptions)
             return settle_results(patient, return_exceptions=return_exceptions)
         if pipeline.packs(pack):
@@ -533,7 +533,7 @@ class Router:
     ) -> list[Completion] | list[Completion | EccosError]:
         """The asynchronous twin of `complete_batch`."""
         pipeline = self._open()
-        if (patience := find_patience(pipeline.parts, patience_s, pack, report)) is not None:
+        if (patience := find_patience(pipeline.parts, patience_s, pack=pack, report=report)) is not None:
             patient = await acomplete_patiently(pipeline, requests, policy, patience, in_place=return_exceptions)
             return settle_results(patient, return_exceptions=return_exceptions)
         if pipeline.packs(pack):

@@ -16,7 +16,7 @@ def build_provider_batches(config: Config) -> ProviderBatches | None:
     if not offered:
         return None
     from eccos_core.backends.provider_batches.provider import BatchDeployment, ProviderBatches
-    from eccos_core.backends.provider_batches.state import BatchFolder
+    from eccos_core.backends.provider_batches.state import ProviderBatchFolder
 
     asked = config.provider_batches
     return ProviderBatches(
@@ -24,7 +24,7 @@ def build_provider_batches(config: Config) -> ProviderBatches | None:
             BatchDeployment(entry.model, deployment, offer, {} if entry.effort is None else entry.effort.parameters)
             for entry, (offer, deployment) in offered
         ],
-        BatchFolder(asked.folder),
+        ProviderBatchFolder(asked.folder),
         poll_s=asked.poll_s,
         max_poll_s=asked.max_poll_s,
     )

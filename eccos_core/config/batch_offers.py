@@ -43,7 +43,8 @@ def parse_batch_offer(info: Section, provider: str) -> BatchOffer | None:
         if key not in _KEYS:
             info.problems.add(section.at(key), f"is unknown; a batch has {' and '.join(_KEYS)}")
     if provider not in _PROVIDERS:
-        rule = f"stands at a model of {provider or 'an unknown provider'!r}; eccos speaks the batch APIs of openai and anthropic"
+        owner = provider or "an unknown provider"
+        rule = f"stands at a model of {owner!r}; eccos speaks the batch APIs of openai and anthropic"
         info.problems.add(info.at("batch"), rule)
     discount: Any = section.number("discount", 0.5, high=1.0)
     within_s: Any = section.number("within_s", 86_400.0, above=True)

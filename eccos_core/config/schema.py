@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn
 
 from pydantic import Field
 
+from eccos_core.config.batch_offers import ProviderBatchesConfig
 from eccos_core.config.components import (
     EncoderConfig,
     EncoderField,
@@ -21,7 +22,6 @@ from eccos_core.config.components import (
     PredictorField,
     SentenceTransformerConfig,
 )
-from eccos_core.config.batch_offers import ProviderBatchesConfig
 from eccos_core.config.efforts import Effort
 from eccos_core.config.history import (
     DEFAULT_HISTORY,

@@ -91,6 +91,7 @@ __all__ = [
     "StreamChoice",
     "TextArray",
     "WorkloadStatus",
+    "batch_arm",
     "check_answer_feature",
     "new_id",
 ]

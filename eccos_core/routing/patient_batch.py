@@ -11,10 +11,11 @@ from eccos_core.domain import BATCH_ARM, BatchOffer, Completion, Decision, Polic
 from eccos_core.errors import Attempt, BackendError, EccosError, InputError, ProviderBatchError
 from eccos_core.protocols import BatchCalls
 from eccos_core.routing.batch import acall_all, call_all
+from eccos_core.routing.batch_arms import usable_offers
 from eccos_core.routing.execution import Execution
 from eccos_core.routing.fallbacks import FallbackChain
 from eccos_core.routing.parts import Parts
-from eccos_core.routing.patient_route import PatientRoute, usable_offers
+from eccos_core.routing.patient_route import PatientRoute
 
 if TYPE_CHECKING:
     from eccos_core.routing.pipeline import Pipeline, RequestLike
@@ -30,7 +31,11 @@ class Patience:
 
 
 def find_patience(
-    parts: Parts, patience_s: float | None, pack: bool | None, report: Callable[[str], None] | None
+    parts: Parts,
+    patience_s: float | None,
+    *,
+    pack: bool | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Patience | None:
     """Return the patience of a batch. None if there is none, or no batch API for it.
 
@@ -70,9 +75,8 @@ def complete_patiently(
         def call_live() -> None:
             calls = batch.take_calls()
             models = [pipeline.deployment(call.decision.model) for call in calls]
-            batch.keep(
-                calls, call_all(models, pipeline.most_at_once, lambda i: pipeline.call(batch.execution(calls[i])))
-            )
+            made = call_all(models, pipeline.most_at_once, lambda i: pipeline.call(batch.execution(calls[i])))
+            batch.keep(calls, made)
 
         batch.leave_open(session.submit(batch.rows))
         call_live()
@@ -108,7 +112,7 @@ def _open(pipeline: Pipeline, patience: Patience) -> BatchCalls:
 
 
 class _PatientBatch:
-    """The requests of one call: those at providers (`rows`), the calls that are left to make, and the results so far."""
+    """The requests of one call: those at providers (`rows`), the calls left to make, and the results so far."""
 
     def __init__(
         self,

@@ -216,18 +216,18 @@ def test_a_process_that_was_killed_finds_its_batch_again(tmp_path: Path) -> None
     with ModelServer(api_key=KEY, batch_s=6.0) as server:
         path = provider_pool(tmp_path, server.url)
         command = [sys.executable, "-c", SCRIPT, str(path)]
-        first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))  # noqa: S603
+        first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
         assert first.stdout is not None
         assert any("in_progress" in line for line in iter(first.stdout.readline, "")), "it waits for its batch"
         first.send_signal(signal.SIGKILL)
         first.wait()
         first.stdout.close()
-        kept = [file for file in (tmp_path / "batches").glob("*.json")]
+        kept = list((tmp_path / "batches").glob("*.json"))
         assert len(kept) == 1
         content = kept[0].read_text()
         assert KEY not in content
         assert "question" not in content
-        second = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)  # noqa: S603
+        second = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
         assert server.statistics().batches == {"large": 1}, "nothing is submitted twice"
         answers = json.loads(second.stdout.splitlines()[-1])
     assert answers == [[f"You said: question {number}", "large@batch"] for number in range(8)]
@@ -274,8 +274,7 @@ async def test_a_task_that_is_cancelled_leaves_its_batch_to_the_next_call(tmp_pa
         with Router.from_yaml(provider_pool(tmp_path, server.url)) as router:
             heard: list[str] = []
             task = asyncio.create_task(router.acomplete_batch(questions(5), patience_s=DAY_S, report=heard.append))
-            while not any("in_progress" in each for each in heard):
-                await asyncio.sleep(0.02)
+            await asyncio.to_thread(wait_until, lambda: any("in_progress" in each for each in heard))
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -17,7 +17,7 @@ import httpx
 
 from eccos_core.backends.litellm.error_mapping import STATUSES
 from eccos_core.backends.litellm.redaction import SecretRedactor
-from eccos_core.backends.provider_batches.state import BatchRecord
+from eccos_core.backends.provider_batches.state import ProviderBatch
 from eccos_core.errors import BackendError, FailureKind
 from eccos_core.io.safe_text import printable
 
@@ -67,11 +67,11 @@ class BatchApi(Protocol):
     most_rows: int
     most_bytes: int
 
-    async def submit(self, record: BatchRecord, rows: Sequence[WrittenRow]) -> str:
+    async def submit(self, record: ProviderBatch, rows: Sequence[WrittenRow]) -> str:
         """Submit a batch, and return the provider's id of it."""
         ...
 
-    async def find(self, record: BatchRecord, taken: frozenset[str]) -> str | None:
+    async def find(self, record: ProviderBatch, taken: frozenset[str]) -> str | None:
         """Return the id of a batch that was submitted, but whose answer was lost. `taken` are known to be others'."""
         ...
 
@@ -149,7 +149,7 @@ class OpenAIBatchApi:
     def __init__(self, client: BatchClient) -> None:
         self._client = client
 
-    async def submit(self, record: BatchRecord, rows: Sequence[WrittenRow]) -> str:
+    async def submit(self, record: ProviderBatch, rows: Sequence[WrittenRow]) -> str:
         """See `BatchApi`."""
         lines = [
             json.dumps(
@@ -168,7 +168,7 @@ class OpenAIBatchApi:
         }
         return str((await self._client.json("POST", "/batches", json=asked)).get("id"))
 
-    async def find(self, record: BatchRecord, taken: frozenset[str]) -> str | None:
+    async def find(self, record: ProviderBatch, taken: frozenset[str]) -> str | None:
         """See `BatchApi`. The batch bears the name of the record."""
         after: dict[str, Any] = {}
         for _ in range(PAGES):
@@ -226,12 +226,12 @@ class AnthropicBatchApi:
     def __init__(self, client: BatchClient) -> None:
         self._client = client
 
-    async def submit(self, record: BatchRecord, rows: Sequence[WrittenRow]) -> str:
+    async def submit(self, record: ProviderBatch, rows: Sequence[WrittenRow]) -> str:
         """See `BatchApi`."""
         asked = {"requests": [{"custom_id": row.name, "params": dict(row.body)} for row in rows]}
         return str((await self._client.json("POST", "/messages/batches", json=asked)).get("id"))
 
-    async def find(self, record: BatchRecord, taken: frozenset[str]) -> str | None:
+    async def find(self, record: ProviderBatch, taken: frozenset[str]) -> str | None:
         """See `BatchApi`. Anthropic keeps no name of ours, so time and number of requests must tell."""
         after: dict[str, Any] = {}
         for _ in range(PAGES):

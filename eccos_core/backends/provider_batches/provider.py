@@ -22,7 +22,7 @@ from eccos_core.backends.provider_batches.api import (
     WrittenRow,
 )
 from eccos_core.backends.provider_batches.rows import BATCH_PATHS, BatchRows
-from eccos_core.backends.provider_batches.state import BatchFolder, BatchRecord
+from eccos_core.backends.provider_batches.state import ProviderBatchFolder, ProviderBatch
 from eccos_core.domain import BatchOffer, Completion, Model, Request, batch_arm
 from eccos_core.errors import BackendError, FailureKind, InputError, ProviderBatchError, UnknownModelError
 from eccos_core.io.tokens import text_key
@@ -62,7 +62,7 @@ class _Line:
 class _Claimed:
     """A batch that this process waits for, with the requests that came for it."""
 
-    record: BatchRecord
+    record: ProviderBatch
     lock: IO[bytes]
     requests: dict[str, Request] = field(default_factory=dict)
     is_pending: bool = False
@@ -76,7 +76,7 @@ class ProviderBatches:
     """
 
     def __init__(
-        self, models: Sequence[BatchDeployment], folder: BatchFolder, *, poll_s: float = 15.0, max_poll_s: float = 300.0
+        self, models: Sequence[BatchDeployment], folder: ProviderBatchFolder, *, poll_s: float = 15.0, max_poll_s: float = 300.0
     ) -> None:
         for each in models:
             if (provider := provider_of(each.deployment)) not in BATCH_PATHS:
@@ -98,7 +98,7 @@ class ProviderBatches:
         """Return the batches of one call. Use it as a context manager. See `BatchSession`."""
         return BatchSession(self, models, patience_s, report)
 
-    def cancel(self, record_id: str) -> BatchRecord:
+    def cancel(self, record_id: str) -> ProviderBatch:
         """Cancel a batch at its provider, by the id of its record or the provider's. A process that waits hears of it.
 
         Raises `InputError` for an unknown id, and `BackendError`.
@@ -111,7 +111,7 @@ class ProviderBatches:
             CALL_LOOP.run(self._cancel(record))
         return record
 
-    async def _cancel(self, record: BatchRecord) -> None:
+    async def _cancel(self, record: ProviderBatch) -> None:
         line = await self._open_line(record.model)
         try:
             await line.api.cancel(record.provider_id)
@@ -213,7 +213,7 @@ class BatchSession:
         refused: dict[str, BackendError] = {}
         for model, asked in rows.items():
             fresh = dict(asked)
-            for row, request in asked.items():
+            for row in asked:
                 claimed = self._of_row.get(row)
                 if claimed is not None and claimed.record.model == model:
                     claimed.requests[row] = fresh.pop(row)
@@ -250,7 +250,7 @@ class BatchSession:
         refused: dict[str, BackendError],
     ) -> None:
         names = tuple(row.name for row in part)
-        record = BatchRecord.new(model, line.place, names, self._patience_s)
+        record = ProviderBatch.new(model, line.place, names, self._patience_s)
         lock = self._owner.folder.claim(record.id)
         assert lock is not None
         claimed = self._claimed[record.id] = _Claimed(record, lock, {name: asked[name] for name in names})
@@ -360,7 +360,7 @@ class BatchSession:
             await asyncio.sleep(pause_s)
             pause_s = min(GROWTH * pause_s, self._owner._max_poll_s)
 
-    async def _patiently(self, record: BatchRecord, call: Callable[[], Awaitable[Result]]) -> Result:
+    async def _patiently(self, record: ProviderBatch, call: Callable[[], Awaitable[Result]]) -> Result:
         """Make a call until it works. Only failures that pass are waited for, and not beyond the patience."""
         pause_s = min(FIRST_BACKOFF_S, self._owner._poll_s)
         while True:

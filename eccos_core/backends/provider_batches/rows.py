@@ -55,11 +55,11 @@ class _FileTransport(httpx.AsyncBaseTransport):
 
     def __init__(self) -> None:
         self.answer = RowAnswer()
-        self.request: httpx.Request | None = None
+        self.requests: list[httpx.Request] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await request.aread()
-        self.request = request
+        self.requests = [request]
         return httpx.Response(self.answer.status, json=dict(self.answer.body), request=request)
 
 
@@ -102,17 +102,16 @@ class BatchRows:
         return replace(completion, cost_usd=completion.cost_usd * self._offer.price_share)
 
     async def _write(self, request: Request) -> httpx.Request:
-        self._transport.request = None
+        self._transport.requests.clear()
         self._transport.answer = _UNREAD[provider_of(self._deployment)]
         try:
             await self._backend.acomplete_over(
                 self._model.name, self._asked(request), self._http_client(), is_logged=False
             )
         except BackendError:
-            if self._transport.request is None:
+            if not self._transport.requests:
                 raise
-        assert self._transport.request is not None
-        return self._transport.request
+        return self._transport.requests[0]
 
     def _asked(self, request: Request) -> Request:
         request = replace(request.addressed_to(self._model.name), deadline=None)

@@ -24,7 +24,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class BatchRecord:
+class ProviderBatch:
     """One provider batch.
 
     `id` is our name of it, `provider_id` the provider's: empty while it is being submitted. `place` is a digest of the
@@ -42,7 +42,7 @@ class BatchRecord:
     version: int = VERSION
 
     @classmethod
-    def new(cls, model: str, place: str, rows: tuple[str, ...], patience_s: float) -> BatchRecord:
+    def new(cls, model: str, place: str, rows: tuple[str, ...], patience_s: float) -> ProviderBatch:
         """Make the record of a batch that is about to be submitted."""
         now = time.time()
         return cls(new_id(), model, place, now, now + patience_s, rows)
@@ -57,18 +57,18 @@ def row_name(request: Request, occurrence: int) -> str:
     return f"eccos-{text_key(content)[:40]}-{occurrence}"
 
 
-class BatchFolder:
+class ProviderBatchFolder:
     """The records of one folder. Each is claimed by one process at a time, and free again once that one has ended."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def records(self) -> Iterator[BatchRecord]:
+    def records(self) -> Iterator[ProviderBatch]:
         """Yield every record, the oldest first. Raises `DataError` for a file that eccos did not write."""
         found = [self._read(file) for file in sorted(self.path.glob("*.json"))]
         yield from sorted((each for each in found if each is not None), key=lambda each: each.created_at)
 
-    def save(self, record: BatchRecord) -> None:
+    def save(self, record: ProviderBatch) -> None:
         """Write a record, whole or not at all."""
         content = json.dumps(asdict(record), indent=1).encode() + b"\n"
         with atomic_writer(self._file(record.id)) as stream:
@@ -97,7 +97,7 @@ class BatchFolder:
                 self._file(record_id, "lock").unlink(missing_ok=True)
         lock.close()
 
-    def again(self, record: BatchRecord) -> BatchRecord | None:
+    def again(self, record: ProviderBatch) -> ProviderBatch | None:
         """Read a record once more. None if it is gone, as its process has ended."""
         return self._read(self._file(record.id))
 
@@ -112,16 +112,16 @@ class BatchFolder:
     def _file(self, record_id: str, suffix: str = "json") -> Path:
         return self.path / f"{record_id}.{suffix}"
 
-    def _read(self, file: Path) -> BatchRecord | None:
+    def _read(self, file: Path) -> ProviderBatch | None:
         try:
             content: Mapping[str, Any] = parse_object(file.read_bytes(), str(file), None)
         except FileNotFoundError:
             return None
-        names = {each.name for each in fields(BatchRecord)}
+        names = {each.name for each in fields(ProviderBatch)}
         if content.get("version") != VERSION or set(content) != names:
             rule = f"no record of a provider batch, version {VERSION}. Move it out of this folder, which is eccos' own."
             raise DataError(str(file), rule)
-        return replace(BatchRecord(**content), rows=tuple(content["rows"]))
+        return replace(ProviderBatch(**content), rows=tuple(content["rows"]))
 
 
 def _lock(descriptor: int) -> None:
