@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from provider_pool import KEY, provider_pool
 
-from eccos_core.backends.provider_batches.state import ProviderBatchFolder, ProviderBatch
+from eccos_core.backends.provider_batches.state import ProviderBatch, ProviderBatchFolder
 from eccos_core.cli import app
 from eccos_core.cli.output import DONE, YOUR_INPUT, run
 from eccos_core.domain import Budget, Request

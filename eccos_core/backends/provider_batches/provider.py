@@ -22,7 +22,7 @@ from eccos_core.backends.provider_batches.api import (
     WrittenRow,
 )
 from eccos_core.backends.provider_batches.rows import BATCH_PATHS, BatchRows
-from eccos_core.backends.provider_batches.state import ProviderBatchFolder, ProviderBatch
+from eccos_core.backends.provider_batches.state import ProviderBatch, ProviderBatchFolder
 from eccos_core.domain import BatchOffer, Completion, Model, Request, batch_arm
 from eccos_core.errors import BackendError, FailureKind, InputError, ProviderBatchError, UnknownModelError
 from eccos_core.io.tokens import text_key
@@ -76,7 +76,12 @@ class ProviderBatches:
     """
 
     def __init__(
-        self, models: Sequence[BatchDeployment], folder: ProviderBatchFolder, *, poll_s: float = 15.0, max_poll_s: float = 300.0
+        self,
+        models: Sequence[BatchDeployment],
+        folder: ProviderBatchFolder,
+        *,
+        poll_s: float = 15.0,
+        max_poll_s: float = 300.0,
     ) -> None:
         for each in models:
             if (provider := provider_of(each.deployment)) not in BATCH_PATHS:
