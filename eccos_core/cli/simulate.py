@@ -215,6 +215,10 @@ def simulate(
         queue,
     )
     count_warm_up(1, warm_up)
+    if report is not None:
+        from eccos_core.workflows.simulation_page import check_page
+
+        check_page(report)
     outcomes = read_outcomes(data)
     price_table = read_prices(prices, outcomes.models)
     service = _service(outcomes.models, slots, speed, first_token)

@@ -8,17 +8,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from eccos_core.evaluation.palette import ECCOS_COLOURS, FAINT, INK, REFERENCE
+from eccos_core.evaluation.palette import BASELINE_COLOURS, ECCOS_COLOURS, FAINT, INK, REFERENCE
 from eccos_core.io.files import atomic_writer
 from eccos_core.io.optional import needs_extra
 from eccos_core.io.safe_text import html_text
 
+LINE_COLOURS = (*ECCOS_COLOURS, *BASELINE_COLOURS[:2])
 # where a page has its own colours for light and dark, its plots take those
 PAGE_COLOURS = {
     INK: "var(--ink)",
     FAINT: "var(--line)",
     REFERENCE: "var(--reference)",
-    **{colour: f"var(--c{position})" for position, colour in enumerate(ECCOS_COLOURS)},
+    **{colour: f"var(--c{position})" for position, colour in enumerate(LINE_COLOURS)},
 }
 
 
@@ -58,7 +59,7 @@ def inline_svg(figure: Any, key: str, title: str, description: str) -> str:
     """Return a figure as SVG for an HTML page: text as text, the page's colours, a title and a description.
 
     key: a word that no other picture of the page has. The page gives its colours as `--ink`, `--line`, `--reference`
-    and `--c0` to `--c3`.
+    and `--c0` to `--c5`.
     """
     with needs_extra("report", "a picture"):
         from matplotlib import rc_context

@@ -10,9 +10,9 @@ import numpy as np
 
 from eccos_core.errors import InputError
 from eccos_core.evaluation.charts import prefers_log_axis
-from eccos_core.evaluation.figures import inline_svg, new_figure, style_frame
+from eccos_core.evaluation.figures import LINE_COLOURS, inline_svg, new_figure, style_frame
 from eccos_core.evaluation.html_page import html_table, render_page
-from eccos_core.evaluation.palette import ECCOS_COLOURS, INK, REFERENCE
+from eccos_core.evaluation.palette import INK, REFERENCE
 from eccos_core.io.files import atomic_writer
 from eccos_core.io.optional import needs_extra
 from eccos_core.io.safe_text import html_text, printable
@@ -22,10 +22,10 @@ from eccos_core.workflows.simulation_tables import along_table, first_order, see
 _INCHES = (4.7, 3.5)  # 338 units wide, so that 10 units of text stay readable at 360 pixels
 _MARKERS = "osD^vPX*"
 _STYLE = """:root { color-scheme: light dark; --reference: #707a86;
-  --c0: #d55e00; --c1: #0072b2; --c2: #009e73; --c3: #b8568f; }
+  --c0: #d55e00; --c1: #0072b2; --c2: #009e73; --c3: #b8568f; --c4: #2b8fc7; --c5: #b57a00; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6eaef; --page: #12161b; --faint: #a5b0bc; --line: #37414c; --own: #2a2320; --reference: #8d98a5;
-    --c0: #ff8534; --c1: #4aa8e8; --c2: #2cc79b; --c3: #e09cc4; }
+    --c0: #ff8534; --c1: #4aa8e8; --c2: #2cc79b; --c3: #e09cc4; --c4: #56b4e9; --c5: #e69f00; }
 }
 .plots { display: grid; grid-template-columns: minmax(0, 1fr); gap: 1rem 2rem }
 @media (min-width: 60rem) { .plots { grid-template-columns: repeat(2, minmax(0, 1fr)) } }
@@ -37,10 +37,15 @@ summary { cursor: pointer; padding: .3rem 0 } :focus-visible { outline: 3px soli
 
 def write_page(report: SimulationReport, path: Path) -> None:
     """Write the page, whole or not at all. Raises `InputError` for a suffix that is no HTML."""
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"--report is {str(path)!r}, but the report is an HTML page. Give a name that ends in .html.")
+    check_page(path)
     with atomic_writer(path) as stream:
         stream.write(render_simulation(report).encode())
+
+
+def check_page(path: Path) -> None:
+    """Raise `InputError` for a file name that is no HTML page's."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--report is {str(path)!r}, but the report is an HTML page. Give a name that ends in .html.")
 
 
 def render_simulation(report: SimulationReport) -> str:
@@ -84,6 +89,7 @@ def _quality_plot(report: SimulationReport) -> str:
             color=_colour(position),
             capsize=3,
             label=_name(each.router),
+            zorder=9 - position,
         )
     if report.floor is not None:
         axes.axhline(report.floor, color=INK, linestyle="--", linewidth=1, label="floor asked")
@@ -216,11 +222,11 @@ def _finish(figure: Any, axes: Any, key: str, title: str, told: str) -> str:
 
 
 def _colour(position: int) -> str:
-    return ECCOS_COLOURS[position % len(ECCOS_COLOURS)]
+    return LINE_COLOURS[position % len(LINE_COLOURS)]
 
 
 def _dash(position: int) -> str:
-    return ("-", "--", ":", "-.")[position // len(ECCOS_COLOURS) % 4]
+    return ("-", "--", ":", "-.")[position // len(LINE_COLOURS) % 4]
 
 
 def _name(name: str) -> str:

@@ -35,7 +35,7 @@ def summary(report: SimulationReport) -> list[str]:
         "and not counted.",
     ]
     in_slots = "not all requests" if report.attainable_in_slots is None else f"{report.attainable_in_slots:.4f}"
-    attainable = f"{report.attainable:.4f} with a free choice, {in_slots} within the slots at this rate"
+    attainable = f"{report.attainable:.4f} with a free choice, {in_slots} within the slots in the long run"
     if isinstance(report.target, FloorTarget):
         asked = f"Floor asked: {report.target.alpha:.4f}. Attainable by forecast: {attainable}."
         if report.target.alpha > report.attainable:
