@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from eccos_core.cli.arrivals import drawn_times, parse_arrivals
-from eccos_core.cli.options import DataOption, PricesOption, SeedOption, split_names
+from eccos_core.cli.options import SeedOption, split_names
 from eccos_core.cli.output import JsonOption, console, print_json, print_table
+from eccos_core.cli.simulate_engine import simulate_engine_trace
 from eccos_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -150,12 +151,30 @@ PredictorOption = Annotated[
     PredictorKind, typer.Option("--predictor", help="The predictor to fit on the training questions.")
 ]
 
+RecordedOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="OUTCOMES", help="The outcomes file with the recorded answers (.jsonl, .jsonl.gz)."),
+]
+TariffOption = Annotated[
+    Path | None, typer.Option("--prices", metavar="PRICES", help="The JSON file with the price of each model.")
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME=VALUE,...",
+        help="Simulate a serving engine pass by pass, on the trace of --arrivals, instead of routers. Give gpu= or "
+        "costs= (a file of eccos calibrate). More: model, kv_tokens, replicas, shards, scheduler, chunk, batch, "
+        "overhead, learn.",
+    ),
+]
+
 DEFAULT_SLOTS, DEFAULT_SPEED, DEFAULT_LOAD = 8, 60.0, 0.6
 
 
 def simulate(
-    data: DataOption,
-    prices: PricesOption,
+    data: RecordedOption = None,
+    prices: TariffOption = None,
     floor: FloorOption = None,
     usd_per_request: PerRequestOption = None,
     usd_per_hour: PerHourOption = None,
@@ -179,6 +198,7 @@ def simulate(
     warm_up: WarmUpOption = 0.1,
     predictor: PredictorOption = PredictorKind.RETRIEVAL,
     report: ReportOption = None,
+    engine: EngineOption = None,
     json: JsonOption = False,
 ) -> None:
     """Simulate a stream of requests with slots, a queue and deadlines, for several routers.
@@ -193,7 +213,16 @@ def simulate(
     Example: eccos simulate --data outcomes.jsonl --prices prices.json --floor 0.7 --arrivals trace:azure.csv.gz
 
     Example: eccos simulate --data outcomes.jsonl --prices prices.json --floor 0.7 --seeds 5 --report stream.html
+
+    Example: eccos simulate --engine gpu=a100,kv_tokens=100000 --arrivals trace:requests.csv
     """
+    if engine is not None:
+        if report is not None:
+            raise InputError("--report draws routers, and --engine simulates none. Drop one of the two.")
+        simulate_engine_trace(engine, arrivals, count, as_json=json)
+        return
+    if data is None or prices is None:
+        raise InputError("eccos simulate needs --data and --prices to compare routers, or --engine")
     from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
     from eccos_core.io.outcomes import read_outcomes
     from eccos_core.io.prices import read_prices
