@@ -33,7 +33,15 @@ from eccos_core.domain.request import (
     Request,
     new_id,
 )
-from eccos_core.domain.status import BreakerState, DriftAlarm, LabellerStatus, ModelStatus, RouterStatus, WorkloadStatus
+from eccos_core.domain.status import (
+    BreakerState,
+    DriftAlarm,
+    LabellerStatus,
+    ModelStatus,
+    RouterStatus,
+    SharedStatus,
+    WorkloadStatus,
+)
 
 __all__ = [
     "ANSWER_FEATURES",
@@ -85,6 +93,7 @@ __all__ = [
     "RoutingProblem",
     "SolutionStatus",
     "StreamAnswers",
+    "SharedStatus",
     "StreamChoice",
     "TextArray",
     "WorkloadStatus",
