@@ -28,6 +28,7 @@ from eccos_core.config.sections import (
     WorkloadConfig,
 )
 from eccos_core.config.server_section import DEFAULT_KEYS, KeysConfig, ServerConfig, TenantBudgetConfig
+from eccos_core.config.shared_section import SharedConfig
 from eccos_core.config.stream_section import StreamConfig
 from eccos_core.config.watch import config_changes
 
@@ -58,6 +59,7 @@ __all__ = [
     "RetryConfig",
     "SentenceTransformerConfig",
     "ServerConfig",
+    "SharedConfig",
     "SessionConfig",
     "StaticConfig",
     "StreamConfig",
