@@ -352,7 +352,7 @@ class Assembler:
         )
         if self.current is not None and self.current.config.workload.shared != config.workload.shared:
             raise InputError(
-                "eccos.workload.shared has changed. Requests in flight hold slots of the old place, so restart to change it"
+                "eccos.workload.shared has changed. Requests hold slots of the old place. Restart to change it"
             )
         workload = self._new_workload(config) if self.current is None else self.current.parts.workload
         assert isinstance(workload, WorkloadTracker)

@@ -195,7 +195,8 @@ class Decider:
     def choose(self, prepared: PreparedBatch, free_slots: IntArray, hold: HoldSlot | None = None) -> Decision:
         """Decide one request alone, among the models with a free slot, in O(M).
 
-        `hold` takes the chosen model's slot. Where it raises `Overloaded`, the choice is taken back. Raises `Overloaded` when none is free, and `InfeasibleError` when no model reaches its `min_quality`.
+        `hold` takes the chosen model's slot. Where it raises `Overloaded`, the choice is taken back. Raises
+        `Overloaded` when none is free, and `InfeasibleError` when no model reaches its `min_quality`.
         """
         steering = self.parts.steering_of(prepared.requests[0])
         prepared = prepared.under(self.parts.policy_of(prepared.requests[0]))

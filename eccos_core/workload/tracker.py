@@ -79,7 +79,9 @@ class WorkloadTracker:
                 raise UnknownModelError(name, names)
         with self._lock:
             for model in models:
-                load = self._loads.setdefault(model.deployment, DeploymentLoad(model.deployment, CircuitBreaker(settings)))
+                load = self._loads.setdefault(
+                    model.deployment, DeploymentLoad(model.deployment, CircuitBreaker(settings))
+                )
                 load.limit(model.max_concurrency, settings, requests.get(model.name), tokens.get(model.name))
                 usage = self._known.get(model.name)
                 if usage is None or usage.load is not load:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlsplit
 
 from eccos_core.errors import EccosError, SharedStateError
 from eccos_core.io.optional import needs_extra
@@ -103,22 +104,26 @@ class SharedServer:
         """
         self.round_trips += 1
         try:
-            answer: str = self._client.execute_command(*command)
+            return self._execute(*command)
         except redis.TimeoutError:
             raise
         except redis.ConnectionError as error:
             if isinstance(error, AuthenticationError):
                 raise
-            answer = self._client.execute_command(*command)
+            return self._execute(*command)
+
+    def _execute(self, *command: str) -> str:
+        answer: str = self._client.execute_command(*command)  # type: ignore[no-untyped-call]
         return answer
 
     def _say(self, problem: str) -> str:
         return f"eccos.workload.shared: {self._settings.address} {problem}"
 
-    @staticmethod
-    def _explain_access(error: RedisError) -> str:
+    def _explain_access(self, error: RedisError) -> str:
         if isinstance(error, NoPermissionError):
             return "forbids its user what eccos needs. Allow EVAL, EVALSHA and the keys eccos:* (redis-cli ACL SETUSER)"
+        if not urlsplit(self._settings.url).password:
+            return "wants a password. Write redis://:password@host into the variable that holds the address"
         return "refuses the password or the user of the address. Correct the variable that holds the address"
 
     def _explain_response(self, error: ResponseError) -> EccosError:
@@ -127,8 +132,6 @@ class SharedServer:
             return SharedStateError(self._say(self._explain_refusal({"error": "foreign"})))
         if isinstance(error, _AWAY) or any(word in text for word in _AWAY_WORDS):
             return StateAway(f"{self._settings.address} cannot write now ({type(error).__name__})")
-        if "NOAUTH" in text:
-            return SharedStateError(self._say("wants a password. Write redis://:password@host into the variable"))
         if "NOPERM" in text:
             return SharedStateError(self._say(self._explain_access(NoPermissionError())))
         return SharedStateError(self._say(f"refuses the script: {text[:200]}"))

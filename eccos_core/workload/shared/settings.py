@@ -18,7 +18,8 @@ class SharedSettings:
     - `name`: what the keys begin with, `eccos:{name}`. Pools with one name share their limits.
     - `when_away`: what a replica does without Redis. `fail_closed` sends nothing to models with a cap or a rate.
       `local_share` goes on with this replica's part of each limit.
-    - `lease_s`: how long the slots of a replica outlive its last sign of life. It gives one every fifth of that.
+    - `lease_s`: how long the slots of a replica outlive its last sign of life. It gives one
+      every second, or every fifth of the lease.
     - `timeout_s`: longest wait for an answer of Redis.
     """
 
@@ -36,7 +37,7 @@ class SharedSettings:
     @property
     def heartbeat_s(self) -> float:
         """How often a replica gives a sign of life, in seconds."""
-        return self.lease_s / 5
+        return min(1.0, self.lease_s / 5)
 
     @property
     def address(self) -> str:

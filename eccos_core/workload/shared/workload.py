@@ -210,7 +210,7 @@ class SharedWorkload(WorkloadTracker):
             "events": [self._events[i] for i in range(min(most, len(self._events)))],
             "settings": {
                 "lease_ms": 1000 * settings.lease_s,
-                "grace_ms": 1000 * settings.lease_s / 2,
+                "grace_ms": 2500 * settings.heartbeat_s,
                 "pause_ms": 2000 * settings.heartbeat_s,
                 "keep_ms": KEEP_MS,
                 "failures": breaker.failures,
@@ -249,7 +249,9 @@ class SharedWorkload(WorkloadTracker):
         now, freed = self._clock(), 0
         loads = list(self._loads.values())
         self._fleet_in_flight = 0
-        waits = f"replicas say what they hold, for {answer['ready_ms'] / 1000:.1f} s more" if answer["ready_ms"] else None
+        waits = (
+            f"replicas say what they hold, for {answer['ready_ms'] / 1000:.1f} s more" if answer["ready_ms"] else None
+        )
         # a pool that changed while the message travelled has its other deployments in the next answer
         for load, found in zip(loads, answer["others"], strict=False):
             own_requests, own_tokens = load.own_last_minute(now)
@@ -314,10 +316,7 @@ class SharedWorkload(WorkloadTracker):
 
     def _beat(self, retry_s: float) -> float:
         """Send a heartbeat if one is due, or if nobody has told Redis of a change. Return the seconds to the next."""
-        if self._problem is not None:
-            pause_s = retry_s
-        else:
-            pause_s = POLL_S if len(self._queue) else self.settings.heartbeat_s
+        pause_s = retry_s if self._problem is not None else POLL_S if len(self._queue) else self.settings.heartbeat_s
         left_s = self._sent_at + pause_s - self._clock()
         if left_s > 0 and not (self._is_dirty and self._problem is None):
             return left_s
