@@ -82,7 +82,8 @@ def measure_fleet(url: str) -> None:
     print(f"caps passed, as the server sees {passed}")
     print(f"s until a killed replica's slots are back (lease {LEASE_S:.0f} s)  {back_s}")
     server.close()
-    assert passed == 0 and full
+    assert passed == 0
+    assert full
 
 
 def main() -> None:

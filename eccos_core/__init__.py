@@ -53,7 +53,6 @@ _HOMES = {
         "RequestError",
         "RoutingError",
         "SharedStateError",
-        "SharedStateError",
         "StreamInterrupted",
         "UnknownDecisionError",
         "UnknownModelError",

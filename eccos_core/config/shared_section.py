@@ -42,7 +42,7 @@ def _read_address(value: Any, info: ValidationInfo) -> SecretStr:
 
 
 class SharedConfig(SectionModel):
-    """The Redis or Valkey through which replicas share slots, rates, circuit breakers, prices and budgets."""
+    """The Redis or Valkey through which replicas share slots, rates and circuit breakers."""
 
     url: Annotated[SecretStr, PlainValidator(_read_address, json_schema_input_type=str)] = Field(
         description="The address: `redis://host:port/0`, `rediss://` for TLS, or `unix:///path`. With a password write "

@@ -168,7 +168,7 @@ class DeploymentLoad:
         return self._requests.total(now), self._tokens.total(now)
 
 
-class ModelUsage:
+class ModelLoad:
     """One model's part in the load of its deployment, and how fast it answers. Not locked: the tracker is."""
 
     def __init__(self, name: str, load: DeploymentLoad) -> None:

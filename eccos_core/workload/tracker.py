@@ -18,7 +18,7 @@ import numpy as np
 from eccos_core.domain import Completion, IntArray, Model, WorkloadStatus
 from eccos_core.errors import UnknownModelError
 from eccos_core.workload.circuit_breaker import BreakerSettings, CircuitBreaker
-from eccos_core.workload.load import DeploymentLoad, ModelUsage
+from eccos_core.workload.load import DeploymentLoad, ModelLoad
 from eccos_core.workload.queue import MAX_QUEUE_LENGTH, FairQueue
 
 Held = TypeVar("Held")
@@ -45,7 +45,7 @@ class WorkloadTracker:
         self._lock: Any = threading.RLock()
         # every deployment that was ever in the pool: it may have calls in flight
         self._loads: dict[str, DeploymentLoad] = {}
-        self._known: dict[str, ModelUsage] = {}  # every model that was ever in the pool
+        self._known: dict[str, ModelLoad] = {}  # every model that was ever in the pool
         self._pool: tuple[str, ...] = ()
         self._queue = FairQueue(self._lock, self._count_free)
         self.reconfigure(
@@ -85,7 +85,7 @@ class WorkloadTracker:
                 load.limit(model.max_concurrency, settings, requests.get(model.name), tokens.get(model.name))
                 usage = self._known.get(model.name)
                 if usage is None or usage.load is not load:
-                    self._known[model.name] = ModelUsage(model.name, load)
+                    self._known[model.name] = ModelLoad(model.name, load)
             self._pool = names
             self._queue.max_length = queue_length
             self._queue.notify(self._count_free())
@@ -139,7 +139,7 @@ class WorkloadTracker:
             now = self._clock()
             return WorkloadStatus(tuple(self._known[name].status(now) for name in self._pool), len(self._queue))
 
-    def _usage(self, model: str) -> ModelUsage:
+    def _usage(self, model: str) -> ModelLoad:
         usage = self._known.get(model)
         if usage is None:
             raise UnknownModelError(model, self._pool)
@@ -149,7 +149,7 @@ class WorkloadTracker:
         now = self._clock()
         return sum(load.free(now) for load in self._loads.values())
 
-    def _take(self, usage: ModelUsage) -> bool:
+    def _take(self, usage: ModelLoad) -> bool:
         """Take one slot. Returns True for the probe of a half-open circuit. Raises `Overloaded`."""
         with self._lock:
             now, load = self._clock(), usage.load
@@ -158,7 +158,7 @@ class WorkloadTracker:
             usage.in_flight += 1
             return load.take(now)
 
-    def _release_slot(self, usage: ModelUsage, probe: bool) -> None:
+    def _release_slot(self, usage: ModelLoad, probe: bool) -> None:
         with self._lock:
             usage.in_flight -= 1
             usage.load.release(probe)
@@ -170,7 +170,7 @@ class _Hold(AbstractContextManager[None]):
 
     __slots__ = ("_probe", "_tracker", "_usage")
 
-    def __init__(self, tracker: WorkloadTracker, usage: ModelUsage) -> None:
+    def __init__(self, tracker: WorkloadTracker, usage: ModelLoad) -> None:
         self._tracker = tracker
         self._usage = usage
         self._probe: bool | None = None  # None while nothing is held

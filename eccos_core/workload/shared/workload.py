@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from eccos_core.domain import Completion, Model, SharedStatus, WorkloadStatus
 from eccos_core.errors import BackendError, EccosError, Overloaded, SharedStateError
 from eccos_core.workload.circuit_breaker import BreakerSettings
-from eccos_core.workload.load import ALONE, WARM_UP_SLOTS, DeploymentLoad, ModelUsage, OtherReplicas, ReplicaShare
+from eccos_core.workload.load import ALONE, WARM_UP_SLOTS, DeploymentLoad, ModelLoad, OtherReplicas, ReplicaShare
 from eccos_core.workload.queue import MAX_QUEUE_LENGTH, POLL_S
 from eccos_core.workload.shared.server import SharedServer, StateAway
 from eccos_core.workload.shared.settings import SCHEMA, SharedSettings
@@ -152,7 +152,7 @@ class SharedWorkload(WorkloadTracker):
 
     # ---------------------------------------------------------------- slots
 
-    def _take(self, usage: ModelUsage) -> bool:
+    def _take(self, usage: ModelLoad) -> bool:
         with self._lock:
             now, load = self._clock(), usage.load
             if load.free(now) < 1:
@@ -175,7 +175,7 @@ class SharedWorkload(WorkloadTracker):
             is_probe: bool = answer["is_probe"]
             return is_probe
 
-    def _release_slot(self, usage: ModelUsage, probe: bool) -> None:
+    def _release_slot(self, usage: ModelLoad, probe: bool) -> None:
         with self._lock:
             super()._release_slot(usage, probe)
             self._note_change()
