@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from eccos_core.cli.calibrate import calibrate
 from eccos_core.cli.certify import certify
 from eccos_core.cli.check import check
 from eccos_core.cli.collect import collect
@@ -58,6 +59,7 @@ app.command("serve", rich_help_panel=ROUTE)(serve)
 app.command("demo", rich_help_panel=STUDY)(demo)
 app.command("evaluate", rich_help_panel=STUDY)(evaluate)
 app.command("simulate", rich_help_panel=STUDY)(simulate)
+app.command("calibrate", rich_help_panel=STUDY)(calibrate)
 app.command("log", rich_help_panel=OPERATE)(log)
 app.command("record", rich_help_panel=OPERATE)(record)
 app.command("savings", rich_help_panel=OPERATE)(savings)

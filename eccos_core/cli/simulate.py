@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from eccos_core.cli.options import DataOption, PricesOption, SeedOption, split_names
+from eccos_core.cli.options import SeedOption, split_names
 from eccos_core.cli.output import JsonOption, console, print_json, print_table
+from eccos_core.cli.simulate_engine import simulate_engine_trace
 from eccos_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +63,12 @@ RoutersOption = Annotated[
     ),
 ]
 ArrivalsOption = Annotated[
-    Arrivals, typer.Option("--arrivals", help="Independent arrivals, or bursts that come four times as fast.")
+    str,
+    typer.Option(
+        "--arrivals",
+        metavar="poisson|bursty|trace:FILE",
+        help="Independent arrivals, bursts that come four times as fast, or with --engine the requests of a trace.",
+    ),
 ]
 LoadOption = Annotated[
     float, typer.Option("--load", min=0.01, help="Arrivals as a share of what all slots together can serve.")
@@ -117,18 +124,36 @@ PredictorOption = Annotated[
     PredictorKind, typer.Option("--predictor", help="The predictor to fit on the training questions.")
 ]
 
+RecordedOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="OUTCOMES", help="The outcomes file with the recorded answers (.jsonl, .jsonl.gz)."),
+]
+TariffOption = Annotated[
+    Path | None, typer.Option("--prices", metavar="PRICES", help="The JSON file with the price of each model.")
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME=VALUE,...",
+        help="Simulate a serving engine pass by pass, on the trace of --arrivals, instead of routers. Give gpu= or "
+        "costs= (a file of eccos calibrate). More: model, kv_tokens, replicas, shards, scheduler, chunk, batch, "
+        "overhead, learn.",
+    ),
+]
+
 DEFAULT_SLOTS, DEFAULT_SPEED = 8, 60.0
 
 
 def simulate(
-    data: DataOption,
-    prices: PricesOption,
+    data: RecordedOption = None,
+    prices: TariffOption = None,
     floor: FloorOption = None,
     usd_per_request: PerRequestOption = None,
     usd_per_hour: PerHourOption = None,
     usd_per_day: PerDayOption = None,
     routers: RoutersOption = None,
-    arrivals: ArrivalsOption = Arrivals.POISSON,
+    arrivals: ArrivalsOption = Arrivals.POISSON.value,
     load: LoadOption = 0.6,
     rate: RateOption = None,
     slots: SlotsOption = None,
@@ -142,6 +167,7 @@ def simulate(
     count: CountOption = None,
     seed: SeedOption = 0,
     predictor: PredictorOption = PredictorKind.RETRIEVAL,
+    engine: EngineOption = None,
     json: JsonOption = False,
 ) -> None:
     """Simulate a stream of requests with slots, a queue and deadlines, for several routers.
@@ -152,7 +178,16 @@ def simulate(
     which a predictor learns from the training questions. Accuracy and cost come from the recorded answers.
 
     Example: eccos simulate --data outcomes.jsonl --prices prices.json --floor 0.7 --routers eccos,greedy
+
+    Example: eccos simulate --engine gpu=a100,kv_tokens=100000 --arrivals trace:requests.csv
     """
+    if engine is not None:
+        simulate_engine_trace(engine, arrivals, count, as_json=json)
+        return
+    if data is None or prices is None:
+        raise InputError("eccos simulate needs --data and --prices to compare routers, or --engine")
+    if arrivals not in set(Arrivals):
+        raise InputError(f"--arrivals is {arrivals!r}, must be poisson or bursty; a trace needs --engine")
     from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
     from eccos_core.io.outcomes import read_outcomes
     from eccos_core.io.prices import read_prices
@@ -171,7 +206,7 @@ def simulate(
         encoder = ConcatenatedEncoder([StaticEncoder(), SurfaceEncoder()])
         scenario = recorded_scenario(outcomes, price_table, encoder, predictor.value, service, Draw(count, seed))
         per_second = scenario.mean_rate(load) if rate is None else rate
-        draw = poisson_arrivals if arrivals is Arrivals.POISSON else bursty_arrivals
+        draw = poisson_arrivals if arrivals == Arrivals.POISSON else bursty_arrivals
         times = draw(scenario.requests, per_second, seed)
         names = split_names(routers) or list(ROUTERS)
         for name, make in stream_routers_named(names, scenario, target, per_second).items():
@@ -182,13 +217,13 @@ def simulate(
             {
                 "requests": scenario.requests,
                 "requests_per_second": per_second,
-                "arrivals": arrivals.value,
+                "arrivals": arrivals,
                 "models": list(scenario.models),
                 "results": [asdict(result) for result in results],
             }
         )
         return
-    _print(results, scenario.models, f"{scenario.requests:,} requests, {per_second:.3g} a second, {arrivals.value}")
+    _print(results, scenario.models, f"{scenario.requests:,} requests, {per_second:.3g} a second, {arrivals}")
 
 
 def _target(
