@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from redis_server import redis_server
-from replica_world import CountingServer, start_replicas
+from replica_world import CountingServer, ReplicaProcess
 
 from eccos_core.domain import Model
 from eccos_core.workload import WorkloadTracker
@@ -70,8 +70,15 @@ def measure_fleet(url: str) -> None:
     """Print whether caps hold, and how long the slots of a killed replica are gone."""
     server = CountingServer()
     asked = {"url": url, "name": "fleet", "server": server.port, "caps": CAPS, "lease_s": LEASE_S}
-    killed, *others = start_replicas(4, **asked, seconds=14, call_s=0.3, fault_share=0.1)
-    time.sleep(4)
+    killed = ReplicaProcess(**asked, seconds=60, call_s=1.0, threads=sum(CAPS.values()))
+    others = [ReplicaProcess(**asked, seconds=12, call_s=0.3, fault_share=0.1) for _ in range(3)]
+    for each in (killed, *others):
+        each.wait_ready()
+    killed.go()
+    time.sleep(3)  # it holds nearly every slot by now
+    for each in others:
+        each.go()
+    time.sleep(1)
     killed.kill()
     at = time.monotonic()
     results = [each.result() for each in others]

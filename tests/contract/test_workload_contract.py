@@ -33,17 +33,19 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(params=KINDS)
-def workload(request: pytest.FixtureRequest) -> Workload:
+def workload(request: pytest.FixtureRequest) -> Iterator[Workload]:
     limits = LIMITS if "limits" in request.param else {}
     if "shared" not in request.param:
-        return WorkloadTracker(MODELS, **limits)
+        yield WorkloadTracker(MODELS, **limits)
+        return
     from eccos_core.workload.shared import SharedSettings, SharedWorkload
 
     server: RedisServer = request.getfixturevalue("redis")
     made = SharedWorkload(MODELS, SharedSettings(server.url, name=uuid4().hex, lease_s=0.5), **limits)
     while made.free_slots()[0] == 0:  # a new state waits until replicas had the time to say what they hold
         time.sleep(0.01)
-    return made
+    yield made
+    made.close()
 
 
 def test_it_is_a_workload(workload: Workload) -> None:

@@ -36,18 +36,21 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def fleet(redis: RedisServer) -> Fleet:
+def fleet(redis: RedisServer) -> Iterator[Fleet]:
     """Make replicas of a pool that no other test uses, ready to serve."""
-    name = uuid4().hex
+    name, everybody = uuid4().hex, []
 
     def make(count: int, models: list[Model] = MODELS, **options: object) -> list[SharedWorkload]:
         url, rules = str(options.pop("url", redis.url)), options.pop("rules", {})
         settings = SharedSettings(url, name=name, **{"lease_s": 1.0, **rules})  # type: ignore[dict-item]
         made = [SharedWorkload(models, settings, **options) for _ in range(count)]  # type: ignore[arg-type]
+        everybody.extend(made)
         wait_until(lambda: all(each.free_slots()[0] > 0 for each in made))
         return made
 
-    return make
+    yield make
+    for each in everybody:
+        each.close()
 
 
 def wait_until(is_true: Callable[[], object], timeout_s: float = 20.0) -> None:
