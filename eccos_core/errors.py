@@ -186,6 +186,10 @@ class DataError(InputError):
         super().__init__(f"{file}{f':{line}' if line is not None else ''}: {message}")
 
 
+class DatabaseAwayError(DataError):
+    """A database that does not answer now. The same call may work later."""
+
+
 class RequestError(InputError):
     """A request that cannot be asked of any model: empty, malformed, or not to be sent. `kind` says `bad_request`."""
 

@@ -45,7 +45,9 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 if TYPE_CHECKING:
     from eccos_core.assembly.hot_reload import HotReload
     from eccos_core.assembly.refit import BackgroundRefit
+    from eccos_core.assembly.shared_labels import SharedLabels
     from eccos_core.config import Config
+    from eccos_core.decision_log import LoggedDecision, PostgresDecisionLog
     from eccos_core.routing.savings import SavingsReport
 
 _EARLIER_STORES = 4  # memories of decisions from before a swap, so that they can still be labelled
@@ -133,6 +135,7 @@ class Router:
         self._owns_parts = False
         self._hot_reload: HotReload | None = None
         self._refit: BackgroundRefit | None = None
+        self._shared_labels: SharedLabels | None = None
         self._release_shared: Callable[[], bool] | None = None
 
     # ---------------------------------------------------------------- build, share, change, close
@@ -170,6 +173,10 @@ class Router:
             assembler = Assembler(progress)
             router = cls.from_parts(assembler.assemble(load_config(path)))
         router._owns_parts = True
+        if router._shared_log() is not None or reload:
+            from eccos_core.assembly.shared_labels import SharedLabels
+
+            router._shared_labels = SharedLabels(router._shared_log, router._take_label)
         learning = assembler.current.config.learning if assembler.current is not None else None
         if learning is not None and learning.refit_every is not None:
             from eccos_core.assembly.refit import BackgroundRefit
@@ -248,8 +255,9 @@ class Router:
             if self._closed or (self._release_shared is not None and not self._release_shared()):
                 return
             self._closed = True
-        if self._refit is not None:
-            self._refit.close()
+        for background in (self._refit, self._shared_labels):
+            if background is not None:
+                background.close()
         if self._hot_reload is not None:
             self._hot_reload.close()
         if self._owns_parts and self.parts.answer_observer is not None:
@@ -549,6 +557,16 @@ class Router:
                 self._pipeline.learn(labelled)
             return
         raise UnknownDecisionError(decision_id)
+
+    def _shared_log(self) -> PostgresDecisionLog | None:
+        from eccos_core.decision_log import PostgresDecisionLog
+
+        log = self.decision_store.log
+        return log if isinstance(log, PostgresDecisionLog) else None
+
+    def _take_label(self, decision: LoggedDecision, source: LabelSource) -> None:
+        """Learn from a label that another replica was given."""
+        self._pipeline.learn(self.decision_store.take_label(decision, source))
 
     def savings(self, baseline: str | None = None, *, since: float | None = None) -> SavingsReport:
         """Compare what the logged requests cost with sending all of them to one model.

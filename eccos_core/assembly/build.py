@@ -52,6 +52,7 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from eccos_core.certification import Certificate
+    from eccos_core.decision_log import BaseDecisionLog
     from eccos_core.learning import DriftMonitor, OnlineLearner
     from eccos_core.packing import PackLosses
     from eccos_core.predictors import TrainingForecast
@@ -128,7 +129,7 @@ class Assembler:
         labels = self._labels(config, encoder, history)
         reward = load_configured_reward(config, encoder, self.current.reward if self.current is not None else None)
         parts = self._parts(config, reader, predictor, training, labels=labels, reward=reward)
-        parts = replace(parts, learner=self._learner(config, reader, predictor, history))
+        parts = replace(parts, learner=self._learner(config, reader, predictor, history, parts.decision_store.log))
         self.current = Assembled(config, encoder, history, parts, reward)
         return parts
 
@@ -249,14 +250,19 @@ class Assembler:
         )
 
     def _learner(
-        self, config: Config, encoder: Encoder, predictor: Predictor, history: OnlineHistory
+        self,
+        config: Config,
+        encoder: Encoder,
+        predictor: Predictor,
+        history: OnlineHistory,
+        log: BaseDecisionLog | None,
     ) -> OnlineLearner | None:
         """What learns from labels. It goes on where predictor, rule and decision log stay as they were."""
-        from eccos_core.learning import LabelJournal, LearningRule, OnlineLearner
-        from eccos_core.learning.journal import FILE_NAME
+        from eccos_core.assembly.journal import open_journal
+        from eccos_core.learning import LearningRule, OnlineLearner
         from eccos_core.learning.learner import EXPLORING
 
-        asked, log = config.learning, config.decision_log.path
+        asked = config.learning
         if asked is None:
             return None
         rule = LearningRule(asked.explore, asked.share, asked.budget_usd_per_day, asked.forget)
@@ -266,7 +272,7 @@ class Assembler:
             return before
         data = TrainingData.sample(history)
         data = reencode(data, encoder) if is_fine_tuned(config) else data
-        journal = None if log is None else LabelJournal(log.with_name(FILE_NAME))
+        journal = open_journal(config.decision_log.path, log)
         budget = daily_budget(config, EXPLORING, rule.budget_usd_per_day, before.budget if before is not None else None)
         if journal is not None:
             budget.adopt(journal.exploration_usd())
@@ -321,7 +327,7 @@ class Assembler:
 
     def _decision_store(self, config: Config, labels: OnlineHistory | None) -> DecisionStore:
         """What remembers decisions. It stays where history, log and sessions stay as they were."""
-        from eccos_core.decision_log import DecisionLog
+        from eccos_core.decision_log import open_decision_log
         from eccos_core.routing.decision_store import DecisionStore
         from eccos_core.routing.sessions import Sessions
 
@@ -333,8 +339,8 @@ class Assembler:
             return before
         sessions = before.sessions if before is not None and same_sessions else None
         log = before.log if before is not None and same_log else None
-        if log is None and wanted.path is not None:
-            log = DecisionLog(wanted.path, log_prompts=wanted.log_prompts)
+        if log is None:
+            log = open_decision_log(wanted.path, wanted.address, log_prompts=wanted.log_prompts)
         return DecisionStore(labels, log, sessions or Sessions(config.sessions.max_sessions, config.sessions.idle_s))
 
     def _workload(self, config: Config) -> WorkloadTracker:
