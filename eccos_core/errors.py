@@ -17,6 +17,7 @@
     │       └── CircuitOpen            ... of a model that is left alone because it failed repeatedly
     ├── BackendError                   one call to one model failed
     │   └── StreamInterrupted          ... after some of its answer had arrived
+    ├── ProviderBatchError             a request whose provider batch was cancelled, or cannot be read now
     ├── AttemptsExhausted              every model that was tried failed; lists each attempt
     ├── GradingError                   an answer that could not be graded: no score, which is not a wrong answer
     └── MissingDependencyError         an optional package is not installed; says the line that installs it
@@ -338,6 +339,19 @@ class AttemptsExhausted(EccosError):
         self.attempts = tuple(attempts)
         listed = "; ".join(f"{a.model} ({a.kind}, {a.latency_s:.2f} s): {a.message}" for a in self.attempts)
         super().__init__(f"request {request_id!r}: all {len(self.attempts)} attempts failed. {listed}")
+
+
+class ProviderBatchError(EccosError):
+    """A request of a provider's batch that has no answer, and is not asked again: nobody knows that you want to pay.
+
+    `batch_id` is the provider's name of the batch. `is_cancelled` says that somebody cancelled it. Else it still runs,
+    or cannot be read now, and the same call finds it again.
+    """
+
+    def __init__(self, batch_id: str, message: str, *, is_cancelled: bool = False) -> None:
+        self.batch_id = batch_id
+        self.is_cancelled = is_cancelled
+        super().__init__(f"provider batch {batch_id}: {message}")
 
 
 class GradingError(EccosError):

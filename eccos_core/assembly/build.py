@@ -27,6 +27,7 @@ from eccos_core.assembly.predictor import (
     online_retrieval,
     same_training_inputs,
 )
+from eccos_core.assembly.provider_batches import build_provider_batches
 from eccos_core.assembly.starting_quality import quality_sources
 from eccos_core.config import (
     CertifiedPolicy,
@@ -247,6 +248,7 @@ class Assembler:
                 (self.current.config, self.current.parts.answer_observer) if self.current is not None else None,
             ),
             planner=build_planner(config),
+            provider_batches=build_provider_batches(config),
         )
 
     def _learner(

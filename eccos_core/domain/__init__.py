@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from eccos_core.domain.answer import ANSWER_FEATURES, AnswerConfidence, check_answer_feature
 from eccos_core.domain.arrays import BoolArray, Float32Array, FloatArray, IntArray, TextArray
+from eccos_core.domain.batch_offer import BATCH_ARM, BatchOffer, batch_arm
 from eccos_core.domain.decision import Chunk, Completion, Decision, QualitySource
 from eccos_core.domain.forecast import FORECAST_ARRAYS, Forecast
 from eccos_core.domain.model import Capability, Model
@@ -46,12 +47,14 @@ from eccos_core.domain.status import (
 __all__ = [
     "ANSWER_FEATURES",
     "AUTHOR",
+    "BATCH_ARM",
     "FORECAST_ARRAYS",
     "LABEL_SOURCES",
     "REASONING_FIELDS",
     "TOOL_FAILED",
     "AnswerConfidence",
     "Assignment",
+    "BatchOffer",
     "BoolArray",
     "BreakerState",
     "Budget",
@@ -97,6 +100,7 @@ __all__ = [
     "StreamChoice",
     "TextArray",
     "WorkloadStatus",
+    "batch_arm",
     "check_answer_feature",
     "new_id",
 ]

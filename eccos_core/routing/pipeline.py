@@ -30,6 +30,7 @@ from eccos_core.domain import (
     Request,
 )
 from eccos_core.errors import (
+    Attempt,
     BackendError,
     EccosError,
     FailureKind,
@@ -280,8 +281,12 @@ class Pipeline:
         decision: Decision,
         slot: AbstractContextManager[None] | None = None,
         settle: Settle | None = None,
+        earlier: Sequence[Attempt] = (),
     ) -> Execution:
-        """Make the execution of a decided request. `slot` is a slot of its model that is held already."""
+        """Make the execution of a decided request. `slot` is a slot of its model that is held already.
+
+        `earlier` are calls that failed before.
+        """
         return Execution(
             request,
             decision,
@@ -293,6 +298,7 @@ class Pipeline:
             slot=slot,
             settle=settle,
             answered=self.show_answer,
+            earlier=earlier,
         )
 
     def show_answer(self, request: Request, decision: Decision, completion: Completion) -> None:
