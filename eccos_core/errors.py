@@ -7,6 +7,7 @@
     │   ├── RequestError               a request that no model could be asked
     │   ├── UnknownModelError          a model that the pool does not have
     │   ├── UnknownDecisionError       a decision id that was never given out
+    │   ├── SharedStateError           the Redis that replicas share: wrong password, foreign keys, another version
     │   └── ArtifactError              a fitted predictor that does not match encoder, pool or format
     ├── HistoryError                   a history made with another encoder or dimension, or unreachable
     ├── RoutingError                   no model may or can take the request
@@ -216,6 +217,10 @@ class UnknownDecisionError(InputError):
 
 class ArtifactError(InputError):
     """A fitted predictor on disk that does not fit encoder, pool or format version."""
+
+
+class SharedStateError(InputError):
+    """The Redis that replicas share cannot be used: wrong password, foreign keys, or replicas of another version."""
 
 
 class CertificateError(InputError):

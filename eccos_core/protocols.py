@@ -185,6 +185,10 @@ class Steering(Protocol):
         """
         ...
 
+    def retract(self, choice: StreamChoice) -> None:
+        """Forget a choice: its slot was gone, so its answer is never given. Call it before the next decision."""
+        ...
+
     def correct_cost(self, difference_usd: float) -> None:
         """Learn that an answer cost this much more than predicted (less, when negative)."""
         ...

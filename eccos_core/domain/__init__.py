@@ -34,7 +34,15 @@ from eccos_core.domain.request import (
     Request,
     new_id,
 )
-from eccos_core.domain.status import BreakerState, DriftAlarm, LabellerStatus, ModelStatus, RouterStatus, WorkloadStatus
+from eccos_core.domain.status import (
+    BreakerState,
+    DriftAlarm,
+    LabellerStatus,
+    ModelStatus,
+    RouterStatus,
+    SharedStatus,
+    WorkloadStatus,
+)
 
 __all__ = [
     "ANSWER_FEATURES",
@@ -86,6 +94,7 @@ __all__ = [
     "Request",
     "RouterStatus",
     "RoutingProblem",
+    "SharedStatus",
     "SolutionStatus",
     "StreamAnswers",
     "StreamChoice",

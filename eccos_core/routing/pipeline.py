@@ -237,12 +237,17 @@ class Pipeline:
 
     def _decide_and_hold(self, prepared: PreparedBatch) -> Execution:
         """Decide and hold in one critical section, so that two threads never take the same last slot."""
-        with self.parts.workload.deciding(self.parts.names) as free:
-            decision = self.decider.choose(prepared, free)
-            slot = self.parts.workload.hold(decision.model)
+        slots: list[AbstractContextManager[None]] = []
+
+        def hold(model: str) -> None:
+            slot = self.parts.workload.hold(model)
             slot.__enter__()
+            slots.append(slot)
+
+        with self.parts.workload.deciding(self.parts.names) as free:
+            decision = self.decider.choose(prepared, free, hold)
         self.remember(prepared, [decision])
-        return self.execute(prepared.requests[0], decision, slot, settle=self.decider.settle)
+        return self.execute(prepared.requests[0], decision, slots[0], settle=self.decider.settle)
 
     def _begin_together(self, asked: Sequence[Request]) -> list[Arrival | EccosError]:
         """Decide and hold for what arrived in one window. A request that finds no slot has no execution yet."""
@@ -251,17 +256,22 @@ class Pipeline:
         except EccosError as error:
             return [error] if len(asked) == 1 else [self._begin_together([each])[0] for each in asked]
         arrivals: list[Arrival | EccosError] = []
+        slots: dict[int, AbstractContextManager[None]] = {}
+
+        def hold(row: int, model: str) -> None:
+            slot = self.parts.workload.hold(model)
+            slot.__enter__()
+            slots[row] = slot
+
         with self.parts.workload.deciding(self.parts.names) as free:
-            for row, decision in enumerate(self.decider.choose_together(prepared, free)):
+            for row, decision in enumerate(self.decider.choose_together(prepared, free, hold)):
                 if isinstance(decision, Overloaded):
                     arrivals.append((prepared.row(row), None))
                 elif isinstance(decision, EccosError):
                     arrivals.append(decision)
                 else:
-                    slot = self.parts.workload.hold(decision.model)
-                    slot.__enter__()
                     self.remember(prepared.row(row), [decision])
-                    execution = self.execute(asked[row], decision, slot, settle=self.decider.settle)
+                    execution = self.execute(asked[row], decision, slots[row], settle=self.decider.settle)
                     arrivals.append((prepared.row(row), execution))
         return arrivals
 
