@@ -10,6 +10,7 @@ from eccos_core.cli.calibrate import calibrate
 from eccos_core.cli.certify import certify
 from eccos_core.cli.check import check
 from eccos_core.cli.collect import collect
+from eccos_core.cli.complete import batches, complete
 from eccos_core.cli.convert import convert
 from eccos_core.cli.demo import demo
 from eccos_core.cli.evaluate import evaluate
@@ -55,6 +56,7 @@ app.command("certify", rich_help_panel=SET_UP)(certify)
 app.command("ask", rich_help_panel=ROUTE)(ask)
 app.command("route", rich_help_panel=ROUTE)(route)
 app.command("plan", rich_help_panel=ROUTE)(plan)
+app.command("complete", rich_help_panel=ROUTE)(complete)
 app.command("serve", rich_help_panel=ROUTE)(serve)
 app.command("demo", rich_help_panel=STUDY)(demo)
 app.command("evaluate", rich_help_panel=STUDY)(evaluate)
@@ -64,6 +66,7 @@ app.command("log", rich_help_panel=OPERATE)(log)
 app.command("record", rich_help_panel=OPERATE)(record)
 app.command("savings", rich_help_panel=OPERATE)(savings)
 app.command("replay", rich_help_panel=OPERATE)(replay)
+app.command("batches", rich_help_panel=OPERATE)(batches)
 app.command("status", rich_help_panel=OPERATE)(status)
 app.add_typer(keys, name="keys", rich_help_panel=OPERATE)
 app.command("version", rich_help_panel=OPERATE)(show_version)

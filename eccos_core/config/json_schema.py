@@ -54,6 +54,16 @@ MODEL_INFO: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "Efforts of this model, from least to most: a name, and the call parameters that ask for it, "
         "such as `low: {reasoning_effort: low}`. Each is a model of the pool (`large@low`), and all share the slots.",
     },
+    "batch": {
+        "type": ["object", "boolean"],
+        "properties": {
+            "discount": _number("What is taken off the usual price.", minimum=0, exclusiveMaximum=1),
+            "within_s": _number("Seconds within which the provider promises the answers.", exclusiveMinimum=0),
+        },
+        "additionalProperties": False,
+        "description": "The provider's batch API may be used for batches with patience: `batch: {discount: 0.5, "
+        "within_s: 86400}`, or `true` for these numbers. OpenAI and Anthropic have one.",
+    },
     "free": _flag("The model costs nothing. Give no price beside it."),
     "usd_per_gpu_hour": _number("Price of your own GPU in USD per hour. It needs `tokens_per_hour`.", minimum=0),
     "tokens_per_hour": _number("Tokens per hour that you measured, input and output together.", exclusiveMinimum=0),

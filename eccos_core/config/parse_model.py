@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eccos_core.backends.litellm.call_parameters import is_call_parameter
+from eccos_core.config.batch_offers import parse_batch_offer
 from eccos_core.config.context import ParseContext
 from eccos_core.config.efforts import Effort, parse_efforts
 from eccos_core.config.left_out import is_embedding, why_left_out
@@ -23,7 +24,7 @@ from eccos_core.config.schema import Deployment
 from eccos_core.config.section import Section
 from eccos_core.config.translate import Inherited
 from eccos_core.config.yaml import describe_yaml
-from eccos_core.domain import Capability
+from eccos_core.domain import BatchOffer, Capability
 from eccos_core.errors import ArtifactError, did_you_mean
 from eccos_core.pocket import pocket_names, pocket_path
 from eccos_core.pocket.smol import INSTALL, SMOL, SMOL_WINDOW, smol_is_installed
@@ -41,6 +42,7 @@ OUR_KEYS = (
     "context_window",
     "assume_like",
     "efforts",
+    "batch",
     "assumed_quality",
     "usd_per_gpu_hour",
     "tokens_per_hour",
@@ -76,6 +78,7 @@ class Entry:
     assume_like: str | None = None
     assumed_quality: float | None = None
     efforts: tuple[Effort, ...] = ()
+    batch: BatchOffer | None = None
     embeds: str | None = None
 
 
@@ -171,6 +174,7 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
         assume_like=info.text("assume_like", None),
         assumed_quality=info.number("assumed_quality", None, high=1.0),
         efforts=parse_efforts(info),
+        batch=parse_batch_offer(info, provider),
         embeds=why if embeds else None,
     )
 

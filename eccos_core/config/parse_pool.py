@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from eccos_core.config.batch_offers import check_batch_names
 from eccos_core.config.context import ParseContext
 from eccos_core.config.document import Document
 from eccos_core.config.efforts import SEPARATOR, Effort, effort_names, middle_effort, single_efforts
@@ -69,6 +70,11 @@ def parse_pool(document: Document, context: ParseContext, section: EccosSection)
     named = {name: effort_names(name, found) for name, found in efforts.items() if found}
     _check_effort_names(by_name, named, problems)
     declared |= {arm for names in named.values() for arm in names}
+    for name, group in by_name.items():
+        for entry in group:
+            if entry.batch is not None:
+                place = f"{entry.place}.model_info.batch"
+                check_batch_names(name, place, efforts[name], frozenset(declared), problems)
     _check_priors(by_name, declared, named, problems)
     default_cap = section.workload.default_max_concurrency
     merged = [_merge(name, group, problems, default_cap) for name, group in by_name.items()]
@@ -194,6 +200,7 @@ def _merge(name: str, group: list[Entry], problems: Problems, default_cap: int |
         assumed_quality=assumed_quality,
         usd_per_gpu_hour=price.usd_per_gpu_hour,
         tokens_per_hour=price.tokens_per_hour,
+        batch=next(((entry.batch, entry.deployment) for entry in group if entry.batch is not None), None),
     )
 
 
