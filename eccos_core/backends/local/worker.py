@@ -138,7 +138,7 @@ class Worker:
             if error.retryable:
                 self._loaded = None  # memory may be free again at the next request
             return
-        with _inference(self._loaded):
+        with inference(self._loaded):
             while not self._stopping and (self._waiting or self._rows):
                 started = time.perf_counter()
                 self._advance(self._loaded)
@@ -155,7 +155,7 @@ class Worker:
     def _use_few_threads(self, loaded: LoadedModel) -> None:
         """A small model on the CPU computes on one thread; the limit holds for this thread only."""
         if isinstance(loaded.model, NumpyLlama):
-            return  # see `_inference`
+            return  # see `inference`
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         with needs_extra("local", "a local model"):
@@ -172,7 +172,7 @@ class Worker:
     def _advance(self, loaded: LoadedModel) -> None:
         """One round: admit who waits, then one token for every row. A failure ends the rows that it concerns only."""
         if self._batch is None:
-            self._batch = _new_batch(loaded)
+            self._batch = new_batch(loaded)
         joining: list[GenerationRow] = []
         try:
             self._drop_cancelled()
@@ -326,7 +326,7 @@ class Worker:
             self._budget.grow()
 
 
-def _new_batch(loaded: LoadedModel) -> Any:
+def new_batch(loaded: LoadedModel) -> Any:
     """The rows that decode together, on what the model computes with."""
     pad_id = loaded.tokenizer.pad_token_id or 0
     if isinstance(loaded.model, NumpyLlama):
@@ -336,7 +336,7 @@ def _new_batch(loaded: LoadedModel) -> Any:
     return RunningBatch(loaded.model, pad_id)
 
 
-def _inference(loaded: LoadedModel) -> AbstractContextManager[Any]:
+def inference(loaded: LoadedModel) -> AbstractContextManager[Any]:
     """What stands around the steps: no gradients on torch, one thread on numpy."""
     if isinstance(loaded.model, NumpyLlama):
         return blas_threads().single_threaded()
