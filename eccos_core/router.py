@@ -37,6 +37,7 @@ from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.outside_call import OutsideCall
 from eccos_core.routing.packing import acomplete_packed, complete_packed
 from eccos_core.routing.parts import DEFAULT_POLICY, Parts
+from eccos_core.routing.patient_batch import acomplete_patiently, complete_patiently, find_patience
 from eccos_core.routing.pipeline import Pipeline, RequestLike
 from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.tenants import Tenants
@@ -45,7 +46,9 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 if TYPE_CHECKING:
     from eccos_core.assembly.hot_reload import HotReload
     from eccos_core.assembly.refit import BackgroundRefit
+    from eccos_core.assembly.shared_labels import SharedLabels
     from eccos_core.config import Config
+    from eccos_core.decision_log import LoggedDecision, PostgresDecisionLog
     from eccos_core.routing.savings import SavingsReport
 
 _EARLIER_STORES = 4  # memories of decisions from before a swap, so that they can still be labelled
@@ -133,6 +136,7 @@ class Router:
         self._owns_parts = False
         self._hot_reload: HotReload | None = None
         self._refit: BackgroundRefit | None = None
+        self._shared_labels: SharedLabels | None = None
         self._release_shared: Callable[[], bool] | None = None
 
     # ---------------------------------------------------------------- build, share, change, close
@@ -170,6 +174,10 @@ class Router:
             assembler = Assembler(progress)
             router = cls.from_parts(assembler.assemble(load_config(path)))
         router._owns_parts = True
+        if router._shared_log() is not None or reload:
+            from eccos_core.assembly.shared_labels import SharedLabels
+
+            router._shared_labels = SharedLabels(router._shared_log, router._take_label)
         learning = assembler.current.config.learning if assembler.current is not None else None
         if learning is not None and learning.refit_every is not None:
             from eccos_core.assembly.refit import BackgroundRefit
@@ -248,8 +256,9 @@ class Router:
             if self._closed or (self._release_shared is not None and not self._release_shared()):
                 return
             self._closed = True
-        if self._refit is not None:
-            self._refit.close()
+        for background in (self._refit, self._shared_labels):
+            if background is not None:
+                background.close()
         if self._hot_reload is not None:
             self._hot_reload.close()
         if self._owns_parts and self.parts.answer_observer is not None:
@@ -425,6 +434,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: Literal[False] = False,
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion]: ...
     @overload
     def complete_batch(
@@ -434,6 +445,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: Literal[True],
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion | EccosError]: ...
     @overload
     def complete_batch(
@@ -443,6 +456,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: bool,
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion] | list[Completion | EccosError]: ...
     def complete_batch(
         self,
@@ -451,6 +466,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: bool = False,
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion] | list[Completion | EccosError]:
         """Assign the batch jointly, then call, as many at once as the models' slots allow. Results are in order.
 
@@ -460,8 +477,15 @@ class Router:
 
         With `pack`, requests with the same instructions share calls where that pays (`PackingRule`). None does as the
         router's `packing` says. A request whose answer is missing in its pack is asked alone.
+
+        With `patience_s`, requests may also go through the batch APIs of providers that answer within so many seconds,
+        at a discount (`model_info.batch`). What such a batch leaves open is called at once. A call that is made again
+        after a kill finds its batches. Nothing is packed then. `report` hears in words how the batches go.
         """
         pipeline = self._open()
+        if (patience := find_patience(pipeline.parts, patience_s, pack=pack, report=report)) is not None:
+            patient = complete_patiently(pipeline, requests, policy, patience, in_place=return_exceptions)
+            return settle_results(patient, return_exceptions=return_exceptions)
         if pipeline.packs(pack):
             packed = complete_packed(pipeline, requests, policy, in_place=return_exceptions)
             return settle_results(packed, return_exceptions=return_exceptions)
@@ -480,6 +504,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: Literal[False] = False,
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion]: ...
     @overload
     async def acomplete_batch(
@@ -489,6 +515,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: Literal[True],
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion | EccosError]: ...
     @overload
     async def acomplete_batch(
@@ -498,6 +526,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: bool,
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion] | list[Completion | EccosError]: ...
     async def acomplete_batch(
         self,
@@ -506,9 +536,14 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: bool = False,
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion] | list[Completion | EccosError]:
         """The asynchronous twin of `complete_batch`."""
         pipeline = self._open()
+        if (patience := find_patience(pipeline.parts, patience_s, pack=pack, report=report)) is not None:
+            patient = await acomplete_patiently(pipeline, requests, policy, patience, in_place=return_exceptions)
+            return settle_results(patient, return_exceptions=return_exceptions)
         if pipeline.packs(pack):
             packed = await acomplete_packed(pipeline, requests, policy, in_place=return_exceptions)
             return settle_results(packed, return_exceptions=return_exceptions)
@@ -549,6 +584,16 @@ class Router:
                 self._pipeline.learn(labelled)
             return
         raise UnknownDecisionError(decision_id)
+
+    def _shared_log(self) -> PostgresDecisionLog | None:
+        from eccos_core.decision_log import PostgresDecisionLog
+
+        log = self.decision_store.log
+        return log if isinstance(log, PostgresDecisionLog) else None
+
+    def _take_label(self, decision: LoggedDecision, source: LabelSource) -> None:
+        """Learn from a label that another replica was given."""
+        self._pipeline.learn(self.decision_store.take_label(decision, source))
 
     def savings(self, baseline: str | None = None, *, since: float | None = None) -> SavingsReport:
         """Compare what the logged requests cost with sending all of them to one model.

@@ -27,6 +27,7 @@ from eccos_core.assembly.predictor import (
     online_retrieval,
     same_training_inputs,
 )
+from eccos_core.assembly.provider_batches import build_provider_batches
 from eccos_core.assembly.starting_quality import quality_sources
 from eccos_core.config import (
     CertifiedPolicy,
@@ -44,6 +45,7 @@ from eccos_core.config import (
     log_warnings,
 )
 from eccos_core.domain import ConversationView, GroupShare, Policy, QualityPrice
+from eccos_core.errors import InputError
 from eccos_core.history.ingest import ingest
 from eccos_core.pocket import pool_config_path
 from eccos_core.routing.parts import Parts
@@ -51,6 +53,7 @@ from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from eccos_core.certification import Certificate
+    from eccos_core.decision_log import BaseDecisionLog
     from eccos_core.learning import DriftMonitor, OnlineLearner
     from eccos_core.packing import PackLosses
     from eccos_core.predictors import TrainingForecast
@@ -127,7 +130,7 @@ class Assembler:
         labels = self._labels(config, encoder, history)
         reward = load_configured_reward(config, encoder, self.current.reward if self.current is not None else None)
         parts = self._parts(config, reader, predictor, training, labels=labels, reward=reward)
-        parts = replace(parts, learner=self._learner(config, reader, predictor, history))
+        parts = replace(parts, learner=self._learner(config, reader, predictor, history, parts.decision_store.log))
         self.current = Assembled(config, encoder, history, parts, reward)
         return parts
 
@@ -245,17 +248,23 @@ class Assembler:
                 (self.current.config, self.current.parts.answer_observer) if self.current is not None else None,
             ),
             planner=build_planner(config),
+            provider_batches=build_provider_batches(config),
         )
 
     def _learner(
-        self, config: Config, encoder: Encoder, predictor: Predictor, history: OnlineHistory
+        self,
+        config: Config,
+        encoder: Encoder,
+        predictor: Predictor,
+        history: OnlineHistory,
+        log: BaseDecisionLog | None,
     ) -> OnlineLearner | None:
         """What learns from labels. It goes on where predictor, rule and decision log stay as they were."""
-        from eccos_core.learning import LabelJournal, LearningRule, OnlineLearner
-        from eccos_core.learning.journal import FILE_NAME
+        from eccos_core.assembly.journal import open_journal
+        from eccos_core.learning import LearningRule, OnlineLearner
         from eccos_core.learning.learner import EXPLORING
 
-        asked, log = config.learning, config.decision_log.path
+        asked = config.learning
         if asked is None:
             return None
         rule = LearningRule(asked.explore, asked.share, asked.budget_usd_per_day, asked.forget)
@@ -265,7 +274,7 @@ class Assembler:
             return before
         data = TrainingData.sample(history)
         data = reencode(data, encoder) if is_fine_tuned(config) else data
-        journal = None if log is None else LabelJournal(log.with_name(FILE_NAME))
+        journal = open_journal(config.decision_log.path, log)
         budget = daily_budget(config, EXPLORING, rule.budget_usd_per_day, before.budget if before is not None else None)
         if journal is not None:
             budget.adopt(journal.exploration_usd())
@@ -320,7 +329,7 @@ class Assembler:
 
     def _decision_store(self, config: Config, labels: OnlineHistory | None) -> DecisionStore:
         """What remembers decisions. It stays where history, log and sessions stay as they were."""
-        from eccos_core.decision_log import DecisionLog
+        from eccos_core.decision_log import open_decision_log
         from eccos_core.routing.decision_store import DecisionStore
         from eccos_core.routing.sessions import Sessions
 
@@ -332,8 +341,8 @@ class Assembler:
             return before
         sessions = before.sessions if before is not None and same_sessions else None
         log = before.log if before is not None and same_log else None
-        if log is None and wanted.path is not None:
-            log = DecisionLog(wanted.path, log_prompts=wanted.log_prompts)
+        if log is None:
+            log = open_decision_log(wanted.path, wanted.address, log_prompts=wanted.log_prompts)
         return DecisionStore(labels, log, sessions or Sessions(config.sessions.max_sessions, config.sessions.idle_s))
 
     def _workload(self, config: Config) -> WorkloadTracker:
@@ -349,7 +358,11 @@ class Assembler:
             open_s=config.workload.breaker_open_s,
             warm_up_s=config.workload.warm_up_s,
         )
-        workload = self.current.parts.workload if self.current is not None else WorkloadTracker(config.models)
+        if self.current is not None and self.current.config.workload.shared != config.workload.shared:
+            raise InputError(
+                "eccos.workload.shared has changed. Requests hold slots of the old place. Restart to change it"
+            )
+        workload = self._new_workload(config) if self.current is None else self.current.parts.workload
         assert isinstance(workload, WorkloadTracker)
         workload.reconfigure(
             config.models,
@@ -359,6 +372,19 @@ class Assembler:
             queue_length=config.workload.queue_length,
         )
         return workload
+
+    def _new_workload(self, config: Config) -> WorkloadTracker:
+        """The workload of this process, or that of one replica of several. Raises `SharedStateError`."""
+        from eccos_core.workload import WorkloadTracker
+
+        shared = config.workload.shared
+        if shared is None:
+            return WorkloadTracker(config.models)
+        from eccos_core.workload.shared import SharedSettings, SharedWorkload
+
+        url = shared.url.get_secret_value()
+        settings = SharedSettings(url, shared.name, shared.when_away, shared.lease_s, shared.timeout_s)
+        return SharedWorkload(config.models, settings)
 
 
 def usual_config() -> Path:
@@ -484,7 +510,12 @@ def _calling_backend(config: Config) -> Backend:
     from eccos_core.backends.litellm.backend import DECIDED_HERE
     from eccos_core.backends.local.registry import LOCAL_PREFIX
 
-    gpu_hours = {e.model.name: e.usd_per_gpu_hour for e in config.pool if e.usd_per_gpu_hour is not None}
+    # a price by context is charged as it is decided by, and not by the speed of the moment
+    gpu_hours = {
+        entry.model.name: entry.usd_per_gpu_hour
+        for entry in config.pool
+        if entry.usd_per_gpu_hour is not None and entry.model.context_price is None
+    }
     here = {entry.model.name: entry.deployments[0] for entry in config.pool if _runs_here(entry)}
     elsewhere = {entry.model.name: entry.deployments for entry in config.pool if not _runs_here(entry)}
     if not here:

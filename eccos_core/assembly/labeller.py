@@ -13,7 +13,7 @@ from eccos_core.config import Config
 from eccos_core.io.daily_budget import FILE_NAME, DailyBudget
 
 if TYPE_CHECKING:
-    from eccos_core.decision_log import DecisionLog
+    from eccos_core.decision_log import BaseDecisionLog
     from eccos_core.grading.reward import RewardModel
     from eccos_core.protocols import AnswerObserver, Backend, Encoder, Workload
 
@@ -57,7 +57,7 @@ def build_labeller(
     reward: RewardModel | None,
     backend: Backend,
     workload: Workload,
-    log: DecisionLog | None,
+    log: BaseDecisionLog | None,
     before: tuple[Config, AnswerObserver | None] | None = None,
 ) -> AnswerObserver | None:
     """Build what labels answers. None where the configuration asks for nothing of the kind.

@@ -177,7 +177,7 @@ def _questions(config: Config, path: Path | None, grader: str | None, *, from_lo
     judge = config.labels.judge
     chosen = grader if grader is not None or judge is None else {"name": "judge", "model": judge.model}
     with open_log(config.path) as log:
-        return questions_from_log(log, chosen), str(log.path)
+        return questions_from_log(log, chosen), log.place
 
 
 def _options(config: Config, **fields: Any) -> CollectOptions:

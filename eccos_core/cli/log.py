@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import sys
 import time
@@ -15,17 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eccos_core.cli.options import SinceOption, resolve_config
+from eccos_core.cli.options import SinceOption, read_seconds, resolve_config
 from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption
 from eccos_core.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from eccos_core.decision_log import DecisionLog, LoggedDecision
+    from eccos_core.decision_log import BaseDecisionLog, LoggedDecision
     from eccos_core.routing.decision_store import LabelledDecision
 
 DEFAULT_ROWS = 20
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _COLUMNS = ("decision", "when (UTC)", "model", "forecast", "paid", "ms", "failed", "label")
 
 DecisionArgument = Annotated[
@@ -75,13 +73,13 @@ def log(
             last=last or (sys.maxsize if export is not None else DEFAULT_ROWS),
         )
     if export is not None:
-        _export(found, decision_log.path, export, as_json=json)
+        _export(found, decision_log.place, export, as_json=json)
     elif json:
         print_json([_as_json(each) for each in found])
     elif found:
-        _print(found, decision_log.path)
+        _print(found, decision_log.place)
     else:
-        console().print(f"No such decisions in {decision_log.path}.", soft_wrap=True)
+        console().print(f"No such decisions in {decision_log.place}.", soft_wrap=True)
 
 
 def record(
@@ -99,49 +97,49 @@ def record(
 
     with open_log(config) as decision_log:
         labelled = DecisionStore(log=decision_log).label(decision_id, quality)
-    if decision_log.problem is not None:
-        raise InputError(f"the label was not saved: {decision_log.problem}")
-    if labelled is not None:
-        _keep_for_learning(labelled, config)
+        if decision_log.problem is not None:
+            raise InputError(f"the label was not saved: {decision_log.problem}")
+        if labelled is not None:
+            _keep_for_learning(labelled, decision_log, config)
     if json:
         print_json({"decision_id": decision_id, "quality": quality})
     else:
         console(sys.stdout).print(f"{decision_id}: {quality:g}", soft_wrap=True)
 
 
-def _keep_for_learning(labelled: LabelledDecision, config: Path | None) -> None:
+def _keep_for_learning(labelled: LabelledDecision, log: BaseDecisionLog, config: Path | None) -> None:
     """Put a label into the journal of the online layer, if the configuration has one."""
+    from eccos_core.assembly.journal import open_journal
     from eccos_core.config import load_config
-    from eccos_core.learning.journal import FILE_NAME, JournalEntry, LabelJournal
+    from eccos_core.learning.journal import JournalEntry
 
     loaded = load_config(resolve_config(config))
-    if loaded.learning is None or loaded.decision_log.path is None:
-        return
-    journal = LabelJournal(loaded.decision_log.path.with_name(FILE_NAME))
-    journal.put([JournalEntry(labelled.id, labelled.model, labelled.vector, labelled.quality)])
+    journal = None if loaded.learning is None else open_journal(loaded.decision_log.path, log)
+    if journal is not None:
+        journal.put([JournalEntry(labelled.id, labelled.model, labelled.vector, labelled.quality)])
 
 
 @contextmanager
-def open_log(config: Path | None) -> Iterator[DecisionLog]:
+def open_log(config: Path | None) -> Iterator[BaseDecisionLog]:
     """Open the decision log of a configuration and close it at the end.
 
     Raises `InputError` if the configuration has no decision log, `DataError` for a file that is no decision log.
     """
     from eccos_core.config import load_config
-    from eccos_core.decision_log import DecisionLog
+    from eccos_core.decision_log import open_decision_log
 
     loaded = load_config(resolve_config(config))
-    path = loaded.decision_log.path
-    if path is None:
+    wanted = loaded.decision_log
+    decision_log = open_decision_log(wanted.path, wanted.address, log_prompts=wanted.log_prompts)
+    if decision_log is None:
         raise InputError(
             f"{loaded.path}: eccos.decision_log is off, so no decision is logged. "
             "Remove that line, or give --config a file with a decision log."
         )
-    decision_log = DecisionLog(path, log_prompts=loaded.decision_log.log_prompts)
     try:
         yield decision_log
     except sqlite3.Error as error:
-        raise DataError(str(path), f"cannot be read as a decision log ({error})") from error
+        raise DataError(decision_log.place, f"cannot be read as a decision log ({error})") from error
     finally:
         decision_log.close()
 
@@ -150,9 +148,9 @@ def parse_since(text: str | None) -> float | None:
     """Return seconds since 1970 for `30m` or `7d` ago, or for an ISO date or time (UTC unless it names a zone)."""
     if text is None:
         return None
-    ago = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip())
-    if ago:
-        return time.time() - float(ago[1]) * _SECONDS[ago[2]]
+    ago_s = read_seconds(text)
+    if ago_s is not None:
+        return time.time() - ago_s
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -176,7 +174,7 @@ def _as_json(entry: LoggedDecision) -> dict[str, Any]:
     return values
 
 
-def _print(found: Sequence[LoggedDecision], path: Path) -> None:
+def _print(found: Sequence[LoggedDecision], place: str) -> None:
     from eccos_core.routing.decisions import format_usd
 
     rows = [
@@ -192,11 +190,11 @@ def _print(found: Sequence[LoggedDecision], path: Path) -> None:
         )
         for each in found
     ]
-    title = f"{path}: the newest {len(found)} decisions"
+    title = f"{place}: the newest {len(found)} decisions"
     console(sys.stdout).print(table(title, _COLUMNS, rows, numbers=("forecast", "paid", "ms", "label")))
 
 
-def _export(found: Sequence[LoggedDecision], path: Path, target: Path, *, as_json: bool) -> None:
+def _export(found: Sequence[LoggedDecision], place: str, target: Path, *, as_json: bool) -> None:
     """Write labelled decisions, the oldest first. So the newest of two answers to one question counts."""
     from eccos_core.domain import Outcome
     from eccos_core.io.outcome_tables import table_of
@@ -218,9 +216,9 @@ def _export(found: Sequence[LoggedDecision], path: Path, target: Path, *, as_jso
     textless = len(found) - len(outcomes)
     if not outcomes:
         if not textless:
-            raise DataError(str(path), "nothing to export: no decision has a label. Add labels with `eccos record`.")
+            raise DataError(place, "nothing to export: no decision has a label. Add labels with `eccos record`.")
         raise DataError(
-            str(path),
+            place,
             f"nothing to export: the {textless} labelled decisions have no text, and an outcome needs its question. "
             "For later decisions, set eccos.decision_log.log_prompts.",
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eccos_core.cli.options import PatienceOption, read_patience
 from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption, router_of
 from eccos_core.errors import InputError
@@ -52,6 +53,7 @@ def plan(
     workers: WorkersOption = None,
     engine: EngineOption = "local",
     shard_rows: ShardRowsOption = 16_384,
+    patience: PatienceOption = None,
     json: JsonOption = False,
 ) -> None:
     """Plan a batch of requests without calling a model.
@@ -70,16 +72,18 @@ def plan(
 
         if picture is not None:
             raise InputError("--picture draws a plan without --output. Plan a part of the requests for a picture")
+        if patience is not None:
+            raise InputError("--patience plans without --output. A plan in shards does not count batch APIs yet")
         plan_in_shards(requests, config, output, engine, workers, shard_rows, as_json=json)
         return
     if engine != "local" or workers is not None:
         raise InputError("--engine and --workers plan in shards. Name a folder for the answer with --output")
     from eccos_core.workflows.plan import draw_plan, plan_batch, read_requests
 
-    batch = read_requests(requests)
+    batch, patience_s = read_requests(requests), read_patience(patience)
     router = router_of(config)
     with console().status(f"Planning {len(batch):,} requests ..."):
-        planned = plan_batch(router, batch)
+        planned = plan_batch(router, batch, patience_s)
         if picture is not None:
             draw_plan(planned, picture)
     if json:

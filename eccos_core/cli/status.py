@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eccos_core.cli.log import open_log
@@ -13,15 +13,18 @@ from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption
 
 if TYPE_CHECKING:
-    from eccos_core.decision_log import DecisionLog, ModelUsage
+    from eccos_core.decision_log import BaseDecisionLog, ModelUsage, ReplicaUsage
     from eccos_core.labelling import Agreement
 
 WINDOWS_S = {"hour": 3600.0, "day": 86_400.0}
+_REPLICA_COLUMNS = ("replica", "state", "last seen", "decisions", "share", "paid", "lost entries")
 _COLUMNS = ("model", "decisions", "calls", "paid", "median ms", "failed", "labelled", "mean label")
 
 
 def status(config: PoolOption = None, json: JsonOption = False) -> None:
     """Show each model's calls, cost, latency, failures and labels in the last hour and day.
+
+    Where several replicas share the decision log, the numbers are those of all together, and each replica has a line.
 
     Where a judge and a person labelled the same answers, you see how far they agree, before and after calibration.
 
@@ -33,21 +36,25 @@ def status(config: PoolOption = None, json: JsonOption = False) -> None:
 
     now = time.time()
     with open_log(config) as decision_log:
-        windows = {name: model_usage(decision_log.path, now - seconds) for name, seconds in WINDOWS_S.items()}
+        windows = {name: model_usage(decision_log.reader, now - seconds) for name, seconds in WINDOWS_S.items()}
         agreement = _measure_agreement(decision_log)
+        replicas = _replicas(decision_log, now)
         labelling = {name: _labelling_usd(decision_log, now - seconds) for name, seconds in WINDOWS_S.items()}
     if json:
         print_json(
             {
-                "log": str(decision_log.path),
+                "log": decision_log.place,
                 "at": now,
                 "labelling_usd": labelling,
+                **({} if replicas is None else {"replicas": [_replica_json(each, replicas) for each in replicas]}),
                 "agreement": {source: asdict(each) for source, each in agreement.items()},
                 **{name: [_as_json(each) for each in usage] for name, usage in windows.items()},
             }
         )
     else:
-        _print(decision_log.path, windows)
+        _print(decision_log.place, windows)
+        if replicas is not None:
+            _print_replicas(replicas)
         for name, usd in labelling.items():
             if usd:
                 console(sys.stdout).print(_describe_labelling(name, usd), soft_wrap=True)
@@ -55,7 +62,7 @@ def status(config: PoolOption = None, json: JsonOption = False) -> None:
             console(sys.stdout).print(f"{source} beside people: {each}", soft_wrap=True)
 
 
-def _measure_agreement(decision_log: DecisionLog) -> dict[str, Agreement]:
+def _measure_agreement(decision_log: BaseDecisionLog) -> dict[str, Agreement]:
     """Compare each source of labels, and each judge, with people, where both labelled the same answers."""
     from eccos_core.domain import LABEL_SOURCES
     from eccos_core.labelling import measure_agreement
@@ -71,7 +78,7 @@ def _measure_agreement(decision_log: DecisionLog) -> dict[str, Agreement]:
     return {source: each for source, each in found.items() if each is not None}
 
 
-def _labelling_usd(decision_log: DecisionLog, since: float) -> dict[str, float]:
+def _labelling_usd(decision_log: BaseDecisionLog, since: float) -> dict[str, float]:
     """Sum up what calls of the judge and shadow answers have cost since a time (s since 1970, UTC)."""
     paid: dict[str, float] = {}
     for _, call, usd in decision_log.spending(since):
@@ -86,6 +93,46 @@ def _describe_labelling(window: str, usd: dict[str, float]) -> str:
     return f"labelling in the last {window}, on top of what the models cost: {each}"
 
 
+def _replicas(decision_log: BaseDecisionLog, now: float) -> tuple[ReplicaUsage, ...] | None:
+    """Return the replicas of the last day, with what they did in the last hour. None where no log is shared."""
+    from eccos_core.decision_log import PostgresDecisionLog
+
+    if not isinstance(decision_log, PostgresDecisionLog):
+        return None
+    return decision_log.replicas(now - WINDOWS_S["hour"])
+
+
+def _share(replica: ReplicaUsage, replicas: Sequence[ReplicaUsage]) -> float:
+    """Return the share of a replica in the decisions of all, in [0, 1]."""
+    return replica.decisions / max(1, sum(each.decisions for each in replicas))
+
+
+def _replica_json(replica: ReplicaUsage, replicas: Sequence[ReplicaUsage]) -> dict[str, Any]:
+    return {**asdict(replica), "share": _share(replica, replicas)}
+
+
+def _print_replicas(replicas: Sequence[ReplicaUsage]) -> None:
+    from eccos_core.routing.decisions import format_usd
+
+    out = console(sys.stdout)
+    if not replicas:
+        out.print("no replica has served in the last day", soft_wrap=True)
+        return
+    rows = [
+        (
+            each.name,
+            each.state,
+            f"{each.seen_ago_s:.0f} s ago",
+            str(each.decisions),
+            f"{_share(each, replicas):.0%}",
+            format_usd(each.paid_usd),
+            str(each.dropped),
+        )
+        for each in replicas
+    ]
+    out.print(table("replicas: the last hour", _REPLICA_COLUMNS, rows, numbers=_REPLICA_COLUMNS[2:]))
+
+
 def _as_json(usage: ModelUsage) -> dict[str, Any]:
     return {
         **asdict(usage),
@@ -95,13 +142,13 @@ def _as_json(usage: ModelUsage) -> dict[str, Any]:
     }
 
 
-def _print(path: Path, windows: dict[str, tuple[ModelUsage, ...]]) -> None:
+def _print(place: str, windows: dict[str, tuple[ModelUsage, ...]]) -> None:
     out = console(sys.stdout)
     for name, usage in windows.items():
         if not usage:
-            out.print(f"{path}: no decisions in the last {name}", soft_wrap=True)
+            out.print(f"{place}: no decisions in the last {name}", soft_wrap=True)
             continue
-        title = f"{path}: the last {name}"
+        title = f"{place}: the last {name}"
         out.print(table(title, _COLUMNS, [_row(each) for each in usage], numbers=_COLUMNS[1:]))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 from eccos_core.collecting.questions import Question
-from eccos_core.decision_log import DecisionLog
+from eccos_core.decision_log import BaseDecisionLog
 from eccos_core.errors import InputError
 from eccos_core.grading import GraderSpec
 
 
-def questions_from_log(log: DecisionLog, grader: GraderSpec | None) -> list[Question]:
+def questions_from_log(log: BaseDecisionLog, grader: GraderSpec | None) -> list[Question]:
     """Return each distinct text of the log as a question, the newest first.
 
     A log keeps no right answers, so the grader must do without one: a judge, or your own function. Raises `InputError`
@@ -19,17 +19,17 @@ def questions_from_log(log: DecisionLog, grader: GraderSpec | None) -> list[Ques
     entries = log.entries(last=sys.maxsize)
     if not entries:
         raise InputError(
-            f"{log.path}: the decision log holds no decision yet. Route some requests, or give --questions."
+            f"{log.place}: the decision log holds no decision yet. Route some requests, or give --questions."
         )
     texts = {entry.text_key: entry.text for entry in reversed(entries) if entry.text and entry.text.strip()}
     if not texts:
         raise InputError(
-            f"{log.path}: the decision log holds {len(entries)} decisions and none of their texts. It keeps texts only "
-            "from when you set eccos.decision_log.log_prompts: true. Or give --questions."
+            f"{log.place}: the decision log holds {len(entries)} decisions and none of their texts. It keeps texts "
+            "only from when you set eccos.decision_log.log_prompts: true. Or give --questions."
         )
     if grader is None:
         raise InputError(
-            f"{log.path}: logged questions have no right answer to compare with. Name a judge in eccos.labels.judge, "
+            f"{log.place}: logged questions have no right answer to compare with. Name a judge in eccos.labels.judge, "
             "or give --grader package.module:function."
         )
     return [

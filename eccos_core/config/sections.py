@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
+from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr, ValidationInfo
 
 from eccos_core.certification import CertifiedFloor, CertifiedGap, Claim
 from eccos_core.config.components import (
     expand_kind,
 )
+from eccos_core.config.database_address import read_database
+from eccos_core.config.environment import PREFIX
 from eccos_core.config.section_model import (
     ConfigPath,
     Count,
@@ -28,6 +30,7 @@ from eccos_core.config.section_model import (
     Text,
     problem,
 )
+from eccos_core.config.shared_section import SharedField
 from eccos_core.config.yaml import describe_yaml
 from eccos_core.domain import (
     Budget,
@@ -292,6 +295,12 @@ class WorkloadConfig(SectionModel):
     warm_up_s: NotNegative = Field(
         default=10.0, description="How long a model that came back takes to get all its slots again, in seconds."
     )
+    shared: SharedField | None = Field(
+        default=None,
+        description="The Redis or Valkey through which several replicas keep limits together: its address, or a "
+        "mapping. Needs the extra `redis`.",
+        json_schema_extra={"examples": ["redis://localhost:6379/0", {"url": "os.environ/REDIS_URL", "lease_s": 5}]},
+    )
 
 
 class RetryConfig(SectionModel):
@@ -322,27 +331,47 @@ class SessionConfig(SectionModel):
     idle_s: Positive = Field(default=3600.0, description="A conversation idle for longer is forgotten, in seconds.")
 
 
+def _read_log_database(value: Any, info: ValidationInfo) -> SecretStr | None:
+    return None if value is None else read_database(value, info, "eccos.decision_log", None)
+
+
 class DecisionLogConfig(SectionModel):
-    """Where decisions are kept, in a SQLite file. `off` keeps none."""
+    """Where decisions are kept: in a SQLite file, or in PostgreSQL for several replicas. `off` keeps none."""
 
     path: ConfigPath | None = Field(
-        default=Path(".eccos/decisions.sqlite"), description="The SQLite file.", validate_default=True
+        default=Path(".eccos/decisions.sqlite"),
+        description="The SQLite file. With a `database`, what a day's budgets have spent is still kept beside it.",
+        validate_default=True,
+    )
+    database: Annotated[SecretStr | None, PlainValidator(_read_log_database, json_schema_input_type=str | None)] = (
+        Field(
+            default=None,
+            description="`postgresql://user@host/name`: one log that all replicas share. With a password write "
+            "`os.environ/NAME`.",
+        )
     )
     log_prompts: Flag = Field(default=False, description="Also keep the text of the messages.")
 
+    @property
+    def address(self) -> str | None:
+        """The address of the database, with its password. Never show it."""
+        return None if self.database is None else self.database.get_secret_value()
+
 
 def _expand_decision_log(value: Any) -> Any:
-    """Read `off`, which YAML reads as false."""
+    """Read `off`, which YAML reads as false, and an address as that of the database."""
     if value is False:
         return DecisionLogConfig.model_construct(path=None)
+    if isinstance(value, str) and ("://" in value or value.startswith(PREFIX)):
+        return {"database": value}
     if not isinstance(value, Mapping | SectionModel):
-        raise problem(f"is {describe_yaml(value)}, must be a mapping, or off")
+        raise problem(f"is {describe_yaml(value)}, must be a mapping, postgresql://user@host/name, or off")
     return value
 
 
 DecisionLogField: TypeAlias = Annotated[
     DecisionLogConfig,
-    BeforeValidator(_expand_decision_log, json_schema_input_type=Literal[False] | DecisionLogConfig),
+    BeforeValidator(_expand_decision_log, json_schema_input_type=Literal[False] | str | DecisionLogConfig),
 ]
 
 

@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, ValidationInfo
 
-from eccos_core.config.context import ParseContext
-from eccos_core.config.environment import PREFIX
-from eccos_core.config.problems import resolve_path
+from eccos_core.config.database_address import read_database
 from eccos_core.config.section_model import NotNegative, Positive, SectionModel, Text, problem
 
 DEFAULT_KEYS = ".eccos/keys.sqlite"
 _PLACE = "eccos.server.keys"
-_SCHEMES = ("postgresql", "postgres")
-_RULE = "a file for SQLite, or postgresql://user@host/name. A password belongs into os.environ/NAME"
 
 
 def _read_database(value: Any, info: ValidationInfo) -> SecretStr:
     """Fill in `os.environ/NAME`, and make a file's path absolute. The result never shows its value."""
-    if isinstance(value, SecretStr):
-        return value
-    if not isinstance(value, str | Path) or not str(value).strip():
-        raise problem(f"must be {_RULE}")
-    text, context = str(value).strip(), _context(info)
-    if context is not None and text.startswith(PREFIX):
-        filled, _ = context.environment.fill({"database": text}, _PLACE, context.problems)
-        # an unset variable goes straight to the list of problems, as it does in model_list
-        text = str(filled["database"] or DEFAULT_KEYS)
-    elif "://" in text and (urlsplit(text).password or "password=" in text):
-        raise problem("holds a password. Put the address into an environment variable, and write os.environ/NAME")
-    if "://" not in text:
-        return SecretStr(text if context is None else str(resolve_path(text, context.folder)))
-    if text.partition("://")[0].partition("+")[0] not in _SCHEMES:
-        raise problem(f"must be {_RULE}")
-    return SecretStr(text.replace("postgres://", "postgresql://", 1))
-
-
-def _context(info: ValidationInfo) -> ParseContext | None:
-    context: ParseContext | None = info.context
-    return context
+    return read_database(value, info, _PLACE, DEFAULT_KEYS)
 
 
 class TenantBudgetConfig(SectionModel):

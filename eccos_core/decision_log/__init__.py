@@ -1,5 +1,6 @@
-"""The decision log: every decision with its answer and label, in SQLite. A thread of its own writes it."""
+"""The decision log: every decision with its answer and label. A thread of its own writes it."""
 
+from eccos_core.decision_log.base import BaseDecisionLog
 from eccos_core.decision_log.entries import (
     CalibrationEntry,
     CompletionEntry,
@@ -19,10 +20,13 @@ from eccos_core.decision_log.figures import (
     ModelFigures,
     add_up,
 )
+from eccos_core.decision_log.opening import open_decision_log
+from eccos_core.decision_log.postgres import PostgresDecisionLog, ReplicaUsage
 from eccos_core.decision_log.sqlite import DecisionLog
 from eccos_core.decision_log.usage import ModelUsage, model_usage
 
 __all__ = [
+    "BaseDecisionLog",
     "BaselineStep",
     "CalibrationBin",
     "CalibrationEntry",
@@ -36,9 +40,12 @@ __all__ = [
     "LoggedDecision",
     "ModelFigures",
     "ModelUsage",
+    "PostgresDecisionLog",
+    "ReplicaUsage",
     "ShadowLabelEntry",
     "SpendingEntry",
     "add_up",
     "model_usage",
+    "open_decision_log",
     "outranks",
 ]

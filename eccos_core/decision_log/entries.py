@@ -112,7 +112,8 @@ class LoggedDecision:
     `text` is None unless the log has `log_prompts`. `label` is None until someone labels the answer, and `label_source`
     says who did. `forecast` maps a model to (quality, cost in USD). `propensity` is the probability of this choice, 1
     without exploration. `calls` are those of a plan. `quality_asked` in [0, 1] is the floor that held, None without
-    one. `left_out` are models that might not answer. Money is in USD, times are in s, `at` is in s since 1970 (UTC).
+    one. `left_out` are models that might not answer. `replica` names the process that decided, where several share the
+    log. Money is in USD, times are in s, `at` is in s since 1970 (UTC).
     """
 
     id: str
@@ -144,6 +145,7 @@ class LoggedDecision:
     calls: tuple[PlanCall, ...] = ()
     quality_asked: float | None = None
     left_out: tuple[str, ...] = ()
+    replica: str | None = None
 
     @property
     def answer_usd(self) -> float | None:

@@ -6,18 +6,13 @@ The sums read a covering index, and no Python loop sees the decisions.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# what an older log, which nobody has written to since, may lack
-_LATER = {"label_source": "NULL", "calls": "'[]'", "quality_asked": "NULL", "left_out": "'[]'", "propensity": "1.0"}
-_PLAIN_NAME = re.compile(r"[ !#-\[\]-~]+")  # ASCII without quotation mark and backslash
+from eccos_core.decision_log.reader import LATER, LogReader, SqliteReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +30,15 @@ class LogFilter:
     @property
     def condition(self) -> str:
         """The SQL condition. Its values are `values`."""
-        return "at >= ? AND at < ?" + ("" if self.every_tenant else " AND tenant IS ?")
+        if self.every_tenant:
+            return "at >= ? AND at < ?"
+        return "at >= ? AND at < ? AND tenant " + ("IS NULL" if self.tenant is None else "= ?")
 
     @property
     def values(self) -> tuple[object, ...]:
         """The values of the condition's placeholders."""
-        return (self.since, self.until) if self.every_tenant else (self.since, self.until, self.tenant)
+        alone = self.every_tenant or self.tenant is None
+        return (self.since, self.until) if alone else (self.since, self.until, self.tenant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,31 +108,37 @@ _NEWEST = (
 
 
 class LogFigures:
-    """Reads sums from a decision log's file. A missing file has no decisions. Safe to use from several threads."""
+    """Reads sums from a decision log. Safe to use from several threads.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    `log`: the log's reader, or the SQLite file of one. A missing file has no decisions.
+    """
+
+    def __init__(self, log: LogReader | Path) -> None:
+        self._reader = SqliteReader(log) if isinstance(log, Path) else log
 
     def first_at(self, chosen: LogFilter) -> float | None:
         """Return when the first of the chosen decisions was made, in s since 1970 (UTC). None without any."""
-        rows = self._rows(f"SELECT min(at) FROM decisions WHERE {chosen.condition}", chosen.values)
+        rows = self._rows(f"SELECT min(at) FROM {{decisions}} WHERE {chosen.condition}", chosen.values)
         return rows[0][0] if rows else None
 
     def start_of_newest(self, chosen: LogFilter, last: int) -> float:
         """Return since when the newest `last` of the chosen decisions were made, in s since 1970 (UTC)."""
-        query = f"SELECT at FROM decisions WHERE {chosen.condition} ORDER BY at DESC LIMIT 1 OFFSET ?"
+        query = f"SELECT at FROM {{decisions}} WHERE {chosen.condition} ORDER BY at DESC LIMIT 1 OFFSET ?"
         rows = self._rows(query, (*chosen.values, last - 1))
         return rows[0][0] if rows else chosen.since
 
     def steps(self, chosen: LogFilter, step_s: float) -> dict[int, LogTotals]:
         """Return the sums of each time step, by its number: the time divided by `step_s`, rounded down."""
-        query = f"SELECT CAST(at / ? AS INTEGER) AS step, {_TOTALS} FROM decisions WHERE {chosen.condition} GROUP BY 1"
+        query = f"""
+        SELECT CAST({{floor}}(at / ?) AS {{integer}}) AS step, {_TOTALS} FROM {{decisions}} WHERE {chosen.condition}
+        GROUP BY 1
+        """
         return {row[0]: LogTotals(*row[1:]) for row in self._rows(query, (step_s, *chosen.values))}
 
     def models(self, chosen: LogFilter) -> tuple[ModelFigures, ...]:
         """Return each model's figures, the busiest model first."""
         query = f"""
-        SELECT coalesce(model, decided_model), {_TOTALS} FROM decisions WHERE {chosen.condition}
+        SELECT coalesce(model, decided_model), {_TOTALS} FROM {{decisions}} WHERE {chosen.condition}
         GROUP BY 1 ORDER BY 2 DESC, 1
         """
         latencies = self._latencies(chosen)
@@ -147,11 +151,11 @@ class LogFigures:
           max(CASE WHEN place = (calls * 9 + 9) / 10 THEN latency_s END)
         FROM (
           SELECT model, latency_s, row_number() OVER ordered AS place, count(*) OVER ordered AS calls
-          FROM decisions WHERE {chosen.condition} AND model IS NOT NULL AND latency_s IS NOT NULL
+          FROM {{decisions}} WHERE {chosen.condition} AND model IS NOT NULL AND latency_s IS NOT NULL
           WINDOW ordered AS (
             PARTITION BY model ORDER BY latency_s ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
           )
-        ) GROUP BY model
+        ) AS ordered_calls GROUP BY model
         """
         return {model: (p50, p90) for model, p50, p90 in self._rows(query, chosen.values)}
 
@@ -163,15 +167,16 @@ class LogFigures:
         """
         query = f"""
         WITH labelled AS (
-          SELECT rowid, quality, label, model = decided_model AS own FROM decisions
+          SELECT {{rowid}} AS rowid, quality, label, model = decided_model AS own FROM {{decisions}}
           WHERE {chosen.condition} AND label IS NOT NULL AND model IS NOT NULL
         )
-        SELECT min(CAST(quality * ? AS INTEGER), ?) AS bin, count(*), avg(quality), avg(label) FROM (
+        SELECT {{least}}(CAST({{floor}}(quality * ?) AS {{integer}}), ?) AS bin, count(*), avg(quality), avg(label)
+        FROM (
           SELECT quality, label FROM labelled WHERE own
           UNION ALL
-          SELECT quality, label FROM decisions
-          WHERE rowid IN (SELECT rowid FROM labelled WHERE NOT own) AND {{calls}} != '[]'
-        ) GROUP BY 1 ORDER BY 1
+          SELECT quality, label FROM {{decisions}}
+          WHERE {{rowid}} IN (SELECT rowid FROM labelled WHERE NOT own) AND {{calls}} != '[]'
+        ) AS counted GROUP BY 1 ORDER BY 1
         """
         rows = self._rows(query, (*chosen.values, bins, bins - 1))
         return tuple(CalibrationBin(row[0] / bins, (row[0] + 1) / bins, *row[1:]) for row in rows)
@@ -185,26 +190,26 @@ class LogFigures:
             return {}
         columns, values = [], []
         for model in models:
-            expression, value = _forecast_of(model, 0)
+            expression, value = self._reader.forecast_of(model, 0)
             columns.append(f"avg({expression})")
             values.append(value)
-        query = f"SELECT {', '.join(columns)} FROM decisions WHERE {chosen.condition} AND model IS NOT NULL"
+        query = f"SELECT {', '.join(columns)} FROM {{decisions}} WHERE {chosen.condition} AND model IS NOT NULL"
         rows = self._rows(query, (*values, *chosen.values))
         means = rows[0] if rows else ()
         return {model: mean for model, mean in zip(models, means, strict=False) if mean is not None}
 
     def baseline_steps(self, chosen: LogFilter, model: str, step_s: float) -> dict[int, BaselineStep]:
         """Return what one model was forecast to cost at each time step. It reads the forecast of every decision."""
-        expression, value = _forecast_of(model, 1)
+        expression, value = self._reader.forecast_of(model, 1)
         query = f"""
-        SELECT CAST(at / ? AS INTEGER), coalesce(sum(CASE WHEN own THEN paid END), 0.0),
+        SELECT CAST({{floor}}(at / ?) AS {{integer}}), coalesce(sum(CASE WHEN own THEN paid END), 0.0),
           coalesce(sum(CASE WHEN own THEN usd END), 0.0), coalesce(sum(CASE WHEN NOT own THEN usd END), 0.0),
           count(CASE WHEN own THEN 1 END) - count(CASE WHEN own THEN usd END),
           count(CASE WHEN NOT own THEN 1 END) - count(CASE WHEN NOT own THEN usd END), count(usd)
         FROM (
           SELECT at, model = ? AS own, coalesce(paid_usd, 0.0) AS paid, {expression} AS usd
-          FROM decisions WHERE {chosen.condition} AND model IS NOT NULL
-        ) GROUP BY 1
+          FROM {{decisions}} WHERE {chosen.condition} AND model IS NOT NULL
+        ) AS answered GROUP BY 1
         """
         rows = self._rows(query, (step_s, model, value, *chosen.values))
         known = sum(row[6] for row in rows)
@@ -226,8 +231,8 @@ class LogFigures:
             conditions.append("at < ?")
             values.append(before)
         where = " AND ".join(conditions)
-        columns = ", ".join(f"{{{name}}}" if name in _LATER else name for name in _NEWEST)
-        query = f"SELECT {columns} FROM decisions WHERE {where} ORDER BY at DESC, id LIMIT ?"
+        columns = ", ".join(f"{{{name}}}" if name in LATER else name for name in _NEWEST)
+        query = f"SELECT {columns} FROM {{decisions}} WHERE {where} ORDER BY at DESC, id LIMIT ?"
         rows = [dict(zip(_NEWEST, row, strict=True)) for row in self._rows(query, (*values, last))]
         for row in rows:
             row["floor_met"] = bool(row["floor_met"])
@@ -236,32 +241,7 @@ class LogFigures:
         return rows
 
     def _rows(self, query: str, values: Sequence[object]) -> list[Any]:
-        """Return the rows of a query whose `{column}` marks are columns that an older log may lack."""
-        with self._open() as connection:
-            if connection is None:
-                return []
-            present = {row[1] for row in connection.execute("PRAGMA table_info(decisions)")}
-            if not present:
-                return []
-            columns = {name: name if name in present else instead for name, instead in _LATER.items()}
-            return connection.execute(query.format(**columns), tuple(values)).fetchall()
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection | None]:
-        if not self.path.exists():
-            yield None
-            return
-        with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as connection:
-            yield connection
-
-
-def _forecast_of(model: str, part: int) -> tuple[str, str]:
-    """Return an SQL expression for a model's forecast quality (0) or cost in USD (1), and its one value."""
-    if _PLAIN_NAME.fullmatch(model):
-        return "json_extract(forecast, ?)", f'$."{model}"[{part}]'
-    # a JSON path has no way to say some characters
-    each = f"SELECT json_extract(each.value, '$[{part}]') FROM json_each(decisions.forecast) AS each"
-    return f"({each} WHERE each.key = ?)", model
+        return self._reader.rows(query, values)
 
 
 def add_up(totals: Iterable[LogTotals]) -> LogTotals:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_ROWS = "SELECT model, decided_model, paid_usd, latency_s, attempts, label FROM decisions WHERE at >= ?"
+from eccos_core.decision_log.reader import LogReader, SqliteReader
+
+_ROWS = "SELECT model, decided_model, paid_usd, latency_s, attempts, label FROM {decisions} WHERE at >= ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +55,23 @@ class _UsageTotals:
     labels: list[float] = field(default_factory=list)
 
 
-def model_usage(path: Path, since: float) -> tuple[ModelUsage, ...]:
-    """Sum up each model since a time (s since 1970, UTC), the busiest model first. A missing file has no models."""
-    if not path.exists():
-        return ()
+def model_usage(log: LogReader | Path, since: float) -> tuple[ModelUsage, ...]:
+    """Sum up each model since a time (s since 1970, UTC), the busiest model first.
+
+    `log`: the log's reader, or the SQLite file of one. A missing file has no models.
+    """
+    reader = SqliteReader(log) if isinstance(log, Path) else log
     totals_by_model: dict[str, _UsageTotals] = {}
-    with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection:
-        for model, decided_model, paid_usd, latency_s, attempts, label in connection.execute(_ROWS, (since,)):
-            totals = totals_by_model.setdefault(model or decided_model, _UsageTotals())
-            totals.decisions += 1
-            if model is not None:
-                totals.paid_usd += paid_usd or 0.0
-                totals.latencies_s.append(latency_s or 0.0)
-            if label is not None:
-                totals.labels.append(label)
-            for attempt in json.loads(attempts):
-                totals_by_model.setdefault(attempt["model"], _UsageTotals()).failures += 1
+    for model, decided_model, paid_usd, latency_s, attempts, label in reader.rows(_ROWS, (since,)):
+        totals = totals_by_model.setdefault(model or decided_model, _UsageTotals())
+        totals.decisions += 1
+        if model is not None:
+            totals.paid_usd += paid_usd or 0.0
+            totals.latencies_s.append(latency_s or 0.0)
+        if label is not None:
+            totals.labels.append(label)
+        for attempt in json.loads(attempts):
+            totals_by_model.setdefault(attempt["model"], _UsageTotals()).failures += 1
     usage = [_usage(model, totals) for model, totals in totals_by_model.items()]
     return tuple(sorted(usage, key=lambda each: (-each.calls, -each.decisions, each.model)))
 

@@ -22,13 +22,21 @@ def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     Raises `DataError` for a file that cannot be read, damaged gzip, UTF-8 or JSON, and lines that are no objects.
     """
+    for number, raw in read_byte_lines(path):
+        if raw.strip():
+            yield number, parse_object(raw, str(path), number)
+
+
+def read_byte_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (line number, bytes) of every line of a file, plain or gzip, without a byte order mark.
+
+    Raises `DataError` for a file that cannot be read and for damaged gzip.
+    """
     name, number = str(path), 0
     try:
         with _open_binary(Path(path)) as stream:
             for number, raw in enumerate(stream, start=1):
-                if not raw.strip():
-                    continue
-                yield number, parse_object(raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw, name, number)
+                yield number, raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
     except FileNotFoundError as error:
         raise DataError(name, "no such file") from error
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:

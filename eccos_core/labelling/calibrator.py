@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from eccos_core.decision_log import CalibrationEntry, DecisionLog
+from eccos_core.decision_log import BaseDecisionLog, CalibrationEntry
 from eccos_core.labelling.calibration import LabelCalibration, fit_calibration
 
 REFRESH_S = 60.0  # how long a correction stays before new labels of people are looked for
@@ -17,7 +17,9 @@ class GradeCalibrator:
     Grades of another judge teach nothing about this one. Without a log there are no pairs, and grades stay.
     """
 
-    def __init__(self, log: DecisionLog | None, judge: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, log: BaseDecisionLog | None, judge: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._log, self._judge, self._monotonic = log, judge, monotonic
         self._looked_at: float | None = None
         self._pairs: list[tuple[float, float]] = []

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from eccos_core.decision_log import DecisionLog
+from eccos_core.decision_log import BaseDecisionLog
 from eccos_core.domain import (
     Completion,
     ConversationView,
@@ -103,7 +103,7 @@ class BackgroundLabeller:
         shadow: ShadowSettings | None = None,
         broken_json: float | None = None,
         view: ConversationView = "last_user",
-        log: DecisionLog | None = None,
+        log: BaseDecisionLog | None = None,
         seed: int | None = None,
     ) -> None:
         self._models: Mapping[str, Model] = {model.name: model for model in models}

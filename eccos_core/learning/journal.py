@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -39,8 +40,24 @@ class JournalEntry:
     quality: float
 
 
-class LabelJournal:
-    """Keeps labels. Safe to use from several threads and processes.
+class BaseLabelJournal(ABC):
+    """Keeps labels for the online layer. Safe to use from several threads and processes."""
+
+    @abstractmethod
+    def put(self, entries: Sequence[JournalEntry]) -> None:
+        """Write labels, all or none. Another label of a decision replaces the first, in its place of the order."""
+
+    @abstractmethod
+    def entries(self, newest: int) -> list[JournalEntry]:
+        """Return at most so many of the newest labels, the oldest of them first."""
+
+    @abstractmethod
+    def exploration_usd(self) -> dict[str, float]:
+        """Return what an older version noted here of the cost of exploring: USD of each day (ISO date, UTC)."""
+
+
+class LabelJournal(BaseLabelJournal):
+    """Keeps labels in a SQLite file. Safe to use from several threads and processes.
 
     A label is on the disk when `put` returns. Raises `DataError` for a file that is no journal.
     """
@@ -53,12 +70,12 @@ class LabelJournal:
             connection.executescript(_SCHEMA)
 
     def put(self, entries: Sequence[JournalEntry]) -> None:
-        """Write labels, all or none. Another label of a decision replaces the first, in its place of the order."""
+        """See `BaseLabelJournal`."""
         rows = [(each.decision_id, each.model, _to_bytes(each.vector), each.quality) for each in entries]
         self._write("FULL", _PUT_LABEL, rows)
 
     def entries(self, newest: int) -> list[JournalEntry]:
-        """Return at most so many of the newest labels, the oldest of them first."""
+        """See `BaseLabelJournal`."""
         query = "SELECT decision_id, model, vector, quality FROM labels ORDER BY number DESC LIMIT ?"
         with self._connected() as connection:
             rows = connection.execute(query, (newest,)).fetchall()
@@ -68,7 +85,7 @@ class LabelJournal:
         ]
 
     def exploration_usd(self) -> dict[str, float]:
-        """Return what an older version noted here of the cost of exploring: USD of each day (ISO date, UTC)."""
+        """See `BaseLabelJournal`."""
         with self._connected() as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'exploration'").fetchone():
                 return {}

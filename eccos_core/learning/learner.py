@@ -12,7 +12,7 @@ from eccos_core.domain import BoolArray, Float32Array, FloatArray, Forecast, Out
 from eccos_core.io.daily_budget import DailyBudget
 from eccos_core.learning.cost_ratio import CostRatios
 from eccos_core.learning.exploration import Explore, choice_probabilities
-from eccos_core.learning.journal import JournalEntry, LabelJournal
+from eccos_core.learning.journal import BaseLabelJournal, JournalEntry
 from eccos_core.learning.online_layer import OnlineLayer
 from eccos_core.protocols import Predictor
 
@@ -49,7 +49,7 @@ class OnlineLearner:
         predictor: Predictor,
         rule: LearningRule,
         history: tuple[OutcomeTable, Float32Array],
-        journal: LabelJournal | None = None,
+        journal: BaseLabelJournal | None = None,
         budget: DailyBudget | None = None,
         *,
         seed: int | None = None,

@@ -10,15 +10,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eccos_core.decision_log import (
+    BaseDecisionLog,
     CompletionEntry,
     DecisionEntry,
-    DecisionLog,
     LabelEntry,
+    LoggedDecision,
     ShadowLabelEntry,
     SpendingEntry,
     outranks,
 )
-from eccos_core.domain import Completion, Decision, Float32Array, Judgement, LabellingCall, LabelSource, Outcome
+from eccos_core.domain import (
+    BATCH_ARM,
+    Completion,
+    Decision,
+    Float32Array,
+    Judgement,
+    LabellingCall,
+    LabelSource,
+    Outcome,
+)
 from eccos_core.errors import InputError, UnknownDecisionError
 from eccos_core.io.tokens import text_key
 from eccos_core.protocols import HistoryStore
@@ -64,7 +74,7 @@ class _Remembered:
             model=completion.model,
             input_tokens=completion.input_tokens,
             output_tokens=completion.output_tokens,
-            cost_usd=completion.cost_usd,
+            cost_usd=None if self.model.endswith(BATCH_ARM) else completion.cost_usd,  # a discount is no price
         )
 
 
@@ -74,7 +84,7 @@ class DecisionStore:
     def __init__(
         self,
         history: HistoryStore | None = None,
-        log: DecisionLog | None = None,
+        log: BaseDecisionLog | None = None,
         sessions: Sessions | None = None,
         *,
         max_decisions: int = MAX_REMEMBERED_DECISIONS,
@@ -167,15 +177,17 @@ class DecisionStore:
             self.log.add_completion(CompletionEntry(decision.id, None, attempts.failures))
 
     def tenant_of(self, decision_id: str) -> str | None:
-        """Says whose request a decision was for. None for a request without a tenant. Raises `UnknownDecisionError`."""
+        """Says whose request a decision was for. None for a request without a tenant.
+
+        Waits for a decision that is still on its way to the log. Raises `UnknownDecisionError`.
+        """
         with self._lock:
             remembered = self._remembered.get(decision_id)
         if remembered is not None:
             return remembered.tenant
-        logged = None if self.log is None else self.log.get(decision_id)
-        if logged is None:
+        if self.log is None:
             raise UnknownDecisionError(decision_id)
-        return logged.tenant
+        return self.log.find(decision_id).tenant
 
     def flush(self) -> None:
         """Waits until the decision log, where there is one, has written what it was given so far."""
@@ -203,6 +215,22 @@ class DecisionStore:
             raise UnknownDecisionError(decision_id)
         if not outranks(source, remembered.source):
             return None
+        return self._count_label(decision_id, remembered, quality, source)
+
+    def take_label(self, logged: LoggedDecision, source: LabelSource) -> LabelledDecision:
+        """Takes in a label that another replica has put into the log that both share.
+
+        The outcome joins the history of this one, where its question is known: this replica decided it, or the log
+        keeps prompts. Returns what there is to learn from.
+        """
+        assert logged.label is not None
+        with self._lock:
+            remembered = self._remembered.get(logged.id)
+        return self._count_label(logged.id, remembered or _read_logged(logged), logged.label, source)
+
+    def _count_label(
+        self, decision_id: str, remembered: _Remembered, quality: float, source: LabelSource
+    ) -> LabelledDecision:
         with self._lock:
             self.labelled += 1
             if decision_id in self._remembered:
@@ -237,16 +265,20 @@ class DecisionStore:
             if remembered is None:
                 raise
             return remembered  # the log lost it (a full disk), the memory did not
-        if remembered is not None:
-            return remembered
-        return _Remembered(
-            logged.text,
-            logged.vector,
-            logged.model or logged.decided_model,
-            tuple(logged.forecast),
-            [quality for quality, _ in logged.forecast.values()],
-            logged.input_tokens,
-            logged.output_tokens,
-            logged.answer_usd,
-            None if logged.label is None else logged.label_source or "human",
-        )
+        known = _read_logged(logged)
+        return known if remembered is None else replace(remembered, source=known.source)
+
+
+def _read_logged(logged: LoggedDecision) -> _Remembered:
+    return _Remembered(
+        logged.text,
+        logged.vector,
+        logged.model or logged.decided_model,
+        tuple(logged.forecast),
+        [quality for quality, _ in logged.forecast.values()],
+        logged.input_tokens,
+        logged.output_tokens,
+        logged.answer_usd,
+        None if logged.label is None else logged.label_source or "human",
+        logged.tenant,
+    )

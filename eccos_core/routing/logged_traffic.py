@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eccos_core.decision_log import DecisionLog, LoggedDecision
+from eccos_core.decision_log import BaseDecisionLog, LoggedDecision
 from eccos_core.domain import FloatArray
 from eccos_core.errors import DataError
 from eccos_core.off_policy import BanditFeedback
@@ -85,7 +85,7 @@ class LoggedTraffic:
         )
 
 
-def read_traffic(log: DecisionLog, pool: Sequence[str], since: float | None = None) -> LoggedTraffic:
+def read_traffic(log: BaseDecisionLog, pool: Sequence[str], since: float | None = None) -> LoggedTraffic:
     """Read the traffic since a time (s since 1970, UTC), or all of it.
 
     A log of an older version has no propensities. Its decisions are taken as certain. Raises `DataError` for a log
@@ -93,7 +93,7 @@ def read_traffic(log: DecisionLog, pool: Sequence[str], since: float | None = No
     """
     found = log.entries(since=since, last=sys.maxsize)[::-1]
     answered = tuple(entry for entry in found if entry.model is not None)
-    path = str(log.path)
+    path = log.place
     if not answered:
         when = "" if since is None else " since that time. Give an earlier --since"
         asked = f"none of its {len(found)} decisions was answered" if found else "it holds no decision"

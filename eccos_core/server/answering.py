@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any, TypeAlias, TypeVar
@@ -12,6 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 from eccos_core.domain import Chunk
 from eccos_core.io.optional import needs_extra
 from eccos_core.server.errors import ApiError, ApiName
+from eccos_core.server.json_text import dump_json
 from eccos_core.server.serving import Serving, tell
 
 with needs_extra("server", "eccos serve"):
@@ -20,6 +20,7 @@ with needs_extra("server", "eccos serve"):
 
 Handler: TypeAlias = Callable[[HttpRequest], Awaitable[Response]]
 Result = TypeVar("Result")
+WATCH_AFTER_S = 0.1  # most answers are there before, and a task for each that waits for its client to leave costs time
 
 
 class ClientGoneError(Exception):
@@ -44,15 +45,14 @@ def guarded(serving: Serving, api: ApiName, place: str, handle: Handler) -> Hand
 
 def json_response(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a JSON answer. Half characters become `?`, as no client could read them."""
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return Response(content, status, headers=dict(headers or {}), media_type="application/json")
+    return Response(dump_json(body), status, headers=dict(headers or {}), media_type="application/json")
 
 
 async def while_connected(http: HttpRequest, work: Coroutine[Any, Any, Result]) -> Result:
     """Do the work, and cancel it when the client leaves. Raises `ClientGoneError` then."""
     me = asyncio.current_task()
     assert me is not None
-    gone = False
+    gone, watcher = False, None
 
     async def watch() -> None:
         nonlocal gone
@@ -61,7 +61,11 @@ async def while_connected(http: HttpRequest, work: Coroutine[Any, Any, Result]) 
         gone = True
         me.cancel()
 
-    watcher = asyncio.create_task(watch())
+    def begin_to_watch() -> None:
+        nonlocal watcher
+        watcher = asyncio.create_task(watch())
+
+    timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, begin_to_watch)
     try:
         return await work
     except asyncio.CancelledError:
@@ -70,7 +74,9 @@ async def while_connected(http: HttpRequest, work: Coroutine[Any, Any, Result]) 
             raise ClientGoneError from None
         raise
     finally:
-        watcher.cancel()
+        timer.cancel()
+        if watcher is not None:
+            watcher.cancel()
 
 
 async def first_chunk(chunks: AsyncGenerator[Chunk, None]) -> tuple[Chunk, AsyncGenerator[Chunk, None]]:
@@ -107,7 +113,7 @@ def event_stream(
             serving.metrics.count_error(told.kind)
             body: dict[str, Any] = told.body(api)
             name = b"event: error\n" if api == "anthropic" else b""
-            yield name + b"data: " + json.dumps(body).encode() + b"\n\n"
+            yield name + b"data: " + dump_json(body) + b"\n\n"
 
     all_headers = {"cache-control": "no-cache", "x-accel-buffering": "no", **headers}
     return StreamingResponse(safely(), media_type="text/event-stream", headers=all_headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from eccos_core.io.optional import needs_extra
 from eccos_core.router import Router
@@ -41,13 +42,30 @@ with needs_extra("server", "eccos serve"):
     from starlette.requests import Request as HttpRequest
     from starlette.responses import Response
 
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+
+class EccosApp(FastAPI):
+    """A FastAPI application with the gateway in front of all its own layers, which cost more than the gateway."""
+
+    gateway: Gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or one event of the server's life."""
+        await self.gateway(scope, receive, send)
+
+    async def serve_inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what the gateway passes on."""
+        await super().__call__(scope, receive, send)
+
 
 def build_app(
     router: Router,
     gate: Gate | None = None,
     settings: ServerSettings | None = None,
     embeddings: EmbeddingModels | None = None,
-) -> FastAPI:
+) -> EccosApp:
     """Build the application around a router. The router stays yours: close it when the server has ended."""
     serving = Serving(router, gate or OpenGate(), settings or ServerSettings(), embeddings)
 
@@ -60,7 +78,7 @@ def build_app(
         serving.draining = True
         await storage.stop()
 
-    app = FastAPI(title="eccos", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = EccosApp(title="eccos", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.serving = serving
     served = {
         (method, path): guarded(serving, api_of(path), path, handler)
@@ -81,7 +99,7 @@ def build_app(
         )
     direct = {} if serving.settings.cors_origins else served
     routes = [*(path.split("/{")[0] for _, path in served), *UI_PATHS]
-    app.add_middleware(Gateway, serving=serving, routes=routes, direct=direct)
+    app.gateway = Gateway(app.serve_inside, serving, routes, direct)
     return app
 
 

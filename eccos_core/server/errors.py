@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 from eccos_core.errors import (
     AttemptsExhausted,
     BackendError,
+    DatabaseAwayError,
     EccosError,
     FailureKind,
     InputError,
@@ -94,6 +95,8 @@ def as_api_error(error: BaseException) -> ApiError:
     if isinstance(error, Overloaded):
         wait_s = max(1, round(getattr(error, "retry_after_s", None) or 1.0))
         return ApiError("overloaded", printable(str(error)), headers={"retry-after": str(wait_s)})
+    if isinstance(error, DatabaseAwayError):
+        return ApiError("overloaded", "a database of the server is away. Try again.", headers={"retry-after": "1"})
     if isinstance(error, UnknownModelError | UnknownDecisionError):
         return ApiError("not_found", printable(str(error)), code="model_not_found")
     if isinstance(error, NoEligibleModelError | RoutingError | InputError):

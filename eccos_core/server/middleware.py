@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from eccos_core.io.optional import needs_extra
 from eccos_core.server.answering import Handler
 from eccos_core.server.errors import ApiError, ApiName
+from eccos_core.server.json_text import dump_json
 from eccos_core.server.serving import Serving
 from eccos_core.server.settings import ServerSettings
 
@@ -167,9 +168,7 @@ def _is_loopback(host: str) -> bool:
 
 
 async def _refuse(error: ApiError, api: ApiName, send: Send) -> None:
-    import json
-
-    body = json.dumps(error.body(api)).encode()
+    body = dump_json(error.body(api))
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from eccos_core.domain import Chunk, Completion, new_id
 from eccos_core.server.errors import ApiError
+from eccos_core.server.json_text import dump_json
 
 NOT_PARAMETERS = frozenset({"model", "messages", "stream", "stream_options", "eccos", "user", "metadata", "store"})
 """Keys of a body that are no call parameters. `user`, `metadata` and `store` are for OpenAI's own records."""
@@ -142,5 +142,5 @@ class ChunkWriter:
 
 def server_event(value: Mapping[str, Any], name: str | None = None) -> bytes:
     """Return a server-sent event with a JSON object, and with a name where the API has names."""
-    data = b"data: " + json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n"
+    data = b"data: " + dump_json(value) + b"\n\n"
     return data if name is None else b"event: " + name.encode() + b"\n" + data

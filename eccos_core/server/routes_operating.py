@@ -55,16 +55,6 @@ def metrics_handler(serving: Serving) -> Handler:
     return metrics
 
 
-def _tenant_of(serving: Serving, decision_id: str) -> str | None:
-    """Say whose request a decision was for. Waits for entries that are still on their way to the log."""
-    store = serving.router.decision_store
-    try:
-        return store.tenant_of(decision_id)
-    except UnknownDecisionError:
-        store.flush()
-        return store.tenant_of(decision_id)
-
-
 def feedback_handler(serving: Serving) -> Handler:
     """Return the handler of `POST /v1/eccos/feedback`: label an answer by its decision."""
 
@@ -74,14 +64,17 @@ def feedback_handler(serving: Serving) -> Handler:
         decision_id, quality, signal = body.get("decision_id"), body.get("quality"), body.get("signal")
         if not isinstance(decision_id, str):
             raise ApiError("invalid_request", "decision_id must be the id of a decision", param="decision_id")
-        if not caller.is_admin and await asyncio.to_thread(_tenant_of, serving, decision_id) != caller.tenant:
+        if (
+            not caller.is_admin
+            and await asyncio.to_thread(serving.router.decision_store.tenant_of, decision_id) != caller.tenant
+        ):
             raise UnknownDecisionError(decision_id)  # as if it did not exist: ids of others are none of its business
         if (quality is None) == (signal is None):
             raise ApiError("invalid_request", "give quality, or the name of a signal, and not both", param="quality")
         if signal is not None:
-            serving.router.signal(decision_id, str(signal))
+            await asyncio.to_thread(serving.router.signal, decision_id, str(signal))
         elif isinstance(quality, (int, float)) and not isinstance(quality, bool):
-            serving.router.record(decision_id, float(quality))
+            await asyncio.to_thread(serving.router.record, decision_id, float(quality))
         else:
             raise ApiError("invalid_request", "quality must be a number from 0 to 1", param="quality")
         return json_response({"decision_id": decision_id, "recorded": True})

@@ -15,6 +15,7 @@ from eccos_core.routing.pricing import worst_usd
 from eccos_core.server.embedding_models import EmbeddingModels
 from eccos_core.server.errors import ApiError, as_api_error
 from eccos_core.server.gate import Caller, Gate
+from eccos_core.server.json_text import load_json
 from eccos_core.server.metrics import ServerMetrics
 from eccos_core.server.settings import ServerSettings
 
@@ -53,7 +54,7 @@ class Serving:
     async def read_json(self, http: HttpRequest) -> dict[str, Any]:
         """Read the body of a request. Raises `ApiError` for one that is too large, or is no JSON object."""
         try:
-            value = json.loads(await http.body())
+            value = load_json(await http.body())
         except (ValueError, RecursionError) as error:
             raise ApiError("invalid_request", f"the body is no JSON: {_short(error)}") from None
         if not isinstance(value, dict):

@@ -13,7 +13,7 @@ import numpy as np
 from eccos_core.assembly.finetuned import is_fine_tuned
 from eccos_core.assembly.predictor import Progress
 from eccos_core.config import Config, load_config
-from eccos_core.decision_log import DecisionLog
+from eccos_core.decision_log import BaseDecisionLog
 from eccos_core.domain import Float32Array, FloatArray, Forecast, IntArray, Request
 from eccos_core.errors import InfeasibleError, InputError
 from eccos_core.io.tokens import text_key
@@ -69,7 +69,7 @@ class ReplayReport:
 
 def replay(
     config: Config,
-    log: DecisionLog,
+    log: BaseDecisionLog,
     policy: Path,
     *,
     since: float | None = None,

@@ -63,9 +63,18 @@ class OutcomeRecorder(CustomLogger):  # type: ignore[misc] # LiteLLM is not type
 
 
 def install_recorder() -> None:
-    """Add the recorder to LiteLLM's callbacks, once."""
+    """Add the recorder to LiteLLM's callbacks, once.
+
+    LiteLLM copies `callbacks` into its lists of events when a request begins. A request that has begun before needs the
+    recorder in those lists too, or else its outcome is lost.
+    """
     if RECORDER not in litellm.callbacks:
-        litellm.logging_callback_manager.add_litellm_callback(RECORDER)
+        manager = litellm.logging_callback_manager
+        manager.add_litellm_callback(RECORDER)
+        manager.add_litellm_success_callback(RECORDER)
+        manager.add_litellm_failure_callback(RECORDER)
+        manager.add_litellm_async_success_callback(RECORDER)
+        manager.add_litellm_async_failure_callback(RECORDER)
 
 
 RECORDER = OutcomeRecorder()

@@ -105,7 +105,7 @@ def test_the_shard_of_a_dead_worker_is_done_again(engine: ShardEngine, tmp_path:
 
 
 def test_a_shard_that_kills_every_worker_ends_with_a_way_out(engine: ShardEngine) -> None:
-    with pytest.raises(InputError, match="Finished shards are kept. Run again with fewer --workers"):
+    with pytest.raises(InputError, match=r"Finished shards are kept\. Run again with fewer --workers"):
         list(engine.run_all([AlwaysDie()]))
 
 
@@ -129,8 +129,8 @@ def test_a_full_disk_loses_nothing(
         savez(stream, **arrays)
 
     plan = LargePlan(config, requests, tmp_path / "out", InThisProcess(), shard_rows=20)
-    with monkeypatch.context() as patched, pytest.raises(InputError, match="no space is left for .* Finished shards"):
-        patched.setattr(store.np, "savez", full)
+    monkeypatch.setattr(store.np, "savez", full)
+    with pytest.raises(InputError, match=r"no space is left for .* Finished shards"):
         plan.run()
     assert len(list((tmp_path / "out" / "forecast").iterdir())) == 2  # and no temporary file
     assert plan.run().forecast_again == 3

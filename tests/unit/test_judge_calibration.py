@@ -125,8 +125,8 @@ def test_grades_are_corrected_before_they_teach_and_the_raw_grade_is_kept(tmp_pa
     table, _ = history.table()
     assert sorted(table.quality[:, table.models.index("small")]) == pytest.approx([found.apply(0.8), 0.8])
     query = "SELECT grade, uncalibrated, calibration FROM labels WHERE decision_id = ?"
-    assert read(router)._rows_of("labels", query, (second,)) == [(0.8, 0.8, found.version)]
-    kept = read(router)._rows_of("calibrations", "SELECT version, judge, slope, pairs FROM calibrations", ())
+    assert read(router).reader.rows(query, (second,), table="labels") == [(0.8, 0.8, found.version)]
+    kept = read(router).reader.rows("SELECT version, judge, slope, pairs FROM calibrations", table="calibrations")
     assert kept == [(found.version, "judge", found.slope, 60)]
     assert labeller.status().calibrated_by == 60
     read(router).label(second, 1.0)

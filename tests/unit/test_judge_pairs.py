@@ -124,10 +124,10 @@ def test_an_answer_and_its_shadow_answer_are_compared_blind(tmp_path: Path) -> N
     paid = sum(usd for _, call, usd in read(router).spending() if call == "judge")
     assert paid == pytest.approx(status.judge_usd)
     assert status.judge_usd == status.judge_usd_today > 0
-    rows = read(router)._rows_of("labels", "SELECT grade, uncalibrated, preference, judge FROM labels", ())
+    rows = read(router).reader.rows("SELECT grade, uncalibrated, preference, judge FROM labels", table="labels")
     assert rows == [(0.6, pytest.approx(0.55), 0.0, "judge")]
-    rows = read(router)._rows_of(
-        "shadow_labels", "SELECT model, grade, uncalibrated, preference FROM shadow_labels", ()
+    rows = read(router).reader.rows(
+        "SELECT model, grade, uncalibrated, preference FROM shadow_labels", table="shadow_labels"
     )
     assert rows == [("large", 0.6, pytest.approx(0.65), 1.0)]
 

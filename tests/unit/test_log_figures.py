@@ -21,6 +21,7 @@ from eccos_core.decision_log import (
     LogFilter,
     add_up,
 )
+from eccos_core.decision_log.reader import SqliteReader
 from eccos_core.domain import Completion, Decision, PlanCall, Policy, QualityFloor, QualityPrice, Request
 from eccos_core.router import Router
 from eccos_core.routing.prepared import quality_asked
@@ -151,7 +152,7 @@ def test_a_missing_file_has_no_decisions(tmp_path: Path) -> None:
     assert figures.mean_forecasts(LogFilter(), ["a"]) == {}
     assert figures.baseline_steps(LogFilter(), "a", 1.0) == {}
     assert add_up(()).predicted is None
-    assert not figures.path.exists()
+    assert not (tmp_path / "none.sqlite").exists()
 
 
 def test_an_older_log_is_read_as_it_is_and_gets_its_index_with_the_first_write(tmp_path: Path) -> None:
@@ -169,27 +170,26 @@ def test_an_older_log_is_read_as_it_is_and_gets_its_index_with_the_first_write(t
     assert add_up(LogFigures(path).steps(LogFilter(), 1.0).values()).decisions == 2
 
 
-class RecordedQueries(LogFigures):
-    """Keeps the queries instead of asking them."""
+class PlanReader(SqliteReader):
+    """Asks how the queries would be answered, and keeps that."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.queries: list[str] = []
+        self.plans: list[list[Any]] = []
 
-    def _rows(self, query: str, values: Sequence[object]) -> list[Any]:
-        self.queries.append(query.format(quality_asked="quality_asked"))
+    def rows(self, query: str, values: Sequence[object] = (), *, table: str = "decisions") -> list[Any]:
+        self.plans.append(super().rows(f"EXPLAIN QUERY PLAN {query}", values, table=table))
         return []
 
 
-def test_the_sums_read_the_index_alone(figures: LogFigures) -> None:
-    recorded = RecordedQueries(figures.path)
-    recorded.steps(LogFilter(), 1.0)
-    recorded.models(LogFilter())
-    assert len(recorded.queries) == 3
-    with sqlite3.connect(figures.path) as connection:
-        for query in recorded.queries:
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", [0] * query.count("?")).fetchall()
-            assert any("COVERING INDEX decisions_figures" in row[3] for row in plan), plan
+@pytest.mark.usefixtures("figures")
+def test_the_sums_read_the_index_alone(tmp_path: Path) -> None:
+    reader = PlanReader(tmp_path / "log.sqlite")
+    LogFigures(reader).steps(LogFilter(), 1.0)
+    LogFigures(reader).models(LogFilter())
+    assert len(reader.plans) == 3
+    for plan in reader.plans:
+        assert any("COVERING INDEX decisions_figures" in row[3] for row in plan), plan
 
 
 @pytest.mark.parametrize(

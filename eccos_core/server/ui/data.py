@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
-from eccos_core.decision_log import DecisionLog, LogFigures
+from eccos_core.decision_log import BaseDecisionLog, LogFigures
 from eccos_core.errors import did_you_mean
 from eccos_core.server.errors import ApiError
 from eccos_core.server.serving import Serving
@@ -35,7 +35,7 @@ class DashboardData:
         self._savings: AnswerCache[dict[str, Any]] = AnswerCache(SAVINGS_KEPT_S)
 
     @property
-    def _log(self) -> DecisionLog | None:
+    def _log(self) -> BaseDecisionLog | None:
         return self._serving.router.decision_store.log
 
     async def status(self, viewer: Viewer, _: Asked) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class DashboardData:
 
         def compute() -> dict[str, Any]:
             log.flush(1.0)
-            figures, now = LogFigures(log.path), time.time()
+            figures, now = LogFigures(log.reader), time.time()
             seen = viewer.filter(0.0, now + 1)
             period = period_until(name, now + 1, figures.first_at(seen) if name == "all" else None)
             return describe_figures(figures, viewer.filter(period.since, period.until), period)
@@ -70,7 +70,7 @@ class DashboardData:
 
         def compute() -> dict[str, Any]:
             log.flush(1.0)
-            figures, now = LogFigures(log.path), time.time()
+            figures, now = LogFigures(log.reader), time.time()
             seen = viewer.filter(0.0, now + 1)
             period = period_until(name, now + 1, figures.first_at(seen) if name == "all" else None)
             chosen = viewer.filter(period.since, period.until)
@@ -92,7 +92,7 @@ class DashboardData:
 
         def read() -> dict[str, Any]:
             log.flush(1.0)
-            rows = LogFigures(log.path).newest(viewer.filter(0.0, before), model=model, last=last)
+            rows = LogFigures(log.reader).newest(viewer.filter(0.0, before), model=model, last=last)
             return {"log": True, "decisions": rows}
 
         return await asyncio.to_thread(read)

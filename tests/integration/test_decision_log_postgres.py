@@ -1,0 +1,243 @@
+"""The decision log in PostgreSQL when something is wrong: the server is away, refuses, or has other tables."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from decision_logs import answered, decided, new_database
+from postgres_server import PostgresServer, running_postgres
+
+from eccos_core.config import load_config
+from eccos_core.decision_log import LabelEntry, PostgresDecisionLog
+from eccos_core.errors import ConfigError, DataError, InputError
+
+pytestmark = pytest.mark.service
+POOL = """
+model_list:
+- model_name: small
+  litellm_params: {model: eccos-local/pocket-small}
+eccos:
+  decision_log: %s
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with running_postgres("scram-sha-256") as server:
+        yield server
+
+
+@pytest.fixture
+def address(server: PostgresServer) -> str:
+    return new_database(server.address("right-secret"))
+
+
+def test_entries_wait_for_a_server_that_restarts(
+    server: PostgresServer, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = PostgresDecisionLog(address)
+    log.add_decision(decided("before"))
+    assert log.flush()
+    server.stop()
+    with caplog.at_level(logging.ERROR, "eccos.decision_log"):
+        for number in range(1_500):
+            log.add_decision(decided(f"d{number}"))
+        log.add_completion(answered("before"))
+        assert not log.flush(1.0)
+    assert log.problem is not None
+    assert "does not answer" in log.problem
+    assert len(caplog.records) == 1
+    with pytest.raises(DataError, match="does not answer"):
+        log.get("before")
+    server.start()
+    assert log.flush(10.0)
+    assert log.problem is None
+    assert log.dropped == 0
+    assert len(log.entries(last=10_000)) == 1_501
+    assert log.find("before").model == "small"
+    log.close()
+
+
+def test_a_log_is_opened_while_its_server_is_away(server: PostgresServer, address: str) -> None:
+    server.stop()
+    log = PostgresDecisionLog(address)
+    assert log.problem is not None
+    log.add_decision(decided("d1"))
+    server.start()
+    log.label("d1", 0.5)
+    log.close()
+    again = PostgresDecisionLog(address)
+    assert again.find("d1").label == 0.5
+    again.close()
+
+
+def test_too_many_entries_are_dropped_counted_and_logged(
+    server: PostgresServer, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = PostgresDecisionLog(address, max_queued=600)
+    server.stop()
+    with caplog.at_level(logging.ERROR, "eccos.decision_log"):
+        for number in range(500):
+            log.add_decision(decided(f"d{number}"))
+        time.sleep(0.5)  # the writer holds the first 500
+        for number in range(500, 1_500):
+            log.add_decision(decided(f"d{number}"))
+    server.start()
+    assert log.flush(10.0)
+    kept = {each.id for each in log.entries(last=10_000)}
+    assert kept == {f"d{number}" for number in range(1_100)}
+    assert log.dropped == 400
+    assert sum("being dropped" in record.message for record in caplog.records) == 1
+    log.close()
+
+
+def test_a_log_that_is_closed_without_its_server_says_what_is_lost(
+    server: PostgresServer, address: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eccos_core.decision_log.postgres.CLOSE_S", 0.3)
+    log = PostgresDecisionLog(address)
+    server.stop()
+    for number in range(3):
+        log.add_decision(decided(f"d{number}"))
+    with caplog.at_level(logging.ERROR, "eccos.decision_log"):
+        log.close()
+    assert log.dropped == 3
+    assert any("are lost" in record.message for record in caplog.records)
+    server.start()
+
+
+def test_a_wrong_password_is_said_and_never_shown(server: PostgresServer) -> None:
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:\d+/postgres.* refuses the password of user 'eccos'") as told:
+        PostgresDecisionLog(server.address("wrong-secret"))
+    assert "wrong-secret" not in str(told.value)
+    assert told.value.__cause__ is None
+    with pytest.raises(InputError, match="refuses the password of user 'nobody'"):
+        PostgresDecisionLog(server.address("wrong-secret", user="nobody"))
+    missing = server.address("right-secret").replace("/postgres", "/missing")
+    with pytest.raises(InputError, match="has no database 'missing'"):
+        PostgresDecisionLog(missing)
+    with pytest.raises(InputError, match="address must be postgresql://") as odd:
+        PostgresDecisionLog("postgresql://eccos:wrong-secret@[")
+    assert "wrong-secret" not in str(odd.value)
+
+
+def test_a_user_that_may_make_no_tables_is_told(server: PostgresServer, address: str) -> None:
+    with psycopg.connect(server.address("right-secret"), autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS guest")
+        connection.execute("CREATE ROLE guest LOGIN PASSWORD 'guest-secret'")
+    with pytest.raises(InputError, match="permission denied") as told:
+        PostgresDecisionLog(address.replace("eccos:right-secret", "guest:guest-secret"))
+    assert "guest-secret" not in str(told.value)
+
+
+def test_tables_of_another_version_are_refused(address: str) -> None:
+    PostgresDecisionLog(address).close()
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("UPDATE eccos_log_version SET version = 99")
+    with pytest.raises(InputError, match="has version 99, and this eccos writes version 1"):
+        PostgresDecisionLog(address)
+
+
+def test_many_replicas_may_open_a_new_log_at_once(address: str) -> None:
+    opened: list[PostgresDecisionLog] = []
+    threads = [threading.Thread(target=lambda: opened.append(PostgresDecisionLog(address))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 6
+    assert len({each.replica for each in opened}) == 6
+    for each in opened:
+        each.close()
+
+
+def test_labels_of_other_replicas_come_once_and_in_force(address: str) -> None:
+    one, other = PostgresDecisionLog(address), PostgresDecisionLog(address)
+    one.add_decision(decided("d1"))
+    one.add_decision(decided("d2"))
+    one.flush()
+    other.label("d1", 0.25)
+    other.label("d2", 1.0)
+    other.label("d2", 0.0, "judge")  # outranked
+    one.label("d2", 0.75, "human")
+    assert [(each.id, each.label, source) for each, source in one.new_labels()] == [("d1", 0.25, "human")]
+    assert one.new_labels() == []
+    assert [(each.id, each.label) for each, _ in other.new_labels()] == [("d2", 0.75)]
+    other.label("d1", 0.5)
+    assert [(each.id, each.label) for each, _ in one.new_labels()] == [("d1", 0.5)]
+    late = PostgresDecisionLog(address)
+    assert late.new_labels() == []
+    for each in (one, other, late):
+        each.close()
+
+
+def test_a_group_that_was_written_twice_counts_once(address: str) -> None:
+    """As when the answer of a commit is lost, and the group is written again."""
+    one, other = PostgresDecisionLog(address), PostgresDecisionLog(address)
+    group = [decided("d1"), answered("d1"), LabelEntry("d1", 0.5, at=7.0)]
+    for _ in range(2):
+        assert one._write_group(group, "key") == []
+        assert len(other.new_labels()) == (1 if _ == 0 else 0)
+    one.close()
+    other.close()
+
+
+def test_labels_are_read_in_the_order_of_their_commits(address: str) -> None:
+    """Writers in threads of their own label at once, while a reader reads on from the last number it saw."""
+    logs = [PostgresDecisionLog(address) for _ in range(4)]
+    reader = PostgresDecisionLog(address)
+    for number in range(120):
+        logs[0].add_decision(decided(f"d{number}"))
+    logs[0].flush()
+
+    def label(each: PostgresDecisionLog, start: int) -> None:
+        for number in range(start, 120, 4):
+            each._write_group([LabelEntry(f"d{number}", 0.5)], f"k{number}")
+
+    threads = [threading.Thread(target=label, args=(each, start)) for start, each in enumerate(logs)]
+    for thread in threads:
+        thread.start()
+    seen: list[str] = []
+    while any(thread.is_alive() for thread in threads):
+        seen += [each.id for each, _ in reader.new_labels()]
+    seen += [each.id for each, _ in reader.new_labels()]
+    assert sorted(seen) == sorted(f"d{number}" for number in range(120))
+    for each in (*logs, reader):
+        each.close()
+
+
+def test_the_setting_takes_an_address_without_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "eccos.yaml"
+    file.write_text(POOL % "postgresql://eccos@db.example/eccos")
+    assert load_config(file).decision_log.address == "postgresql://eccos@db.example/eccos"
+    monkeypatch.setenv("LOG_DATABASE", "postgres://eccos:right-secret@db.example/eccos")
+    for written in ("os.environ/LOG_DATABASE", "{database: os.environ/LOG_DATABASE, log_prompts: true}"):
+        file.write_text(POOL % written)
+        config = load_config(file)
+        assert config.decision_log.address == "postgresql://eccos:right-secret@db.example/eccos"
+        assert "right-secret" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("postgresql://eccos:right-secret@db.example/eccos", "holds a password"),
+        ("mysql://eccos@db.example/eccos", "must be postgresql://user@host/name"),
+        ("{database: decisions.sqlite}", "must be postgresql://user@host/name"),
+        ("os.environ/NOT_SET_ANYWHERE", "NOT_SET_ANYWHERE"),
+        ("elsewhere", "must be a mapping, postgresql://user@host/name, or off"),
+    ],
+)
+def test_a_wrong_setting_names_the_rule(tmp_path: Path, written: str, said: str) -> None:
+    file = tmp_path / "eccos.yaml"
+    file.write_text(POOL % written)
+    with pytest.raises(ConfigError, match="decision_log") as told:
+        load_config(file)
+    assert said in str(told.value)
+    assert "right-secret" not in str(told.value)

@@ -1,0 +1,1 @@
+"""Fits the roofline of `eccos_core/roofline` to measured tables."""
