@@ -151,13 +151,13 @@ def recorded_forecasts(data: Path, prices: Path) -> Forecasts:
     from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
     from eccos_core.io.outcomes import read_outcomes
     from eccos_core.io.prices import read_prices
-    from eccos_core.simulation.recorded import Draw, recorded_scenario
+    from eccos_core.simulation.recorded import Draw, forecast_questions
     from eccos_core.simulation.scenario import Service
 
     outcomes = read_outcomes(data)
     encoder = ConcatenatedEncoder([StaticEncoder(), SurfaceEncoder()])
     tariff = read_prices(prices, outcomes.models)
-    return recorded_scenario(outcomes, tariff, encoder, "retrieval", Service(), Draw(10_000, 1)).forecast
+    return forecast_questions(outcomes, tariff, encoder, "retrieval").scenario(Service(), Draw(10_000, 1)).forecast
 
 
 def recorded_problems(forecast: Forecasts) -> Iterator[tuple[RoutingProblem, float, float]]:

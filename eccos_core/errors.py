@@ -7,6 +7,7 @@
     │   ├── RequestError               a request that no model could be asked
     │   ├── UnknownModelError          a model that the pool does not have
     │   ├── UnknownDecisionError       a decision id that was never given out
+    │   ├── SharedStateError           the Redis that replicas share: wrong password, foreign keys, another version
     │   └── ArtifactError              a fitted predictor that does not match encoder, pool or format
     ├── HistoryError                   a history made with another encoder or dimension, or unreachable
     ├── RoutingError                   no model may or can take the request
@@ -16,6 +17,7 @@
     │       └── CircuitOpen            ... of a model that is left alone because it failed repeatedly
     ├── BackendError                   one call to one model failed
     │   └── StreamInterrupted          ... after some of its answer had arrived
+    ├── ProviderBatchError             a request whose provider batch was cancelled, or cannot be read now
     ├── AttemptsExhausted              every model that was tried failed; lists each attempt
     ├── GradingError                   an answer that could not be graded: no score, which is not a wrong answer
     └── MissingDependencyError         an optional package is not installed; says the line that installs it
@@ -217,6 +219,10 @@ class ArtifactError(InputError):
     """A fitted predictor on disk that does not fit encoder, pool or format version."""
 
 
+class SharedStateError(InputError):
+    """The Redis that replicas share cannot be used: wrong password, foreign keys, or replicas of another version."""
+
+
 class CertificateError(InputError):
     """A certificate that is missing, damaged, void, or for another claim than the policy's."""
 
@@ -333,6 +339,19 @@ class AttemptsExhausted(EccosError):
         self.attempts = tuple(attempts)
         listed = "; ".join(f"{a.model} ({a.kind}, {a.latency_s:.2f} s): {a.message}" for a in self.attempts)
         super().__init__(f"request {request_id!r}: all {len(self.attempts)} attempts failed. {listed}")
+
+
+class ProviderBatchError(EccosError):
+    """A request of a provider's batch that has no answer, and is not asked again: nobody knows that you want to pay.
+
+    `batch_id` is the provider's name of the batch. `is_cancelled` says that somebody cancelled it. Else it still runs,
+    or cannot be read now, and the same call finds it again.
+    """
+
+    def __init__(self, batch_id: str, message: str, *, is_cancelled: bool = False) -> None:
+        self.batch_id = batch_id
+        self.is_cancelled = is_cancelled
+        super().__init__(f"provider batch {batch_id}: {message}")
 
 
 class GradingError(EccosError):

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from eccos_core.domain import (
     Assignment,
+    BatchOffer,
     BoolArray,
     Chunk,
     Completion,
@@ -31,7 +32,7 @@ from eccos_core.domain import (
     StreamChoice,
     WorkloadStatus,
 )
-from eccos_core.errors import Overloaded
+from eccos_core.errors import BackendError, Overloaded, ProviderBatchError
 
 Held = TypeVar("Held")
 
@@ -184,6 +185,10 @@ class Steering(Protocol):
         """
         ...
 
+    def retract(self, choice: StreamChoice) -> None:
+        """Forget a choice: its slot was gone, so its answer is never given. Call it before the next decision."""
+        ...
+
     def correct_cost(self, difference_usd: float) -> None:
         """Learn that an answer cost this much more than predicted (less, when negative)."""
         ...
@@ -307,4 +312,47 @@ class AnswerObserver(Protocol):
 
         An answer that is shown later, by a request that began before, goes to the successor too.
         """
+        ...
+
+
+class BatchCalls(AbstractContextManager[Any], Protocol):
+    """The provider batches of one call. Requests are named by their content, so that they are found again."""
+
+    def model_of(self, row: str) -> str | None:
+        """Return the model whose open batch has this request already. None if no batch has."""
+        ...
+
+    def submit(self, rows: Mapping[str, Mapping[str, Request]]) -> dict[str, BackendError]:
+        """Submit the requests of each model, by name. Returns those that no batch took, with the reason."""
+        ...
+
+    async def asubmit(self, rows: Mapping[str, Mapping[str, Request]]) -> dict[str, BackendError]:
+        """Do the same without blocking the event loop."""
+        ...
+
+    def collect(self) -> dict[str, Completion | BackendError | ProviderBatchError]:
+        """Wait until every batch is over, and return what became of each request."""
+        ...
+
+    async def acollect(self) -> dict[str, Completion | BackendError | ProviderBatchError]:
+        """Do the same without blocking the event loop."""
+        ...
+
+    def finish(self) -> None:
+        """Forget the batches that were read."""
+        ...
+
+
+class BatchProvider(Protocol):
+    """Calls models through the batch APIs of their providers. It keeps what is open, beyond the end of the process."""
+
+    @property
+    def offers(self) -> Mapping[str, BatchOffer]:
+        """What the batch API of each model offers. Models without one are not there."""
+        ...
+
+    def open_session(
+        self, models: Sequence[str], patience_s: float, report: Callable[[str], None] | None = None
+    ) -> BatchCalls:
+        """Return the batches of one call, those of `models` that are open among them. `report` hears what happens."""
         ...

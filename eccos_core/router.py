@@ -37,6 +37,7 @@ from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.outside_call import OutsideCall
 from eccos_core.routing.packing import acomplete_packed, complete_packed
 from eccos_core.routing.parts import DEFAULT_POLICY, Parts
+from eccos_core.routing.patient_batch import acomplete_patiently, complete_patiently, find_patience
 from eccos_core.routing.pipeline import Pipeline, RequestLike
 from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.tenants import Tenants
@@ -433,6 +434,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: Literal[False] = False,
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion]: ...
     @overload
     def complete_batch(
@@ -442,6 +445,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: Literal[True],
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion | EccosError]: ...
     @overload
     def complete_batch(
@@ -451,6 +456,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: bool,
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion] | list[Completion | EccosError]: ...
     def complete_batch(
         self,
@@ -459,6 +466,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: bool = False,
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion] | list[Completion | EccosError]:
         """Assign the batch jointly, then call, as many at once as the models' slots allow. Results are in order.
 
@@ -468,8 +477,15 @@ class Router:
 
         With `pack`, requests with the same instructions share calls where that pays (`PackingRule`). None does as the
         router's `packing` says. A request whose answer is missing in its pack is asked alone.
+
+        With `patience_s`, requests may also go through the batch APIs of providers that answer within so many seconds,
+        at a discount (`model_info.batch`). What such a batch leaves open is called at once. A call that is made again
+        after a kill finds its batches. Nothing is packed then. `report` hears in words how the batches go.
         """
         pipeline = self._open()
+        if (patience := find_patience(pipeline.parts, patience_s, pack=pack, report=report)) is not None:
+            patient = complete_patiently(pipeline, requests, policy, patience, in_place=return_exceptions)
+            return settle_results(patient, return_exceptions=return_exceptions)
         if pipeline.packs(pack):
             packed = complete_packed(pipeline, requests, policy, in_place=return_exceptions)
             return settle_results(packed, return_exceptions=return_exceptions)
@@ -488,6 +504,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: Literal[False] = False,
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion]: ...
     @overload
     async def acomplete_batch(
@@ -497,6 +515,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: Literal[True],
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion | EccosError]: ...
     @overload
     async def acomplete_batch(
@@ -506,6 +526,8 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: bool,
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion] | list[Completion | EccosError]: ...
     async def acomplete_batch(
         self,
@@ -514,9 +536,14 @@ class Router:
         policy: Policy | None = None,
         return_exceptions: bool = False,
         pack: bool | None = None,
+        patience_s: float | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> list[Completion] | list[Completion | EccosError]:
         """The asynchronous twin of `complete_batch`."""
         pipeline = self._open()
+        if (patience := find_patience(pipeline.parts, patience_s, pack=pack, report=report)) is not None:
+            patient = await acomplete_patiently(pipeline, requests, policy, patience, in_place=return_exceptions)
+            return settle_results(patient, return_exceptions=return_exceptions)
         if pipeline.packs(pack):
             packed = await acomplete_packed(pipeline, requests, policy, in_place=return_exceptions)
             return settle_results(packed, return_exceptions=return_exceptions)

@@ -27,6 +27,7 @@ from eccos_core.assembly.predictor import (
     online_retrieval,
     same_training_inputs,
 )
+from eccos_core.assembly.provider_batches import build_provider_batches
 from eccos_core.assembly.starting_quality import quality_sources
 from eccos_core.config import (
     CertifiedPolicy,
@@ -44,6 +45,7 @@ from eccos_core.config import (
     log_warnings,
 )
 from eccos_core.domain import ConversationView, GroupShare, Policy, QualityPrice
+from eccos_core.errors import InputError
 from eccos_core.history.ingest import ingest
 from eccos_core.pocket import pool_config_path
 from eccos_core.routing.parts import Parts
@@ -246,6 +248,7 @@ class Assembler:
                 (self.current.config, self.current.parts.answer_observer) if self.current is not None else None,
             ),
             planner=build_planner(config),
+            provider_batches=build_provider_batches(config),
         )
 
     def _learner(
@@ -355,7 +358,11 @@ class Assembler:
             open_s=config.workload.breaker_open_s,
             warm_up_s=config.workload.warm_up_s,
         )
-        workload = self.current.parts.workload if self.current is not None else WorkloadTracker(config.models)
+        if self.current is not None and self.current.config.workload.shared != config.workload.shared:
+            raise InputError(
+                "eccos.workload.shared has changed. Requests hold slots of the old place. Restart to change it"
+            )
+        workload = self._new_workload(config) if self.current is None else self.current.parts.workload
         assert isinstance(workload, WorkloadTracker)
         workload.reconfigure(
             config.models,
@@ -365,6 +372,19 @@ class Assembler:
             queue_length=config.workload.queue_length,
         )
         return workload
+
+    def _new_workload(self, config: Config) -> WorkloadTracker:
+        """The workload of this process, or that of one replica of several. Raises `SharedStateError`."""
+        from eccos_core.workload import WorkloadTracker
+
+        shared = config.workload.shared
+        if shared is None:
+            return WorkloadTracker(config.models)
+        from eccos_core.workload.shared import SharedSettings, SharedWorkload
+
+        url = shared.url.get_secret_value()
+        settings = SharedSettings(url, shared.name, shared.when_away, shared.lease_s, shared.timeout_s)
+        return SharedWorkload(config.models, settings)
 
 
 def usual_config() -> Path:
@@ -490,7 +510,12 @@ def _calling_backend(config: Config) -> Backend:
     from eccos_core.backends.litellm.backend import DECIDED_HERE
     from eccos_core.backends.local.registry import LOCAL_PREFIX
 
-    gpu_hours = {e.model.name: e.usd_per_gpu_hour for e in config.pool if e.usd_per_gpu_hour is not None}
+    # a price by context is charged as it is decided by, and not by the speed of the moment
+    gpu_hours = {
+        entry.model.name: entry.usd_per_gpu_hour
+        for entry in config.pool
+        if entry.usd_per_gpu_hour is not None and entry.model.context_price is None
+    }
     here = {entry.model.name: entry.deployments[0] for entry in config.pool if _runs_here(entry)}
     elsewhere = {entry.model.name: entry.deployments for entry in config.pool if not _runs_here(entry)}
     if not here:

@@ -10,6 +10,7 @@ from eccos_core.cli.calibrate import calibrate
 from eccos_core.cli.certify import certify
 from eccos_core.cli.check import check
 from eccos_core.cli.collect import collect
+from eccos_core.cli.complete import batches, complete
 from eccos_core.cli.convert import convert
 from eccos_core.cli.demo import demo
 from eccos_core.cli.evaluate import evaluate
@@ -21,6 +22,7 @@ from eccos_core.cli.keys import keys
 from eccos_core.cli.log import log, record
 from eccos_core.cli.output import run
 from eccos_core.cli.plan import plan
+from eccos_core.cli.price import price
 from eccos_core.cli.replay import replay
 from eccos_core.cli.route import ask, route
 from eccos_core.cli.savings import savings
@@ -47,6 +49,7 @@ app.command("init", rich_help_panel=SET_UP)(init)
 app.command("check", rich_help_panel=SET_UP)(check)
 app.command("schema", rich_help_panel=SET_UP)(schema)
 app.command("collect", rich_help_panel=SET_UP)(collect)
+app.command("price", rich_help_panel=SET_UP)(price)
 app.command("convert", rich_help_panel=SET_UP)(convert)
 app.command("ingest", rich_help_panel=SET_UP)(ingest)
 app.command("fit", rich_help_panel=SET_UP)(fit)
@@ -55,6 +58,7 @@ app.command("certify", rich_help_panel=SET_UP)(certify)
 app.command("ask", rich_help_panel=ROUTE)(ask)
 app.command("route", rich_help_panel=ROUTE)(route)
 app.command("plan", rich_help_panel=ROUTE)(plan)
+app.command("complete", rich_help_panel=ROUTE)(complete)
 app.command("serve", rich_help_panel=ROUTE)(serve)
 app.command("demo", rich_help_panel=STUDY)(demo)
 app.command("evaluate", rich_help_panel=STUDY)(evaluate)
@@ -64,6 +68,7 @@ app.command("log", rich_help_panel=OPERATE)(log)
 app.command("record", rich_help_panel=OPERATE)(record)
 app.command("savings", rich_help_panel=OPERATE)(savings)
 app.command("replay", rich_help_panel=OPERATE)(replay)
+app.command("batches", rich_help_panel=OPERATE)(batches)
 app.command("status", rich_help_panel=OPERATE)(status)
 app.add_typer(keys, name="keys", rich_help_panel=OPERATE)
 app.command("version", rich_help_panel=OPERATE)(show_version)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eccos_core.cli.options import SinceOption, resolve_config
+from eccos_core.cli.options import SinceOption, read_seconds, resolve_config
 from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption
 from eccos_core.errors import DataError, InputError
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from eccos_core.routing.decision_store import LabelledDecision
 
 DEFAULT_ROWS = 20
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _COLUMNS = ("decision", "when (UTC)", "model", "forecast", "paid", "ms", "failed", "label")
 
 DecisionArgument = Annotated[
@@ -150,9 +148,9 @@ def parse_since(text: str | None) -> float | None:
     """Return seconds since 1970 for `30m` or `7d` ago, or for an ISO date or time (UTC unless it names a zone)."""
     if text is None:
         return None
-    ago = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip())
-    if ago:
-        return time.time() - float(ago[1]) * _SECONDS[ago[2]]
+    ago_s = read_seconds(text)
+    if ago_s is not None:
+        return time.time() - ago_s
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

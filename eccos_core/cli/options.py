@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from eccos_core.cli.output import console
+from eccos_core.errors import InputError
 
 DataOption = Annotated[
     Path,
@@ -36,6 +38,32 @@ PictureOption = Annotated[
     Path | None,
     typer.Option("--picture", metavar="FILE", help="Draw a picture (.png, .svg or .pdf)."),
 ]
+
+PatienceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--patience",
+        metavar="TIME",
+        help="How long answers may take, such as 24h. Then batch APIs of providers are used where they pay.",
+    ),
+]
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def read_seconds(text: str) -> float | None:
+    """Read a time such as 30m, 12h or 7d. None for anything else."""
+    written = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip())
+    return float(written[1]) * _SECONDS[written[2]] if written else None
+
+
+def read_patience(text: str | None) -> float | None:
+    """Read --patience. Raises `InputError` for what is no time."""
+    if text is None:
+        return None
+    seconds = read_seconds(text)
+    if not seconds:
+        raise InputError(f"--patience is {text!r}, must be a time such as 24h, 90m or 2d")
+    return seconds
 
 
 def split_names(values: Iterable[str] | None) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eccos_core.cli.options import PatienceOption, read_patience
 from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption, router_of
 
@@ -27,7 +28,11 @@ PictureOption = Annotated[
 
 
 def plan(
-    requests: RequestsOption, config: PoolOption = None, picture: PictureOption = None, json: JsonOption = False
+    requests: RequestsOption,
+    config: PoolOption = None,
+    picture: PictureOption = None,
+    patience: PatienceOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Plan a batch of requests without calling a model.
 
@@ -37,10 +42,10 @@ def plan(
     """
     from eccos_core.workflows.plan import draw_plan, plan_batch, read_requests
 
-    batch = read_requests(requests)
+    batch, patience_s = read_requests(requests), read_patience(patience)
     router = router_of(config)
     with console().status(f"Planning {len(batch):,} requests ..."):
-        planned = plan_batch(router, batch)
+        planned = plan_batch(router, batch, patience_s)
         if picture is not None:
             draw_plan(planned, picture)
     if json:

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from eccos_core.cli.arrivals import drawn_times, parse_arrivals
 from eccos_core.cli.options import SeedOption, split_names
 from eccos_core.cli.output import JsonOption, console, print_json, print_table
 from eccos_core.cli.simulate_engine import simulate_engine_trace
 from eccos_core.errors import InputError
 
 if TYPE_CHECKING:
-    from eccos_core.simulation import Service, SimulationResult
+    from eccos_core.simulation import Service
+    from eccos_core.simulation.study import SimulationReport
     from eccos_core.streaming import FloorTarget, RateTarget
-
-
-class Arrivals(StrEnum):
-    """How requests arrive."""
-
-    POISSON = "poisson"
-    BURSTY = "bursty"
 
 
 class Promise(StrEnum):
@@ -67,14 +61,43 @@ ArrivalsOption = Annotated[
     typer.Option(
         "--arrivals",
         metavar="poisson|bursty|trace:FILE",
-        help="Independent arrivals, bursts that come four times as fast, or with --engine the requests of a trace.",
+        help="Independent arrivals, bursts that come four times as fast, or the times of a trace: Azure's columns, "
+        "Acme's, or a decision log. trace:FILE,speed=2 plays it twice as fast, bad=skip leaves bad rows out.",
     ),
 ]
 LoadOption = Annotated[
-    float, typer.Option("--load", min=0.01, help="Arrivals as a share of what all slots together can serve.")
+    float | None,
+    typer.Option(
+        "--load",
+        min=0.01,
+        metavar="SHARE",
+        help="Arrivals as a share of what all slots together can serve. Default: 0.6, or the pace of the trace.",
+    ),
 ]
 RateOption = Annotated[
     float | None, typer.Option("--rate", metavar="N", help="Requests per second, instead of --load.")
+]
+SeedsOption = Annotated[
+    int,
+    typer.Option("--seeds", min=1, metavar="N", help="Simulate N streams, from --seed on, and give 95 % intervals."),
+]
+WarmUpOption = Annotated[
+    float,
+    typer.Option(
+        "--warm-up", metavar="SHARE", help="Serve this share of the stream first, without counting it in the results."
+    ),
+]
+OrderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--order",
+        metavar="NAMES",
+        help="Which questions come when: random, easy_first, hard_first, hard_bursts, or length, which gives the "
+        "largest requests of a trace the longest answers. Repeat it, or separate names by commas. Default: random.",
+    ),
+]
+ReportOption = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE", help="Write a page with tables and plots (.html).")
 ]
 SlotsOption = Annotated[
     list[str] | None,
@@ -117,7 +140,11 @@ QueueOption = Annotated[int, typer.Option("--queue", min=0, help="How many reque
 CountOption = Annotated[
     int | None,
     typer.Option(
-        "--count", min=1, metavar="N", help="Draw N requests with repetition. Default: each test question once."
+        "--count",
+        min=1,
+        metavar="N",
+        help="Draw N requests with repetition, or take the first N of a trace. Default: each test question once, or "
+        "the whole trace.",
     ),
 ]
 PredictorOption = Annotated[
@@ -142,7 +169,7 @@ EngineOption = Annotated[
     ),
 ]
 
-DEFAULT_SLOTS, DEFAULT_SPEED = 8, 60.0
+DEFAULT_SLOTS, DEFAULT_SPEED, DEFAULT_LOAD = 8, 60.0, 0.6
 
 
 def simulate(
@@ -153,8 +180,8 @@ def simulate(
     usd_per_hour: PerHourOption = None,
     usd_per_day: PerDayOption = None,
     routers: RoutersOption = None,
-    arrivals: ArrivalsOption = Arrivals.POISSON.value,
-    load: LoadOption = 0.6,
+    arrivals: ArrivalsOption = "poisson",
+    load: LoadOption = None,
     rate: RateOption = None,
     slots: SlotsOption = None,
     speed: SpeedOption = None,
@@ -165,65 +192,99 @@ def simulate(
     deadline: DeadlineOption = 30.0,
     queue: QueueOption = 1000,
     count: CountOption = None,
+    order: OrderOption = None,
     seed: SeedOption = 0,
+    seeds: SeedsOption = 1,
+    warm_up: WarmUpOption = 0.1,
     predictor: PredictorOption = PredictorKind.RETRIEVAL,
+    report: ReportOption = None,
     engine: EngineOption = None,
     json: JsonOption = False,
 ) -> None:
     """Simulate a stream of requests with slots, a queue and deadlines, for several routers.
 
-    You get each router's accuracy, cost, waiting times and missed requests. Nothing is called.
+    You get each router's quality, cost, waiting times and unanswered requests side by side. Nothing is called.
 
     An answer takes the time to the first token, then the time of its recorded tokens. The routers see only forecasts,
-    which a predictor learns from the training questions. Accuracy and cost come from the recorded answers.
+    which a predictor learns from the training questions. Quality and cost come from the recorded answers.
 
     Example: eccos simulate --data outcomes.jsonl --prices prices.json --floor 0.7 --routers eccos,greedy
+
+    Example: eccos simulate --data outcomes.jsonl --prices prices.json --floor 0.7 --arrivals trace:azure.csv.gz
+
+    Example: eccos simulate --data outcomes.jsonl --prices prices.json --floor 0.7 --seeds 5 --report stream.html
 
     Example: eccos simulate --engine gpu=a100,kv_tokens=100000 --arrivals trace:requests.csv
     """
     if engine is not None:
+        if report is not None:
+            raise InputError("--report draws routers, and --engine simulates none. Drop one of the two.")
         simulate_engine_trace(engine, arrivals, count, as_json=json)
         return
     if data is None or prices is None:
         raise InputError("eccos simulate needs --data and --prices to compare routers, or --engine")
-    if arrivals not in set(Arrivals):
-        raise InputError(f"--arrivals is {arrivals!r}, must be poisson or bursty; a trace needs --engine")
     from eccos_core.encoders import ConcatenatedEncoder, StaticEncoder, SurfaceEncoder
     from eccos_core.io.outcomes import read_outcomes
     from eccos_core.io.prices import read_prices
-    from eccos_core.simulation import bursty_arrivals, poisson_arrivals, stream_routers_named
-    from eccos_core.simulation import simulate as run
-    from eccos_core.simulation.recorded import Draw, recorded_scenario
-    from eccos_core.simulation.routers import ROUTERS
+    from eccos_core.simulation.measures import count_warm_up
+    from eccos_core.simulation.orders import check_order
+    from eccos_core.simulation.recorded import Draw, forecast_questions
+    from eccos_core.simulation.routers import ROUTERS, check_router
+    from eccos_core.simulation.study import StreamPlan, run_study
 
     insurance = _parse_insurance(floor_insurance)
     target = _target(floor, usd_per_request, usd_per_hour, usd_per_day, (promise.value, horizon, insurance))
+    source = parse_arrivals(arrivals)
+    plan = StreamPlan(
+        tuple(check_router(name) for name in split_names(routers) or ROUTERS),
+        tuple(check_order(name) for name in split_names(order) or ("random",)),
+        tuple(range(seed, seed + seeds)),
+        warm_up,
+        deadline,
+        queue,
+    )
+    count_warm_up(1, warm_up)
+    if report is not None:
+        from eccos_core.workflows.simulation_page import check_page
+
+        check_page(report)
     outcomes = read_outcomes(data)
     price_table = read_prices(prices, outcomes.models)
     service = _service(outcomes.models, slots, speed, first_token)
-    results = []
     with console().status("Fitting the predictor on the training questions ...") as status:
         encoder = ConcatenatedEncoder([StaticEncoder(), SurfaceEncoder()])
-        scenario = recorded_scenario(outcomes, price_table, encoder, predictor.value, service, Draw(count, seed))
-        per_second = scenario.mean_rate(load) if rate is None else rate
-        draw = poisson_arrivals if arrivals == Arrivals.POISSON else bursty_arrivals
-        times = draw(scenario.requests, per_second, seed)
-        names = split_names(routers) or list(ROUTERS)
-        for name, make in stream_routers_named(names, scenario, target, per_second).items():
-            status.update(f"Simulating {name} ...")
-            results.append(run(scenario, name, make, times, deadline_s=deadline, queue_length=queue))
-    if json:
-        print_json(
-            {
-                "requests": scenario.requests,
-                "requests_per_second": per_second,
-                "arrivals": arrivals,
-                "models": list(scenario.models),
-                "results": [asdict(result) for result in results],
-            }
+        questions = forecast_questions(outcomes, price_table, encoder, predictor.value)
+
+        def rate_of(share: float) -> float:
+            return questions.scenario(service, Draw(count, seed)).mean_rate(share)
+
+        trace = None
+        if isinstance(source, str):
+            per_second = rate if rate is not None else rate_of(DEFAULT_LOAD if load is None else load)
+        else:
+            trace = source.read(count, rate, None if load is None else lambda: rate_of(load))
+            per_second = trace.per_second
+        requests, size = (count, None) if trace is None else (len(trace), trace.size)
+        found = run_study(
+            lambda seed, order: questions.scenario(service, Draw(requests, seed, order, size)),
+            lambda seed, scenario: (
+                drawn_times(str(source), scenario.requests, per_second, seed) if trace is None else trace.times_s
+            ),
+            target,
+            per_second,
+            plan,
+            dataset=data.name,
+            arrivals=arrivals if trace is None else trace.describe(arrivals),
+            progress=status.update,
         )
+    if report is not None:
+        from eccos_core.workflows.simulation_page import write_page
+
+        write_page(found, report)
+    if json:
+        print_json(found.as_json())
         return
-    _print(results, scenario.models, f"{scenario.requests:,} requests, {per_second:.3g} a second, {arrivals}")
+    _print(found, report)
 
 
 def _target(
@@ -283,35 +344,14 @@ def _by_model(option: str, given: list[str] | None, models: tuple[str, ...], def
     return found
 
 
-def _print(results: list[SimulationResult], models: tuple[str, ...], title: str) -> None:
+def _print(found: SimulationReport, page: Path | None) -> None:
+    from eccos_core.workflows.simulation_tables import simulation_tables, summary
+
     out = console(sys.stdout)
-    columns = [
-        "router",
-        "accuracy",
-        "forecast",
-        "USD",
-        "wait p50, s",
-        "wait p95, s",
-        "wait p99, s",
-        "missed",
-        "refused",
-        "busiest",
-    ]
-    rows = []
-    for result in results:
-        share, busiest = max(zip(result.utilisation, models, strict=True))
-        rows.append(
-            [
-                result.router,
-                f"{result.quality:.4f}",
-                f"{result.forecast_quality:.4f}",
-                f"{result.cost_usd:.4g}",
-                f"{result.waiting_median_s:.2f}",
-                f"{result.waiting_p95_s:.2f}",
-                f"{result.waiting_p99_s:.2f}",
-                str(result.missed),
-                str(result.refused),
-                f"{busiest} {100 * share:.0f} %",
-            ]
-        )
-    print_table(out, title, columns, rows, numbers=set(columns[1:9]))
+    for line in summary(found):
+        out.print(line, soft_wrap=True, markup=False)
+    for table in simulation_tables(found):
+        print_table(out, table.title, table.header, table.rows, numbers=set(table.header[1:]))
+        out.print(table.explanation, soft_wrap=True, markup=False)
+    if page is not None:
+        out.print(f"Page: {page}", soft_wrap=True, markup=False)

@@ -28,6 +28,7 @@ from eccos_core.config.sections import (
     WorkloadConfig,
 )
 from eccos_core.config.server_section import DEFAULT_KEYS, KeysConfig, ServerConfig, TenantBudgetConfig
+from eccos_core.config.shared_section import SharedConfig
 from eccos_core.config.stream_section import StreamConfig
 from eccos_core.config.watch import config_changes
 
@@ -59,6 +60,7 @@ __all__ = [
     "SentenceTransformerConfig",
     "ServerConfig",
     "SessionConfig",
+    "SharedConfig",
     "StaticConfig",
     "StreamConfig",
     "TelemetryConfig",

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from eccos_core.backends.litellm.call_parameters import is_call_parameter
+from eccos_core.config.batch_offers import parse_batch_offer
 from eccos_core.config.context import ParseContext
 from eccos_core.config.efforts import Effort, parse_efforts
 from eccos_core.config.left_out import is_embedding, why_left_out
 from eccos_core.config.litellm_prices import PriceMap
 from eccos_core.config.litellm_settings import report_parameters
+from eccos_core.config.own_gpu_price import KEYS as OWN_GPU_KEYS
 from eccos_core.config.parse_price import INPUT, OUTPUT, Price, Unpriced, parse_price
 from eccos_core.config.parse_price import KEYS as PRICE_KEYS
 from eccos_core.config.problems import Problems, resolve_path
@@ -23,7 +25,7 @@ from eccos_core.config.schema import Deployment
 from eccos_core.config.section import Section
 from eccos_core.config.translate import Inherited
 from eccos_core.config.yaml import describe_yaml
-from eccos_core.domain import Capability
+from eccos_core.domain import BatchOffer, Capability
 from eccos_core.errors import ArtifactError, did_you_mean
 from eccos_core.pocket import pocket_names, pocket_path
 from eccos_core.pocket.smol import INSTALL, SMOL, SMOL_WINDOW, smol_is_installed
@@ -41,9 +43,11 @@ OUR_KEYS = (
     "context_window",
     "assume_like",
     "efforts",
+    "batch",
     "assumed_quality",
     "usd_per_gpu_hour",
     "tokens_per_hour",
+    *OWN_GPU_KEYS,
 )
 """Keys under `model_info` that LiteLLM does not know and eccos does."""
 
@@ -76,6 +80,7 @@ class Entry:
     assume_like: str | None = None
     assumed_quality: float | None = None
     efforts: tuple[Effort, ...] = ()
+    batch: BatchOffer | None = None
     embeds: str | None = None
 
 
@@ -162,7 +167,12 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
             region_name=filled_params.text("region_name", None),
         ),
         price=parse_price(
-            filled_params, info, _without_output(params, info, known) if embeds else known, context.prices
+            filled_params,
+            info,
+            _without_output(params, info, known) if embeds else known,
+            context.prices,
+            context.folder,
+            _cap(filled_params, info),
         ),
         unset=unset,
         properties=_read_properties(model, info, known or {}),
@@ -171,6 +181,7 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
         assume_like=info.text("assume_like", None),
         assumed_quality=info.number("assumed_quality", None, high=1.0),
         efforts=parse_efforts(info),
+        batch=parse_batch_offer(info, provider),
         embeds=why if embeds else None,
     )
 

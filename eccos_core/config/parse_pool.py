@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from eccos_core.config.batch_offers import check_batch_names
 from eccos_core.config.context import ParseContext
 from eccos_core.config.document import Document
 from eccos_core.config.efforts import SEPARATOR, Effort, effort_names, middle_effort, single_efforts
@@ -69,6 +70,11 @@ def parse_pool(document: Document, context: ParseContext, section: EccosSection)
     named = {name: effort_names(name, found) for name, found in efforts.items() if found}
     _check_effort_names(by_name, named, problems)
     declared |= {arm for names in named.values() for arm in names}
+    for name, group in by_name.items():
+        for entry in group:
+            if entry.batch is not None:
+                place = f"{entry.place}.model_info.batch"
+                check_batch_names(name, place, efforts[name], frozenset(declared), problems)
     _check_priors(by_name, declared, named, problems)
     default_cap = section.workload.default_max_concurrency
     merged = [_merge(name, group, problems, default_cap) for name, group in by_name.items()]
@@ -188,12 +194,14 @@ def _merge(name: str, group: list[Entry], problems: Problems, default_cap: int |
             capabilities=frozenset(capability for capability in Capability if properties[capability.value]),
             tags=tags,
             provider=", ".join(dict.fromkeys(entry.provider for entry in group if entry.provider)),
+            context_price=price.by_context,
         ),
         deployments=tuple(entry.deployment for entry in group),
         assume_like=assume_like,
         assumed_quality=assumed_quality,
         usd_per_gpu_hour=price.usd_per_gpu_hour,
         tokens_per_hour=price.tokens_per_hour,
+        batch=next(((entry.batch, entry.deployment) for entry in group if entry.batch is not None), None),
     )
 
 
@@ -233,6 +241,10 @@ def _merge_prices(group: list[Entry], problems: Problems) -> Price | None:
         sourced = [(place, SourcedValue(getattr(price, side), price.stated)) for place, price in prices]
         _warn_of_difference(name, sourced, problems, "the dearest", max)
     known = [price for _, price in prices]
+    by_context = [price.by_context for price in known if price.by_context is not None]
+    if by_context and len(by_context) < len(known):
+        rule = "has deployments with a price by context and others without; price all alike, or make them two models"
+        problems.add(group[0].place, rule)
     dearest = max(known, key=lambda price: (price.input + price.output, price.input))
     return Price(
         input=max(price.input for price in known),
@@ -241,6 +253,7 @@ def _merge_prices(group: list[Entry], problems: Problems) -> Price | None:
         reasoning=_dearest([price.reasoning for price in known]),
         usd_per_gpu_hour=dearest.usd_per_gpu_hour,
         tokens_per_hour=dearest.tokens_per_hour,
+        by_context=max(by_context, key=lambda price: price.usd_per_output_token[-1], default=None),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn
 
 from pydantic import Field
 
+from eccos_core.config.batch_offers import ProviderBatchesConfig
 from eccos_core.config.components import (
     EncoderConfig,
     EncoderField,
@@ -53,7 +54,7 @@ from eccos_core.config.sections import (
 )
 from eccos_core.config.server_section import ServerConfig
 from eccos_core.config.stream_section import StreamConfig
-from eccos_core.domain import ConversationView, EscalationRule, LatencyRule, Model, Policy
+from eccos_core.domain import BatchOffer, ConversationView, EscalationRule, LatencyRule, Model, Policy
 
 # ----------------------------------------------------------------------------- the pool
 
@@ -84,7 +85,9 @@ class PoolEntry:
 
     What to expect of a model without outcomes: `assume_like` names another model of the pool, `assumed_quality` is a
     probability in [0, 1]. `usd_per_gpu_hour` and `tokens_per_hour` (input and output together) price a local model.
-    `effort` is what calls of this model add. The efforts of one model (`Model.effort_of`) have the same deployments.
+    Without `tokens_per_hour` it has a `Model.context_price`. `batch` is what the provider's batch API offers, and the
+    deployment that has it. `effort` is what calls of this model add. The efforts of one model (`Model.effort_of`) have
+    the same deployments.
     """
 
     model: Model
@@ -94,6 +97,7 @@ class PoolEntry:
     usd_per_gpu_hour: float | None = None
     tokens_per_hour: float | None = None
     effort: Effort | None = None
+    batch: tuple[BatchOffer, Deployment] | None = None
 
     @property
     def requests_per_minute(self) -> int | None:
@@ -225,6 +229,12 @@ class EccosSection(SectionModel):
         "written is on.",
         json_schema_extra=_example({"most": 8}, {"most": 4, "assume_quality_loss": 0.02}),
     )
+    provider_batches: ProviderBatchesConfig = Field(
+        default_factory=ProviderBatchesConfig,
+        validate_default=True,
+        description="Batches at providers, for models with `batch` in their `model_info`.",
+        json_schema_extra=_example({"folder": "./batches", "poll_s": 60}),
+    )
     retries: RetryConfig = Field(
         default_factory=RetryConfig,
         description="How often and how long a failed call is tried again.",
@@ -333,6 +343,7 @@ class Config:
     shadow: ShadowConfig | None = None
     stop_early: StopEarlyConfig | None = None
     packing: PackingConfig | None = None
+    provider_batches: ProviderBatchesConfig = field(default_factory=ProviderBatchesConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     allowed_call_params: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)

@@ -30,6 +30,7 @@ from eccos_core.config.section_model import (
     Text,
     problem,
 )
+from eccos_core.config.shared_section import SharedField
 from eccos_core.config.yaml import describe_yaml
 from eccos_core.domain import (
     Budget,
@@ -293,6 +294,12 @@ class WorkloadConfig(SectionModel):
     )
     warm_up_s: NotNegative = Field(
         default=10.0, description="How long a model that came back takes to get all its slots again, in seconds."
+    )
+    shared: SharedField | None = Field(
+        default=None,
+        description="The Redis or Valkey through which several replicas keep limits together: its address, or a "
+        "mapping. Needs the extra `redis`.",
+        json_schema_extra={"examples": ["redis://localhost:6379/0", {"url": "os.environ/REDIS_URL", "lease_s": 5}]},
     )
 
 

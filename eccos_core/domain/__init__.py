@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from eccos_core.domain.answer import ANSWER_FEATURES, AnswerConfidence, check_answer_feature
 from eccos_core.domain.arrays import BoolArray, Float32Array, FloatArray, IntArray, TextArray
+from eccos_core.domain.batch_offer import BATCH_ARM, BatchOffer, batch_arm
+from eccos_core.domain.context_price import ContextPrice
 from eccos_core.domain.decision import Chunk, Completion, Decision, QualitySource
 from eccos_core.domain.forecast import FORECAST_ARRAYS, Forecast
 from eccos_core.domain.model import Capability, Model
@@ -33,23 +35,34 @@ from eccos_core.domain.request import (
     Request,
     new_id,
 )
-from eccos_core.domain.status import BreakerState, DriftAlarm, LabellerStatus, ModelStatus, RouterStatus, WorkloadStatus
+from eccos_core.domain.status import (
+    BreakerState,
+    DriftAlarm,
+    LabellerStatus,
+    ModelStatus,
+    RouterStatus,
+    SharedStatus,
+    WorkloadStatus,
+)
 
 __all__ = [
     "ANSWER_FEATURES",
     "AUTHOR",
+    "BATCH_ARM",
     "FORECAST_ARRAYS",
     "LABEL_SOURCES",
     "REASONING_FIELDS",
     "TOOL_FAILED",
     "AnswerConfidence",
     "Assignment",
+    "BatchOffer",
     "BoolArray",
     "BreakerState",
     "Budget",
     "Capability",
     "Chunk",
     "Completion",
+    "ContextPrice",
     "ConversationView",
     "Deadline",
     "Decision",
@@ -83,11 +96,13 @@ __all__ = [
     "Request",
     "RouterStatus",
     "RoutingProblem",
+    "SharedStatus",
     "SolutionStatus",
     "StreamAnswers",
     "StreamChoice",
     "TextArray",
     "WorkloadStatus",
+    "batch_arm",
     "check_answer_feature",
     "new_id",
 ]

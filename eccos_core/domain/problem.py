@@ -94,7 +94,7 @@ class StreamChoice:
 
     `model` is its index. `usd_per_quality` is lambda at that moment. `guarded` says that the prices alone would have
     chosen another model. `floor_met` is False where the last window or the run so far could not reach the floor.
-    `note` then says which of them, and by how much.
+    `note` then says which of them, and by how much. `best_quality` is that of the best open model.
     """
 
     model: int
@@ -104,3 +104,4 @@ class StreamChoice:
     guarded: bool
     floor_met: bool = True
     note: str = ""
+    best_quality: float = 1.0

@@ -39,11 +39,34 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedStatus:
+    """What replicas share through Redis, as one of them sees it.
+
+    - `server`: its address, without credentials. `name`: the pool's name in it.
+    - `replicas`: how many are alive, this one included. 0 before the first contact.
+    - `in_flight`: requests of all replicas together, at the last contact.
+    - `when_away`: what this replica does without Redis, `fail_closed` or `local_share`.
+    - `problem`: why Redis is away now. None while it answers.
+    """
+
+    server: str
+    name: str
+    replicas: int
+    in_flight: int
+    when_away: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadStatus:
-    """A snapshot of all models, in the pool's order, and of how many requests wait for a slot."""
+    """A snapshot of all models, in the pool's order, and of how many requests wait for a slot.
+
+    `shared` is what replicas share. It is None for a process that shares nothing.
+    """
 
     models: tuple[ModelStatus, ...]
     waiting: int
+    shared: SharedStatus | None = None
 
     @property
     def in_flight(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from eccos_core.evaluation.charts import densify, prefers_log_axis
+from eccos_core.evaluation.html_page import FONT
 from eccos_core.evaluation.metrics import Frontier
 from eccos_core.evaluation.palette import FAINT, INK, ORACLE, REFERENCE, assign_colours
 from eccos_core.evaluation.plot_labels import place_boxes
@@ -15,7 +16,6 @@ from eccos_core.evaluation.report import EvaluationReport, RouterResult
 from eccos_core.io.optional import needs_extra
 from eccos_core.io.safe_text import html_text
 
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 _DASHES = {"random_mix": "dash", "prior": "dot"}
 _POINTS_PER_LINE = 120
 PLOT_PIXELS = (760.0, 440.0)  # the plotting area of a page of usual width

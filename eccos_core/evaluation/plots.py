@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 from eccos_core.domain import FloatArray
 from eccos_core.errors import InputError
 from eccos_core.evaluation.charts import densify, prefers_log_axis
+from eccos_core.evaluation.figures import new_figure, save_figure, set_title, style_frame
 from eccos_core.evaluation.kept_promises import KeptPromises
 from eccos_core.evaluation.metrics import Frontier
-from eccos_core.evaluation.palette import ECCOS_COLOURS, FAINT, INK, ORACLE, REFERENCE
+from eccos_core.evaluation.palette import ECCOS_COLOURS, INK, ORACLE, REFERENCE
 from eccos_core.evaluation.plot_labels import PlotPoint, place_labels
 from eccos_core.evaluation.report import EvaluationReport
-from eccos_core.io.files import atomic_writer
 from eccos_core.io.optional import needs_extra
 
 Line = Sequence[tuple[float, float]]  # (USD per 1,000 questions, accuracy), from cheap to expensive
@@ -43,12 +42,7 @@ def draw_frontier(
     """
     path = Path(path)
     check_picture(path)
-    with needs_extra("report", "a picture"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12.4 if promises else 8.4, 5.2), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)  # not pyplot, which has windows and global state
+    figure = new_figure(12.4 if promises else 8.4, 5.2, dpi=160)
     axes, *beside = figure.subplots(1, 2, width_ratios=(2, 1)) if promises else [figure.subplots()]
     if promises:
         _draw_promises(beside[0], promises)
@@ -76,11 +70,7 @@ def draw_frontier(
         loc="lower left", bbox_to_anchor=(-0.01, 0.995), ncols=columns, frameon=False, fontsize=9, borderaxespad=0
     )
     place_labels(axes, labelled, chosen, [_curve(line) for line in lines.values()])
-    kind = path.suffix.lstrip(".") or "png"
-    content = io.BytesIO()
-    figure.savefig(content, format=kind)
-    with atomic_writer(path) as stream:
-        stream.write(content.getvalue())
+    save_figure(figure, path)
     return path
 
 
@@ -132,8 +122,8 @@ def _draw_promises(axes: Any, promises: Mapping[str, KeptPromises]) -> None:
         axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel("floor that was asked for", color=INK)
     axes.set_ylabel("realised", color=INK)
-    axes.set_title("kept promises", loc="left", fontsize=12, fontweight="bold", color=INK, pad=24)
-    _style_frame(axes)
+    set_title(axes, "kept promises", pad=24)
+    style_frame(axes)
 
 
 def _per_thousand(frontier: Frontier) -> list[tuple[float, float]]:
@@ -164,13 +154,6 @@ def _set_up_axes(
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel("USD per 1,000 questions" + (" (logarithmic)" if logarithmic else ""), color=INK)
     axes.set_ylabel("answered well", color=INK)
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=24)
-    _style_frame(axes)
+    set_title(axes, title, pad=24)
+    style_frame(axes)
     axes.margins(y=0.12)
-
-
-def _style_frame(axes: Any) -> None:
-    axes.grid(True, which="major", color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)

@@ -81,10 +81,14 @@ def interval(
 
 
 def student_t_quantile(probability: float, degrees: float) -> float:
-    """Return the quantile of Student's t distribution with at least 3 degrees of freedom, within 1 %.
+    """Return the quantile of Student's t distribution: exact for 1 and 2 degrees of freedom, within 1 % from 3 on.
 
-    Source: Abramowitz and Stegun, formula 26.7.5.
+    Source: Abramowitz and Stegun, formula 26.7.5, and the closed forms of 1 and 2 degrees.
     """
+    if degrees == 1:
+        return math.tan(math.pi * (probability - 0.5))
+    if degrees == 2:
+        return (2 * probability - 1) / math.sqrt(2 * probability * (1 - probability))
     z = NormalDist().inv_cdf(probability)
     terms = (
         z,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -42,6 +42,7 @@ from eccos_core.routing.sessions import Sessions
 
 MOST_UNIONS = 1024  # sets of models that are looked at to tell how many waves a batch needs
 
+HoldSlot: TypeAlias = Callable[[str], None]  # takes a slot of a model, or raises `Overloaded`
 QUICK_S = 0.003  # handing work to a thread and back costs about as much on a busy machine
 SMOOTHING = 0.3
 
@@ -191,10 +192,11 @@ class Decider:
         except InfeasibleError as error:
             raise self.parts.floor_map.explain(error, policy) from None
 
-    def choose(self, prepared: PreparedBatch, free_slots: IntArray) -> Decision:
+    def choose(self, prepared: PreparedBatch, free_slots: IntArray, hold: HoldSlot | None = None) -> Decision:
         """Decide one request alone, among the models with a free slot, in O(M).
 
-        Raises `Overloaded` when none is free, and `InfeasibleError` when no model reaches its `min_quality`.
+        `hold` takes the chosen model's slot. Where it raises `Overloaded`, the choice is taken back. Raises
+        `Overloaded` when none is free, and `InfeasibleError` when no model reaches its `min_quality`.
         """
         steering = self.parts.steering_of(prepared.requests[0])
         prepared = prepared.under(self.parts.policy_of(prepared.requests[0]))
@@ -206,11 +208,22 @@ class Decider:
         with self.parts.telemetry.step("optimise", prepared.requests):
             choice = steering.decide(quality, cost, open_now, self._occupancy(free_slots))
         model, propensity = explore(self.parts, prepared, choice, open_now, steering)
+        if hold is not None:
+            try:
+                hold(self.parts.names[model])
+            except Overloaded:
+                steering.retract(choice)
+                steering.correct_cost(float(prepared.cost_usd[0, choice.model] - prepared.cost_usd[0, model]))
+                raise
         decision = self._decision(prepared, model, choice.usd_per_quality, floor_met=choice.floor_met)
         return decision if propensity == 1.0 else replace(decision, propensity=propensity)
 
-    def choose_together(self, prepared: PreparedBatch, free_slots: IntArray) -> list[Decision | RoutingError]:
+    def choose_together(
+        self, prepared: PreparedBatch, free_slots: IntArray, hold: Callable[[int, str], None]
+    ) -> list[Decision | RoutingError]:
         """Decide requests that arrived together. A request that cannot be decided gets its error in its place.
+
+        `hold` takes the slot of a request, by its row, at a model. It may raise `Overloaded`.
 
         Requests under one steering are decided jointly, so that slots go where they serve most. Others are decided
         one after the other, in the order of their arrival.
@@ -223,7 +236,7 @@ class Decider:
         only = next(iter(steering.values()))
         overflow = self.deployments.can_overflow(free_slots, len(rows))  # efforts could together exceed their slots
         if len(steering) > 1 or overflow or not prepared.good.any(axis=1).all():
-            return self._choose_in_order(rows, free_slots)
+            return self._choose_in_order(rows, free_slots, hold)
         prepared = self._with_plans_of_stream(prepared, only)
         rows = [prepared.row(i) for i in range(len(prepared.requests))]
         with self.parts.telemetry.step("optimise", prepared.requests):
@@ -235,19 +248,28 @@ class Decider:
                 self.optimizer,
                 self.parts.names,
             )
-        return [
-            choice
-            if isinstance(choice, RoutingError)
-            else self._decision(row, choice.model, choice.usd_per_quality, floor_met=choice.floor_met)
-            for row, choice in zip(rows, choices, strict=True)
-        ]
+        made: list[Decision | RoutingError] = []
+        for number, (row, choice) in enumerate(zip(rows, choices, strict=True)):
+            if isinstance(choice, RoutingError):
+                made.append(choice)
+                continue
+            try:
+                hold(number, self.parts.names[choice.model])
+            except Overloaded as error:
+                only.retract(choice)
+                made.append(error)
+            else:
+                made.append(self._decision(row, choice.model, choice.usd_per_quality, floor_met=choice.floor_met))
+        return made
 
-    def _choose_in_order(self, rows: Sequence[PreparedBatch], free_slots: IntArray) -> list[Decision | RoutingError]:
+    def _choose_in_order(
+        self, rows: Sequence[PreparedBatch], free_slots: IntArray, hold: Callable[[int, str], None]
+    ) -> list[Decision | RoutingError]:
         left, one = free_slots, np.eye(len(self.parts.names), dtype=np.int64)
         made: list[Decision | RoutingError] = []
-        for row in rows:
+        for number, row in enumerate(rows):
             try:
-                decision = self.choose(row, left)
+                decision = self.choose(row, left, partial(hold, number))
             except RoutingError as error:
                 made.append(error)
             else:

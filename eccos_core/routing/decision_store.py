@@ -19,7 +19,16 @@ from eccos_core.decision_log import (
     SpendingEntry,
     outranks,
 )
-from eccos_core.domain import Completion, Decision, Float32Array, Judgement, LabellingCall, LabelSource, Outcome
+from eccos_core.domain import (
+    BATCH_ARM,
+    Completion,
+    Decision,
+    Float32Array,
+    Judgement,
+    LabellingCall,
+    LabelSource,
+    Outcome,
+)
 from eccos_core.errors import InputError, UnknownDecisionError
 from eccos_core.io.tokens import text_key
 from eccos_core.protocols import HistoryStore
@@ -65,7 +74,7 @@ class _Remembered:
             model=completion.model,
             input_tokens=completion.input_tokens,
             output_tokens=completion.output_tokens,
-            cost_usd=completion.cost_usd,
+            cost_usd=None if self.model.endswith(BATCH_ARM) else completion.cost_usd,  # a discount is no price
         )
 
 

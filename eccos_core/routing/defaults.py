@@ -67,6 +67,9 @@ class _BatchesOnly:
         """Raise `InputError`."""
         return [self.decide(quality[row], cost_usd[row], open_models[row]) for row in range(len(quality))]
 
+    def retract(self, choice: StreamChoice) -> None:
+        """Do nothing: no single request is ever decided."""
+
     def correct_cost(self, difference_usd: float) -> None:
         """Do nothing: no single request is ever decided."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
 from typing import TypeAlias
 
 from eccos_core.domain import Chunk, Completion, Deadline, Decision, Request
-from eccos_core.errors import BackendError, EccosError, FailureKind, Overloaded
+from eccos_core.errors import Attempt, BackendError, EccosError, FailureKind, Overloaded
 from eccos_core.protocols import Workload
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.fallbacks import FallbackChain
@@ -29,6 +29,7 @@ class Execution:
     A `with` block around it releases the slot whatever happens: return, error, cancellation, a stream that is dropped
     half way. `slot` is a slot of the decision's model that is held already. `settle` learns what the answer cost.
     `latency` learns how long it took. `answered` looks at the answer.
+    `earlier` are calls that failed before.
     `deadline_s` is how many seconds all calls together may take, from the first one on.
     """
 
@@ -45,6 +46,7 @@ class Execution:
         slot: AbstractContextManager[None] | None = None,
         settle: Settle | None = None,
         answered: Answered | None = None,
+        earlier: Sequence[Attempt] = (),
     ) -> None:
         self.request = request
         self.decision = decision
@@ -53,7 +55,7 @@ class Execution:
         self._latency = latency
         self._settle = settle
         self._answered = answered
-        self._fallbacks = FallbackChain(decision, max_attempts)
+        self._fallbacks = FallbackChain(decision, max_attempts, earlier)
         self._further: str | None = None  # the model that a plan asks after the first answer
         self._slot = slot
         self._held: str | None = decision.model if slot is not None else None

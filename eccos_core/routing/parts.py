@@ -19,7 +19,16 @@ from eccos_core.domain import (
 from eccos_core.errors import CertificateError, InputError
 from eccos_core.learning import DriftMonitor, OnlineLearner
 from eccos_core.packing import PackingRule, PackLosses
-from eccos_core.protocols import AnswerObserver, Backend, Encoder, Optimizer, Predictor, Steering, Workload
+from eccos_core.protocols import (
+    AnswerObserver,
+    Backend,
+    BatchProvider,
+    Encoder,
+    Optimizer,
+    Predictor,
+    Steering,
+    Workload,
+)
 from eccos_core.routing.certified import fingerprint
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.routing.floor_map import NO_CORRECTION, FloorMap
@@ -57,6 +66,7 @@ class Parts:
     - `packing`: how batches share calls. None packs only where a caller asks for it.
     - `pack_losses`: what answers lose in packs, by the history.
     - `answer_observer`: what looks at answers in the background, to label some of them.
+    - `provider_batches`: the batch APIs of providers, for batches with patience.
     - `planner`: what looks at an answer before it is given, and may ask another model. None gives the first answer.
 
     Raises `InputError` when predictor and pool do not have the same models, and `CertificateError` for a certificate
@@ -92,6 +102,7 @@ class Parts:
     signals: Mapping[str, float] = field(default_factory=dict)
     answer_observer: AnswerObserver | None = None
     planner: Planner | None = None
+    provider_batches: BatchProvider | None = None
     policies: Mapping[str, NamedPolicy] = field(default_factory=built_in_policies)
     packing: PackingRule | None = None
     pack_losses: PackLosses = field(default_factory=PackLosses)

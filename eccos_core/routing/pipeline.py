@@ -30,6 +30,7 @@ from eccos_core.domain import (
     Request,
 )
 from eccos_core.errors import (
+    Attempt,
     BackendError,
     EccosError,
     FailureKind,
@@ -236,12 +237,17 @@ class Pipeline:
 
     def _decide_and_hold(self, prepared: PreparedBatch) -> Execution:
         """Decide and hold in one critical section, so that two threads never take the same last slot."""
-        with self.parts.workload.deciding(self.parts.names) as free:
-            decision = self.decider.choose(prepared, free)
-            slot = self.parts.workload.hold(decision.model)
+        slots: list[AbstractContextManager[None]] = []
+
+        def hold(model: str) -> None:
+            slot = self.parts.workload.hold(model)
             slot.__enter__()
+            slots.append(slot)
+
+        with self.parts.workload.deciding(self.parts.names) as free:
+            decision = self.decider.choose(prepared, free, hold)
         self.remember(prepared, [decision])
-        return self.execute(prepared.requests[0], decision, slot, settle=self.decider.settle)
+        return self.execute(prepared.requests[0], decision, slots[0], settle=self.decider.settle)
 
     def _begin_together(self, asked: Sequence[Request]) -> list[Arrival | EccosError]:
         """Decide and hold for what arrived in one window. A request that finds no slot has no execution yet."""
@@ -250,17 +256,22 @@ class Pipeline:
         except EccosError as error:
             return [error] if len(asked) == 1 else [self._begin_together([each])[0] for each in asked]
         arrivals: list[Arrival | EccosError] = []
+        slots: dict[int, AbstractContextManager[None]] = {}
+
+        def hold(row: int, model: str) -> None:
+            slot = self.parts.workload.hold(model)
+            slot.__enter__()
+            slots[row] = slot
+
         with self.parts.workload.deciding(self.parts.names) as free:
-            for row, decision in enumerate(self.decider.choose_together(prepared, free)):
+            for row, decision in enumerate(self.decider.choose_together(prepared, free, hold)):
                 if isinstance(decision, Overloaded):
                     arrivals.append((prepared.row(row), None))
                 elif isinstance(decision, EccosError):
                     arrivals.append(decision)
                 else:
-                    slot = self.parts.workload.hold(decision.model)
-                    slot.__enter__()
                     self.remember(prepared.row(row), [decision])
-                    execution = self.execute(asked[row], decision, slot, settle=self.decider.settle)
+                    execution = self.execute(asked[row], decision, slots[row], settle=self.decider.settle)
                     arrivals.append((prepared.row(row), execution))
         return arrivals
 
@@ -270,8 +281,12 @@ class Pipeline:
         decision: Decision,
         slot: AbstractContextManager[None] | None = None,
         settle: Settle | None = None,
+        earlier: Sequence[Attempt] = (),
     ) -> Execution:
-        """Make the execution of a decided request. `slot` is a slot of its model that is held already."""
+        """Make the execution of a decided request. `slot` is a slot of its model that is held already.
+
+        `earlier` are calls that failed before.
+        """
         return Execution(
             request,
             decision,
@@ -283,6 +298,7 @@ class Pipeline:
             slot=slot,
             settle=settle,
             answered=self.show_answer,
+            earlier=earlier,
         )
 
     def show_answer(self, request: Request, decision: Decision, completion: Completion) -> None:

@@ -12,6 +12,7 @@ from eccos_core.domain import FloatArray, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.io.outcomes import split
 from eccos_core.protocols import Encoder, Predictor
+from eccos_core.simulation.orders import StreamOrder, arrange
 from eccos_core.simulation.scenario import Forecasts, Scenario, Service, scenario_of
 
 TOKENS_PER_CHARACTER = 0.25  # for questions without recorded input tokens
@@ -19,39 +20,68 @@ TOKENS_PER_CHARACTER = 0.25  # for questions without recorded input tokens
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Chooses the test questions that arrive: all of them once in random order, or `requests` drawn with repetition."""
+    """Chooses the test questions that arrive: all of them once in random order, or `requests` drawn with repetition.
+
+    `order` says which of them arrives when, see `eccos_core.simulation.orders`. `size` (requests,) is that of a trace.
+    """
 
     requests: int | None = None
     seed: int = 0
+    order: StreamOrder = "random"
+    size: FloatArray | None = None
 
 
-def recorded_scenario(
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordedQuestions:
+    """Test questions with their recorded answers and forecasts, from which streams are drawn. `training`: of others."""
+
+    test: OutcomeTable
+    usd_per_token: Mapping[str, tuple[float, float]]
+    forecast: Forecasts
+    training: Forecasts
+
+    def scenario(self, service: Mapping[str, Service] | Service, draw: Draw) -> Scenario:
+        """Return a stream of these questions. Raises `InputError` where output tokens were not recorded."""
+        generator = np.random.default_rng(draw.seed)
+        count = len(self.test)
+        drawn = generator.permutation(count) if draw.requests is None else generator.integers(0, count, draw.requests)
+        best = np.where(np.isfinite(self.test.quality), self.forecast.quality, -np.inf).max(axis=1)
+        length = mean_output_tokens(self.test)
+        rows = drawn[arrange(draw.order, best[drawn], length[drawn], draw.size, generator)]
+        arriving = Forecasts(self.forecast.quality[rows], self.forecast.cost_usd[rows])
+        return scenario_of(self.test.rows(rows), self.usd_per_token, arriving, self.training, service)
+
+
+def forecast_questions(
     outcomes: OutcomeTable,
     usd_per_token: Mapping[str, tuple[float, float]],
     encoder: Encoder,
     kind: Literal["retrieval", "trained", "hybrid"],
-    service: Mapping[str, Service] | Service,
-    draw: Draw,
-) -> Scenario:
-    """Fit a predictor on the training split, and let questions of the test split arrive.
+) -> RecordedQuestions:
+    """Fit a predictor on the training split, and forecast the questions of the test split.
 
-    Raises `InputError` when a split is empty or output tokens were not recorded.
+    Raises `InputError` when a split is empty.
     """
     from eccos_core.predictors import fit_predictor
 
     train, test = (table.rows(np.flatnonzero(np.isfinite(table.quality).any(axis=1))) for table in split(outcomes))
     if not len(train) or not len(test):
         raise InputError(f"{len(train)} questions to learn from and {len(test)} to replay: both are needed")
-    generator = np.random.default_rng(draw.seed)
-    order = (
-        generator.permutation(len(test)) if draw.requests is None else generator.integers(0, len(test), draw.requests)
-    )
     vectors = encoder.encode(train.queries)
     predictor: Predictor = fit_predictor(kind, train, vectors)
-    training_forecasts = _forecasts(predictor, train, vectors, usd_per_token)
-    test_forecasts = _forecasts(predictor, test, encoder.encode(test.queries), usd_per_token)
-    arriving = Forecasts(test_forecasts.quality[order], test_forecasts.cost_usd[order])
-    return scenario_of(test.rows(order), usd_per_token, arriving, training_forecasts, service)
+    return RecordedQuestions(
+        test,
+        usd_per_token,
+        _forecasts(predictor, test, encoder.encode(test.queries), usd_per_token),
+        _forecasts(predictor, train, vectors, usd_per_token),
+    )
+
+
+def mean_output_tokens(table: OutcomeTable) -> FloatArray:
+    """Return the mean recorded output tokens of each question (N,), NaN where no model recorded them."""
+    known = np.isfinite(table.output_tokens)
+    total = np.where(known, table.output_tokens, 0.0).sum(axis=1)
+    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
 
 
 def _forecasts(

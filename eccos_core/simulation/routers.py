@@ -155,6 +155,13 @@ class EccosStreamRouter:
 ROUTERS = ("eccos", "round_robin", "cheapest_first", "best_first", "greedy", "port")
 
 
+def check_router(name: str) -> str:
+    """Return the name of a router. Raises `InputError` for another name."""
+    if name not in ROUTERS:
+        raise InputError(f"unknown router {name!r}{did_you_mean(name, ROUTERS)} Known: {', '.join(ROUTERS)}.")
+    return name
+
+
 def stream_routers_named(
     names: Sequence[str],
     scenario: Scenario,
@@ -167,10 +174,9 @@ def stream_routers_named(
     Raises `InputError` for unknown names.
     """
     for name in names:
-        if name not in ROUTERS:
-            raise InputError(f"unknown router {name!r}{did_you_mean(name, ROUTERS)} Known: {', '.join(ROUTERS)}.")
+        check_router(name)
     forecast = scenario.forecast
-    share = _sustainable_share(scenario, requests_per_second)
+    share = sustainable_share(scenario, requests_per_second)
     floor = target.alpha if isinstance(target, FloorTarget) else float(forecast.quality.mean())
     makers: dict[str, Callable[[Callable[[], float]], StreamRouter]] = {
         "eccos": lambda clock: EccosStreamRouter(scenario, target, share, clock, requests_per_second),
@@ -183,7 +189,7 @@ def stream_routers_named(
     return {name: makers[name] for name in names}
 
 
-def _sustainable_share(scenario: Scenario, requests_per_second: float) -> FloatArray:
+def sustainable_share(scenario: Scenario, requests_per_second: float) -> FloatArray:
     """Return the share of the stream that each model can sustain, (M,): slots / seconds per request / arrival rate."""
     seconds = np.where(scenario.eligible, scenario.seconds, np.nan)
     share = scenario.slots / np.nanmean(seconds, axis=0) / requests_per_second

@@ -163,6 +163,15 @@ class StreamController:
         assert self.spending is not None
         return self._with_budget(self.spending, quality, cost_usd, open_models, occupancy, preferred)
 
+    def retract(self, choice: StreamChoice) -> None:
+        """Take a choice out of the account and out of the price, because its answer is never given."""
+        with self._lock:
+            if self.quality is not None and isinstance(self._price, FloorPrice):
+                self.quality.remove(choice.quality, choice.best_quality)
+                self._price.unlearn(choice.quality)
+            elif self.spending is not None:
+                self.spending.remove(choice.cost_usd, self._clock())
+
     def correct_cost(self, difference_usd: float) -> None:
         """Charge what an answer cost more than predicted. Negative if it cost less."""
         with self._lock:
@@ -209,7 +218,8 @@ class StreamController:
         self._price.learn(reached)
         unmet = account.unmet()
         guarded = model != free_choice
-        return StreamChoice(model, reached, float(cost_usd[model]), usd_per_quality, guarded, not unmet, unmet)
+        usd = float(cost_usd[model])
+        return StreamChoice(model, reached, usd, usd_per_quality, guarded, not unmet, unmet, best)
 
     def _with_budget(
         self,

@@ -56,5 +56,8 @@ class FixedPrice:
                 choices.append(choice)
         return choices
 
+    def retract(self, choice: StreamChoice) -> None:
+        """See `Steering`. A fixed price does not depend on what was chosen."""
+
     def correct_cost(self, difference_usd: float) -> None:
         """See `Steering`. A fixed price does not depend on what was spent."""

@@ -68,6 +68,10 @@ class QualityAccount(Protocol):
         """Enter an answer of predicted `quality`. best: the quality of the best open model."""
         ...
 
+    def remove(self, quality: float, best: float) -> None:
+        """Take out the newest answer, which is never given. quality, best: as they were entered."""
+        ...
+
     def unmet(self) -> str:
         """Return why the promise does not hold now, or an empty string."""
         ...
@@ -117,6 +121,14 @@ class HorizonAccount:
         self._chosen += quality
         self._best += best
 
+    def remove(self, quality: float, best: float) -> None:
+        """See `QualityAccount`."""
+        self.count -= 1
+        self._answers -= 1
+        self._total -= quality
+        self._chosen -= quality
+        self._best -= best
+
     def unmet(self) -> str:
         """See `QualityAccount`."""
         if self._answers < _REPORT_FROM * self._start_requests:
@@ -163,6 +175,13 @@ class WindowAccount:
         self._chosen[now + 1] = self._chosen[now] + quality
         self._lost[now + 1] = self._lost[now] + (best - quality)
         self.count += 1
+
+    def remove(self, quality: float, best: float) -> None:
+        """See `QualityAccount`. If others were entered since, one of theirs moves to its place: no sum changes."""
+        now, self._at = self._at, self._at - 1
+        self._chosen[self._at] = self._chosen[now] - quality
+        self._lost[self._at] = self._lost[now] - (best - quality)
+        self.count -= 1
 
     def _move_back(self) -> None:
         """Keep only the last window, counted from its start. This frees space, and sums stay small and exact."""

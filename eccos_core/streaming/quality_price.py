@@ -59,6 +59,10 @@ class FloorPrice:
         step = _STEP * (self._aim - quality)
         self._descent = min(max(self._descent + step, -self._log_range), self._log_range)
 
+    def unlearn(self, quality: float) -> None:
+        """Undo `learn` for an answer that is never given."""
+        self.learn(2 * self._aim - quality)
+
     def _follow_costs(self, cost_usd: FloatArray) -> None:
         """Move lambda with the costs, so that it buys the same quality at new prices.
 

@@ -113,6 +113,13 @@ class SpendingAccount:
             self._earned_usd = min(self._earned_usd + self.target.usd, self._capacity_usd)
             self._credit_usd = min(self._credit_usd + self.target.usd, self._capacity_usd)
 
+    def remove(self, usd: float, now_s: float) -> None:
+        """Undo `add` for an answer that is never given."""
+        self.correct(-usd, now_s)
+        if self._by_request:
+            self._earned_usd -= self.target.usd
+            self._credit_usd -= self.target.usd
+
     def correct(self, usd: float, now_s: float) -> None:
         """Charge what an answer cost more than predicted. Negative if it cost less."""
         self._earned_usd = self.earned_usd(now_s)

@@ -7,10 +7,11 @@ forecasts are told.
 
 from eccos_core.testing.backend import ScriptedBackend
 from eccos_core.testing.router import TablePredictor, WordEncoder, scripted_router
-from eccos_core.testing.server import Faults, ModelServer, ServerStatistics
+from eccos_core.testing.server import BatchFaults, Faults, ModelServer, ServerStatistics
 from eccos_core.testing.tiny_model import build_tiny_model
 
 __all__ = [
+    "BatchFaults",
     "Faults",
     "ModelServer",
     "ScriptedBackend",

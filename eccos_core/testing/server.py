@@ -16,6 +16,7 @@ import sys
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -37,6 +38,15 @@ class Faults:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchFaults:
+    """Faults of the batch APIs. lost_answers: so many batches are taken, and then the connection breaks.
+    refused_looks: so many looks at a batch are answered with 503."""
+
+    lost_answers: int = 0
+    refused_looks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStatistics:
     """What the server saw, by model name. `most_at_once`: highest number of requests in flight at one moment."""
 
@@ -46,6 +56,8 @@ class ServerStatistics:
     answered: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, int] = field(default_factory=dict)
     left: Mapping[str, int] = field(default_factory=dict)  # the caller went away
+    batches: Mapping[str, int] = field(default_factory=dict)  # submitted to a batch API
+    batched: Mapping[str, int] = field(default_factory=dict)  # their rows
 
 
 class ModelServer:
@@ -53,6 +65,8 @@ class ModelServer:
 
     `latency_s`: how long every answer takes; `chunk_s`: pause between the chunks of a stream; `api_key`: when given,
     any other key is answered with 401. `script` maps text that the last user message may contain to directives.
+    `batch_s`: how long a batch takes (`eccos_core.testing.batch_script`). `port` is a free one unless you name it.
+    `folder` keeps batches, so that they outlive the server.
     """
 
     def __init__(
@@ -63,6 +77,10 @@ class ModelServer:
         faults: Faults | None = None,
         api_key: str | None = None,
         script: Mapping[str, str] | None = None,
+        batch_s: float = 0.05,
+        batch_faults: BatchFaults | None = None,
+        port: int = 0,
+        folder: Path | None = None,
     ) -> None:
         settings = {
             "latency_s": latency_s,
@@ -70,6 +88,10 @@ class ModelServer:
             "faults": asdict(faults or Faults()),
             "api_key": api_key,
             "script": dict(script or {}),
+            "batch_s": batch_s,
+            "batch_faults": asdict(batch_faults or BatchFaults()),
+            "port": port,
+            "folder": None if folder is None else str(folder),
         }
         command = [sys.executable, "-m", "eccos_core.testing.server_process"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603

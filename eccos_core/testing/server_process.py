@@ -15,8 +15,9 @@ from typing import Any
 
 from aiohttp import web
 
+from eccos_core.testing.batch_script import BatchScript
 from eccos_core.testing.embedding_script import embed, first_text, plan_embeddings
-from eccos_core.testing.server import Faults, ServerStatistics
+from eccos_core.testing.server import BatchFaults, Faults, ServerStatistics
 from eccos_core.testing.server_script import ScriptedReply, body_problem, plan_reply, text_of
 
 DRIP_S = 0.05  # between two keep-alives
@@ -32,6 +33,15 @@ class _Server:
         self._seen: Counter[str] = Counter()
         self._number = 0
         self._last: dict[str, Any] = {}
+        self._batches = BatchScript(
+            lambda body: self._still_failing(body, plan_reply(body, self._script)),
+            _whole,
+            self._counted,
+            api_key=self._api_key,
+            batch_s=settings["batch_s"],
+            folder=settings["folder"],
+            faults=BatchFaults(**settings["batch_faults"]),
+        )
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -42,6 +52,7 @@ class _Server:
             web.get("/statistics", self.statistics),
             web.get("/reset", self.reset),
             web.get("/last-request", self.last_request),
+            *self._batches.routes(),
         ]
 
     async def models(self, _: web.Request) -> web.Response:
@@ -282,7 +293,7 @@ async def _serve(settings: Mapping[str, Any]) -> None:
     application.add_routes(_Server(settings).routes())
     runner = web.AppRunner(application, handler_cancellation=True, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
+    site = web.TCPSite(runner, "127.0.0.1", settings["port"], backlog=4096)
     await site.start()
     port = runner.addresses[0][1]
     sys.stdout.write(json.dumps({"port": port}) + "\n")
@@ -302,6 +313,7 @@ async def _serve(settings: Mapping[str, Any]) -> None:
 def main() -> None:
     """Serve until stdin is closed."""
     settings = {"latency_s": 0.0, "chunk_s": 0.0, "api_key": None, "script": {}, "faults": asdict(Faults())}
+    settings |= {"batch_s": 0.05, "batch_faults": asdict(BatchFaults()), "port": 0, "folder": None}
     settings |= json.loads(sys.stdin.readline() or "{}")
     asyncio.run(_serve(settings))
 

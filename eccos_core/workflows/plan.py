@@ -17,6 +17,8 @@ from eccos_core.io.files import atomic_writer, describe, read_json_lines
 from eccos_core.io.optional import needs_extra
 from eccos_core.optimizer import WhatIf, explain, what_if
 from eccos_core.router import Router
+from eccos_core.routing.batch_arms import BatchArms
+from eccos_core.routing.patient_batch import find_patience
 from eccos_core.routing.prepared import PreparedBatch
 
 FLOORS = 12
@@ -71,10 +73,17 @@ def _request(entry: Mapping[str, Any], file: str, line: int) -> Request:
         raise DataError(file, str(error), line) from error
 
 
-def plan_batch(router: Router, requests: list[Request]) -> BatchPlan:
-    """Solve the batch with the router's policy and the slots that are free now. Raises as `Router.route` does."""
+def plan_batch(router: Router, requests: list[Request], patience_s: float | None = None) -> BatchPlan:
+    """Solve the batch with the router's policy and the slots that are free now. Raises as `Router.route` does.
+
+    With `patience_s`, batch APIs of providers that answer within so many seconds are models too (`large@batch`).
+    """
     prepared = router.decider.with_plans(router.decider.prepare(requests), router.policy)
     problem = router.decider.problem(prepared, router.policy, router.workload.free_slots(router.parts.names))
+    patience = find_patience(router.parts, patience_s)
+    if patience is not None:
+        arms = BatchArms(router.parts, patience.offers)
+        problem = arms.widen(problem, arms.offer(prepared.under(router.policy)))
     assignment = router.decider.solve(problem, router.policy)
     calls = Counter(int(column) for column in assignment.model_index)
     return BatchPlan(

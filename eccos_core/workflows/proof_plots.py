@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from eccos_core.evaluation.figures import new_figure, save_figure, set_title, style_frame
 from eccos_core.evaluation.palette import ECCOS_COLOURS, FAINT, INK, REFERENCE
-from eccos_core.io.files import atomic_writer
-from eccos_core.io.optional import needs_extra
 from eccos_core.off_policy import IntervalEstimate
 from eccos_core.routing.savings import SavingsReport
 from eccos_core.workflows.replay import ReplayReport
@@ -22,7 +20,7 @@ def draw_savings(report: SavingsReport, path: Path) -> None:
 
     The suffix of `path` says the format (.png, .svg, .pdf).
     """
-    figure = _figure()
+    figure = new_figure(9.2, 4.4)
     cost, quality = figure.subplots(1, 2, width_ratios=(3, 2))
     requests, paid, total, other = zip(*report.curve, strict=True)
     baseline = report.estimated.baseline
@@ -47,12 +45,12 @@ def draw_savings(report: SavingsReport, path: Path) -> None:
         quality.text(0.5, 0.5, "no label:\nquality is only forecast", ha="center", transform=quality.transAxes)
         quality.set_xticks([])
     _style(quality, "Quality")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_replay(report: ReplayReport, path: Path) -> None:
     """Draw quality over cost of the log and of the new policy, with their intervals. The suffix says the format."""
-    figure = _figure()
+    figure = new_figure(9.2, 4.4)
     axes = figure.subplots()
     value = report.value
     known_cost = IntervalEstimate(value.logged_cost_usd, value.logged_cost_usd, value.logged_cost_usd)
@@ -75,7 +73,7 @@ def draw_replay(report: ReplayReport, path: Path) -> None:
     axes.set_ylabel("quality", color=INK)
     axes.legend(frameon=False)
     _style(axes, f"{report.requests:,} logged requests, {report.confidence:.0%} intervals")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_intervals(axes: Any, points: Sequence[tuple[str, IntervalEstimate, str]]) -> None:
@@ -88,26 +86,6 @@ def _draw_intervals(axes: Any, points: Sequence[tuple[str, IntervalEstimate, str
     axes.set_xlim(-0.6, len(points) - 0.4)
 
 
-def _figure() -> Any:
-    with needs_extra("report", "a picture"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.2, 4.4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)  # not pyplot, which has windows and global state
-    return figure
-
-
 def _style(axes: Any, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
-    axes.grid(True, color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
-def _save(figure: Any, path: Path) -> None:
-    content = io.BytesIO()
-    figure.savefig(content, format=path.suffix.lstrip(".") or "png")
-    with atomic_writer(path) as stream:
-        stream.write(content.getvalue())
+    set_title(axes, title)
+    style_frame(axes)

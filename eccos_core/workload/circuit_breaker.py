@@ -36,6 +36,10 @@ class CircuitBreaker:
         """Other settings from now on; where it stands stays as it is."""
         self._settings = settings
 
+    def adopt(self, opened_until: float | None, closed_at: float | None) -> None:
+        """Stand where the breaker that all replicas share stands. Both are monotonic times in seconds."""
+        self._opened_until, self._closed_at = opened_until, closed_at
+
     @property
     def is_calm(self) -> bool:
         """Whether it is closed and the model is warm: it limits nothing."""

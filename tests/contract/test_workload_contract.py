@@ -1,12 +1,15 @@
-"""What every `Workload` promises."""
+"""What every `Workload` promises: that of one process, and that of one replica of several."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack
+from uuid import uuid4
 
 import pytest
+from redis_server import RedisServer, redis_server
 
 from eccos_core.domain import Completion, Model
 from eccos_core.errors import BackendError, Overloaded
@@ -14,21 +17,35 @@ from eccos_core.protocols import Workload
 from eccos_core.workload import WorkloadTracker
 
 MODELS = [Model("capped", 0.0, 0.0, max_concurrency=2), Model("free", 0.0, 0.0)]
-Make = Callable[[], Workload]
+LIMITS = {"requests_per_minute": {"free": 10_000}, "tokens_per_minute": {"capped": 1_000_000}}
+KINDS = [
+    "plain",
+    "with limits",
+    pytest.param("shared", marks=pytest.mark.service),
+    pytest.param("shared with limits", marks=pytest.mark.service),
+]
 
 
-def plain() -> Workload:
-    return WorkloadTracker(MODELS)
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
 
 
-def with_limits() -> Workload:
-    return WorkloadTracker(MODELS, requests_per_minute={"free": 10_000}, tokens_per_minute={"capped": 1_000_000})
+@pytest.fixture(params=KINDS)
+def workload(request: pytest.FixtureRequest) -> Iterator[Workload]:
+    limits = LIMITS if "limits" in request.param else {}
+    if "shared" not in request.param:
+        yield WorkloadTracker(MODELS, **limits)
+        return
+    from eccos_core.workload.shared import SharedSettings, SharedWorkload
 
-
-@pytest.fixture(params=[plain, with_limits])
-def workload(request: pytest.FixtureRequest) -> Workload:
-    made: Workload = request.param()
-    return made
+    server: RedisServer = request.getfixturevalue("redis")
+    made = SharedWorkload(MODELS, SharedSettings(server.url, name=uuid4().hex, lease_s=0.5), **limits)
+    while made.free_slots()[0] == 0:  # a new state waits until replicas had the time to say what they hold
+        time.sleep(0.01)
+    yield made
+    made.close()
 
 
 def test_it_is_a_workload(workload: Workload) -> None:

@@ -72,3 +72,71 @@ def test_an_unknown_router_is_named(files: list[str], capsys: pytest.CaptureFixt
 )
 def test_list_options_are_split_at_commas(values: list[str] | None, names: list[str]) -> None:
     assert split_names(values) == names
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """100 requests in a minute, the later ones the larger."""
+    path = tmp_path / "jobs,speed.csv"
+    rows = [f"2023-11-16 18:15:{second % 60:02d}.{second // 60:02d},5,{second}" for second in range(100)]
+    path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows, "soon,1,1"]))
+    return path
+
+
+def test_a_trace_says_when_requests_come(files: list[str], trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = files[:-2]
+    arrivals = f"trace:{trace},bad=skip"
+    found = simulate(whole, capsys, "--routers", "greedy", "--arrivals", arrivals)
+    assert found["requests"] == 100
+    assert found["requests_per_second"] == pytest.approx(99 / 59, rel=0.02)
+    assert found["arrivals"] == f"{arrivals} (azure, 1 bad rows left out)"
+    faster = simulate(whole, capsys, "--routers", "greedy", "--arrivals", f"{arrivals},speed=2")
+    assert faster["requests_per_second"] == pytest.approx(2 * found["requests_per_second"])
+    at_rate = simulate(files, capsys, "--routers", "greedy", "--arrivals", arrivals, "--rate", "5", "--order", "length")
+    assert (at_rate["requests"], at_rate["requests_per_second"]) == (100, pytest.approx(5))
+    loaded = simulate(files, capsys, "--routers", "greedy", "--arrivals", arrivals, "--load", "0.5")
+    drawn = simulate(files, capsys, "--routers", "greedy", "--load", "0.5")
+    assert loaded["requests_per_second"] == pytest.approx(drawn["requests_per_second"])
+
+
+def test_seeds_orders_and_the_page(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "stream.html"
+    options = ["--routers", "eccos,greedy", "--seeds", "2", "--order", "random,hard_first", "--report", str(page)]
+    found = simulate(files, capsys, *options)
+    assert [(each["router"], each["order"], each["seed"]) for each in found["results"]][:3] == [
+        ("eccos", "random", 0),
+        ("eccos", "random", 1),
+        ("greedy", "random", 0),
+    ]
+    assert "Cost per order" in page.read_text()
+    assert run(app, ["simulate", *files, *options]) == 0
+    told = capsys.readouterr().out
+    assert "Floor asked: 0.7000. Attainable by forecast:" in told
+    assert "The first 10 requests (10%) of each stream warm it up" in told
+    assert "Quality and cost, order hard_first" in told
+    assert f"Page: {page}" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--arrivals", "poison"], "did you mean 'poisson'"),
+        (["--arrivals", "trace:"], "without a file"),
+        (["--arrivals", "trace:{trace}"], ":102: column TIMESTAMP is 'soon'"),
+        (["--arrivals", "trace:{trace},bad=ignore"], "must be bad=refuse or bad=skip"),
+        (["--arrivals", "trace:{trace},speed=fast"], "must be a number > 0"),
+        (["--arrivals", "trace:{trace},bad=skip,speed=0"], "must be a finite number > 0"),
+        (["--arrivals", "trace:{trace},bad=skip,speed=2", "--rate", "3"], "speed= and --rate both say how fast"),
+        (["--arrivals", "trace:{trace},bad=skip", "--count", "101"], "the trace has 100 requests"),
+        (["--warm-up", "1"], "must be a share of the stream from 0 to below 1"),
+        (["--order", "length"], "have no sizes"),
+        (["--order", "hardfirst"], "did you mean 'hard_first'"),
+        (["--report", "stream.pdf", "--routers", "greedy"], "ends in .html"),
+    ],
+)
+def test_what_cannot_be_simulated_is_said(
+    files: list[str], trace: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    given = [option.format(trace=trace) for option in options]
+    assert run(app, ["simulate", *files, *given]) == YOUR_INPUT
+    assert message in capsys.readouterr().err.replace("\n", "")

@@ -151,6 +151,19 @@ class LiteLLMBackend:
             response = await before(request.deadline, self._litellm.acompletion(**self._arguments(call)))
             return call.completion(response)
 
+    async def acomplete_over(self, model: str, request: Request, client: Any, *, is_logged: bool = True) -> Completion:
+        """Do as `acomplete`, over an HTTP client of yours, on the event loop of the caller.
+
+        The client is of the kind that LiteLLM wants for the provider. With `is_logged` False, LiteLLM's callbacks do
+        not hear of the call.
+        """
+        await self._aready()
+        with self._call(model, request) as call:
+            arguments = self._arguments(call) | {"client": client}
+            if not is_logged:
+                arguments["no-log"] = True
+            return call.completion(await before(request.deadline, self._litellm.acompletion(**arguments)))
+
     async def _stream(self, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
         with self._call(model, request) as call:
             assembly = StreamAssembly(call)

@@ -1,0 +1,205 @@
+"""The tables of a simulation, for the terminal and the page alike."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eccos_core.evaluation.report_tables import MISSING, ReportTable
+from eccos_core.simulation.study import RouterSummary, SeedMean, SimulationReport
+from eccos_core.streaming import FloorTarget
+
+_COLUMNS = (
+    ("quality", "quality", ".4f"),
+    ("forecast", "forecast_quality", ".4f"),
+    ("USD per 1,000", "usd_per_1000", ".4g"),
+    ("unanswered", "unanswered", ".2%"),
+    ("wait p50, s", "waiting_p50_s", ".2f"),
+    ("wait p95, s", "waiting_p95_s", ".2f"),
+    ("wait p99, s", "waiting_p99_s", ".2f"),
+    ("latency p50, s", "latency_p50_s", ".2f"),
+    ("latency p95, s", "latency_p95_s", ".2f"),
+    ("latency p99, s", "latency_p99_s", ".2f"),
+)
+_QUALITY, _TIME = _COLUMNS[:4], _COLUMNS[4:]
+
+
+def summary(report: SimulationReport) -> list[str]:
+    """Say what was simulated, what was asked, and what can be attained, in a few lines."""
+    seeds = len(report.plan.seeds)
+    streams = (
+        "1 stream" if seeds == 1 else f"{seeds} streams with seeds {report.plan.seeds[0]} to {report.plan.seeds[-1]}"
+    )
+    lines = [
+        f"{streams} of {report.requests:,} requests, {report.per_second:.3g} a second on average, {report.arrivals}.",
+        f"The first {report.warm_up:,} requests ({report.plan.warm_up:.0%}) of each stream warm it up: they are served "
+        "and not counted.",
+    ]
+    in_slots = "not all requests" if report.attainable_in_slots is None else f"{report.attainable_in_slots:.4f}"
+    attainable = f"{report.attainable:.4f} with a free choice, {in_slots} within the slots in the long run"
+    if isinstance(report.target, FloorTarget):
+        asked = f"Floor asked: {report.target.alpha:.4f}. Attainable by forecast: {attainable}."
+        if report.target.alpha > report.attainable:
+            asked += " The floor cannot be attained. eccos comes as near as it can."
+        elif report.attainable_in_slots is not None and report.target.alpha > report.attainable_in_slots:
+            asked += " The floor cannot be attained within the slots. Give more slots or a lower rate."
+        lines.append(asked)
+    else:
+        lines.append(f"Budget: {report.target.usd:g} USD per {report.target.per}. Attainable quality: {attainable}.")
+    return lines
+
+
+def simulation_tables(report: SimulationReport) -> list[ReportTable]:
+    """Return the tables in the order in which they are shown: for each order of the questions, then over orders."""
+    tables: list[ReportTable] = []
+    several = len(report.plan.orders) > 1
+    for order in report.plan.orders:
+        found = [each for each in report.routers if each.order == order]
+        suffix = f", order {order}" if several else ""
+        tables += [
+            _measure_table(
+                report,
+                found,
+                f"Quality and cost{suffix}",
+                _quality_rule(report),
+                _QUALITY,
+            ),
+            _measure_table(
+                report,
+                found,
+                f"Waiting and latency{suffix}",
+                "Waiting ends when a slot is free, latency when the answer is complete. 95 % take p95 at most.",
+                _TIME,
+            ),
+            _whole_table(report, found, f"Whole stream{suffix}"),
+        ]
+    if several:
+        tables.append(_order_table(report))
+    return tables
+
+
+def along_table(report: SimulationReport) -> ReportTable:
+    """Return the forecast quality in ten parts of the stream, in the first order with the first seed."""
+    found = first_order(report)
+    parts = [np.array_split(each.along, 10) for each in found]
+    rows = []
+    for part in range(10):
+        cells = [_mean_cell(each[part]) for each in parts]
+        rows.append((f"{10 * part} to {10 * part + 10} %", *cells))
+    return ReportTable(
+        "Forecast quality along the stream",
+        "Each row is a tenth of the stream, warm-up included.",
+        ("part", *(each.router for each in found)),
+        rows,
+        ["" for _ in rows],
+    )
+
+
+def first_order(report: SimulationReport) -> list[RouterSummary]:
+    """Return the routers in the first order of the questions."""
+    return [each for each in report.routers if each.order == report.plan.orders[0]]
+
+
+def _quality_rule(report: SimulationReport) -> str:
+    said = "Quality is the recorded quality of the answers, and forecast is what the routers see. "
+    if isinstance(report.target, FloorTarget):
+        said += (
+            "A floor is promised on the forecast. It is kept where the mean of a whole stream reaches it, less "
+            f"{report.target.tolerance:g}. "
+        )
+    return said + _interval_rule(report)
+
+
+def _interval_rule(report: SimulationReport) -> str:
+    if len(report.plan.seeds) == 1:
+        return "One stream has no interval. Ask for more with --seeds."
+    return f"± is the 95 % interval of the mean over {len(report.plan.seeds)} seeds (Student's t)."
+
+
+def _measure_table(
+    report: SimulationReport,
+    found: list[RouterSummary],
+    title: str,
+    explanation: str,
+    columns: tuple[tuple[str, str, str], ...],
+) -> ReportTable:
+    floor = isinstance(report.target, FloorTarget) and columns is _QUALITY
+    header = ("router", *(name for name, _, _ in columns), *(("floor kept",) if floor else ()))
+    rows = [
+        (
+            each.router,
+            *(seed_cell(each.measures[name], form) for _, name, form in columns),
+            *((_kept_cell(report, each),) if floor else ()),
+        )
+        for each in found
+    ]
+    return ReportTable(title, explanation, header, rows, _roles(found))
+
+
+def _kept_cell(report: SimulationReport, summary: RouterSummary) -> str:
+    """Say in how many whole streams the mean forecast reaches the floor, less the tolerance of its promise."""
+    target, found = report.target, summary.results
+    if not isinstance(target, FloorTarget):
+        return MISSING
+    kept = sum(each.answered > 0 and each.forecast_quality >= target.alpha - target.tolerance for each in found)
+    if kept in (0, len(found)):
+        return "yes" if kept else "no"
+    return f"in {kept} of {len(found)}"
+
+
+def _whole_table(report: SimulationReport, found: list[RouterSummary], title: str) -> ReportTable:
+    rows: list[tuple[str, ...]] = []
+    for each in found:
+        missed, refused, usd = (
+            SeedMean.of([float(getattr(result, name)) for result in each.results]).value
+            for name in ("missed", "refused", "cost_usd")
+        )
+        busy = np.mean([result.utilisation for result in each.results], axis=0)
+        busiest = int(busy.argmax())
+        rows.append(
+            (
+                each.router,
+                f"{missed:.5g}",
+                f"{refused:.5g}",
+                f"{usd:.4g}",
+                f"{report.models[busiest]} {busy[busiest]:.0%}",
+            )
+        )
+    return ReportTable(
+        title,
+        "Warm-up included, the mean over seeds. Missed requests waited longer than the deadline. Refused ones found "
+        "the queue full. Busiest is the model with the greatest share of its slots in use.",
+        ("router", "missed", "refused", "USD", "busiest"),
+        rows,
+        _roles(found),
+    )
+
+
+def _order_table(report: SimulationReport) -> ReportTable:
+    names = tuple(dict.fromkeys(each.router for each in report.routers))
+    by_name = {(each.router, each.order): each.measures["usd_per_1000"] for each in report.routers}
+    return ReportTable(
+        "Cost per order",
+        "USD per 1,000 answers when the same kind of questions come in another order.",
+        ("router", *report.plan.orders),
+        [(name, *(seed_cell(by_name[name, order], ".4g") for order in report.plan.orders)) for name in names],
+        ["eccos" if name == "eccos" else "baseline" for name in names],
+    )
+
+
+def _roles(found: list[RouterSummary]) -> list[str]:
+    return ["eccos" if each.router == "eccos" else "baseline" for each in found]
+
+
+def seed_cell(measure: SeedMean, form: str) -> str:
+    """Write a mean with half of its interval."""
+    if measure.value is None:
+        return MISSING
+    if measure.high is None:
+        return format(measure.value, form)
+    half = ".2g" if form.endswith("g") else form
+    return f"{measure.value:{form}} ± {measure.high - measure.value:{half}}"
+
+
+def _mean_cell(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
+    known = values[np.isfinite(values)]
+    return f"{known.mean():.4f}" if len(known) else MISSING

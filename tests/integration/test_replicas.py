@@ -1,0 +1,95 @@
+"""Replicas as processes under load, while Redis, the network and the replicas themselves fail.
+
+The server counts the calls that it sees. Its word is the only one that counts: no cap is ever passed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from redis_server import PASSWORD, redis_server
+from replica_world import BrokenNetwork, CountingServer, start_replicas
+
+pytestmark = pytest.mark.service
+CAPS = {"small": 3, "large": 2}
+LEASE_S = 2.0
+
+
+@pytest.fixture
+def server() -> Iterator[CountingServer]:
+    made = CountingServer()
+    yield made
+    made.close()
+
+
+def assert_caps(server: CountingServer) -> None:
+    for model, cap in CAPS.items():
+        assert server.most[model] <= cap, (server.most, CAPS)
+
+
+def test_a_killed_replica_gives_its_slots_back_within_the_lease_and_no_cap_is_passed(server: CountingServer) -> None:
+    with redis_server() as redis:
+        asked = {"url": redis.url, "server": server.port, "caps": CAPS, "lease_s": LEASE_S}
+        greedy, *others = start_replicas(3, **asked, seconds=7, call_s=0.2, fault_share=0.1)
+        time.sleep(2.5)
+        greedy.kill()
+        killed_at = time.monotonic()
+        results = [each.result() for each in others]
+    assert_caps(server)
+    assert all(each["done"] > 5 and not each["problems"] for each in results), results
+    late = [calls for at, calls in server.changes if killed_at + LEASE_S + 1 < at < killed_at + 4]
+    assert max(late) == sum(CAPS.values()), "the slots of the killed replica did not come back"
+
+
+@pytest.mark.parametrize("keeps_state", [False, True], ids=["state lost", "state kept"])
+def test_a_redis_that_restarts_passes_no_cap_and_work_goes_on(server: CountingServer, keeps_state: bool) -> None:
+    with redis_server(keeps_state=keeps_state) as redis:
+        asked = {"url": redis.url, "server": server.port, "caps": CAPS, "lease_s": LEASE_S}
+        replicas = start_replicas(2, **asked, seconds=7, call_s=1.2)
+        time.sleep(2)
+        redis.kill()
+        time.sleep(0.5)
+        redis.start()
+        restarted, answered = time.monotonic(), server.answered
+        results = [each.result() for each in replicas]
+    assert_caps(server)
+    assert server.answered > answered + 4
+    late = [calls for at, calls in server.changes if at > restarted + LEASE_S]
+    assert max(late) == sum(CAPS.values()), "not every slot came back after the restart"
+    assert all(not each["problems"] for each in results), results
+
+
+def test_a_redis_that_stops_for_three_seconds_passes_no_cap(server: CountingServer) -> None:
+    with redis_server() as redis:
+        asked = {"url": redis.url, "server": server.port, "caps": CAPS, "lease_s": LEASE_S}
+        replicas = start_replicas(2, **asked, seconds=9, call_s=2.0)  # calls outlast the pause
+        time.sleep(2)
+        with redis.paused():
+            time.sleep(3)
+        resumed = time.monotonic()
+        results = [each.result() for each in replicas]
+    assert_caps(server)
+    assert any(calls == sum(CAPS.values()) for at, calls in server.changes if at > resumed)
+    assert all(not each["problems"] for each in results), results
+
+
+def test_a_network_that_drops_and_delays_passes_no_cap_and_loses_no_slot(server: CountingServer) -> None:
+    with redis_server() as redis:
+        network = BrokenNetwork(redis.port)
+        url = f"redis://:{PASSWORD}@127.0.0.1:{network.port}/0"
+        asked = {"url": url, "server": server.port, "caps": CAPS, "lease_s": LEASE_S}
+        replicas = start_replicas(2, **asked, seconds=7, call_s=0.1)
+        time.sleep(1.5)
+        for delay_s in (0.0, 0.02, 0.8, 0.0):  # the third is longer than the replicas wait for an answer
+            network.delay_s = delay_s
+            network.drop()
+            time.sleep(0.8)
+        healed = time.monotonic()
+        results = [each.result() for each in replicas]
+        network.close()
+    assert_caps(server)
+    late = [calls for at, calls in server.changes if at > healed + LEASE_S / 2]
+    assert max(late) == sum(CAPS.values()), "a slot was lost"
+    assert all(not each["problems"] and each["done"] for each in results), results
