@@ -176,7 +176,7 @@ def _serve_with_workers(
     from eccos_core.server.keys.build import has_keys
     from eccos_core.server.run import announce_address, listen
     from eccos_core.server.settings import check_open
-    from eccos_core.server.workers import WorkerLine, WorkerPool, check_workers
+    from eccos_core.server.workers import WorkerLine, WorkerSupervisor, check_workers
 
     check_workers(config, workers)
     with_keys = has_keys(path, rules)
@@ -193,4 +193,4 @@ def _serve_with_workers(
             return [sys.executable, "-m", "eccos_core.cli", "serve", *options, "--worker", str(line)]
 
         told = partial(announce_address, listening, len(config.models), _announce, has_keys=with_keys, workers=workers)
-        WorkerPool(command, listening, settings, workers, told).run()
+        WorkerSupervisor(command, listening, settings, workers, told).run()

@@ -74,7 +74,7 @@ def check_workers(config: Config, workers: int) -> None:
         for entry in config.pool
         if entry.model.max_concurrency is not None or entry.requests_per_minute or entry.tokens_per_minute
     ]
-    shares = getattr(config.workload, "shared", None) is not None
+    shares = config.workload.shared is not None
     if limited and not shares:
         more = f" and {len(limited) - 3} more" if len(limited) > 3 else ""
         raise InputError(
@@ -95,7 +95,7 @@ def check_workers(config: Config, workers: int) -> None:
 
 
 @dataclass(slots=True)
-class _Worker:
+class _ServingProcess:
     number: int
     process: subprocess.Popen[bytes]
     line: socket.socket
@@ -103,7 +103,7 @@ class _Worker:
     is_ready: bool = False
 
 
-class WorkerPool:
+class WorkerSupervisor:
     """Starts workers, starts a dead one again, and passes on the signal to end.
 
     `command(line)` is what starts a worker, which listens on the socket of `line`. `announce` is called once, when all
@@ -120,7 +120,7 @@ class WorkerPool:
     ) -> None:
         self._command, self._listening, self._settings = command, listening, settings
         self._announce, self._count = announce, workers
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, _ServingProcess] = {}
         self._waits_s: dict[int, float] = {}
         self._start_at: dict[int, float] = {}
         self._signals = 0
@@ -155,7 +155,7 @@ class WorkerPool:
                 start_new_session=True,  # Ctrl-C reaches the parent, which passes it on once
             )
             theirs.close()
-            self._workers[number] = _Worker(number, process, ours, now)
+            self._workers[number] = _ServingProcess(number, process, ours, now)
 
     def _look(self) -> None:
         for worker in list(self._workers.values()):
@@ -172,7 +172,7 @@ class WorkerPool:
             self._was_ready = True
             self._announce()
 
-    def _plan_restart(self, worker: _Worker, code: int) -> None:
+    def _plan_restart(self, worker: _ServingProcess, code: int) -> None:
         worker.line.close()
         del self._workers[worker.number]
         if not self._was_ready and not worker.is_ready:
