@@ -523,7 +523,12 @@ def _calling_backend(config: Config) -> Backend:
     from eccos_core.backends.litellm.backend import DECIDED_HERE
     from eccos_core.backends.local.registry import LOCAL_PREFIX
 
-    gpu_hours = {e.model.name: e.usd_per_gpu_hour for e in config.pool if e.usd_per_gpu_hour is not None}
+    # a price by context is charged as it is decided by, and not by the speed of the moment
+    gpu_hours = {
+        entry.model.name: entry.usd_per_gpu_hour
+        for entry in config.pool
+        if entry.usd_per_gpu_hour is not None and entry.model.context_price is None
+    }
     here = {entry.model.name: entry.deployments[0] for entry in config.pool if _runs_here(entry)}
     elsewhere = {entry.model.name: entry.deployments for entry in config.pool if not _runs_here(entry)}
     if not here:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from eccos_core.cli.arrivals import parse_arrivals
 from eccos_core.cli.output import console, print_json, print_table
 from eccos_core.errors import InputError, did_you_mean
 
@@ -95,23 +96,13 @@ def simulate_engine_trace(engine: str, arrivals: str, count: int | None, *, as_j
     """Read `--engine` and `--arrivals trace:FILE`, and simulate the first `count` requests. Raises `InputError`."""
     from eccos_core.simulation.serving import read_serving_workload
 
-    spec = parse_engine(engine)
-    path, speed = _parse_trace(arrivals)
-    workload = read_serving_workload(path).at_speed(speed)
-    simulate_trace(spec, workload.rows(slice(count)), path.name, as_json=as_json)
-
-
-def _parse_trace(arrivals: str) -> tuple[Path, float]:
-    """Read `trace:FILE` or `trace:FILE,speed=2`."""
-    if not arrivals.startswith("trace:"):
+    spec, source = parse_engine(engine), parse_arrivals(arrivals)
+    if isinstance(source, str):
         raise InputError(f"--engine needs the lengths of requests, and --arrivals is {arrivals!r}; give trace:FILE")
-    file, comma, speed = arrivals.removeprefix("trace:").rpartition(",speed=")
-    if not comma:
-        return Path(speed), 1.0
-    try:
-        return Path(file), float(speed)
-    except ValueError:
-        raise InputError(f"--arrivals has speed={speed}, must be a number > 0, or inf for all at once") from None
+    if source.bad_rows == "skip":
+        raise InputError("--engine needs every row of the trace, and --arrivals has bad=skip; correct the rows")
+    workload = read_serving_workload(source.path).at_speed(1.0 if source.speed is None else source.speed)
+    simulate_trace(spec, workload.rows(slice(count)), source.path.name, as_json=as_json)
 
 
 def simulate_trace(spec: EngineSpec, workload: ServingWorkload, file: str, *, as_json: bool) -> None:

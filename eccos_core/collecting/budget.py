@@ -81,6 +81,8 @@ def max_call_usd(model: Model, request: Request) -> float:
             f"model {model.name!r}: a budget needs the longest possible answer. You can give --max-tokens, or set "
             "model_info.max_output_tokens in the configuration."
         )
+    if model.context_price is not None:
+        return float(model.call_usd(input_tokens, output_tokens))
     per_output = max(model.usd_per_output_token, model.usd_per_reasoning_token or 0.0)
     return input_tokens * model.usd_per_input_token + output_tokens * per_output
 

@@ -176,7 +176,7 @@ class _Chooser:
             known = [float(o["cost_usd"]) for o in outputs if o is not None and o.get("cost_usd") is not None]
             limit = max_answer_tokens(model, self._parameters)
             length = ASSUMED_OUTPUT_TOKENS if limit is None else min(limit, ASSUMED_OUTPUT_TOKENS)
-            expected = self._input_tokens * model.usd_per_input_token + length * model.usd_per_output_token
+            expected = float(model.call_usd(self._input_tokens, length))
             costs[at] = (sum(known) + expected) / (len(known) + 1)
         return costs
 

@@ -133,7 +133,7 @@ class _CostTotal:
         self.calls = 0
         self.judge_calls = 0
         self._input_tokens = 0
-        self._output_tokens = 0.0
+        self._usd = 0.0
         self._usd_at_most: float | None = 0.0
 
     def add(self, input_tokens: int, output_tokens: float, usd_at_most: float | None) -> None:
@@ -146,13 +146,12 @@ class _CostTotal:
 
     def _add(self, input_tokens: int, output_tokens: float, usd_at_most: float | None) -> None:
         self._input_tokens += input_tokens
-        self._output_tokens += output_tokens
+        self._usd += float(self.model.call_usd(input_tokens, output_tokens))
         together = self._usd_at_most
         self._usd_at_most = None if together is None or usd_at_most is None else together + usd_at_most
 
     def row(self, output_tokens_each: float, basis: Basis) -> ModelEstimate:
         model = self.model
-        usd = self._input_tokens * model.usd_per_input_token + self._output_tokens * model.usd_per_output_token
         return ModelEstimate(
             model=model.name,
             calls=self.calls,
@@ -160,7 +159,7 @@ class _CostTotal:
             input_tokens=self._input_tokens,
             output_tokens_each=output_tokens_each,
             basis=basis,
-            usd=usd,
+            usd=self._usd,
             usd_at_most=self._usd_at_most,
         )
 

@@ -65,8 +65,24 @@ MODEL_INFO: Final[Mapping[str, Mapping[str, Any]]] = {
         "within_s: 86400}`, or `true` for these numbers. OpenAI and Anthropic have one.",
     },
     "free": _flag("The model costs nothing. Give no price beside it."),
-    "usd_per_gpu_hour": _number("Price of your own GPU in USD per hour. It needs `tokens_per_hour`.", minimum=0),
+    "usd_per_gpu_hour": _number(
+        "Price of one GPU of your own in USD per hour. It needs `tokens_per_hour`, or `gpu` and `architecture`.",
+        minimum=0,
+    ),
     "tokens_per_hour": _number("Tokens per hour that you measured, input and output together.", exclusiveMinimum=0),
+    "architecture": {
+        "type": "string",
+        "minLength": 1,
+        "description": "A Hugging Face folder with a `config.json`, or a known name such as `llama-3-8b`. With "
+        "`gpu` it prices the tokens by their context. A model of `eccos-local/` has its own.",
+    },
+    "gpu": {
+        "type": "string",
+        "minLength": 1,
+        "description": "The kind of GPU that the model runs on, such as `h100`, or `this` for the machine that "
+        "`eccos price --calibrate` measured.",
+    },
+    "gpus": _number("How many of these GPUs share the model.", whole=True, minimum=1, default=1),
     "input_cost_per_token": _number("Price of an input token in USD.", minimum=0),
     "output_cost_per_token": _number("Price of an output token in USD.", minimum=0),
     "cache_read_input_token_cost": _number("Price of an input token that the provider had cached, in USD.", minimum=0),

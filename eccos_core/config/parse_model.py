@@ -16,6 +16,7 @@ from eccos_core.config.efforts import Effort, parse_efforts
 from eccos_core.config.left_out import is_embedding, why_left_out
 from eccos_core.config.litellm_prices import PriceMap
 from eccos_core.config.litellm_settings import report_parameters
+from eccos_core.config.own_gpu_price import KEYS as OWN_GPU_KEYS
 from eccos_core.config.parse_price import INPUT, OUTPUT, Price, Unpriced, parse_price
 from eccos_core.config.parse_price import KEYS as PRICE_KEYS
 from eccos_core.config.problems import Problems, resolve_path
@@ -46,6 +47,7 @@ OUR_KEYS = (
     "assumed_quality",
     "usd_per_gpu_hour",
     "tokens_per_hour",
+    *OWN_GPU_KEYS,
 )
 """Keys under `model_info` that LiteLLM does not know and eccos does."""
 
@@ -165,7 +167,12 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
             region_name=filled_params.text("region_name", None),
         ),
         price=parse_price(
-            filled_params, info, _without_output(params, info, known) if embeds else known, context.prices
+            filled_params,
+            info,
+            _without_output(params, info, known) if embeds else known,
+            context.prices,
+            context.folder,
+            _cap(filled_params, info),
         ),
         unset=unset,
         properties=_read_properties(model, info, known or {}),

@@ -194,6 +194,7 @@ def _merge(name: str, group: list[Entry], problems: Problems, default_cap: int |
             capabilities=frozenset(capability for capability in Capability if properties[capability.value]),
             tags=tags,
             provider=", ".join(dict.fromkeys(entry.provider for entry in group if entry.provider)),
+            context_price=price.by_context,
         ),
         deployments=tuple(entry.deployment for entry in group),
         assume_like=assume_like,
@@ -240,6 +241,10 @@ def _merge_prices(group: list[Entry], problems: Problems) -> Price | None:
         sourced = [(place, SourcedValue(getattr(price, side), price.stated)) for place, price in prices]
         _warn_of_difference(name, sourced, problems, "the dearest", max)
     known = [price for _, price in prices]
+    by_context = [price.by_context for price in known if price.by_context is not None]
+    if by_context and len(by_context) < len(known):
+        rule = "has deployments with a price by context and others without; price all alike, or make them two models"
+        problems.add(group[0].place, rule)
     dearest = max(known, key=lambda price: (price.input + price.output, price.input))
     return Price(
         input=max(price.input for price in known),
@@ -248,6 +253,7 @@ def _merge_prices(group: list[Entry], problems: Problems) -> Price | None:
         reasoning=_dearest([price.reasoning for price in known]),
         usd_per_gpu_hour=dearest.usd_per_gpu_hour,
         tokens_per_hour=dearest.tokens_per_hour,
+        by_context=max(by_context, key=lambda price: price.usd_per_output_token[-1], default=None),
     )
 
 

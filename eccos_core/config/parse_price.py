@@ -5,11 +5,14 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from eccos_core.config.litellm_prices import PriceMap
+from eccos_core.config.own_gpu_price import price_own_gpu
 from eccos_core.config.section import Section
+from eccos_core.domain import ContextPrice
 
 INPUT = "input_cost_per_token"
 OUTPUT = "output_cost_per_token"
@@ -17,6 +20,7 @@ CACHED = "cache_read_input_token_cost"
 REASONING = "output_cost_per_reasoning_token"
 KEYS = (INPUT, OUTPUT, CACHED, REASONING)
 PER_SECOND = ("input_cost_per_second", "output_cost_per_second")
+_SHORT = 1024.0  # tokens of the context whose price stands where one price per token is asked for
 _DEAREST = 0.01
 """USD per token. No model costs more, so a higher number is probably meant per million tokens."""
 
@@ -32,6 +36,7 @@ class Price:
     stated: bool = True
     usd_per_gpu_hour: float | None = None
     tokens_per_hour: float | None = None
+    by_context: ContextPrice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +47,17 @@ class Unpriced:
 
 
 def parse_price(
-    params: Section, info: Section, known: Mapping[str, Any] | None, prices: PriceMap
+    params: Section,
+    info: Section,
+    known: Mapping[str, Any] | None,
+    prices: PriceMap,
+    folder: Path,
+    largest_batch: int | None = None,
 ) -> Price | Unpriced | None:
     """Parse the price of an entry. Return None after reporting what is wrong.
 
-    `known` is the entry of LiteLLM's price map, if there is one.
+    `known` is the entry of LiteLLM's price map, if there is one. `folder` is that of the file, and
+    `largest_batch` the most calls in flight: both serve the price of a model on your own GPU.
     """
     before = len(info.problems.found)
     stated = {key: _stated(key, params, info) for key in KEYS}
@@ -68,7 +79,9 @@ def parse_price(
         info.problems.add(_entry(info), f"has more than one price ({' and '.join(given)}); keep one")
         return None
     if gpu_hour is not None:
-        return _price_of_gpu(info, gpu_hour, tokens_per_hour)
+        if tokens_per_hour is None:
+            return _price_by_context(price_own_gpu(params, info, folder, gpu_hour, largest_batch), gpu_hour)
+        return _price_of_gpu(gpu_hour, tokens_per_hour)
     if given:
         return _price_stated(stated, known)
     if any(per_second):
@@ -94,13 +107,17 @@ def _stated(key: str, params: Section, info: Section) -> float | None:
     return value
 
 
-def _price_of_gpu(info: Section, gpu_hour: float, tokens_per_hour: float | None) -> Price | None:
-    if tokens_per_hour is None:
-        rule = "needs tokens_per_hour beside it (measured tokens, input and output together) to become a price"
-        info.problems.add(info.at("usd_per_gpu_hour"), rule)
-        return None
+def _price_of_gpu(gpu_hour: float, tokens_per_hour: float) -> Price:
     per_token = gpu_hour / tokens_per_hour
     return Price(per_token, per_token, usd_per_gpu_hour=gpu_hour, tokens_per_hour=tokens_per_hour)
+
+
+def _price_by_context(found: ContextPrice | None, gpu_hour: float) -> Price | None:
+    """Price a model whose tokens cost what their context costs. The price per token is that of a short one."""
+    if found is None:
+        return None
+    prompt, answer = (float(found.input_usd(_SHORT)) / _SHORT, float(found.output_usd(_SHORT, 1.0)))
+    return Price(prompt, answer, usd_per_gpu_hour=gpu_hour, by_context=found)
 
 
 def _price_of_seconds(usd: float, tokens_per_hour: float | None) -> Price | Unpriced:

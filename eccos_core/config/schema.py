@@ -85,8 +85,9 @@ class PoolEntry:
 
     What to expect of a model without outcomes: `assume_like` names another model of the pool, `assumed_quality` is a
     probability in [0, 1]. `usd_per_gpu_hour` and `tokens_per_hour` (input and output together) price a local model.
-    `batch` is what the provider's batch API offers, and the deployment that has it.
-    `effort` is what calls of this model add. The efforts of one model (`Model.effort_of`) have the same deployments.
+    Without `tokens_per_hour` it has a `Model.context_price`. `batch` is what the provider's batch API offers, and the
+    deployment that has it. `effort` is what calls of this model add. The efforts of one model (`Model.effort_of`) have
+    the same deployments.
     """
 
     model: Model

@@ -9,6 +9,7 @@ from __future__ import annotations
 from eccos_core.domain.answer import ANSWER_FEATURES, AnswerConfidence, check_answer_feature
 from eccos_core.domain.arrays import BoolArray, Float32Array, FloatArray, IntArray, TextArray
 from eccos_core.domain.batch_offer import BATCH_ARM, BatchOffer, batch_arm
+from eccos_core.domain.context_price import ContextPrice
 from eccos_core.domain.decision import Chunk, Completion, Decision, QualitySource
 from eccos_core.domain.forecast import FORECAST_ARRAYS, Forecast
 from eccos_core.domain.model import Capability, Model
@@ -61,6 +62,7 @@ __all__ = [
     "Capability",
     "Chunk",
     "Completion",
+    "ContextPrice",
     "ConversationView",
     "Deadline",
     "Decision",

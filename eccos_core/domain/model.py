@@ -7,6 +7,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
+from eccos_core.domain.arrays import FloatArray
+from eccos_core.domain.context_price import ContextPrice
 from eccos_core.errors import InputError
 
 
@@ -27,8 +31,9 @@ class Model:
     Prices are in USD per token. A model that costs nothing has the price 0.0. `max_concurrency` is the most requests
     in flight at once (None: no cap). `context_window` is the most tokens of input and output together.
     `max_output_tokens` is the most tokens of one answer. `effort_of` names the deployment of a model that is one of
-    its efforts (`large` for `large@low`), and is empty for others. Raises `InputError` for an empty name, a price that
-    is negative or not finite, and a cap below 1.
+    its efforts (`large` for `large@low`), and is empty for others. `context_price` is a price that grows with the
+    context. Where it is given it holds, and the prices per token are those of a short context. Raises `InputError` for
+    an empty name, a price that is negative or not finite, and a cap below 1.
     """
 
     name: str
@@ -43,6 +48,16 @@ class Model:
     tags: frozenset[str] = frozenset()
     provider: str = ""
     effort_of: str = ""
+    context_price: ContextPrice | None = None
+
+    def call_usd(self, input_tokens: FloatArray | float, output_tokens: FloatArray | float) -> FloatArray:
+        """Return what calls cost in USD, without discounts for cached tokens. The two arguments broadcast."""
+        if self.context_price is not None:
+            price = self.context_price
+            return np.asarray(price.input_usd(input_tokens) + price.output_usd(input_tokens, output_tokens))
+        return np.asarray(
+            np.asarray(input_tokens) * self.usd_per_input_token + np.asarray(output_tokens) * self.usd_per_output_token
+        )
 
     @property
     def deployment(self) -> str:

@@ -20,10 +20,7 @@ def share_call(
     out = _split(call.output_tokens, _with_rest(output_tokens, call.output_tokens))
     cached = _split(call.cached_input_tokens, into)
     reasoning = _split(call.reasoning_tokens, out)
-    value = [
-        taken * model.usd_per_input_token + given * model.usd_per_output_token
-        for taken, given in zip(into, out, strict=True)
-    ]
+    value = [float(model.call_usd(taken, given)) for taken, given in zip(into, out, strict=True)]
     whole = sum(value)
     paid = [call.cost_usd * (each / whole if whole > 0 else 1 / len(value)) for each in value]
     return [

@@ -21,8 +21,8 @@ _ELEMENTWISE_KERNELS = 5
 class ModelPass:
     """What one pass computes. Chunks of prompts are read, and sequences decode one token each.
 
-    `prefill_pairs` sums q (c + q) over the chunks, where q tokens are read after c that are cached. `decode_context`
-    sums the cached tokens of the sequences that decode.
+    `prefill_pairs` sums q c + q (q + 1) / 2 over the chunks, where q tokens are read after c that are cached: a token
+    attends to those before it and to itself. `decode_context` sums the cached tokens of the sequences that decode.
     """
 
     prefill_tokens: int = 0
@@ -41,11 +41,16 @@ class ModelPass:
         """Sum up chunks, as (tokens read, tokens cached before), and the cached tokens of each decoding sequence."""
         return cls(
             prefill_tokens=sum(read for read, _ in chunks),
-            prefill_pairs=sum(read * (read + cached) for read, cached in chunks),
+            prefill_pairs=sum(count_pairs(read, cached) for read, cached in chunks),
             prefills=len(chunks),
             decodes=len(decode_contexts),
             decode_context=sum(decode_contexts),
         )
+
+
+def count_pairs(read: int, cached: int) -> int:
+    """Count the pairs of tokens that attend, when `read` tokens follow `cached` ones and see themselves."""
+    return read * cached + read * (read + 1) // 2
 
 
 class PassCost(Protocol):
@@ -143,7 +148,10 @@ class RooflineCost:
         seconds = 0.0
         if work.prefill_pairs:
             operations = 4.0 * work.prefill_pairs * model.heads * model.head_dim / self.shards
+            # queries and answers of all heads, keys and values of the KV heads
+            width = 2 * (model.heads + model.kv_heads) * model.head_dim * model.bytes_per_kv / self.shards
             seconds += operations / (efficiency.attention_compute * self.gpu.flops) + efficiency.attention_kernel_s
+            seconds += work.prefill_tokens * width / (efficiency.attention_memory * self.gpu.bandwidth)
         if work.decodes:
             read = work.decode_context + work.decodes * _ATTENTION_BLOCK / 2  # whole blocks are read
             moved = read * 2 * model.kv_heads * model.head_dim * model.bytes_per_kv / self.shards

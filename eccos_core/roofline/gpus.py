@@ -1,7 +1,7 @@
 """GPUs: the peak numbers of their data sheets, and the share of them that kernels were measured to reach.
 
-The shares are fitted by `python -m tools.roofline.fit_vidur FOLDER` to the tables of Vidur (Agrawal et al., MLSys 2024,
-github.com/microsoft/vidur, `data/profiling/compute`, MIT licence).
+The shares are fitted by `python -m tools.roofline.measured_layers` to measured layers: of Vidur (Agrawal et al., MLSys
+2024, github.com/microsoft/vidur, MIT) and of NVIDIA's aiconfigurator 0.5.0 (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ class RooflineEfficiency:
 class Gpu:
     """One kind of GPU. `flops` a second are dense, in 16 bits. `bandwidth` and `link_bandwidth` are bytes a second.
 
-    `calibrated` is False where no table of this GPU was fitted: it then has the shares of the A100, and the H200
-    those of the H100.
+    `calibrated` is False where no table of this GPU was fitted: it then has the shares of the A100.
     """
 
     name: str
@@ -46,10 +45,13 @@ class Gpu:
     calibrated: bool = False
 
 
-# Fitted by tools/roofline/fit_vidur.py. The tables of attention are of the A100, and all share its last three numbers.
-_A100 = RooflineEfficiency(0.675, 0.764, 5.18e-6, 0.507, 3.60e-6, 0.299, 0.709, 1.13e-5)
-_A40 = RooflineEfficiency(0.732, 0.741, 7.31e-6, 0.780, 2.90e-6, 0.299, 0.709, 1.13e-5)
-_H100 = RooflineEfficiency(0.756, 0.831, 8.06e-6, 0.705, 4.34e-6, 0.299, 0.709, 1.13e-5)
+# Fitted by tools/roofline/measured_layers.py: the A40 and the A100 to Vidur's layers (kernels of 2024), the H100 and
+# the H200 to those of vLLM 0.12 (2025) in NVIDIA's aiconfigurator. Attention is aiconfigurator's, and the A40 has the
+# A100's. The norms and activations of the H100 and the H200 are Vidur's.
+_A100 = RooflineEfficiency(0.738, 0.780, 4.20e-6, 0.486, 5.17e-6, 0.431, 0.886, 3.61e-5)
+_A40 = RooflineEfficiency(0.751, 0.778, 4.02e-6, 0.769, 4.18e-6, 0.431, 0.886, 3.61e-5)
+_H100 = RooflineEfficiency(0.886, 0.845, 4.14e-6, 0.536, 4.46e-6, 0.529, 0.908, 1.31e-5)
+_H200 = RooflineEfficiency(0.886, 0.815, 4.45e-6, 0.536, 4.46e-6, 0.519, 0.888, 1.32e-5)
 
 GPUS: dict[str, Gpu] = {
     gpu.name: gpu
@@ -58,7 +60,7 @@ GPUS: dict[str, Gpu] = {
         Gpu("a100-40g", 312e12, 1.555e12, 40e9, 300e9, _A100),
         Gpu("a40", 149.7e12, 0.696e12, 48e9, 56e9, _A40, calibrated=True),
         Gpu("h100", 989.4e12, 3.35e12, 80e9, 450e9, _H100, calibrated=True),
-        Gpu("h200", 989.4e12, 4.8e12, 141e9, 450e9, _H100),
+        Gpu("h200", 989.4e12, 4.8e12, 141e9, 450e9, _H200, calibrated=True),
         Gpu("l4", 121e12, 0.3e12, 24e9, 32e9, _A100),
         Gpu("l40s", 362e12, 0.864e12, 48e9, 32e9, _A100),
         Gpu("a10", 125e12, 0.6e12, 24e9, 32e9, _A100),

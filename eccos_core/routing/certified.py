@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import numpy as np
 
@@ -26,6 +27,8 @@ def fingerprint(models: Sequence[Model], encoder: Encoder, predictor: Predictor)
             model.usd_per_output_token,
             model.usd_per_cached_input_token,
             model.usd_per_reasoning_token,
+            # the digest of a model without it stays what it was
+            *([] if model.context_price is None else [astuple(model.context_price)]),
         )
         for model in models
     ]

@@ -20,11 +20,16 @@ def cost_usd(
     """What each call will cost: (R, M) USD.
 
     input_tokens (R,) or (R, M); output_tokens (R, M), reasoning included; cached_tokens, shaped like input_tokens,
-    is the part of the input that the provider has cached, charged at the cached price where the model has one.
+    is the part of the input that the provider has cached, charged at the cached price where the model has one. A model
+    with a `context_price` costs what its context costs.
     """
     input_price = np.array([model.usd_per_input_token for model in models])
     output_price = np.array([model.usd_per_output_token for model in models])
     cost = _per_model(input_tokens) * input_price + output_tokens * output_price
+    for column, model in enumerate(models):
+        if model.context_price is not None:
+            taken = input_tokens if input_tokens.ndim == 1 else input_tokens[:, column]
+            cost[:, column] = model.call_usd(taken, output_tokens[:, column])
     if cached_tokens is not None:
         discount = np.array(
             [
@@ -41,7 +46,7 @@ def cost_usd(
 def worst_usd(model: Model, request: Request, input_tokens: int) -> float:
     """Return the most that a call is likely to cost, in USD: all the output that it may have, or 4,096 tokens."""
     limit = min(_asked_limit(request.parameters), model.max_output_tokens or USUAL_OUTPUT_LIMIT)
-    return input_tokens * model.usd_per_input_token + limit * model.usd_per_output_token
+    return float(model.call_usd(input_tokens, limit))
 
 
 def _per_model(tokens: FloatArray) -> FloatArray:

@@ -94,7 +94,7 @@ class ScriptedBackend:
         output_tokens = len(answer.split())
         cost = 0.0
         if known is not None:
-            cost = input_tokens * known.usd_per_input_token + output_tokens * known.usd_per_output_token
+            cost = float(known.call_usd(input_tokens, output_tokens))
         return Completion(
             text=answer,
             model=model,

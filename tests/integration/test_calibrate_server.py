@@ -24,7 +24,7 @@ from eccos_core.simulation.serving.calibration import (
     write_calibration,
 )
 
-START_S, PREFILL_S, DECODE_S = 0.004, 2e-5, 0.0005
+START_S, PREFILL_S, DECODE_S = 0.004, 1e-4, 0.0005
 OUTPUT = 12
 
 

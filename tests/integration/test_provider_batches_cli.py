@@ -84,6 +84,22 @@ def test_batches_are_listed_and_cancelled(tmp_path: Path, capsys: pytest.Capture
     assert printed(capsys)["batches"] == []
 
 
+def test_a_batch_that_nobody_waits_for_is_cancelled_and_forgotten(
+    server: ModelServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(provider_pool(tmp_path, server.url))
+    folder = ProviderBatchFolder(tmp_path / "batches")
+    left, other = (ProviderBatch.new(model, "place", ("row",), 60) for model in ("large", "renamed"))
+    folder.save(left)
+    folder.save(other)
+    assert run(app, ["batches", "-c", config, "--cancel", left.id]) == DONE
+    assert run(app, ["batches", "-c", config, "--cancel", other.id]) == YOUR_INPUT
+    assert "belongs to 'renamed', which has no `batch` in its model_info now" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert list(folder.records()) == [other]
+
+
 def test_a_budget_buys_more_with_patience(server: ModelServer, tmp_path: Path) -> None:
     asked = [f"question {number}" for number in range(20)]
     with Router.from_yaml(provider_pool(tmp_path, server.url, floor=0.6)) as router:

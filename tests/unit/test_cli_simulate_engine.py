@@ -110,6 +110,7 @@ def test_a_wrong_engine_is_named(trace: Path, spec: str, says: str) -> None:
     [
         (["--engine", "gpu=a100"], "give trace:FILE"),
         (["--engine", "gpu=a100", "--arrivals", "trace:x.csv,speed=fast"], "speed=fast"),
+        (["--engine", "gpu=a100", "--arrivals", "trace:x.csv,bad=skip"], "needs every row"),
         (["--floor", "0.5"], "needs --data and --prices"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import queue
+import random
 import threading
 import weakref
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from eccos_core.backends.local.engine import LocalEngine
 from eccos_core.backends.local.generation import Delivery, Generated, GeneratedPiece, Generation, GenerationHandle
 from eccos_core.backends.local.model import EngineOptions
 from eccos_core.errors import BackendError
+from eccos_core.pocket import pocket_path
 from eccos_core.testing import build_tiny_model
 
 
@@ -250,33 +252,93 @@ def test_a_full_queue_refuses_and_says_that_trying_again_helps(folder: Path) -> 
     engine.close()
 
 
-def test_out_of_memory_is_retryable_and_halves_the_batch(folder: Path) -> None:
+def test_out_of_memory_starts_the_newest_over_and_fails_nobody(folder: Path, engine: LocalEngine) -> None:
     import torch
 
-    engine = LocalEngine("tiny", folder, EngineOptions(max_batch=16))
+    small = LocalEngine("tiny", folder, EngineOptions(max_batch=16))
 
     def small_memory(_: Any, __: Any, keywords: dict[str, Any]) -> None:
         if keywords["input_ids"].shape[0] > 4:
             raise torch.OutOfMemoryError("scripted: out of memory")
 
-    hook = engine.model.register_forward_pre_hook(small_memory, with_kwargs=True)
-    waiting = 16
-    rounds = 0
-    while waiting:
-        rounds += 1
-        inboxes = [Inbox() for _ in range(waiting)]
-        for inbox in inboxes:
-            engine.submit(Generation(user("question"), max_tokens=6), inbox.put)
-        results = [inbox.all()[-1] for inbox in inboxes]
-        failed = [result for result in results if isinstance(result, BackendError)]
-        assert all(error.kind == "out_of_memory" and error.retryable for error in failed)
-        waiting = len(failed)
-        assert rounds < 10
-    assert rounds > 1
-    assert engine.statistics().batch_limit == 4
+    hook = small.model.register_forward_pre_hook(small_memory, with_kwargs=True)
+    asked = [Generation(user(f"question {n}"), max_tokens=6, temperature=n % 2, seed=n) for n in range(16)]
+    assert _answers(small, asked) == _answers(engine, asked)
+    assert small.statistics().preempted > 0
+    assert small.statistics().kv_limit is not None
     hook.remove()
-    while engine.statistics().batch_limit < 16:  # it grows again when memory suffices
-        ask(engine, "tell me", max_tokens=100)
+    while small.statistics().kv_limit is not None:  # it grows again when memory suffices
+        ask(small, "tell me", max_tokens=100)
+    small.close()
+
+
+def test_out_of_memory_alone_is_retryable(folder: Path) -> None:
+    import torch
+
+    engine = LocalEngine("tiny", folder)
+
+    def no_memory(*_: Any) -> None:
+        raise torch.OutOfMemoryError("scripted: out of memory")
+
+    hook = engine.model.register_forward_pre_hook(no_memory)
+    with pytest.raises(BackendError, match="out of memory while") as caught:
+        ask(engine, "question")
+    assert (caught.value.kind, caught.value.retryable) == ("out_of_memory", True)
+    hook.remove()
+    assert ask(engine, "question").text
+    engine.close()
+
+
+def _answers(engine: LocalEngine, asked: list[Generation]) -> list[Generated]:
+    """The answers to requests that come all at once. The first that fails raises."""
+    inboxes = [Inbox() for _ in asked]
+    for generation, inbox in zip(asked, inboxes, strict=True):
+        engine.submit(generation, inbox.put)
+    return [inbox.answer() for inbox in inboxes]
+
+
+@pytest.mark.parametrize("kv_tokens", [120, 300])
+def test_a_soak_within_a_limited_cache_has_no_failure_and_the_same_texts(
+    folder: Path, engine: LocalEngine, kv_tokens: int
+) -> None:
+    """Short answers teach a forecast that long ones then break, so that requests start over in the middle."""
+    generator = random.Random(kv_tokens)
+    asked = [
+        Generation(
+            user("abcdefgh "[: 1 + n % 9] * generator.randint(1, 4)),
+            max_tokens=generator.choice([1, 2, 3, 60]),
+            temperature=generator.choice([0.0, 1.2]),
+            seed=n,
+            stream=n % 3 == 0,
+        )
+        for n in range(60)
+    ]
+    small = LocalEngine("tiny", folder, EngineOptions(max_kv_tokens=kv_tokens))
+    answers = _answers(small, asked)
+    statistics = small.statistics()
+    small.close()
+    assert answers == _answers(engine, asked)
+    assert 0 < statistics.kv_peak <= kv_tokens
+    assert statistics.preempted > 0
+    assert (statistics.running, statistics.waiting) == (0, 0)
+
+
+def test_a_pocket_model_on_numpy_keeps_to_its_cache_too() -> None:
+    asked = [Generation(user(f"What is {n} + {7 * n}?" * (1 + n % 3)), max_tokens=4 + n % 9) for n in range(24)]
+    free = LocalEngine("pocket-small", pocket_path("pocket-small"))
+    small = LocalEngine("pocket-small", pocket_path("pocket-small"), EngineOptions(max_kv_tokens=200))
+    assert _answers(small, asked) == _answers(free, asked)
+    assert 0 < small.statistics().kv_peak <= 200 < free.statistics().kv_peak
+    small.close()
+    free.close()
+
+
+def test_a_request_that_can_never_fit_is_refused(folder: Path) -> None:
+    engine = LocalEngine("tiny", folder, EngineOptions(max_kv_tokens=40))
+    with pytest.raises(BackendError, match="do not fit into max_kv_tokens, which is 40") as caught:
+        ask(engine, "short", max_tokens=39)
+    assert (caught.value.kind, caught.value.retryable) == ("context_window", False)
+    assert ask(engine, "short", max_tokens=None).output_tokens <= 35
     engine.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from eccos_core.assembly.build import build_encoder
 from eccos_core.backends.local.model import EngineOptions, load_model
-from eccos_core.backends.local.worker import _new_batch
+from eccos_core.backends.local.worker import new_batch
 from eccos_core.config import load_config
 from eccos_core.io.outcomes import read_outcomes
 from eccos_core.pocket import (
@@ -60,7 +60,7 @@ def test_numpy_computes_what_torch_computes(name: str) -> None:
     questions = ["What is 17 + 25?", "What is the capital of France?", "Is 7 larger than 3?", "2 * 3", "", "naïve ½"]
     prompts = [ours.prompt_ids([{"role": "user", "content": text}]) for text in questions]
     assert prompts == [theirs.prompt_ids([{"role": "user", "content": text}]) for text in questions]
-    mine, torchs = _new_batch(ours), _new_batch(theirs)
+    mine, torchs = new_batch(ours), new_batch(theirs)
     greedy = (0.0, 1.0, 0.0)
     with torch.inference_mode():
         for some in (prompts[:4], prompts[4:]):

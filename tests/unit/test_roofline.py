@@ -68,7 +68,7 @@ def test_a_long_context_costs_more_and_the_shares_of_several_gpus_less() -> None
 
 def test_a_pass_counts_its_chunks() -> None:
     work = ModelPass.of([(10, 0), (5, 20)], [7, 9])
-    assert (work.tokens, work.prefill_pairs, work.decode_context) == (17, 10 * 10 + 5 * 25, 16)
+    assert (work.tokens, work.prefill_pairs, work.decode_context) == (17, 10 * 11 // 2 + 5 * 20 + 5 * 6 // 2, 16)
     assert LinearCost(1.0, 0.5, 0.25, 0.125).seconds(work) == 1.0 + 0.5 * 15 + 0.25 * 2 + 0.125 * 16
 
 

@@ -74,7 +74,8 @@ their `mode`, by LiteLLM's price map, or by their name. If it is wrong, write `m
 `eccos serve` still answers `/v1/embeddings` with the models for embeddings.
 
 An entry without a price is left out too, unless [`unpriced`](#unpriced) says otherwise. The warning says how to price
-it. For a model on your own machines that is `usd_per_gpu_hour` with `tokens_per_hour`, or `free: true`.
+it. For a model on your own machines that is `usd_per_gpu_hour` with `tokens_per_hour`, or with `gpu` and
+`architecture`, or `free: true`.
 
 The last value of a key that stands twice holds, as in LiteLLM. Under `eccos:` such a key is an error. A section whose
 name looks like a misspelt `eccos` or `model_list` is refused.

@@ -49,6 +49,8 @@ class CallRecord:
         if litellm_cost_usd and litellm_cost_usd > 0 and not usage.estimated and self.priced_by_litellm():
             return litellm_cost_usd
         model = self.model
+        if model.context_price is not None:
+            return float(model.call_usd(usage.input_tokens, usage.output_tokens))
         cached_price = _first(model.usd_per_cached_input_token, model.usd_per_input_token)
         reasoning_price = _first(model.usd_per_reasoning_token, model.usd_per_output_token)
         fresh = usage.input_tokens - usage.cached_input_tokens
@@ -65,7 +67,7 @@ class CallRecord:
         free = self.model.usd_per_input_token == 0 and self.model.usd_per_output_token == 0
         told = (self.deployment.parameters, self.deployment.model_info)
         configured = any(mapping.get(key) is not None for mapping in told for key in PRICE_KEYS)
-        return self.litellm_knows_price and not free and not configured
+        return self.litellm_knows_price and not free and not configured and self.model.context_price is None
 
     def completion(self, response: Any) -> Completion:
         """From LiteLLM's `ModelResponse`. Raises `NoAnswerError`, and `BackendError` (content_policy)."""

@@ -139,10 +139,7 @@ class LocalBackend:
         measured = self.usd_per_token(model)
         if measured is not None:
             return (generated.input_tokens + generated.output_tokens) * measured
-        priced = self._models[model]
-        return (
-            generated.input_tokens * priced.usd_per_input_token + generated.output_tokens * priced.usd_per_output_token
-        )
+        return float(self._models[model].call_usd(generated.input_tokens, generated.output_tokens))
 
     @contextmanager
     def _named_errors(self, model: str, written: _Written | None = None) -> Iterator[None]:

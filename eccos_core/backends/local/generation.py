@@ -61,12 +61,15 @@ Deliver: TypeAlias = Callable[[Delivery], None]
 
 @dataclass(frozen=True, slots=True)
 class EngineStatistics:
-    """What an engine has done. `busy_s`: seconds at work. `batch_limit`: most rows that decode together now."""
+    """What an engine has done. `busy_s`: seconds at work. `kv_limit`: tokens that the cache may hold now, padding
+    included, None without a limit. `kv_peak`: most that it held. `preempted`: requests that started over for room."""
 
     device: str
     running: int
     waiting: int
-    batch_limit: int
+    kv_limit: int | None
+    kv_peak: int
+    preempted: int
     input_tokens: int
     output_tokens: int
     busy_s: float
@@ -94,8 +97,20 @@ class GenerationRow:
     draws: random.Random | None = None
     output: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    next_draw: float | None = None
 
-    def prepare(self, name: str, loaded: LoadedModel) -> None:
+    @property
+    def context(self) -> list[int]:
+        """The prompt and what was generated: what a row that starts over has to read."""
+        return self.ids + self.output
+
+    def draw(self) -> float:
+        """Return the random number of the next token in [0, 1). It stays the same until the token is taken."""
+        if self.next_draw is None:
+            self.next_draw = self.draws.random() if self.draws else 0.0
+        return self.next_draw
+
+    def prepare(self, name: str, loaded: LoadedModel, max_kv_tokens: int | None = None) -> None:
         """Tokenise, check against the model's limits and fill in its defaults; harmless when done before.
 
         Raises `BackendError` (bad_request, context_window).
@@ -112,7 +127,11 @@ class GenerationRow:
         if window is not None and len(ids) + (generation.max_tokens or 1) > window:
             asked = f"{len(ids)} prompt tokens and {generation.max_tokens or 1} output tokens"
             raise _refused(name, f"{asked} do not fit into the context window of {window} tokens", "context_window")
-        room = window - len(ids) if window is not None else TOKENS_WITHOUT_A_WINDOW
+        if max_kv_tokens is not None and len(ids) + (generation.max_tokens or 1) > max_kv_tokens:
+            asked = f"{len(ids)} prompt tokens and {generation.max_tokens or 1} output tokens"
+            raise _refused(name, f"{asked} do not fit into max_kv_tokens, which is {max_kv_tokens}", "context_window")
+        bounds = [bound for bound in (window, max_kv_tokens) if bound is not None]
+        room = min(bounds) - len(ids) if bounds else TOKENS_WITHOUT_A_WINDOW
         self.limit = generation.max_tokens or min(room, loaded.max_new_tokens or room)
         self.temperature = loaded.temperature if generation.temperature is None else generation.temperature
         self.top_p = loaded.top_p if generation.top_p is None else generation.top_p
@@ -126,6 +145,7 @@ class GenerationRow:
     def take(self, token: int, end_ids: frozenset[int], logprob: float | None = None) -> None:
         """One more token of the answer, with its log-probability where the request asks for it."""
         self.output.append(token)
+        self.next_draw = None
         if logprob is not None:
             self.logprobs.append(logprob)
         if self.text is not None and token not in end_ids:

@@ -26,13 +26,15 @@ GGUF = ".gguf"
 class EngineOptions:
     """How one model runs. `device`: "cuda", "cuda:1", "cpu"; None takes CUDA when there is one. `dtype`: a torch name;
     None takes bfloat16 on CUDA and float32 on the CPU. `max_batch`: rows that decode together. `max_queue`: requests
-    that may wait. `max_prefill_tokens`: padded prompt tokens read in one pass."""
+    that may wait. `max_prefill_tokens`: padded prompt tokens read in one pass. `max_kv_tokens`: tokens of all running
+    requests that the cache may hold, padding included. None sets no limit until memory runs out."""
 
     device: str | None = None
     dtype: str | None = None
     max_batch: int = 64
     max_queue: int = 4096
     max_prefill_tokens: int = 16_384
+    max_kv_tokens: int | None = None
 
 
 def out_of_memory(name: str, doing: str) -> BackendError:

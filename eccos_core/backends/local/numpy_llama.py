@@ -177,6 +177,11 @@ class NumpyBatch:
         """B, rows in the batch."""
         return len(self._mask)
 
+    @property
+    def columns(self) -> int:
+        """L, columns of the cache, padding included."""
+        return int(self._mask.shape[1])
+
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Float32Array, Cache, BoolArray]:
         """Read K prompts. Return logits (K, V) of each next token, their cache, and their mask (K, P)."""
         width = max(map(len, prompts))

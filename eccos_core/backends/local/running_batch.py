@@ -62,6 +62,11 @@ class RunningBatch:
         return self._mask.shape[0]
 
     @property
+    def columns(self) -> int:
+        """L, columns of the cache, padding included."""
+        return self._mask.shape[1]
+
+    @property
     def can_join(self) -> bool:
         """Whether new rows may join now."""
         return self._cache is None or self._is_mergeable(self._cache)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from eccos_core.backends.local.generation import Deliver, EngineStatistics, Generation, GenerationHandle, GenerationRow
+from eccos_core.backends.local.kv_budget import KvBudget
 from eccos_core.backends.local.model import EngineOptions, LoadedModel, load_model, out_of_memory, unavailable
 from eccos_core.backends.local.numpy_llama import NumpyBatch, NumpyLlama
 from eccos_core.errors import BackendError, FailureKind
@@ -25,7 +26,7 @@ from eccos_core.io.optional import needs_extra
 from eccos_core.io.threads import blas_threads
 
 SMALL_MODEL_PARAMETERS = 50_000_000  # below this one CPU thread is faster than several
-STEPS_BEFORE_GROWING = 500  # steps without running out of memory after which a halved batch grows again
+STEPS_BEFORE_GROWING = 500  # steps without running out of memory after which a halved cache grows again
 
 
 class Worker:
@@ -38,8 +39,8 @@ class Worker:
         self._stopping = False
         self._rows: list[GenerationRow] = []
         self._batch: Any = None
-        self._batch_limit = options.max_batch
-        self._quiet_steps = 0
+        self._budget = KvBudget(options.max_kv_tokens)
+        self._quiet_steps = self._kv_peak = self._preempted = 0
         self._input_tokens = self._output_tokens = 0
         self._busy_s = 0.0
         self._loaded: LoadedModel | BackendError | None = None
@@ -87,7 +88,9 @@ class Worker:
                 device=device,
                 running=len(self._rows),
                 waiting=len(self._waiting),
-                batch_limit=self._batch_limit,
+                kv_limit=self._budget.limit,
+                kv_peak=self._kv_peak,
+                preempted=self._preempted,
                 input_tokens=self._input_tokens,
                 output_tokens=self._output_tokens,
                 busy_s=self._busy_s,
@@ -135,7 +138,7 @@ class Worker:
             if error.retryable:
                 self._loaded = None  # memory may be free again at the next request
             return
-        with _inference(self._loaded):
+        with inference(self._loaded):
             while not self._stopping and (self._waiting or self._rows):
                 started = time.perf_counter()
                 self._advance(self._loaded)
@@ -152,7 +155,7 @@ class Worker:
     def _use_few_threads(self, loaded: LoadedModel) -> None:
         """A small model on the CPU computes on one thread; the limit holds for this thread only."""
         if isinstance(loaded.model, NumpyLlama):
-            return  # see `_inference`
+            return  # see `inference`
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         with needs_extra("local", "a local model"):
@@ -169,7 +172,7 @@ class Worker:
     def _advance(self, loaded: LoadedModel) -> None:
         """One round: admit who waits, then one token for every row. A failure ends the rows that it concerns only."""
         if self._batch is None:
-            self._batch = _new_batch(loaded)
+            self._batch = new_batch(loaded)
         joining: list[GenerationRow] = []
         try:
             self._drop_cancelled()
@@ -178,19 +181,20 @@ class Worker:
                 self._admit(loaded, joining)
                 joining = []
             if self._rows:
+                self._make_room()
                 logits = self._batch.step([row.output[-1] for row in self._rows])
+                self._kv_peak = max(self._kv_peak, self._batch.size * self._batch.columns)
                 self._take_tokens(loaded, self._rows, logits)
                 self._drop_finished(loaded)
             self._grow_again()
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything; its callers must hear of it
             reason = self._failure(error)
-            if reason.kind is FailureKind.OUT_OF_MEMORY:
-                self._batch_limit, self._quiet_steps = max(1, self._batch_limit // 2), 0
-            self._fail(joining, reason, error)
+            if reason.kind is not FailureKind.OUT_OF_MEMORY or not self._start_over(loaded, joining):
+                self._fail(joining, reason, error)
 
     def _admissible(self, loaded: LoadedModel) -> list[GenerationRow]:
         """Waiting rows that fit beside the running ones, tokenised and checked."""
-        room = self._batch_limit - len(self._rows)
+        room = self._options.max_batch - len(self._rows)
         if room <= 0 or not self._waiting or not self._batch.can_join:
             return []
         admitted: list[GenerationRow] = []
@@ -199,36 +203,71 @@ class Worker:
             row = self._take(1)[0]
             if row.cancelled.is_set() or not self._prepare(loaded, row):
                 continue
-            widest = max(widest, len(row.ids))
-            if admitted and widest * (len(admitted) + 1) > self._options.max_prefill_tokens:
-                with self._changed:
-                    self._waiting.appendleft(row)
+            widest = max(widest, len(row.context))
+            too_many = admitted and widest * (len(admitted) + 1) > self._options.max_prefill_tokens
+            together = [*self._rows, *admitted, row]
+            if too_many or not self._budget.admits(together, max(widest, self._batch.columns)):
+                self._wait_again([row])
                 break
             admitted.append(row)
         return admitted
 
+    def _wait_again(self, rows: list[GenerationRow]) -> None:
+        """Put rows back to the front of the queue, in their order. What they generated is kept."""
+        with self._changed:
+            self._waiting.extendleft(reversed(rows))
+
+    def _make_room(self) -> None:
+        """Let the newest rows start over, until a column more fits for those that stay."""
+        rows = len(self._rows)
+        while not self._budget.has_room(rows, self._batch.columns + 1):
+            rows -= 1
+        newest = self._rows[rows:]
+        if newest:
+            self._preempted += len(newest)
+            self._keep(list(range(rows)))
+            self._wait_again(newest)
+
+    def _start_over(self, loaded: LoadedModel, joining: list[GenerationRow]) -> bool:
+        """Memory ran out: all rows wait again, for a cache of half the size. False when there was one row only."""
+        rows = list(dict.fromkeys([*self._rows, *joining]))
+        if len(rows) < 2:
+            return False
+        self._budget.shrink(len(rows) * max(len(row.context) for row in rows))
+        self._quiet_steps = 0
+        self._preempted += len(rows)
+        with self._changed:
+            self._rows = []
+        self._batch = None
+        _give_memory_back()
+        ended = [row for row in rows if row.output and row.finish_reason(loaded.end_ids) is not None]
+        self._wait_again([row for row in rows if row not in ended])
+        self._deliver_finished(loaded, ended)
+        return True
+
     def _prepare(self, loaded: LoadedModel, row: GenerationRow) -> bool:
         """Tokenise and check one request; a bad one is answered with its error and False is returned."""
         try:
-            row.prepare(self._name, loaded)
+            row.prepare(self._name, loaded, self._options.max_kv_tokens)
         except BackendError as error:
             row.deliver(error)
             return False
         return True
 
     def _admit(self, loaded: LoadedModel, joining: list[GenerationRow]) -> None:
-        """Read the new prompts, give each its first token, and let the unfinished join the running rows."""
-        logits, cache, mask = self._batch.prefill([row.ids for row in joining])
-        self._input_tokens += sum(len(row.ids) for row in joining)
+        """Read the new prompts, give each its next token, and let the unfinished join the running rows."""
+        logits, cache, mask = self._batch.prefill([row.context for row in joining])
+        self._input_tokens += sum(len(row.ids) for row in joining if not row.output)
         self._take_tokens(loaded, joining, logits)
         self._batch.join(cache, mask)
+        self._kv_peak = max(self._kv_peak, self._batch.size * self._batch.columns)
         with self._changed:
             self._rows.extend(joining)
         self._drop_finished(loaded)
 
     def _take_tokens(self, loaded: LoadedModel, rows: list[GenerationRow], logits: Any) -> None:
         """Sample one token for each row and put it into the row. logits (len(rows), V)."""
-        draws = [(row.temperature, row.top_p, row.draws.random() if row.draws else 0.0) for row in rows]
+        draws = [(row.temperature, row.top_p, row.draw()) for row in rows]
         tokens = self._batch.choose(logits, draws)
         self._output_tokens += len(rows)
         asked = any(row.generation.logprobs for row in rows)
@@ -238,11 +277,15 @@ class Worker:
 
     def _drop_finished(self, loaded: LoadedModel) -> None:
         reasons = [row.finish_reason(loaded.end_ids) for row in self._rows]
-        finished = [(row, reason) for row, reason in zip(self._rows, reasons, strict=True) if reason is not None]
+        finished = [row for row, reason in zip(self._rows, reasons, strict=True) if reason is not None]
         self._keep([place for place, reason in enumerate(reasons) if reason is None])
-        for row, reason in finished:
+        self._deliver_finished(loaded, finished)
+
+    def _deliver_finished(self, loaded: LoadedModel, finished: list[GenerationRow]) -> None:
+        for row in finished:
+            self._budget.record_answer(len(row.output))
             try:
-                row.finish(loaded, reason)
+                row.finish(loaded, row.finish_reason(loaded.end_ids) or "stop")
             except Exception as error:  # noqa: BLE001 - a tokenizer's own code; the row must hear of it
                 row.deliver(self._failure(error))
 
@@ -277,13 +320,13 @@ class Worker:
             row.deliver(reason)
 
     def _grow_again(self) -> None:
-        if self._batch_limit < self._options.max_batch:
-            self._quiet_steps += 1
-            if self._quiet_steps >= STEPS_BEFORE_GROWING:
-                self._batch_limit, self._quiet_steps = min(self._options.max_batch, self._batch_limit * 2), 0
+        self._quiet_steps += 1
+        if self._quiet_steps >= STEPS_BEFORE_GROWING:
+            self._quiet_steps = 0
+            self._budget.grow()
 
 
-def _new_batch(loaded: LoadedModel) -> Any:
+def new_batch(loaded: LoadedModel) -> Any:
     """The rows that decode together, on what the model computes with."""
     pad_id = loaded.tokenizer.pad_token_id or 0
     if isinstance(loaded.model, NumpyLlama):
@@ -293,7 +336,7 @@ def _new_batch(loaded: LoadedModel) -> Any:
     return RunningBatch(loaded.model, pad_id)
 
 
-def _inference(loaded: LoadedModel) -> AbstractContextManager[Any]:
+def inference(loaded: LoadedModel) -> AbstractContextManager[Any]:
     """What stands around the steps: no gradients on torch, one thread on numpy."""
     if isinstance(loaded.model, NumpyLlama):
         return blas_threads().single_threaded()

@@ -104,16 +104,26 @@ class ProviderBatches:
         return BatchSession(self, models, patience_s, report)
 
     def cancel(self, record_id: str) -> ProviderBatch:
-        """Cancel a batch at its provider, by the id of its record or the provider's. A process that waits hears of it.
+        """Cancel a batch at its provider, by the id of its record or the provider's.
 
-        Raises `InputError` for an unknown id, and `BackendError`.
+        A process that waits for it hears of it. If none waits, the batch is forgotten. Raises `InputError` for an
+        unknown id and for a model that has no batch API any more, and `BackendError`.
         """
         record = next((r for r in self.folder.records() if record_id in (r.id, r.provider_id)), None)
         if record is None:
             raise InputError(f"there is no batch {record_id!r} in {self.folder.path}. `eccos batches` lists them.")
+        if record.model not in self._models:
+            raise InputError(
+                f"batch {record_id!r} belongs to {record.model!r}, which has no `batch` in its model_info now. Put it "
+                f"back to cancel the batch, or delete {record.id}.json in {self.folder.path}, and let it run."
+            )
         self.folder.ask_cancel(record.id)
-        if record.provider_id and record.model in self._models:
+        if record.provider_id:
             CALL_LOOP.run(self._cancel(record))
+        lock = self.folder.claim(record.id)
+        if lock is not None:
+            self.folder.remove(record.id)
+            self.folder.release(record.id, lock)
         return record
 
     async def _cancel(self, record: ProviderBatch) -> None:

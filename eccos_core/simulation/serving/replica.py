@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from eccos_core.errors import InputError
-from eccos_core.roofline import ModelPass, PassCost
+from eccos_core.roofline import ModelPass, PassCost, count_pairs
 from eccos_core.simulation.serving.lengths import AnswerLengths
 from eccos_core.simulation.serving.schedulers import CacheReservation, EngineScheduler, future_peak
 from eccos_core.simulation.serving.workload import ServingWorkload
@@ -216,7 +216,7 @@ class EngineReplica:
         read_tokens = sum(read for _, read in chunks)
         work = ModelPass(
             prefill_tokens=read_tokens,
-            prefill_pairs=sum(read * (one.context - one.unread + read) for one, read in chunks),
+            prefill_pairs=sum(count_pairs(read, one.context - one.unread) for one, read in chunks),
             prefills=len(ends),
             decodes=decodes,
             decode_context=self._decode_context + decodes,
