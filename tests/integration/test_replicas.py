@@ -39,8 +39,9 @@ def test_a_killed_replica_gives_its_slots_back_within_the_lease_and_no_cap_is_pa
         results = [each.result() for each in others]
     assert_caps(server)
     assert all(each["done"] and not each["problems"] for each in results), results
-    late = [calls for at, calls in server.changes if killed_at + LEASE_S < at]
-    assert max(late) == sum(CAPS.values()), "the slots of the killed replica did not come back"
+    full = [at for at, calls in server.changes if at > killed_at + 0.1 and calls == sum(CAPS.values())]
+    assert full, "the slots of the killed replica did not come back"
+    assert full[0] < killed_at + LEASE_S + 3  # the rest is for a machine with other work
 
 
 @pytest.mark.parametrize("keeps_state", [False, True], ids=["state lost", "state kept"])
