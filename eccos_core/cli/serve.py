@@ -104,6 +104,8 @@ def serve(
     require_package("fastapi", "server", "eccos serve")
     require_package("uvicorn", "server", "eccos serve")
     require_package("sqlalchemy", "server", "eccos serve")
+    from eccos_core.assembly.build import needs_litellm
+    from eccos_core.backends.litellm.lazy_import import preload_litellm
     from eccos_core.config import load_config
     from eccos_core.pocket import smol_config_path
     from eccos_core.router import Router
@@ -117,7 +119,8 @@ def serve(
     if smol and config is not None:
         raise InputError("--smol serves a pool of its own. Leave out --config or --smol.")
     path = smol_config_path() if smol else resolve_config(config)
-    said = load_config(path).server
+    loaded = load_config(path)
+    said, importing = loaded.server, preload_litellm() if needs_litellm(loaded) or loaded.embeddings else None
     settings = ServerSettings(
         host=host or said.host,
         port=said.port if port is None else port,
@@ -137,6 +140,8 @@ def serve(
             console().print(told, soft_wrap=True)
         try:
             follow_file(router, path, gate, embeddings, rules, with_our_options)
+            if importing is not None:
+                importing.join()  # else the first caller would wait for it
             run_server(router, settings, gate, embeddings, announce=lambda line: console().print(line, soft_wrap=True))
         finally:
             gate.close()

@@ -5,18 +5,18 @@ The run is real: the pocket pool answers questions over HTTP, and its answers ar
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import require_chromium
 from dashboard_server import ADMIN, TENANT_A, KeyedGate, logged_router
 
 from eccos_core.domain import Request
 from eccos_core.server.app import build_app
-from tools.docs.chromium import Page, find_chromium, open_browser
+from tools.docs.chromium import Page, open_browser
 from tools.docs.dashboard_picture import ServedRun, serve_app, served_run
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
@@ -29,12 +29,7 @@ HOSTILE = ("<img src=x onerror=alert(1)>", "\"'></title><script>alert(2)</script
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A page of Debian's Chromium. Without it the tests are skipped. On the CI machine they fail."""
-    if find_chromium() is None:
-        reason = "Chromium is not installed (apt-get install chromium)"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with open_browser(tmp_path_factory.mktemp("profile")) as opened:
+    with open_browser(tmp_path_factory.mktemp("profile"), require_chromium()) as opened:
         yield opened
 
 

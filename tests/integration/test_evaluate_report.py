@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import require_chromium
 
 from eccos_core.domain import Float32Array, OutcomeTable
 from eccos_core.errors import InputError
@@ -57,21 +56,10 @@ def report() -> EvaluationReport:
     return evaluate(table, PRICES, routers, {"text": LetterEncoder()}, dataset="toy <i>history</i>")
 
 
-def chromium() -> str:
-    """Debian's Chromium; without it the test is skipped, on the CI machine it fails."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        reason = "Chromium is not installed (apt-get install chromium)"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
-
-
 def open_in_chromium(page: Path, profile: Path, *arguments: str) -> str:
     """What Chromium prints for a page, with every connection to anywhere refused."""
     command = [
-        chromium(),
+        require_chromium(),
         "--headless=new",
         "--no-sandbox",
         "--disable-gpu",

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import require_chromium
 from stream_scenario import scenario
 
 from eccos_core.simulation import poisson_arrivals
 from eccos_core.simulation.study import StreamPlan, run_study
 from eccos_core.streaming import FloorTarget
 from eccos_core.workflows.simulation_page import write_page
-from tools.docs.chromium import Page, find_chromium, open_browser
+from tools.docs.chromium import Page, open_browser
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 HOSTILE = "<img src=x onerror=alert(1)>" + "a" * 60
@@ -42,12 +42,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A page of Debian's Chromium. Without it the tests are skipped. On the CI machine they fail."""
-    if find_chromium() is None:
-        reason = "Chromium is not installed (apt-get install chromium)"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with open_browser(tmp_path_factory.mktemp("profile")) as opened:
+    with open_browser(tmp_path_factory.mktemp("profile"), require_chromium()) as opened:
         yield opened
 
 
