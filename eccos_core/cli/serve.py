@@ -112,6 +112,8 @@ def serve(
     require_package("fastapi", "server", "eccos serve")
     require_package("uvicorn", "server", "eccos serve")
     require_package("sqlalchemy", "server", "eccos serve")
+    from eccos_core.assembly.build import needs_litellm
+    from eccos_core.backends.litellm.lazy_import import preload_litellm
     from eccos_core.config import load_config
     from eccos_core.pocket import smol_config_path
     from eccos_core.router import Router
@@ -144,12 +146,15 @@ def serve(
     if workers > 1 and line is None:
         _serve_with_workers(loaded, path, settings, rules, workers, keys, near_limit)
         return
+    importing = preload_litellm() if needs_litellm(loaded) or loaded.embeddings else None
     with Router.from_yaml(path, reload=True, progress=None if line is not None else console().print) as router:
         gate = open_gate(router, path, rules)
         if isinstance(gate, KeyGate) and not gate.database.count() and (line is None or line.number == 1):
             _announce("No key exists yet, so every request is refused. Make one with `eccos keys create NAME`.")
         try:
             follow_file(router, path, gate, embeddings, rules, with_our_options)
+            if importing is not None:
+                importing.join()  # else the first caller would wait for it
             run_server(router, settings, gate, embeddings, announce=_announce, worker=line)
         finally:
             gate.close()
