@@ -65,6 +65,12 @@ class StreamController:
             with self._lock:
                 self.quality.assume(self._start.best_quality)
 
+    def share_budget(self, replicas: int) -> None:
+        """Spend only an equal part of a budget per hour or day, because so many replicas serve the stream."""
+        with self._lock:
+            if self.spending is not None:
+                self.spending.use_part(1 / replicas, self._clock())
+
     @property
     def usd_per_quality(self) -> float:
         """The current price of quality (lambda), in USD per unit."""

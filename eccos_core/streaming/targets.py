@@ -87,9 +87,22 @@ class SpendingAccount:
     def __init__(self, target: RateTarget, now_s: float) -> None:
         self.target = target
         self._by_request = target.per == "request"
+        self._part = 1.0  # of the money per hour or day that this account may earn
         self._capacity_usd = target.usd * (REQUESTS_PER_PERIOD if self._by_request else 1)
         self._earned_usd = self._credit_usd = target.usd * (1 if self._by_request else INITIAL_CREDIT)
         self._updated_s = now_s
+
+    def use_part(self, part: float, now_s: float) -> None:
+        """Earn only this part of the money per hour or day from now on, because replicas earn the rest.
+
+        A smaller part leaves as much less credit. A budget per request needs no parts: each replica keeps it alone.
+        """
+        if self._by_request or part == self._part:
+            return
+        self.correct(0.0, now_s)
+        shrink = min(1.0, part / self._part)
+        self._earned_usd, self._credit_usd = self._earned_usd * shrink, self._credit_usd * shrink
+        self._part, self._capacity_usd = part, self.target.usd * part
 
     def earned_usd(self, now_s: float) -> float:
         """Return what was earned since the start, at most one period's money. It includes the next request."""
@@ -101,10 +114,10 @@ class SpendingAccount:
 
     def wait_s(self, usd: float, now_s: float) -> float | None:
         """Return the seconds until an answer of `usd` is affordable. None if waiting does not help."""
-        if self._by_request or usd > self.target.usd:
+        if self._by_request or usd > self._capacity_usd:
             return None
         missing = usd - self.available_usd(now_s)
-        return max(0.0, missing * SECONDS[self.target.per] / self.target.usd)
+        return max(0.0, missing * SECONDS[self.target.per] / self._capacity_usd)
 
     def add(self, usd: float, now_s: float) -> None:
         """Charge the predicted cost of an answer."""
@@ -130,4 +143,4 @@ class SpendingAccount:
         """Return what time has earned since the last entry."""
         if self._by_request:
             return 0.0
-        return self.target.usd * max(now_s - self._updated_s, 0.0) / SECONDS[self.target.per]
+        return self._capacity_usd * max(now_s - self._updated_s, 0.0) / SECONDS[self.target.per]

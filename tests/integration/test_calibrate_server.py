@@ -62,9 +62,15 @@ class TimedHandler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class TimedServer(ThreadingHTTPServer):
+    """Sixteen connections come at once, more than wait in line by default."""
+
+    request_queue_size = 64
+
+
 @pytest.fixture
 def server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), TimedHandler) as listening:
+    with TimedServer(("127.0.0.1", 0), TimedHandler) as listening:
         thread = threading.Thread(target=listening.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listening.server_address[1]}/v1"

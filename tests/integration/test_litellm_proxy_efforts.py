@@ -168,3 +168,14 @@ def test_a_proxy_whose_policy_plans_does_not_start(tmp_path: Path) -> None:
     path.write_text(text.replace("{quality_floor: 0.5}", "{quality_floor: 0.5, escalate: {max_calls: 2}}"))
     with pytest.raises(RuntimeError, match=r"policy\.escalate is set"), running_proxy(path, SERVED_KEY=KEY):
         pass
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_the_next_model_is_asked_without_the_effort_of_the_one_that_failed(
+    api: str, proxy: Proxy, server: ModelServer
+) -> None:
+    answer = ask(proxy, api, "[[status 500]]", eccos={"policy": "best", "allow": ["large@high", "small"]})
+    assert answer.status == 500  # the script fails for every model
+    assert {model for model, count in server.statistics().requests.items() if count} == {"large", "small"}
+    sent = server.last_request()
+    assert (sent["model"], sent.get("reasoning_effort")) == ("small", None)

@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 import pytest
 import redis as redis_client
 from redis_server import PASSWORD, RedisServer, redis_server
@@ -21,6 +22,7 @@ from replica_world import BrokenNetwork
 from eccos_core import Router
 from eccos_core.domain import BreakerState, Completion, Model
 from eccos_core.errors import BackendError, CircuitOpen, InputError, Overloaded, SharedStateError
+from eccos_core.streaming import InitialPrices, RateTarget, StreamController
 from eccos_core.workload import BreakerSettings
 from eccos_core.workload.shared import SharedSettings, SharedWorkload
 
@@ -201,6 +203,29 @@ def test_a_probe_of_a_killed_replica_is_no_probe(fleet: Fleet) -> None:
     first.close()
     wait_until(lambda: second.free_slots()[1] == 1)
     del probe
+
+
+# ---------------------------------------------------------------- budgets
+
+
+def test_replicas_together_spend_no_more_than_the_budget(fleet: Fleet) -> None:
+    now = [0.0]
+    streams = [StreamController(RateTarget(36.0, "hour"), InitialPrices(1.0), lambda: now[0]) for _ in range(3)]
+    replicas = fleet(3)
+    for workload, stream in zip(replicas, streams, strict=True):
+        workload.share_budgets([stream])
+    wait_until(lambda: all(each.status().shared.replicas == 3 for each in replicas))  # type: ignore[union-attr]
+    wait_until(lambda: all(stream.spending._part == 1 / 3 for stream in streams))  # type: ignore[union-attr]
+    one, spent = np.ones(1), 0.0
+    for _ in range(1000):
+        now[0] += 1.0
+        for stream in streams:
+            with suppress(Overloaded):
+                spent += stream.decide(one, 0.01 * one, one > 0).cost_usd
+    assert 9.0 < spent <= 0.01 * 36 + 0.01 * 1000 + 3 * 0.01  # the start, the pace, and one call of each replica
+    replicas[0].close()
+    replicas[1].close()
+    wait_until(lambda: streams[2].spending._part == 1.0)  # type: ignore[union-attr]
 
 
 # ---------------------------------------------------------------- wrong settings

@@ -26,6 +26,7 @@ async def describe_status(serving: Serving, viewer: Viewer) -> dict[str, Any]:
         "policy": describe_policy(router.policy),
         "waiting": workload.waiting,
         "in_flight": workload.in_flight,
+        "shared": None if workload.shared is None or not viewer.is_admin else asdict(workload.shared),
         "models": [
             {
                 "model": each.model,

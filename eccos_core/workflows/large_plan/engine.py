@@ -10,21 +10,12 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from eccos_core.errors import InputError
+from eccos_core.workflows.large_plan.jobs import MOST_DEATHS, ShardJob
 
 EngineName: TypeAlias = Literal["local", "ray"]
 ENGINES: tuple[EngineName, ...] = ("local", "ray")
-MOST_DEATHS = 3  # of workers in a row, without a shard that ended
 
-Job_co = TypeVar("Job_co", covariant=True)
 Done = TypeVar("Done")
-
-
-class ShardJob(Protocol[Job_co]):
-    """One piece of work. It can be sent to another process, and can run again where a worker died."""
-
-    def run(self) -> Job_co:
-        """Do it."""
-        ...
 
 
 class ShardEngine(Protocol):

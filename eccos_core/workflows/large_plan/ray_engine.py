@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from eccos_core.errors import EccosError, InputError
 from eccos_core.io.optional import needs_extra
-from eccos_core.workflows.large_plan.engine import MOST_DEATHS, ShardJob
+from eccos_core.workflows.large_plan.jobs import MOST_DEATHS, ShardJob
 
 Done = TypeVar("Done")
 

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from eccos_core.domain import Completion, Model, SharedStatus, WorkloadStatus
 from eccos_core.errors import BackendError, EccosError, Overloaded, SharedStateError
@@ -42,6 +42,14 @@ KEEP_MS = 86_400_000  # keys that nobody uses for a day are forgotten
 Held = TypeVar("Held")
 Event = tuple[int, str, int, int, float]  # number, deployment, 1 if it went well, tokens, ms that it asked to wait
 _log = logging.getLogger("eccos.shared")
+
+
+class BudgetedStream(Protocol):
+    """A stream with a budget that replicas share."""
+
+    def share_budget(self, replicas: int) -> None:
+        """Spend only an equal part of the budget."""
+        ...
 
 
 class SlotTakenElsewhere(Overloaded):
@@ -77,6 +85,7 @@ class SharedWorkload(WorkloadTracker):
         self._share: ReplicaShare | None = None  # as of the last heartbeat that was answered
         self._fleet_in_flight = 0
         self._is_dirty = False
+        self._streams: list[weakref.ref[BudgetedStream]] = []
         self._wake: SimpleQueue[bool] = SimpleQueue()  # its `put` is safe in a finalizer, which releases slots
         super().__init__(
             models,
@@ -149,6 +158,19 @@ class SharedWorkload(WorkloadTracker):
                 problem=self._problem,
             )
             return WorkloadStatus(alone.models, alone.waiting, shared)
+
+    def share_budgets(self, streams: Sequence[BudgetedStream]) -> None:
+        """Tell these streams how many replicas serve them, now and whenever that changes."""
+        self._streams = [weakref.ref(stream) for stream in streams]
+        self._tell_streams()
+
+    def _tell_streams(self) -> None:
+        if self._share is None:
+            return
+        for reference in self._streams:
+            stream = reference()
+            if stream is not None:
+                stream.share_budget(self._share.replicas)
 
     # ---------------------------------------------------------------- slots
 
@@ -239,6 +261,7 @@ class SharedWorkload(WorkloadTracker):
             self._come_back()
             self._adopt(answer)
             self._share = ReplicaShare(answer["rank"], answer["replicas"])
+        self._tell_streams()
 
     def _adopt(self, answer: Mapping[str, Any]) -> None:
         """Bring the copy of the shared state up to date."""
