@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from eccos_process import Process, accounts, make_key, serve
+from redis_server import redis_server
 from served_pool import KEY, served_pool
 
 from eccos_core.config import load_config
@@ -106,6 +107,31 @@ def test_workers_end_when_their_parent_is_killed(folder: Path) -> None:
         server.popen.send_signal(signal.SIGKILL)
         server.popen.wait()
         wait_for(lambda: not any(Path(f"/proc/{each}").exists() for each in left))
+
+
+def test_workers_share_the_limits_of_a_model_through_redis(
+    folder: Path, models: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "eccos.yaml"
+    text = path.read_text().replace("{input_cost_per_token", "{max_concurrency: 4, input_cost_per_token", 1)
+    secret = make_key(folder, "--usd-per-month", "1")
+    with redis_server() as redis:
+        monkeypatch.setenv("FLEET_REDIS", redis.url)
+        path.write_text(text + "  workload: {shared: os.environ/FLEET_REDIS}\n")
+        with serve(folder, "--workers", "2") as server:
+            assert server.ask(secret).status_code == 200  # limits are known to all
+            models.reset()
+            answers: list[int] = []
+            asking = [
+                threading.Thread(target=lambda: answers.append(server.ask(secret, "[[latency 0.5]] hello").status_code))
+                for _ in range(24)
+            ]
+            for thread in asking:
+                thread.start()
+            for thread in asking:
+                thread.join()
+    assert answers == [200] * 24
+    assert models.statistics().most_at_once["small"] == 4  # together, and none is left unused
 
 
 @pytest.mark.parametrize(
