@@ -52,7 +52,7 @@ def test_int8_is_off_by_half_a_step_at_most(shape: tuple[int, int], seed: int, s
     weights = (np.random.default_rng(seed).normal(size=shape) * 10**size).astype(np.float32)
     found, scales = there_and_back(weights, "int8")
     assert np.all(np.abs(found - weights) <= scales[:, None] * 0.5001)
-    assert np.argmax(np.abs(found), axis=1).tolist() == np.argmax(np.abs(weights), axis=1).tolist()
+    np.testing.assert_allclose(np.abs(found).max(axis=1), np.abs(weights).max(axis=1), rtol=1e-5)
 
 
 @settings(max_examples=60, deadline=None)
@@ -83,7 +83,7 @@ def test_zeros_stay_zeros_and_the_scale_of_a_row_is_its_own(scheme: Scheme) -> N
 def test_weights_that_no_scale_can_hold_are_refused_by_name(value: float, scheme: Scheme) -> None:
     weights = np.ones((2, 32), dtype=np.float32)
     weights[1, 3] = value
-    with pytest.raises(InputError, match="'layer.w'"):
+    with pytest.raises(InputError, match=r"'layer\.w'"):
         quantise_array("layer.w", weights, scheme)
 
 
@@ -133,13 +133,13 @@ def test_a_folder_in_several_files_loses_none(tmp_path: Path) -> None:
     assert read_quantised(variant.folder, manifest).keys() == arrays.keys()
     assert not (variant.folder / "model.safetensors.index.json").exists()
     (folder / "model-2.safetensors").unlink()
-    with pytest.raises(InputError, match="lacks files .* model-2.safetensors"):
+    with pytest.raises(InputError, match=r"lacks files .* model-2\.safetensors"):
         quantise_folder(folder, ["int4"], tmp_path)
 
 
 def test_what_cannot_be_quantised_is_refused(tmp_path: Path) -> None:
     folder = small(tmp_path)
-    with pytest.raises(InputError, match="has no config.json"):
+    with pytest.raises(InputError, match=r"has no config\.json"):
         quantise_folder(tmp_path, ["int8"], tmp_path / "out")
     [variant] = quantise_folder(folder, ["int8"], tmp_path)
     with pytest.raises(InputError, match="is quantised already"):
@@ -150,7 +150,7 @@ def test_what_cannot_be_quantised_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read as safetensors"):
         quantise_folder(folder, ["int4"], tmp_path)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match="holds no .safetensors weights"):
+    with pytest.raises(InputError, match=r"holds no \.safetensors weights"):
         quantise_folder(folder, ["int4"], tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "awq"}}))
@@ -159,7 +159,7 @@ def test_what_cannot_be_quantised_is_refused(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["mine", "mine-int8"]
 
 
-@pytest.mark.parametrize(("text", "error"), [("int3", "did you mean 'int8'|'int3'"), (" , ", "names no scheme")])
+@pytest.mark.parametrize(("text", "error"), [("int3", "unknown scheme 'int3'"), (" , ", "names no scheme")])
 def test_unknown_schemes_are_refused(text: str, error: str) -> None:
     with pytest.raises(InputError, match=error):
         parse_schemes(text)

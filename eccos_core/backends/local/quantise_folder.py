@@ -16,6 +16,7 @@ import numpy.typing as npt
 from eccos_core.backends.local.quantised import (
     MANIFEST,
     SCHEMES,
+    LocalEngineKind,
     QuantisationManifest,
     Scheme,
     is_quantisable,
@@ -55,7 +56,9 @@ def parse_schemes(text: str) -> tuple[Scheme, ...]:
         raise InputError(f"--to names no scheme; there are {', '.join(SCHEMES)}")
     for name in names:
         if name not in known:
-            raise InputError(f"unknown scheme {name!r} in --to; there are {', '.join(SCHEMES)}{did_you_mean(name, known)}")
+            raise InputError(
+                f"unknown scheme {name!r} in --to; there are {', '.join(SCHEMES)}{did_you_mean(name, known)}"
+            )
     return tuple(known[name] for name in names)
 
 
@@ -143,7 +146,7 @@ def _write(folder: Path, shards: Sequence[Path], scheme: Scheme, target: Path) -
         kept = file.suffix in _KEPT_SUFFIXES or file.stem.upper() in ("LICENSE", "NOTICE")
         if kept and file.is_file() and not file.name.endswith(_INDEX):
             shutil.copyfile(file, target / file.name)
-    engine = "numpy" if folder.parent == pocket_models_folder() else "torch"
+    engine: LocalEngineKind = "numpy" if folder.parent == pocket_models_folder() else "torch"
     QuantisationManifest(scheme, folder.name, engine, tuple(files), columns).write(target)
 
 

@@ -21,6 +21,7 @@ from eccos_core.domain import Float32Array
 from eccos_core.errors import ArtifactError, InputError
 
 Scheme: TypeAlias = Literal["int8", "int4"]
+LocalEngineKind: TypeAlias = Literal["numpy", "torch"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 MANIFEST = "quantisation.json"
 GROUP = 32  # weights of a row that share a scale in int4
@@ -38,7 +39,7 @@ class QuantisationManifest:
 
     scheme: Scheme
     base: str
-    runs_on: Literal["numpy", "torch"]
+    runs_on: LocalEngineKind
     files: tuple[str, ...]
     columns: Mapping[str, int]
 
@@ -66,7 +67,7 @@ def read_manifest(folder: Path) -> QuantisationManifest | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{place} is damaged ({type(error).__name__}: {error}). {again}") from error
     inside = all(name == Path(name).name for name in manifest.files)
-    if manifest.scheme not in SCHEMES or manifest.runs_on not in ("numpy", "torch") or not inside:
+    if manifest.scheme not in SCHEMES or manifest.runs_on not in get_args(LocalEngineKind) or not inside:
         raise ArtifactError(f"{place} is damaged: it names an unknown scheme or engine, or files elsewhere. {again}")
     if not all(type(width) is int and width > 0 for width in columns.values()):
         raise ArtifactError(f"{place} is damaged: a width is no whole number above 0. {again}")
@@ -106,7 +107,8 @@ def _to_int4(weights: Float32Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[
     groups = padded.reshape(-1, GROUP)
     scales = np.concatenate([_best_scales(groups[i : i + _CHUNK]) for i in range(0, len(groups), _CHUNK)])
     codes = _codes(groups, scales.astype(np.float32)).astype(np.uint8).reshape(*rows, count * GROUP)
-    return codes[..., 0::2] | codes[..., 1::2] << 4, scales.reshape(*rows, count)
+    packed: npt.NDArray[np.uint8] = codes[..., 0::2] | codes[..., 1::2] << np.uint8(4)
+    return packed, scales.reshape(*rows, count)
 
 
 def _best_scales(groups: Float32Array) -> npt.NDArray[np.float16]:
@@ -132,9 +134,7 @@ def _codes(groups: Float32Array, scales: Float32Array) -> Float32Array:
     return codes
 
 
-def dequantise_array(
-    codes: npt.NDArray[Any], scales: npt.NDArray[Any], scheme: Scheme, columns: int
-) -> Float32Array:
+def dequantise_array(codes: npt.NDArray[Any], scales: npt.NDArray[Any], scheme: Scheme, columns: int) -> Float32Array:
     """Turn codes and scales back into weights (..., C). Raises `ValueError` where their shapes do not fit together."""
     exact = scales.astype(np.float32)
     if scheme == "int8":
