@@ -28,7 +28,7 @@ Messages name the rule, the offending value, its place and the way out. No messa
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -151,7 +151,18 @@ class Exclusion:
 
 
 class EccosError(Exception):
-    """Base of every error that eccos raises on purpose."""
+    """Base of every error that eccos raises on purpose. It can cross to another process whole."""
+
+    def __reduce__(self) -> tuple[Callable[..., EccosError], tuple[object, ...]]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[EccosError], arguments: tuple[object, ...], state: Mapping[str, object]) -> EccosError:
+    """Make an error that another process raised. Its message is made already, so nothing is computed again."""
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    error.__dict__.update(state)
+    return error
 
 
 class InputError(EccosError):

@@ -12,6 +12,7 @@ import typer
 from eccos_core.cli.options import PatienceOption, read_patience
 from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption, router_of
+from eccos_core.errors import InputError
 
 if TYPE_CHECKING:
     from eccos_core.workflows.plan import BatchPlan
@@ -19,18 +20,39 @@ if TYPE_CHECKING:
 RequestsOption = Annotated[
     Path,
     typer.Option(
-        "--requests", "-r", metavar="REQUESTS", help="The requests: JSON Lines with query or messages on every line."
+        "--requests",
+        "-r",
+        metavar="REQUESTS",
+        help="The requests: JSON Lines, with query or messages on every line. With --output also Parquet.",
     ),
 ]
 PictureOption = Annotated[
     Path | None, typer.Option("--picture", metavar="PNG", help="Write a picture of the batch's cost over its quality.")
 ]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        help="Plan in shards on disk, and write Parquet here.",
+    ),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="Processes that work on shards; Without it: one a core.", min=1)
+]
+EngineOption = Annotated[str, typer.Option("--engine", help="Who works on shards: local or ray.")]
+ShardRowsOption = Annotated[int, typer.Option("--shard-rows", help="Requests of one shard.", min=1)]
 
 
 def plan(
     requests: RequestsOption,
     config: PoolOption = None,
     picture: PictureOption = None,
+    output: OutputOption = None,
+    workers: WorkersOption = None,
+    engine: EngineOption = "local",
+    shard_rows: ShardRowsOption = 16_384,
     patience: PatienceOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -39,7 +61,23 @@ def plan(
     You get the model for each request, the cost of the batch, and the cost of other quality floors.
 
     Example: eccos plan --requests requests.jsonl --picture plan.png
+
+    With --output the batch may have millions of requests. The models are then in Parquet files, and a second run goes
+    on where the first one stopped.
+
+    Example: eccos plan --requests requests.jsonl --output planned --workers 2
     """
+    if output is not None:
+        from eccos_core.cli.plan_large import plan_in_shards
+
+        if picture is not None:
+            raise InputError("--picture draws a plan without --output. Plan a part of the requests for a picture")
+        if patience is not None:
+            raise InputError("--patience plans without --output. A plan in shards does not count batch APIs yet")
+        plan_in_shards(requests, config, output, engine, workers, shard_rows, as_json=json)
+        return
+    if engine != "local" or workers is not None:
+        raise InputError("--engine and --workers plan in shards. Name a folder for the answer with --output")
     from eccos_core.workflows.plan import draw_plan, plan_batch, read_requests
 
     batch, patience_s = read_requests(requests), read_patience(patience)

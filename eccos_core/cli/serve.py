@@ -14,7 +14,8 @@ from eccos_core.errors import InputError
 from eccos_core.io.optional import require_package
 
 if TYPE_CHECKING:
-    from eccos_core.config import ServerConfig
+    from eccos_core.config import Config, ServerConfig
+    from eccos_core.server.settings import ServerSettings
 
 
 class NearLimit(StrEnum):
@@ -79,6 +80,11 @@ CorsOption = Annotated[
     list[str] | None,
     typer.Option("--cors-origin", metavar="ORIGIN", help="A web page's origin that may call; repeat it for more."),
 ]
+WorkersOption = Annotated[
+    int,
+    typer.Option("--workers", min=1, max=64, metavar="N", help="How many processes answer. Each is a replica."),
+]
+WorkerOption = Annotated[str | None, typer.Option("--worker", hidden=True)]  # what a worker gets from its parent
 
 
 def serve(
@@ -90,6 +96,8 @@ def serve(
     near_limit: NearLimitOption = None,
     files: FilesOption = None,
     cors_origin: CorsOption = None,
+    workers: WorkersOption = 1,
+    worker: WorkerOption = None,
 ) -> None:
     """Answer over HTTP: OpenAI's and Anthropic's APIs, in front of your pool.
 
@@ -115,33 +123,79 @@ def serve(
     from eccos_core.server.keys.build import open_gate, with_options
     from eccos_core.server.run import run_server
     from eccos_core.server.settings import ServerSettings
+    from eccos_core.server.workers import WorkerLine
 
     if smol and config is not None:
         raise InputError("--smol serves a pool of its own. Leave out --config or --smol.")
     path = smol_config_path() if smol else resolve_config(config)
-    loaded = load_config(path)
-    said, importing = loaded.server, preload_litellm() if needs_litellm(loaded) or loaded.embeddings else None
+    loaded, line = load_config(path), None if worker is None else WorkerLine.read(worker)
+    said = loaded.server
     settings = ServerSettings(
         host=host or said.host,
         port=said.port if port is None else port,
         max_body_bytes=round(said.max_body_mb * 1_000_000),
         files_dir=files,
         cors_origins=tuple(cors_origin or said.cors_origins),
+        worker=None if line is None else line.number,
     )
 
     def with_our_options(server: ServerConfig) -> ServerConfig:
         return with_options(server, keys, near_limit.value if near_limit else None)
 
     rules, embeddings = with_our_options(said), EmbeddingModels()
-    with Router.from_yaml(path, reload=True, progress=console().print) as router:
+    if workers > 1 and line is None:
+        _serve_with_workers(loaded, path, settings, rules, workers, keys, near_limit)
+        return
+    importing = preload_litellm() if needs_litellm(loaded) or loaded.embeddings else None
+    with Router.from_yaml(path, reload=True, progress=None if line is not None else console().print) as router:
         gate = open_gate(router, path, rules)
-        if isinstance(gate, KeyGate) and not gate.database.count():
-            told = "No key exists yet, so every request is refused. Make one with `eccos keys create NAME`."
-            console().print(told, soft_wrap=True)
+        if isinstance(gate, KeyGate) and not gate.database.count() and (line is None or line.number == 1):
+            _announce("No key exists yet, so every request is refused. Make one with `eccos keys create NAME`.")
         try:
             follow_file(router, path, gate, embeddings, rules, with_our_options)
             if importing is not None:
                 importing.join()  # else the first caller would wait for it
-            run_server(router, settings, gate, embeddings, announce=lambda line: console().print(line, soft_wrap=True))
+            run_server(router, settings, gate, embeddings, announce=_announce, worker=line)
         finally:
             gate.close()
+
+
+def _announce(line: str) -> None:
+    console().print(line, soft_wrap=True)
+
+
+def _serve_with_workers(
+    config: Config,
+    path: Path,
+    settings: ServerSettings,
+    rules: ServerConfig,
+    workers: int,
+    keys: str | None,
+    near_limit: NearLimit | None,
+) -> None:
+    """Start the workers on one socket, and look after them until the server is told to stop."""
+    import sys
+    import tempfile
+    from functools import partial
+
+    from eccos_core.server.keys.build import has_keys
+    from eccos_core.server.run import announce_address, listen
+    from eccos_core.server.settings import check_open
+    from eccos_core.server.workers import WorkerLine, WorkerSupervisor, check_workers
+
+    check_workers(config, workers)
+    with_keys = has_keys(path, rules)
+    check_open(settings, has_keys=with_keys)
+    with tempfile.TemporaryDirectory(prefix="eccos-serve-") as temporary, listen(settings) as listening:
+        files = settings.files_dir or Path(temporary)
+        options = ["--config", str(path), "--host", settings.host, "--port", str(settings.port), "--files", str(files)]
+        options += [] if keys is None else ["--keys", keys]
+        options += [] if near_limit is None else ["--near-limit", near_limit.value]
+        for origin in settings.cors_origins:
+            options += ["--cors-origin", origin]
+
+        def command(line: WorkerLine) -> list[str]:
+            return [sys.executable, "-m", "eccos_core.cli", "serve", *options, "--worker", str(line)]
+
+        told = partial(announce_address, listening, len(config.models), _announce, has_keys=with_keys, workers=workers)
+        WorkerSupervisor(command, listening, settings, workers, told).run()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from eccos_core.errors import DataError, InputError
+from eccos_core.io.file_lock import lock_descriptor
 from eccos_core.io.files import parse_object
 
 Role: TypeAlias = Literal["answer", "grade"]
@@ -276,7 +276,7 @@ def _open_locked(path: Path) -> int:
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
     try:
-        _lock(descriptor)
+        lock_descriptor(descriptor)
     except OSError as error:
         os.close(descriptor)
         raise InputError(
@@ -286,18 +286,6 @@ def _open_locked(path: Path) -> int:
         os.close(descriptor)  # the process that had it open has just deleted it
         return _open_locked(path)
     return descriptor
-
-
-def _lock(descriptor: int) -> None:
-    """Lock the file until this process ends. Raises `OSError` when another process holds the lock."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _line(entry: Entry) -> bytes:

@@ -78,7 +78,7 @@ def solve_by_prices(
     Raises `NoEligibleModelError` and `InfeasibleError`.
     """
     canonical = canonicalize(problem, allowed_models(problem))
-    check_capacity(canonical)
+    check_capacity(canonical.load_problem())
     program = canonical.program()
     if program.side is None and not problem.groups:
         return _solve_flow(canonical, program)
@@ -163,9 +163,11 @@ def _fix_loads(canonical: CanonicalProblem, program: LinearProgram, relaxation: 
 
     Raises `InfeasibleError` naming the group that cannot be kept.
     """
-    loads = nearest_counts(canonical, program.count_rows, program.count_limits, relaxation.shares.sum(axis=1))
+    loads = nearest_counts(
+        canonical.load_problem(), program.count_rows, program.count_limits, relaxation.shares.sum(axis=1)
+    )
     if loads is None:
-        error = counts_error(canonical)
+        error = counts_error(canonical.load_problem())
         assert error is not None, "loads that cannot be kept have a reason"
         raise error
     return replace(program, count_rows=np.eye(program.models), count_limits=loads.astype(np.float64))

@@ -12,23 +12,24 @@ from eccos_core.domain import (
     BoolArray,
     Budget,
     IntArray,
+    Policy,
     QualityFloor,
     QualityPrice,
     RoutingProblem,
     SolutionStatus,
 )
 from eccos_core.errors import InfeasibleError
-from eccos_core.optimizer.canonical import CanonicalProblem, canonicalize
+from eccos_core.optimizer.canonical import CanonicalProblem, LoadProblem, canonicalize
 from eccos_core.optimizer.min_cost_flow import solve_transport
 from eccos_core.optimizer.validation import totals
 
 
-def check_capacity(canonical: CanonicalProblem) -> None:
+def check_capacity(problem: LoadProblem) -> None:
     """Raise `InfeasibleError` when not every request finds a free slot at a model that it may use."""
-    problem, requests = canonical.problem, canonical.requests
-    capacity = np.minimum(problem.capacity, requests)[canonical.model_order]
+    requests = problem.requests
+    capacity = np.minimum(problem.capacity, requests)
     free = int(capacity.sum())
-    placed, _ = place_patterns(*canonical.eligibility_patterns(), capacity)
+    placed, _ = place_patterns(problem.patterns, problem.sizes, capacity)
     if placed == requests:
         return
     if free < requests:
@@ -63,40 +64,46 @@ def place_patterns(patterns: BoolArray, sizes: IntArray, capacity: IntArray) -> 
     return int(flow.optimal_flow()), too_small
 
 
-def floor_error(problem: RoutingProblem, wanted: float, attainable: float) -> InfeasibleError:
-    """Return the error for a quality floor above the best attainable mean quality."""
-    capped = "with these caps " if (np.asarray(problem.capacity) < len(problem.quality)).any() else ""
+def floor_error(requests: int, capacity: IntArray, wanted: float, attainable: float) -> InfeasibleError:
+    """Return the error for a quality floor above the best attainable mean quality. capacity is (M,)."""
+    capped = "with these caps " if (np.asarray(capacity) < requests).any() else ""
     return InfeasibleError(
         "quality floor",
         wanted,
         attainable,
-        f"quality floor {wanted:.4g} is out of reach; the best these {len(problem.quality)} requests can reach "
+        f"quality floor {wanted:.4g} is out of reach; the best these {requests} requests can reach "
         f"{capped}is {attainable:.4f}",
     )
 
 
-def budget_error(problem: RoutingProblem, wanted: float, attainable: float) -> InfeasibleError:
-    """Return the error for a budget below the cheapest possible cost."""
-    capped = " with these caps" if (np.asarray(problem.capacity) < len(problem.quality)).any() else ""
+def budget_error(requests: int, capacity: IntArray, wanted: float, attainable: float) -> InfeasibleError:
+    """Return the error for a budget below the cheapest possible cost. capacity is (M,)."""
+    capped = " with these caps" if (np.asarray(capacity) < requests).any() else ""
     return InfeasibleError(
         "budget",
         wanted,
         attainable,
-        f"budget {wanted:.6g} USD is out of reach; the cheapest these {len(problem.quality)} requests can be answered "
+        f"budget {wanted:.6g} USD is out of reach; the cheapest these {requests} requests can be answered "
         f"for{capped} is {attainable:.6g} USD",
     )
 
 
-def out_of_reach(canonical: CanonicalProblem, best: IntArray, *, proved: bool) -> InfeasibleError:
-    """Return the error for the policy's floor or budget. `best` (R,) is the canonical assignment nearest to it."""
-    cost, quality = totals(canonical.problem, canonical.in_problem_order(best))
-    match canonical.problem.policy:
+def policy_error(policy: Policy, requests: int, capacity: IntArray, cost_usd: float, quality: float) -> InfeasibleError:
+    """Return the error for a floor or budget, where the best there is has this total cost and this mean quality."""
+    match policy:
         case QualityFloor(alpha=alpha):
-            error = floor_error(canonical.problem, alpha, quality)
+            return floor_error(requests, capacity, alpha, quality)
         case Budget(usd=usd):
-            error = budget_error(canonical.problem, usd, cost)
+            return budget_error(requests, capacity, usd, cost_usd)
         case QualityPrice():
             raise AssertionError("a quality price has neither floor nor budget")
+
+
+def out_of_reach(canonical: CanonicalProblem, best: IntArray, *, proved: bool) -> InfeasibleError:
+    """Return the error for the policy's floor or budget. `best` (R,) is the canonical assignment nearest to it."""
+    problem = canonical.problem
+    cost, quality = totals(problem, canonical.in_problem_order(best))
+    error = policy_error(problem.policy, canonical.requests, problem.capacity, cost, quality)
     if proved:
         return error
     return InfeasibleError(
@@ -127,13 +134,21 @@ def solve_or_best_effort(problem: RoutingProblem, attempt: Callable[[RoutingProb
             return replace(answer, status=SolutionStatus.BEST_EFFORT, note="; ".join(notes)) if notes else answer
 
 
+def relax_policy(policy: Policy, error: InfeasibleError) -> Policy | None:
+    """Return the policy with the floor or budget of `error` moved to what is attainable, None for other errors."""
+    match policy:
+        case QualityFloor() as floor if error.constraint == "quality floor":
+            return replace(floor, alpha=min(max(error.attainable, 0.0), 1.0))
+        case Budget() as budget if error.constraint == "budget":
+            return replace(budget, usd=error.attainable)
+    return None
+
+
 def _relax_to_attainable(problem: RoutingProblem, error: InfeasibleError) -> RoutingProblem | None:
     """Return the problem with the constraint of `error` relaxed to what is attainable, None if it is a hard one."""
-    match problem.policy:
-        case QualityFloor() as floor if error.constraint == "quality floor":
-            return replace(problem, policy=replace(floor, alpha=min(max(error.attainable, 0.0), 1.0)))
-        case Budget() as budget if error.constraint == "budget":
-            return replace(problem, policy=replace(budget, usd=error.attainable))
+    policy = relax_policy(problem.policy, error)
+    if policy is not None:
+        return replace(problem, policy=policy)
     if problem.min_quality is None or not (
         error.constraint.startswith("min_quality") or error.constraint == "capacity"
     ):
@@ -147,7 +162,7 @@ def _relax_to_attainable(problem: RoutingProblem, error: InfeasibleError) -> Rou
         policy=QualityPrice(0.0),
     )
     canonical = canonicalize(least_shortfall, least_shortfall.eligible)
-    check_capacity(canonical)
+    check_capacity(canonical.load_problem())
     choice = solve_transport(canonical.program())
     reached = problem.quality[np.arange(len(asked)), canonical.in_problem_order(choice)]
     if (reached >= asked).all():

@@ -45,7 +45,7 @@ class GreedyOptimizer:
                     choice = _assign_in_order(problem, allowed, _BestQuality())
                     quality = totals(problem, choice)[1]
                 if quality < least_quality(alpha):
-                    raise _as_greedy_failure(floor_error(problem, alpha, quality))
+                    raise _as_greedy_failure(floor_error(len(problem.quality), problem.capacity, alpha, quality))
             case Budget(usd=usd):
                 choice = _assign_in_order(problem, allowed, _BestAffordable(usd, len(problem.quality)))
                 cost = totals(problem, choice)[0]
@@ -53,7 +53,7 @@ class GreedyOptimizer:
                     choice = _assign_in_order(problem, allowed, _CheapestAboveFloor(0.0))
                     cost = totals(problem, choice)[0]
                 if cost > most_usd(usd):
-                    raise _as_greedy_failure(budget_error(problem, usd, cost))
+                    raise _as_greedy_failure(budget_error(len(problem.quality), problem.capacity, usd, cost))
             case QualityPrice() as priced:
                 choice = _assign_in_order(problem, allowed, _LeastNetCost(priced.usd_per_quality))
         return _with_trivial_bound(problem, allowed, choice)

@@ -9,7 +9,7 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, FloatArray, GroupShare, IntArray
 from eccos_core.errors import InfeasibleError, InputError
-from eccos_core.optimizer.canonical import CanonicalProblem
+from eccos_core.optimizer.canonical import LoadProblem
 from eccos_core.optimizer.cp_sat import SearchLimits, new_solver
 from eccos_core.optimizer.feasibility import place_patterns
 from eccos_core.optimizer.linear_program import count_limits
@@ -17,15 +17,13 @@ from eccos_core.optimizer.linear_program import count_limits
 _TIME_LIMIT_S = 20.0
 
 
-def counts_error(canonical: CanonicalProblem) -> InfeasibleError | None:
+def counts_error(problem: LoadProblem) -> InfeasibleError | None:
     """Return the error for the first group share that cannot be kept beside those before it, None if all can."""
-    problem = canonical.problem
-    capacity = np.asarray(problem.capacity)[canonical.model_order]
-    requests = canonical.requests
+    requests, capacity = problem.requests, problem.capacity
     kept: list[GroupShare] = []
     for group in problem.groups:
-        members = np.asarray(group.members, dtype=np.bool_)[canonical.model_order]
-        model = _LoadModel(canonical, *count_limits(requests, capacity, kept))
+        members = group.members
+        model = _LoadModel(problem, *count_limits(requests, capacity, kept))
         calls = sum(model.loads[j] for j in np.flatnonzero(members))
         least, most = (int(_attained(model.minimize(sign * calls))[members].sum()) for sign in (1, -1))
         beside = f" beside {', '.join(repr(other.name) for other in kept)}" if kept else ""
@@ -33,8 +31,8 @@ def counts_error(canonical: CanonicalProblem) -> InfeasibleError | None:
             return _share_error(group.name, "at least", group.at_least, most / requests, requests, beside)
         if least > np.floor(group.at_most * requests + 1e-9):
             return _share_error(group.name, "at most", group.at_most, least / requests, requests, beside)
-        kept.append(GroupShare(group.name, members, group.at_least, group.at_most))
-        if _LoadModel(canonical, *count_limits(requests, capacity, kept)).minimize(0) is None:
+        kept.append(group)
+        if _LoadModel(problem, *count_limits(requests, capacity, kept)).minimize(0) is None:
             return InfeasibleError(
                 f"group {group.name!r}",
                 group.at_least,
@@ -67,20 +65,19 @@ class _LoadModel:
     CP-SAT solves again (Hall's condition, separated by a flow).
     """
 
-    def __init__(self, canonical: CanonicalProblem, rows: FloatArray, limits: FloatArray) -> None:
+    def __init__(self, problem: LoadProblem, rows: FloatArray, limits: FloatArray) -> None:
         from ortools.sat.python import cp_model
 
-        self.patterns, self.sizes = canonical.eligibility_patterns()
+        self.patterns, self.sizes = problem.patterns, problem.sizes
         self.model = cp_model.CpModel()
-        self.loads = [self.model.new_int_var(0, canonical.requests, "") for _ in canonical.model_order]
-        self.model.add(sum(self.loads) == canonical.requests)
+        self.loads = [self.model.new_int_var(0, problem.requests, "") for _ in problem.capacity]
+        self.model.add(sum(self.loads) == problem.requests)
         for row, limit in zip(rows, limits, strict=True):
             self.model.add(sum(int(weight) * load for weight, load in zip(row, self.loads, strict=True)) <= int(limit))
 
-        for group in canonical.problem.groups:
-            members = np.asarray(group.members, dtype=np.bool_)[canonical.model_order]
-            self._add_cut(members)
-            self._add_cut(~members)
+        for group in problem.groups:
+            self._add_cut(group.members)
+            self._add_cut(~group.members)
 
     def _add_cut(self, models: BoolArray) -> None:
         """Demand that the loads of these `models` (M,) cover the requests that may use no other."""
@@ -116,9 +113,7 @@ class _LoadModel:
         return sum(terms)
 
 
-def nearest_counts(
-    canonical: CanonicalProblem, rows: FloatArray, limits: FloatArray, wanted: FloatArray
-) -> IntArray | None:
+def nearest_counts(problem: LoadProblem, rows: FloatArray, limits: FloatArray, wanted: FloatArray) -> IntArray | None:
     """Return the whole loads (M,) that keep every limit and differ least from `wanted` (M,), None if there are none."""
-    model = _LoadModel(canonical, rows, limits)
+    model = _LoadModel(problem, rows, limits)
     return model.minimize(model.distance(wanted))

@@ -59,6 +59,12 @@ class LinearProgram:
         """R, the number of requests."""
         return int(self.objective.shape[1])
 
+    @property
+    def coupling_limits(self) -> FloatArray:
+        """The limit of the side constraint, if there is one, and those of the counts."""
+        head = [] if self.side is None else [self.side_limit]
+        return np.concatenate([head, self.count_limits])
+
     def without_side(self, objective: FloatArray | None = None) -> LinearProgram:
         """Return the program without its side constraint, with another objective if one is given."""
         return replace(self, objective=self.objective if objective is None else objective, side=None, side_limit=0.0)

@@ -127,6 +127,17 @@ def _check_eligible(problem: RoutingProblem) -> None:
         )
 
 
+def unreachable_error(row: int, wanted: float, model: str, best: float, others: int) -> InfeasibleError:
+    """Return the error for a request whose `min_quality` no eligible model reaches. `model` reaches `best`."""
+    return InfeasibleError(
+        f"min_quality of request {row}",
+        wanted,
+        best,
+        f"request {row} asks for a predicted quality of at least {wanted:.3f}; the best of its eligible models, "
+        f"{model!r}, reaches {best:.3f}" + (f" ({others} more requests are out of reach too)" if others else ""),
+    )
+
+
 def allowed_models(problem: RoutingProblem) -> BoolArray:
     """Return the eligible models that reach the request's `min_quality`, (R, M).
 
@@ -140,15 +151,7 @@ def allowed_models(problem: RoutingProblem) -> BoolArray:
         row = int(np.flatnonzero(unreachable)[0])
         best = np.where(problem.eligible[row], problem.quality[row], -1.0)
         model, wanted = int(best.argmax()), float(problem.min_quality[row])
-        others = int(unreachable.sum()) - 1
-        raise InfeasibleError(
-            f"min_quality of request {row}",
-            wanted,
-            float(best[model]),
-            f"request {row} asks for a predicted quality of at least {wanted:.3f}; the best of its eligible models, "
-            f"{problem.models[model]!r}, reaches {best[model]:.3f}"
-            + (f" ({others} more requests are out of reach too)" if others else ""),
-        )
+        raise unreachable_error(row, wanted, problem.models[model], float(best[model]), int(unreachable.sum()) - 1)
     return allowed
 
 

@@ -26,6 +26,7 @@ from eccos_core.domain import (
 )
 from eccos_core.errors import InfeasibleError, Overloaded, RoutingError
 from eccos_core.io.tokens import conversation_text, count_tokens
+from eccos_core.optimizer.canonical import distinct_patterns
 from eccos_core.protocols import Encoder, Optimizer, Predictor, Steering, unsupported_parameters
 from eccos_core.routing.decisions import build_decisions
 from eccos_core.routing.deployments import Deployments
@@ -136,7 +137,7 @@ class Decider:
         """Build the problem that the optimizer sees. Its floor is the forecast at which yours is realised."""
         prepared = prepared.under(policy)
         asked = [request.min_quality or 0.0 for request in prepared.requests]
-        capacity = self._batch_capacity(prepared, free_slots)
+        capacity = self.batch_capacity(*distinct_patterns(prepared.good), free_slots)
         return RoutingProblem(
             quality=prepared.quality,
             cost_usd=prepared.weighed_usd,
@@ -336,21 +337,23 @@ class Decider:
         """Tell the steering what a request really cost. A budget rate is kept in real USD, not in forecast USD."""
         self.parts.steering_of(request).correct_cost(cost_usd - decision.cost_usd)
 
-    def _batch_capacity(self, prepared: PreparedBatch, free_slots: IntArray) -> IntArray:
+    def batch_capacity(self, kinds: BoolArray, counts: IntArray, free_slots: IntArray) -> IntArray:
         """Return (M,) how many of the batch each model can take: its free slots, times the waves that the batch needs.
+
+        kinds (P, M): the sets of models that requests may use, distinct. counts (P,): how many requests have each.
 
         A batch that fits into the free slots runs in one wave, and then these are the caps of the paper. A larger
         one takes as many waves as it must, each model its share of every wave. While others hold slots, a batch that
         does not fit now is planned on the full caps, because its calls wait in the queue anyway.
         """
-        rows, good = len(prepared.requests), self.deployments.merge(prepared.good)
+        rows, kinds = int(counts.sum()), self.deployments.merge(kinds)
         free_slots = self.deployments.first(free_slots)
         free = np.minimum(free_slots, rows)
-        if not _fits(good, free):
+        if not _fits(kinds, counts, free):
             caps = np.minimum(self.deployments.first(self._caps), rows).astype(np.int64)
             open_now = np.where(free_slots > 0, caps, 0)  # a model whose breaker is open has none, and gets none
-            free = open_now if (good & (open_now > 0)).any(axis=1).all() else caps
-        return self.deployments.spread(free * _waves(good, free))
+            free = open_now if (kinds & (open_now > 0)).any(axis=1).all() else caps
+        return self.deployments.spread(free * _waves(kinds, counts, free))
 
 
 def _tools(request: Request) -> Sequence[Mapping[str, Any]]:
@@ -358,20 +361,20 @@ def _tools(request: Request) -> Sequence[Mapping[str, Any]]:
     return [*(request.parameters.get("tools") or ()), *(request.parameters.get("functions") or ())]
 
 
-def _fits(good: BoolArray, free: IntArray) -> bool:
+def _fits(kinds: BoolArray, counts: IntArray, free: IntArray) -> bool:
     """Whether the free slots can take the batch in one wave."""
-    return bool((good & (free > 0)).any(axis=1).all()) and _waves(good, free) == 1
+    return bool((kinds & (free > 0)).any(axis=1).all()) and _waves(kinds, counts, free) == 1
 
 
-def _waves(allowed: BoolArray, free: IntArray) -> int:
-    """Fewest waves of free slots (M,) in which every request finds a model that it may go to; allowed (R, M).
+def _waves(kinds: BoolArray, counts: IntArray, free: IntArray) -> int:
+    """Fewest waves of free slots (M,) in which every request finds a model that it may go to.
+
+    kinds (P, M) are what counts (P,) requests may use.
 
     Hall's condition: for every set of models, the requests that may go nowhere else must fit into its slots, wave by
     wave. The sets that matter are unions of what single requests may use.
     """
-    _, first, counts = np.unique(np.packbits(allowed, axis=1), axis=0, return_index=True, return_counts=True)
-    kinds = allowed[first]
-    unions = np.zeros((1, allowed.shape[1]), dtype=np.bool_)
+    unions = np.zeros((1, kinds.shape[1]), dtype=np.bool_)
     for kind in kinds:
         unions = np.unique(np.vstack([unions, unions | kind]), axis=0)
         if len(unions) > MOST_UNIONS:  # then the kinds alone and all models; a tighter union shows as a capacity error

@@ -53,6 +53,7 @@ class EccosApp(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or one event of the server's life."""
+        scope["app"] = self  # Starlette turns a broken form into an HTTP error only where it finds an application
         await self.gateway(scope, receive, send)
 
     async def serve_inside(self, scope: Scope, receive: Receive, send: Send) -> None:

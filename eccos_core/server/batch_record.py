@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from eccos_core.domain import Assignment, new_id
+from eccos_core.io.file_lock import try_lock
 from eccos_core.io.files import atomic_writer
 from eccos_core.server.errors import ApiError
 
@@ -107,16 +109,58 @@ class BatchFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._locks: dict[str, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
+
+    def take(self, batch_id: str) -> bool:
+        """Take a batch, so that no other process runs it. False where another one has it. It ends with the process."""
+        lock = try_lock(self._folder / f"{batch_id}.lock")
+        if lock is None:
+            return False
+        self._locks[batch_id] = lock
+        return True
+
+    def let_go(self, batch_id: str, *, ended: bool) -> None:
+        """Let other processes take a batch. One that has ended leaves nothing but its record."""
+        lock = self._locks.pop(batch_id, None)
+        if lock is not None:
+            os.close(lock)
+        if ended:
+            for kind in ("lock", "cancel"):
+                (self._folder / f"{batch_id}.{kind}").unlink(missing_ok=True)
+
+    def read(self, batch_id: str) -> BatchRecord | None:
+        """Read a record again."""
+        return self._read(self._folder / f"{batch_id}.json")
+
+    def ask_to_cancel(self, batch_id: str) -> None:
+        """Leave word for the process that runs a batch."""
+        (self._folder / f"{batch_id}.cancel").touch()
+
+    def is_to_cancel(self, batch_id: str) -> bool:
+        """Whether somebody left word to cancel a batch."""
+        return (self._folder / f"{batch_id}.cancel").exists()
+
+    def as_seen(self, record: BatchRecord) -> BatchRecord:
+        """Return the record of a batch that another process runs, with what can be seen of its progress."""
+        if record.status not in ENDED:
+            results = self.results(record)
+            record.completed = sum(1 for each in results if each["error"] is None)
+            record.failed = len(results) - record.completed
+            if self.is_to_cancel(record.id):
+                record.status = "cancelling"
+        return record
 
     def save(self, record: BatchRecord) -> None:
         """Write a record, whole or not at all."""
         with atomic_writer(self._folder / f"{record.id}.json") as stream:
             stream.write(json.dumps(asdict(record)).encode())
 
-    def records(self) -> Iterator[BatchRecord]:
-        """Yield every record that can be read."""
+    def records(self, without: Collection[str] = ()) -> Iterator[BatchRecord]:
+        """Yield every record that can be read, but for the ids of `without`."""
         for place in sorted(self._folder.glob("batch_*.json")):
+            if place.stem in without:
+                continue
             record = self._read(place)
             if record is not None:
                 yield record

@@ -27,6 +27,7 @@ from eccos_core.server.openai_chat import describe_completion, read_messages, re
 from eccos_core.server.serving import Serving, tell
 
 MOST_REQUESTS = 50_000
+LOOK_EVERY_S = 2.0  # for batches that nobody runs any more
 MOST_AT_ONCE = 64  # calls of one batch to one model
 _log = logging.getLogger("eccos.server")
 
@@ -46,12 +47,17 @@ class _WatchedOptimizer:
 
 
 class Batches:
-    """Runs the batches of one server, each as a task of the event loop. A restart takes up what had not ended."""
+    """Runs the batches of one server, each as a task of the event loop. A restart takes up what had not ended.
+
+    Several processes may use one folder. Each batch is run by one of them, and another one takes it up when that ends.
+    """
 
     def __init__(self, serving: Serving, files: FileStore, folder: BatchFolder) -> None:
         self._serving, self._files, self._folder = serving, files, folder
         self._running: dict[str, asyncio.Task[None]] = {}
         self._records: dict[str, BatchRecord] = {}
+        self._ended: set[str] = set()  # batches that need no look any more
+        self._looking: asyncio.Task[None] | None = None
 
     async def create(
         self, caller: Caller, input_file_id: str, policy: str | None, metadata: Mapping[str, str]
@@ -59,22 +65,50 @@ class Batches:
         """Begin a batch. Raises `ApiError` for a file that is not the caller's."""
         await asyncio.to_thread(self._files.get, input_file_id, caller.key_id)
         record = BatchRecord(input_file_id, caller.key_id, caller.tenant, caller.is_admin, policy, dict(metadata))
+        await asyncio.to_thread(self._folder.take, record.id)  # before others can see it
         await asyncio.to_thread(self._folder.save, record)
         self._begin(record)
         return record
 
     async def resume(self) -> None:
-        """Take up the batches that a shutdown has cut off."""
-        for record in await asyncio.to_thread(lambda: list(self._folder.records())):
-            if record.status in ENDED:
-                await asyncio.to_thread(self._folder.drop_results, record)  # that a kill has left behind
-            else:
-                record.resumed += record.status != "validating"
-                self._begin(record)
+        """Take up the batches that a shutdown has cut off, now, and later those of other processes that end."""
+        await self._look()
+        self._looking = asyncio.create_task(self._keep_looking(), name="eccos-batches")
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                await self._look()
+            except OSError as error:
+                _log.warning("the folder of batches cannot be read: %s", error.strerror or type(error).__name__)
+
+    async def _look(self) -> None:
+        """Take up what nobody runs, and cancel what another process was asked to cancel."""
+        for found in await asyncio.to_thread(lambda: list(self._folder.records(without=self._ended))):
+            running = self._records.get(found.id)
+            if running is not None:
+                if running.status not in ENDED and await asyncio.to_thread(self._folder.is_to_cancel, found.id):
+                    await self._cancel(running)
+            elif found.status in ENDED:
+                self._ended.add(found.id)
+                await asyncio.to_thread(self._folder.drop_results, found)  # that a kill has left behind
+            elif await asyncio.to_thread(self._folder.take, found.id):
+                await self._take_up(found.id)
+
+    async def _take_up(self, batch_id: str) -> None:
+        record = await asyncio.to_thread(self._folder.read, batch_id)  # it may have ended just now
+        if record is None or record.status in ENDED:
+            await asyncio.to_thread(self._folder.let_go, batch_id, ended=True)
+            return
+        record.resumed += record.status != "validating"
+        if await asyncio.to_thread(self._folder.is_to_cancel, batch_id):
+            record.move("cancelling")
+        self._begin(record)
 
     async def stop(self) -> None:
         """Stop all batches. They stay unfinished, and a restart takes them up."""
-        tasks = list(self._running.values())
+        tasks = [*self._running.values(), *([self._looking] if self._looking is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -82,24 +116,36 @@ class Batches:
     async def get(self, batch_id: str, caller: Caller) -> BatchRecord:
         """Return a batch of the caller. Raises `ApiError`."""
         kept = await asyncio.to_thread(self._folder.get, batch_id, caller.key_id)
-        return self._records.get(batch_id, kept)
+        running = self._records.get(batch_id)
+        return await asyncio.to_thread(self._folder.as_seen, kept) if running is None else running
 
     async def owned(self, caller: Caller) -> list[BatchRecord]:
         """Return the batches of the caller."""
         kept = await asyncio.to_thread(lambda: list(self._folder.records()))
-        return [self._records.get(record.id, record) for record in kept if record.owner == caller.key_id]
+        own = [record for record in kept if record.owner == caller.key_id]
+        seen = await asyncio.to_thread(lambda: [self._folder.as_seen(record) for record in own])
+        return [self._records.get(record.id, record) for record in seen]
 
     async def cancel(self, batch_id: str, caller: Caller) -> BatchRecord:
         """Cancel a batch. Answers that are there are kept. Raises `ApiError` for one that has ended."""
         record = await self.get(batch_id, caller)
         if record.status in ENDED or record.status == "finalizing":
             raise ApiError("invalid_request", f"the batch is {record.status}, and cannot be cancelled")
+        if record.id not in self._records:
+            await asyncio.to_thread(self._folder.ask_to_cancel, record.id)
+            record.status = "cancelling"
+            return record
+        await self._cancel(record)
+        return record
+
+    async def _cancel(self, record: BatchRecord) -> None:
+        if record.status in {"cancelling", "finalizing"}:
+            return
         record.move("cancelling")
         await asyncio.to_thread(self._folder.save, record)  # a restart does not take it up again
         task = self._running.get(record.id)
         if task is not None:
             task.cancel()
-        return record
 
     def _begin(self, record: BatchRecord) -> None:
         self._records[record.id] = record
@@ -108,8 +154,8 @@ class Batches:
 
         def ended(_: asyncio.Task[None]) -> None:
             self._running.pop(record.id, None)
-            if record.status in ENDED:
-                self._records.pop(record.id, None)
+            self._folder.let_go(record.id, ended=record.status in ENDED)
+            self._records.pop(record.id, None)
 
         task.add_done_callback(ended)
 

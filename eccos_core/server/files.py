@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ from eccos_core.domain import new_id
 from eccos_core.io.files import atomic_writer
 from eccos_core.server.errors import ApiError
 
+LEFT_OVER_S = 3_600.0  # a file that nobody has written to for so long is left over
 PURPOSES = ("batch", "batch_output")
 _ID = re.compile(r"file-[0-9a-f]{32}")
 
@@ -46,8 +48,10 @@ class FileStore:
     def __init__(self, folder: Path, max_files: int) -> None:
         self._folder, self._max_files = folder, max_files
         folder.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.glob(".*"):  # of a write that was cut off
-            left_over.unlink(missing_ok=True)
+        for left_over in folder.glob(".*"):  # of a write that was cut off, unless another process is at it
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - left_over.stat().st_mtime > LEFT_OVER_S:
+                    left_over.unlink()
 
     def add(self, content: IO[bytes], filename: str, purpose: str, owner: str) -> StoredFile:
         """Keep a copy of the content. Raises `ApiError` when the owner has too many files."""

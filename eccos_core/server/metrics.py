@@ -24,10 +24,14 @@ class BudgetReport(Protocol):
 
 
 class ServerMetrics:
-    """Counts what the server does, in the process's memory. All methods run on the event loop."""
+    """Counts what the server does, in the process's memory. All methods run on the event loop.
 
-    def __init__(self) -> None:
+    `worker`: the number of this process where several serve one port. It becomes a label of every metric.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
         self.in_flight = 0
+        self._worker = worker
         self._requests: dict[Labels, int] = defaultdict(int)
         self._seconds: dict[Labels, list[int]] = {}
         self._seconds_sum: dict[Labels, float] = defaultdict(float)
@@ -72,6 +76,8 @@ class ServerMetrics:
         left: dict[Labels, float] = {(("budget", name),): usd for name, usd in budgets.items()}
         lines += _family("eccos_budget_left_usd", "gauge", "USD left of a budget.", left)
         lines += _family("eccos_ready", "gauge", "1 while new requests are taken.", {(): float(ready)})
+        if self._worker is not None:
+            lines = [line if line.startswith("#") else _of_worker(line, self._worker) for line in lines]
         return "\n".join(lines) + "\n"
 
     def _own_lines(self) -> Iterator[str]:
@@ -133,6 +139,13 @@ def _labels(labels: Labels) -> str:
         return ""
     inside = ",".join(f'{name}="{_escape(value)}"' for name, value in labels)
     return "{" + inside + "}"
+
+
+def _of_worker(line: str, worker: int) -> str:
+    """Add the worker's number to the labels of a line, which are the text before its last space."""
+    series, value = line.rsplit(" ", 1)
+    labels = f'{series[:-1]},worker="{worker}"}}' if series.endswith("}") else f'{series}{{worker="{worker}"}}'
+    return f"{labels} {value}"
 
 
 def _escape(value: str) -> str:

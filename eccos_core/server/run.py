@@ -17,6 +17,7 @@ from eccos_core.server.embedding_models import EmbeddingModels
 from eccos_core.server.gate import Gate, OpenGate
 from eccos_core.server.serving import Serving
 from eccos_core.server.settings import ServerSettings, check_open
+from eccos_core.server.workers import WorkerLine
 
 with needs_extra("server", "eccos serve"):
     import uvicorn
@@ -33,20 +34,34 @@ def run_server(
     embeddings: EmbeddingModels | None = None,
     *,
     announce: Callable[[str], None] = print,
+    worker: WorkerLine | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, and let running requests end. `announce` hears the address.
+
+    A `worker` serves on the socket of its parent, who announces the address.
 
     Raises `InputError` for an address that is taken, and for one that others could reach while no key exists.
     """
     gate = gate or OpenGate()
     check_open(settings, has_keys=gate.has_keys)
-    listening = _listen(settings)
-    host, port = listening.getsockname()[:2]
+    listening = listen(settings) if worker is None else worker.open_listening()
     app = build_app(router, gate, settings, embeddings)
-    who = "with keys" if gate.has_keys else "without keys, for this machine only"
-    announce(f"eccos serves {len(router.models)} models at http://{host}:{port}/v1 ({who}). Stop it with Ctrl-C.")
-    announce(f"Watch it at http://{host}:{port}/ui")
+    if worker is None:
+        announce_address(listening, len(router.models), announce, has_keys=gate.has_keys)
+    else:
+        worker.report_ready()
     DrainingServer(server_config(app, settings), app.state.serving).run(sockets=[listening])
+
+
+def announce_address(
+    listening: socket.socket, models: int, announce: Callable[[str], None], *, has_keys: bool, workers: int = 1
+) -> None:
+    """Say where the server answers, and for whom."""
+    host, port = listening.getsockname()[:2]
+    who = "with keys" if has_keys else "without keys, for this machine only"
+    by = f" by {workers} workers" if workers > 1 else ""
+    announce(f"eccos serves {models} models at http://{host}:{port}/v1{by} ({who}). Stop it with Ctrl-C.")
+    announce(f"Watch it at http://{host}:{port}/ui")
 
 
 def server_config(app: Any, settings: ServerSettings) -> uvicorn.Config:
@@ -133,7 +148,8 @@ def limited_protocol(settings: ServerSettings) -> type[Any]:
     return LimitedProtocol
 
 
-def _listen(settings: ServerSettings) -> socket.socket:
+def listen(settings: ServerSettings) -> socket.socket:
+    """Open the socket of the server. Raises `InputError` for an address that is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -33,7 +33,7 @@ class Serving:
     ) -> None:
         self.router, self.gate, self.settings = router, gate, settings
         self.embeddings = embeddings or EmbeddingModels()
-        self.metrics = ServerMetrics()
+        self.metrics = ServerMetrics(settings.worker)
         self.draining = False
 
     async def admit(self, http: HttpRequest) -> Caller:

@@ -26,6 +26,7 @@ class ServerSettings:
     - `files_dir`: the folder of `/v1/files` and `/v1/batches`. None: a folder for this run only.
     - `max_file_bytes`, `max_files`: the largest file, and how many files one key may keep.
     - `max_queued_requests`: how many requests the unfinished batches of one key may have together.
+    - `worker`: the number of this process where several serve one port. The metrics tell it.
     - `cors_origins`: web pages that may call the server. None by default.
 
     Raises `InputError` for a limit that is not above 0.
@@ -42,6 +43,7 @@ class ServerSettings:
     max_files: int = 1_000
     max_queued_requests: int = 100_000
     cors_origins: tuple[str, ...] = field(default=())
+    worker: int | None = None
 
     def __post_init__(self) -> None:
         for name in _LIMITS:

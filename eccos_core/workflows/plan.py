@@ -47,13 +47,14 @@ def read_requests(path: str | Path) -> list[Request]:
     Other keys are ignored, so a questions or outcomes file works too. Raises `DataError` with the line.
     """
     file = str(path)
-    requests = [_request(entry, file, line) for line, entry in read_json_lines(path)]
+    requests = [parse_request(entry, file, line) for line, entry in read_json_lines(path)]
     if not requests:
         raise DataError(file, "the file holds no requests. Write one JSON object per line, with query or messages.")
     return requests
 
 
-def _request(entry: Mapping[str, Any], file: str, line: int) -> Request:
+def parse_request(entry: Mapping[str, Any], file: str, line: int) -> Request:
+    """Return the request of one line, see `read_requests`. Raises `DataError`."""
     source = entry.get("messages", entry.get("query"))
     if not isinstance(source, str | list):
         raise DataError(file, f"query is {describe(source)}; every line needs a text, or messages", line)

@@ -327,3 +327,43 @@ def test_recorded_cost_is_kept_and_a_later_outcome_replaces_it(make: Maker) -> N
 
 def _by_model(history: HistoryStore) -> list[Outcome]:
     return sorted(outcomes_of(history.table()[0]), key=lambda outcome: outcome.model)
+
+
+WRITER = """
+import sys
+import numpy as np
+from eccos_core.domain import Outcome
+from eccos_core.history import ChromaHistory
+
+url, collection, writer, writers, questions = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+store = ChromaHistory.server(url, "words", 3, collection=collection)
+vectors = np.eye(3, dtype=np.float32)
+for place in np.random.default_rng(writer).permutation(questions).tolist():
+    text = f"question {place}"
+    outcomes = [Outcome(f"q{place}", text, f"model {writer}", 0.5), Outcome(f"q{place}", text, "shared", 0.25)]
+    own = Outcome(f"own {writer} {place}", f"own {writer} {place}", "shared", 1.0)
+    store.add([*outcomes, own], np.stack([vectors[place % 3]] * 2 + [vectors[writer % 3]]))
+"""
+
+
+@pytest.mark.service
+@pytest.mark.timeout(180)
+def test_processes_that_write_to_one_server_at_once_lose_nothing_and_double_nothing(chroma_server: str) -> None:
+    writers, questions, collection = 3, 12, "many-writers"
+    reader = ChromaHistory.server(chroma_server, "words", 3, collection=collection)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, chroma_server, collection, str(each), str(writers), str(questions)]
+        )
+        for each in range(writers)
+    ]
+    assert [process.wait(150) for process in running] == [0] * writers
+    table, vectors = reader.table()
+    assert len(set(table.queries)) == len(table) == len(vectors) == len(reader) == questions * (1 + writers)
+    for row, query in enumerate(table.queries):
+        expected = {"shared"} if query.startswith("own") else {"shared", *(f"model {each}" for each in range(writers))}
+        known = {name for column, name in enumerate(table.models) if not np.isnan(table.quality[row, column])}
+        assert known == expected, query
+    found = reader.nearest(np.eye(3, dtype=np.float32)[:1], k=questions * (1 + writers))
+    assert found.indices.shape[1] == questions * (1 + writers)
+    reader.close()

@@ -58,6 +58,7 @@ def _command(name: str, command: CommandInfo) -> str:
     hints = get_type_hints(command.callback, include_extras=True)
     parameters = inspect.signature(command.callback).parameters.values()
     found = [(each.name, *get_args(hints[each.name])[:2], each.default) for each in parameters]
+    found = [each for each in found if not each[2].hidden]
     arguments = [info.metavar for _, _, info, _ in found if isinstance(info, ArgumentInfo)]
     usage = " ".join(["eccos", name, *map(str, arguments), "[OPTIONS]"])
     said = inspect.cleandoc(command.callback.__doc__ or "")

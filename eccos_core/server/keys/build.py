@@ -33,6 +33,13 @@ def find_database(config: Path, server: ServerConfig) -> str | Path:
     return (Path.cwd() if bundled else config.resolve().parent) / DEFAULT_KEYS
 
 
+def has_keys(config: Path, server: ServerConfig) -> bool:
+    """Say whether a server of this configuration wants a key. It does where the section `keys` is written, or the usual
+    database of keys exists."""
+    address = read_address(find_database(config, server))
+    return server.keys is not None or not isinstance(address, Path) or address.exists()
+
+
 def open_gate(router: Router, config: Path, server: ServerConfig) -> Gate:
     """Return the gate of a server. Call `close` of a `KeyGate` at the end.
 
@@ -40,8 +47,7 @@ def open_gate(router: Router, config: Path, server: ServerConfig) -> Gate:
     revoked stays closed.
     """
     database = find_database(config, server)
-    address = read_address(database)
-    if server.keys is None and isinstance(address, Path) and not address.exists():
+    if not has_keys(config, server):
         return OpenGate()
     keys = server.keys or KeysConfig()
     return KeyGate(

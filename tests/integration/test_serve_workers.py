@@ -1,0 +1,154 @@
+"""`eccos serve --workers`: several processes on one port, in processes of their own, with a real kill -9."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from eccos_process import Process, accounts, make_key, serve
+from redis_server import redis_server
+from served_pool import KEY, served_pool
+
+from eccos_core.config import load_config
+from eccos_core.errors import InputError
+from eccos_core.server.keys.key import id_of
+from eccos_core.server.workers import check_workers
+from eccos_core.testing import ModelServer
+
+pytestmark = [pytest.mark.service, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def models() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path, models: ModelServer) -> Path:
+    path = served_pool(tmp_path, models.url)
+    text = path.read_text().replace("minilm", "static")
+    path.write_text(re.sub(r",? *max_concurrency: 64", "", text))
+    return tmp_path
+
+
+def wait_for(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    until = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < until, "it did not come to pass in time"
+        time.sleep(0.1)
+
+
+def children(parent: int) -> set[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True).stdout
+    return {int(each) for each in listed.split()}
+
+
+def workers_seen(server: Process, secret: str) -> set[str]:
+    """Ask the metrics on fresh connections, as any worker may answer."""
+    found: set[str] = set()
+    for _ in range(30):
+        text = httpx.get(f"{server.address}/metrics", headers={"x-api-key": secret}).text
+        found |= set(re.findall(r'eccos_ready\{worker="(\d+)"\} 1', text))
+    return found
+
+
+def test_workers_share_keys_and_files_are_restarted_and_end_together(folder: Path) -> None:
+    secret, admin = make_key(folder, "--usd-per-month", "1"), make_key(folder, "--admin")
+    key_id = str(id_of(secret))
+    with serve(folder, "--workers", "2") as server:
+        assert workers_seen(server, admin) == {"1", "2"}
+        uploaded = httpx.post(
+            f"{server.address}/v1/files",
+            data={"purpose": "batch"},
+            files={"file": b"{}\n"},
+            headers={"x-api-key": secret},
+        )
+        for _ in range(10):  # any worker has the file
+            found = httpx.get(f"{server.address}/v1/files/{uploaded.json()['id']}", headers={"x-api-key": secret})
+            assert found.status_code == 200
+
+        before = children(server.popen.pid)
+        assert len(before) == 2
+        os.kill(min(before), signal.SIGKILL)
+        wait_for(lambda: len(children(server.popen.pid) - before) == 1)
+        assert server.ask(secret).status_code == 200  # the other one answers
+        wait_for(lambda: workers_seen(server, admin) == {"1", "2"})
+        assert "It is started again" in server.said.read_text()
+
+        spent, answers = accounts(folder)[key_id][0], []
+        asking = [
+            threading.Thread(target=lambda: answers.append(server.ask(secret, "[[latency 2]] hello").status_code))
+            for _ in range(8)
+        ]
+        for thread in asking:
+            thread.start()
+        wait_for(lambda: accounts(folder)[key_id][1] > 0)
+        time.sleep(1.0)  # all eight are under way
+        server.popen.send_signal(signal.SIGTERM)
+        for thread in asking:
+            thread.join()
+        assert answers == [200] * 8
+        assert server.popen.wait(60) == 0
+    assert accounts(folder)[key_id] == (pytest.approx(spent * 9, rel=0.5), 0)
+
+
+def test_workers_end_when_their_parent_is_killed(folder: Path) -> None:
+    with serve(folder, "--workers", "2") as server:
+        left = children(server.popen.pid)
+        server.popen.send_signal(signal.SIGKILL)
+        server.popen.wait()
+        wait_for(lambda: not any(Path(f"/proc/{each}").exists() for each in left))
+
+
+def test_workers_share_the_limits_of_a_model_through_redis(
+    folder: Path, models: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "eccos.yaml"
+    text = path.read_text().replace("{input_cost_per_token", "{max_concurrency: 4, input_cost_per_token", 1)
+    secret = make_key(folder, "--usd-per-month", "1")
+    with redis_server() as redis:
+        monkeypatch.setenv("FLEET_REDIS", redis.url)
+        path.write_text(text + "  workload: {shared: os.environ/FLEET_REDIS}\n")
+        with serve(folder, "--workers", "2") as server:
+            assert server.ask(secret).status_code == 200  # limits are known to all
+            models.reset()
+            answers: list[int] = []
+            asking = [
+                threading.Thread(target=lambda: answers.append(server.ask(secret, "[[latency 0.5]] hello").status_code))
+                for _ in range(24)
+            ]
+            for thread in asking:
+                thread.start()
+            for thread in asking:
+                thread.join()
+    assert answers == [200] * 24
+    assert models.statistics().most_at_once["small"] == 4  # together, and none is left unused
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("{input_cost_per_token", "{max_concurrency: 8, input_cost_per_token"), "2 workers would each send small"),
+        (("{model: openai/small,", "{model: openai/small, rpm: 60,"), "2 workers would each send small as much"),
+        (("{outcomes: outcomes.jsonl}", "{path: history}"), "belongs to one process"),
+        (("  decision_log: off", "  decision_log: off\n  stream: {usd_per_hour: 1.0}"), "2 workers would each spend"),
+    ],
+)
+def test_what_workers_cannot_keep_together_is_refused(
+    folder: Path, change: tuple[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVED_KEY", KEY)
+    path = folder / "eccos.yaml"
+    check_workers(load_config(path), 2)
+    path.write_text(path.read_text().replace(*change, 1))
+    with pytest.raises(InputError, match=said):
+        check_workers(load_config(path), 2)
