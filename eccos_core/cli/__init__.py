@@ -23,6 +23,7 @@ from eccos_core.cli.log import log, record
 from eccos_core.cli.output import run
 from eccos_core.cli.plan import plan
 from eccos_core.cli.price import price
+from eccos_core.cli.quantise import quantise
 from eccos_core.cli.replay import replay
 from eccos_core.cli.route import ask, route
 from eccos_core.cli.savings import savings
@@ -50,6 +51,7 @@ app.command("check", rich_help_panel=SET_UP)(check)
 app.command("schema", rich_help_panel=SET_UP)(schema)
 app.command("collect", rich_help_panel=SET_UP)(collect)
 app.command("price", rich_help_panel=SET_UP)(price)
+app.command("quantise", rich_help_panel=SET_UP)(quantise)
 app.command("convert", rich_help_panel=SET_UP)(convert)
 app.command("ingest", rich_help_panel=SET_UP)(ingest)
 app.command("fit", rich_help_panel=SET_UP)(fit)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eccos_core.backends.local.quantised import QuantisationManifest, read_manifest, read_quantised
 from eccos_core.domain import Message
-from eccos_core.errors import BackendError, FailureKind
+from eccos_core.errors import ArtifactError, BackendError, FailureKind
 from eccos_core.io.forks import reset_in_child
 from eccos_core.io.optional import needs_extra
 from eccos_core.pocket import pocket_models_folder
@@ -97,6 +98,10 @@ def _plain_text(message: Message) -> str:
     return "".join(texts)
 
 
+def _damaged(name: str, message: str) -> BackendError:
+    return BackendError(name, message, retryable=False, kind=FailureKind.UNAVAILABLE, status_code=500)
+
+
 def _load_on_numpy(name: str, place: Path) -> LoadedModel:
     """Load a pocket model or SmolLM2 without torch."""
     from safetensors import SafetensorError
@@ -113,13 +118,7 @@ def _load_on_numpy(name: str, place: Path) -> LoadedModel:
             model, tokenizer, generation = load_numpy_llama(place)
             ends, longest = (generation["eos_token_id"],), generation.get("max_new_tokens")
     except (OSError, ValueError, KeyError, IndexError, SafetensorError) as error:
-        raise BackendError(
-            name,
-            f"the model {place} cannot be loaded: {error}",
-            retryable=False,
-            kind=FailureKind.UNAVAILABLE,
-            status_code=500,
-        ) from error
+        raise _damaged(name, f"the model {place} cannot be loaded: {error}") from error
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -160,11 +159,17 @@ def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
     if folder.suffix == GGUF and chosen:
         message = f"{name} runs on numpy, so it takes no device and no dtype, got {chosen!r}. Leave them out."
         raise BackendError(name, message, retryable=False, kind=FailureKind.BAD_REQUEST, status_code=400)
-    if folder.suffix == GGUF or (folder.parent == pocket_models_folder() and not chosen):
+    try:
+        manifest = read_manifest(folder)
+    except ArtifactError as error:
+        raise _damaged(name, str(error)) from error
+    runs_on_numpy = folder.parent == pocket_models_folder() or (manifest is not None and manifest.runs_on == "numpy")
+    if folder.suffix == GGUF or (runs_on_numpy and not chosen):
         return _load_on_numpy(name, folder)
     with needs_extra("local", f"the local model {name!r}"):
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from safetensors import SafetensorError
+        from transformers import AutoTokenizer
         from transformers.utils import logging as transformers_logging
 
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -179,19 +184,13 @@ def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        model = _read_transformer(folder, dtype, manifest)
         model = model.to(torch.device(device)).eval().requires_grad_(False)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except torch.OutOfMemoryError as error:
         raise out_of_memory(name, f"loading {folder} on {device}") from error
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
-        raise BackendError(
-            name,
-            f"the model folder {folder} cannot be loaded on {device}: {error}",
-            retryable=False,
-            kind=FailureKind.UNAVAILABLE,
-            status_code=500,
-        ) from error
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise _damaged(name, f"the model folder {folder} cannot be loaded on {device}: {error}") from error
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
@@ -214,3 +213,25 @@ def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
         top_p=own.top_p if own.do_sample and own.top_p else 1.0,
         max_new_tokens=own.max_new_tokens,
     )
+
+
+def _read_transformer(folder: Path, dtype: Any, manifest: QuantisationManifest | None) -> Any:
+    """Read a folder's model. Quantised weights are turned back first, and none may be missing."""
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    if manifest is None:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    import torch
+
+    state = {weight: torch.from_numpy(array) for weight, array in read_quantised(folder, manifest).items()}
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):  # no memory: only the class is wanted, and a class takes weights without a folder
+        architecture = type(AutoModelForCausalLM.from_config(config))
+    model, told = architecture.from_pretrained(
+        None, config=config, state_dict=state, dtype=dtype, output_loading_info=True
+    )
+    if missing := sorted(told["missing_keys"]):
+        raise ValueError(f"weights are missing: {', '.join(missing)}. Make it again with `eccos quantise`.")
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return model

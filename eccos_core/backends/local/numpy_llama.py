@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from eccos_core.backends.local.quantised import read_manifest, read_quantised
 from eccos_core.domain import BoolArray, Float32Array, IntArray
 
 _MASKED = np.float32(-1e30)  # not infinity: a padded row sees nothing at all, and its softmax must stay a number
@@ -271,14 +272,16 @@ def _pad(array: Float32Array, columns: int) -> Float32Array:
 def load_numpy_llama(folder: Path) -> tuple[NumpyLlama, NumpyTokenizer, dict[str, Any]]:
     """Read a Llama folder. Return the model, its tokenizer and its generation settings.
 
-    Raises OSError, ValueError or KeyError for a folder that is damaged or holds another architecture.
+    Raises OSError, ValueError, KeyError or `ArtifactError` for a folder that is damaged or holds another architecture.
     """
     from safetensors.numpy import load_file
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if not runs_on_numpy(config):
         raise ValueError(f"{folder} is no Llama model that numpy can run")
-    model = NumpyLlama(config, load_file(folder / "model.safetensors"))
+    manifest = read_manifest(folder)
+    weights = load_file(folder / "model.safetensors") if manifest is None else read_quantised(folder, manifest)
+    model = NumpyLlama(config, weights)
     generation = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
     return model, NumpyTokenizer.from_folder(folder), generation
 

@@ -348,6 +348,6 @@ def inference(loaded: LoadedModel) -> AbstractContextManager[Any]:
 
 def _give_memory_back() -> None:
     """What PyTorch keeps of a GPU's memory for later goes back to the GPU, where other models can have it."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)  # None while another thread still imports torch
+    if cuda is not None and cuda.is_available():
+        cuda.empty_cache()

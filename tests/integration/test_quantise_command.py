@@ -1,0 +1,103 @@
+"""`eccos quantise` from the command to answers: the printed entries run, and a transformer's variant is its model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from eccos_core import Request, Router
+from eccos_core.backends.local.model import EngineOptions, load_model
+from eccos_core.backends.local.quantise_folder import quantise_folder
+from eccos_core.cli import app
+from eccos_core.cli.output import DONE, YOUR_INPUT, run
+from eccos_core.config import load_config
+from eccos_core.pocket import pocket_path, pool_config_path
+from eccos_core.testing import build_tiny_model
+
+
+def test_the_printed_entries_join_the_pool_and_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app, ["quantise", "pocket-small", "--to", "int8,int4", "--out", str(tmp_path)]) == DONE
+    printed = capsys.readouterr()
+    assert "pocket-small-int8: " in printed.err
+    entries = yaml.safe_load(printed.out)
+    assert [entry["model_info"]["assume_like"] for entry in entries] == ["pocket-small"] * 2
+    pool = yaml.safe_load(pool_config_path().read_text())["model_list"]
+    file = tmp_path / "eccos.yaml"
+    file.write_text(yaml.safe_dump({"model_list": pool + entries, "eccos": {"encoder": "static"}}))
+    models = {model.name: model for model in load_config(file).models}
+    assert models["pocket-small-int8"].usd_per_output_token == models["pocket-small"].usd_per_output_token
+    with Router.from_yaml(file) as router:
+        assert router.decide("What is the capital of France?").quality_source
+        for name in ("pocket-small-int8", "pocket-small-int4"):
+            answer = router.backend.complete(name, Request.of("What is the capital of France?"))
+            assert answer.text == "Paris"
+
+
+def test_a_pool_gives_the_name_and_the_price(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = build_tiny_model(tmp_path / "mine")
+    file = tmp_path / "eccos.yaml"
+    file.write_text(
+        f"model_list:\n- model_name: own\n"
+        f"  litellm_params: {{model: eccos-local/{folder}, max_batch: 4, api_key: s3cret}}\n"
+        "  model_info: {usd_per_gpu_hour: 1.2, tokens_per_hour: 9000000, assumed_quality: 0.5, id: only-once}\n"
+    )
+    options = ["--to", "int8", "--out", str(tmp_path)]
+    assert run(app, ["quantise", str(folder), *options, "--config", str(file), "--json"]) == DONE
+    out = capsys.readouterr().out
+    assert "s3cret" not in out
+    assert json.loads(out)["model_list"] == [
+        {
+            "model_name": "own-int8",
+            "litellm_params": {"model": f"eccos-local/{tmp_path}/mine-int8", "max_batch": 4},
+            "model_info": {"usd_per_gpu_hour": 1.2, "tokens_per_hour": 9000000, "assume_like": "own"},
+        }
+    ]
+    assert run(app, ["quantise", str(folder), "--to", "int4", "--out", str(tmp_path)]) == DONE
+    assert "Write what a token costs" in capsys.readouterr().err
+    other = build_tiny_model(tmp_path / "other")
+    assert run(app, ["quantise", str(other), *options, "--config", str(file)]) == YOUR_INPUT
+    assert "has no model eccos-local/" in capsys.readouterr().err
+    assert not (tmp_path / "other-int8").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "error"), [("nothing-here", "there is no folder 'nothing-here'"), (".", "it has no config.json")]
+)
+def test_a_wrong_folder_is_an_error_of_yours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str, error: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(app, ["quantise", folder, "--to", "int8"]) == YOUR_INPUT
+    assert error in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_transformer_in_int8_has_nearly_its_weights(tmp_path: Path, dtype: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = build_tiny_model(tmp_path / "mine")
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    base.save_pretrained(folder)
+    [variant] = quantise_folder(folder, ["int8"], tmp_path)
+    loaded = load_model("mine", variant.folder, EngineOptions(device="cpu"))
+    found = loaded.model.state_dict()
+    assert loaded.end_ids == {2}
+    assert found.keys() == base.state_dict().keys()
+    for name, weights in base.float().state_dict().items():
+        allowed = weights.abs().amax(dim=-1, keepdim=True) / 253 if weights.ndim == 2 else 0.0
+        assert bool(((found[name] - weights).abs() <= allowed).all()), name
+    ids = torch.tensor([[5, 17, 23, 41, 9]])
+    with torch.inference_mode():
+        alike = torch.cosine_similarity(base(ids).logits, loaded.model(ids).logits, dim=-1)
+    assert bool((alike > 0.98).all())
+
+
+def test_a_pocket_variant_runs_on_torch_too(tmp_path: Path) -> None:
+    [variant] = quantise_folder(pocket_path("pocket-small"), ["int8"], tmp_path)
+    loaded = load_model("m", variant.folder, EngineOptions(dtype="float32"))
+    assert type(loaded.model).__name__ == "LlamaForCausalLM"
+    assert loaded.max_new_tokens == 16
