@@ -334,7 +334,11 @@ def test_models_that_are_assumed_like_each_other_in_a_circle_are_a_problem(tmp_p
             "must not be longer than max_backoff_s",
         ),
         ("sessions: {idle_s: 0}", "eccos.sessions.idle_s", "is 0, must be a number > 0"),
-        ("decision_log: nowhere", "eccos.decision_log", "is text, must be a mapping, postgresql://user@host/name, or off"),
+        (
+            "decision_log: nowhere",
+            "eccos.decision_log",
+            "is text, must be a mapping, postgresql://user@host/name, or off",
+        ),
         ("telemetry: {enabled: 1}", "eccos.telemetry.enabled", "is 1, must be true or false"),
         ("groups: {a: b}", "eccos.groups", "is a mapping, must be a list"),
         ("groups: [{models: [m], at_least: 0.6, at_most: 0.5}]", "eccos.groups[0]", "no share lies between them"),
