@@ -150,7 +150,7 @@ def test_curl(address: str) -> None:
     command = ["curl", "-sN", url, "-H", "content-type: application/json", "-d", body]
     out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
     assert out.endswith("data: [DONE]\n\n")
-    assert '"content": "small"' in out
+    assert '"content":"small"' in out
 
 
 def test_a_coding_agent_on_anthropics_api(address: str, backend: ScriptedBackend) -> None:

@@ -58,14 +58,14 @@ PAIRS: list[Pair] = [
 ]
 # keys that configure the router or choose a class, and have no class of their own to differ from
 WITHOUT_A_CLASS = {
-    "WorkloadConfig": {"default_max_concurrency", "deadline_s"},
+    "WorkloadConfig": {"default_max_concurrency", "deadline_s", "shared"},
     "RetryConfig": {"fallbacks"},
     "StreamConfig": {"window_ms", "usd_per_request", "usd_per_hour", "usd_per_day"},
     "StaticConfig": {"kind"},
     "SentenceTransformerConfig": {"kind", "intermediate_layer"},
     "ChromaPersistentConfig": {"path"},
     "ChromaServerConfig": {"url", "headers"},
-    "DecisionLogConfig": {"path"},
+    "DecisionLogConfig": {"path", "database"},
     "TelemetryConfig": {"enabled"},
     "OptimizerConfig": {"kind"},
 }

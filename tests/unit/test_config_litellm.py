@@ -129,11 +129,11 @@ def test_an_existing_proxy_configuration_loads_unchanged(tmp_path: Path) -> None
     assert {Capability.TOOLS, Capability.VISION, Capability.JSON_SCHEMA} <= azure.model.capabilities
     assert config.models[3].usd_per_output_token == 2e-8
     assert [warning.partition(":")[0] for warning in config.warnings if "left out of the pool" in warning] == [
-        "model_list[5] 'text-embedding-ada-002'",
         "model_list[6] 'openai-dall-e-3'",
         "model_list[7] 'whisper'",
         "model_list[8] 'anthropic/*'",
         "model_list[9] '*'",
+        "model_list[5] 'text-embedding-ada-002'",
     ]
 
 

@@ -16,6 +16,7 @@ from eccos_core.backends.local.model import EngineOptions, LoadedModel, load_mod
 from eccos_core.backends.local.numpy_llama import NumpyLlama
 from eccos_core.backends.local.worker import inference, new_batch
 from eccos_core.errors import InputError
+from eccos_core.io.optional import needs_extra
 from eccos_core.io.threads import one_thread_without_torch
 from eccos_core.pocket import pocket_models_folder, pocket_path
 from eccos_core.roofline import (
@@ -106,7 +107,8 @@ def _timed(work: Callable[[], T], device: str) -> tuple[T, float]:
         started = time.thread_time()
         done = work()
         return done, time.thread_time() - started
-    import torch
+    with needs_extra("local", "measuring a GPU"):
+        import torch
 
     torch.cuda.synchronize()
     started = time.perf_counter()

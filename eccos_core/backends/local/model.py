@@ -217,11 +217,12 @@ def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
 
 def _read_transformer(folder: Path, dtype: Any, manifest: QuantisationManifest | None) -> Any:
     """Read a folder's model. Quantised weights are turned back first, and none may be missing."""
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    with needs_extra("local", "a local model"):
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     if manifest is None:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    import torch
 
     state = {weight: torch.from_numpy(array) for weight, array in read_quantised(folder, manifest).items()}
     config = AutoConfig.from_pretrained(folder, local_files_only=True)

@@ -79,7 +79,8 @@ class WriteShard:
 
 def _names(index: IntArray, names: tuple[str, ...]) -> object:
     """Return names by index (r,) as a dictionary column, null where the index is -1."""
-    import pyarrow as pa
+    with needs_extra("parquet", "eccos plan --output"):
+        import pyarrow as pa
 
     return pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32), mask=index < 0), pa.array(names))
 
