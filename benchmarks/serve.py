@@ -242,8 +242,8 @@ def main() -> int:
         models = child("--models")
         assert models.stdout is not None
         address = models.stdout.readline().strip()
-        compare("behind LiteLLM and HTTP", address, 200, 2_000, asked.rounds)
-        compare("the same, served with keys", address, 200, 2_000, asked.rounds, with_keys=True)
+        compare("behind LiteLLM and HTTP", address, 200, 1_000, asked.rounds)
+        compare("the same, served with keys", address, 200, 1_000, asked.rounds, with_keys=True)
         models.terminate()
         models.wait()
     return 0
