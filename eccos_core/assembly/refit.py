@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -14,8 +13,8 @@ from eccos_core.assembly.finetuned import is_fine_tuned
 from eccos_core.assembly.predictor import TrainingData, fit_from_config, is_online, load_or_fit
 from eccos_core.config import Config, PriorConfig
 from eccos_core.errors import EccosError
-from eccos_core.io.forks import ProcessGuard
 from eccos_core.io.outcomes import is_test
+from eccos_core.io.stoppable_thread import StoppableThread
 
 if TYPE_CHECKING:
     from eccos_core.assembly.build import Assembler
@@ -42,22 +41,16 @@ class BackgroundRefit:
         self._assembler = assembler
         self._swap = weakref.WeakMethod(swap)  # a router that nobody uses is not kept
         self._look_every_s = look_every_s
-        self._stop = threading.Event()
-        self._guard = ProcessGuard("the refit of this router")
-        self._thread = threading.Thread(target=self._work, name="eccos-refit", daemon=True)
+        self._thread = StoppableThread(self._work, "eccos-refit")
         self._thread.start()
 
     def close(self) -> None:
         """Stop after the fit that is under way. A forked child has none."""
-        if self._guard.is_forked:
-            return
-        self._stop.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        self._thread.stop()
 
     def _work(self) -> None:
         seen = self._labels()
-        while not self._stop.wait(self._look_every_s):
+        while not self._thread.stopping.wait(self._look_every_s):
             current, labels = self._assembler.current, self._labels()
             seen = min(seen, labels)  # a reload can begin a new count
             asked = current.config.learning if current is not None else None
@@ -86,7 +79,7 @@ class BackgroundRefit:
             return
         predictor = load_or_fit(config, current.encoder, data)
         swap = self._swap()
-        if swap is None or self._stop.is_set():
+        if swap is None or self._thread.stopping.is_set():
             return
         with self._assembler.changing:
             if self._assembler.current is current:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from eccos_core.errors import EccosError
-from eccos_core.io.forks import ProcessGuard
+from eccos_core.io.stoppable_thread import StoppableThread
 
 if TYPE_CHECKING:
     from eccos_core.decision_log import LoggedDecision, PostgresDecisionLog
@@ -36,21 +35,15 @@ class SharedLabels:
         self._learn = weakref.WeakMethod(learn)
         self._look_every_s = look_every_s
         self._problem: str | None = None
-        self._stop = threading.Event()
-        self._guard = ProcessGuard("the shared labels of this router")
-        self._thread = threading.Thread(target=self._work, name="eccos-shared-labels", daemon=True)
+        self._thread = StoppableThread(self._work, "eccos-shared-labels")
         self._thread.start()
 
     def close(self) -> None:
         """Stop looking. A forked child looks for nothing."""
-        if self._guard.is_forked:
-            return
-        self._stop.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        self._thread.stop()
 
     def _work(self) -> None:
-        while not self._stop.is_set():
+        while not self._thread.stopping.is_set():
             read_log = self._log()
             if read_log is None:
                 return
@@ -58,7 +51,7 @@ class SharedLabels:
             del read_log
             if log is not None:
                 self._look(log)
-            self._stop.wait(self._look_every_s)
+            self._thread.stopping.wait(self._look_every_s)
 
     def _look(self, log: PostgresDecisionLog) -> None:
         try:

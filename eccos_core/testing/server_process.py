@@ -80,9 +80,8 @@ class _Server:
             return _error(400, {"message": problem, "type": "invalid_request_error", "code": "invalid"})
         self._last = body
         model = str(body.get("model"))
-        if self._api_key is not None and request.headers.get("Authorization") != f"Bearer {self._api_key}":
-            shown = request.headers.get("Authorization", "")
-            return _error(401, {"message": f"Incorrect API key provided: {shown}", "code": "invalid_api_key"})
+        if (refused := self._refuse_key(request)) is not None:
+            return refused
         self._counted["requests"][model] += 1
         with self._in_flight(model) as end:
             try:
@@ -91,13 +90,19 @@ class _Server:
                 self._counted["left"][model] += 1
                 raise
 
+    def _refuse_key(self, request: web.Request) -> web.Response | None:
+        """Return the error for a wrong key. It shows the key, as some providers do."""
+        if self._api_key is None or request.headers.get("Authorization") == f"Bearer {self._api_key}":
+            return None
+        shown = request.headers.get("Authorization", "")
+        return _error(401, {"message": f"Incorrect API key provided: {shown}", "code": "invalid_api_key"})
+
     async def embeddings(self, request: web.Request) -> web.Response:
         body = await request.json()
         self._last = body
         model = str(body.get("model"))
-        if self._api_key is not None and request.headers.get("Authorization") != f"Bearer {self._api_key}":
-            shown = request.headers.get("Authorization", "")
-            return _error(401, {"message": f"Incorrect API key provided: {shown}", "code": "invalid_api_key"})
+        if (refused := self._refuse_key(request)) is not None:
+            return refused
         self._counted["requests"][model] += 1
         planned = self._still_failing({**body, "messages": [{"content": first_text(body)}]}, plan_embeddings(body))
         with self._in_flight(model) as end:
