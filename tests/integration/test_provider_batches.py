@@ -13,15 +13,19 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from provider_pool import KEY, provider_pool
+from waiting import wait_until
 
 from eccos_core.domain import Completion
 from eccos_core.errors import BackendError, InputError, ProviderBatchError
 from eccos_core.router import Router
 from eccos_core.testing import BatchFaults, ModelServer
+
+wait_for = partial(wait_until, timeout_s=30.0)
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
 DAY_S = 86_400.0
@@ -158,7 +162,7 @@ def test_a_server_that_is_busy_or_restarts_is_waited_for(tmp_path: Path) -> None
             target=lambda: found.extend(router.complete_batch(questions(5), patience_s=DAY_S, report=heard.append))
         )
         work.start()
-        wait_until(lambda: any("in_progress" in each for each in heard))
+        wait_for(lambda: any("in_progress" in each for each in heard))
         server.close()
         time.sleep(0.3)
         server = ModelServer(**settings)  # type: ignore[arg-type]
@@ -175,7 +179,7 @@ def test_a_batch_is_cancelled_on_request(tmp_path: Path, provider: str) -> None:
             heard: list[str] = []
 
             def cancel() -> None:
-                wait_until(lambda: any("in_progress" in each for each in heard))
+                wait_for(lambda: any("in_progress" in each for each in heard))
                 batches = router.parts.provider_batches
                 batches.cancel(next(iter(batches.folder.records())).provider_id)  # type: ignore[union-attr,attr-defined]
 
@@ -246,7 +250,7 @@ def test_a_kill_between_submission_and_record_submits_nothing_twice(tmp_path: Pa
                 )
             )
             work.start()
-            wait_until(lambda: any("in_progress" in each for each in heard))
+            wait_for(lambda: any("in_progress" in each for each in heard))
             record = json.loads(next((tmp_path / "batches").glob("*.json")).read_text())
             work.join()
             (tmp_path / "batches" / f"{record['id']}.json").write_text(json.dumps({**record, "provider_id": ""}))
@@ -274,20 +278,13 @@ async def test_a_task_that_is_cancelled_leaves_its_batch_to_the_next_call(tmp_pa
         with Router.from_yaml(provider_pool(tmp_path, server.url)) as router:
             heard: list[str] = []
             task = asyncio.create_task(router.acomplete_batch(questions(5), patience_s=DAY_S, report=heard.append))
-            await asyncio.to_thread(wait_until, lambda: any("in_progress" in each for each in heard))
+            await asyncio.to_thread(wait_for, lambda: any("in_progress" in each for each in heard))
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             answers = await router.acomplete_batch(questions(5), patience_s=DAY_S)
         assert server.statistics().batches == {"large": 1}
     assert [each.text for each in answers] == [f"You said: question {number}" for number in range(5)]
-
-
-def wait_until(happened: object, seconds: float = 30.0) -> None:
-    until = time.monotonic() + seconds
-    while not happened():  # type: ignore[operator]
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.02)
 
 
 def free_port() -> int:

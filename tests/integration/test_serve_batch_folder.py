@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 from served_pool import KEY, served_pool
 from serving_process import Running, running_server
+from waiting import wait_until
 
 from eccos_core.router import Router
 from eccos_core.server.batch_record import BatchFolder
 from eccos_core.server.settings import ServerSettings
 from eccos_core.testing import ModelServer
+
+wait_for = partial(wait_until, timeout_s=30.0)
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
 
@@ -55,13 +58,6 @@ def begin(server: Running, rows: int) -> str:
 def look(server: Running, batch_id: str) -> dict[str, object]:
     found: dict[str, object] = httpx.get(f"{server.address}/v1/batches/{batch_id}").json()
     return found
-
-
-def wait_for(holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    until = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < until, "it did not come to pass in time"
-        time.sleep(0.05)
 
 
 def test_each_batch_is_run_by_one_server_and_seen_by_both(tmp_path: Path, router: Router, models: ModelServer) -> None:

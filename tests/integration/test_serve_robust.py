@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from serving_process import Running, running_server
+from waiting import wait_until
 
 from eccos_core.domain import Capability, Chunk, Completion, Model, Request
 from eccos_core.server.settings import ServerSettings
@@ -76,15 +77,6 @@ def raw_request(payload: dict[str, object], path: str = "/v1/chat/completions") 
 
 def in_flight(running: Running) -> int:
     return running.serving.router.status().workload.in_flight
-
-
-def wait_until(reached: object, seconds: float) -> float:
-    """Wait until the function returns True, and return how long that took."""
-    began = time.monotonic()
-    while not reached():  # type: ignore[operator]
-        assert time.monotonic() - began < seconds, "it took too long"
-        time.sleep(0.005)
-    return time.monotonic() - began
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/completions"])

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -16,12 +17,15 @@ import pytest
 from eccos_process import Process, accounts, make_key, serve
 from redis_server import redis_server
 from served_pool import KEY, served_pool
+from waiting import wait_until
 
 from eccos_core.config import load_config
 from eccos_core.errors import InputError
 from eccos_core.server.keys.key import id_of
 from eccos_core.server.workers import check_workers
 from eccos_core.testing import ModelServer
+
+wait_for = partial(wait_until, timeout_s=60.0)
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(240)]
 
@@ -38,13 +42,6 @@ def folder(tmp_path: Path, models: ModelServer) -> Path:
     text = path.read_text().replace("minilm", "static")
     path.write_text(re.sub(r",? *max_concurrency: 64", "", text))
     return tmp_path
-
-
-def wait_for(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    until = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < until, "it did not come to pass in time"
-        time.sleep(0.1)
 
 
 def children(parent: int) -> set[int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -15,10 +16,13 @@ from eccos_process import serve
 from labelling_replica import LabellingReplica
 from postgres_server import PostgresServer, running_postgres
 from served_pool import KEY, served_pool
+from waiting import wait_until
 
 from eccos_core.cli import app
 from eccos_core.cli.output import DONE, run
 from eccos_core.testing import ModelServer
+
+wait_for = partial(wait_until, timeout_s=10.0)
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
 
@@ -43,13 +47,6 @@ def config(tmp_path: Path, server: PostgresServer, models: ModelServer, monkeypa
     shared = "decision_log: os.environ/LOG_DATABASE\n  learning: {}"
     path.write_text(path.read_text().replace("decision_log: off", shared).replace("minilm", "static"))
     return path
-
-
-def wait_for(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    until = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < until, "it did not come to pass in time"
-        time.sleep(0.1)
 
 
 def said_by_status(config: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:

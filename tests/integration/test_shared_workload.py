@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ import pytest
 import redis as redis_client
 from redis_server import PASSWORD, RedisServer, redis_server
 from replica_world import BrokenNetwork
+from waiting import wait_until
 
 from eccos_core import Router
 from eccos_core.domain import BreakerState, Completion, Model
@@ -25,6 +27,8 @@ from eccos_core.errors import BackendError, CircuitOpen, InputError, Overloaded,
 from eccos_core.streaming import InitialPrices, RateTarget, StreamController
 from eccos_core.workload import BreakerSettings
 from eccos_core.workload.shared import SharedSettings, SharedWorkload
+
+wait_for = partial(wait_until, timeout_s=20.0)
 
 pytestmark = pytest.mark.service
 MODELS = [Model("capped", 0.0, 0.0, max_concurrency=4), Model("free", 0.0, 0.0)]
@@ -47,19 +51,12 @@ def fleet(redis: RedisServer) -> Iterator[Fleet]:
         settings = SharedSettings(url, name=name, **{"lease_s": 1.0, **rules})  # type: ignore[dict-item]
         made = [SharedWorkload(models, settings, **options) for _ in range(count)]  # type: ignore[arg-type]
         everybody.extend(made)
-        wait_until(lambda: all(each.free_slots()[0] > 0 for each in made))
+        wait_for(lambda: all(each.free_slots()[0] > 0 for each in made))
         return made
 
     yield make
     for each in everybody:
         each.close()
-
-
-def wait_until(is_true: Callable[[], object], timeout_s: float = 20.0) -> None:
-    ends = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < ends, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def hold(workload: SharedWorkload, model: str = "capped") -> ExitStack:
@@ -115,7 +112,7 @@ def test_litellm_27736_tokens_per_minute_hold_over_all_replicas(fleet: Fleet) ->
         with first.hold("free"):
             pass
         first.observe("free", Completion("yes", "free", 200, 100, 0.0, 0.1))
-    wait_until(lambda: second.status().models[1].tokens_last_minute == 900)
+    wait_for(lambda: second.status().models[1].tokens_last_minute == 900)
     assert second.free_slots()[1] == 0
     with pytest.raises(Overloaded, match="tokens per minute"), second.hold("free"):
         pass
@@ -130,7 +127,7 @@ def test_litellm_40291_the_check_before_a_call_reads_what_other_replicas_used(
     with first.hold("free"):
         pass
     first.observe("free", Completion("yes", "free", 900, 100, 0.0, 0.1))
-    wait_until(lambda: not first._events)  # Redis has heard of it, and the second replica has not
+    wait_for(lambda: not first._events)  # Redis has heard of it, and the second replica has not
     assert second.free_slots()[1] > 0
     with pytest.raises(Overloaded), second.hold("free"):
         pass
@@ -180,28 +177,28 @@ def test_failures_of_all_replicas_open_one_circuit_and_one_probe_closes_it(fleet
         with each.hold("free"):
             pass
         each.observe("free", None, BackendError("free", "down", retryable=True, kind="unavailable"))
-    wait_until(lambda: all(each.status().models[1].breaker is not BreakerState.CLOSED for each in replicas))
+    wait_for(lambda: all(each.status().models[1].breaker is not BreakerState.CLOSED for each in replicas))
     with pytest.raises(CircuitOpen), replicas[2].hold("free"):
         pass
-    wait_until(lambda: all(each.status().models[1].breaker is BreakerState.HALF_OPEN for each in replicas))
+    wait_for(lambda: all(each.status().models[1].breaker is BreakerState.HALF_OPEN for each in replicas))
     probe = hold(replicas[0], "free")
     for each in replicas[1:]:
         with pytest.raises(Overloaded), each.hold("free"):
             pass
     replicas[0].observe("free", Completion("yes", "free", 1, 1, 0.0, 0.1))
     probe.close()
-    wait_until(lambda: all(each.status().models[1].breaker is BreakerState.CLOSED for each in replicas))
+    wait_for(lambda: all(each.status().models[1].breaker is BreakerState.CLOSED for each in replicas))
 
 
 def test_a_probe_of_a_killed_replica_is_no_probe(fleet: Fleet) -> None:
     first, second = fleet(2, breaker=BreakerSettings(failures=1, open_s=0.1))
     first.observe("free", None, BackendError("free", "down", retryable=True, kind="unavailable"))
-    wait_until(lambda: second.status().models[1].breaker is BreakerState.HALF_OPEN)
+    wait_for(lambda: second.status().models[1].breaker is BreakerState.HALF_OPEN)
     probe = hold(first, "free")
     with pytest.raises(Overloaded), second.hold("free"):
         pass
     first.close()
-    wait_until(lambda: second.free_slots()[1] == 1)
+    wait_for(lambda: second.free_slots()[1] == 1)
     del probe
 
 
@@ -214,8 +211,8 @@ def test_replicas_together_spend_no_more_than_the_budget(fleet: Fleet) -> None:
     replicas = fleet(3)
     for workload, stream in zip(replicas, streams, strict=True):
         workload.share_budgets([stream])
-    wait_until(lambda: all(each.status().shared.replicas == 3 for each in replicas))  # type: ignore[union-attr]
-    wait_until(lambda: all(stream.spending._part == 1 / 3 for stream in streams))  # type: ignore[union-attr]
+    wait_for(lambda: all(each.status().shared.replicas == 3 for each in replicas))  # type: ignore[union-attr]
+    wait_for(lambda: all(stream.spending._part == 1 / 3 for stream in streams))  # type: ignore[union-attr]
     one, spent = np.ones(1), 0.0
     for _ in range(1000):
         now[0] += 1.0
@@ -225,7 +222,7 @@ def test_replicas_together_spend_no_more_than_the_budget(fleet: Fleet) -> None:
     assert 9.0 < spent <= 0.01 * 36 + 0.01 * 1000 + 3 * 0.01  # the start, the pace, and one call of each replica
     replicas[0].close()
     replicas[1].close()
-    wait_until(lambda: streams[2].spending._part == 1.0)  # type: ignore[union-attr]
+    wait_for(lambda: streams[2].spending._part == 1.0)  # type: ignore[union-attr]
 
 
 # ---------------------------------------------------------------- wrong settings
@@ -304,7 +301,7 @@ def test_replicas_of_another_version_are_named_and_never_mixed(redis: RedisServe
     old.close()
     client.delete(f"{old.settings.prefix}:replicas")
     new = SharedWorkload(MODELS, old.settings)  # the last replica of the other version is gone
-    wait_until(lambda: new.free_slots()[0] == 4)
+    wait_for(lambda: new.free_slots()[0] == 4)
 
 
 def test_clocks_of_replicas_do_not_matter(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +309,7 @@ def test_clocks_of_replicas_do_not_matter(fleet: Fleet, monkeypatch: pytest.Monk
     monkeypatch.setattr(time, "time", lambda: 0.0)  # 1970, for everybody who asks this process
     held = hold(wrong)
     time.sleep(1.5)  # longer than the lease
-    wait_until(lambda: right.free_slots()[0] == 3)
+    wait_for(lambda: right.free_slots()[0] == 3)
     assert hold_all(right) == 3
     held.close()
 
@@ -328,7 +325,7 @@ def test_without_redis_fail_closed_refuses_and_says_so_once(
     caplog.set_level(logging.INFO, "eccos.shared")
     (workload,) = fleet(1, url=url)
     network.cut()
-    wait_until(lambda: workload.status().shared.problem)  # type: ignore[union-attr]
+    wait_for(lambda: workload.status().shared.problem)  # type: ignore[union-attr]
     started = time.monotonic()
     for _ in range(20):
         with pytest.raises(Overloaded, match="when_away is fail_closed"), workload.hold("capped"):
@@ -338,7 +335,7 @@ def test_without_redis_fail_closed_refuses_and_says_so_once(
     assert time.monotonic() - started < 1.0  # nobody waits for a Redis that is known to be away
     time.sleep(0.5)
     network.heal()
-    wait_until(lambda: workload.status().shared.problem is None)  # type: ignore[union-attr]
+    wait_for(lambda: workload.status().shared.problem is None)  # type: ignore[union-attr]
     assert hold_all(workload) == 4
     said = [record.message for record in caplog.records]
     assert sum("the shared state is away" in line for line in said) == 1
@@ -352,13 +349,13 @@ def test_without_redis_local_share_goes_on_with_its_part_of_each_limit(redis: Re
     url = redis.url.replace(str(redis.port), str(network.port))
     models = [Model("capped", 0.0, 0.0, max_concurrency=5)]
     replicas = fleet(2, models, url=url, rules={"when_away": "local_share"})
-    wait_until(lambda: all(each.status().shared.replicas == 2 for each in replicas))  # type: ignore[union-attr]
+    wait_for(lambda: all(each.status().shared.replicas == 2 for each in replicas))  # type: ignore[union-attr]
     network.cut()
-    wait_until(lambda: all(each.status().shared.problem for each in replicas))  # type: ignore[union-attr]
+    wait_for(lambda: all(each.status().shared.problem for each in replicas))  # type: ignore[union-attr]
     assert sorted(hold_all(each) for each in replicas) == [2, 3]
     network.heal()
-    wait_until(lambda: all(each.status().shared.problem is None for each in replicas))  # type: ignore[union-attr]
-    wait_until(lambda: hold_all(replicas[0]) == 5)
+    wait_for(lambda: all(each.status().shared.problem is None for each in replicas))  # type: ignore[union-attr]
+    wait_for(lambda: hold_all(replicas[0]) == 5)
     network.close()
 
 

@@ -5,40 +5,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from decision_logs import decided
 
-from eccos_core.decision_log import CompletionEntry, DecisionEntry, DecisionLog
-from eccos_core.domain import Completion, Decision
-from eccos_core.errors import Attempt, UnknownDecisionError
+from eccos_core.decision_log import DecisionLog
+from eccos_core.errors import UnknownDecisionError
 
-
-def decided(name: str, model: str = "small", at: float = 100.0) -> DecisionEntry:
-    return DecisionEntry(
-        decision=Decision(
-            id=name, request_id="r", model=model, quality=0.8, quality_se=0.05, cost_usd=0.001, runner_up="large",
-            reason="because", usd_per_quality=0.02,
-        ),
-        text="what is the secret?",
-        vector=np.array([0.6, 0.8], dtype=np.float32),
-        input_tokens=7,
-        forecast={"small": (0.8, 0.001), "large": (0.9, 0.01)},
-        session_id="s",
-        at=at,
-    )  # fmt: skip
-
-
-def answered(name: str, model: str = "small") -> CompletionEntry:
-    return CompletionEntry(
-        name,
-        Completion("yes", model, 9, 3, 0.002, 0.5, time_to_first_token_s=0.1),
-        (Attempt("other", "timeout", "too slow", 1.0),),
-    )
+SUPPORT = str(Path(__file__).parents[1] / "support")
 
 
 @pytest.fixture
@@ -46,19 +23,6 @@ def log(tmp_path: Path):  # type: ignore[no-untyped-def]
     log = DecisionLog(tmp_path / "deep" / "decisions.sqlite")
     yield log
     log.close()
-
-
-def test_what_is_kept_is_enough_to_replay_a_decision(log: DecisionLog) -> None:
-    log.add_decision(decided("d1"))
-    log.add_completion(answered("d1", model="large"))
-    assert log.flush()
-    found = log.get("d1")
-    assert found is not None
-    assert (found.decided_model, found.model, found.quality, found.paid_usd) == ("small", "large", 0.8, 0.002)
-    assert found.forecast == {"small": (0.8, 0.001), "large": (0.9, 0.01)}
-    assert found.attempts == (Attempt("other", "timeout", "too slow", 1.0),)
-    assert (found.input_tokens, found.output_tokens, found.label) == (9, 3, None)
-    np.testing.assert_array_equal(found.vector, np.array([0.6, 0.8], dtype=np.float32))
 
 
 def test_the_probability_of_a_choice_is_kept(log: DecisionLog) -> None:
@@ -86,17 +50,6 @@ def test_a_log_of_an_older_version_is_read_and_continued(tmp_path: Path) -> None
     }
 
 
-def test_a_failed_request_keeps_its_attempts(log: DecisionLog) -> None:
-    log.add_decision(decided("d1"))
-    log.add_completion(CompletionEntry("d1", None, (Attempt("small", "rate_limit", "busy", 0.1),)))
-    log.flush()
-    found = log.get("d1")
-    assert found is not None
-    assert found.model is None
-    assert found.input_tokens == 7
-    assert [attempt.kind for attempt in found.attempts] == ["rate_limit"]
-
-
 def test_text_is_kept_only_when_asked_for(tmp_path: Path) -> None:
     for log_prompts, expected in ((False, None), (True, "what is the secret?")):
         path = tmp_path / f"{log_prompts}.sqlite"
@@ -118,16 +71,6 @@ def test_a_label_can_be_given_once_or_again(log: DecisionLog) -> None:
     assert found.label == 0.25
     with pytest.raises(UnknownDecisionError, match="'d2'"):
         log.label("d2", 1.0)
-
-
-def test_entries_are_filtered_newest_first(log: DecisionLog) -> None:
-    for i in range(5):
-        log.add_decision(decided(f"d{i}", model="small" if i % 2 else "large", at=float(i)))
-    log.label("d3", 1.0)
-    assert [entry.id for entry in log.entries()] == ["d4", "d3", "d2", "d1", "d0"]
-    assert [entry.id for entry in log.entries(model="small")] == ["d3", "d1"]
-    assert [entry.id for entry in log.entries(labelled=True)] == ["d3"]
-    assert [entry.id for entry in log.entries(labelled=False, since=2.0, last=1)] == ["d4"]
 
 
 def test_a_broken_disk_is_reported_once_and_nothing_blocks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -161,7 +104,7 @@ def test_a_damaged_file_is_reported_and_writing_goes_on_once_it_is_mended(tmp_pa
 FULL_DISK = """
 import logging, resource, signal, sys
 sys.path.insert(0, {tests!r})
-from test_decision_log import answered, decided
+from decision_logs import answered, decided
 from eccos_core.decision_log import DecisionLog
 logging.basicConfig()
 log = DecisionLog({path!r})
@@ -182,22 +125,11 @@ assert log.flush() and log.problem is None, log.problem
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
 def test_a_full_disk_is_reported_once_and_writing_goes_on_when_there_is_room(tmp_path: Path) -> None:
     path = tmp_path / "decisions.sqlite"
-    script = FULL_DISK.format(tests=str(Path(__file__).parent), path=str(path))
+    script = FULL_DISK.format(tests=SUPPORT, path=str(path))
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("decision log:") == 1
     assert {entry.id for entry in DecisionLog(path).entries()} == {"before", "after"}
-
-
-def test_an_entry_that_cannot_be_kept_costs_no_other(log: DecisionLog) -> None:
-    log.add_decision(decided("d1"))
-    log.add_decision(decided("\ud800"))
-    log.add_completion(CompletionEntry("d1", Completion("yes", "small", 2**70, 3, 0.002, 0.5)))
-    log.add_decision(decided("d3"))
-    log.flush()
-    assert {entry.id for entry in log.entries()} == {"d1", "d3"}
-    assert log.dropped == 2
-    assert log.problem is not None
 
 
 def test_what_comes_after_the_end_is_counted_as_dropped(log: DecisionLog) -> None:
@@ -207,26 +139,12 @@ def test_what_comes_after_the_end_is_counted_as_dropped(log: DecisionLog) -> Non
     assert (log.dropped, log.get("too late")) == (1, None)
 
 
-def test_many_threads_lose_nothing(log: DecisionLog) -> None:
-    def write(thread: int) -> None:
-        for i in range(100):
-            log.add_decision(decided(f"{thread}-{i}"))
-
-    threads = [threading.Thread(target=write, args=(each,)) for each in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    log.flush()
-    assert len(log.entries(last=10_000)) == 800
-
-
 def test_a_killed_process_leaves_a_log_that_opens_with_everything_acknowledged(tmp_path: Path) -> None:
     path = tmp_path / "decisions.sqlite"
     script = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_decision_log import decided
+sys.path.insert(0, {SUPPORT!r})
+from decision_logs import decided
 from eccos_core.decision_log import DecisionLog
 log = DecisionLog({str(path)!r})
 for i in range(10**6):
@@ -255,8 +173,8 @@ def test_a_process_that_ends_by_itself_has_written_everything(tmp_path: Path) ->
     path = tmp_path / "decisions.sqlite"
     script = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_decision_log import decided
+sys.path.insert(0, {SUPPORT!r})
+from decision_logs import decided
 from eccos_core.decision_log import DecisionLog
 DecisionLog({str(path)!r}).add_decision(decided("last words"))
 """
