@@ -251,7 +251,9 @@ class Assembler:
             provider_batches=build_provider_batches(config),
         )
         if config.workload.shared is not None:
-            _share_budgets(parts)
+            from eccos_core.assembly.replicas import share_streams
+
+            share_streams(config, parts)
         return parts
 
     def _learner(
@@ -388,16 +390,6 @@ class Assembler:
         url = shared.url.get_secret_value()
         settings = SharedSettings(url, shared.name, shared.when_away, shared.lease_s, shared.timeout_s)
         return SharedWorkload(config.models, settings)
-
-
-def _share_budgets(parts: Parts) -> None:
-    """Let every stream with a budget per hour or day know how many replicas spend it."""
-    from eccos_core.streaming import StreamController
-    from eccos_core.workload.shared import SharedWorkload
-
-    streams = [parts.steering, *parts.tenant_steering.values(), *(each.steering for each in parts.policies.values())]
-    assert isinstance(parts.workload, SharedWorkload)
-    parts.workload.share_budgets([stream for stream in streams if isinstance(stream, StreamController)])
 
 
 def usual_config() -> Path:
