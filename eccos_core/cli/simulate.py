@@ -274,7 +274,7 @@ def simulate(
             per_second,
             plan,
             dataset=data.name,
-            arrivals=arrivals if trace is None else trace.describe(arrivals),
+            arrivals=arrivals if trace is None else trace.describe(),
             progress=status.update,
         )
     if report is not None:

@@ -94,15 +94,15 @@ def _number(name: str, text: str, kind: type[_Value], least: int) -> _Value:
 
 def simulate_engine_trace(engine: str, arrivals: str, count: int | None, *, as_json: bool) -> None:
     """Read `--engine` and `--arrivals trace:FILE`, and simulate the first `count` requests. Raises `InputError`."""
-    from eccos_core.simulation.serving import read_serving_workload
+    from eccos_core.simulation.serving import serving_workload
+    from eccos_core.simulation.traces import read_trace
 
     spec, source = parse_engine(engine), parse_arrivals(arrivals)
     if isinstance(source, str):
         raise InputError(f"--engine needs the lengths of requests, and --arrivals is {arrivals!r}; give trace:FILE")
-    if source.bad_rows == "skip":
-        raise InputError("--engine needs every row of the trace, and --arrivals has bad=skip; correct the rows")
-    workload = read_serving_workload(source.path).at_speed(1.0 if source.speed is None else source.speed)
-    simulate_trace(spec, workload.rows(slice(count)), source.path.name, as_json=as_json)
+    trace = read_trace(source.place, source.bad_rows).with_tokens(source.bad_rows)
+    workload = serving_workload(trace).at_speed(1.0 if source.speed is None else source.speed)
+    simulate_trace(spec, workload.rows(slice(count)), trace.describe(), as_json=as_json)
 
 
 def simulate_trace(spec: EngineSpec, workload: ServingWorkload, file: str, *, as_json: bool) -> None:

@@ -89,7 +89,7 @@ def test_a_trace_says_when_requests_come(files: list[str], trace: Path, capsys: 
     found = simulate(whole, capsys, "--routers", "greedy", "--arrivals", arrivals)
     assert found["requests"] == 100
     assert found["requests_per_second"] == pytest.approx(99 / 59, rel=0.02)
-    assert found["arrivals"] == f"{arrivals} (azure, 1 bad rows left out)"
+    assert found["arrivals"] == f"trace:{trace} (azure, 1 bad rows left out)"
     faster = simulate(whole, capsys, "--routers", "greedy", "--arrivals", f"{arrivals},speed=2")
     assert faster["requests_per_second"] == pytest.approx(2 * found["requests_per_second"])
     at_rate = simulate(files, capsys, "--routers", "greedy", "--arrivals", arrivals, "--rate", "5", "--order", "length")
@@ -122,6 +122,7 @@ def test_seeds_orders_and_the_page(files: list[str], tmp_path: Path, capsys: pyt
     [
         (["--arrivals", "poison"], "did you mean 'poisson'"),
         (["--arrivals", "trace:"], "without a file"),
+        (["--arrivals", "postgresql://me:secret@host/log"], "--arrivals is an address. Write trace: before it."),
         (["--arrivals", "trace:{trace}"], ":102: column TIMESTAMP is 'soon'"),
         (["--arrivals", "trace:{trace},bad=ignore"], "must be bad=refuse or bad=skip"),
         (["--arrivals", "trace:{trace},speed=fast"], "must be a number > 0"),
