@@ -36,7 +36,7 @@ def plan_in_shards(
     as_json: bool,
 ) -> None:
     """Plan a file of requests into a folder, and print the summary."""
-    from eccos_core.assembly.build import usual_config
+    from eccos_core.cli.options import usual_config
     from eccos_core.io.threads import cores
     from eccos_core.workflows.large_plan import LargePlan, open_engine
 
