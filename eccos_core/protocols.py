@@ -338,6 +338,14 @@ class BatchCalls(AbstractContextManager[Any], Protocol):
         """Do the same without blocking the event loop."""
         ...
 
+    def aresults(self) -> AsyncGenerator[dict[str, Completion | BackendError | ProviderBatchError], None]:
+        """Yield what became of the requests of each batch, as soon as that batch is over."""
+        ...
+
+    async def acancel(self) -> None:
+        """Ask the providers to end the batches. Who waits gets the answers that there are, and errors for the rest."""
+        ...
+
     def finish(self) -> None:
         """Forget the batches that were read."""
         ...
@@ -352,7 +360,19 @@ class BatchProvider(Protocol):
         ...
 
     def open_session(
-        self, models: Sequence[str], patience_s: float, report: Callable[[str], None] | None = None
+        self,
+        models: Sequence[str],
+        patience_s: float,
+        report: Callable[[str], None] | None = None,
+        *,
+        scope: str = "",
     ) -> BatchCalls:
-        """Return the batches of one call, those of `models` that are open among them. `report` hears what happens."""
+        """Return the batches of one call, those of `models` that are open among them. `report` hears what happens.
+
+        A `scope` keeps them apart: only a session of the same scope finds them again.
+        """
+        ...
+
+    def abandon(self, scope: str) -> None:
+        """Cancel and forget the open batches of a scope. Raises `BackendError` when a provider cannot be reached."""
         ...

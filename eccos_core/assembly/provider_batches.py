@@ -15,7 +15,8 @@ def build_provider_batches(config: Config) -> ProviderBatches | None:
     offered = [(entry, entry.batch) for entry in config.pool if entry.batch is not None]
     if not offered:
         return None
-    from eccos_core.backends.provider_batches.provider import BatchDeployment, ProviderBatches
+    from eccos_core.backends.provider_batches.connections import BatchDeployment
+    from eccos_core.backends.provider_batches.provider import ProviderBatches
     from eccos_core.backends.provider_batches.state import ProviderBatchFolder
 
     asked = config.provider_batches

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eccos_core.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from eccos_core.domain import FloatArray
-    from eccos_core.simulation.traces import ArrivalTrace, BadRows
+    from eccos_core.simulation.trace_rows import BadRows
+    from eccos_core.simulation.traces import ArrivalTrace
 
 DRAWN = ("poisson", "bursty")
 _TRACE = "trace:"
@@ -19,9 +19,9 @@ _TRACE = "trace:"
 
 @dataclass(frozen=True, slots=True)
 class TraceArrivals:
-    """`trace:FILE,speed=2,bad=skip`. speed: None where it was not given."""
+    """`trace:FILE,speed=2,bad=skip`. place: a file, or a PostgreSQL address. speed: None where it was not given."""
 
-    path: Path
+    place: str
     speed: float | None = None
     bad_rows: BadRows = "refuse"
 
@@ -39,7 +39,7 @@ class TraceArrivals:
         ]
         if len(given) > 1:
             raise InputError(f"{' and '.join(given)} both say how fast the trace comes. Give one of them.")
-        trace = read_trace(self.path, self.bad_rows)
+        trace = read_trace(self.place, self.bad_rows)
         if count is not None:
             trace = trace.first(count)
         if self.speed is not None:
@@ -54,6 +54,8 @@ def parse_arrivals(text: str) -> str | TraceArrivals:
         return text
     if not text.startswith(_TRACE):
         known = (*DRAWN, "trace:FILE")
+        if "://" in text:  # (it may hold a password)
+            raise InputError("--arrivals is an address. Write trace: before it.")
         raise InputError(f"--arrivals is {text!r}{did_you_mean(text, known)} It must be {', '.join(known)}.")
     rest, speed, bad_rows = text.removeprefix(_TRACE), None, "refuse"
     while True:
@@ -70,7 +72,7 @@ def parse_arrivals(text: str) -> str | TraceArrivals:
         rest = head
     if not rest:
         raise InputError("--arrivals is trace: without a file. Write trace:FILE.")
-    return TraceArrivals(Path(rest), speed, "skip" if bad_rows == "skip" else "refuse")
+    return TraceArrivals(rest, speed, "skip" if bad_rows == "skip" else "refuse")
 
 
 def _parse_speed(value: str) -> float:

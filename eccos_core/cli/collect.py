@@ -132,7 +132,7 @@ def collect(
 
     Example: eccos collect -q questions.jsonl -o outcomes.jsonl --budget-usd 2 --choose
     """
-    from eccos_core.assembly.build import build_backend
+    from eccos_core.assembly.backend import build_backend
     from eccos_core.config import load_config
 
     if choose and dry_run:

@@ -39,7 +39,7 @@ def collect_chosen(
     json: bool,
 ) -> None:
     """Collect chosen outcomes, and print the report."""
-    from eccos_core.assembly.build import build_encoder
+    from eccos_core.assembly.encoder import build_encoder
     from eccos_core.assembly.predictor import cached_encoder
     from eccos_core.collecting import collect_chosen as run
     from eccos_core.domain import QualityPrice

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eccos_core.cli.options import SinceOption, read_seconds, resolve_config
+from eccos_core.cli.options import SinceOption, resolve_config
 from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption
 from eccos_core.errors import DataError, InputError
+from eccos_core.io.durations import read_seconds
 
 if TYPE_CHECKING:
     from eccos_core.decision_log import BaseDecisionLog, LoggedDecision

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 
 from eccos_core.cli.output import console
 from eccos_core.errors import InputError
+from eccos_core.io.durations import read_seconds
 
 DataOption = Annotated[
     Path,
@@ -47,13 +47,6 @@ PatienceOption = Annotated[
         help="How long answers may take, such as 24h. Then batch APIs of providers are used where they pay.",
     ),
 ]
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-
-def read_seconds(text: str) -> float | None:
-    """Read a time such as 30m, 12h or 7d. None for anything else."""
-    written = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip())
-    return float(written[1]) * _SECONDS[written[2]] if written else None
 
 
 def read_patience(text: str | None) -> float | None:
@@ -76,10 +69,16 @@ def resolve_config(config: Path | None) -> Path:
 
     Says on standard error which file is used when none was given.
     """
-    from eccos_core.assembly.build import usual_config
-
     if config is not None:
         return config
     found = usual_config()
     console().print(f"Using {found}", style="dim", soft_wrap=True)
     return found
+
+
+def usual_config() -> Path:
+    """Return `eccos.yaml` in this folder, or else the bundled pocket pool."""
+    from eccos_core.pocket import pool_config_path
+
+    here = Path("eccos.yaml")
+    return here if here.exists() else pool_config_path()

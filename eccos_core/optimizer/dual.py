@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eccos_core.domain import Assignment, Engine, IntArray, RoutingProblem
+from eccos_core.domain import Assignment, BoolArray, Engine, IntArray, RoutingProblem
 from eccos_core.optimizer.canonical import CanonicalProblem, canonicalize
 from eccos_core.optimizer.cp_sat import SearchLimits, improve
 from eccos_core.optimizer.dual_newton import Relaxation, relax
@@ -15,7 +15,13 @@ from eccos_core.optimizer.feasibility import check_capacity, out_of_reach, solve
 from eccos_core.optimizer.group_shares import counts_error, nearest_counts
 from eccos_core.optimizer.linear_program import ROUNDING, DualPrices, LinearProgram
 from eccos_core.optimizer.local_search import LocalSearch
-from eccos_core.optimizer.min_cost_flow import cap_prices, repair_caps, round_shares, solve_transport
+from eccos_core.optimizer.min_cost_flow import (
+    cap_prices,
+    repair_caps,
+    round_shares,
+    solve_transport,
+    transport_rounding,
+)
 from eccos_core.optimizer.validation import allowed_models, check
 
 DEFAULT_GAP = 1e-6
@@ -85,11 +91,13 @@ def solve_by_prices(
     accuracy = max(gap, min(1e-3, 0.1 / canonical.requests))
     relaxation = relaxed(program) or relax(program, accuracy)
     if not relaxation.converged and not problem.groups:
-        program, start_at = _narrow_to_side_constraint(canonical, program)
+        program, start_at, must_fill = _narrow_to_side_constraint(canonical, program)
+        tight = _solve_tight(canonical, program, must_fill, relaxation)
+        if program.is_feasible(tight.choice):
+            return tight
         narrowed = relax(program, accuracy, start_at)
-        if narrowed.bound < relaxation.bound:
-            narrowed = replace(narrowed, prices=relaxation.prices, bound=relaxation.bound)
-        relaxation = narrowed
+        best = max((relaxation, narrowed), key=lambda each: each.bound)
+        relaxation = replace(narrowed, prices=best.prices, bound=max(best.bound, tight.bound))
     if not problem.groups and _side_seems_slack(program, relaxation):
         solution = _solve_flow(canonical, program)
         if program.is_feasible(solution.choice):
@@ -114,12 +122,15 @@ def _solve_flow(canonical: CanonicalProblem, program: LinearProgram) -> PricedSo
     return PricedSolution(canonical, program, prices, choice, program.lagrangian_bound(prices), "min_cost_flow")
 
 
-def _narrow_to_side_constraint(canonical: CanonicalProblem, program: LinearProgram) -> tuple[LinearProgram, DualPrices]:
+def _narrow_to_side_constraint(
+    canonical: CanonicalProblem, program: LinearProgram
+) -> tuple[LinearProgram, DualPrices, BoolArray]:
     """Return the program without the choices that a tight floor or budget rules out, and prices to start at.
 
     The assignment that is best for the side constraint has prices of its own, and every choice a reduced cost. The
-    reduced costs of a feasible assignment add up to at most what the limit leaves. So each choice must fit into that.
-    Raises `InfeasibleError` if nothing does.
+    reduced costs of a feasible assignment, and the prices of the slots that it leaves free, add up to at most what the
+    limit leaves. So each choice must fit into that. Models (M,) whose price does not fit must be full. Raises
+    `InfeasibleError` if nothing fits.
     """
     assert program.side is not None
     only_side = program.without_side(program.side)
@@ -129,12 +140,28 @@ def _narrow_to_side_constraint(canonical: CanonicalProblem, program: LinearProgr
     prices = cap_prices(only_side, choice)
     costs = only_side.lagrangian_costs(prices)
     reduced = costs - costs.min(axis=0)
-    room = program.side_limit - only_side.lagrangian_bound(prices, costs)
-    fitting = reduced <= room + ROUNDING * abs(program.side_limit)
+    room = program.side_limit - only_side.lagrangian_bound(prices, costs) + ROUNDING * abs(program.side_limit)
+    fitting = reduced <= room
     fitting[choice, np.arange(program.requests)] = True
+    must_fill = np.zeros(program.models, dtype=np.bool_)
+    must_fill[program.count_rows.argmax(axis=1)] = (prices.counts > room) & (program.count_slack(choice) == 0)
     change = np.abs(program.objective - program.objective[choice, np.arange(program.requests)])
     side_price = float(change[fitting].sum()) / max(float(reduced[fitting].sum()), 1e-300)
-    return replace(program, allowed=fitting), DualPrices(side_price, side_price * prices.counts)
+    return replace(program, allowed=fitting), DualPrices(side_price, side_price * prices.counts), must_fill
+
+
+def _solve_tight(
+    canonical: CanonicalProblem, narrowed: LinearProgram, must_fill: BoolArray, relaxation: Relaxation
+) -> PricedSolution:
+    """Solve a narrowed program whose side constraint the remaining choices and full models nearly imply.
+
+    Without that constraint it is a flow, whose objective is a lower bound. The assignment is the best one if it keeps
+    the side constraint too.
+    """
+    caps_only = narrowed.without_side()
+    choice = solve_transport(caps_only, must_fill)
+    bound = max(narrowed.objective_of(choice) - transport_rounding(caps_only), relaxation.bound)
+    return PricedSolution(canonical, narrowed, relaxation.prices, choice, bound, "min_cost_flow")
 
 
 def _side_seems_slack(program: LinearProgram, relaxation: Relaxation) -> bool:

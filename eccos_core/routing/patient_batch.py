@@ -166,9 +166,14 @@ class _PatientBatch:
         for row, result in found.items():
             call = self._waiting.pop(row)
             if isinstance(result, Completion):
-                self._results[call.place] = self._give(call, result)
+                self._results[call.place] = give_batched(self._pipeline, call.request, call.decision, result)
             elif isinstance(result, BackendError):
-                self._call_after(call, result)
+                again = call_after_batch(self._pipeline, call.decision, result)
+                if again is None:
+                    self._results[call.place] = result
+                else:
+                    decision, failed = again
+                    self._live.append(_LiveCall(call.place, call.request, decision, (failed,)))
             else:
                 self._results[call.place] = result
 
@@ -179,28 +184,28 @@ class _PatientBatch:
             session.finish()
         return results
 
-    def _give(self, call: _LiveCall, completion: Completion) -> Completion:
-        pipeline, decision = self._pipeline, call.decision
-        chain = FallbackChain(decision, pipeline.parts.max_attempts)
-        pipeline.parts.decision_store.add_completion(decision, None, completion, chain)
-        pipeline.show_answer(call.request, decision, completion)
-        return replace(completion, decided_by=decision)
 
-    def _call_after(self, call: _LiveCall, error: BackendError) -> None:
-        """Call a request after its batch left it open, at the usual price.
+def give_batched(pipeline: Pipeline, request: Request, decision: Decision, completion: Completion) -> Completion:
+    """Record the answer of a row, and return it with its decision."""
+    chain = FallbackChain(decision, pipeline.parts.max_attempts)
+    pipeline.parts.decision_store.add_completion(decision, None, completion, chain)
+    pipeline.show_answer(request, decision, completion)
+    return replace(completion, decided_by=decision)
 
-        The same model keeps the quality that was decided for, so it comes first, unless it cannot answer this request.
-        """
-        decision = call.decision
-        failed = Attempt(decision.model, error.kind, str(error), 0.0)
-        if error.kind.blames_request:
-            chain = FallbackChain(decision, self._pipeline.parts.max_attempts, earlier=[failed])
-            self._pipeline.parts.decision_store.add_failure(decision, chain)
-            self._results[call.place] = error
-            return
-        own = decision.model.removesuffix(BATCH_ARM)
-        others = [name for name in decision.fallbacks if name != own]
-        first, *others = [own, *others] if error.retryable else [*others, own]
-        reason = f"{decision.reason} Called at once: {error}."
-        decision = replace(decision, model=first, fallbacks=tuple(others), reason=reason)
-        self._live.append(_LiveCall(call.place, call.request, decision, (failed,)))
+
+def call_after_batch(pipeline: Pipeline, decision: Decision, error: BackendError) -> tuple[Decision, Attempt] | None:
+    """Return the decision for a call at once, at the usual price, after a batch left a row open, and what failed.
+
+    The same model keeps the quality that was decided for, so it comes first, unless it cannot answer this request.
+    None if nobody can answer it, which is recorded.
+    """
+    failed = Attempt(decision.model, error.kind, str(error), 0.0)
+    if error.kind.blames_request:
+        chain = FallbackChain(decision, pipeline.parts.max_attempts, earlier=[failed])
+        pipeline.parts.decision_store.add_failure(decision, chain)
+        return None
+    own = decision.model.removesuffix(BATCH_ARM)
+    others = [name for name in decision.fallbacks if name != own]
+    first, *others = [own, *others] if error.retryable else [*others, own]
+    reason = f"{decision.reason} Called at once: {error}."
+    return replace(decision, model=first, fallbacks=tuple(others), reason=reason), failed

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -30,15 +30,21 @@ from eccos_core.routing.prepared import PreparedBatch
 if TYPE_CHECKING:
     from eccos_core.routing.pipeline import Pipeline, RequestLike
 
+NameRows: TypeAlias = Callable[[Sequence[Request]], list[str]]  # the names of a batch's requests, as rows
+
 
 class PatientRoute:
     """Assigns batches like `Pipeline.route`, some requests to batch APIs. `row_of` then maps those decisions to rows.
 
-    `session` knows the batches that are open. A request that one of them has stays there.
+    `session` knows the batches that are open. A request that one of them has stays there. `name` names the rows,
+    `name_rows` by default.
     """
 
-    def __init__(self, pipeline: Pipeline, offers: Mapping[str, BatchOffer], session: BatchCalls) -> None:
+    def __init__(
+        self, pipeline: Pipeline, offers: Mapping[str, BatchOffer], session: BatchCalls, name: NameRows | None = None
+    ) -> None:
         self._pipeline, self._session = pipeline, session
+        self._name = name or name_rows
         self._arms = BatchArms(pipeline.parts, offers)
         self.row_of: dict[str, str] = {}
 
@@ -46,7 +52,7 @@ class PatientRoute:
         """Assign a batch jointly. Raises as `Pipeline.route`."""
         pipeline, parts = self._pipeline, self._pipeline.parts
         asked = [pipeline.parse(each) for each in requests]
-        rows = name_rows(asked)
+        rows = self._name(asked)
         made: dict[int, Decision] = {}
         self.row_of.clear()
         free = parts.workload.free_slots(parts.names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -14,11 +13,14 @@ from typing import Any, Literal, TypeAlias
 from eccos_core.domain import Assignment, new_id
 from eccos_core.io.file_lock import try_lock
 from eccos_core.io.files import atomic_writer
+from eccos_core.server.batch_results import read_results
 from eccos_core.server.errors import ApiError
+from eccos_core.server.json_text import dump_json, load_json
 
 BatchStatus: TypeAlias = Literal[
     "validating", "failed", "in_progress", "finalizing", "completed", "cancelling", "cancelled"
 ]
+DAY_S = 86_400.0
 ENDED = frozenset({"failed", "completed", "cancelled"})
 _ID = re.compile(r"batch_[0-9a-f]{32}")
 
@@ -27,7 +29,9 @@ _ID = re.compile(r"batch_[0-9a-f]{32}")
 class BatchRecord:
     """A batch as it is kept. `owner`, `tenant` and `is_admin` are those of the caller who made it.
 
-    `certificates` has one entry for each joint assignment: one, or one more for each restart and policy of a line.
+    `patience_s` is how long its answers may take. `at_providers` counts the rows that wait at a provider's batch API,
+    and `batched_usd` is what its rows have cost there. `certificates` has one entry for each joint assignment: one, or
+    one more for each restart and policy of a line.
     """
 
     input_file_id: str
@@ -45,6 +49,9 @@ class BatchRecord:
     completed: int = 0
     failed: int = 0
     cost_usd: float = 0.0
+    patience_s: float = DAY_S
+    at_providers: int = 0
+    batched_usd: float = 0.0
     resumed: int = 0
     certificates: list[dict[str, Any]] = field(default_factory=list)
     output_file_id: str | None = None
@@ -70,7 +77,7 @@ class BatchRecord:
             "endpoint": "/v1/chat/completions",
             "errors": errors,
             "input_file_id": self.input_file_id,
-            "completion_window": "24h",
+            "completion_window": f"{self.patience_s / 3600:g}h",
             "status": self.status,
             "output_file_id": self.output_file_id,
             "error_file_id": self.error_file_id,
@@ -83,6 +90,8 @@ class BatchRecord:
             "eccos": {
                 "policy": self.policy,
                 "cost_usd": self.cost_usd,
+                "at_providers": self.at_providers,
+                "batched_usd": self.batched_usd,
                 "resumed": self.resumed,
                 "certificates": self.certificates,
             },
@@ -154,7 +163,7 @@ class BatchFolder:
     def save(self, record: BatchRecord) -> None:
         """Write a record, whole or not at all."""
         with atomic_writer(self._folder / f"{record.id}.json") as stream:
-            stream.write(json.dumps(asdict(record)).encode())
+            stream.write(dump_json(asdict(record)))
 
     def records(self, without: Collection[str] = ()) -> Iterator[BatchRecord]:
         """Yield every record that can be read, but for the ids of `without`."""
@@ -173,45 +182,22 @@ class BatchFolder:
                 return record
         raise ApiError("not_found", f"no batch {batch_id[:60]!r}. GET /v1/batches lists yours.", param="batch_id")
 
-    def add_result(self, record: BatchRecord, result: dict[str, Any]) -> None:
-        """Append the result of one request, so that a restart does not ask it again."""
-        with self._results(record).open("ab") as stream:
-            stream.write(json.dumps(result, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+    def results_path(self, batch_id: str) -> Path:
+        """Return where the results so far of a batch are (`ResultLog`)."""
+        return self._folder / f"{batch_id}.results"
 
     def results(self, record: BatchRecord) -> list[dict[str, Any]]:
         """Return the results so far. A last line that was cut off is left out."""
-        try:
-            lines = self._results(record).read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return []
-        found = []
-        for line in lines:
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-        return found
-
-    def end_last_line(self, record: BatchRecord) -> None:
-        """End a last line that a kill has cut off, so that the next result is a line of its own."""
-        try:
-            with self._results(record).open("rb+") as stream:
-                if stream.seek(0, 2) and stream.seek(-1, 2) and stream.read(1) != b"\n":
-                    stream.write(b"\n")
-        except FileNotFoundError:
-            return
+        return read_results(self.results_path(record.id))
 
     def drop_results(self, record: BatchRecord) -> None:
         """Remove the results so far, once they are in a file of their own."""
-        self._results(record).unlink(missing_ok=True)
-
-    def _results(self, record: BatchRecord) -> Path:
-        return self._folder / f"{record.id}.results"
+        self.results_path(record.id).unlink(missing_ok=True)
 
     def _read(self, place: Path) -> BatchRecord | None:
         names = {each.name for each in fields(BatchRecord)}
         try:
-            kept = json.loads(place.read_bytes())
+            kept = load_json(place.read_bytes())
             return BatchRecord(**{name: value for name, value in kept.items() if name in names})
         except (OSError, ValueError, TypeError, AttributeError):
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
 import time
@@ -15,6 +14,7 @@ from typing import IO, Any
 from eccos_core.domain import new_id
 from eccos_core.io.files import atomic_writer
 from eccos_core.server.errors import ApiError
+from eccos_core.server.json_text import dump_json, load_json
 
 LEFT_OVER_S = 3_600.0  # a file that nobody has written to for so long is left over
 PURPOSES = ("batch", "batch_output")
@@ -65,7 +65,7 @@ class FileStore:
         name = "".join(letter for letter in filename if letter.isprintable())[:200] or file_id
         stored = StoredFile(file_id, name, purpose, size, int(time.time()), owner)
         with atomic_writer(self._folder / f"{file_id}.json") as stream:
-            stream.write(json.dumps(asdict(stored)).encode())
+            stream.write(dump_json(asdict(stored)))
         return stored
 
     def get(self, file_id: str, owner: str) -> StoredFile:
@@ -95,7 +95,7 @@ class FileStore:
 
     def _read(self, place: Path) -> StoredFile | None:
         try:
-            return StoredFile(**json.loads(place.read_bytes()))
+            return StoredFile(**load_json(place.read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
 

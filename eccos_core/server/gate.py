@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from eccos_core.domain import Request
+from eccos_core.server.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,34 @@ class Spending(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Bill:
+    """What a call has cost, and how many tokens its answer has. None USD: nobody knows yet. Set `has_begun` when a
+    part of the answer was there: then even a call that fails costs something."""
+
+    cost_usd: float | None = None
+    tokens: int = 0
+    has_begun: bool = False
+
+
+@asynccontextmanager
+async def settled(spending: Spending) -> AsyncGenerator[Bill, None]:
+    """Settle what was set aside for a call, at what its bill says in the end.
+
+    A call that fails before its answer began costs nothing. For one that its caller leaves, and for one that breaks in
+    the middle, what was set aside counts, as the provider may charge for it.
+    """
+    bill = Bill()
+    try:
+        yield bill
+    except Exception:
+        if bill.cost_usd is None and not bill.has_begun:
+            bill.cost_usd = 0.0
+        raise
+    finally:
+        await spending.settle(bill.cost_usd, bill.tokens)
+
+
 class Gate(Protocol):
     """Knows callers and their budgets. Safe to use from several tasks."""
 
@@ -59,6 +89,17 @@ class Gate(Protocol):
 
         Raises `ApiError` as `reserve` does. Nothing steps down, because no other model gives the same vectors.
         """
+        ...
+
+    async def reserve_batch(self, caller: Caller, batch_id: str, usd_at_most: float) -> Spending:
+        """Set money aside for the rows of a batch that wait at a provider, perhaps for a day.
+
+        After a restart the same batch finds what was set aside for it. Raises `ApiError` as `reserve` does.
+        """
+        ...
+
+    async def narrow(self, caller: Caller, requests: Sequence[Request]) -> list[Request | ApiError]:
+        """Return the requests with the models that the caller may use. An error takes the place of a refused one."""
         ...
 
     async def pace(self, caller: Caller, tokens: int) -> None:
@@ -97,6 +138,14 @@ class OpenGate:
     async def reserve_tokens(self, caller: Caller, model: str, tokens: int, usd_at_most: float) -> Spending:
         """See `Gate`."""
         return NoSpending()
+
+    async def reserve_batch(self, caller: Caller, batch_id: str, usd_at_most: float) -> Spending:
+        """See `Gate`."""
+        return NoSpending()
+
+    async def narrow(self, caller: Caller, requests: Sequence[Request]) -> list[Request | ApiError]:
+        """See `Gate`."""
+        return list(requests)
 
     async def pace(self, caller: Caller, tokens: int) -> None:
         """See `Gate`."""

@@ -15,7 +15,7 @@ from eccos_core.io.tokens import count_text_tokens, count_tokens
 from eccos_core.server.answering import Handler, json_response, while_connected
 from eccos_core.server.embedding_models import EmbeddingService
 from eccos_core.server.errors import ApiError
-from eccos_core.server.gate import Caller
+from eccos_core.server.gate import Caller, settled
 from eccos_core.server.serving import Serving
 
 if TYPE_CHECKING:
@@ -62,17 +62,11 @@ async def _embed(
     price = service.usd_per_token[name]
     tokens = await asyncio.to_thread(_count_inputs, inputs)
     spending = await serving.gate.reserve_tokens(caller, name, tokens, tokens * price)
-    cost_usd: float | None = None
-    try:
+    async with settled(spending) as bill:
         found = await service.embedder.aembed(name, inputs, parameters)
         tokens = tokens if found.input_tokens is None else found.input_tokens
-        cost_usd = tokens * price
+        bill.cost_usd = cost_usd = tokens * price
         serving.metrics.count_embeddings(name, tokens, cost_usd)
-    except Exception:
-        cost_usd = 0.0
-        raise
-    finally:
-        await spending.settle(cost_usd)
     headers = {"x-eccos-model": name, "x-eccos-cost-usd": f"{cost_usd:.9f}"}
     return json_response(_describe(name, found.vectors, tokens, form), headers=headers)
 

@@ -6,8 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from eccos_core.errors import did_you_mean
+from eccos_core.io.durations import read_seconds
 from eccos_core.io.optional import needs_extra
 from eccos_core.server.answering import Handler, json_response
+from eccos_core.server.batch_record import DAY_S
 from eccos_core.server.errors import ApiError
 from eccos_core.server.files import paginate
 from eccos_core.server.serving import Serving
@@ -113,11 +115,20 @@ def create_batch_handler(serving: Serving, storage: Storage) -> Handler:
         metadata = body.get("metadata") or {}
         if not isinstance(metadata, dict) or not all(isinstance(each, str) for each in metadata.values()):
             raise ApiError("invalid_request", "metadata must be an object of texts", param="metadata")
-        policy = _policy(serving, body.get("eccos"))
-        record = await storage.batches.create(caller, file_id, policy, metadata)
+        policy, patience_s = _policy(serving, body.get("eccos")), _patience(body.get("completion_window"))
+        record = await storage.batches.create(caller, file_id, policy, metadata, patience_s)
         return json_response(record.describe())
 
     return create
+
+
+def _patience(window: object) -> float:
+    """Return the seconds of a completion window such as `24h`, which it is when nobody says. Raises `ApiError`."""
+    patience_s = DAY_S if window is None else read_seconds(window) if isinstance(window, str) else None
+    if not patience_s:
+        message = "completion_window must be a time such as 24h or 90m"
+        raise ApiError("invalid_request", message, param="completion_window")
+    return patience_s
 
 
 def _policy(serving: Serving, own: object) -> str | None:

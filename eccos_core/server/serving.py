@@ -14,7 +14,7 @@ from eccos_core.router import Router
 from eccos_core.routing.pricing import worst_usd
 from eccos_core.server.embedding_models import EmbeddingModels
 from eccos_core.server.errors import ApiError, as_api_error
-from eccos_core.server.gate import Caller, Gate
+from eccos_core.server.gate import Caller, Gate, settled
 from eccos_core.server.json_text import load_json
 from eccos_core.server.metrics import ServerMetrics
 from eccos_core.server.settings import ServerSettings
@@ -66,33 +66,22 @@ class Serving:
         allowed, spending = await self.gate.reserve(caller, request, self._to_reserve(request))
         if allowed is not request:
             request, decision = allowed, None
-        cost_usd, tokens = None, 0  # a call that its caller leaves may be charged
-        try:
+        async with settled(spending) as bill:
             completion = await self.router.acomplete(request, decision=decision)
-            cost_usd, tokens = completion.cost_usd, completion.output_tokens
+            bill.cost_usd, bill.tokens = completion.cost_usd, completion.output_tokens
             self.metrics.count_answer(completion)
-        except Exception:
-            cost_usd = 0.0
-            raise
-        finally:
-            await spending.settle(cost_usd, tokens)
         return completion
 
     async def stream(self, caller: Caller, request: Request) -> AsyncGenerator[Chunk, None]:
         """Answer a request piece by piece. A stream that breaks or is left is settled at what was reserved for it."""
         request, spending = await self.gate.reserve(caller, request, self._to_reserve(request))
-        cost_usd, tokens, began = 0.0, 0, False
-        try:
-            async with aclosing(self.router.astream(request)) as chunks:  # type: ignore[type-var]
-                async for chunk in chunks:
-                    began = True
-                    if chunk.completion is not None:
-                        cost_usd, began = chunk.completion.cost_usd, False
-                        tokens = chunk.completion.output_tokens
-                        self.metrics.count_answer(chunk.completion)
-                    yield chunk
-        finally:
-            await spending.settle(None if began else cost_usd, tokens)
+        async with settled(spending) as bill, aclosing(self.router.astream(request)) as chunks:  # type: ignore[type-var]
+            async for chunk in chunks:
+                bill.has_begun = True
+                if chunk.completion is not None:
+                    bill.cost_usd, bill.tokens = chunk.completion.cost_usd, chunk.completion.output_tokens
+                    self.metrics.count_answer(chunk.completion)
+                yield chunk
 
     def _to_reserve(self, request: Request) -> float:
         """Return what a request may cost. Without keys nobody has a budget, so nothing is reckoned."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eccos_core.assembly.build import build_predictor
+from eccos_core.assembly.forecaster import build_predictor
 from eccos_core.assembly.predictor import Progress, TrainingData, cached_encoder
 from eccos_core.certification import (
     BettingTest,

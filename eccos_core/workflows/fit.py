@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eccos_core.assembly.build import build_encoder, build_history
+from eccos_core.assembly.encoder import build_encoder
 from eccos_core.assembly.finetuned import fine_tune_to_folder, is_fine_tuned
+from eccos_core.assembly.history import build_history
 from eccos_core.assembly.plan_fit import fit_plans
 from eccos_core.assembly.predictor import (
     Progress,

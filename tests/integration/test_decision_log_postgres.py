@@ -16,6 +16,7 @@ from postgres_server import PostgresServer, running_postgres
 from eccos_core.config import load_config
 from eccos_core.decision_log import LabelEntry, PostgresDecisionLog
 from eccos_core.errors import ConfigError, DataError, InputError
+from eccos_core.simulation.traces import read_trace
 
 pytestmark = pytest.mark.service
 POOL = """
@@ -155,6 +156,22 @@ def test_many_replicas_may_open_a_new_log_at_once(address: str) -> None:
     assert len({each.replica for each in opened}) == 6
     for each in opened:
         each.close()
+
+
+def test_a_log_is_a_trace_whose_password_is_never_shown(server: PostgresServer, address: str) -> None:
+    log = PostgresDecisionLog(address)
+    log.add_decision(decided("b", at=107.5))
+    log.add_decision(decided("a", at=100.0))
+    log.add_completion(answered("a"))
+    log.close()
+    trace = read_trace(address)
+    assert trace.times_s.tolist() == [0.0, 7.5]
+    assert (trace.input_tokens.tolist(), trace.output_tokens.tolist()[0]) == ([9, 7], 3)
+    assert "right-secret" not in trace.describe()
+    empty = new_database(server.address("right-secret"))
+    with pytest.raises(DataError, match="eccos_decisions") as caught:
+        read_trace(empty)
+    assert "right-secret" not in str(caught.value)
 
 
 def test_labels_of_other_replicas_come_once_and_in_force(address: str) -> None:

@@ -3,23 +3,27 @@ loses at most the calls that were under way."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import openai
 import pytest
-from eccos_process import accounts, make_key, serve
+from eccos_process import accounts, create_key, serve
 from served_pool import served_pool
 
-from eccos_core.server.batch_record import BatchFolder, BatchRecord
+from eccos_core.server.batch_results import ResultLog, read_results
 from eccos_core.server.keys.key import id_of
 from eccos_core.server.keys.ledger import ALIVE_S
 from eccos_core.testing import ModelServer
 
 ROWS, AT_ONCE = 40, 4
+FULL_DISK = Path("/dev/full")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +56,7 @@ def test_a_batch_goes_on_after_kill_9_and_asks_no_answered_row_again(tmp_path: P
     path = served_pool(tmp_path, models.url)
     text = path.read_text().replace("minilm", "static").replace("max_concurrency: 64", f"max_concurrency: {AT_ONCE}")
     path.write_text(text + "  server: {keys: {}}\n")
-    secret = make_key(tmp_path, "--usd-per-month", "1", "--requests-per-minute", "6000")
+    secret = create_key(tmp_path, usd_per_month=1.0, requests_per_minute=6000)
     key_id = str(id_of(secret))
     with serve(tmp_path, "--files", "kept") as server:
         client = openai.OpenAI(base_url=f"{server.address}/v1", api_key=secret, max_retries=0)
@@ -99,13 +103,35 @@ def test_a_batch_goes_on_after_kill_9_and_asks_no_answered_row_again(tmp_path: P
     assert not list((tmp_path / "kept" / "batches").glob("*.results"))
 
 
-def test_a_result_line_that_was_cut_off_does_not_swallow_the_next_one(tmp_path: Path) -> None:
-    folder, record = BatchFolder(tmp_path), BatchRecord("file-1", "a", None, False, None, {})
-    folder.end_last_line(record)  # nothing is there yet
-    folder.add_result(record, {"custom_id": "q0", "error": None})
-    folder.end_last_line(record)
-    with (tmp_path / f"{record.id}.results").open("ab") as stream:
-        stream.write(b'{"custom_id": "q1", "err')
-    folder.end_last_line(record)
-    folder.add_result(record, {"custom_id": "q2", "error": None})
-    assert [each["custom_id"] for each in folder.results(record)] == ["q0", "q2"]
+async def test_a_result_line_that_was_cut_off_does_not_swallow_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "batch.results"
+    assert read_results(path) == []
+    for custom_id in ("q0", "q2"):
+        log = ResultLog(path)
+        log.add({"custom_id": custom_id, "error": None})
+        assert read_results(path)[-1]["custom_id"] == custom_id, "the system has it at once, so a kill loses nothing"
+        await log.close()
+        with path.open("ab") as stream:
+            stream.write(b'{"custom_id": "q1", "err')
+    assert [each["custom_id"] for each in read_results(path)] == ["q0", "q2"]
+
+
+async def test_results_are_put_on_the_disk_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(len(read_results(path))))
+    path = tmp_path / "batch.results"
+    log = ResultLog(path)
+    for place in range(100):
+        log.add({"custom_id": f"q{place}", "error": None})
+        await asyncio.sleep(0)
+    await log.close()
+    assert synced == [100], "one group, and it has all of them"
+
+
+@pytest.mark.skipif(not FULL_DISK.exists(), reason="this system has no /dev/full")
+async def test_a_full_disk_is_an_error() -> None:
+    log = ResultLog(FULL_DISK)
+    with pytest.raises(OSError, match="No space left"):
+        log.add({"custom_id": "q0"})
+    with suppress(OSError):  # a device cannot be synced
+        await log.close()

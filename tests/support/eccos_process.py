@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from served_pool import KEY
 
-from eccos_core.server.keys import KeyDatabase
+from eccos_core.server.keys import KeyDatabase, KeyRules
 
 
 @dataclass
@@ -41,6 +42,16 @@ def make_key(folder: Path, *options: str) -> str:
     made = eccos(folder, "keys", "create", "test", *options)
     assert made.returncode == 0, made.stderr
     return made.stdout.strip()
+
+
+def create_key(folder: Path, **rules: Any) -> str:
+    """Do as `make_key`, without a process: for tests that are about something else."""
+    place = folder / ".eccos" / "keys.sqlite"
+    place.parent.mkdir(exist_ok=True)
+    database = KeyDatabase(place)
+    _, secret = database.create(KeyRules(name="test", **rules))
+    database.close()
+    return secret
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def test_a_trace_says_when_requests_come(files: list[str], trace: Path, capsys: 
     found = simulate(whole, capsys, "--routers", "greedy", "--arrivals", arrivals)
     assert found["requests"] == 100
     assert found["requests_per_second"] == pytest.approx(99 / 59, rel=0.02)
-    assert found["arrivals"] == f"{arrivals} (azure, 1 bad rows left out)"
+    assert found["arrivals"] == f"trace:{trace} (azure, 1 bad rows left out)"
     faster = simulate(whole, capsys, "--routers", "greedy", "--arrivals", f"{arrivals},speed=2")
     assert faster["requests_per_second"] == pytest.approx(2 * found["requests_per_second"])
     at_rate = simulate(files, capsys, "--routers", "greedy", "--arrivals", arrivals, "--rate", "5", "--order", "length")
@@ -117,11 +117,56 @@ def test_seeds_orders_and_the_page(files: list[str], tmp_path: Path, capsys: pyt
     assert f"Page: {page}" in told
 
 
+ENGINES = ["--engine", "serves=short,gpu=a100,kv_tokens=2000", "--engine", "serves=long,gpu=h100,replicas=2"]
+
+
+def test_models_of_a_pool_are_served_by_engines(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "pool.html"
+    routers = ["--routers", "eccos,greedy", "--rate", "20", "--slots", "long=3"]
+    found = simulate(files, capsys, *routers, *ENGINES, "--report", str(page))
+    loads = found["results"][0]["engines"]
+    assert [(each["model"], each["replicas"], each["scheduler"]) for each in loads] == [
+        ("short", 1, "reserve"),
+        ("long", 2, "reserve"),
+    ]
+    assert [each["answered"] for each in loads] == found["results"][0]["calls"]
+    text = page.read_text()
+    assert "<h2>Engines</h2>" in text
+    assert "eccos: long" in text
+    one = simulate(files, capsys, *routers, *ENGINES[:2])
+    assert [each["model"] for each in one["results"][0]["engines"]] == ["short"]  # the other has its latency
+    assert run(app, ["simulate", *files, *routers, *ENGINES]) == 0
+    assert "recomputed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "gpu=a100"], "needs serves=MODEL"),
+        (["--engine", "serves=shrt,gpu=a100"], "did you mean 'short'"),
+        (ENGINES[:2] * 2, "each at most once"),
+        ([*ENGINES[:2], "--speed", "short=30"], "--speed names short, whose engine says how fast it is"),
+        (["--engine", "serves=short,gpu=a100,learn=0.5"], "the training questions teach"),
+        (["--engine", "serves=short,gpu=a100,scheduler=lifo"], "scheduler is 'lifo'"),
+        (["--engine", "serves=short,gpu=a100,kv_tokens=5", "--engine", f"{ENGINES[3]},kv_tokens=5"], "no engine"),
+        ([*ENGINES[:2], "--slots", "short=0"], "slots is 0"),
+    ],
+)
+def test_a_wrong_engine_of_a_pool_is_named(
+    files: list[str], capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert run(app, ["simulate", *files, *options]) == YOUR_INPUT
+    assert message in capsys.readouterr().err.replace("\n", "")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--arrivals", "poison"], "did you mean 'poisson'"),
         (["--arrivals", "trace:"], "without a file"),
+        (["--arrivals", "postgresql://me:secret@host/log"], "--arrivals is an address. Write trace: before it."),
         (["--arrivals", "trace:{trace}"], ":102: column TIMESTAMP is 'soon'"),
         (["--arrivals", "trace:{trace},bad=ignore"], "must be bad=refuse or bad=skip"),
         (["--arrivals", "trace:{trace},speed=fast"], "must be a number > 0"),

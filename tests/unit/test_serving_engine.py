@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import math
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from eccos_core.simulation.serving import (
 )
 from eccos_core.simulation.serving.cluster import run_replicas
 from eccos_core.simulation.serving.schedulers import future_peak
+from eccos_core.simulation.traces import read_trace
 
 AZURE = Path(__file__).resolve().parents[3] / "shared" / "data"
 ONE_SECOND = LinearCost(1.0, 0.0, 0.0)  # each pass takes a second, whatever it does
@@ -174,11 +176,13 @@ def test_a_trace_is_read_in_the_order_of_arrival(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a,b\n1,2\n", "trace.csv:1: lacks the columns TIMESTAMP"),
-        (HEADER, "has no requests"),
-        (HEADER + "yesterday,1,2\n", "trace.csv:2: TIMESTAMP is 'yesterday'"),
-        (HEADER + "2023-11-16 18:15:46,0,2\n", "ContextTokens is '0'"),
-        (HEADER + "2023-11-16 18:15:46,5\n", "GeneratedTokens is ''"),
+        ("a,b\n1,2\n", "trace.csv:1: the columns are of no known trace"),
+        (HEADER, "holds no requests"),
+        (HEADER + "yesterday,1,2\n", "trace.csv:2: column TIMESTAMP is 'yesterday'"),
+        (HEADER + "2023-11-16 18:15:46,0,2\n", "trace.csv:2: column ContextTokens is 0. An engine needs .*bad=skip"),
+        (HEADER + "2023-11-16 18:15:46,5\n", "trace.csv:2: column GeneratedTokens is empty"),
+        ('{"at": 1, "input_tokens": 5}\n', "trace.csv:1: `output_tokens` is missing. An engine needs"),
+        ("submit_time,duration,gpu_num\n2023-03-01 00:18:22,9,1\n", "training jobs without tokens"),
     ],
 )
 def test_a_trace_with_a_mistake_names_its_line(tmp_path: Path, text: str, says: str) -> None:
@@ -186,6 +190,20 @@ def test_a_trace_with_a_mistake_names_its_line(tmp_path: Path, text: str, says: 
     file.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=says):
         read_serving_workload(file)
+
+
+def test_the_decision_log_is_a_workload_and_rows_without_an_answer_are_skipped(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl.gz"
+    rows = [
+        {"at": 107.5, "input_tokens": 30, "output_tokens": 4},
+        {"at": 100.0, "input_tokens": 20, "output_tokens": 9},
+        {"at": 101.0, "input_tokens": 20, "output_tokens": None},
+    ]
+    file.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    asked = read_serving_workload(file, bad_rows="skip")
+    assert asked.arrived_s.tolist() == [0.0, 7.5]
+    assert (asked.prompt_tokens.tolist(), asked.output_tokens.tolist()) == ([20, 30], [9, 4])
+    assert read_trace(file).with_tokens("skip").skipped == 1
 
 
 @pytest.mark.data

@@ -45,6 +45,7 @@ def test_acme_jobs_have_zones_and_gpu_seconds(tmp_path: Path) -> None:
     assert trace.format == "acme"
     assert trace.times_s.tolist() == [0.0, 336.0]
     assert trace.size.tolist() == [936.0, 0.0]
+    assert "training jobs" in trace.describe()
 
 
 def test_gzip_quotes_a_byte_order_mark_and_other_columns_change_nothing(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_a_bad_row_is_named_with_line_column_rule_and_way_out(tmp_path: Path, ro
     assert "bad=skip" in str(caught.value)
     trace = read_trace(path, "skip")
     assert (len(trace), trace.skipped) == (2, 1)
-    assert "1 bad rows left out" in trace.describe("x")
+    assert "1 bad rows left out" in trace.describe()
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,7 @@ def test_a_bad_row_is_named_with_line_column_rule_and_way_out(tmp_path: Path, ro
         (AZURE + '2023-11-16 18:15:51,"1,2', ":4: not CSV"),
         ('{"at": "now"}\n', ":1: `at` is the text"),
         ('{"at": true}\n', ":1: `at` is the truth value"),
+        ('{"at": 1, "input_tokens": "7"}\n', "`input_tokens` is the text"),
         ('{"at": 1, "output_tokens": -1}\n', "`output_tokens` is the number -1"),
         ('[{"at": 1}, 3]', "entry 2 must be a JSON object"),
         ("[1", "not JSON"),

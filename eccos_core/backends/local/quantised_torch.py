@@ -62,7 +62,7 @@ def read_quantised_transformer(folder: Path, manifest: QuantisationManifest, dty
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     model: Any
     with no_init_weights():  # memory that nobody writes to is not taken
-        model: nn.Module = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     quantised, plain = read_stored(folder, manifest)
     kept: dict[str, StoredWeights] = {}
     for name, stored in quantised.items():

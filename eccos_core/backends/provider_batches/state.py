@@ -5,18 +5,18 @@ One file for each batch. It holds no text of a request, no answer and no key: re
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any
 
 from eccos_core.domain import Request, new_id
 from eccos_core.errors import DataError
+from eccos_core.io.file_lock import lock_descriptor
 from eccos_core.io.files import atomic_writer, parse_object
 from eccos_core.io.tokens import text_key
 
@@ -29,7 +29,7 @@ class ProviderBatch:
 
     `id` is our name of it, `provider_id` the provider's: empty while it is being submitted. `place` is a digest of the
     deployment that it was submitted to. `created_at` and `patient_until` are s since 1970 (UTC). `rows` are the names
-    of its requests (`row_name`).
+    of its requests (`row_name`). `scope` names the batch of `eccos serve` that it belongs to, empty outside of it.
     """
 
     id: str
@@ -40,12 +40,27 @@ class ProviderBatch:
     rows: tuple[str, ...]
     provider_id: str = ""
     version: int = VERSION
+    scope: str = ""
 
     @classmethod
-    def new(cls, model: str, place: str, rows: tuple[str, ...], patience_s: float) -> ProviderBatch:
+    def new(cls, model: str, place: str, rows: tuple[str, ...], patience_s: float, scope: str = "") -> ProviderBatch:
         """Make the record of a batch that is about to be submitted."""
         now = time.time()
-        return cls(new_id(), model, place, now, now + patience_s, rows)
+        return cls(new_id(), model, place, now, now + patience_s, rows, scope=scope)
+
+
+@dataclass(slots=True, eq=False)
+class OpenBatch:
+    """A batch that this process has claimed, with the requests that came for it.
+
+    `is_pending`: its record stays, as it may still run. Set `hurry` to look at it now.
+    """
+
+    record: ProviderBatch
+    lock: IO[bytes]
+    requests: dict[str, Request] = field(default_factory=dict)
+    is_pending: bool = False
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 def row_name(request: Request, occurrence: int) -> str:
@@ -84,7 +99,7 @@ class ProviderBatchFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = self._file(record_id, "lock").open("ab")
         try:
-            _lock(lock.fileno())
+            lock_descriptor(lock.fileno())
         except OSError:
             lock.close()
             return None
@@ -117,21 +132,9 @@ class ProviderBatchFolder:
             content: Mapping[str, Any] = parse_object(file.read_bytes(), str(file), None)
         except FileNotFoundError:
             return None
+        content = {"scope": "", **content}  # which the files of earlier releases do not have
         names = {each.name for each in fields(ProviderBatch)}
         if content.get("version") != VERSION or set(content) != names:
             rule = f"no record of a provider batch, version {VERSION}. Move it out of this folder, which is eccos' own."
             raise DataError(str(file), rule)
         return replace(ProviderBatch(**content), rows=tuple(content["rows"]))
-
-
-def _lock(descriptor: int) -> None:
-    """Lock a file until it is closed. Raises `OSError` when another process holds the lock."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -142,11 +142,16 @@ class KeyDatabase:
 
     # ------------------------------------------------------------------------- budgets
 
-    def reserve(self, key: VirtualKey, nano: int, limits: Mapping[str, int | None]) -> Reservation | Shortfall:
-        """Reserve nano-dollars for one call of a key. `limits`: the budgets of `key` and `tenant`, None for none."""
+    def reserve(
+        self, key: VirtualKey, nano: int, limits: Mapping[str, int | None], reservation_id: str | None = None
+    ) -> Reservation | Shortfall:
+        """Reserve nano-dollars for one call of a key. `limits`: the budgets of `key` and `tenant`, None for none.
+
+        A `reservation_id` finds what was reserved under it before, by any process.
+        """
         with self._writer.connect() as connection, connection.begin() as transaction:
             tenant, now = key.rules.tenant, self._clock()
-            found = ledger.reserve(connection, self.process, key.id, tenant, nano, limits, now)
+            found = ledger.reserve(connection, self.process, key.id, tenant, nano, limits, now, reservation_id)
             if isinstance(found, Shortfall):
                 transaction.rollback()
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -87,6 +87,14 @@ class KeyGate:
         """See `Gate`."""
         return await self.run(self._reserve_tokens, caller, model, tokens, usd_at_most)
 
+    async def reserve_batch(self, caller: Caller, batch_id: str, usd_at_most: float) -> Spending:
+        """See `Gate`."""
+        return await self.run(self._reserve_batch, caller, batch_id, usd_at_most)
+
+    async def narrow(self, caller: Caller, requests: Sequence[Request]) -> list[Request | ApiError]:
+        """See `Gate`."""
+        return await self.run(self._narrow, caller, requests)
+
     async def pace(self, caller: Caller, tokens: int) -> None:
         """See `Gate`. Batches use half of what may pass at once, so that other requests of the key pass before them."""
         for take in (self._take_request_of_batch, self._take_tokens_of_batch):
@@ -167,10 +175,26 @@ class KeyGate:
             told = f"the key {key.id} may use {', '.join(sorted(key.rules.models))}"
             raise ApiError("permission", told, param="model")
         self._take_tokens(key, tokens)
-        found = self.database.reserve(key, to_nano(usd_at_most), self._limits_of(key))
+        return self._reserve_or_refuse(key, usd_at_most)
+
+    def _reserve_batch(self, caller: Caller, batch_id: str, usd_at_most: float) -> Spending:
+        return self._reserve_or_refuse(self._key_of(caller), usd_at_most, batch_id)
+
+    def _reserve_or_refuse(self, key: VirtualKey, usd_at_most: float, reservation_id: str | None = None) -> Spending:
+        found = self.database.reserve(key, to_nano(usd_at_most), self._limits_of(key), reservation_id)
         if isinstance(found, Shortfall):
             self._refuse(key, found, usd_at_most)
         return KeySpending(self, key, found)
+
+    def _narrow(self, caller: Caller, requests: Sequence[Request]) -> list[Request | ApiError]:
+        key = self._key_of(caller)
+        narrowed: list[Request | ApiError] = []
+        for request in requests:
+            try:
+                narrowed.append(narrow(request, key))
+            except ApiError as error:
+                narrowed.append(error)
+        return narrowed
 
     def _take_request_of_batch(self, caller: Caller, _: int) -> RateExceeded | None:
         return self.database.take_request(self._key_of(caller), BATCH_WINDOW_S)
@@ -271,11 +295,11 @@ def narrow(request: Request, key: VirtualKey) -> Request:
     if rules.models is None:
         return request
     asked = rules.models if request.allow is None else request.allow
-    allowed = {name for name in asked if name in rules.models or _deployment(name) in rules.models}
+    allowed = frozenset(name for name in asked if name in rules.models or _deployment(name) in rules.models)
     allowed |= {name for name in rules.models if _deployment(name) in asked}
     if not allowed:
         raise ApiError("permission", f"the key {key.id} may use {', '.join(sorted(rules.models))}", param="model")
-    return replace(request, allow=frozenset(allowed))
+    return request if request.allow == allowed else replace(request, allow=allowed)
 
 
 def _deployment(name: str) -> str:

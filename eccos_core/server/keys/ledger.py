@@ -23,7 +23,7 @@ with needs_extra("server", "the database of keys"):
     from sqlalchemy import Connection, Row
 
 ALIVE_S = 60.0  # a process that was not seen for so long counts as dead
-KEEP_CLOSED_S = 86_400.0  # how long a process that was only asleep can still correct a settled reservation
+KEEP_CLOSED_S = 3 * 86_400.0  # how long a settled reservation can still be corrected: a batch may take a day
 
 _RESERVE = """
 INSERT INTO eccos_accounts (scope, name, month, spent, reserved) VALUES (:scope, :name, :month, 0, :nano)
@@ -35,6 +35,8 @@ _OPEN = """
 INSERT INTO eccos_reservations (id, process, key_id, tenant, month, nano, made_at, is_closed)
 VALUES (:id, :process, :key_id, :tenant, :month, :nano, :now, FALSE)
 """
+_TAKE_OVER = "UPDATE eccos_reservations SET process = :process WHERE id = :id AND NOT is_closed"
+_RESERVED = "SELECT nano FROM eccos_reservations WHERE id = :id"
 _END = "DELETE FROM eccos_reservations WHERE id = :id RETURNING key_id, tenant, month, nano, is_closed"
 _CLOSE = """
 UPDATE eccos_reservations SET is_closed = TRUE WHERE id = :id AND NOT is_closed RETURNING key_id, tenant, month, nano
@@ -92,11 +94,18 @@ def reserve(
     nano: int,
     limits: Mapping[str, int | None],
     now: float,
+    reservation_id: str | None = None,
 ) -> Reservation | Shortfall:
     """Reserve `nano` in the accounts of a key and its tenant, or say which is short. Roll back after a `Shortfall`.
 
-    `limits`: the budgets of `key` and `tenant` in nano-dollars, None for no budget.
+    `limits`: the budgets of `key` and `tenant` in nano-dollars, None for no budget. A `reservation_id` of your own
+    outlives the process: reserving under it again returns what is reserved already.
     """
+    if reservation_id is not None:
+        kept = run(connection, _RESERVED, id=reservation_id).scalar_one_or_none()
+        if kept is not None:
+            run(connection, _TAKE_OVER, id=reservation_id, process=process)
+            return Reservation(reservation_id, int(kept))
     month = month_of(now)
     for scope, name in _accounts_of(key_id, tenant):
         limit = limits.get(scope)
@@ -105,7 +114,7 @@ def reserve(
             assert limit is not None
             held = _held(connection, scope, name, month)
             return Shortfall(scope, name, max(0, limit - held), limit)
-    made = Reservation(secrets.token_hex(16), nano)
+    made = Reservation(reservation_id or secrets.token_hex(16), nano)
     given = {"process": process, "key_id": key_id, "tenant": tenant, "month": month, "nano": nano, "now": now}
     run(connection, _OPEN, id=made.id, **given)
     return made

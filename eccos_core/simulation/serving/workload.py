@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from eccos_core.domain import FloatArray, IntArray
-from eccos_core.errors import DataError, InputError
-from eccos_core.io.files import read_byte_lines
-
-_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+from eccos_core.errors import InputError
+from eccos_core.simulation.trace_rows import BadRows
+from eccos_core.simulation.traces import ArrivalTrace, read_trace
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,39 +60,23 @@ class ServingWorkload:
         return ServingWorkload(arrived, self.prompt_tokens, self.output_tokens, self.limit_tokens)
 
 
-def read_serving_workload(path: Path, limit_tokens: int | None = None) -> ServingWorkload:
-    """Read a CSV file with Azure's columns `TIMESTAMP, ContextTokens, GeneratedTokens`, plain or gzip.
+def serving_workload(trace: ArrivalTrace, limit_tokens: int | None = None) -> ServingWorkload:
+    """Return what an engine is asked by a trace, whose rows must have tokens (see `ArrivalTrace.with_tokens`).
 
-    `limit_tokens` is every request's limit, the longest answer of the file where it is None. Raises `DataError` with
-    the line of a wrong value.
+    `limit_tokens` is every request's limit, the longest answer of the trace where it is None.
     """
-    file = str(path)
-    lines = ((number, raw.decode("utf-8", "replace")) for number, raw in read_byte_lines(path))
-    reader = csv.reader(text for _, text in lines)
-    header = [name.strip() for name in next(reader, [])]
-    missing = [name for name in _COLUMNS if name not in header]
-    if missing:
-        raise DataError(file, f"lacks the columns {', '.join(missing)}; a serving trace has {', '.join(_COLUMNS)}", 1)
-    at = [header.index(name) for name in _COLUMNS]
-    found = [_parse_row([row[i] if i < len(row) else "" for i in at], file, reader.line_num) for row in reader if row]
-    if not found:
-        raise DataError(file, "has no requests; a serving trace has one a row")
-    values = np.array(sorted(found, key=lambda row: row[0]), dtype=np.float64)
-    tokens = values[:, 1:].astype(np.int64)
-    limit = int(tokens[:, 1].max()) if limit_tokens is None else limit_tokens
-    return ServingWorkload(
-        values[:, 0] - values[0, 0], tokens[:, 0], tokens[:, 1], np.full(len(tokens), limit, dtype=np.int64)
-    )
+    prompts, outputs = trace.input_tokens.astype(np.int64), trace.output_tokens.astype(np.int64)
+    limit = int(outputs.max()) if limit_tokens is None else limit_tokens
+    times_s = trace.times_s - trace.times_s[0]
+    return ServingWorkload(times_s, prompts, outputs, np.full(len(trace), limit, dtype=np.int64))
 
 
-def _parse_row(row: list[str], file: str, line: int) -> tuple[float, int, int]:
-    try:
-        at = datetime.fromisoformat(row[0].strip()).timestamp()
-    except ValueError:
-        raise DataError(file, f"TIMESTAMP is {row[0]!r:.60}, must be like 2023-11-16 18:15:46.68", line) from None
-    tokens = []
-    for name, text in zip(_COLUMNS[1:], row[1:], strict=True):
-        if not text.strip().isdecimal() or int(text) < 1:
-            raise DataError(file, f"{name} is {text!r:.60}, must be a whole number >= 1", line)
-        tokens.append(int(text))
-    return at, tokens[0], tokens[1]
+def read_serving_workload(
+    place: str | Path, limit_tokens: int | None = None, bad_rows: BadRows = "refuse"
+) -> ServingWorkload:
+    """Read a trace of requests with tokens: Azure's columns, or the decision log of eccos. See `read_trace`.
+
+    `limit_tokens` is every request's limit, the longest answer of the trace where it is None. Raises `DataError` with
+    the line of a wrong value, and for a trace of jobs without tokens.
+    """
+    return serving_workload(read_trace(place, bad_rows).with_tokens(bad_rows), limit_tokens)
