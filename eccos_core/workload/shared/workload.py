@@ -12,6 +12,7 @@ taught, travel with the next message: a take, or a heartbeat.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import uuid
@@ -281,6 +282,8 @@ class SharedWorkload(WorkloadTracker):
                 else (counted[0] - own_requests, counted[1] - own_tokens)
             )
             freed += max(0, load.others.in_flight - found["in_flight"]) + (load.closed is not None and waits is None)
+            if -math.inf < load.left_until <= now:  # nobody took what was left
+                load.left_until, freed = -math.inf, freed + 1
             load.others = OtherReplicas(found["in_flight"], requests, tokens, found["is_probing"])
             load.closed = waits
             load.error_rate = found["error_rate"]
@@ -291,7 +294,7 @@ class SharedWorkload(WorkloadTracker):
                 None if closed_ms is None else now - closed_ms / 1000,
             )
             self._fleet_in_flight += found["in_flight"] + load.in_flight
-        if freed and len(self._queue):
+        if freed:  # also for a request that was just refused and does not wait yet
             self._queue.notify(freed)
 
     # ---------------------------------------------------------------- without Redis
@@ -362,8 +365,8 @@ class SharedWorkload(WorkloadTracker):
             with self._lock:
                 self._go_away(error)
             return
-        if richer and len(self._queue):
-            self._queue.notify(len(self._queue))
+        if richer:
+            self._queue.notify(max(1, len(self._queue)))
 
 
 def _take_on_truth(take: Callable[[], Held]) -> Held:
