@@ -14,9 +14,10 @@ from decision_logs import answered, decided, new_database
 from postgres_server import PostgresServer, running_postgres
 from replica_world import BrokenNetwork
 
+from eccos_core.assembly.journal import open_journal
 from eccos_core.config import load_config
 from eccos_core.decision_log import LabelEntry, PostgresDecisionLog, SpendingEntry
-from eccos_core.errors import ConfigError, DataError, InputError
+from eccos_core.errors import ConfigError, DatabaseAwayError, DataError, InputError
 from eccos_core.simulation.traces import read_trace
 
 pytestmark = pytest.mark.service
@@ -77,6 +78,21 @@ def test_a_log_is_opened_while_its_server_is_away(server: PostgresServer, addres
     again = PostgresDecisionLog(address)
     assert again.find("d1").label == 0.5
     again.close()
+
+
+def test_learning_does_not_start_without_what_the_others_have_learned(server: PostgresServer, address: str) -> None:
+    server.stop()
+    log = PostgresDecisionLog(address)
+    with pytest.raises(
+        DatabaseAwayError, match=r"eccos\.learning starts from the labels in it.*Start it again"
+    ) as told:
+        open_journal(None, log)
+    assert "right-secret" not in str(told.value)
+    server.start()
+    journal = open_journal(None, log)
+    assert journal is not None
+    assert journal.entries(10) == []
+    log.close()
 
 
 def test_a_server_that_stops_for_three_seconds_loses_no_entry_and_delays_nobody(
