@@ -154,6 +154,10 @@ class DecisionLogConfig(SectionModel):
         )
     )
     log_prompts: Flag = Field(default=False, description="Also keep the text of the messages.")
+    keep_days: Count | None = Field(
+        default=None,
+        description="Delete decisions that are older than so many days, with their labels. Left out, all are kept.",
+    )
 
     @property
     def address(self) -> str | None:
