@@ -1,6 +1,13 @@
 """The story: predict, optimise, hold a slot, call, record.
 
 A `Router` is given its parts and owns none of their logic. `Router.from_yaml` builds the parts that a file names.
+This is where each step goes on:
+
+- `route`, `decide`: `routing/pipeline.py` prepares and remembers, `routing/decider.py` predicts and optimises.
+- `complete`, `stream`: `routing/pipeline.py` decides and holds a slot, `routing/model_caller.py` calls and falls back.
+- `complete_batch`: `routing/complete_batch.py` calls one by one, packed, or through the batch APIs of providers.
+- `record`, `signal`, `swap`: `routing/live_pipeline.py` finds the decision, and the pipeline learns from its label.
+- `from_yaml`: `assembly/build.py` builds the parts, `assembly/background.py` keeps them up to date.
 """
 
 from __future__ import annotations
@@ -229,7 +236,7 @@ class Router:
         pipeline = self._open()
         asked = pipeline.parse(request, **parameters)
         with pipeline.parts.telemetry.step("complete", [asked]):
-            return pipeline.call(pipeline.begin(asked, decision))
+            return pipeline.caller.call(pipeline.begin(asked, decision))
 
     async def acomplete(
         self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any
@@ -238,7 +245,7 @@ class Router:
         pipeline = self._open()
         asked = pipeline.parse(request, **parameters)
         with pipeline.parts.telemetry.step("complete", [asked]):
-            return await pipeline.acall(await pipeline.abegin(asked, decision))
+            return await pipeline.caller.acall(await pipeline.abegin(asked, decision))
 
     def stream(self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any) -> Iterator[Chunk]:
         """Yield chunks as they come. The last one carries the completion with its decision.
@@ -248,7 +255,7 @@ class Router:
         """
         pipeline = self._open()
         asked = pipeline.parse(request, **parameters).streamed()
-        with closing(pipeline.stream(pipeline.begin(asked, decision))) as chunks:
+        with closing(pipeline.caller.stream(pipeline.begin(asked, decision))) as chunks:
             yield from chunks
 
     async def astream(
@@ -257,7 +264,7 @@ class Router:
         """The asynchronous twin of `stream`."""
         pipeline = self._open()
         asked = pipeline.parse(request, **parameters).streamed()
-        async with aclosing(pipeline.astream(await pipeline.abegin(asked, decision))) as chunks:
+        async with aclosing(pipeline.caller.astream(await pipeline.abegin(asked, decision))) as chunks:
             async for chunk in chunks:
                 yield chunk
 

@@ -30,7 +30,7 @@ from eccos_core.assembly.predictor import TrainingData, forecast_training
 from eccos_core.assembly.provider_batches import build_provider_batches
 from eccos_core.assembly.starting_quality import quality_sources
 from eccos_core.assembly.telemetry import reuse_or_build_telemetry
-from eccos_core.assembly.workload import reconfigure_workload, share_budgets
+from eccos_core.assembly.workload import reconfigure_workload, share_streams
 from eccos_core.config import log_warnings
 from eccos_core.routing.parts import Parts
 
@@ -151,5 +151,5 @@ def _build_parts(
         ),
     )
     if config.workload.shared is not None:
-        share_budgets(parts)
+        share_streams(config, parts)
     return parts

@@ -42,14 +42,26 @@ def reconfigure_workload(config: Config, current: Assembled | None) -> WorkloadT
     return workload
 
 
-def share_budgets(parts: Parts) -> None:
-    """Let every stream with a budget per hour or day know how many replicas spend it."""
+def share_streams(config: Config, parts: Parts) -> None:
+    """Let replicas keep the targets of these parts' streams together.
+
+    What the file says identifies a stream. What is fitted to a history may differ a little between replicas.
+    """
     from eccos_core.streaming import StreamController
     from eccos_core.workload.shared import SharedWorkload
 
-    streams = [parts.steering, *parts.tenant_steering.values(), *(each.steering for each in parts.policies.values())]
-    assert isinstance(parts.workload, SharedWorkload)
-    parts.workload.share_budgets([stream for stream in streams if isinstance(stream, StreamController)])
+    workload = parts.workload
+    assert isinstance(workload, SharedWorkload)
+    streams = {f"default {config.policy}": parts.steering}
+    streams |= {f"tenant {name} {config.tenants[name].policy}": each for name, each in parts.tenant_steering.items()}
+    streams |= {f"policy {name} {each.policy}": each.steering for name, each in parts.policies.items()}
+    workload.share_streams(
+        {
+            f"{name} {config.stream!r}": steering.share(workload.wake)
+            for name, steering in streams.items()
+            if isinstance(steering, StreamController)
+        }
+    )
 
 
 def _new_workload(config: Config) -> WorkloadTracker:

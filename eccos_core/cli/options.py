@@ -16,9 +16,6 @@ DataOption = Annotated[
     Path,
     typer.Option("--data", metavar="OUTCOMES", help="The outcomes file with the recorded answers (.jsonl, .jsonl.gz)."),
 ]
-PricesOption = Annotated[
-    Path, typer.Option("--prices", metavar="PRICES", help="The JSON file with the price of each model.")
-]
 SeedOption = Annotated[
     int,
     typer.Option(

@@ -92,12 +92,13 @@ def solve_by_prices(
     relaxation = relaxed(program) or relax(program, accuracy)
     if not relaxation.converged and not problem.groups:
         program, start_at, must_fill = _narrow_to_side_constraint(canonical, program)
-        tight = _solve_tight(canonical, program, must_fill, relaxation)
-        if program.is_feasible(tight.choice):
+        tight = _solve_tight(canonical, program, must_fill, start_at.side, relaxation)
+        if tight is not None:
             return tight
         narrowed = relax(program, accuracy, start_at)
-        best = max((relaxation, narrowed), key=lambda each: each.bound)
-        relaxation = replace(narrowed, prices=best.prices, bound=max(best.bound, tight.bound))
+        if narrowed.bound < relaxation.bound:
+            narrowed = replace(narrowed, prices=relaxation.prices, bound=relaxation.bound)
+        relaxation = narrowed
     if not problem.groups and _side_seems_slack(program, relaxation):
         solution = _solve_flow(canonical, program)
         if program.is_feasible(solution.choice):
@@ -151,17 +152,44 @@ def _narrow_to_side_constraint(
 
 
 def _solve_tight(
-    canonical: CanonicalProblem, narrowed: LinearProgram, must_fill: BoolArray, relaxation: Relaxation
-) -> PricedSolution:
+    canonical: CanonicalProblem,
+    narrowed: LinearProgram,
+    must_fill: BoolArray,
+    side_price: float,
+    relaxation: Relaxation,
+) -> PricedSolution | None:
     """Solve a narrowed program whose side constraint the remaining choices and full models nearly imply.
 
-    Without that constraint it is a flow, whose objective is a lower bound. The assignment is the best one if it keeps
-    the side constraint too.
+    Without that constraint it is a flow, whose objective is a lower bound. Where its assignment breaks the constraint,
+    the constraint gets a price, which is bisected: each flow gives a bound, and those at high prices an assignment that
+    keeps it. Exchanges then use up what it leaves. `side_price` is where to begin. None where no price is high enough.
     """
-    caps_only = narrowed.without_side()
-    choice = solve_transport(caps_only, must_fill)
-    bound = max(narrowed.objective_of(choice) - transport_rounding(caps_only), relaxation.bound)
-    return PricedSolution(canonical, narrowed, relaxation.prices, choice, bound, "min_cost_flow")
+    best, bound, price, low, high = None, relaxation.bound, 0.0, 0.0, max(side_price, 1e-6)
+    for _ in range(_BISECTIONS):
+        assert narrowed.side is not None
+        priced = narrowed.without_side(narrowed.objective + price * narrowed.side)
+        choice = solve_transport(priced, must_fill)
+        at_least = priced.objective_of(choice) - transport_rounding(priced) - price * narrowed.side_limit
+        bound = max(bound, at_least)
+        if narrowed.is_feasible(choice):
+            if best is None or narrowed.objective_of(choice) < best.program.objective_of(best.choice):
+                best = PricedSolution(canonical, narrowed, relaxation.prices, choice, bound, "min_cost_flow")
+            best, high = replace(best, bound=bound), price
+        else:
+            low = price
+        if best is not None and (best.gap <= DEFAULT_GAP or high - low <= 1e-9 * high):
+            break
+        if best is None:
+            price, high = high, 8 * high
+        else:
+            price = (low + high) / 2
+    if best is None:
+        return None
+    assert narrowed.side is not None
+    priced = narrowed.without_side(narrowed.objective + high * narrowed.side)
+    search = LocalSearch(narrowed, priced.lagrangian_costs(cap_prices(priced, best.choice)), bound, best.choice)
+    search.run(DEFAULT_GAP * abs(bound))
+    return replace(best, choice=search.choice, bound=bound)
 
 
 def _side_seems_slack(program: LinearProgram, relaxation: Relaxation) -> bool:

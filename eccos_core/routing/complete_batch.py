@@ -40,7 +40,7 @@ def complete_batch(
         return complete_packed(pipeline, requests, policy, in_place=in_place)
     batch = pipeline.decide_batch(requests, policy, in_place=in_place)
     jobs, models = _jobs(pipeline, batch)
-    called = call_all(models, pipeline.most_at_once, lambda i: pipeline.call(pipeline.execute(*jobs[i])))
+    called = call_all(models, pipeline.most_at_once, lambda i: pipeline.caller.call(pipeline.execute(*jobs[i])))
     return _merge(batch, called)
 
 
@@ -55,7 +55,7 @@ async def acomplete_batch(
         return await acomplete_packed(pipeline, requests, policy, in_place=in_place)
     batch = await asyncio.to_thread(pipeline.decide_batch, requests, policy, in_place=in_place)
     jobs, models = _jobs(pipeline, batch)
-    called = await acall_all(models, pipeline.most_at_once, lambda i: pipeline.acall(pipeline.execute(*jobs[i])))
+    called = await acall_all(models, pipeline.most_at_once, lambda i: pipeline.caller.acall(pipeline.execute(*jobs[i])))
     return _merge(batch, called)
 
 
