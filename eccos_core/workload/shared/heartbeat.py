@@ -7,22 +7,32 @@ import threading
 import time
 import weakref
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from eccos_core.errors import SharedStateError
 from eccos_core.workload.shared.message import SCRIPT
 from eccos_core.workload.shared.server import SharedServer, StateAway
 from eccos_core.workload.shared.settings import SCHEMA, SharedSettings
 
-if TYPE_CHECKING:
-    from eccos_core.workload.shared.workload import SharedWorkload
-
 COALESCE_S = 0.002  # a slot that was given back waits so long for others to travel with it
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 1.0
 _log = logging.getLogger("eccos.shared")
 
 
-def keep_alive(reference: weakref.ref[SharedWorkload], wake: SimpleQueue[bool], settings: SharedSettings) -> None:
+class Beating(Protocol):
+    """What gives signs of life: the shared workload."""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis does not answer."""
+        ...
+
+    def beat(self, retry_s: float) -> float:
+        """Send a heartbeat if one is due. Return the seconds to the next."""
+        ...
+
+
+def keep_alive(reference: weakref.ref[Beating], wake: SimpleQueue[bool], settings: SharedSettings) -> None:
     """Send heartbeats, at once when something changed, until the workload is gone."""
     pause_s, retry_s = settings.heartbeat_s, FIRST_RETRY_S
     while True:
@@ -38,8 +48,8 @@ def keep_alive(reference: weakref.ref[SharedWorkload], wake: SimpleQueue[bool], 
         workload = reference()
         if workload is None:
             return
-        pause_s = workload._beat(retry_s)
-        retry_s = min(2 * retry_s, LONGEST_RETRY_S) if workload._problem is not None else FIRST_RETRY_S
+        pause_s = workload.beat(retry_s)
+        retry_s = min(2 * retry_s, LONGEST_RETRY_S) if workload.is_away else FIRST_RETRY_S
         del workload
 
 

@@ -289,7 +289,12 @@ class SharedWorkload(WorkloadTracker):
         _log.warning("the shared state is back", extra={"eccos": {"event": "shared_state_back"}})
         self._queue.notify(self._count_free())
 
-    def _beat(self, retry_s: float) -> float:
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis does not answer."""
+        return self._problem is not None
+
+    def beat(self, retry_s: float) -> float:
         """Send a heartbeat if one is due, or if nobody has told Redis of a change. Return the seconds to the next."""
         pause_s = retry_s if self._problem is not None else self._pause_s()
         left_s = self._sent_at + pause_s - self._clock()
