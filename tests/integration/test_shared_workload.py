@@ -168,6 +168,47 @@ def test_a_replica_that_leaves_gives_everything_back_at_once(fleet: Fleet) -> No
     del stacks
 
 
+# ---------------------------------------------------------------- order among replicas
+
+
+def test_a_replica_with_few_waiters_gets_its_share_beside_one_with_many(fleet: Fleet) -> None:
+    busy, calm = fleet(2, [Model("capped", 0.0, 0.0, max_concurrency=2)])
+    ends, served, lock = time.monotonic() + 2.5, {busy: 0, calm: 0}, threading.Lock()
+
+    def work(workload: SharedWorkload) -> None:
+        while time.monotonic() < ends:
+            with workload.acquire(lambda: hold(workload), 30):
+                time.sleep(0.05)
+            with lock:
+                served[workload] += 1
+
+    threads = [threading.Thread(target=work, args=(each,)) for each in (*[busy] * 12, *[calm] * 6)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    assert served[calm] >= 0.2 * served[busy]  # in one process it would be half
+    assert sum(served.values()) >= 0.6 * 2 * 2.5 / 0.05  # few slots stay empty for it
+
+
+def test_a_slot_that_others_cannot_use_is_not_left_for_long(fleet: Fleet) -> None:
+    """The other replica waits for a model that is full, and leaves this one's slots alone."""
+    models = [Model("capped", 0.0, 0.0, max_concurrency=1), Model("other", 0.0, 0.0, max_concurrency=1)]
+    first, second = fleet(2, models)
+    with hold(first, "other"):
+        waiter = threading.Thread(target=lambda: second.acquire(lambda: hold(second, "other"), 10).close())
+        waiter.start()
+        wait_for(lambda: second._queue.longest_wait_s() > 0.5)
+        waits = []
+        for _ in range(5):
+            began = time.monotonic()
+            first.acquire(lambda: hold(first), 10).close()
+            waits.append(time.monotonic() - began)
+    waiter.join(20)
+    assert max(waits) < 5.0
+    assert sorted(waits)[2] < 0.1  # only the first one left the slot for a while
+
+
 # ---------------------------------------------------------------- circuit breakers
 
 

@@ -160,46 +160,30 @@ def load_model(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
 def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
     chosen = options.device or options.dtype or options.keep_quantised
     if folder.suffix == GGUF and chosen:
-        message = f"{name} runs on numpy, so it takes no device, dtype or keep_quantised, got {chosen!r}. Leave it out."
-        raise BackendError(name, message, retryable=False, kind=FailureKind.BAD_REQUEST, status_code=400)
+        raise _bad_option(
+            name, f"{name} runs on numpy, so it takes no device, dtype or keep_quantised, got {chosen!r}. Leave it out."
+        )
     try:
         manifest = read_manifest(folder)
     except ArtifactError as error:
         raise _damaged(name, str(error)) from error
     if options.keep_quantised and manifest is None:
         message = f"keep_quantised is set, and {folder} is no variant of `eccos quantise`. Leave it out."
-        raise BackendError(name, message, retryable=False, kind=FailureKind.BAD_REQUEST, status_code=400)
+        raise _bad_option(name, message)
     runs_on_numpy = folder.parent == pocket_models_folder() or (manifest is not None and manifest.runs_on == "numpy")
     if folder.suffix == GGUF or (runs_on_numpy and not chosen):
         return _load_on_numpy(name, folder)
-    with needs_extra("local", f"the local model {name!r}"):
-        import torch
-        from safetensors import SafetensorError
-        from transformers import AutoTokenizer
-        from transformers.utils import logging as transformers_logging
+    return _load_on_torch(name, folder, options, manifest)
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = getattr(torch, options.dtype or ("bfloat16" if device.startswith("cuda") else "float32"), None)
-    if not isinstance(dtype, torch.dtype):
-        raise BackendError(
-            name,
-            f"dtype {options.dtype!r} is not a torch dtype such as 'bfloat16'",
-            retryable=False,
-            kind=FailureKind.BAD_REQUEST,
-        )
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        model = _read_transformer(folder, dtype, manifest, options.keep_quantised)
-        model = model.to(torch.device(device)).eval().requires_grad_(False)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory(name, f"loading {folder} on {device}") from error
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        raise _damaged(name, f"the model folder {folder} cannot be loaded on {device}: {error}") from error
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()
+
+def _bad_option(name: str, message: str) -> BackendError:
+    return BackendError(name, message, retryable=False, kind=FailureKind.BAD_REQUEST, status_code=400)
+
+
+def _load_on_torch(
+    name: str, folder: Path, options: EngineOptions, manifest: QuantisationManifest | None
+) -> LoadedModel:
+    model, tokenizer = _read_from_disk(name, folder, options, manifest)
     # a recurrent state (Mamba, hybrids) cannot be taken apart by rows
     if model._is_stateful or "cache" not in inspect.signature(model.forward).parameters:
         message = (
@@ -219,6 +203,35 @@ def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
         top_p=own.top_p if own.do_sample and own.top_p else 1.0,
         max_new_tokens=own.max_new_tokens,
     )
+
+
+def _read_from_disk(
+    name: str, folder: Path, options: EngineOptions, manifest: QuantisationManifest | None
+) -> tuple[Any, Any]:
+    """Read (model, tokenizer) to the device and data type of the options. Raises `BackendError`."""
+    with needs_extra("local", f"the local model {name!r}"):
+        import torch
+        from safetensors import SafetensorError
+        from transformers import AutoTokenizer
+        from transformers.utils import logging as transformers_logging
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, options.dtype or ("bfloat16" if device.startswith("cuda") else "float32"), None)
+    if not isinstance(dtype, torch.dtype):
+        raise _bad_option(name, f"dtype {options.dtype!r} is not a torch dtype such as 'bfloat16'")
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        model = _read_transformer(folder, dtype, manifest, options.keep_quantised)
+        model = model.to(torch.device(device)).eval().requires_grad_(False)
+        return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(name, f"loading {folder} on {device}") from error
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise _damaged(name, f"the model folder {folder} cannot be loaded on {device}: {error}") from error
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _read_transformer(
