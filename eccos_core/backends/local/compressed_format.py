@@ -28,8 +28,8 @@ def write_compressed_tensors(folder: Path, scheme: Scheme, target: Path, moments
         import torch
         from transformers import AutoModelForCausalLM
     with needs_extra("quantise", "the format compressed-tensors"):
-        from compressed_tensors.compressors import ModelCompressor
-        from compressed_tensors.quantization import (
+        from compressed_tensors.compressors import ModelCompressor  # type: ignore[import-untyped, unused-ignore]
+        from compressed_tensors.quantization import (  # type: ignore[import-untyped, unused-ignore]
             QuantizationArgs,
             QuantizationConfig,
             QuantizationScheme,
@@ -53,8 +53,10 @@ def write_compressed_tensors(folder: Path, scheme: Scheme, target: Path, moments
                 f"multiple of {GROUP} in int4. Use --to int8, or --format eccos."
             )
     kept = [name for name, layer in model.named_modules() if layer is model.get_output_embeddings()]
-    bits = {"int8": {"num_bits": 8, "strategy": "channel"}, "int4": {"num_bits": 4, "group_size": GROUP}}[scheme]
-    weights = QuantizationArgs(symmetric=True, type="int", **({"strategy": "group"} | bits))
+    if scheme == "int8":
+        weights = QuantizationArgs(num_bits=8, type="int", symmetric=True, strategy="channel")
+    else:
+        weights = QuantizationArgs(num_bits=4, type="int", symmetric=True, strategy="group", group_size=GROUP)
     groups = {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}
     status = QuantizationStatus.INITIALIZED
     apply_quantization_config(model, QuantizationConfig(config_groups=groups, ignore=kept, quantization_status=status))
