@@ -18,7 +18,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 import redis as redis_client
-from redis_server import PASSWORD, RedisServer, redis_server
+from redis_server import PASSWORD, RedisServer, redis_server, tls_redis_server
 from replica_world import BrokenNetwork
 from waiting import wait_until
 
@@ -521,3 +521,22 @@ def test_the_command_shows_it_too_and_says_when_redis_is_away(
     said = capsys.readouterr().out
     assert "redis://127.0.0.1:1/0 does not answer" in said
     assert "secret-word" not in said
+
+
+# ---------------------------------------------------------------- TLS
+
+
+def test_replicas_share_through_tls_and_a_certificate_that_is_not_trusted_is_said(fleet: Fleet) -> None:
+    with tls_redis_server() as (url, trusted, other):
+        for authority in ("", f"?ssl_ca_certs={other}"):
+            with pytest.raises(SharedStateError, match="a certificate that this machine does not trust") as told:
+                SharedWorkload(MODELS, SharedSettings(url + authority))
+            assert "ssl_ca_certs=/path/to/ca.pem" in str(told.value)
+            assert PASSWORD not in str(told.value)
+        one, other_replica = fleet(2, url=f"{url}?ssl_ca_certs={trusted}")
+        with hold(one), hold(one), hold(one):
+            assert hold_all(other_replica) == 1
+        found = look_at_fleet(one.settings)
+        assert (found.replicas, found.server) == (2, url.replace(f":{PASSWORD}@", ""))
+        for each in (one, other_replica):
+            each.close()
