@@ -67,6 +67,7 @@ def test_no_order_and_no_loss_of_messages_passes_the_budget(
                 replicas.deliver_late()
             case "kill":
                 replicas.kill(number)
+                exchange_all(replicas)  # before its lease ends, all others give signs of life
             case "lose state":
                 replicas.lose_state()
     for number in [*range(count)] * 3:  # then they spend whatever they get
