@@ -1,26 +1,29 @@
-"""How long a plan of a million requests takes, with how much memory, how near to the best, and what a resumed run does.
+"""How long a plan of a million requests takes with 1 and 2 workers, how near to the best, and what 100 would bring.
 
-    python benchmarks/batch_scale.py                       # 1,000,000 requests
-    python benchmarks/batch_scale.py --requests 50000      # a smaller run
+    python benchmarks/batch_scale.py                                    # 1,000,000 requests
+    ECCOS_BENCH_REQUESTS=50000 python benchmarks/batch_scale.py         # a smaller run
 
 `eccos plan --output` plans 1,000,000 requests for 10 models under a floor and slots, with the static encoder and the
 hybrid predictor. It needs no data: questions are drawn from a made-up vocabulary of 40 subjects, and so are the graded
-answers of 1,000 questions that the predictor is fitted to. So quality says nothing about real models here. A fifth of
-the requests is planned with one worker and with two. Memory is the sum over all processes of their resident sets,
-sampled five times a second, so pages that processes share count more than once. Last, a run is killed (SIGKILL) while
-it forecasts, and started again.
+answers of 1,000 questions that the predictor is fitted to. So quality says nothing about real models here.
+
+CPU time is that of the command and of all its workers, user and system. It depends little on what else runs. Memory is
+the sum over all processes of their resident sets, sampled five times a second, so pages that processes share count more
+than once. Then a run is killed (SIGKILL) while it forecasts, and started again. Last, both runs give a model of more
+workers: see `describe_workers`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +99,31 @@ def command(folder: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "eccos_core.cli", *arguments, "-c", str(folder / "eccos.yaml"), "--json"]
 
 
-def plan(folder: Path, requests: str, output: str, workers: int) -> tuple[dict[str, Any], float, float]:
-    """Plan a file. Returns the summary, the seconds of the whole command, and the peak memory in MB."""
+@dataclass(frozen=True)
+class Run:
+    """One run of the command: its summary, its seconds, the CPU seconds of all its processes, and the peak in MB."""
+
+    summary: dict[str, Any]
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+    def show(self, what: str) -> None:
+        """Print one row."""
+        summary = self.summary
+        stages = ", ".join(f"{stage} {value:.1f}" for stage, value in summary["seconds"].items())
+        print(
+            f"{what:<32} {summary['requests']:>9,} {self.wall_s:>7.1f} s  CPU {self.cpu_s:>7.1f} s = "
+            f"{1e6 * self.cpu_s / summary['requests']:>4.0f} us a request  {self.peak_mb:>5.0f} MB  "
+            f"gap {100 * summary['gap']:.6f} %  {summary['passes']} passes  ({stages})",
+            flush=True,
+        )
+
+
+def plan(folder: Path, requests: str, output: str, workers: int) -> Run:
+    """Plan a file."""
     arguments = ("plan", "-r", str(folder / requests), "-o", str(folder / output), "--workers", str(workers))
-    started, peak = time.perf_counter(), 0
+    started, cpu_before, peak = time.perf_counter(), _cpu_of_children(), 0
     with subprocess.Popen(command(folder, *arguments), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
         told = running.stdout
         assert told is not None
@@ -110,7 +134,13 @@ def plan(folder: Path, requests: str, output: str, workers: int) -> tuple[dict[s
         summary = json.loads(told.read())
     if "error" in summary:
         raise SystemExit(f"the plan failed: {summary['error']['message']}")
-    return summary, time.perf_counter() - started, peak / 2**20
+    return Run(summary, time.perf_counter() - started, _cpu_of_children() - cpu_before, peak / 2**20)
+
+
+def _cpu_of_children() -> float:
+    """Return the CPU seconds, user and system, of every process that has ended so far under this one."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _resident(process: psutil.Process) -> int:
@@ -123,14 +153,36 @@ def _resident(process: psutil.Process) -> int:
     return total
 
 
-def show(what: str, summary: dict[str, Any], seconds: float, peak_mb: float) -> None:
-    """Print one row."""
-    stages = ", ".join(f"{stage} {value:.1f}" for stage, value in summary["seconds"].items())
+def describe_workers(one: Run, two: Run) -> None:
+    """Print how long W workers take, from the runs with one and two: Amdahl's law, and what each pass exchanges.
+
+    - Serial, whatever W: loading, cutting, and the joint solution of the undecided requests (`solve` less `passes`).
+    - Parallel, divided by W: forecasting, the passes and writing of the run with one worker.
+    - Exchange: every pass sends one task to each shard and collects its sums, in one process. That does not shrink with
+      W. It is what the passes of two workers take above half of those of one. It also has what two workers lose by
+      sharing a machine, so it is an upper estimate.
+    - More workers than shards have nothing to do.
+    """
+    alone, beside = one.summary["seconds"], two.summary["seconds"]
+    serial = alone["load"] + alone["cut"] + alone["solve"] - alone["passes"] + one.wall_s - _stages(alone)
+    start = beside["load"]  # every worker loads the predictor too, all at once
+    parallel = alone["forecast"] + alone["passes"] + alone["write"]
+    exchange = max(beside["passes"] - alone["passes"] / 2, 0.0)
+    shards = one.summary["shards"]
     print(
-        f"{what:<34} {summary['requests']:>9,} {seconds:>7.1f} s {peak_mb:>7.0f} MB  gap {100 * summary['gap']:.6f} %  "
-        f"{summary['passes']} passes  ({stages})",
-        flush=True,
+        f"\nserial {serial:.1f} s ({100 * serial / one.wall_s:.1f} % of one worker), parallel {parallel:.1f} s, "
+        f"exchange {exchange:.1f} s = {1e3 * exchange / one.summary['passes']:.0f} ms a pass over {shards} shards"
     )
+    for workers in (1, 2, 10, 100):
+        busy = min(workers, shards)
+        seconds = serial + parallel / busy + (start + exchange if workers > 1 else 0.0)
+        measured = {1: f", measured {one.wall_s:.1f} s", 2: f", measured {two.wall_s:.1f} s"}.get(workers, "")
+        idle = f", {workers - busy} of them idle: take a smaller --shard-rows" if busy < workers else ""
+        print(f"{workers:>4} workers: {seconds:.1f} s, {one.wall_s / seconds:.1f} times as fast{measured}{idle}")
+
+
+def _stages(seconds: dict[str, float]) -> float:
+    return sum(value for stage, value in seconds.items() if stage != "passes")
 
 
 def kill_and_resume(folder: Path) -> None:
@@ -163,21 +215,24 @@ def kill_and_resume(folder: Path) -> None:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=1_000_000)
-    asked = parser.parse_args()
+    requests = int(os.environ.get("ECCOS_BENCH_REQUESTS", "1000000"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         started = time.perf_counter()
-        make_world(folder, asked.requests)
+        make_world(folder, requests)
         subprocess.run(command(folder, "fit"), check=True, capture_output=True)
         print(f"{MODELS} models, floor {FLOOR}; data and predictor made in {time.perf_counter() - started:.0f} s")
-        print(f"load of the machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-        show("a fifth, 1 worker", *plan(folder, "fifth.jsonl", "one", 1))
-        show("a fifth, 2 workers", *plan(folder, "fifth.jsonl", "two", 2))
-        show("all, 2 workers", *plan(folder, "requests.jsonl", "all", 2))
-        show("all again: no shard is forecast", *plan(folder, "requests.jsonl", "all", 2))
+        print(f"load of the machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+        one = plan(folder, "requests.jsonl", "one", 1)
+        one.show("1 worker")
+        two = plan(folder, "requests.jsonl", "two", 2)
+        two.show("2 workers")
+        plan(folder, "requests.jsonl", "two", 2).show("2 workers again, none forecast")
+        answers = [run.summary["cost_usd"] for run in (one, two)]
+        if answers[0] != answers[1]:
+            raise SystemExit(f"one and two workers disagree on the cost: {answers}")
         kill_and_resume(folder)
+        describe_workers(one, two)
 
 
 if __name__ == "__main__":

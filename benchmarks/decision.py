@@ -44,7 +44,8 @@ eccos:
 
 def prepare(folder: Path, encoder: str) -> None:
     """The configuration, the questions that are asked, and the history, in a folder."""
-    from eccos_core.assembly.build import build_encoder, build_history
+    from eccos_core.assembly.encoder import build_encoder
+    from eccos_core.assembly.history import build_history
     from eccos_core.assembly.predictor import cached_encoder
     from eccos_core.config import load_config
     from eccos_core.history.ingest import ingest

@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "install-sizes.md"
 START, END = "<!-- sizes -->\n", "<!-- end of sizes -->"
 EXTRAS = (
-    *("", "exact", "collect", "report", "server", "postgres", "langchain", "llama-index", "smol", "chroma"),
-    *("local", "all"),
+    *("", "exact", "collect", "report", "server", "postgres", "redis", "parquet", "ray"),
+    *("langchain", "llama-index", "smol", "chroma", "local", "all"),
 )
 TORCH = "torch==2.13.0"  # first and alone: where a CPU build is offered, pip takes it
 

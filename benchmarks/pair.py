@@ -44,7 +44,6 @@ from eccos_core.predictors import fit_predictor
 SEED = 777
 SHARES = (0.02, 0.05, 0.07, 0.10, 0.15, 0.20, 0.30)
 THRESHOLDS = (0.0, *np.geomspace(0.003, 1.2, 50), 9.0)
-TARGET_SHARE = 0.10
 PAIR_SHARES = {"pair 5 %": 0.05, "pair 10 %": 0.10, "pair 20 %": 0.20}
 Curve = Sequence[tuple[float, float]]  # (share of the cost of the large model, accuracy)
 

@@ -28,7 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
-from eccos_core.assembly.build import build_backend, build_encoder
+from eccos_core.assembly.backend import build_backend
+from eccos_core.assembly.encoder import build_encoder
 from eccos_core.collecting import CollectOptions, collect
 from eccos_core.collecting.questions import read_questions
 from eccos_core.config import StaticConfig, load_config

@@ -16,7 +16,8 @@ import numpy as np
 
 from eccos_core.backends import LiteLLMBackend
 from eccos_core.backends.chat_template import ChatTemplate
-from eccos_core.backends.stop_early import StopEarlyBackend, StopEarlySettings
+from eccos_core.backends.stop_early import StopEarlyBackend
+from eccos_core.backends.thinking_steps import StopEarlySettings
 from eccos_core.config.schema import Deployment
 from eccos_core.domain import Completion, Model, Request
 from eccos_core.protocols import Backend

@@ -1,19 +1,25 @@
 """The story: predict, optimise, hold a slot, call, record.
 
 A `Router` is given its parts and owns none of their logic. `Router.from_yaml` builds the parts that a file names.
+This is where each step goes on:
+
+- `route`, `decide`: `routing/pipeline.py` prepares and remembers, `routing/decider.py` predicts and optimises.
+- `complete`, `stream`: `routing/pipeline.py` decides and holds a slot, `routing/model_caller.py` calls and falls back.
+- `complete_batch`: `routing/complete_batch.py` calls one by one, packed, or through the batch APIs of providers.
+- `record`, `signal`, `swap`: `routing/live_pipeline.py` finds the decision, and the pipeline learns from its label.
+- `from_yaml`: `assembly/build.py` builds the parts, `assembly/background.py` keeps them up to date.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from eccos_core.domain import (
     Chunk,
@@ -27,31 +33,26 @@ from eccos_core.domain import (
     Policy,
     RouterStatus,
 )
-from eccos_core.errors import EccosError, InputError, UnknownDecisionError, did_you_mean
-from eccos_core.io.forks import ProcessGuard
+from eccos_core.errors import EccosError, InputError
 from eccos_core.packing import PackingRule
 from eccos_core.protocols import Backend, Encoder, Optimizer, Predictor, Steering, Workload
-from eccos_core.routing.batch import acall_all, call_all, settle_results
+from eccos_core.routing.batch import settle_results
+from eccos_core.routing.complete_batch import BatchOptions, acomplete_batch, complete_batch
 from eccos_core.routing.decider import Decider
 from eccos_core.routing.decision_store import DecisionStore
+from eccos_core.routing.live_pipeline import LivePipeline
 from eccos_core.routing.outside_call import OutsideCall
-from eccos_core.routing.packing import acomplete_packed, complete_packed
 from eccos_core.routing.parts import DEFAULT_POLICY, Parts
-from eccos_core.routing.patient_batch import acomplete_patiently, complete_patiently, find_patience
 from eccos_core.routing.pipeline import Pipeline, RequestLike
 from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.tenants import Tenants
 from eccos_core.telemetry.base import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
+    from eccos_core.assembly.background import BackgroundServices
     from eccos_core.assembly.hot_reload import HotReload
-    from eccos_core.assembly.refit import BackgroundRefit
-    from eccos_core.assembly.shared_labels import SharedLabels
     from eccos_core.config import Config
-    from eccos_core.decision_log import LoggedDecision, PostgresDecisionLog
     from eccos_core.routing.savings import SavingsReport
-
-_EARLIER_STORES = 4  # memories of decisions from before a swap, so that they can still be labelled
 
 
 class Router:
@@ -128,18 +129,12 @@ class Router:
         )
 
     def _start(self, parts: Parts) -> None:
-        self._guard = ProcessGuard("this router")
-        self._current = Pipeline(parts)
-        self._earlier: deque[DecisionStore] = deque(maxlen=_EARLIER_STORES)
+        self._live = LivePipeline(parts)
         self._closing = threading.Lock()
         self._closed = False
         self._owns_parts = False
-        self._hot_reload: HotReload | None = None
-        self._refit: BackgroundRefit | None = None
-        self._shared_labels: SharedLabels | None = None
+        self._services: BackgroundServices | None = None
         self._release_shared: Callable[[], bool] | None = None
-
-    # ---------------------------------------------------------------- build, share, change, close
 
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
@@ -159,30 +154,13 @@ class Router:
         with every problem of the file, `ArtifactError`, `HistoryError`, and `InputError` for a model that has neither
         outcomes nor a prior.
         """
-        from eccos_core.assembly.build import Assembler
-        from eccos_core.config import load_config
+        from eccos_core.assembly.background import BackgroundServices
 
-        if reload:
-            from eccos_core.assembly.hot_reload import HotReload
-
-            follower = HotReload(path, progress)
-            router = cls.from_parts(follower.parts)
-            router._hot_reload = follower
-            follower.start(router.swap)
-            assembler = follower.assembler
-        else:
-            assembler = Assembler(progress)
-            router = cls.from_parts(assembler.assemble(load_config(path)))
+        services = BackgroundServices(path, reload=reload, progress=progress)
+        router = cls.from_parts(services.assembled.parts)
         router._owns_parts = True
-        if router._shared_log() is not None or reload:
-            from eccos_core.assembly.shared_labels import SharedLabels
-
-            router._shared_labels = SharedLabels(router._shared_log, router._take_label)
-        learning = assembler.current.config.learning if assembler.current is not None else None
-        if learning is not None and learning.refit_every is not None:
-            from eccos_core.assembly.refit import BackgroundRefit
-
-            router._refit = BackgroundRefit(assembler, router.swap)
+        router._services = services
+        services.start(router._live, router.swap)
         return router
 
     @classmethod
@@ -204,142 +182,6 @@ class Router:
         that the old one uses. Raises `InputError` for a window that is not between 0 and 0.05.
         """
         return Router.from_parts(replace(self.parts, window_s=window_s))
-
-    @property
-    def parts(self) -> Parts:
-        """The parts in use now."""
-        return self._pipeline.parts
-
-    def swap(self, parts: Parts) -> None:
-        """Put other parts into use at once, without dropping a request.
-
-        Requests that come from now on use the new parts. Requests in flight end on the parts that they began with.
-        Decisions made before can still be labelled. What the old parts alone used is not closed: you may still need
-        it. Raises `InputError` for parts that do not fit together, and then changes nothing.
-        """
-        earlier, before = self._current, self.parts
-        self._current = earlier.successor = Pipeline(parts)
-        observer = before.answer_observer
-        if self._owns_parts and observer is not None and observer is not parts.answer_observer:
-            observer.close(parts.answer_observer)
-        if parts.decision_store is not before.decision_store:
-            self._earlier.append(before.decision_store)
-
-    def reload(self) -> bool:
-        """Read the file that the router follows now, instead of when its change is noticed. True when it is in use.
-
-        A faulty file changes nothing, and `problem` says why. Raises `InputError` for a router that follows no file.
-        """
-        if self._hot_reload is None:
-            raise InputError("this router follows no file. Build it with Router.from_yaml(path, reload=True).")
-        return self._hot_reload.reload_now()
-
-    def listen(self, listener: Callable[[Config], None]) -> None:
-        """Call `listener` with the configuration in use, now and after every change that is put into use.
-
-        It is called in the thread that watches the file, and must not raise. Raises `InputError` for a router that
-        follows no file.
-        """
-        if self._hot_reload is None:
-            raise InputError("this router follows no file. Build it with Router.from_yaml(path, reload=True).")
-        self._hot_reload.listen(listener)
-
-    def close(self) -> None:
-        """Stop following the file, write the decision log, and close what `from_yaml` built.
-
-        Parts that you gave stay open: they are yours. Closing again does nothing. Requests in flight end. New calls
-        raise `InputError`. You can still decide, but no decision is logged. In a forked child this does nothing.
-        """
-        if self._guard.is_forked:
-            return
-        with self._closing:
-            if self._closed or (self._release_shared is not None and not self._release_shared()):
-                return
-            self._closed = True
-        for background in (self._refit, self._shared_labels):
-            if background is not None:
-                background.close()
-        if self._hot_reload is not None:
-            self._hot_reload.close()
-        if self._owns_parts and self.parts.answer_observer is not None:
-            self.parts.answer_observer.close()
-        stores = [*self._earlier, self.decision_store]
-        for store in stores:
-            store.flush()
-        if self._owns_parts:
-            for part in _distinct(
-                [*(store.log for store in stores), *(store.history for store in stores), self.backend]
-            ):
-                close = getattr(part, "close", None)
-                if close is not None:
-                    close()
-
-    async def aclose(self) -> None:
-        """The asynchronous twin of `close`."""
-        await asyncio.to_thread(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    # ---------------------------------------------------------------- what it is made of
-
-    @property
-    def models(self) -> tuple[Model, ...]:
-        """The pool."""
-        return self.parts.models
-
-    @property
-    def policy(self) -> Policy:
-        """What a batch is solved under."""
-        return self.parts.policy
-
-    @property
-    def decider(self) -> Decider:
-        """What predicts and optimises."""
-        return self._pipeline.decider
-
-    @property
-    def backend(self) -> Backend:
-        """What calls the models."""
-        return self.parts.backend
-
-    @property
-    def workload(self) -> Workload:
-        """What counts requests in flight."""
-        return self.parts.workload
-
-    @property
-    def decision_store(self) -> DecisionStore:
-        """What remembers decisions."""
-        return self.parts.decision_store
-
-    @property
-    def telemetry(self) -> Telemetry:
-        """Where spans and metrics go."""
-        return self.parts.telemetry
-
-    @property
-    def follows_file(self) -> bool:
-        """Whether changes of a configuration file are put into use, as `from_yaml(path, reload=True)` asks for."""
-        return self._hot_reload is not None
-
-    @property
-    def problem(self) -> str | None:
-        """Why the newest version of the configuration file is not in use. None while it is in use, or not followed."""
-        return None if self._hot_reload is None else self._hot_reload.problem
 
     # ---------------------------------------------------------------- decide
 
@@ -394,7 +236,7 @@ class Router:
         pipeline = self._open()
         asked = pipeline.parse(request, **parameters)
         with pipeline.parts.telemetry.step("complete", [asked]):
-            return pipeline.call(pipeline.begin(asked, decision))
+            return pipeline.caller.call(pipeline.begin(asked, decision))
 
     async def acomplete(
         self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any
@@ -403,7 +245,7 @@ class Router:
         pipeline = self._open()
         asked = pipeline.parse(request, **parameters)
         with pipeline.parts.telemetry.step("complete", [asked]):
-            return await pipeline.acall(await pipeline.abegin(asked, decision))
+            return await pipeline.caller.acall(await pipeline.abegin(asked, decision))
 
     def stream(self, request: RequestLike, *, decision: Decision | None = None, **parameters: Any) -> Iterator[Chunk]:
         """Yield chunks as they come. The last one carries the completion with its decision.
@@ -413,7 +255,7 @@ class Router:
         """
         pipeline = self._open()
         asked = pipeline.parse(request, **parameters).streamed()
-        with closing(pipeline.stream(pipeline.begin(asked, decision))) as chunks:
+        with closing(pipeline.caller.stream(pipeline.begin(asked, decision))) as chunks:
             yield from chunks
 
     async def astream(
@@ -422,7 +264,7 @@ class Router:
         """The asynchronous twin of `stream`."""
         pipeline = self._open()
         asked = pipeline.parse(request, **parameters).streamed()
-        async with aclosing(pipeline.astream(await pipeline.abegin(asked, decision))) as chunks:
+        async with aclosing(pipeline.caller.astream(await pipeline.abegin(asked, decision))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -431,33 +273,16 @@ class Router:
         self,
         requests: Sequence[RequestLike],
         *,
-        policy: Policy | None = None,
         return_exceptions: Literal[False] = False,
-        pack: bool | None = None,
-        patience_s: float | None = None,
-        report: Callable[[str], None] | None = None,
+        **options: Unpack[BatchOptions],
     ) -> list[Completion]: ...
     @overload
     def complete_batch(
-        self,
-        requests: Sequence[RequestLike],
-        *,
-        policy: Policy | None = None,
-        return_exceptions: Literal[True],
-        pack: bool | None = None,
-        patience_s: float | None = None,
-        report: Callable[[str], None] | None = None,
+        self, requests: Sequence[RequestLike], *, return_exceptions: Literal[True], **options: Unpack[BatchOptions]
     ) -> list[Completion | EccosError]: ...
     @overload
     def complete_batch(
-        self,
-        requests: Sequence[RequestLike],
-        *,
-        policy: Policy | None = None,
-        return_exceptions: bool,
-        pack: bool | None = None,
-        patience_s: float | None = None,
-        report: Callable[[str], None] | None = None,
+        self, requests: Sequence[RequestLike], *, return_exceptions: bool, **options: Unpack[BatchOptions]
     ) -> list[Completion] | list[Completion | EccosError]: ...
     def complete_batch(
         self,
@@ -482,18 +307,8 @@ class Router:
         at a discount (`model_info.batch`). What such a batch leaves open is called at once. A call that is made again
         after a kill finds its batches. Nothing is packed then. `report` hears in words how the batches go.
         """
-        pipeline = self._open()
-        if (patience := find_patience(pipeline.parts, patience_s, pack=pack, report=report)) is not None:
-            patient = complete_patiently(pipeline, requests, policy, patience, in_place=return_exceptions)
-            return settle_results(patient, return_exceptions=return_exceptions)
-        if pipeline.packs(pack):
-            packed = complete_packed(pipeline, requests, policy, in_place=return_exceptions)
-            return settle_results(packed, return_exceptions=return_exceptions)
-        batch = pipeline.decide_batch(requests, policy, in_place=return_exceptions)
-        jobs = [each for each in batch if isinstance(each, tuple)]
-        models = [pipeline.deployment(decision.model) for _, decision in jobs]
-        answers = iter(call_all(models, pipeline.most_at_once, lambda i: pipeline.call(pipeline.execute(*jobs[i]))))
-        results = [next(answers) if isinstance(each, tuple) else each for each in batch]
+        options = BatchOptions(policy=policy, pack=pack, patience_s=patience_s, report=report)
+        results = complete_batch(self._open(), requests, options, in_place=return_exceptions)
         return settle_results(results, return_exceptions=return_exceptions)
 
     @overload
@@ -501,33 +316,16 @@ class Router:
         self,
         requests: Sequence[RequestLike],
         *,
-        policy: Policy | None = None,
         return_exceptions: Literal[False] = False,
-        pack: bool | None = None,
-        patience_s: float | None = None,
-        report: Callable[[str], None] | None = None,
+        **options: Unpack[BatchOptions],
     ) -> list[Completion]: ...
     @overload
     async def acomplete_batch(
-        self,
-        requests: Sequence[RequestLike],
-        *,
-        policy: Policy | None = None,
-        return_exceptions: Literal[True],
-        pack: bool | None = None,
-        patience_s: float | None = None,
-        report: Callable[[str], None] | None = None,
+        self, requests: Sequence[RequestLike], *, return_exceptions: Literal[True], **options: Unpack[BatchOptions]
     ) -> list[Completion | EccosError]: ...
     @overload
     async def acomplete_batch(
-        self,
-        requests: Sequence[RequestLike],
-        *,
-        policy: Policy | None = None,
-        return_exceptions: bool,
-        pack: bool | None = None,
-        patience_s: float | None = None,
-        report: Callable[[str], None] | None = None,
+        self, requests: Sequence[RequestLike], *, return_exceptions: bool, **options: Unpack[BatchOptions]
     ) -> list[Completion] | list[Completion | EccosError]: ...
     async def acomplete_batch(
         self,
@@ -540,33 +338,11 @@ class Router:
         report: Callable[[str], None] | None = None,
     ) -> list[Completion] | list[Completion | EccosError]:
         """The asynchronous twin of `complete_batch`."""
-        pipeline = self._open()
-        if (patience := find_patience(pipeline.parts, patience_s, pack=pack, report=report)) is not None:
-            patient = await acomplete_patiently(pipeline, requests, policy, patience, in_place=return_exceptions)
-            return settle_results(patient, return_exceptions=return_exceptions)
-        if pipeline.packs(pack):
-            packed = await acomplete_packed(pipeline, requests, policy, in_place=return_exceptions)
-            return settle_results(packed, return_exceptions=return_exceptions)
-        batch = await asyncio.to_thread(pipeline.decide_batch, requests, policy, in_place=return_exceptions)
-        jobs = [each for each in batch if isinstance(each, tuple)]
-        models = [pipeline.deployment(decision.model) for _, decision in jobs]
-        called = acall_all(models, pipeline.most_at_once, lambda i: pipeline.acall(pipeline.execute(*jobs[i])))
-        answers = iter(await called)
-        results = [next(answers) if isinstance(each, tuple) else each for each in batch]
+        options = BatchOptions(policy=policy, pack=pack, patience_s=patience_s, report=report)
+        results = await acomplete_batch(self._open(), requests, options, in_place=return_exceptions)
         return settle_results(results, return_exceptions=return_exceptions)
 
-    @property
-    def _pipeline(self) -> Pipeline:
-        """The pipeline in use now. Raises `ForkedProcessError` in a forked child."""
-        self._guard.check()
-        return self._current
-
-    def _open(self) -> Pipeline:
-        if self._closed:
-            raise InputError("this router is closed. Build a new one, or keep it open for as long as you call it.")
-        return self._pipeline
-
-    # ---------------------------------------------------------------- record, status
+    # ---------------------------------------------------------------- label, watch
 
     def record(self, decision_id: str, quality: float, *, source: LabelSource = "human") -> None:
         """Label the answer of a decision, now or later, once or again. The outcome joins the history.
@@ -575,25 +351,27 @@ class Router:
         `quality` is in [0, 1]. `source`: who says so. A label never replaces one of a more trusted source: a human,
         a judge, a signal, a reward model. Raises `UnknownDecisionError`, and `InputError` for a quality outside [0, 1].
         """
-        for store in (self.decision_store, *reversed(self._earlier)):
-            try:
-                labelled = store.label(decision_id, quality, source)
-            except UnknownDecisionError:
-                continue
-            if labelled is not None:
-                self._pipeline.learn(labelled)
-            return
-        raise UnknownDecisionError(decision_id)
+        self._live.record(decision_id, quality, source)
 
-    def _shared_log(self) -> PostgresDecisionLog | None:
-        from eccos_core.decision_log import PostgresDecisionLog
+    def signal(self, decision_id: str, name: str) -> None:
+        """Report what a user did with an answer: "regenerated", "copied", or what `eccos.labels.signals` names.
 
+        The signal's quality becomes the label, unless somebody who knows better has labelled the answer. Raises
+        `InputError` for an unknown signal, and `UnknownDecisionError`.
+        """
+        self._live.signal(decision_id, name)
+
+    def status(self) -> RouterStatus:
+        """Return a snapshot of every model's load and health, of the queue, and of the decision log."""
         log = self.decision_store.log
-        return log if isinstance(log, PostgresDecisionLog) else None
-
-    def _take_label(self, decision: LoggedDecision, source: LabelSource) -> None:
-        """Learn from a label that another replica was given."""
-        self._pipeline.learn(self.decision_store.take_label(decision, source))
+        return RouterStatus(
+            self.workload.status(),
+            decision_log_problem=log.problem if log is not None else None,
+            decisions_dropped=log.dropped if log is not None else 0,
+            drift=self.parts.drift.alarms,
+            certificate_problem=self.parts.certificate_problem,
+            labelling=self.parts.answer_observer.status() if self.parts.answer_observer is not None else None,
+        )
 
     def savings(self, baseline: str | None = None, *, since: float | None = None) -> SavingsReport:
         """Compare what the logged requests cost with sending all of them to one model.
@@ -612,31 +390,141 @@ class Router:
         names = [model.name for model in self.models]
         return measure_savings(read_traffic(log, names, since), names, baseline)
 
-    def signal(self, decision_id: str, name: str) -> None:
-        """Report what a user did with an answer: "regenerated", "copied", or what `eccos.labels.signals` names.
+    # ---------------------------------------------------------------- change, close
 
-        The signal's quality becomes the label, unless somebody who knows better has labelled the answer. Raises
-        `InputError` for an unknown signal, and `UnknownDecisionError`.
+    def swap(self, parts: Parts) -> None:
+        """Put other parts into use at once, without dropping a request.
+
+        Requests that come from now on use the new parts. Requests in flight end on the parts that they began with.
+        Decisions made before can still be labelled. What the old parts alone used is not closed: you may still need
+        it. Raises `InputError` for parts that do not fit together, and then changes nothing.
         """
-        quality = self.parts.signals.get(name)
-        if quality is None:
-            known = ", ".join(self.parts.signals) or "none, name them in eccos.labels.signals"
-            raise InputError(f"unknown signal {name!r}{did_you_mean(name, self.parts.signals)}. There are: {known}")
-        self.record(decision_id, quality, source="signal")
+        observer = self.parts.answer_observer
+        self._live.swap(parts)
+        if self._owns_parts and observer is not None and observer is not parts.answer_observer:
+            observer.close(parts.answer_observer)
 
-    def status(self) -> RouterStatus:
-        """Return a snapshot of every model's load and health, of the queue, and of the decision log."""
-        log = self.decision_store.log
-        return RouterStatus(
-            self.workload.status(),
-            decision_log_problem=log.problem if log is not None else None,
-            decisions_dropped=log.dropped if log is not None else 0,
-            drift=self.parts.drift.alarms,
-            certificate_problem=self.parts.certificate_problem,
-            labelling=self.parts.answer_observer.status() if self.parts.answer_observer is not None else None,
-        )
+    def reload(self) -> bool:
+        """Read the file that the router follows now, instead of when its change is noticed. True when it is in use.
 
+        A faulty file changes nothing, and `problem` says why. Raises `InputError` for a router that follows no file.
+        """
+        return self._require_hot_reload().reload_now()
 
-def _distinct(objects: Sequence[object]) -> list[object]:
-    """Return each object once, in order."""
-    return list({id(each): each for each in objects}.values())
+    def listen(self, listener: Callable[[Config], None]) -> None:
+        """Call `listener` with the configuration in use, now and after every change that is put into use.
+
+        It is called in the thread that watches the file, and must not raise. Raises `InputError` for a router that
+        follows no file.
+        """
+        self._require_hot_reload().listen(listener)
+
+    def close(self) -> None:
+        """Stop following the file, write the decision log, and close what `from_yaml` built.
+
+        Parts that you gave stay open: they are yours. Closing again does nothing. Requests in flight end. New calls
+        raise `InputError`. You can still decide, but no decision is logged. In a forked child this does nothing.
+        """
+        if self._live.is_forked:
+            return
+        with self._closing:
+            if self._closed or (self._release_shared is not None and not self._release_shared()):
+                return
+            self._closed = True
+        if self._services is not None:
+            self._services.close()
+        if self._owns_parts:
+            self._live.close()
+        else:
+            self._live.flush()
+
+    async def aclose(self) -> None:
+        """The asynchronous twin of `close`."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # ---------------------------------------------------------------- what it is made of
+
+    @property
+    def parts(self) -> Parts:
+        """The parts in use now."""
+        return self._pipeline.parts
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The pool."""
+        return self.parts.models
+
+    @property
+    def policy(self) -> Policy:
+        """What a batch is solved under."""
+        return self.parts.policy
+
+    @property
+    def decider(self) -> Decider:
+        """What predicts and optimises."""
+        return self._pipeline.decider
+
+    @property
+    def backend(self) -> Backend:
+        """What calls the models."""
+        return self.parts.backend
+
+    @property
+    def workload(self) -> Workload:
+        """What counts requests in flight."""
+        return self.parts.workload
+
+    @property
+    def decision_store(self) -> DecisionStore:
+        """What remembers decisions."""
+        return self.parts.decision_store
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """Where spans and metrics go."""
+        return self.parts.telemetry
+
+    @property
+    def follows_file(self) -> bool:
+        """Whether changes of a configuration file are put into use, as `from_yaml(path, reload=True)` asks for."""
+        return self._hot_reload is not None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the newest version of the configuration file is not in use. None while it is in use, or not followed."""
+        return None if self._hot_reload is None else self._hot_reload.problem
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        """The pipeline in use now. Raises `ForkedProcessError` in a forked child."""
+        return self._live.current
+
+    def _open(self) -> Pipeline:
+        if self._closed:
+            raise InputError("this router is closed. Build a new one, or keep it open for as long as you call it.")
+        return self._pipeline
+
+    @property
+    def _hot_reload(self) -> HotReload | None:
+        return None if self._services is None else self._services.hot_reload
+
+    def _require_hot_reload(self) -> HotReload:
+        if self._hot_reload is None:
+            raise InputError("this router follows no file. Build it with Router.from_yaml(path, reload=True).")
+        return self._hot_reload

@@ -23,7 +23,8 @@ def with_efforts(config: Config, backend: Backend) -> Backend:
 def with_stop_early(config: Config, backend: LiteLLMBackend) -> Backend:
     """Stop the thinking of the models that `eccos.stop_early` names."""
     from eccos_core.backends.chat_template import ChatTemplate
-    from eccos_core.backends.stop_early import StopEarlyBackend, StopEarlySettings
+    from eccos_core.backends.stop_early import StopEarlyBackend
+    from eccos_core.backends.thinking_steps import StopEarlySettings
 
     asked = config.stop_early
     if asked is None:

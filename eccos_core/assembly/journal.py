@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from eccos_core.decision_log import BaseDecisionLog, PostgresDecisionLog
+from eccos_core.errors import DatabaseAwayError
 from eccos_core.learning.journal import FILE_NAME, BaseLabelJournal, LabelJournal
 from eccos_core.learning.postgres_journal import PostgresLabelJournal
 
@@ -15,5 +16,12 @@ def open_journal(path: Path | None, log: BaseDecisionLog | None) -> BaseLabelJou
     None without a log. Raises `DataError` for a file that is no journal, and `DatabaseAwayError`.
     """
     if isinstance(log, PostgresDecisionLog):
-        return PostgresLabelJournal(log.pool)
+        try:
+            return PostgresLabelJournal(log.pool)
+        except DatabaseAwayError:
+            raise DatabaseAwayError(
+                log.place,
+                "the database does not answer, and eccos.learning starts from the labels in it. Without them this "
+                "replica would decide otherwise than the others. Start it again when the database is back.",
+            ) from None
     return None if path is None else LabelJournal(path.with_name(FILE_NAME))

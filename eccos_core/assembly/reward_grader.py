@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eccos_core.assembly.build import build_encoder
+from eccos_core.assembly.encoder import build_encoder
 from eccos_core.assembly.predictor import cached_encoder
 from eccos_core.config import Config
 from eccos_core.errors import InputError

@@ -9,39 +9,26 @@ Unlike the public code of the paper, answers that disagree never stop anything.
 from __future__ import annotations
 
 import logging
-import re
 import threading
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeAlias, cast
 
+from eccos_core.backends.thinking_steps import Ask, StopEarlySettings, ThinkingSteps, Written, think_in_steps
 from eccos_core.domain import Chunk, Completion, Request
 from eccos_core.errors import BackendError
 from eccos_core.io.tokens import text_key
 from eccos_core.protocols import Backend, gives_logprobs, unsupported_parameters
 
-END_OF_THINKING: Final = "</think>"
-PROBE: Final = "\n</think>\n\nThe final answer is"
-MOST_PROBE_TOKENS: Final = 24
 USUAL_LIMIT: Final = 8192  # tokens of an answer, thinking included, where neither request nor model has a limit
 _TAKEN: Final = frozenset(
     {"max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "timeout", "reasoning_effort", "user"}
     | {"presence_penalty", "frequency_penalty", "extra_headers"}
 )
-_HEDGED: Final = re.compile(r"\b(wait|hmm|hold on|let me|not sure|unsure|maybe|perhaps|probably|unclear|unknown)\b")
 _log = logging.getLogger("eccos.backend")
 
 Template: TypeAlias = Callable[[Request], str]
-
-
-@dataclass(frozen=True, slots=True)
-class StopEarlySettings:
-    """Probe after every `probe_every` tokens of thinking, and stop when the last `agree` answers are the same."""
-
-    probe_every: int = 64
-    agree: int = 3
 
 
 class TextContinuer(Protocol):
@@ -54,70 +41,6 @@ class TextContinuer(Protocol):
     async def acontinue_text(self, model: str, request: Request, prompt: str, max_tokens: int) -> Completion:
         """The asynchronous twin of `continue_text`."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A call that is wanted: what comes after the prompt."""
-
-    prompt: str
-    max_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What the model has written for good: a piece of its thinking, or of its answer."""
-
-    thinking: str = ""
-    answer: str = ""
-
-
-Steps: TypeAlias = Generator["Ask | Written", "Completion | None", str]
-"""Yields what to call, is sent its completion, and returns the finish reason."""
-
-
-def think_in_steps(prompt: str, settings: StopEarlySettings, limit: int) -> Steps:
-    """Think, probe, stop and answer. `limit` is the most tokens of thinking and answer together, without the probes."""
-    thinking, left = "", limit
-    answers: deque[str] = deque(maxlen=settings.agree)
-    while left > 0:
-        piece = yield Ask(prompt + thinking, min(settings.probe_every, left))
-        assert piece is not None
-        left -= piece.output_tokens or 1
-        before, ended, after = (thinking + piece.text).partition(END_OF_THINKING)
-        if ended:  # the model ended its thinking by itself
-            yield Written(thinking=before[len(thinking) :], answer=after.lstrip("\n"))
-            return (yield from _answer(prompt + before + ended + after, piece.finish_reason, left))
-        yield Written(thinking=piece.text)
-        thinking += piece.text
-        if piece.finish_reason != "length":  # it stopped in the middle of its thinking, and has to answer all the same
-            break
-        probe = yield Ask(prompt + thinking + PROBE, MOST_PROBE_TOKENS)
-        assert probe is not None
-        answers.append(normalize_answer(probe.text))
-        if len(answers) == settings.agree and len(set(answers)) == 1 and answers[0]:
-            break
-    return (yield from _answer(f"{prompt}{thinking}\n{END_OF_THINKING}\n\n", "length", left))
-
-
-def _answer(prompt: str, finish_reason: str | None, left: int) -> Steps:
-    """Write the answer after the thinking, unless it has ended."""
-    if finish_reason != "length" or left <= 0:
-        return finish_reason or "stop"
-    answer = yield Ask(prompt, left)
-    assert answer is not None
-    yield Written(answer=answer.text)
-    return answer.finish_reason or "stop"
-
-
-def normalize_answer(text: str) -> str:
-    """Return the first line of a probe's answer in one spelling. Empty where it says nothing, or hedges."""
-    line = next((line for line in text.split(END_OF_THINKING)[0].splitlines() if line.strip()), "").lower()
-    if _HEDGED.search(line):
-        return ""
-    boxed = re.search(r"\\boxed\{([^{}]*)\}", line)
-    line = boxed.group(1) if boxed else re.split(r"(?<=\w)[.;](?:\s|$)", line.lstrip(" :*$"))[0]
-    return re.sub(r"[\s$*`\"'\\(),]+", "", line).strip(":.")
 
 
 @dataclass(slots=True)
@@ -206,7 +129,7 @@ class StopEarlyBackend:
         except BackendError as error:
             self._check_fallback(model, error)
             return done.charge(self.backend.complete(model, request))
-        return done.completion(self._finish(steps))
+        return done.completion(steps.finish_reason)
 
     async def acomplete(self, model: str, request: Request) -> Completion:
         """See `Backend`."""
@@ -220,7 +143,7 @@ class StopEarlyBackend:
         except BackendError as error:
             self._check_fallback(model, error)
             return done.charge(await self.backend.acomplete(model, request))
-        return done.completion(self._finish(steps))
+        return done.completion(steps.finish_reason)
 
     def stream(self, model: str, request: Request) -> Generator[Chunk, None, None]:
         """See `Backend`. Each piece is streamed once. A stream that has begun never falls back."""
@@ -230,7 +153,7 @@ class StopEarlyBackend:
                 for piece in self._run(steps, done, model, request):
                     began = True
                     yield piece
-                yield Chunk(text="", completion=done.completion(self._finish(steps)))
+                yield Chunk(text="", completion=done.completion(steps.finish_reason))
                 return
             except BackendError as error:
                 if began:
@@ -249,7 +172,7 @@ class StopEarlyBackend:
                     async for piece in pieces:
                         began = True
                         yield piece
-                yield Chunk(text="", completion=done.completion(self._finish(steps)))
+                yield Chunk(text="", completion=done.completion(steps.finish_reason))
                 return
             except BackendError as error:
                 if began:
@@ -273,7 +196,7 @@ class StopEarlyBackend:
         if close is not None:
             close()
 
-    def _begin(self, model: str, request: Request) -> _Steps | None:
+    def _begin(self, model: str, request: Request) -> ThinkingSteps | None:
         """Begin to think in steps. None for a request that is called as it is."""
         template = self._templates.get(model)
         if template is None or model in self._refusing:
@@ -283,9 +206,9 @@ class StopEarlyBackend:
             return None
         limits = [given[name] for name in ("max_tokens", "max_completion_tokens") if name in given]
         limit = min(limits, default=self._limits.get(model, USUAL_LIMIT))
-        return _Steps(think_in_steps(template(request), self._settings, limit))
+        return ThinkingSteps(think_in_steps(template(request), self._settings, limit))
 
-    def _run(self, steps: _Steps, done: _Sum, model: str, request: Request) -> Iterator[Chunk]:
+    def _run(self, steps: ThinkingSteps, done: _Sum, model: str, request: Request) -> Iterator[Chunk]:
         for step in steps:
             if isinstance(step, Ask):
                 steps.result = self._continuer.continue_text(model, request, step.prompt, step.max_tokens)
@@ -293,7 +216,9 @@ class StopEarlyBackend:
             elif (piece := done.add(step)) is not None:
                 yield piece
 
-    async def _arun(self, steps: _Steps, done: _Sum, model: str, request: Request) -> AsyncGenerator[Chunk, None]:
+    async def _arun(
+        self, steps: ThinkingSteps, done: _Sum, model: str, request: Request
+    ) -> AsyncGenerator[Chunk, None]:
         """The asynchronous twin of `_run`."""
         for step in steps:
             if isinstance(step, Ask):
@@ -322,26 +247,3 @@ class StopEarlyBackend:
         if chunk.completion is None or not done.calls:
             return chunk
         return replace(chunk, completion=done.charge(chunk.completion))
-
-    def _finish(self, steps: _Steps) -> str:
-        return steps.finish_reason
-
-
-class _Steps:
-    """Iterates over steps. `result` is what the last call gave, `finish_reason` what the whole run came to."""
-
-    def __init__(self, steps: Steps) -> None:
-        self._steps = steps
-        self.result: Completion | None = None
-        self.finish_reason = "stop"
-
-    def __iter__(self) -> _Steps:
-        return self
-
-    def __next__(self) -> Ask | Written:
-        result, self.result = self.result, None
-        try:
-            return self._steps.send(result)
-        except StopIteration as ended:
-            self.finish_reason = ended.value
-            raise StopIteration from None

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eccos_core.cli.collect_all import STOPPED
 from eccos_core.cli.output import console, print_json, print_table
 
 if TYPE_CHECKING:
-    from eccos_core.collecting import ChooseReport, ChosenModel, CollectEvent, CollectOptions, Question
-    from eccos_core.config import Config
-    from eccos_core.protocols import Backend
+    from eccos_core.cli.collect_run import CollectRun
+    from eccos_core.collecting import ChooseReport, ChosenModel, CollectEvent
+    from eccos_core.domain import Float32Array
 
-_STOPPED: Mapping[str, str] = {
+_WHY_STOPPED: Mapping[str, str] = {
     "budget": "The next call might not fit the budget. A larger --budget-usd goes on from here.",
     "not_worth_it": "More answers would hardly change which model is chosen. The rest of the budget is not spent.",
     "all_asked": "Every question was asked.",
@@ -29,27 +30,14 @@ _STATES: Mapping[str, str] = {
 }
 
 
-def collect_chosen(
-    questions: list[Question],
-    config: Config,
-    backend: Backend,
-    out: Path,
-    options: CollectOptions,
-    source: str,
-    json: bool,
-) -> None:
+def collect_chosen(run: CollectRun) -> None:
     """Collect chosen outcomes, and print the report."""
-    from eccos_core.assembly.build import build_encoder
-    from eccos_core.assembly.predictor import cached_encoder
-    from eccos_core.collecting import collect_chosen as run
+    from eccos_core.collecting import collect_chosen as collect
     from eccos_core.domain import QualityPrice
 
-    policy = config.policy
+    policy = run.config.policy
     price = 100 * policy.usd_per_quality_point if isinstance(policy, QualityPrice) else None
-    with console().status("Reading the questions ..."):
-        vectors = cached_encoder(build_encoder(config.encoder, config.conversation)).encode(
-            [question.query for question in questions]
-        )
+    vectors = _encode(run)
     try:
         with console().status("Choosing ...") as status:
 
@@ -57,25 +45,35 @@ def collect_chosen(
                 status.update(f"Asking {event.model}. {event.spent_usd:.4f} USD so far")
 
             chosen = asyncio.run(
-                run(
-                    questions,
-                    config.models,
-                    backend,
-                    out,
-                    options,
+                collect(
+                    run.questions,
+                    run.config.models,
+                    run.backend,
+                    run.out,
+                    run.options,
                     vectors,
                     usd_per_quality=price or None,
                     observe=show,
-                    source=source,
+                    source=run.source,
                 )
             )
     except KeyboardInterrupt:
-        console().print("Stopped. Every answer so far is kept. Start again with the same options to continue.")
+        console().print(STOPPED)
         raise
-    if json:
-        print_json(_as_json(chosen, out))
+    if run.json:
+        print_json(_as_json(chosen, run.out))
     else:
-        _print(chosen, len(questions), out)
+        _print(chosen, len(run.questions), run.out)
+
+
+def _encode(run: CollectRun) -> Float32Array:
+    from eccos_core.assembly.encoder import build_encoder
+    from eccos_core.assembly.predictor import cached_encoder
+
+    config = run.config
+    with console().status("Reading the questions ..."):
+        encoder = cached_encoder(build_encoder(config.encoder, config.conversation))
+        return encoder.encode([question.query for question in run.questions])
 
 
 def _print(chosen: ChooseReport, questions: int, out: Path) -> None:
@@ -100,7 +98,7 @@ def _print(chosen: ChooseReport, questions: int, out: Path) -> None:
     if collected.at_risk_usd > 0:
         cost += f", plus up to {collected.at_risk_usd:.6f} USD for failed calls that may be billed"
     screen.print(Text(f"{cost}. Left: {chosen.left_usd:.6f} USD."), soft_wrap=True)
-    screen.print(Text(_STOPPED[chosen.stopped]), soft_wrap=True)
+    screen.print(Text(_WHY_STOPPED[chosen.stopped]), soft_wrap=True)
     if collected.failed or collected.ungraded:
         failed = "Failed outcomes have no score. Add --retry-failed to try them again."
         screen.print(Text(failed, style="yellow"), soft_wrap=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json as json_text
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,14 +14,24 @@ from eccos_core.cli.options import PatienceOption, read_patience, resolve_config
 from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.plan import RequestsOption
 from eccos_core.cli.route import PoolOption, router_of
+from eccos_core.cli.stage_bars import stage_bars
 
-if TYPE_CHECKING:
-    from eccos_core.domain import Completion, Request
-    from eccos_core.errors import EccosError
-
+_STAGES = {"check": "Reading the requests", "answer": "Answering"}
 OutOption = Annotated[
-    Path,
-    typer.Option("--out", "-o", metavar="ANSWERS", help="The file to write: one JSON object per request, in order."),
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="ANSWERS",
+        help="The file to write, one answer per request, in order: .jsonl or .parquet.",
+    ),
+]
+FolderOption = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FOLDER", help="Write Parquet here instead, one file for each part."),
+]
+PartRowsOption = Annotated[
+    int, typer.Option("--shard-rows", help="Requests of one part, which are decided and answered together.", min=1)
 ]
 CancelOption = Annotated[
     str | None, typer.Option("--cancel", metavar="BATCH", help="Cancel this batch, by its id in the list.")
@@ -30,45 +40,57 @@ CancelOption = Annotated[
 
 def complete(
     requests: RequestsOption,
-    out: OutOption,
+    out: OutOption = None,
+    output: FolderOption = None,
     config: PoolOption = None,
     patience: PatienceOption = None,
+    shard_rows: PartRowsOption = 4_096,
     json: JsonOption = False,
 ) -> None:
     """Answer a file of requests, assigned jointly under your policy.
 
-    With --patience, batch APIs of providers are used where they pay. If the command is killed, run it again: it finds
-    its batches.
+    A long file is answered in parts. If the command is killed, run it again: it repeats no finished part.
+
+    Example: eccos complete --requests requests.jsonl --out answers.jsonl
+
+    With --patience, batch APIs of providers are used where they pay. The file is then one part.
 
     Example: eccos complete --requests requests.jsonl --out answers.jsonl --patience 24h
     """
-    from eccos_core.domain import Completion
-    from eccos_core.io.files import atomic_writer
+    from eccos_core.errors import InputError
     from eccos_core.routing.decisions import format_usd
-    from eccos_core.workflows.plan import read_requests
+    from eccos_core.workflows.complete import FileAnswers
 
-    batch, patience_s = read_requests(requests), read_patience(patience)
-    with router_of(config, for_calls=True) as router:
+    if out is not None and output is not None:
+        raise InputError("--out names a file and --output a folder. Keep one")
+    place = out or output
+    if place is None:
+        raise InputError("name a file for the answers with --out, or a folder with --output")
+    as_parquet = out is None or out.suffix == ".parquet"
+    patience_s = read_patience(patience)
+    with router_of(config, for_calls=True) as router, stage_bars(_STAGES) as bars:
         note = console()
-        with note.status(f"Asking {len(batch):,} requests ..."):
-            results = router.complete_batch(
-                batch,
-                return_exceptions=True,
-                patience_s=patience_s,
-                report=lambda said: note.print(said, style="dim", soft_wrap=True, markup=False),
-            )
-        with atomic_writer(out) as stream:
-            for request, result in zip(batch, results, strict=True):
-                stream.write(json_text.dumps(_line(request, result), ensure_ascii=False).encode() + b"\n")
-    answers = [each for each in results if isinstance(each, Completion)]
-    usd = sum(each.cost_usd for each in answers)
+        answers = FileAnswers(
+            requests,
+            place.with_name(f"{place.name}.parts") if out is not None else place,
+            part_rows=shard_rows if patience_s is None else None,
+            as_parquet=as_parquet,
+            progress=bars,
+        )
+        found = answers.run(
+            router,
+            patience_s=patience_s,
+            report=lambda said: note.print(said, style="dim", soft_wrap=True, markup=False),
+        )
+        if out is not None:
+            answers.join(out)
     if json:
-        counted = {"answered": len(answers), "failed": len(results) - len(answers), "cost_usd": usd}
-        print_json({"requests": len(batch), **counted, "out": str(out)})
+        print_json({**asdict(found), "out": str(place)})
     else:
-        failed = f", {len(results) - len(answers):,} failed" if len(answers) < len(results) else ""
-        said = f"{len(answers):,} of {len(batch):,} requests answered for {format_usd(usd)}{failed}: {out}"
-        console(sys.stdout).print(said, soft_wrap=True, markup=False)
+        failed = f", {found.failed:,} failed" if found.failed else ""
+        before = f", {found.answered_before:,} of them by an earlier run" if found.answered_before else ""
+        said = f"{found.answered:,} of {found.requests:,} requests answered for {format_usd(found.cost_usd)}"
+        console(sys.stdout).print(f"{said}{failed}{before}: {place}", soft_wrap=True, markup=False)
 
 
 def batches(config: PoolOption = None, cancel: CancelOption = None, json: JsonOption = False) -> None:
@@ -105,20 +127,3 @@ def batches(config: PoolOption = None, cancel: CancelOption = None, json: JsonOp
     cells = [[str(row[column]) for column in columns] for row in rows]
     title = f"{len(rows)} batches in {provider.folder.path}"
     console(sys.stdout).print(table(title, columns, cells, numbers=("requests", "age_s", "patience_left_s")))
-
-
-def _line(request: Request, result: Completion | EccosError) -> dict[str, Any]:
-    from eccos_core.domain import Completion
-
-    if not isinstance(result, Completion):
-        return {"id": request.id, "error": str(result)}
-    return {
-        "id": request.id,
-        "text": result.text,
-        "model": result.model,
-        "decided_model": result.decision.model,
-        "decision_id": result.decision.id,
-        "cost_usd": result.cost_usd,
-        "input_tokens": result.input_tokens,
-        "output_tokens": result.output_tokens,
-    }

@@ -68,7 +68,7 @@ SplitByOption = Annotated[
         help="Leave one group out: test each dataset (or another label) by routers that never saw it.",
     ),
 ]
-OptionalPricesOption = Annotated[
+PricesOption = Annotated[
     Path | None,
     typer.Option("--prices", metavar="PRICES", help="USD per token of each model. Leave it out if costs are recorded."),
 ]
@@ -97,7 +97,7 @@ TEXT, STATIC = "minilm+surface", "static+surface"
 
 def evaluate(
     data: DataOption,
-    prices: OptionalPricesOption = None,
+    prices: PricesOption = None,
     routers: RoutersOption = None,
     baselines: BaselinesOption = False,
     json: JsonFileOption = None,

@@ -25,7 +25,8 @@ def ingest(outcomes: OutcomesArgument, config: PoolOption = None, json: JsonOpti
 
     Example: eccos ingest outcomes.jsonl --config eccos.yaml
     """
-    from eccos_core.assembly.build import build_encoder, build_history
+    from eccos_core.assembly.encoder import build_encoder
+    from eccos_core.assembly.history import build_history
     from eccos_core.config import InMemoryConfig, load_config
     from eccos_core.errors import InputError
     from eccos_core.history.ingest import ingest as ingest_file

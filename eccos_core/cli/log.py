@@ -46,6 +46,14 @@ ExportOption = Annotated[
         "--export", metavar="OUTCOMES", help="Write labelled decisions to an outcomes file for `eccos ingest`."
     ),
 ]
+DeleteBeforeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--delete-before",
+        metavar="TIME",
+        help="Delete the decisions of before that time, with their labels: 90d, or a date. This cannot be undone.",
+    ),
+]
 
 
 def log(
@@ -55,14 +63,22 @@ def log(
     since: SinceOption = None,
     last: LastOption = None,
     export: ExportOption = None,
+    delete_before: DeleteBeforeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the newest decisions of the decision log, or export the labelled ones as outcomes.
+    """Show the newest decisions of the decision log, export the labelled ones as outcomes, or delete old ones.
 
     Example: eccos log --since 7d --labelled
 
     Example: eccos log --export labelled.jsonl
+
+    Example: eccos log --delete-before 90d
     """
+    if delete_before is not None:
+        if any(each is not None for each in (model, labelled, since, last, export)):
+            raise InputError("--delete-before deletes all decisions of before that time. Use no other option with it.")
+        _delete(config, delete_before, as_json=json)
+        return
     if export is not None and labelled is False:
         raise InputError("--export writes labelled decisions, so it cannot go with --unlabelled. Drop one of them.")
     after = parse_since(since)
@@ -146,9 +162,12 @@ def open_log(config: Path | None) -> Iterator[BaseDecisionLog]:
 
 
 def parse_since(text: str | None) -> float | None:
+    """Return seconds since 1970 for `--since`, see `parse_time`."""
+    return None if text is None else parse_time(text, "--since")
+
+
+def parse_time(text: str, option: str) -> float:
     """Return seconds since 1970 for `30m` or `7d` ago, or for an ISO date or time (UTC unless it names a zone)."""
-    if text is None:
-        return None
     ago_s = read_seconds(text)
     if ago_s is not None:
         return time.time() - ago_s
@@ -156,7 +175,7 @@ def parse_since(text: str | None) -> float | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise InputError(
-            f"--since is {text!r}, it must be a duration such as 30m, 12h or 7d, or a date such as 2026-11-23"
+            f"{option} is {text!r}, it must be a duration such as 30m, 12h or 7d, or a date such as 2026-11-23"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
@@ -164,6 +183,18 @@ def parse_since(text: str | None) -> float | None:
 def format_time(at: float) -> str:
     """Return a time (s since 1970) for people, in UTC."""
     return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+
+
+def _delete(config: Path | None, before: str, *, as_json: bool) -> None:
+    at = parse_time(before, "--delete-before")
+    with open_log(config) as decision_log:
+        deleted = decision_log.prune(at)
+    if as_json:
+        print_json({"log": decision_log.place, "before": at, "deleted": deleted})
+    else:
+        console(sys.stdout).print(
+            f"{decision_log.place}: deleted {deleted} decisions of before {format_time(at)} UTC", soft_wrap=True
+        )
 
 
 def _as_json(entry: LoggedDecision) -> dict[str, Any]:

@@ -16,9 +16,6 @@ DataOption = Annotated[
     Path,
     typer.Option("--data", metavar="OUTCOMES", help="The outcomes file with the recorded answers (.jsonl, .jsonl.gz)."),
 ]
-PricesOption = Annotated[
-    Path, typer.Option("--prices", metavar="PRICES", help="The JSON file with the price of each model.")
-]
 SeedOption = Annotated[
     int,
     typer.Option(
@@ -69,10 +66,16 @@ def resolve_config(config: Path | None) -> Path:
 
     Says on standard error which file is used when none was given.
     """
-    from eccos_core.assembly.build import usual_config
-
     if config is not None:
         return config
     found = usual_config()
     console().print(f"Using {found}", style="dim", soft_wrap=True)
     return found
+
+
+def usual_config() -> Path:
+    """Return `eccos.yaml` in this folder, or else the bundled pocket pool."""
+    from eccos_core.pocket import pool_config_path
+
+    here = Path("eccos.yaml")
+    return here if here.exists() else pool_config_path()

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eccos_core.cli.output import console, print_json, table
+from eccos_core.cli.stage_bars import stage_bars
 
 if TYPE_CHECKING:
     from eccos_core.workflows.large_plan import PlanSummary
 
-_SECONDS_BETWEEN_LINES = 10.0
 _STAGES = {
     "load": "Loading predictor and history",
     "cut": "Cutting the requests into shards",
@@ -36,7 +33,7 @@ def plan_in_shards(
     as_json: bool,
 ) -> None:
     """Plan a file of requests into a folder, and print the summary."""
-    from eccos_core.assembly.build import usual_config
+    from eccos_core.cli.options import usual_config
     from eccos_core.io.threads import cores
     from eccos_core.workflows.large_plan import LargePlan, open_engine
 
@@ -45,7 +42,7 @@ def plan_in_shards(
         console().print(f"Using {chosen}", style="dim", soft_wrap=True)
     engine = open_engine(engine_name, workers or cores())
     try:
-        with _bars() as bars:
+        with stage_bars(_STAGES) as bars:
             summary = LargePlan(chosen, requests, output, engine, shard_rows=shard_rows, progress=bars).run()
     finally:
         engine.close()
@@ -53,34 +50,6 @@ def plan_in_shards(
         print_json(asdict(summary))
     else:
         _print(summary, output)
-
-
-class _StageBars:
-    """A bar on a terminal. Elsewhere a line now and then."""
-
-    def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._console = console()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
-        self._task = self.progress.add_task("", total=None)
-        self._stage, self._last_line = "", time.monotonic()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        said = _STAGES.get(stage, stage[:1].upper() + stage[1:])
-        self.progress.update(self._task, description=said, completed=done, total=total or None)
-        now = time.monotonic()
-        if not self._console.is_terminal and (stage != self._stage or now - self._last_line > _SECONDS_BETWEEN_LINES):
-            self._stage, self._last_line = stage, now
-            self._console.print(f"{said}: {done:,} of {total:,} requests" if total else f"{said} ...")
-
-
-@contextmanager
-def _bars() -> Iterator[_StageBars]:
-    bars = _StageBars()
-    with bars.progress:
-        yield bars
 
 
 def _print(summary: PlanSummary, output: Path) -> None:

@@ -21,6 +21,14 @@ ToOption = Annotated[str, typer.Option("--to", metavar="SCHEMES", help="int8, in
 OutOption = Annotated[
     Path, typer.Option("--out", metavar="FOLDER", help="Where the variants' folders are made. Default: here.")
 ]
+CalibrateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibrate",
+        metavar="QUESTIONS",
+        help="Questions as for `eccos collect`. int4 is rounded for 256 of them.",
+    ),
+]
 PoolOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="CONFIG", help="The YAML file that has the model. Its name and prices are used."),
@@ -31,23 +39,26 @@ def quantise(
     folder: FolderArgument,
     to: ToOption,
     out: OutOption = Path(),
+    calibrate: CalibrateOption = None,
     config: PoolOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write variants of a local model with weights in 8 or 4 bits, and print their pool entries.
 
-    The variants are folders NAME-int8 and NAME-int4. They take less disk, and as much memory as before.
+    The variants are folders NAME-int8 and NAME-int4. They take less disk, and less memory with keep_quantised.
 
     Example: eccos quantise models/my-model --to int8,int4 --config eccos.yaml
     """
     from eccos_core.backends.local.quantise_folder import parse_schemes, quantise_folder
+    from eccos_core.collecting import read_questions
     from eccos_core.workflows.quantise import find_base_entry, pool_entries, quantisable_folder
 
     schemes = parse_schemes(to)
     source = quantisable_folder(folder)
     base = find_base_entry(source, config)
+    prompts = None if calibrate is None else [question.query for question in read_questions(calibrate, "exact")]
     with console().status(f"Quantising {source.name} ..."):
-        variants = quantise_folder(source, schemes, out)
+        variants = quantise_folder(source, schemes, out, prompts)
     entries = pool_entries(source, variants, base)
     if json:
         print_json({"base": str(source), "variants": [_as_row(each) for each in variants], "model_list": entries})

@@ -123,8 +123,9 @@ def router_of(config: Path | None, *, for_calls: bool = False) -> Router:
     """
     from rich.text import Text
 
-    from eccos_core.assembly.build import needs_litellm, usual_config
+    from eccos_core.assembly.backend import needs_litellm
     from eccos_core.backends.litellm.lazy_import import preload_litellm
+    from eccos_core.cli.options import usual_config
     from eccos_core.config import load_config
     from eccos_core.router import Router
 

@@ -112,7 +112,7 @@ def serve(
     require_package("fastapi", "server", "eccos serve")
     require_package("uvicorn", "server", "eccos serve")
     require_package("sqlalchemy", "server", "eccos serve")
-    from eccos_core.assembly.build import needs_litellm
+    from eccos_core.assembly.backend import needs_litellm
     from eccos_core.backends.litellm.lazy_import import preload_litellm
     from eccos_core.config import load_config
     from eccos_core.pocket import smol_config_path

@@ -14,9 +14,9 @@ from eccos_core.config.components import (
 from eccos_core.config.history import ChromaPersistentConfig, ChromaServerConfig, HistoryConfig, InMemoryConfig
 from eccos_core.config.load import load_config, log_warnings
 from eccos_core.config.packing_section import PackingConfig
+from eccos_core.config.policy_section import CertifiedPolicy
 from eccos_core.config.schema import Config, Deployment, EccosSection, EmbeddingEntry, PoolEntry
 from eccos_core.config.sections import (
-    CertifiedPolicy,
     DecisionLogConfig,
     GroupConfig,
     LearningConfig,

@@ -149,24 +149,11 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
     _warn_of_misspelt(info, context.prices)
     provider = _provider(model, filled, known, context.prices, filled_params)
     from_section = context.environment.provider_parameters(provider, set(params.values))
-    seconds = {key: filled_params.number(key, None, above=True) for key in ("timeout", "stream_timeout")}
-    called = {key: value for key, value in filled.items() if is_call_parameter(key) and key not in seconds}
-    called |= from_section | {key: value for key, value in seconds.items() if value is not None}
-    prices = {key: filled[key] for key in PRICE_KEYS if key in filled}
     return Entry(
         place=place,
         name=name,
         provider=provider,
-        deployment=Deployment(
-            litellm_model=model,
-            parameters=RedactedMapping(called, frozenset(hidden) | frozenset(from_section)),
-            model_info=RedactedMapping({**prices, **info.values}, frozenset(hidden)),
-            rpm=filled_params.integer("rpm", None),
-            tpm=filled_params.integer("tpm", None),
-            weight=filled_params.number("weight", None, above=True),
-            order=filled_params.integer("order", None, low=0),
-            region_name=filled_params.text("region_name", None),
-        ),
+        deployment=_read_deployment(model, filled_params, info, from_section),
         price=parse_price(
             filled_params,
             info,
@@ -184,6 +171,25 @@ def _read_named(name: str, params: Section, info: Section, context: ParseContext
         efforts=parse_efforts(info),
         batch=parse_batch_offer(info, provider),
         embeds=why if embeds else None,
+    )
+
+
+def _read_deployment(model: str, params: Section, info: Section, from_section: dict[str, str]) -> Deployment:
+    """Read how a model is called. `from_section` are parameters that the file gives for its whole provider."""
+    filled = params.values
+    seconds = {key: params.number(key, None, above=True) for key in ("timeout", "stream_timeout")}
+    called = {key: value for key, value in filled.items() if is_call_parameter(key) and key not in seconds}
+    called |= from_section | {key: value for key, value in seconds.items() if value is not None}
+    prices = {key: filled[key] for key in PRICE_KEYS if key in filled}
+    return Deployment(
+        litellm_model=model,
+        parameters=RedactedMapping(called, params.hidden_keys | from_section.keys()),
+        model_info=RedactedMapping({**prices, **info.values}, params.hidden_keys),
+        rpm=params.integer("rpm", None),
+        tpm=params.integer("tpm", None),
+        weight=params.number("weight", None, above=True),
+        order=params.integer("order", None, low=0),
+        region_name=params.text("region_name", None),
     )
 
 

@@ -31,19 +31,21 @@ from eccos_core.config.history import (
 )
 from eccos_core.config.label_sections import LabelsConfig, ShadowConfig
 from eccos_core.config.packing_section import PackingConfig
-from eccos_core.config.section_model import Names, SectionModel
-from eccos_core.config.sections import (
+from eccos_core.config.policy_section import (
     DEFAULT_POLICY,
     CertifiedPolicy,
+    PlainPolicyField,
+    PolicyField,
+    PolicySetting,
+)
+from eccos_core.config.section_model import Names, SectionModel
+from eccos_core.config.sections import (
     DecisionLogConfig,
     DecisionLogField,
     GroupConfig,
     LearningConfig,
     OptimizerConfig,
     OptimizerField,
-    PlainPolicyField,
-    PolicyField,
-    PolicySetting,
     RetryConfig,
     SessionConfig,
     StopEarlyConfig,

@@ -31,6 +31,11 @@ class Section:
         """Return the place of a key."""
         return f"{self.place}.{key}" if self.place else key
 
+    @property
+    def hidden_keys(self) -> frozenset[str]:
+        """The keys whose values must not be shown."""
+        return frozenset(self._hidden)
+
     def hidden(self, key: str) -> str | None:
         """Return the words that stand for the value of `key` in messages, or None when it may be shown."""
         return self._hidden.get(key)

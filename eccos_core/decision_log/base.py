@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TypeAlias
@@ -23,12 +24,15 @@ from eccos_core.decision_log.reader import LogReader
 from eccos_core.decision_log.rows import read_decision
 from eccos_core.decision_log.write_queue import WriteQueue
 from eccos_core.domain import LabellingCall, LabelSource
-from eccos_core.errors import UnknownDecisionError
+from eccos_core.errors import DataError, UnknownDecisionError
 from eccos_core.io.forks import ProcessGuard
 
 MAX_GROUP_S = 0.2  # a kill loses at most the entries of this time
 MAX_GROUP_ROWS = 500
 MAX_QUEUED = 100_000  # entries that wait for a slow disk, later ones are dropped and counted
+PRUNE_EVERY_S = 3600.0
+PRUNE_ROWS = 1_000  # decisions that are deleted at once, so that others can write in between
+_DAY_S = 86_400.0
 
 QueuedEntry: TypeAlias = (
     DecisionEntry | CompletionEntry | LabelEntry | ShadowLabelEntry | CalibrationEntry | SpendingEntry
@@ -41,13 +45,23 @@ class BaseDecisionLog(ABC):
 
     A writer thread commits entries in groups. The logger `eccos.decision_log` reports what goes wrong once, and
     `problem` holds the message. The router keeps answering. With `log_prompts` the log also keeps the encoded text.
-    `place` names the log for people, and `reader` runs queries. `dropped` counts entries that are lost.
+    `place` names the log for people, and `reader` runs queries. `dropped` counts entries that are lost. With
+    `keep_days` the writer deletes older decisions while it writes, about once an hour.
     """
 
-    def __init__(self, place: str, reader: LogReader, *, log_prompts: bool, max_queued: int = MAX_QUEUED) -> None:
+    def __init__(
+        self,
+        place: str,
+        reader: LogReader,
+        *,
+        log_prompts: bool,
+        keep_days: int | None = None,
+        max_queued: int = MAX_QUEUED,
+    ) -> None:
         self.place, self.reader, self.log_prompts = place, reader, log_prompts
         self.problem: str | None = None
         self.dropped = 0
+        self._keep_days, self._prune_at = keep_days, 0.0  # `_prune_at` is by `time.monotonic`
         self._counting = threading.Lock()
         self._reported: set[str] = set()  # kinds of problems since entries were last written
         self._guard = ProcessGuard(f"the decision log {place}")
@@ -92,6 +106,17 @@ class BaseDecisionLog(ABC):
         self.flush()
         return found
 
+    def prune(self, before: float) -> int:
+        """Delete the decisions made before a time (s since 1970, UTC), with their labels and what judging them cost.
+
+        Returns how many decisions. They are deleted 1,000 at a time, and other processes may write meanwhile.
+        """
+        self.flush()
+        deleted = 0
+        while count := self._prune_some(before):
+            deleted += count
+        return deleted
+
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until all entries so far are written or dropped. Returns False after `timeout_s`."""
         self._guard.check()
@@ -120,6 +145,30 @@ class BaseDecisionLog(ABC):
     @abstractmethod
     def _write_all(self) -> None:
         """Write group after group of the queue until it is closed and empty. The writer thread runs it."""
+
+    @property
+    @abstractmethod
+    def _database_errors(self) -> tuple[type[Exception], ...]:
+        """What the database raises."""
+
+    @abstractmethod
+    def _prune_some(self, before: float) -> int:
+        """Delete at most `PRUNE_ROWS` decisions of before that time. Returns how many."""
+
+    def _prune_if_due(self) -> None:
+        """Delete some of the decisions that are too old. The writer calls it after a group.
+
+        At most 1,000 go after one group, so that no entry waits long, and those are more than a group adds.
+        """
+        if self._keep_days is None or time.monotonic() < self._prune_at:
+            return
+        self._prune_at = time.monotonic() + PRUNE_EVERY_S
+        errors: tuple[type[Exception], ...] = (OSError, DataError, *self._database_errors)
+        try:
+            if self._prune_some(time.time() - self._keep_days * _DAY_S) == PRUNE_ROWS:
+                self._prune_at = 0.0  # there may be more
+        except errors as error:
+            self._report(f"{self.place}: old decisions stay for another hour, as deleting failed ({error})", "prune")
 
     def _count_lost(self, entries: int) -> None:
         with self._counting:

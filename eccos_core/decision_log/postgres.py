@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from eccos_core.decision_log.base import MAX_QUEUED, BaseDecisionLog, QueuedEntry
+from eccos_core.decision_log.base import MAX_QUEUED, PRUNE_ROWS, BaseDecisionLog, QueuedEntry
 from eccos_core.decision_log.entries import LabelEntry, LoggedDecision
 from eccos_core.decision_log.postgres_statements import in_order, statements_of
 from eccos_core.decision_log.postgres_tables import LABEL_LOCK, make_tables
@@ -58,6 +58,15 @@ SELECT r.name, {_NOW} - r.seen_at, r.stopped, r.dropped, coalesce(d.decisions, 0
 FROM eccos_replicas r LEFT JOIN (
   SELECT replica, count(*) AS decisions, sum(paid_usd) AS paid_usd FROM eccos_decisions WHERE at >= %s GROUP BY replica
 ) d ON d.replica = r.name WHERE r.seen_at >= {_NOW} - %s ORDER BY r.name
+"""  # noqa: S608 - constants
+# a row that another replica deletes just now is left to it
+_PRUNE = f"""
+WITH old AS (
+  SELECT id FROM eccos_decisions WHERE at < %(before)s ORDER BY at LIMIT {PRUNE_ROWS} FOR UPDATE SKIP LOCKED
+), labels AS (DELETE FROM eccos_labels WHERE decision_id IN (SELECT id FROM old)
+), shadows AS (DELETE FROM eccos_shadow_labels WHERE decision_id IN (SELECT id FROM old)
+), spending AS (DELETE FROM eccos_spending WHERE at < %(before)s)
+DELETE FROM eccos_decisions WHERE id IN (SELECT id FROM old)
 """  # noqa: S608 - constants
 
 
@@ -108,7 +117,13 @@ class PostgresDecisionLog(BaseDecisionLog):
     """
 
     def __init__(
-        self, address: str, *, log_prompts: bool = False, replica: str | None = None, max_queued: int = MAX_QUEUED
+        self,
+        address: str,
+        *,
+        log_prompts: bool = False,
+        keep_days: int | None = None,
+        replica: str | None = None,
+        max_queued: int = MAX_QUEUED,
     ) -> None:
         pool = PostgresPool(address, "the decision log")
         self.pool, self.replica = pool, replica or name_replica()
@@ -119,7 +134,9 @@ class PostgresDecisionLog(BaseDecisionLog):
         self._last_label: int | None = None  # of the labels of others that were read
         self._beaten_at: float | None = None  # by `time.monotonic`
         problem = self._prepare()
-        super().__init__(pool.place, PostgresReader(pool), log_prompts=log_prompts, max_queued=max_queued)
+        super().__init__(
+            pool.place, PostgresReader(pool), log_prompts=log_prompts, keep_days=keep_days, max_queued=max_queued
+        )
         if problem is not None:
             self._report(f"{pool.place}: {problem} Entries wait, and the router keeps answering.", "away")
 
@@ -217,6 +234,16 @@ class PostgresDecisionLog(BaseDecisionLog):
     def _write_all(self) -> None:
         for group in self._queue.groups():
             self._count_lost(self._write_until_done(group))
+            self._prune_if_due()
+
+    @property
+    def _database_errors(self) -> tuple[type[Exception], ...]:
+        return (self.pool.error,)
+
+    def _prune_some(self, before: float) -> int:
+        with self.pool.told(), self.pool.transaction() as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LABEL_LOCK,))  # no label is written meanwhile
+            return connection.execute(_PRUNE.encode(), {"before": before}).rowcount
 
     def _write_until_done(self, group: Sequence[QueuedEntry]) -> int:
         """Write a group, as often as it takes. Returns how many of its entries are lost."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from dataclasses import astuple
 from pathlib import Path
 
-from eccos_core.decision_log.base import BaseDecisionLog, QueuedEntry
+from eccos_core.decision_log.base import PRUNE_ROWS, BaseDecisionLog, QueuedEntry
 from eccos_core.decision_log.entries import (
     CalibrationEntry,
     CompletionEntry,
@@ -92,6 +93,13 @@ _SAVE_CALIBRATION = """
 INSERT OR REPLACE INTO calibrations (version, judge, offset, slope, pairs, at) VALUES (?, ?, ?, ?, ?, ?)
 """
 _ADD_SPENDING = "INSERT INTO spending (decision_id, call, usd, at) VALUES (?, ?, ?, ?)"
+_OLD = f"SELECT id FROM decisions WHERE at < ? ORDER BY at LIMIT {PRUNE_ROWS}"  # noqa: S608 - constants
+_PRUNE = (
+    f"DELETE FROM labels WHERE decision_id IN ({_OLD})",  # noqa: S608 - constants
+    f"DELETE FROM shadow_labels WHERE decision_id IN ({_OLD})",  # noqa: S608 - constants
+    "DELETE FROM spending WHERE at < ?",
+    f"DELETE FROM decisions WHERE id IN ({_OLD})",  # noqa: S608 - constants
+)
 
 
 class DecisionLog(BaseDecisionLog):
@@ -100,9 +108,9 @@ class DecisionLog(BaseDecisionLog):
     When the disk is full or broken, entries are dropped and counted, and the router keeps answering.
     """
 
-    def __init__(self, path: str | Path, *, log_prompts: bool = False) -> None:
+    def __init__(self, path: str | Path, *, log_prompts: bool = False, keep_days: int | None = None) -> None:
         self.path = Path(path)
-        super().__init__(str(self.path), SqliteReader(self.path), log_prompts=log_prompts)
+        super().__init__(str(self.path), SqliteReader(self.path), log_prompts=log_prompts, keep_days=keep_days)
 
     def _write_all(self) -> None:
         connection: sqlite3.Connection | None = None
@@ -116,6 +124,7 @@ class DecisionLog(BaseDecisionLog):
                     self._report(f"{self.path}: an entry was left out because it cannot be stored ({errors[0]})")
                 else:
                     self._clear_problem()
+                self._prune_if_due()
             except (sqlite3.Error, OSError) as error:
                 self._count_lost(len(group))
                 self._report(f"{self.path}: {error}. {self.dropped} entries are lost. The router keeps answering.")
@@ -124,6 +133,18 @@ class DecisionLog(BaseDecisionLog):
                     connection = None
         if connection is not None:
             connection.close()
+
+    @property
+    def _database_errors(self) -> tuple[type[Exception], ...]:
+        return (sqlite3.Error,)
+
+    def _prune_some(self, before: float) -> int:
+        if not self.path.exists():
+            return 0
+        with contextlib.closing(self._connect()) as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            *_, deleted = [connection.execute(statement, (before,)).rowcount for statement in _PRUNE]
+        return deleted
 
     def _try_write(self, connection: sqlite3.Connection, entry: QueuedEntry) -> Exception | None:
         """Write one entry. Returns the error if the entry itself is wrong, so that the other entries are still written.

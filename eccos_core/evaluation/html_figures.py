@@ -29,6 +29,28 @@ def frontier_figure(report: EvaluationReport) -> Any:
         import plotly.graph_objects as go
 
     figure = go.Figure()
+    _add_routers(figure, report)
+    singles = [result for result in report.results.values() if result.role == "single"]
+    _add_points(figure, singles, report.results["oracle"].score.frontier)
+    costs = [float(result.score.frontier.cost_usd[0]) for result in singles]
+    logarithmic = prefers_log_axis(costs)
+    _apply_style(figure, 560)
+    figure.update_xaxes(
+        title="USD per 1,000 questions" + (" (logarithmic)" if logarithmic else ""),
+        type="log" if logarithmic else "linear",
+        tickformat="~g",
+    )
+    if logarithmic:
+        low, high = 1000 * min(costs), 1000 * max(costs)
+        figure.update_xaxes(range=[np.log10(low / 1.6), np.log10(high * 2.2)], dtick="D2")
+    figure.update_yaxes(title="answered well", tickformat=".0%")
+    _zoom_buttons(figure, report)
+    _name_points(figure, singles, logarithmic)
+    return figure
+
+
+def _add_routers(figure: Any, report: EvaluationReport) -> None:
+    """Draw the line of each router."""
     palette = assign_colours(report.results)
     for result in report.results.values():
         if result.role == "single" or result.name == "oracle":
@@ -46,7 +68,10 @@ def frontier_figure(report: EvaluationReport) -> Any:
             },
             hovertemplate="%{y:.1%} at %{x:.3g} USD per 1,000",
         )
-    singles = [result for result in report.results.values() if result.role == "single"]
+
+
+def _add_points(figure: Any, singles: Sequence[RouterResult], oracle: Frontier) -> None:
+    """Draw the single models as dots, and the oracle as a star."""
     figure.add_scatter(
         x=[1000 * float(result.score.frontier.cost_usd[0]) for result in singles],
         y=[result.score.best_accuracy for result in singles],
@@ -56,7 +81,6 @@ def frontier_figure(report: EvaluationReport) -> Any:
         marker={"color": INK, "size": 9},
         hovertemplate="%{text}: %{y:.1%} at %{x:.3g} USD per 1,000<extra></extra>",
     )
-    oracle = report.results["oracle"].score.frontier
     figure.add_scatter(
         x=[1000 * float(oracle.cost_usd[-1])],
         y=[float(oracle.accuracy[-1])],
@@ -67,21 +91,6 @@ def frontier_figure(report: EvaluationReport) -> Any:
         marker={"symbol": "star", "size": 16, "color": ORACLE},
         hovertemplate="oracle: %{y:.1%} at %{x:.3g} USD per 1,000<extra></extra>",
     )
-    costs = [float(result.score.frontier.cost_usd[0]) for result in singles]
-    logarithmic = prefers_log_axis(costs)
-    _apply_style(figure, 560)
-    figure.update_xaxes(
-        title="USD per 1,000 questions" + (" (logarithmic)" if logarithmic else ""),
-        type="log" if logarithmic else "linear",
-        tickformat="~g",
-    )
-    if logarithmic:
-        low, high = 1000 * min(costs), 1000 * max(costs)
-        figure.update_xaxes(range=[np.log10(low / 1.6), np.log10(high * 2.2)], dtick="D2")
-    figure.update_yaxes(title="answered well", tickformat=".0%")
-    _zoom_buttons(figure, report)
-    _name_points(figure, singles, logarithmic)
-    return figure
 
 
 def _zoom_buttons(figure: Any, report: EvaluationReport) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eccos_core.domain import Assignment, Engine, IntArray, RoutingProblem
+from eccos_core.domain import Assignment, BoolArray, Engine, IntArray, RoutingProblem
 from eccos_core.optimizer.canonical import CanonicalProblem, canonicalize
 from eccos_core.optimizer.cp_sat import SearchLimits, improve
 from eccos_core.optimizer.dual_newton import Relaxation, relax
@@ -15,7 +15,13 @@ from eccos_core.optimizer.feasibility import check_capacity, out_of_reach, solve
 from eccos_core.optimizer.group_shares import counts_error, nearest_counts
 from eccos_core.optimizer.linear_program import ROUNDING, DualPrices, LinearProgram
 from eccos_core.optimizer.local_search import LocalSearch
-from eccos_core.optimizer.min_cost_flow import cap_prices, repair_caps, round_shares, solve_transport
+from eccos_core.optimizer.min_cost_flow import (
+    cap_prices,
+    repair_caps,
+    round_shares,
+    solve_transport,
+    transport_rounding,
+)
 from eccos_core.optimizer.validation import allowed_models, check
 
 DEFAULT_GAP = 1e-6
@@ -85,7 +91,10 @@ def solve_by_prices(
     accuracy = max(gap, min(1e-3, 0.1 / canonical.requests))
     relaxation = relaxed(program) or relax(program, accuracy)
     if not relaxation.converged and not problem.groups:
-        program, start_at = _narrow_to_side_constraint(canonical, program)
+        program, start_at, must_fill = _narrow_to_side_constraint(canonical, program)
+        tight = _solve_tight(canonical, program, must_fill, start_at.side, relaxation)
+        if tight is not None:
+            return tight
         narrowed = relax(program, accuracy, start_at)
         if narrowed.bound < relaxation.bound:
             narrowed = replace(narrowed, prices=relaxation.prices, bound=relaxation.bound)
@@ -114,12 +123,15 @@ def _solve_flow(canonical: CanonicalProblem, program: LinearProgram) -> PricedSo
     return PricedSolution(canonical, program, prices, choice, program.lagrangian_bound(prices), "min_cost_flow")
 
 
-def _narrow_to_side_constraint(canonical: CanonicalProblem, program: LinearProgram) -> tuple[LinearProgram, DualPrices]:
+def _narrow_to_side_constraint(
+    canonical: CanonicalProblem, program: LinearProgram
+) -> tuple[LinearProgram, DualPrices, BoolArray]:
     """Return the program without the choices that a tight floor or budget rules out, and prices to start at.
 
     The assignment that is best for the side constraint has prices of its own, and every choice a reduced cost. The
-    reduced costs of a feasible assignment add up to at most what the limit leaves. So each choice must fit into that.
-    Raises `InfeasibleError` if nothing does.
+    reduced costs of a feasible assignment, and the prices of the slots that it leaves free, add up to at most what the
+    limit leaves. So each choice must fit into that. Models (M,) whose price does not fit must be full. Raises
+    `InfeasibleError` if nothing fits.
     """
     assert program.side is not None
     only_side = program.without_side(program.side)
@@ -129,12 +141,55 @@ def _narrow_to_side_constraint(canonical: CanonicalProblem, program: LinearProgr
     prices = cap_prices(only_side, choice)
     costs = only_side.lagrangian_costs(prices)
     reduced = costs - costs.min(axis=0)
-    room = program.side_limit - only_side.lagrangian_bound(prices, costs)
-    fitting = reduced <= room + ROUNDING * abs(program.side_limit)
+    room = program.side_limit - only_side.lagrangian_bound(prices, costs) + ROUNDING * abs(program.side_limit)
+    fitting = reduced <= room
     fitting[choice, np.arange(program.requests)] = True
+    must_fill = np.zeros(program.models, dtype=np.bool_)
+    must_fill[program.count_rows.argmax(axis=1)] = (prices.counts > room) & (program.count_slack(choice) == 0)
     change = np.abs(program.objective - program.objective[choice, np.arange(program.requests)])
     side_price = float(change[fitting].sum()) / max(float(reduced[fitting].sum()), 1e-300)
-    return replace(program, allowed=fitting), DualPrices(side_price, side_price * prices.counts)
+    return replace(program, allowed=fitting), DualPrices(side_price, side_price * prices.counts), must_fill
+
+
+def _solve_tight(
+    canonical: CanonicalProblem,
+    narrowed: LinearProgram,
+    must_fill: BoolArray,
+    side_price: float,
+    relaxation: Relaxation,
+) -> PricedSolution | None:
+    """Solve a narrowed program whose side constraint the remaining choices and full models nearly imply.
+
+    Without that constraint it is a flow, whose objective is a lower bound. Where its assignment breaks the constraint,
+    the constraint gets a price, which is bisected: each flow gives a bound, and those at high prices an assignment that
+    keeps it. Exchanges then use up what it leaves. `side_price` is where to begin. None where no price is high enough.
+    """
+    best, bound, price, low, high = None, relaxation.bound, 0.0, 0.0, max(side_price, 1e-6)
+    for _ in range(_BISECTIONS):
+        assert narrowed.side is not None
+        priced = narrowed.without_side(narrowed.objective + price * narrowed.side)
+        choice = solve_transport(priced, must_fill)
+        at_least = priced.objective_of(choice) - transport_rounding(priced) - price * narrowed.side_limit
+        bound = max(bound, at_least)
+        if narrowed.is_feasible(choice):
+            if best is None or narrowed.objective_of(choice) < best.program.objective_of(best.choice):
+                best = PricedSolution(canonical, narrowed, relaxation.prices, choice, bound, "min_cost_flow")
+            best, high = replace(best, bound=bound), price
+        else:
+            low = price
+        if best is not None and (best.gap <= DEFAULT_GAP or high - low <= 1e-9 * high):
+            break
+        if best is None:
+            price, high = high, 8 * high
+        else:
+            price = (low + high) / 2
+    if best is None:
+        return None
+    assert narrowed.side is not None
+    priced = narrowed.without_side(narrowed.objective + high * narrowed.side)
+    search = LocalSearch(narrowed, priced.lagrangian_costs(cap_prices(priced, best.choice)), bound, best.choice)
+    search.run(DEFAULT_GAP * abs(bound))
+    return replace(best, choice=search.choice, bound=bound)
 
 
 def _side_seems_slack(program: LinearProgram, relaxation: Relaxation) -> bool:

@@ -25,6 +25,7 @@ _CHUNK_ENTRIES = 32_768  # numbers per temporary array: 256 KB, so that a chunk'
 _COOLING = 0.1
 _STEP_TO_BOUNDARY = 0.9
 _MAX_GROWTH = 1e6  # of a price in one step: where no price is enough, it must not overflow
+_MAX_SIDE_PRICE = 1e9  # of a floor or budget, in differences of objective over differences of the side constraint
 _MAX_NEWTON_STEPS = 20  # at one temperature
 MAX_UNSETTLED = 4  # temperatures at which Newton's method may fail, from a good start
 _MAX_BACKTRACKS = 12  # of the line search
@@ -104,12 +105,14 @@ class SmoothedDual(ABC):
     def upper_limit(self, y: FloatArray) -> FloatArray:
         """Return (K,) upper limits on the prices, which keep them finite where a count limit leaves no choice.
 
-        One more slot saves at most a chain of exchanges through all models. A floor or budget (row 0) has no limit.
+        One more slot saves at most a chain of exchanges through all models. At a higher price of the floor or budget
+        (row 0) than the limit, rounding alone decides. Without one, it would grow until it overflows where no price is
+        enough.
         """
         worth = self.spread + float(y[0]) * self.side_spread if self.has_side else self.spread
         most = np.full(len(y), (self.rows.shape[1] + 1) * worth + 1e-6)
         if self.has_side:
-            most[0] = np.inf
+            most[0] = _MAX_SIDE_PRICE * (self.spread + 1e-6) / max(self.side_spread, 1e-12)
         return most
 
     def evaluate(self, y: FloatArray, temperature: float) -> _DualPoint:
@@ -357,6 +360,9 @@ def follow_central_path(
     if start_at is not None:
         head = [start_at.side] if dual.has_side else []
         start = np.maximum(np.concatenate([head, start_at.counts]), 1e-6 * scale.unit)
+        if dual.has_side:
+            start[0] = min(start[0], 0.5 * dual.upper_limit(start)[0])
+        start = np.minimum(start, 0.5 * dual.upper_limit(start))
     path = _CentralPath(start, temperature / start, start, -np.inf)
     ceiling = scale.worst_objective + 1e-6 * scale.size  # a bound above every assignment proves infeasibility
     while True:

@@ -13,48 +13,74 @@ from itertools import pairwise
 
 import numpy as np
 
-from eccos_core.domain import FloatArray, IntArray
+from eccos_core.domain import BoolArray, FloatArray, IntArray
 from eccos_core.optimizer.dual_newton import relax
-from eccos_core.optimizer.linear_program import DualPrices, LinearProgram
+from eccos_core.optimizer.linear_program import DualPrices, LinearProgram, duplicate_classes
 
 _COST_BITS = 60  # OR-Tools multiplies costs by the number of nodes: the product has to fit into 64 bits
 _DIRECT_PAIRS = 50_000  # (request, model) pairs from which prices pay: they leave a far smaller flow
 
 
-def solve_transport(program: LinearProgram) -> IntArray:
+def solve_transport(program: LinearProgram, must_fill: BoolArray | None = None) -> IntArray:
     """Return the assignment (R,) of least objective under caps and eligibility, by OR-Tools' `SimpleMinCostFlow`.
 
-    The caps must have room for all requests, see `check_capacity`. Costs are rounded to integers. With 10,000 requests
-    that is 2^-46 of the largest difference, for each request.
+    The caps must have room for all requests, see `check_capacity`. All slots of the models `must_fill` (M,) are used,
+    which must be possible. Equal requests are one node. Costs are rounded to integers: see `transport_rounding`.
     """
     requests, models = program.requests, program.models
     if not len(program.count_limits):
         choice: IntArray = program.lagrangian_costs(program.zero_prices()).argmin(axis=0)
         return choice
-    if program.objective.size > _DIRECT_PAIRS:
+    first, sizes = _distinct_requests(program)
+    if must_fill is None and len(first) * models > _DIRECT_PAIRS:
         program = _without_hopeless_options(program)
+        first, sizes = _distinct_requests(program)
     from ortools.graph.python import min_cost_flow
 
-    allowed = np.ones((models, requests), dtype=np.bool_) if program.allowed is None else program.allowed
-    model, request = np.nonzero(allowed)
-    cost = (program.objective - np.where(allowed, program.objective, np.inf).min(axis=0))[model, request]
-    sink = requests + models
-    largest = float(cost.max()) or 1.0
-    bits = _COST_BITS - sink.bit_length()
+    distinct = len(first)
+    allowed = np.ones((models, distinct), dtype=np.bool_) if program.allowed is None else program.allowed[:, first]
+    request, model = np.nonzero(allowed.T)
+    objective = program.objective[:, first]
+    cost = (objective - np.where(allowed, objective, np.inf).min(axis=0))[model, request]
+    sink, unit = distinct + models, _cost_unit(program)
+    fill = np.zeros(models, dtype=np.int64) if must_fill is None else must_fill.astype(np.int64)
+    reward = (models + 1) * round(_largest_difference(program) / unit)  # more than any chain of exchanges costs
     flow = min_cost_flow.SimpleMinCostFlow()
     arcs = flow.add_arcs_with_capacity_and_unit_cost(
-        request, requests + model, np.ones_like(model), np.rint(cost / largest * 2.0**bits).astype(np.int64)
+        request, distinct + model, sizes[request], np.rint(cost / unit).astype(np.int64)
     )
     flow.add_arcs_with_capacity_and_unit_cost(
-        requests + np.arange(models), np.full(models, sink), caps(program), np.zeros(models, dtype=np.int64)
+        distinct + np.arange(models), np.full(models, sink), caps(program), -reward * fill
     )
-    flow.set_nodes_supplies(np.arange(sink + 1), np.repeat([1, 0, -requests], [requests, models, 1]))
+    flow.set_nodes_supplies(np.arange(sink + 1), np.concatenate([sizes, np.zeros(models, dtype=np.int64), [-requests]]))
     status = flow.solve()
     assert status == flow.OPTIMAL, f"SimpleMinCostFlow ended with {status.name}"
-    used = flow.flows(arcs) > 0
-    choice = np.empty(requests, dtype=np.int64)
-    choice[request[used]] = model[used]
-    return choice
+    return np.repeat(model, flow.flows(arcs)).astype(np.int64)  # equal requests are neighbours
+
+
+def transport_rounding(program: LinearProgram) -> float:
+    """Return by how much the answer of `solve_transport` may exceed the least objective, from rounding costs."""
+    return program.requests * _cost_unit(program) if len(program.count_limits) else 0.0
+
+
+def _cost_unit(program: LinearProgram) -> float:
+    """Return what one unit of the integer costs is worth. 10,000 requests: 2^-42 of the largest difference."""
+    nodes, models = program.requests + program.models, program.models
+    return _largest_difference(program) / 2.0 ** (_COST_BITS - nodes.bit_length() - (models + 1).bit_length())
+
+
+def _largest_difference(program: LinearProgram) -> float:
+    return float(np.ptp(program.objective, axis=0).max()) or 1.0
+
+
+def _distinct_requests(program: LinearProgram) -> tuple[IntArray, IntArray]:
+    """Return the first request of each run of equal requests (D,), and how many there are in each, (D,)."""
+    every = [program.objective] if program.allowed is None else [program.objective, program.allowed]
+    classes = None if program.duplicate_class is None else duplicate_classes(*every)
+    if classes is None:
+        return np.arange(program.requests), np.ones(program.requests, dtype=np.int64)
+    _, first, sizes = np.unique(classes, return_index=True, return_counts=True)
+    return first.astype(np.int64), sizes.astype(np.int64)
 
 
 def _without_hopeless_options(program: LinearProgram) -> LinearProgram:
@@ -112,12 +138,29 @@ class ResidualGraph:
             next_node = np.where(better, next_node[:, via, None], next_node)
         return distance, next_node
 
-    def augment(self, path: list[int]) -> None:
-        """Move one request along every edge of the path."""
-        for origin, target in pairwise(path):
-            self.choice[self.movers[origin, target]] = target
-        for model in set(path):
+    def augment(self, path: list[int], most: int) -> int:
+        """Move requests along every edge of a path, at most `most`, as long as none is dearer than the edge says.
+
+        Returns how many were moved, at least 1. Requests that cost the same move together.
+        """
+        movers = [self._movers_of(origin, target, most) for origin, target in pairwise(path)]
+        count = min(map(len, movers))
+        for target, rows in zip(path[1:], movers, strict=True):
+            self.choice[rows[:count]] = target
+        for model in path:
             self._update_edges(model)
+        return count
+
+    def _movers_of(self, origin: int, target: int, most: int) -> IntArray:
+        """Return the requests that go along an edge at its weight, the cheapest first, at most `most`."""
+        if most == 1:
+            return self.movers[origin, target, None]
+        rows = np.flatnonzero(self.choice == origin)
+        extra = self.costs[target, rows] - self.costs[origin, rows]
+        least = self.weights[origin, target]
+        cheap = np.flatnonzero(extra <= least + 1e-12 * abs(least))
+        order = cheap[np.argsort(extra[cheap], kind="stable")[:most]]
+        return np.asarray(rows[order])
 
 
 def repair_caps(program: LinearProgram, costs: FloatArray, choice: IntArray) -> IntArray:
@@ -136,9 +179,9 @@ def repair_caps(program: LinearProgram, costs: FloatArray, choice: IntArray) -> 
         path = [origin]
         while path[-1] != target:
             path.append(int(next_node[path[-1], target]))
-        graph.augment(path)
-        loads[origin] -= 1
-        loads[target] += 1
+        moved = graph.augment(path, int(min(loads[origin] - capacity[origin], capacity[target] - loads[target])))
+        loads[origin] -= moved
+        loads[target] += moved
     return graph.choice
 
 

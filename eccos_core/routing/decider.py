@@ -28,6 +28,7 @@ from eccos_core.errors import InfeasibleError, Overloaded, RoutingError
 from eccos_core.io.tokens import conversation_text, count_tokens
 from eccos_core.optimizer.canonical import distinct_patterns
 from eccos_core.protocols import Encoder, Optimizer, Predictor, Steering, unsupported_parameters
+from eccos_core.routing.capacity import batch_capacity
 from eccos_core.routing.decisions import build_decisions
 from eccos_core.routing.deployments import Deployments
 from eccos_core.routing.eligibility import eligibility_mask
@@ -40,8 +41,6 @@ from eccos_core.routing.planning import MOST_SEARCHED, BatchPlans, attach_plan, 
 from eccos_core.routing.prepared import PreparedBatch
 from eccos_core.routing.pricing import cost_usd, output_limit
 from eccos_core.routing.sessions import Sessions
-
-MOST_UNIONS = 1024  # sets of models that are looked at to tell how many waves a batch needs
 
 HoldSlot: TypeAlias = Callable[[str], None]  # takes a slot of a model, or raises `Overloaded`
 QUICK_S = 0.003  # handing work to a thread and back costs about as much on a busy machine
@@ -338,51 +337,13 @@ class Decider:
         self.parts.steering_of(request).correct_cost(cost_usd - decision.cost_usd)
 
     def batch_capacity(self, kinds: BoolArray, counts: IntArray, free_slots: IntArray) -> IntArray:
-        """Return (M,) how many of the batch each model can take: its free slots, times the waves that the batch needs.
-
-        kinds (P, M): the sets of models that requests may use, distinct. counts (P,): how many requests have each.
-
-        A batch that fits into the free slots runs in one wave, and then these are the caps of the paper. A larger
-        one takes as many waves as it must, each model its share of every wave. While others hold slots, a batch that
-        does not fit now is planned on the full caps, because its calls wait in the queue anyway.
-        """
-        rows, kinds = int(counts.sum()), self.deployments.merge(kinds)
-        free_slots = self.deployments.first(free_slots)
-        free = np.minimum(free_slots, rows)
-        if not _fits(kinds, counts, free):
-            caps = np.minimum(self.deployments.first(self._caps), rows).astype(np.int64)
-            open_now = np.where(free_slots > 0, caps, 0)  # a model whose breaker is open has none, and gets none
-            free = open_now if (kinds & (open_now > 0)).any(axis=1).all() else caps
-        return self.deployments.spread(free * _waves(kinds, counts, free))
+        """Return (M,) how many of a batch each model can take, where counts (P,) requests may use kinds (P, M)."""
+        return batch_capacity(self.deployments, self._caps, kinds, counts, free_slots)
 
 
 def _tools(request: Request) -> Sequence[Mapping[str, Any]]:
     """Return the tools that a request offers. They are input too, of the context window and on the bill."""
     return [*(request.parameters.get("tools") or ()), *(request.parameters.get("functions") or ())]
-
-
-def _fits(kinds: BoolArray, counts: IntArray, free: IntArray) -> bool:
-    """Whether the free slots can take the batch in one wave."""
-    return bool((kinds & (free > 0)).any(axis=1).all()) and _waves(kinds, counts, free) == 1
-
-
-def _waves(kinds: BoolArray, counts: IntArray, free: IntArray) -> int:
-    """Fewest waves of free slots (M,) in which every request finds a model that it may go to.
-
-    kinds (P, M) are what counts (P,) requests may use.
-
-    Hall's condition: for every set of models, the requests that may go nowhere else must fit into its slots, wave by
-    wave. The sets that matter are unions of what single requests may use.
-    """
-    unions = np.zeros((1, kinds.shape[1]), dtype=np.bool_)
-    for kind in kinds:
-        unions = np.unique(np.vstack([unions, unions | kind]), axis=0)
-        if len(unions) > MOST_UNIONS:  # then the kinds alone and all models; a tighter union shows as a capacity error
-            unions = np.vstack([kinds, kinds.any(axis=0)])
-            break
-    inside = (~kinds[None, :, :] | unions[:, None, :]).all(axis=2)  # (unions, kinds)
-    demand, slots = inside @ counts, unions @ free
-    return max(1, int(np.max(-(-demand[slots > 0] // slots[slots > 0]), initial=1)))
 
 
 def _nobody_open(prepared: PreparedBatch) -> RoutingError:

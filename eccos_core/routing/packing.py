@@ -128,7 +128,7 @@ class _Batch:
 
 def _call(pipeline: Pipeline, job: _Job) -> _Answers:
     if isinstance(job, _Single):
-        return [pipeline.call(_execution(pipeline, job))]
+        return [pipeline.caller.call(_execution(pipeline, job))]
     call = _PackCall(pipeline, job)
     try:
         with pipeline.parts.workload.acquire(call.hold, call.wait_s):
@@ -140,7 +140,7 @@ def _call(pipeline: Pipeline, job: _Job) -> _Answers:
 
 async def _acall(pipeline: Pipeline, job: _Job) -> _Answers:
     if isinstance(job, _Single):
-        return [await pipeline.acall(_execution(pipeline, job))]
+        return [await pipeline.caller.acall(_execution(pipeline, job))]
     call = _PackCall(pipeline, job)
     try:
         with await pipeline.parts.workload.aacquire(call.hold, call.wait_s):

@@ -151,6 +151,10 @@ class Parts:
             return self.policies[request.policy].steering
         return self.tenant_steering.get(request.tenant or "", self.steering)
 
+    def slot_wait_s(self, request: Request) -> float:
+        """Return how long a request waits for a slot at most: as it says itself, or `deadline_s`."""
+        return self.deadline_s if request.deadline_s is None else request.deadline_s
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the pool's models, in its order."""

@@ -75,7 +75,7 @@ def complete_patiently(
         def call_live() -> None:
             calls = batch.take_calls()
             models = [pipeline.deployment(call.decision.model) for call in calls]
-            made = call_all(models, pipeline.most_at_once, lambda i: pipeline.call(batch.execution(calls[i])))
+            made = call_all(models, pipeline.most_at_once, lambda i: pipeline.caller.call(batch.execution(calls[i])))
             batch.keep(calls, made)
 
         batch.leave_open(session.submit(batch.rows))
@@ -95,7 +95,7 @@ async def acomplete_patiently(
         async def call_live() -> None:
             calls = batch.take_calls()
             models = [pipeline.deployment(call.decision.model) for call in calls]
-            made = acall_all(models, pipeline.most_at_once, lambda i: pipeline.acall(batch.execution(calls[i])))
+            made = acall_all(models, pipeline.most_at_once, lambda i: pipeline.caller.acall(batch.execution(calls[i])))
             batch.keep(calls, await made)
 
         batch.leave_open(await session.asubmit(batch.rows))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import AbstractContextManager, aclosing, closing
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -16,9 +16,7 @@ from weakref import WeakMethod
 
 import numpy as np
 
-from eccos_core.backends.logprobs import LogprobBackend
 from eccos_core.domain import (
-    Chunk,
     Completion,
     Decision,
     Judgement,
@@ -31,9 +29,7 @@ from eccos_core.domain import (
 )
 from eccos_core.errors import (
     Attempt,
-    BackendError,
     EccosError,
-    FailureKind,
     InfeasibleError,
     NoEligibleModelError,
     Overloaded,
@@ -41,16 +37,14 @@ from eccos_core.errors import (
     UnknownModelError,
 )
 from eccos_core.io.tokens import count_tokens
-from eccos_core.protocols import Backend
 from eccos_core.routing.batch import MOST_THREADS
 from eccos_core.routing.decider import Decider
 from eccos_core.routing.decision_store import LabelledDecision
 from eccos_core.routing.execution import Execution, Settle
 from eccos_core.routing.microbatch import MicroBatch
+from eccos_core.routing.model_caller import ModelCaller
 from eccos_core.routing.named_policies import check_policy_name
 from eccos_core.routing.parts import Parts
-from eccos_core.routing.plan_calls import adrive, drive, finish_chunks, walk_plan
-from eccos_core.routing.plan_run import PlanRun
 from eccos_core.routing.prepared import PreparedBatch, quality_asked
 from eccos_core.routing.request_check import check_request
 
@@ -69,9 +63,7 @@ class Pipeline:
         self.parts = parts
         self.successor: Pipeline | None = None  # that of the next parts of the router
         self.decider = Decider(parts)
-        self._planned_backend: Backend = parts.backend
-        if parts.planner is not None and parts.planner.wants_logprobs:
-            self._planned_backend = LogprobBackend(parts.backend)
+        self.caller = ModelCaller(parts)
         self._window: MicroBatch[Request, Arrival] | None = None
         if parts.window_s > 0:
             # The window knows its pipeline weakly: no reference cycle keeps parts that nobody uses, local models among
@@ -215,7 +207,7 @@ class Pipeline:
             prepared, execution = self._window.submit(asked) if self._window else (self.decider.prepare([asked]), None)
             if execution is None:
                 take = partial(self._decide_and_hold, prepared)
-                execution = self.parts.workload.acquire(take, self._slot_wait_s(asked))
+                execution = self.parts.workload.acquire(take, self.parts.slot_wait_s(asked))
         return execution
 
     async def abegin(self, asked: Request, decision: Decision | None) -> Execution:
@@ -232,7 +224,7 @@ class Pipeline:
                 prepared = await asyncio.to_thread(self.decider.prepare, [asked])
             if execution is None:
                 take = partial(self._decide_and_hold, prepared)
-                execution = await self.parts.workload.aacquire(take, self._slot_wait_s(asked))
+                execution = await self.parts.workload.aacquire(take, self.parts.slot_wait_s(asked))
         return execution
 
     def _decide_and_hold(self, prepared: PreparedBatch) -> Execution:
@@ -309,113 +301,6 @@ class Pipeline:
         if observer is not None:
             observer.observe_answer(request, decision, completion, _Labels(self, decision.id))
 
-    # ---------------------------------------------------------------- call, and fall back
-
-    def call(self, execution: Execution) -> Completion:
-        """Call the decision's model, then its fallbacks, or those of its plan. Raises as `Router.complete` does."""
-        run = self._plan_run(execution)
-        if run is not None:
-            with execution:
-                return drive(walk_plan(execution, run), partial(self._call_planned, execution, run))
-        with execution:
-            while True:
-                try:
-                    self._wait_for_slot(execution)
-                    return execution.complete(self.parts.backend.complete(execution.model, execution.outgoing))
-                except (BackendError, Overloaded) as error:
-                    execution.record_failure(error)
-
-    async def acall(self, execution: Execution) -> Completion:
-        """The asynchronous twin of `call`."""
-        run = self._plan_run(execution)
-        if run is not None:
-            with execution:
-                return await adrive(walk_plan(execution, run), partial(self._acall_planned, execution, run))
-        with execution:
-            while True:
-                try:
-                    await self._await_slot(execution)
-                    return execution.complete(await self.parts.backend.acomplete(execution.model, execution.outgoing))
-                except (BackendError, Overloaded) as error:
-                    execution.record_failure(error)
-
-    def stream(self, execution: Execution) -> Generator[Chunk, None, None]:
-        """Stream from the decision's model, or from a fallback when it fails before its first chunk.
-
-        With a plan nothing flows until an answer is accepted. Then its chunks follow each other at once.
-        """
-        run = self._plan_run(execution, streamed=True)
-        if run is not None:
-            with execution:
-                answers: list[list[Chunk]] = []
-                call = partial(self._stream_planned, execution, run, answers)
-                given = drive(walk_plan(execution, run), call)
-            yield from finish_chunks(answers[run.accepted], given)
-            return
-        with execution:
-            while True:
-                try:
-                    self._wait_for_slot(execution)
-                    with closing(self.parts.backend.stream(execution.model, execution.outgoing)) as chunks:
-                        for chunk in chunks:
-                            yield execution.forward_chunk(chunk)
-                    return
-                except (BackendError, Overloaded) as error:
-                    execution.record_failure(error)
-
-    async def astream(self, execution: Execution) -> AsyncGenerator[Chunk, None]:
-        """The asynchronous twin of `stream`."""
-        run = self._plan_run(execution, streamed=True)
-        if run is not None:
-            with execution:
-                answers: list[list[Chunk]] = []
-                call = partial(self._astream_planned, execution, run, answers)
-                given = await adrive(walk_plan(execution, run), call)
-            for chunk in finish_chunks(answers[run.accepted], given):
-                yield chunk
-            return
-        with execution:
-            while True:
-                try:
-                    await self._await_slot(execution)
-                    async with aclosing(self.parts.backend.astream(execution.model, execution.outgoing)) as chunks:
-                        async for chunk in chunks:
-                            yield execution.forward_chunk(chunk)
-                    return
-                except (BackendError, Overloaded) as error:
-                    execution.record_failure(error)
-
-    # ---------------------------------------------------------------- the calls of a plan
-
-    def _plan_run(self, execution: Execution, *, streamed: bool = False) -> PlanRun | None:
-        """Start the plan of a decided request. None if the first answer is given whatever it is."""
-        planner, plan = self.parts.planner, execution.decision.plan
-        if planner is None or plan is None or (streamed and plan.streams_first(execution.decision.model)):
-            return None
-        return PlanRun(planner, plan, execution.request, self.parts.workload, self.parts.latency)
-
-    def _call_planned(self, execution: Execution, run: PlanRun) -> Completion:
-        self._wait_for_slot(execution, run)
-        return self._planned_backend.complete(execution.model, execution.outgoing)
-
-    async def _acall_planned(self, execution: Execution, run: PlanRun) -> Completion:
-        await self._await_slot(execution, run)
-        return await self._planned_backend.acomplete(execution.model, execution.outgoing)
-
-    def _stream_planned(self, execution: Execution, run: PlanRun, answers: list[list[Chunk]]) -> Completion:
-        """Collect a streamed answer into `answers`, one list of chunks for each answer that ended."""
-        self._wait_for_slot(execution, run)
-        with closing(self._planned_backend.stream(execution.model, execution.outgoing)) as stream:
-            chunks = list(stream)
-        return _keep_chunks(execution.model, chunks, answers)
-
-    async def _astream_planned(self, execution: Execution, run: PlanRun, answers: list[list[Chunk]]) -> Completion:
-        """The asynchronous twin of `_stream_planned`."""
-        await self._await_slot(execution, run)
-        async with aclosing(self._planned_backend.astream(execution.model, execution.outgoing)) as stream:
-            chunks = [chunk async for chunk in stream]
-        return _keep_chunks(execution.model, chunks, answers)
-
     # ---------------------------------------------------------------- slots
 
     def packs(self, asked: bool | None) -> bool:
@@ -430,22 +315,6 @@ class Pipeline:
         """Return how many calls of a deployment a batch may have in flight."""
         cap = next(each.max_concurrency for each in self.parts.models if each.deployment == deployment)
         return cap if cap is not None else MOST_THREADS
-
-    def _slot_wait_s(self, request: Request) -> float:
-        return self.parts.deadline_s if request.deadline_s is None else request.deadline_s
-
-    def _wait_for_slot(self, execution: Execution, run: PlanRun | None = None) -> None:
-        if not execution.has_slot:
-            self.parts.workload.acquire(execution.hold, self._most_wait_s(execution, run))
-
-    async def _await_slot(self, execution: Execution, run: PlanRun | None = None) -> None:
-        if not execution.has_slot:
-            await self.parts.workload.aacquire(execution.hold, self._most_wait_s(execution, run))
-
-    def _most_wait_s(self, execution: Execution, run: PlanRun | None) -> float:
-        """How long a request may wait for a slot now. After an answer it waits no longer than its plan has time."""
-        wait_s = execution.limit_wait_s(self._slot_wait_s(execution.request))
-        return wait_s if run is None else run.limit_wait_s(wait_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,17 +335,6 @@ class _Labels:
     def add_spending(self, call: LabellingCall, usd: float) -> None:
         """See `AnswerLabels`."""
         self.pipeline.parts.decision_store.add_spending(self.decision_id, call, usd)
-
-
-def _keep_chunks(model: str, chunks: list[Chunk], answers: list[list[Chunk]]) -> Completion:
-    """Keep the chunks of an answer that ended, and return its completion."""
-    completion = chunks[-1].completion if chunks else None
-    if completion is None:
-        raise BackendError(
-            model, "the stream ended without its last chunk", retryable=True, kind=FailureKind.MALFORMED_RESPONSE
-        )
-    answers.append(chunks)
-    return completion
 
 
 def _decide_together(begin: WeakMethod[_Together], asked: Sequence[Request]) -> list[Arrival | EccosError]:

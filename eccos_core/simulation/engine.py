@@ -1,7 +1,8 @@
-"""Simulate a stream with SimPy: arrivals, a bounded queue, slots, deadlines, and the result."""
+"""Simulate a stream with SimPy: arrivals, a bounded queue, slots, deadlines, engines, and the result."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from eccos_core.domain import FloatArray, IntArray
 from eccos_core.errors import InputError
 from eccos_core.io.optional import needs_extra
+from eccos_core.simulation.pool_engine import EngineLoad, EngineProcess
 from eccos_core.simulation.routers import StreamRouter
 from eccos_core.simulation.scenario import Scenario
 
@@ -24,7 +26,7 @@ class SimulationResult:
 
     `quality` is the mean recorded quality of the answered requests, `cost_usd` their total real cost. Waiting times are
     in seconds, over answered requests. `utilisation` is the share of slot-seconds in use, by model. `missed` counts
-    deadlines that passed in the queue, `refused` counts requests that found the queue full.
+    deadlines that passed in the queue, `refused` counts requests that found the queue full. `engines` served models.
     """
 
     router: str
@@ -41,6 +43,22 @@ class SimulationResult:
     utilisation: tuple[float, ...]
     calls: tuple[int, ...]
     duration_s: float
+    engines: tuple[EngineLoad, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamRun:
+    """What became of each request. model (N,): -1 for one that was never served. started_s, finished_s (N,): NaN then.
+
+    Times are those of the simulation's clock.
+    """
+
+    model: IntArray
+    started_s: FloatArray
+    finished_s: FloatArray
+    missed: int
+    refused: int
+    engines: tuple[EngineLoad, ...]
 
 
 @dataclass(slots=True)
@@ -70,9 +88,13 @@ class _SimulationRun:
         self.free: IntArray = scenario.slots.copy()
         self.queue: deque[_QueuedRequest] = deque()
         self.model = np.full(scenario.requests, -1, dtype=np.int64)
-        self.waited_s = np.zeros(scenario.requests)
-        self.missed = self.refused = 0
-        self.ended_s = 0.0
+        self.started_s = np.full(scenario.requests, math.nan)
+        self.finished_s = np.full(scenario.requests, math.nan)
+        self.missed = self.refused = self.answered = 0
+        self.settled: Any = self.environment.event()  # every request was answered, missed or refused
+        self.engines = {
+            model: EngineProcess(self.environment, engine, self._finish) for model, engine in scenario.engines.items()
+        }
 
     def admit(self, times_s: FloatArray) -> Generator[Any, None, None]:
         for request, time_s in enumerate(times_s):
@@ -82,6 +104,7 @@ class _SimulationRun:
                 continue
             if len(self.queue) >= self.queue_length:
                 self.refused += 1
+                self._settle()
                 continue
             self.queue.append(queued)
             self.environment.process(self._expire(queued))
@@ -98,6 +121,7 @@ class _SimulationRun:
             queued.is_done = True
             self.queue.remove(queued)
             self.missed += 1
+            self._settle()
 
     def _serve(self, queued: _QueuedRequest) -> bool:
         open_models = self.scenario.eligible[queued.request] & (self.free > 0)
@@ -112,15 +136,27 @@ class _SimulationRun:
         queued.is_done = True
         self.free[model] -= 1
         self.model[queued.request] = model
-        self.waited_s[queued.request] = self.environment.now - queued.arrived_s
-        self.environment.process(self._answer(queued.request, model))
+        self.started_s[queued.request] = self.environment.now
+        if model in self.engines:
+            self.engines[model].submit(queued.request)
+        else:
+            self.environment.process(self._answer(queued.request, model))
         return True
 
     def _answer(self, request: int, model: int) -> Generator[Any, None, None]:
         yield self.environment.timeout(float(self.scenario.seconds[request, model]))
-        self.free[model] += 1
-        self.ended_s = float(self.environment.now)
+        self._finish(request)
+
+    def _finish(self, request: int) -> None:
+        self.free[self.model[request]] += 1
+        self.finished_s[request] = self.environment.now
+        self.answered += 1
+        self._settle()
         self._serve_queue()
+
+    def _settle(self) -> None:
+        if self.answered + self.missed + self.refused == self.scenario.requests:
+            self.settled.succeed()
 
     def _serve_queue(self) -> None:
         """Serve the queue in order. A request that cannot use a free slot keeps its place."""
@@ -129,6 +165,28 @@ class _SimulationRun:
                 return
             if self._serve(queued):
                 self.queue.remove(queued)
+
+
+def run_stream(
+    scenario: Scenario,
+    make_router: Callable[[Callable[[], float]], StreamRouter],
+    times_s: FloatArray,
+    *,
+    deadline_s: float = 30.0,
+    queue_length: int = 1000,
+) -> StreamRun:
+    """Replay the scenario's requests, which arrive at times_s (N,), through one router."""
+    if len(times_s) != scenario.requests:
+        raise InputError(f"{len(times_s)} arrival times for {scenario.requests} requests")
+    run = _SimulationRun(scenario, make_router, deadline_s, queue_length)
+    run.environment.process(run.retry_queue())
+    run.environment.process(run.admit(times_s))
+    run.environment.run(until=run.settled)
+    duration_s = _duration(run.finished_s)
+    loads = tuple(
+        engine.load(scenario.models[model], times_s, duration_s) for model, engine in sorted(run.engines.items())
+    )
+    return StreamRun(run.model, run.started_s, run.finished_s, run.missed, run.refused, loads)
 
 
 def simulate(
@@ -140,25 +198,18 @@ def simulate(
     deadline_s: float = 30.0,
     queue_length: int = 1000,
 ) -> SimulationResult:
-    """Replay the scenario's requests, which arrive at times_s (N,), through one router."""
-    if len(times_s) != scenario.requests:
-        raise InputError(f"{len(times_s)} arrival times for {scenario.requests} requests")
-    run = _SimulationRun(scenario, make_router, deadline_s, queue_length)
-    run.environment.process(run.retry_queue())
-    finished = run.environment.process(run.admit(times_s))
-    run.environment.run(until=finished)
-    last_s = float(run.environment.now) + deadline_s + float(scenario.seconds.max()) + 1.0
-    run.environment.run(until=last_s)
-    return _result(scenario, name, run)
+    """Replay the scenario's requests, which arrive at times_s (N,), through one router, and sum it up."""
+    run = run_stream(scenario, make_router, times_s, deadline_s=deadline_s, queue_length=queue_length)
+    return summarise_stream(scenario, name, run, times_s)
 
 
-def _result(scenario: Scenario, name: str, run: _SimulationRun) -> SimulationResult:
+def summarise_stream(scenario: Scenario, name: str, run: StreamRun, times_s: FloatArray) -> SimulationResult:
+    """Sum up a stream. times_s (N,): of the arrivals."""
     rows = np.flatnonzero(run.model >= 0)
     chosen = run.model[rows]
-    waited = run.waited_s[rows]
-    seconds = scenario.seconds[rows, chosen]
-    busy = np.bincount(chosen, weights=seconds, minlength=len(scenario.models))
-    duration_s = max(run.ended_s, 1e-9)
+    waited = np.maximum(run.started_s[rows] - times_s[rows], 0.0)
+    busy = np.bincount(chosen, weights=(run.finished_s - run.started_s)[rows], minlength=len(scenario.models))
+    duration_s = _duration(run.finished_s)
 
     def waiting_percentile_s(percent: float) -> float:
         return float(np.percentile(waited, percent)) if len(waited) else 0.0
@@ -178,4 +229,11 @@ def _result(scenario: Scenario, name: str, run: _SimulationRun) -> SimulationRes
         utilisation=tuple((busy / (scenario.slots * duration_s)).tolist()),
         calls=tuple(np.bincount(chosen, minlength=len(scenario.models)).tolist()),
         duration_s=duration_s,
+        engines=run.engines,
     )
+
+
+def _duration(finished_s: FloatArray) -> float:
+    """Return the seconds from the start of the clock to the last answer."""
+    answered = finished_s[np.isfinite(finished_s)]
+    return max(float(answered.max()) if len(answered) else 0.0, 1e-9)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from eccos_core.domain import BoolArray, FloatArray
+from eccos_core.domain import FloatArray
 from eccos_core.errors import InputError
-from eccos_core.simulation.routers import StreamRouter
+from eccos_core.simulation.engine import StreamRun
 from eccos_core.simulation.scenario import Scenario
 
 PARTS = 40  # of the stream, for the means along it
@@ -38,25 +37,6 @@ class RunMeasures:
     latency_p99_s: float
 
 
-class RecordingRouter:
-    """Pass choices on to a router, and keep which model serves each request, and since when.
-
-    model (N,): -1 for a request that was never served. started_s (N,): of the simulation's clock.
-    """
-
-    def __init__(self, router: StreamRouter, clock: Callable[[], float], requests: int) -> None:
-        self._router, self._clock = router, clock
-        self.model = np.full(requests, -1, dtype=np.int64)
-        self.started_s = np.full(requests, math.nan)
-
-    def choose(self, request: int, open_models: BoolArray, occupancy: FloatArray) -> int | None:
-        """See `StreamRouter.choose`."""
-        model = self._router.choose(request, open_models, occupancy)
-        if model is not None:
-            self.model[request], self.started_s[request] = model, self._clock()
-        return model
-
-
 def count_warm_up(requests: int, share: float) -> int:
     """Return how many requests at the start are left out: this share of them, rounded down.
 
@@ -67,14 +47,14 @@ def count_warm_up(requests: int, share: float) -> int:
     return math.floor(share * requests)
 
 
-def measure_run(scenario: Scenario, run: RecordingRouter, times_s: FloatArray, warm_up: int) -> RunMeasures:
+def measure_run(scenario: Scenario, run: StreamRun, times_s: FloatArray, warm_up: int) -> RunMeasures:
     """Measure the requests after the first `warm_up`, which were served too and only do not count."""
     counted = np.arange(warm_up, scenario.requests)
     rows = counted[run.model[counted] >= 0]
     chosen = run.model[rows]
     waited = np.maximum(run.started_s[rows] - times_s[rows], 0.0)
     waiting = _percentiles(waited)
-    latency = _percentiles(waited + scenario.seconds[rows, chosen])
+    latency = _percentiles(run.finished_s[rows] - times_s[rows])
     return RunMeasures(
         len(counted),
         _mean(scenario.quality[rows, chosen]),
@@ -86,7 +66,7 @@ def measure_run(scenario: Scenario, run: RecordingRouter, times_s: FloatArray, w
     )
 
 
-def quality_along(scenario: Scenario, run: RecordingRouter) -> FloatArray:
+def quality_along(scenario: Scenario, run: StreamRun) -> FloatArray:
     """Return the mean forecast quality of each of 40 equal parts of the stream, NaN where nothing was answered."""
     served = run.model >= 0
     quality = scenario.forecast.quality[np.arange(scenario.requests), np.maximum(run.model, 0)]

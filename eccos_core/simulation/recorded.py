@@ -13,6 +13,7 @@ from eccos_core.errors import InputError
 from eccos_core.io.outcomes import split
 from eccos_core.protocols import Encoder, Predictor
 from eccos_core.simulation.orders import StreamOrder, arrange
+from eccos_core.simulation.pool_engine import EngineService
 from eccos_core.simulation.scenario import Forecasts, Scenario, Service, scenario_of
 
 TOKENS_PER_CHARACTER = 0.25  # for questions without recorded input tokens
@@ -33,14 +34,18 @@ class Draw:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordedQuestions:
-    """Test questions with their recorded answers and forecasts, from which streams are drawn. `training`: of others."""
+    """Test questions with their recorded answers and forecasts, from which streams are drawn.
+
+    `training` are forecasts of other questions, and `past` their recorded answers.
+    """
 
     test: OutcomeTable
     usd_per_token: Mapping[str, tuple[float, float]]
     forecast: Forecasts
     training: Forecasts
+    past: OutcomeTable
 
-    def scenario(self, service: Mapping[str, Service] | Service, draw: Draw) -> Scenario:
+    def scenario(self, service: Mapping[str, Service | EngineService] | Service, draw: Draw) -> Scenario:
         """Return a stream of these questions. Raises `InputError` where output tokens were not recorded."""
         generator = np.random.default_rng(draw.seed)
         count = len(self.test)
@@ -49,7 +54,7 @@ class RecordedQuestions:
         length = mean_output_tokens(self.test)
         rows = drawn[arrange(draw.order, best[drawn], length[drawn], draw.size, generator)]
         arriving = Forecasts(self.forecast.quality[rows], self.forecast.cost_usd[rows])
-        return scenario_of(self.test.rows(rows), self.usd_per_token, arriving, self.training, service)
+        return scenario_of(self.test.rows(rows), self.usd_per_token, arriving, self.training, service, self.past)
 
 
 def forecast_questions(
@@ -74,6 +79,7 @@ def forecast_questions(
         usd_per_token,
         _forecasts(predictor, test, encoder.encode(test.queries), usd_per_token),
         _forecasts(predictor, train, vectors, usd_per_token),
+        train,
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from eccos_core.domain import BoolArray, FloatArray, IntArray, OutcomeTable
 from eccos_core.errors import InputError
+from eccos_core.simulation.pool_engine import EngineService, PoolEngine, make_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Scenario:
     """N requests and M models. `quality`, `cost_usd` and `seconds` (N, M) were recorded.
 
     `forecast` is of these requests. `training` is of other requests, from which prices are fitted. `eligible` (N, M) is
-    False where a model's answer was not recorded. `slots` is (M,).
+    False where a model's answer was not recorded, or has no room in its engine. `slots` is (M,). `engines` serve the
+    models at these places. Their `seconds` are what is expected while all slots are busy.
     """
 
     models: tuple[str, ...]
@@ -52,6 +54,7 @@ class Scenario:
     slots: IntArray
     forecast: Forecasts
     training: Forecasts
+    engines: Mapping[int, PoolEngine] = field(default_factory=dict)
 
     @property
     def requests(self) -> int:
@@ -70,12 +73,14 @@ def scenario_of(
     usd_per_token: Mapping[str, tuple[float, float]],
     forecast: Forecasts,
     training: Forecasts,
-    service: Mapping[str, Service] | Service,
+    service: Mapping[str, Service | EngineService] | Service,
+    past: OutcomeTable | None = None,
 ) -> Scenario:
     """Build a scenario from recorded outcomes.
 
-    `usd_per_token` has (input, output) prices by model, `service` is one for all models or one for each. Raises
-    `InputError` when the outcomes have no output tokens, to which service times are proportional.
+    `usd_per_token` has (input, output) prices by model, `service` is one for all models or one for each. From `past`
+    the schedulers of engines learn how long answers become (default: from the outcomes). Raises `InputError` when the
+    outcomes have no output tokens, to which service times are proportional, and when no model can serve a request.
     """
     if not np.isfinite(outcomes.output_tokens).any():
         raise InputError(
@@ -84,25 +89,45 @@ def scenario_of(
     known = np.isfinite(outcomes.quality)
     by_model = [service if isinstance(service, Service) else service[name] for name in outcomes.models]
     output = _fill_missing(outcomes.output_tokens)
-    input_tokens = (
-        _fill_missing(outcomes.input_tokens) if np.isfinite(outcomes.input_tokens).any() else np.zeros(known.shape)
-    )
+    input_tokens = _input_tokens(outcomes)
     price = np.array([usd_per_token[name] for name in outcomes.models])
-    first_token_s = np.array([one.first_token_s for one in by_model])
-    tokens_per_s = np.array([one.tokens_per_s for one in by_model])
     rows = known.any(axis=1)
     if not rows.all():
         raise InputError(f"{int((~rows).sum())} of the requests have no recorded answer at all; leave them out")
+    seconds, eligible, engines = np.empty(known.shape), known.copy(), {}
+    learnt = outcomes if past is None or not np.isfinite(past.output_tokens).any() else past
+    for model, one in enumerate(by_model):
+        if isinstance(one, Service):
+            seconds[:, model] = one.first_token_s + output[:, model] / one.tokens_per_s
+            continue
+        before = _input_tokens(learnt)[:, model], _fill_missing(learnt.output_tokens)[:, model]
+        engines[model] = make_engine(one, (input_tokens[:, model], output[:, model]), before)
+        seconds[:, model] = engines[model].expected_seconds()
+        eligible[:, model] &= engines[model].fits
+    if not eligible.any(axis=1).all():
+        raise InputError(
+            f"{int((~eligible.any(axis=1)).sum())} of the requests fit into no engine, and no other model has an "
+            "answer to them. Raise kv_tokens, or add a model without an engine."
+        )
     return Scenario(
         models=outcomes.models,
         quality=np.where(known, outcomes.quality, 0.0),
         cost_usd=input_tokens * price[:, 0] + output * price[:, 1],
-        seconds=first_token_s + output / tokens_per_s,
-        eligible=known,
-        slots=np.array([one.slots for one in by_model], dtype=np.int64),
+        seconds=seconds,
+        eligible=eligible,
+        slots=np.array(
+            [engines[at].slots if at in engines else one.slots for at, one in enumerate(by_model)], dtype=np.int64
+        ),
         forecast=forecast,
         training=training,
+        engines=engines,
     )
+
+
+def _input_tokens(outcomes: OutcomeTable) -> FloatArray:
+    if not np.isfinite(outcomes.input_tokens).any():
+        return np.zeros(outcomes.input_tokens.shape)
+    return _fill_missing(outcomes.input_tokens)
 
 
 def _fill_missing(tokens: FloatArray) -> FloatArray:

@@ -12,14 +12,16 @@ from eccos_core.domain import FloatArray, QualityFloor, RoutingProblem
 from eccos_core.errors import InfeasibleError, InputError
 from eccos_core.off_policy import student_t_quantile
 from eccos_core.optimizer import DualOptimizer
-from eccos_core.simulation.engine import SimulationResult, simulate
-from eccos_core.simulation.measures import RecordingRouter, RunMeasures, count_warm_up, measure_run, quality_along
+from eccos_core.simulation.engine import SimulationResult, run_stream, summarise_stream
+from eccos_core.simulation.hindsight import compute_hindsight_cost
+from eccos_core.simulation.measures import RunMeasures, count_warm_up, measure_run, quality_along
 from eccos_core.simulation.orders import StreamOrder
 from eccos_core.simulation.routers import StreamRouter, stream_routers_named, sustainable_share
 from eccos_core.simulation.scenario import Scenario
 from eccos_core.streaming import FloorTarget, RateTarget
 
 CONFIDENCE = 0.95
+HINDSIGHT_REQUESTS = 10_000  # a longer stream is not looked back on, which takes minutes
 ATTAINABLE_REQUESTS = 5_000  # of the stream at most, from which the attainable quality within the slots is found
 
 
@@ -76,6 +78,17 @@ class StreamPlan:
                 raise InputError(f"no {name} to simulate; give at least one")
 
 
+@dataclass(frozen=True, slots=True)
+class HindsightCosts:
+    """The least USD per 1,000 requests that keeps the floor, had the whole stream been known. Slots do not count.
+
+    `forecast` keeps it on the forecasts, on which routers promise it. `answers` keeps it on the recorded quality.
+    """
+
+    forecast: SeedMean
+    answers: SeedMean
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SimulationReport:
     """Routers side by side.
@@ -95,6 +108,7 @@ class SimulationReport:
     warm_up: int
     plan: StreamPlan
     routers: tuple[RouterSummary, ...]
+    hindsight: Mapping[StreamOrder, HindsightCosts]
 
     @property
     def floor(self) -> float | None:
@@ -115,6 +129,7 @@ class SimulationReport:
             "warm_up_requests": self.warm_up,
             "seeds": list(self.plan.seeds),
             "confidence": CONFIDENCE,
+            "hindsight_usd_per_1000": {order: asdict(costs) for order, costs in self.hindsight.items()},
             "routers": [
                 {
                     "router": each.router,
@@ -149,15 +164,22 @@ def run_study(
     """
     summaries: list[RouterSummary] = []
     first: Scenario | None = None
+    hindsight: dict[StreamOrder, HindsightCosts] = {}
     for order in plan.orders:
+        known: list[tuple[float, float]] = []
         runs: dict[str, list[tuple[SimulationResult, RunMeasures, FloatArray]]] = {name: [] for name in plan.routers}
         for seed in plan.seeds:
             scenario = draw_scenario(seed, order)
             times_s = draw_times(seed, scenario)
             first = first or scenario
+            if isinstance(target, FloorTarget) and scenario.requests <= HINDSIGHT_REQUESTS:
+                progress(f"Looking back on order {order}, seed {seed} ...")
+                known.append(_look_back(scenario, target))
             for name, make in stream_routers_named(plan.routers, scenario, target, per_second).items():
                 progress(f"Simulating {name}, order {order}, seed {seed} ...")
                 runs[name].append(_run(scenario, name, make, times_s, plan))
+        if known:
+            hindsight[order] = HindsightCosts(*(SeedMean.of(usd) for usd in zip(*known, strict=True)))
         for name, found in runs.items():
             measures = {
                 field.name: SeedMean.of([getattr(each, field.name) for _, each, _ in found])
@@ -177,7 +199,18 @@ def run_study(
         warm_up=count_warm_up(first.requests, plan.warm_up),
         plan=plan,
         routers=tuple(summaries),
+        hindsight=hindsight,
     )
+
+
+def _look_back(scenario: Scenario, target: FloorTarget) -> tuple[float, float]:
+    """Return the USD per 1,000 requests of hindsight: the floor on the forecasts, and on the recorded quality."""
+    cost = np.where(scenario.eligible, scenario.cost_usd, np.inf)
+    usd_on_forecasts, usd_on_answers = (
+        1000 * compute_hindsight_cost(target, quality, cost) / scenario.requests
+        for quality in (scenario.forecast.quality, scenario.quality)
+    )
+    return usd_on_forecasts, usd_on_answers
 
 
 def attainable_in_slots(scenario: Scenario, per_second: float) -> float | None:
@@ -207,14 +240,7 @@ def _run(
     times_s: FloatArray,
     plan: StreamPlan,
 ) -> tuple[SimulationResult, RunMeasures, FloatArray]:
-    made: list[RecordingRouter] = []
-
-    def make_recording(clock: Callable[[], float]) -> RecordingRouter:
-        made.append(RecordingRouter(make_router(clock), clock, scenario.requests))
-        return made[0]
-
-    result = simulate(
-        scenario, name, make_recording, times_s, deadline_s=plan.deadline_s, queue_length=plan.queue_length
-    )
+    run = run_stream(scenario, make_router, times_s, deadline_s=plan.deadline_s, queue_length=plan.queue_length)
     warm_up = count_warm_up(scenario.requests, plan.warm_up)
-    return result, measure_run(scenario, made[0], times_s, warm_up), quality_along(scenario, made[0])
+    measures = measure_run(scenario, run, times_s, warm_up)
+    return summarise_stream(scenario, name, run, times_s), measures, quality_along(scenario, run)

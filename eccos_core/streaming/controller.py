@@ -21,6 +21,9 @@ from eccos_core.streaming.initial_prices import InitialPrices
 from eccos_core.streaming.insured_account import open_account
 from eccos_core.streaming.quality_account import QualityAccount
 from eccos_core.streaming.quality_price import BudgetPrice, FloorPrice
+from eccos_core.streaming.shared_floor import SharedFloor
+from eccos_core.streaming.shared_spending import SharedSpending
+from eccos_core.streaming.stream_share import StreamShare
 from eccos_core.streaming.targets import FloorTarget, RateTarget, SpendingAccount
 
 _BUSY_FROM = 0.5  # occupancy above which a model's slots have an extra price
@@ -46,7 +49,8 @@ class StreamController:
         self._lock = threading.Lock()
         self._slots = prices.slots
         self.quality: QualityAccount | None = None
-        self.spending: SpendingAccount | None = None
+        self.spending: SpendingAccount | SharedSpending | None = None
+        self._share: StreamShare | None = None
         self._price: FloorPrice | BudgetPrice
         if isinstance(target, FloorTarget):
             self._price = FloorPrice(target, prices)
@@ -64,12 +68,27 @@ class StreamController:
         if self.quality is not None:
             with self._lock:
                 self.quality.assume(self._start.best_quality)
+        self._share = old._share
+        if self._share is not None:
+            self._share.follow(self._price.slow)
 
-    def share_budget(self, replicas: int) -> None:
-        """Spend only an equal part of a budget per hour or day, because so many replicas serve the stream."""
+    def share(self, wake: Callable[[], None]) -> StreamShare:
+        """Keep the target together with other replicas from now on. Call it before the first decision.
+
+        A floor, and a budget per hour or day, hold over the requests of all. Each replica keeps a budget per request
+        for its own requests, so it holds for all. `wake` is called when this replica should
+        exchange its sums at once. It must not block.
+        """
         with self._lock:
-            if self.spending is not None:
-                self.spending.use_part(1 / replicas, self._clock())
+            if self._share is None:
+                now_s = self._clock()
+                account: SharedFloor | SharedSpending | None = None
+                if self.quality is not None:
+                    self.quality = account = SharedFloor(self.quality, now_s)
+                elif isinstance(self.target, RateTarget) and self.target.per != "request":
+                    self.spending = account = SharedSpending(self.target, now_s)
+                self._share = StreamShare(account, self._price.slow, self._lock, self._clock, wake)
+            return self._share
 
     @property
     def usd_per_quality(self) -> float:
@@ -90,7 +109,10 @@ class StreamController:
         Raises `InfeasibleError` if waiting does not help.
         """
         with self._lock:
-            return self._decide(quality, cost_usd, open_models, occupancy, None)
+            try:
+                return self._decide(quality, cost_usd, open_models, occupancy, None)
+            finally:
+                self._note_use()
 
     def decide_jointly(
         self,
@@ -129,7 +151,12 @@ class StreamController:
                 else:
                     free[choice.model] -= 1
                     choices.append(choice)
+            self._note_use()
             return choices
+
+    def _note_use(self) -> None:
+        if self._share is not None:
+            self._share.note_use()
 
     def _assign(
         self,
@@ -229,7 +256,7 @@ class StreamController:
 
     def _with_budget(
         self,
-        account: SpendingAccount,
+        account: SpendingAccount | SharedSpending,
         quality: FloatArray,
         cost_usd: FloatArray,
         open_models: BoolArray,
@@ -248,11 +275,13 @@ class StreamController:
             model = int(np.where(affordable, value, np.inf).argmin())
         usd = float(cost_usd[model])
         account.add(usd, now_s)
-        self._price.learn(account.available_usd(now_s) / max(account.earned_usd(now_s), 1e-300))
+        self._price.learn(account.left_share(now_s))
         return StreamChoice(model, float(quality[model]), usd, usd_per_quality, model != free_choice)
 
 
-def _unaffordable(account: SpendingAccount, cheapest: float, now_s: float) -> Overloaded | InfeasibleError:
+def _unaffordable(
+    account: SpendingAccount | SharedSpending, cheapest: float, now_s: float
+) -> Overloaded | InfeasibleError:
     """Explain that no open model is affordable now. cheapest: the cost of the cheapest open model, in USD."""
     target, available = account.target, max(round(account.available_usd(now_s), 9), 0.0)
     problem = f"{available:.6g} USD is available now, and the cheapest open model costs {cheapest:.6g} USD"

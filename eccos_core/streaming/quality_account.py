@@ -27,9 +27,9 @@ from eccos_core.domain import FloatArray
 from eccos_core.streaming.targets import FloorTarget
 
 START_REQUESTS = 1_000  # of a horizon, before its running mean is promised
-_USABLE = 0.9  # share of the allowance; the rest is for requests whose best model is below the floor
+USABLE = 0.9  # share of the allowance; the rest is for requests whose best model is below the floor
 _ROUNDING = 1e-9  # of mean quality: error of floating-point sums
-_REPORT_FROM = 0.1  # share of a window, or of a horizon's start, before which an unattainable floor is not reported
+REPORT_FROM = 0.1  # share of a window, or of a horizon's start, before which an unattainable floor is not reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,11 @@ class QualityAccount(Protocol):
     """Tracks the predicted quality of a stream's answers, and that of the best open models."""
 
     target: FloorTarget
-    count: int
-    """Answers of the run."""
+
+    @property
+    def count(self) -> int:
+        """Answers of the run."""
+        ...
 
     @property
     def running_mean(self) -> float:
@@ -131,10 +134,10 @@ class HorizonAccount:
 
     def unmet(self) -> str:
         """See `QualityAccount`."""
-        if self._answers < _REPORT_FROM * self._start_requests:
+        if self._answers < REPORT_FROM * self._start_requests:
             return ""
         missed_from = self._start_requests
-        return _describe_miss(
+        return describe_miss(
             self.target, f"the first {self._answers}", self._answers, self._chosen, self._best, missed_from
         )
 
@@ -196,12 +199,12 @@ class WindowAccount:
     def unmet(self) -> str:
         """See `QualityAccount`."""
         window = self.target.window
-        if self.count < _REPORT_FROM * window:
+        if self.count < REPORT_FROM * window:
             return ""
         length = min(self.count, window)
         chosen = self._last(self._chosen, length)
         best = chosen + self._last(self._lost, length)
-        return _describe_miss(self.target, f"the last {length}", length, chosen, best, window)
+        return describe_miss(self.target, f"the last {length}", length, chosen, best, window)
 
     def _last(self, totals: FloatArray, length: int) -> float:
         return float(totals[self._at] - totals[self._at - length])
@@ -211,12 +214,12 @@ def _require(
     floor: float, answers: int, chosen: float, best_total: float, best: float, allowed: float
 ) -> RequiredQuality:
     """Return the least quality of the next answer, by the formula of this module."""
-    allowed *= _USABLE
+    allowed *= USABLE
     needed = min((answers + 1) * floor, best_total + best) - allowed - chosen
     return RequiredQuality(min(needed, best), (best - needed) / allowed)
 
 
-def _describe_miss(
+def describe_miss(
     target: FloorTarget, which: str, requests: int, chosen: float, best: float, missed_from: float
 ) -> str:
     """Say that these requests could not reach the floor, or did not. An empty string if all is well."""

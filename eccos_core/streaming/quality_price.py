@@ -29,13 +29,40 @@ _DECAY_REQUESTS = 5_000  # over which lasting credit moves lambda by a factor e
 _CREDIT_TARGET = 0.01  # share of the earned budget that steering keeps in reserve
 
 
+class SlowTerm:
+    """The term of log lambda that learns a little from every request. Replicas add up what each of them learned.
+
+    It stands still while its range from `low` to `high` is empty.
+    """
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+        self.value = 0.0
+        self.moved = 0.0  # sum of all steps of this process
+
+    def move(self, step: float) -> None:
+        """Take a step, within the range."""
+        if self.low >= self.high:
+            return
+        before = self.value
+        self.value = min(max(before + step, self.low), self.high)
+        self.moved += self.value - before
+
+    def adopt(self, value: float, moved: float) -> None:
+        """Take the value of all replicas. It knows of the steps up to `moved`."""
+        self.value = value + self.moved - moved
+        if self.low < self.high:
+            self.value = min(max(self.value, self.low), self.high)
+
+
 class FloorPrice:
     """Lambda of a quality floor, in USD per unit of quality."""
 
     def __init__(self, target: FloorTarget, prices: InitialPrices) -> None:
         self._target = target
         self._aim = compute_insured_floor(target, prices.best_quality)
-        self._descent = self._debt = 0.0  # the two terms of log lambda
+        self.slow = SlowTerm(0.0, 0.0)  # the descent
+        self._debt = 0.0
         self._cost_level = 0.0  # logarithm of how much dearer answers are than where the prices come from
         self._log_cost, self._sample = prices.log_cost, prices.sample
         self._shift = self._priced_shift = np.zeros(0 if prices.log_cost is None else len(prices.log_cost))
@@ -46,18 +73,17 @@ class FloorPrice:
     @property
     def usd_per_quality(self) -> float:
         """Lambda now."""
-        return self._base * math.exp(self._cost_level + self._descent + self._debt)
+        return self._base * math.exp(self._cost_level + self.slow.value + self._debt)
 
     def prepare(self, cost_usd: FloatArray, slack: float) -> None:
         """Adapt to a request's costs (M,), and to the share of the allowance that is left."""
         self._follow_costs(cost_usd)
         debt = min(max(1.0 - slack, 0.0), 1.0)
-        self._debt = min(self._log_range * debt, self._log_range - self._descent)
+        self._debt = min(self._log_range * debt, self._log_range - self.slow.value)
 
     def learn(self, quality: float) -> None:
         """Descend by the quality of the answer that was chosen."""
-        step = _STEP * (self._aim - quality)
-        self._descent = min(max(self._descent + step, -self._log_range), self._log_range)
+        self.slow.move(_STEP * (self._aim - quality))
 
     def unlearn(self, quality: float) -> None:
         """Undo `learn` for an answer that is never given."""
@@ -93,6 +119,7 @@ class FloorPrice:
         """Set lambda without debt, and the logarithm of what a full debt multiplies it by."""
         self._base = max(usd_per_quality, in_debt / _RANGE)
         self._log_range = math.log(max(in_debt / self._base, 1.0)) if self._base else 0.0
+        self.slow.low, self.slow.high = -self._log_range, self._log_range
 
 
 class BudgetPrice:
@@ -100,15 +127,15 @@ class BudgetPrice:
 
     def __init__(self, prices: InitialPrices) -> None:
         self._start = prices.quality
-        self._proportional = self._integral = 0.0  # the two terms of log lambda
+        self.slow = SlowTerm(0.0, _MAX_LOG_FACTOR)  # the lasting credit
+        self._proportional = 0.0
 
     @property
     def usd_per_quality(self) -> float:
         """Lambda now."""
-        return self._start * math.exp(self._proportional + self._integral)
+        return self._start * math.exp(self._proportional + self.slow.value)
 
     def learn(self, share: float) -> None:
         """Fall at once when less than 1 % of what was earned is left, and rise slowly while there is more."""
         self._proportional = max(-_MAX_LOG_FACTOR, min(0.0, (share - _CREDIT_TARGET) / _CREDIT_TARGET))
-        step = (1 if share > 2 * _CREDIT_TARGET else -1) / _DECAY_REQUESTS
-        self._integral = min(max(self._integral + step, 0.0), _MAX_LOG_FACTOR)
+        self.slow.move((1 if share > 2 * _CREDIT_TARGET else -1) / _DECAY_REQUESTS)

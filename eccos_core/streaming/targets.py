@@ -87,22 +87,9 @@ class SpendingAccount:
     def __init__(self, target: RateTarget, now_s: float) -> None:
         self.target = target
         self._by_request = target.per == "request"
-        self._part = 1.0  # of the money per hour or day that this account may earn
         self._capacity_usd = target.usd * (REQUESTS_PER_PERIOD if self._by_request else 1)
         self._earned_usd = self._credit_usd = target.usd * (1 if self._by_request else INITIAL_CREDIT)
         self._updated_s = now_s
-
-    def use_part(self, part: float, now_s: float) -> None:
-        """Earn only this part of the money per hour or day from now on, because replicas earn the rest.
-
-        A smaller part leaves as much less credit. A budget per request needs no parts: each replica keeps it alone.
-        """
-        if self._by_request or part == self._part:
-            return
-        self.correct(0.0, now_s)
-        shrink = min(1.0, part / self._part)
-        self._earned_usd, self._credit_usd = self._earned_usd * shrink, self._credit_usd * shrink
-        self._part, self._capacity_usd = part, self.target.usd * part
 
     def earned_usd(self, now_s: float) -> float:
         """Return what was earned since the start, at most one period's money. It includes the next request."""
@@ -111,6 +98,10 @@ class SpendingAccount:
     def available_usd(self, now_s: float) -> float:
         """Return the most that the next answer may cost."""
         return min(self._credit_usd + self._earn_usd(now_s), self._capacity_usd)
+
+    def left_share(self, now_s: float) -> float:
+        """Return the most that the next answer may cost, as a share of what was earned."""
+        return self.available_usd(now_s) / max(self.earned_usd(now_s), 1e-300)
 
     def wait_s(self, usd: float, now_s: float) -> float | None:
         """Return the seconds until an answer of `usd` is affordable. None if waiting does not help."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eccos_core.assembly.build import build_predictor
+from eccos_core.assembly.forecaster import build_predictor
 from eccos_core.assembly.predictor import Progress, TrainingData, cached_encoder
 from eccos_core.certification import (
     BettingTest,
@@ -82,49 +82,74 @@ def certify(
             f"{config.path}: eccos.policy asks for no certificate. Write policy: {{certified_floor: 0.7}} or "
             "policy: {within_points_of: {model: NAME, points: 2}}."
         )
-    say = progress or (lambda _: None)
-    path = out or asked.certificate
-    say("loading the predictor")
-    encoder, predictor, history = build_predictor(config, progress)
-    names = tuple(model.name for model in config.models)
-    table = with_models(read_outcomes(labels), names)
-    _check_labels(table, labels, {text_key(query) for query in history.table()[0].queries})
-    say(f"reading {len(table)} questions")
-    data = TrainingData(table, cached_encoder(encoder).encode(table.queries))
-    forecast = predictor.predict(data.vectors, data.input_tokens)
-    cost = forecast.with_recorded_cost(cost_usd(config.models, data.input_tokens, forecast.output_tokens))
-    choices = [choose_by_price(forecast.quality, cost, price) for price in PRICES]
-    scores = [_scores(asked.claim, table, chosen) for chosen in choices]
-    level = 1 - asked.claim.confidence
+    claim, path, say = asked.claim, out or asked.certificate, progress or (lambda _: None)
+    rules = _apply_rules(config, labels, say)
+    scores = [_scores(claim, rules.table, chosen) for chosen in rules.choices]
+    level = 1 - claim.confidence
     test = choose_test(scores, level, growing=growing)
-    identity, digest = fingerprint(config.models, encoder, predictor), _digest(table)
-    _check_look(path, asked.claim, identity, digest, test)
+    digest = _digest(rules.table)
+    _check_look(path, claim, rules.fingerprint, digest, test)
     say("testing")
-    result = run_sequence(scores, asked.claim.limit, level, test)
+    result = run_sequence(scores, claim.limit, level, test)
     place = result.passed
-    chosen = choices[place or 0]
     certificate = Certificate(
-        claim=asked.claim,
+        claim=claim,
         usd_per_quality=None if place is None else float(PRICES[place]),
-        fingerprint=identity,
-        labels=len(table),
+        fingerprint=rules.fingerprint,
+        labels=len(rules.table),
         labels_digest=digest,
-        mean=float(_quality(table, chosen).mean()),
+        mean=rules.mean_quality(place or 0),
         p_value=result.p_values[place or 0],
         test=test.name,
         growing=test.growing,
         made_on=dt.datetime.now(tz=dt.UTC).date().isoformat(),
     )
     write_certificate(certificate, path)
-    needed = test.labels_needed(scores[0], asked.claim.limit, level) if place is None else None
+    needed = test.labels_needed(scores[0], claim.limit, level) if place is None else None
     return CertifyReport(
         path=path,
         certificate=certificate,
-        cost_usd=float(cost[np.arange(len(table)), chosen].mean()),
-        dearest_usd=float(cost.mean(axis=0).max()),
-        best_mean=float(_quality(table, choices[0]).mean()),
-        more_labels=None if needed is None else max(1, needed - len(table)),
+        cost_usd=rules.mean_cost_usd(place or 0),
+        dearest_usd=float(rules.cost_usd.mean(axis=0).max()),
+        best_mean=rules.mean_quality(0),
+        more_labels=None if needed is None else max(1, needed - len(rules.table)),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _AppliedRules:
+    """What each rule of the sequence chooses for N labelled questions.
+
+    cost_usd (N, M) is forecast. `choices` has one array of models (N,) for each price. `fingerprint` is that of the
+    parts whose forecasts they follow.
+    """
+
+    table: OutcomeTable
+    cost_usd: FloatArray
+    choices: list[IntArray]
+    fingerprint: str
+
+    def mean_quality(self, rule: int) -> float:
+        """Return the labelled mean quality of a rule."""
+        return float(_quality(self.table, self.choices[rule]).mean())
+
+    def mean_cost_usd(self, rule: int) -> float:
+        """Return the forecast USD of a rule for one request."""
+        return float(self.cost_usd[np.arange(len(self.table)), self.choices[rule]].mean())
+
+
+def _apply_rules(config: Config, labels: Path, say: Progress) -> _AppliedRules:
+    """Forecast the labelled questions, and choose by every price. Raises `InputError` for labels that are no use."""
+    say("loading the predictor")
+    encoder, predictor, history = build_predictor(config, say)
+    table = with_models(read_outcomes(labels), tuple(model.name for model in config.models))
+    _check_labels(table, labels, {text_key(query) for query in history.table()[0].queries})
+    say(f"reading {len(table)} questions")
+    data = TrainingData(table, cached_encoder(encoder).encode(table.queries))
+    forecast = predictor.predict(data.vectors, data.input_tokens)
+    cost = forecast.with_recorded_cost(cost_usd(config.models, data.input_tokens, forecast.output_tokens))
+    choices = [choose_by_price(forecast.quality, cost, price) for price in PRICES]
+    return _AppliedRules(table, cost, choices, fingerprint(config.models, encoder, predictor))
 
 
 def choose_test(scores: list[FloatArray], level: float, *, growing: bool) -> MeanTest:

@@ -17,7 +17,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from eccos_core.assembly.build import Assembler, build_encoder
+from eccos_core.assembly.build import Assembler
+from eccos_core.assembly.encoder import build_encoder
 from eccos_core.assembly.plan_fit import fit_plans
 from eccos_core.assembly.predictor import TrainingData, cached_encoder, fit_from_config
 from eccos_core.config import Config, load_config

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from eccos_core.assembly.build import build_encoder
+from eccos_core.assembly.encoder import build_encoder
 from eccos_core.assembly.predictor import Progress, cached_encoder
 from eccos_core.config import Config
 from eccos_core.errors import InputError

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from eccos_core.evaluation.report_tables import MISSING, ReportTable
+from eccos_core.simulation.pool_engine import EngineLoad
 from eccos_core.simulation.study import RouterSummary, SeedMean, SimulationReport
 from eccos_core.streaming import FloorTarget
 
@@ -21,6 +25,17 @@ _COLUMNS = (
     ("latency p99, s", "latency_p99_s", ".2f"),
 )
 _QUALITY, _TIME = _COLUMNS[:4], _COLUMNS[4:]
+_ENGINE_COLUMNS = {
+    "answers": ("answered", ",.0f"),
+    "GPU s": ("gpu_seconds", ",.1f"),
+    "busy": ("utilisation", ".0%"),
+    "first token p50, s": ("first_token_median_s", ".2f"),
+    "p95, s": ("first_token_p95_s", ".2f"),
+    "preempted": ("preemptions", ",.0f"),
+    "recomputed tokens": ("recomputed_tokens", ",.0f"),
+    "peak tokens": ("peak_kv_tokens", ",.0f"),
+}
+HINDSIGHT = (("hindsight, on forecasts", "forecast"), ("hindsight, on answers", "answers"))
 
 
 def summary(report: SimulationReport) -> list[str]:
@@ -72,8 +87,9 @@ def simulation_tables(report: SimulationReport) -> list[ReportTable]:
             ),
             _whole_table(report, found, f"Whole stream{suffix}"),
         ]
-    if several:
-        tables.append(_order_table(report))
+        if found[0].results[0].engines:
+            tables.append(_engine_table(found, f"Engines{suffix}"))
+    tables.append(_order_table(report))
     return tables
 
 
@@ -174,16 +190,54 @@ def _whole_table(report: SimulationReport, found: list[RouterSummary], title: st
     )
 
 
-def _order_table(report: SimulationReport) -> ReportTable:
-    names = tuple(dict.fromkeys(each.router for each in report.routers))
-    by_name = {(each.router, each.order): each.measures["usd_per_1000"] for each in report.routers}
+def _engine_table(found: list[RouterSummary], title: str) -> ReportTable:
+    """Return what each engine did under each router."""
+    rows, roles = [], []
+    for each, role in zip(found, _roles(found), strict=True):
+        for loads in zip(*(result.engines for result in each.results), strict=True):
+            cells = [_load_cell(loads, name, form) for name, form in _ENGINE_COLUMNS.values()]
+            rows.append((f"{each.router}: {loads[0].model}", loads[0].scheduler, str(loads[0].replicas), *cells))
+            roles.append(role)
     return ReportTable(
-        "Cost per order",
-        "USD per 1,000 answers when the same kind of questions come in another order.",
-        ("router", *report.plan.orders),
-        [(name, *(seed_cell(by_name[name, order], ".4g") for order in report.plan.orders)) for name in names],
-        ["eccos" if name == "eccos" else "baseline" for name in names],
+        title,
+        "Each local model has an engine of its own, simulated pass by pass. Warm-up included, the mean over seeds. "
+        "GPU s is the time in passes, over all replicas. First tokens count from the arrival.",
+        ("router: model", "scheduler", "replicas", *_ENGINE_COLUMNS),
+        rows,
+        roles,
     )
+
+
+def _load_cell(loads: Sequence[EngineLoad], name: str, form: str) -> str:
+    known = [value for load in loads if (value := getattr(load, name)) is not None]
+    return format(float(np.mean(known)), form) if known else MISSING
+
+
+def _order_table(report: SimulationReport) -> ReportTable:
+    """Return the cost of whole streams in each order, beside what hindsight would have paid."""
+    names = tuple(dict.fromkeys(each.router for each in report.routers))
+    paid = {(each.router, each.order): stream_cost(each) for each in report.routers}
+    rows = [(name, *(seed_cell(paid[name, order], ".4g") for order in report.plan.orders)) for name in names]
+    roles = ["eccos" if name == "eccos" else "baseline" for name in names]
+    said = "USD per 1,000 answers of whole streams, warm-up included, with the questions in this order. "
+    if report.hindsight:
+        for label, kind in HINDSIGHT:
+            cells = [seed_cell(getattr(report.hindsight[order], kind), ".4g") for order in report.plan.orders]
+            rows.append((label, *cells))
+            roles.append("single")
+        said += (
+            "Hindsight is the cheapest choice that keeps the floor, had the whole stream been known, with slots for "
+            "all. It keeps the floor on the forecasts, as the routers promise, or on the recorded answers, which no "
+            "router sees. A router below hindsight did not keep the floor, or did not answer all."
+        )
+    elif report.floor is not None:
+        said += "A stream of so many requests is not looked back on."
+    return ReportTable("Cost per order", said, ("router", *report.plan.orders), rows, roles)
+
+
+def stream_cost(summary: RouterSummary) -> SeedMean:
+    """Return the USD per 1,000 answers of whole streams."""
+    return SeedMean.of([1000 * one.cost_usd / one.answered if one.answered else math.nan for one in summary.results])
 
 
 def _roles(found: list[RouterSummary]) -> list[str]:

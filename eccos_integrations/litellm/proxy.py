@@ -28,8 +28,6 @@ from eccos_integrations.litellm.requests import (
     tenant_of_key,
 )
 
-Access = Callable[[Any, Collection[str]], Any]  # which groups a key may call
-
 
 class EccosProxyHook(CustomLogger):  # type: ignore[misc] # LiteLLM is not typed here
     """Chooses the model group of requests for the model `eccos`, or `eccos:NAME` for a policy, in LiteLLM's proxy.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from eccos_core.decision_log import (
     ShadowLabelEntry,
     SpendingEntry,
     add_up,
+    base,
     model_usage,
 )
 from eccos_core.domain import Completion, Judgement
@@ -44,11 +47,11 @@ def open_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callabl
     opened: list[BaseDecisionLog] = []
     address = new_database(request.getfixturevalue("server")) if request.param == "postgres" else None
 
-    def open_one(*, log_prompts: bool = False) -> BaseDecisionLog:
+    def open_one(**options: Any) -> BaseDecisionLog:
         if address is None:
-            opened.append(DecisionLog(tmp_path / "log.sqlite", log_prompts=log_prompts))
+            opened.append(DecisionLog(tmp_path / "log.sqlite", **options))
         else:
-            opened.append(PostgresDecisionLog(address, log_prompts=log_prompts))
+            opened.append(PostgresDecisionLog(address, **options))
         return opened[-1]
 
     yield open_one
@@ -244,3 +247,55 @@ def test_tenants_are_apart_in_every_database(log: BaseDecisionLog) -> None:
     for tenant, count in ((None, 1), ("a", 2), ("b", 1), ("c", 0)):
         chosen = LogFilter(tenant=tenant, every_tenant=False)
         assert len(figures.newest(chosen)) == add_up(figures.steps(chosen, 10.0).values()).decisions == count
+
+
+def test_old_decisions_go_with_all_that_belongs_to_them(log: BaseDecisionLog) -> None:
+    for name, at in (("old", 100.0), ("edge", 200.0), ("new", 300.0)):
+        log.add_decision(decided(name, at=at))
+        log.add_shadow_label(ShadowLabelEntry(name, "large", 1.0, Judgement("j1", 1.0, 1.0), at=at))
+        log.add_spending(SpendingEntry(name, "judge", 0.5, at=at))
+        log.label(name, 1.0, "judge")
+        log.label(name, 1.0)
+    assert log.prune(200.0) == 1
+    assert {each.id for each in log.entries()} == {"edge", "new"}
+    assert [each[0] for each in log.spending()] == ["edge", "new"]
+    assert len(log.label_pairs("judge")) == 2
+    for table in ("labels", "shadow_labels"):
+        assert log.reader.rows(f"SELECT decision_id FROM {{{table}}} WHERE decision_id = 'old'", table=table) == []
+    assert log.prune(200.0) == 0
+    with pytest.raises(UnknownDecisionError):
+        log.label("old", 1.0)
+
+
+def test_a_log_that_keeps_some_days_deletes_older_decisions_while_it_writes(
+    open_log: Callable[..., BaseDecisionLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    log = open_log(keep_days=2)
+    for number in range(5):
+        log.add_decision(decided(f"old{number}", at=now - 3 * 86_400))
+    log.add_decision(decided("kept", at=now - 86_400))
+    assert log.flush()
+    log.add_decision(decided("late", at=now - 3 * 86_400))  # the next hour deletes it
+    assert log.flush()
+    assert {each.id for each in log.entries()} == {"kept", "late"}
+    monkeypatch.setattr(base, "PRUNE_EVERY_S", 0.0)
+    other = open_log(keep_days=2)
+    other.add_decision(decided("new", at=now))
+    assert other.flush()  # by then it has deleted too
+    assert {each.id for each in log.entries()} == {"kept", "new"}
+    assert (other.problem, other.dropped) == (None, 0)
+
+
+def test_many_old_decisions_are_deleted_in_parts(
+    open_log: Callable[..., BaseDecisionLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log()
+    for number in range(2_500):
+        log.add_decision(decided(f"d{number}", at=float(number)))
+    parts = []
+    prune_some = log._prune_some
+    monkeypatch.setattr(log, "_prune_some", lambda before: parts.append(prune_some(before)) or parts[-1])
+    assert log.prune(2_400.0) == 2_400
+    assert parts == [1000, 1000, 400, 0]
+    assert {each.at for each in log.entries()} == set(map(float, range(2_400, 2_500)))

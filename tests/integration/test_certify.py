@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eccos_core import Request, Router
-from eccos_core.assembly.build import build_encoder
+from eccos_core.assembly.encoder import build_encoder
 from eccos_core.certification import read_certificate
 from eccos_core.cli import app
 from eccos_core.cli.output import DONE, run

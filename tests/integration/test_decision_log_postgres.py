@@ -12,10 +12,12 @@ import psycopg
 import pytest
 from decision_logs import answered, decided, new_database
 from postgres_server import PostgresServer, running_postgres
+from replica_world import BrokenNetwork
 
+from eccos_core.assembly.journal import open_journal
 from eccos_core.config import load_config
-from eccos_core.decision_log import LabelEntry, PostgresDecisionLog
-from eccos_core.errors import ConfigError, DataError, InputError
+from eccos_core.decision_log import LabelEntry, PostgresDecisionLog, SpendingEntry
+from eccos_core.errors import ConfigError, DatabaseAwayError, DataError, InputError
 from eccos_core.simulation.traces import read_trace
 
 pytestmark = pytest.mark.service
@@ -76,6 +78,65 @@ def test_a_log_is_opened_while_its_server_is_away(server: PostgresServer, addres
     again = PostgresDecisionLog(address)
     assert again.find("d1").label == 0.5
     again.close()
+
+
+def test_learning_does_not_start_without_what_the_others_have_learned(server: PostgresServer, address: str) -> None:
+    server.stop()
+    log = PostgresDecisionLog(address)
+    with pytest.raises(
+        DatabaseAwayError, match=r"eccos\.learning starts from the labels in it.*Start it again"
+    ) as told:
+        open_journal(None, log)
+    assert "right-secret" not in str(told.value)
+    server.start()
+    journal = open_journal(None, log)
+    assert journal is not None
+    assert journal.entries(10) == []
+    log.close()
+
+
+def test_a_server_that_stops_for_three_seconds_loses_no_entry_and_delays_nobody(
+    server: PostgresServer, address: str
+) -> None:
+    log = PostgresDecisionLog(address)
+    log.add_decision(decided("before"))
+    assert log.flush()
+    slowest_s, ends_at = 0.0, time.monotonic() + 3.0
+    with server.paused():
+        for number in range(600):
+            began = time.monotonic()
+            log.add_decision(decided(f"d{number}"))
+            slowest_s = max(slowest_s, time.monotonic() - began)
+        assert not log.flush(max(0.0, ends_at - time.monotonic()))
+    assert log.flush()
+    assert slowest_s < 0.5  # it queues an entry in microseconds. A loaded machine may pause this thread
+    assert (log.dropped, log.problem) == (0, None)
+    assert log.reader.rows("SELECT count(*), count(DISTINCT id) FROM {decisions}") == [(601, 601)]
+    log.close()
+
+
+def test_a_network_that_drops_connections_loses_no_entry_and_writes_none_twice(
+    server: PostgresServer, address: str
+) -> None:
+    network = BrokenNetwork(server.port)
+    network.delay_s = 0.01
+    log = PostgresDecisionLog(address.replace(f":{server.port}/", f":{network.port}/"))
+    for number in range(300):
+        log.add_decision(decided(f"d{number}"))
+        log.add_spending(SpendingEntry(f"d{number}", "judge", 0.25))
+        if number % 25 == 24:
+            network.drop()  # also amid a commit, whose answer is then lost
+            time.sleep(0.03)
+    network.cut()
+    log.add_decision(decided("last"))
+    assert not log.flush(0.3)
+    network.heal()
+    assert log.flush()
+    assert (log.dropped, log.problem) == (0, None)
+    assert len(log.entries(last=10_000)) == 301
+    assert sum(usd for _, _, usd in log.spending()) == 75.0
+    log.close()
+    network.close()
 
 
 def test_too_many_entries_are_dropped_counted_and_logged(

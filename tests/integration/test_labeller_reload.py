@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eccos_core import Router
-from eccos_core.assembly.build import build_encoder
+from eccos_core.assembly.encoder import build_encoder
 from eccos_core.config import load_config
 from eccos_core.grading.reward import RewardModel, RewardReport, save_reward
 from eccos_core.grading.reward.features import SURFACE

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +25,7 @@ from eccos_core.errors import DataError, InfeasibleError, InputError, NoEligible
 from eccos_core.router import Router
 from eccos_core.workflows.large_plan import LargePlan, open_engine
 from eccos_core.workflows.large_plan.engine import InThisProcess, ShardEngine
+from eccos_core.workflows.large_plan.store import read_arrays
 from eccos_core.workflows.plan import plan_batch, read_requests
 
 REQUESTS = 90
@@ -155,6 +157,7 @@ def test_bad_input_is_named(config: Path, requests: Path, tmp_path: Path, capsys
     for more, said in (
         (["--picture", "plan.png"], "--picture draws a plan without --output"),
         (["--engine", "spark"], "must be one of local, ray"),
+        (["--patience", "24h"], "--patience plans without --output"),
     ):
         assert run(app, [*command, *more]) == YOUR_INPUT
         assert said in " ".join(capsys.readouterr().err.split())
@@ -168,6 +171,44 @@ def test_bad_input_is_named(config: Path, requests: Path, tmp_path: Path, capsys
     requests.write_text("\n")
     assert run(app, command) == YOUR_INPUT
     assert "holds no requests" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "changed", "said"),
+    [
+        ("on_infeasible: best_effort", "escalate: {max_calls: 2}", "Take escalate out of the policy"),
+        (
+            "encoder: static",
+            "encoder: static\n  learning: {explore: 'off'}",
+            "eccos.learning corrects it with each label",
+        ),
+        ("predictor: retrieval", "predictor: {kind: retrieval, online: true}", "Turn predictor.online off"),
+    ],
+)
+def test_a_forecast_that_changes_is_refused(
+    config: Path, requests: Path, tmp_path: Path, setting: str, changed: str, said: str
+) -> None:
+    assert setting in config.read_text()
+    config.write_text(config.read_text().replace(setting, changed))
+    with pytest.raises(InputError, match=said) as error:
+        LargePlan(config, requests, tmp_path / "out", InThisProcess()).run()
+    assert str(error.value).startswith("a plan in shards")
+    assert str(error.value).endswith("or plan fewer requests without --output")
+
+
+def test_a_shard_has_the_forecasts_of_single_requests(config: Path, requests: Path, tmp_path: Path) -> None:
+    """Blocks, 32-bit floats and files change nothing but the last digits."""
+    LargePlan(config, requests, tmp_path / "out", InThisProcess(), shard_rows=40).run()
+    router, row = Router.from_yaml(config), 0
+    for path in sorted((tmp_path / "out" / "forecast").iterdir()):
+        shard = read_arrays(path, 0, 0)
+        for at in range(0, len(shard.quality), 9):
+            single = router.decider.prepare([read_requests(requests)[row + at]])
+            np.testing.assert_allclose(shard.quality[at], single.quality[0], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(shard.cost_usd[at], single.weighed_usd[0], rtol=1e-6)
+            assert (shard.eligible[at] == single.eligible[0]).all()
+        row += len(shard.quality)
+    assert row == REQUESTS
 
 
 def test_a_damaged_forecast_is_named(config: Path, requests: Path, tmp_path: Path) -> None:

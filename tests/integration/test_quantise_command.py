@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
 from eccos_core import Request, Router
 from eccos_core.backends.local.model import EngineOptions, load_model
 from eccos_core.backends.local.quantise_folder import quantise_folder
+from eccos_core.backends.local.quantised import SCHEMES, Scheme
 from eccos_core.cli import app
 from eccos_core.cli.output import DONE, YOUR_INPUT, run
 from eccos_core.config import load_config
+from eccos_core.errors import BackendError
 from eccos_core.pocket import pocket_path, pool_config_path
 from eccos_core.testing import build_tiny_model
 
@@ -101,3 +104,44 @@ def test_a_pocket_variant_runs_on_torch_too(tmp_path: Path) -> None:
     loaded = load_model("m", variant.folder, EngineOptions(dtype="float32"))
     assert type(loaded.model).__name__ == "LlamaForCausalLM"
     assert loaded.max_new_tokens == 16
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int4"])
+def test_kept_codes_give_the_logits_of_expanded_ones(tmp_path: Path, scheme: Scheme) -> None:
+    import torch
+
+    [variant] = quantise_folder(build_tiny_model(tmp_path / "mine"), [scheme], tmp_path)
+    expanded, kept = (
+        load_model("m", variant.folder, EngineOptions(device="cpu", keep_quantised=keep)).model
+        for keep in (False, True)
+    )
+    ids = torch.tensor([[5, 17, 23, 41, 9]])
+    with torch.inference_mode():
+        torch.testing.assert_close(kept(ids).logits, expanded(ids).logits, rtol=1e-4, atol=1e-4)
+    assert not [name for name, array in kept.named_parameters() if array.ndim > 1]
+    held = sum(array.nbytes for array in kept.state_dict().values())
+    assert held < 0.3 * sum(array.nbytes for array in expanded.state_dict().values())
+
+
+def test_a_folder_that_is_not_quantised_cannot_be_kept_so() -> None:
+    with pytest.raises(BackendError, match="is no variant of `eccos quantise`"):
+        load_model("m", pocket_path("pocket-small"), EngineOptions(keep_quantised=True))
+
+
+def test_a_calibration_changes_int4_alone(tmp_path: Path) -> None:
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"id": "q1", "query": "What is 12 + 7?", "reference": 19, "grader": "number"}\n')
+    told = ["quantise", "pocket-small", "--to", "int8,int4", "--out"]
+    assert run(app, [*told, str(tmp_path / "plain")]) == DONE
+    assert run(app, [*told, str(tmp_path / "calibrated"), "--calibrate", str(questions)]) == DONE
+    plain, calibrated = (
+        {scheme: load_file(tmp_path / made / f"pocket-small-{scheme}" / "quantised.safetensors") for scheme in SCHEMES}
+        for made in ("plain", "calibrated")
+    )
+    changed = {
+        scheme: {name for name, array in plain[scheme].items() if (array != calibrated[scheme][name]).any()}
+        for scheme in SCHEMES
+    }
+    assert not changed["int8"]
+    assert "model.layers.0.mlp.up_proj.weight.codes" in changed["int4"]
+    assert "model.embed_tokens.weight.codes" not in changed["int4"]

@@ -58,7 +58,8 @@ def forecast(router: Router, text: str) -> float:
 @pytest.mark.parametrize("reload", [False, True])
 def test_labels_become_a_better_predictor_while_the_router_serves(tmp_path: Path, reload: bool) -> None:
     with build(tmp_path, "{refit_every: 200}", reload=reload) as router:
-        refit = router._refit
+        assert router._services is not None
+        refit = router._services.refit
         assert refit is not None
         before = router.parts.predictor
         label(router, range(200))
@@ -76,7 +77,8 @@ def test_labels_become_a_better_predictor_while_the_router_serves(tmp_path: Path
 
 def test_without_a_number_nothing_is_refitted(tmp_path: Path) -> None:
     with build(tmp_path, "{}") as router:
-        assert router._refit is None
+        assert router._services is not None
+        assert router._services.refit is None
 
 
 def test_a_predictor_that_is_no_better_does_not_win(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from redis_server import PASSWORD, redis_server
-from replica_world import BrokenNetwork, CountingServer, start_replicas
+from replica_world import BrokenNetwork, CountingServer, ReplicaProcess, start_replicas
 
 pytestmark = pytest.mark.service
 CAPS = {"small": 3, "large": 2}
@@ -94,3 +95,31 @@ def test_a_network_that_drops_and_delays_passes_no_cap_and_loses_no_slot(server:
     late = [calls for at, calls in server.changes if at > healed + LEASE_S / 2]
     assert max(late) == sum(CAPS.values()), "a slot was lost"
     assert all(not each["problems"] and each["done"] for each in results), results
+
+
+def test_uneven_traffic_spends_the_money_and_keeps_every_window_of_the_union() -> None:
+    """One busy replica, and two that are nearly idle. One of these is killed, and no promise suffers."""
+    asked = {"usd_per_hour": 360.0, "floor": 0.7, "window": 100, "seconds": 5.0}  # 3.6 USD at once, and .1 per second
+    with redis_server() as redis:
+        rates = [(60.0, 3.5), (4.0, 0.0), (4.0, 0.0)]  # requests per second, and what was spent before
+        replicas = [
+            ReplicaProcess("stream_replica.py", url=redis.url, requests_per_second=rate, spent_usd=usd, **asked)
+            for rate, usd in rates
+        ]
+        for each in replicas:
+            each.wait_ready()
+        began = time.monotonic()
+        for each in replicas:
+            each.go()
+        time.sleep(2.0)
+        replicas[2].kill()
+        results = [each.result() for each in replicas[:2]]
+        took_s = time.monotonic() - began
+    paid, answers = (sorted(row for each in results for row in each[kind]) for kind in ("paid", "answers"))
+    spent, earned = 3.5 + sum(usd for _, _, usd in paid), 3.6 + 0.1 * asked["seconds"]
+    assert 0.9 * (earned - 3.5) <= spent - 3.5
+    assert spent <= 3.6 + 0.1 * (took_s + 10.0)  # the account opened when the first replica was ready
+    sums = np.cumsum([0.0] + [quality for _, quality, _ in answers])
+    assert (
+        (sums[100:] - sums[:-100]) / 100
+    ).min() >= 0.7 - 0.005 - 0.001  # a last bit for what the killed one answered

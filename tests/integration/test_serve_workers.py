@@ -7,14 +7,13 @@ import re
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
-from eccos_process import Process, accounts, make_key, serve
+from eccos_process import Process, accounts, create_key, serve
 from redis_server import redis_server
 from served_pool import KEY, served_pool
 from waiting import wait_until
@@ -58,44 +57,74 @@ def workers_seen(server: Process, secret: str) -> set[str]:
     return found
 
 
-def test_workers_share_keys_and_files_are_restarted_and_end_together(folder: Path) -> None:
-    secret, admin = make_key(folder, "--usd-per-month", "1"), make_key(folder, "--admin")
+def ask_at_once(server: Process, secret: str, text: str, calls: int) -> tuple[list[threading.Thread], list[int]]:
+    """Start calls, each in a thread of its own. Returns the threads, and a list that the statuses join."""
+    statuses: list[int] = []
+    asking = [
+        threading.Thread(target=lambda: statuses.append(server.ask(secret, text).status_code)) for _ in range(calls)
+    ]
+    for thread in asking:
+        thread.start()
+    return asking, statuses
+
+
+def test_workers_share_keys_files_and_limits_are_restarted_and_end_together(
+    folder: Path, models: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "eccos.yaml"
+    text = path.read_text().replace("{input_cost_per_token", "{max_concurrency: 4, input_cost_per_token", 1)
+    path.write_text(text + "  workload: {shared: os.environ/FLEET_REDIS}\n")
+    secret, admin = create_key(folder, usd_per_month=1.0), create_key(folder, is_admin=True)
     key_id = str(id_of(secret))
-    with serve(folder, "--workers", "2") as server:
-        assert workers_seen(server, admin) == {"1", "2"}
-        uploaded = httpx.post(
-            f"{server.address}/v1/files",
-            data={"purpose": "batch"},
-            files={"file": b"{}\n"},
-            headers={"x-api-key": secret},
-        )
-        for _ in range(10):  # any worker has the file
-            found = httpx.get(f"{server.address}/v1/files/{uploaded.json()['id']}", headers={"x-api-key": secret})
-            assert found.status_code == 200
+    with redis_server() as redis:
+        monkeypatch.setenv("FLEET_REDIS", redis.url)
+        with serve(folder, "--workers", "2") as server:
+            assert workers_seen(server, admin) == {"1", "2"}
+            _check_that_files_are_shared(server, secret)
 
-        before = children(server.popen.pid)
-        assert len(before) == 2
-        os.kill(min(before), signal.SIGKILL)
-        wait_for(lambda: len(children(server.popen.pid) - before) == 1)
-        assert server.ask(secret).status_code == 200  # the other one answers
-        wait_for(lambda: workers_seen(server, admin) == {"1", "2"})
-        assert "It is started again" in server.said.read_text()
+            asking, statuses = ask_at_once(server, secret, "[[latency 1]] hello", 1)
+            wait_for(lambda: reserved(folder, key_id) > 0)
+            of_one_call = reserved(folder, key_id)
+            asking[0].join()
+            assert statuses == [200]  # and now the limits are known to all
 
-        spent, answers = accounts(folder)[key_id][0], []
-        asking = [
-            threading.Thread(target=lambda: answers.append(server.ask(secret, "[[latency 2]] hello").status_code))
-            for _ in range(8)
-        ]
-        for thread in asking:
-            thread.start()
-        wait_for(lambda: accounts(folder)[key_id][1] > 0)
-        time.sleep(1.0)  # all eight are under way
-        server.popen.send_signal(signal.SIGTERM)
-        for thread in asking:
-            thread.join()
-        assert answers == [200] * 8
-        assert server.popen.wait(60) == 0
-    assert accounts(folder)[key_id] == (pytest.approx(spent * 9, rel=0.5), 0)
+            models.reset()
+            asking, statuses = ask_at_once(server, secret, "[[latency 0.5]] hello", 24)
+            for thread in asking:
+                thread.join()
+            assert statuses == [200] * 24
+            assert models.statistics().most_at_once["small"] == 4  # together, and none is left unused
+
+            before = children(server.popen.pid)
+            assert len(before) == 2
+            os.kill(min(before), signal.SIGKILL)
+            wait_for(lambda: len(children(server.popen.pid) - before) == 1)
+            assert server.ask(secret).status_code == 200  # the other one answers
+            wait_for(lambda: workers_seen(server, admin) == {"1", "2"})
+            assert "It is started again" in server.said.read_text()
+
+            spent = accounts(folder)[key_id][0]
+            asking, statuses = ask_at_once(server, secret, "[[latency 2]] hello", 8)
+            wait_for(lambda: reserved(folder, key_id) >= 8 * of_one_call)  # four are under way, four wait for slots
+            server.popen.send_signal(signal.SIGTERM)
+            for thread in asking:
+                thread.join()
+            assert statuses == [200] * 8
+            assert server.popen.wait(60) == 0
+    assert accounts(folder)[key_id] == (pytest.approx(spent * 34 / 26, rel=0.2), 0)
+
+
+def reserved(folder: Path, key_id: str) -> int:
+    """What calls under way hold of a key's budget."""
+    return accounts(folder).get(key_id, (0, 0))[1]
+
+
+def _check_that_files_are_shared(server: Process, secret: str) -> None:
+    headers = {"x-api-key": secret}
+    file = {"file": b"{}\n"}
+    uploaded = httpx.post(f"{server.address}/v1/files", data={"purpose": "batch"}, files=file, headers=headers).json()
+    for _ in range(10):  # any worker has the file
+        assert httpx.get(f"{server.address}/v1/files/{uploaded['id']}", headers=headers).status_code == 200
 
 
 def test_workers_end_when_their_parent_is_killed(folder: Path) -> None:
@@ -104,31 +133,6 @@ def test_workers_end_when_their_parent_is_killed(folder: Path) -> None:
         server.popen.send_signal(signal.SIGKILL)
         server.popen.wait()
         wait_for(lambda: not any(Path(f"/proc/{each}").exists() for each in left))
-
-
-def test_workers_share_the_limits_of_a_model_through_redis(
-    folder: Path, models: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = folder / "eccos.yaml"
-    text = path.read_text().replace("{input_cost_per_token", "{max_concurrency: 4, input_cost_per_token", 1)
-    secret = make_key(folder, "--usd-per-month", "1")
-    with redis_server() as redis:
-        monkeypatch.setenv("FLEET_REDIS", redis.url)
-        path.write_text(text + "  workload: {shared: os.environ/FLEET_REDIS}\n")
-        with serve(folder, "--workers", "2") as server:
-            assert server.ask(secret).status_code == 200  # limits are known to all
-            models.reset()
-            answers: list[int] = []
-            asking = [
-                threading.Thread(target=lambda: answers.append(server.ask(secret, "[[latency 0.5]] hello").status_code))
-                for _ in range(24)
-            ]
-            for thread in asking:
-                thread.start()
-            for thread in asking:
-                thread.join()
-    assert answers == [200] * 24
-    assert models.statistics().most_at_once["small"] == 4  # together, and none is left unused
 
 
 @pytest.mark.parametrize(

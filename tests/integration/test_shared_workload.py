@@ -205,24 +205,47 @@ def test_a_probe_of_a_killed_replica_is_no_probe(fleet: Fleet) -> None:
 # ---------------------------------------------------------------- budgets
 
 
-def test_replicas_together_spend_no_more_than_the_budget(fleet: Fleet) -> None:
-    now = [0.0]
-    streams = [StreamController(RateTarget(36.0, "hour"), InitialPrices(1.0), lambda: now[0]) for _ in range(3)]
+def test_heartbeats_share_the_money_of_a_stream(fleet: Fleet) -> None:
+    target = RateTarget(3600.0, "hour")
+    streams = [StreamController(target, InitialPrices(1.0)) for _ in range(3)]
     replicas = fleet(3)
     for workload, stream in zip(replicas, streams, strict=True):
-        workload.share_budgets([stream])
-    wait_for(lambda: all(each.status().shared.replicas == 3 for each in replicas))  # type: ignore[union-attr]
-    wait_for(lambda: all(stream.spending._part == 1 / 3 for stream in streams))  # type: ignore[union-attr]
+        workload.share_streams({"s": stream.share(workload.wake)})
+    assert streams[0].spending is not None
     one, spent = np.ones(1), 0.0
-    for _ in range(1000):
-        now[0] += 1.0
-        for stream in streams:
-            with suppress(Overloaded):
-                spent += stream.decide(one, 0.01 * one, one > 0).cost_usd
-    assert 9.0 < spent <= 0.01 * 36 + 0.01 * 1000 + 3 * 0.01  # the start, the pace, and one call of each replica
-    replicas[0].close()
-    replicas[1].close()
-    wait_for(lambda: streams[2].spending._part == 1.0)  # type: ignore[union-attr]
+    wait_for(lambda: all(each.spending.available_usd(time.monotonic()) > 0.1 for each in streams))  # type: ignore[union-attr]
+    ends = time.monotonic() + 1.5
+    while time.monotonic() < ends:  # only one replica is busy, and it spends what all of them have
+        with suppress(Overloaded):
+            spent += streams[0].decide(one, one, one > 0).cost_usd
+        time.sleep(0.002)
+    assert 30.0 <= spent <= 36.0 + 20.0  # what there was at the start, and the pace of the test's few seconds
+
+
+def test_without_redis_a_stream_spends_what_is_left_of_its_room_or_earns_its_part(
+    redis: RedisServer, fleet: Fleet
+) -> None:
+    network = BrokenNetwork(redis.port)
+    url = redis.url.replace(str(redis.port), str(network.port))
+    for when_away, earns in (("fail_closed", False), ("local_share", True)):
+        (workload,) = fleet(1, url=url, rules={"when_away": when_away})
+        stream = StreamController(RateTarget(36_000.0, "hour"), InitialPrices(1.0))
+        workload.share_streams({when_away: stream.share(workload.wake)})
+        account = stream.spending
+        assert account is not None
+        wait_for(lambda account=account: account.available_usd(time.monotonic()) > 0)
+        network.cut()
+        wait_for(lambda workload=workload: workload.status().shared.problem)
+        room = account.available_usd(time.monotonic())
+        account.add(room, time.monotonic())
+        if earns:
+            wait_for(lambda account=account: account.available_usd(time.monotonic()) > 0.1)
+        else:
+            assert account.available_usd(time.monotonic() + 5.0) == pytest.approx(0.0)
+        network.heal()
+        wait_for(lambda workload=workload: workload.status().shared.problem is None)
+        workload.close()
+    network.close()
 
 
 # ---------------------------------------------------------------- wrong settings

@@ -14,10 +14,10 @@ import pytest
 
 from eccos_core import Router
 from eccos_core.backends.chat_template import ChatTemplate
-from eccos_core.backends.stop_early import (
+from eccos_core.backends.stop_early import USUAL_LIMIT
+from eccos_core.backends.thinking_steps import (
     MOST_PROBE_TOKENS,
     PROBE,
-    USUAL_LIMIT,
     Ask,
     StopEarlySettings,
     Written,

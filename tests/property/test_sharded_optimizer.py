@@ -164,3 +164,25 @@ def test_too_few_slots_are_the_same_error() -> None:
     with pytest.raises(InfeasibleError, match="free slots") as shards:
         solve_in_shards(problem, 60)
     assert str(shards.value) == str(one.value)
+
+
+@pytest.mark.parametrize("policy", [QualityFloor(0.999, "best_effort"), Budget(1e-9, "best_effort")])
+@pytest.mark.parametrize("kinds", [5, 3_000])
+def test_a_limit_out_of_reach_leaves_a_small_gap(policy: Policy, kinds: int) -> None:
+    """It moves to what is attainable, where hardly a choice is left. The prices of the core say which."""
+    random = np.random.default_rng(4)
+    size, models, kind = 3_000, 8, random.integers(0, kinds, 3_000)
+    quality = 1 / (1 + np.exp(-4 * (np.sort(random.random(models)) - random.random((kinds, 1)))))
+    quality = np.clip(quality + random.normal(0, 0.05, (kinds, models)), 0, 1)[kind].astype(np.float32).astype(float)
+    cost = 10 ** np.linspace(-5, -3, models) * np.exp(random.normal(0, 0.5, (kinds, 1)))
+    cost = cost[kind].astype(np.float32).astype(float)
+    caps = np.full(models, size // 6)
+    problem = RoutingProblem(quality, cost, np.ones_like(quality, dtype=bool), caps, policy, tuple("abcdefgh"))
+    one, (shards, choice) = AutoOptimizer().solve(problem), solve_in_shards(problem, 1_000, core_requests=500)
+    assert one.gap < 2e-4  # what whole requests leave open
+    assert shards.gap < 1e-4
+    assert shards.quality == pytest.approx(one.quality, rel=1e-4)
+    assert shards.cost_usd == pytest.approx(one.cost_usd, rel=1e-4)
+    if isinstance(policy, QualityFloor):
+        assert max(one.lower_bound_usd, shards.lower_bound_usd) <= min(one.cost_usd, shards.cost_usd) * (1 + 1e-9)
+    assert (np.bincount(choice, minlength=models) <= caps).all()

@@ -77,6 +77,21 @@ class PostgresServer:
         self._server.wait(30)
         self._server = None
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop all its processes for the length of the block (SIGSTOP). Connections stay open, and nothing answers."""
+        main = (self._data / "postmaster.pid").read_text().split()[0]
+        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", main], capture_output=True, text=True).stdout
+        processes = [int(each) for each in (main, *listed.split())]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            assert self._server is not None
+            for process in (*processes, self._server.pid):  # `runuser` stops itself along with its child
+                os.kill(process, signal.SIGCONT)
+
     def close(self) -> None:
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)

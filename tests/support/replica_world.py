@@ -130,12 +130,12 @@ class BrokenNetwork:
 
 
 class ReplicaProcess:
-    """A process of `replica.py`. It waits for `go`."""
+    """A process of `replica.py`, or of another script beside it. It waits for `go`."""
 
-    def __init__(self, **asked: Any) -> None:
+    def __init__(self, script: str = "replica.py", **asked: Any) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         self._process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "support" / "replica.py"), json.dumps(asked)],
+            [sys.executable, str(ROOT / "tests" / "support" / script), json.dumps(asked)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

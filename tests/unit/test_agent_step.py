@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eccos_core.assembly.build import build_encoder
+from eccos_core.assembly.encoder import build_encoder
 from eccos_core.config import StaticConfig
 from eccos_core.domain import TOOL_FAILED, Message, Outcome, Request
 from eccos_core.encoders import StepEncoder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eccos_core.assembly.build import build_backend, needs_litellm
+from eccos_core.assembly.backend import build_backend, needs_litellm
 from eccos_core.backends import LiteLLMBackend, LocalBackend, PerModelBackend
 from eccos_core.backends.local.generation import GeneratedPiece
 from eccos_core.backends.local.registry import LocalModels, local_models

@@ -107,6 +107,15 @@ def test_a_label_is_given_once_or_again_and_exported_as_an_outcome(
     assert (table.cost_usd[~np.isnan(table.quality)] > 0).all(), "what was paid"
 
 
+def test_old_decisions_are_deleted_and_all_others_stay(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app, ["log", "-c", str(config), "--delete-before", "90m", "--json"]) == DONE
+    assert told(capsys)["deleted"] == 2
+    assert run(app, ["log", "-c", str(config), "--json"]) == DONE
+    assert [entry["id"] for entry in told(capsys)] == ["d5", "d4", "d3"]
+    assert run(app, ["log", "-c", str(config), "--delete-before", "2020-01-01"]) == DONE
+    assert "deleted 0 decisions of before 2020-01-01 00:00:00 UTC" in capsys.readouterr().out
+
+
 def test_what_cannot_be_exported_or_recorded_is_said(
     config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -115,6 +124,8 @@ def test_what_cannot_be_exported_or_recorded_is_said(
         ("log", "--export", str(target)): "no decision has a label",
         ("log", "--export", str(target), "--unlabelled"): "cannot go with --unlabelled",
         ("log", "--since", "yesterday"): "'yesterday', it must be a duration",
+        ("log", "--delete-before", "yesterday"): "--delete-before is 'yesterday', it must be a duration",
+        ("log", "--delete-before", "1d", "--model", "small"): "Use no other option with it",
         ("record", "d9", "1"): "unknown decision 'd9'",
         ("record", "d1", "1.5"): "must be in [0, 1]",
     }

@@ -117,6 +117,50 @@ def test_seeds_orders_and_the_page(files: list[str], tmp_path: Path, capsys: pyt
     assert f"Page: {page}" in told
 
 
+ENGINES = ["--engine", "serves=short,gpu=a100,kv_tokens=2000", "--engine", "serves=long,gpu=h100,replicas=2"]
+
+
+def test_models_of_a_pool_are_served_by_engines(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "pool.html"
+    routers = ["--routers", "eccos,greedy", "--rate", "20", "--slots", "long=3"]
+    found = simulate(files, capsys, *routers, *ENGINES, "--report", str(page))
+    loads = found["results"][0]["engines"]
+    assert [(each["model"], each["replicas"], each["scheduler"]) for each in loads] == [
+        ("short", 1, "reserve"),
+        ("long", 2, "reserve"),
+    ]
+    assert [each["answered"] for each in loads] == found["results"][0]["calls"]
+    text = page.read_text()
+    assert "<h2>Engines</h2>" in text
+    assert "eccos: long" in text
+    one = simulate(files, capsys, *routers, *ENGINES[:2])
+    assert [each["model"] for each in one["results"][0]["engines"]] == ["short"]  # the other has its latency
+    assert run(app, ["simulate", *files, *routers, *ENGINES]) == 0
+    assert "recomputed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "gpu=a100"], "needs serves=MODEL"),
+        (["--engine", "serves=shrt,gpu=a100"], "did you mean 'short'"),
+        (ENGINES[:2] * 2, "each at most once"),
+        ([*ENGINES[:2], "--speed", "short=30"], "--speed names short, whose engine says how fast it is"),
+        (["--engine", "serves=short,gpu=a100,learn=0.5"], "the training questions teach"),
+        (["--engine", "serves=short,gpu=a100,scheduler=lifo"], "scheduler is 'lifo'"),
+        (["--engine", "serves=short,gpu=a100,kv_tokens=5", "--engine", f"{ENGINES[3]},kv_tokens=5"], "no engine"),
+        ([*ENGINES[:2], "--slots", "short=0"], "slots is 0"),
+    ],
+)
+def test_a_wrong_engine_of_a_pool_is_named(
+    files: list[str], capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert run(app, ["simulate", *files, *options]) == YOUR_INPUT
+    assert message in capsys.readouterr().err.replace("\n", "")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from eccos_core.cli import app
-from eccos_core.cli.simulate_engine import EngineSpec, parse_engine
+from eccos_core.cli.engine_spec import EngineSpec, parse_engine
 from eccos_core.errors import InputError
 from eccos_core.roofline import LinearCost
 from eccos_core.simulation.serving.calibration import ServerCalibration, write_calibration
@@ -60,6 +60,23 @@ def test_the_table_names_the_engine_and_the_trace(trace: Path) -> None:
     assert "84 requests of trace:" in told
     assert "requests.csv (azure): llama-3-8b on h100" in told
     assert "2 replica(s)" in told
+
+
+def test_the_page_of_an_engine_has_its_plots_and_asks_nobody(trace: Path, tmp_path: Path) -> None:
+    page = tmp_path / "engine.html"
+    done = simulate("--engine", "gpu=a100", "--arrivals", f"trace:{trace}", "--report", str(page))
+    assert done.exit_code == 0, done.output
+    text = page.read_text()
+    assert text.count("<svg ") == 3
+    assert "1.0000" in text  # the oracle, of itself
+    for each in ("reserve", "fcfs", "Time to the first token", "36 requests before them taught"):
+        assert each in text
+    for outside in ("http:", "https:", "<script", "<img", "url(http", "@import", "<link"):
+        assert outside not in text
+    ids = [part.split('"')[0] for part in text.split(' id="')[1:]]
+    assert len(ids) == len(set(ids))
+    assert "@media print" in text
+    assert "Page:" in done.stdout
 
 
 def test_the_costs_of_an_own_server_are_used(trace: Path, tmp_path: Path) -> None:
@@ -113,6 +130,10 @@ def test_a_wrong_engine_is_named(trace: Path, spec: str, says: str) -> None:
         (["--engine", "gpu=a100"], "give trace:FILE"),
         (["--engine", "gpu=a100", "--arrivals", "trace:x.csv,speed=fast"], "speed=fast"),
         (["--floor", "0.5"], "needs --data and --prices"),
+        (["--data", "x.jsonl", "--engine", "gpu=a100"], "--data and --prices go together"),
+        (["--engine", "gpu=a100", "--engine", "gpu=h100"], "several --engine serve a pool"),
+        (["--engine", "serves=small,gpu=a100", "--arrivals", "trace:x.csv"], "names a model of a pool"),
+        (["--engine", "gpu=a100", "--arrivals", "trace:x.csv", "--report", "x.pdf"], "ends in .html"),
     ],
 )
 def test_what_is_missing_is_named(options: list[str], says: str) -> None:

@@ -52,7 +52,7 @@ PAIRS: list[Pair] = [
     ),
     (configs.ChromaPersistentConfig, ChromaHistory.persistent, {"collection": "collection"}),
     (configs.ChromaServerConfig, ChromaHistory.server, {"collection": "collection"}),
-    (configs.DecisionLogConfig, DecisionLog, {"log_prompts": "log_prompts"}),
+    (configs.DecisionLogConfig, DecisionLog, {"log_prompts": "log_prompts", "keep_days": "keep_days"}),
     (configs.TelemetryConfig, OpenTelemetry, {"log_prompts": "log_prompts"}),
     (configs.OptimizerConfig, ExactOptimizer, {"time_limit_s": "time_limit_s"}),
 ]

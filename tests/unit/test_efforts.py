@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eccos_core.assembly.build import build_groups, build_tenants
 from eccos_core.assembly.effort_priors import LOG_ODDS_PER_STEP, SPOKEN
+from eccos_core.assembly.policies import build_groups, build_tenants
 from eccos_core.assembly.starting_quality import quality_sources, starting_priors, ungraded_priors
 from eccos_core.backends import EffortBackend
 from eccos_core.backends.efforts import OUTPUT_LIMITS, THINKING, at_effort

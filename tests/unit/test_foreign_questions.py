@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_encoder import make_tiny_multilingual_model
 
-from eccos_core.assembly.build import build_encoder
+from eccos_core.assembly.encoder import build_encoder
 from eccos_core.config import load_config
 from eccos_core.encoders import SentenceTransformerEncoder, StaticEncoder, SurfaceEncoder
 from eccos_core.pocket import pocket_predictor_path, pool_config_path

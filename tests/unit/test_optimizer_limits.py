@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from memory_shards import solve_in_shards
 
 from eccos_core.domain import Budget, GroupShare, Policy, QualityFloor, QualityPrice, RoutingProblem, SolutionStatus
 from eccos_core.errors import InfeasibleError, InputError
 from eccos_core.optimizer import AutoOptimizer, DualOptimizer, ExactOptimizer, group_shares, what_if
+from eccos_core.optimizer.linear_program import LinearProgram
+from eccos_core.optimizer.min_cost_flow import repair_caps
 from eccos_core.protocols import Optimizer
 
 OPTIMIZERS: tuple[Optimizer, ...] = (AutoOptimizer(), DualOptimizer(), ExactOptimizer(), ExactOptimizer("glop"))
@@ -133,3 +136,39 @@ def test_the_engine_that_solved_a_batch_is_named() -> None:
     assert ExactOptimizer("glop").solve(problem).engine == "glop"
     assert AutoOptimizer().solve(replace(problem, policy=price)).engine == "min_cost_flow"
     assert AutoOptimizer().solve(draw(3000, 10, 2, cap_share=0.4)).engine == "dual"
+
+
+def test_a_hundred_thousand_equal_requests_move_within_the_caps_at_once() -> None:
+    """One by one, each of the 100,000 moves would look at all requests: a quarter of an hour."""
+    size = 200_000
+    costs = np.repeat([[0.0], [1.0], [3.0]], size, axis=1)
+    limits = np.array([100_000.0, 60_000.0, 50_000.0])
+    program = LinearProgram(costs, None, 0.0, None, np.eye(3), limits)
+    choice = repair_caps(program, costs, np.zeros(size, dtype=np.int64))
+    assert np.bincount(choice, minlength=3).tolist() == [100_000, 60_000, 40_000]
+
+
+@pytest.mark.parametrize("policy", [QualityFloor(0.95, "best_effort"), Budget(1e-6, "best_effort")])
+def test_the_best_of_many_equal_requests_is_proved(policy: Policy) -> None:
+    """A floor or budget out of reach moves to what is attainable. There, full models leave hardly a choice."""
+    random = np.random.default_rng(0)
+    size, models, kind = 60_000, 6, random.integers(0, 3, 60_000)
+    quality = (0.8 * np.sort(random.random((3, models)), axis=1))[kind]
+    cost = (10 ** np.linspace(-5, -3, models) * np.exp(random.normal(0, 0.3, (3, 1))))[kind]
+    caps = np.full(models, size // 4)
+    problem = RoutingProblem(quality, cost, np.ones_like(quality, dtype=bool), caps, policy, tuple("abcdef"))
+    answer = AutoOptimizer().solve(problem)
+    assert answer.status is SolutionStatus.BEST_EFFORT
+    assert answer.gap < 1e-8
+    assert (np.bincount(answer.model_index, minlength=models) <= caps).all()
+
+
+def test_sixty_thousand_equal_requests_end_in_shards_too() -> None:
+    size, quality = 60_000, np.repeat([[0.1, 0.3, 0.5, 0.6]], 60_000, axis=0)
+    cost = np.repeat([[1e-5, 4e-5, 2e-4, 1e-3]], size, axis=0)
+    caps, policy = np.full(4, size // 3), QualityFloor(0.9, "best_effort")
+    problem = RoutingProblem(quality, cost, np.ones_like(quality, dtype=bool), caps, policy, tuple("abcd"))
+    answer, choice = solve_in_shards(problem, 16_384)
+    assert answer.quality == pytest.approx((0.3 + 0.5 + 0.6) / 3)
+    assert answer.gap < 1e-4
+    assert np.bincount(choice, minlength=4).tolist() == [0, size // 3, size // 3, size // 3]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eccos_core.assembly.build import build_encoder
+from eccos_core.assembly.encoder import build_encoder
 from eccos_core.backends.local.model import EngineOptions, load_model
 from eccos_core.backends.local.worker import new_batch
 from eccos_core.config import load_config

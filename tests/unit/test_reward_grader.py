@@ -12,7 +12,7 @@ import pytest
 from collecting_world import POOL, World, lines_of, question, run
 from langchain_core.messages import AIMessage, HumanMessage
 
-from eccos_core.assembly.build import build_encoder
+from eccos_core.assembly.encoder import build_encoder
 from eccos_core.assembly.reward_grader import build_reward_grader
 from eccos_core.cli import app
 from eccos_core.cli.output import run as run_command

@@ -11,13 +11,13 @@ import pytest
 from stream_scenario import scenario
 
 from eccos_core.errors import InputError
-from eccos_core.simulation import poisson_arrivals
+from eccos_core.simulation import compute_hindsight_cost, poisson_arrivals
 from eccos_core.simulation.measures import count_warm_up
 from eccos_core.simulation.orders import arrange, check_order
 from eccos_core.simulation.study import SeedMean, SimulationReport, StreamPlan, attainable_in_slots, run_study
 from eccos_core.streaming import FloorTarget, RateTarget
 from eccos_core.workflows.simulation_page import render_simulation, write_page
-from eccos_core.workflows.simulation_tables import simulation_tables, summary
+from eccos_core.workflows.simulation_tables import simulation_tables, stream_cost, summary
 
 PLAN = StreamPlan(("eccos", "greedy"), ("random",), (0, 1, 2), warm_up=0.25)
 
@@ -147,6 +147,26 @@ def test_tables_and_json_say_the_same_and_mark_what_is_kept() -> None:
     first = told["routers"][0]["quality"]
     assert first["low"] < first["value"] < first["high"]
     assert f"{first['value']:.4f} ±" in tables["Quality and cost, order random"].rows[0][1]
+
+
+def test_hindsight_pays_least_in_every_order() -> None:
+    report = study(replace(PLAN, routers=("eccos", "greedy", "best_first"), orders=("random", "hard_first")))
+    assert set(report.hindsight) == {"random", "hard_first"}
+    for each in report.routers:
+        costs = report.hindsight[each.order]
+        assert costs.forecast.value is not None
+        assert costs.answers.value is not None
+        kept = all(one.forecast_quality >= 0.6 and one.answered == one.requests for one in each.results)
+        assert not kept or stream_cost(each).value >= costs.forecast.value  # type: ignore[operator]
+        assert costs.answers.value < costs.forecast.value  # who knows the answers never pays for a wrong one
+    one = scenario(400, seed=PLAN.seeds[0])
+    target = FloorTarget(0.6)
+    by_hand = 1000 * compute_hindsight_cost(target, one.forecast.quality, one.cost_usd) / 400
+    single = study(StreamPlan(("greedy",), ("random",), PLAN.seeds[:1]))
+    assert single.hindsight["random"].forecast.value == pytest.approx(by_hand)
+    table = simulation_tables(report)[-1]
+    assert [row[0] for row in table.rows][-2:] == ["hindsight, on forecasts", "hindsight, on answers"]
+    assert study(target=RateTarget(0.01)).hindsight == {}
 
 
 def test_a_stream_that_nobody_answers_is_a_dash_and_null() -> None:

@@ -38,15 +38,3 @@ def test_money_of_a_choice_that_is_taken_back_is_there_again(per: str) -> None:
     before = stream.spending.available_usd(0.0), stream.spending.earned_usd(0.0)
     stream.retract(stream.decide(QUALITY, COST, OPEN))
     assert (stream.spending.available_usd(0.0), stream.spending.earned_usd(0.0)) == pytest.approx(before)
-
-
-def test_replicas_that_come_and_go_share_the_money_per_hour() -> None:
-    now = [0.0]
-    stream = StreamController(RateTarget(3600.0, "hour"), InitialPrices(0.03), lambda: now[0])
-    assert stream.spending is not None
-    stream.share_budget(4)
-    assert stream.spending.available_usd(0.0) == pytest.approx(36.0 / 4)
-    now[0] = 100.0
-    assert stream.spending.available_usd(100.0) == pytest.approx(36.0 / 4 + 100.0 / 4)
-    stream.share_budget(1)  # the others are gone: no money appears, and the pace is whole again
-    assert stream.spending.available_usd(110.0) == pytest.approx(36.0 / 4 + 100.0 / 4 + 10.0)

@@ -29,7 +29,7 @@ PARAMETERS = {"max_tokens": 24, "temperature": 0.0}
 
 def collect_history(work: Path, count: int = QUESTIONS, seed: int = SEED, config: Path | None = None) -> CollectReport:
     """Asks the pool `count` held-out questions; questions and outcomes stand in the folder `work` afterwards."""
-    from eccos_core.assembly.build import build_backend
+    from eccos_core.assembly.backend import build_backend
     from eccos_core.collecting import CollectOptions, collect, read_questions
     from eccos_core.config import load_config
 

@@ -28,7 +28,9 @@ class EngineOptions:
     """How one model runs. `device`: "cuda", "cuda:1", "cpu"; None takes CUDA when there is one. `dtype`: a torch name;
     None takes bfloat16 on CUDA and float32 on the CPU. `max_batch`: rows that decode together. `max_queue`: requests
     that may wait. `max_prefill_tokens`: padded prompt tokens read in one pass. `max_kv_tokens`: tokens of all running
-    requests that the cache may hold, padding included. None sets no limit until memory runs out."""
+    requests that the cache may hold, padding included. None sets no limit until memory runs out.
+    `keep_quantised`: a variant of `eccos quantise` runs on torch with its weights in 8 or 4 bits, which is slower.
+    """
 
     device: str | None = None
     dtype: str | None = None
@@ -36,6 +38,7 @@ class EngineOptions:
     max_queue: int = 4096
     max_prefill_tokens: int = 16_384
     max_kv_tokens: int | None = None
+    keep_quantised: bool = False
 
 
 def out_of_memory(name: str, doing: str) -> BackendError:
@@ -155,45 +158,32 @@ def load_model(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
 
 
 def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
-    chosen = options.device or options.dtype
+    chosen = options.device or options.dtype or options.keep_quantised
     if folder.suffix == GGUF and chosen:
-        message = f"{name} runs on numpy, so it takes no device and no dtype, got {chosen!r}. Leave them out."
-        raise BackendError(name, message, retryable=False, kind=FailureKind.BAD_REQUEST, status_code=400)
+        raise _bad_option(
+            name, f"{name} runs on numpy, so it takes no device, dtype or keep_quantised, got {chosen!r}. Leave it out."
+        )
     try:
         manifest = read_manifest(folder)
     except ArtifactError as error:
         raise _damaged(name, str(error)) from error
+    if options.keep_quantised and manifest is None:
+        message = f"keep_quantised is set, and {folder} is no variant of `eccos quantise`. Leave it out."
+        raise _bad_option(name, message)
     runs_on_numpy = folder.parent == pocket_models_folder() or (manifest is not None and manifest.runs_on == "numpy")
     if folder.suffix == GGUF or (runs_on_numpy and not chosen):
         return _load_on_numpy(name, folder)
-    with needs_extra("local", f"the local model {name!r}"):
-        import torch
-        from safetensors import SafetensorError
-        from transformers import AutoTokenizer
-        from transformers.utils import logging as transformers_logging
+    return _load_on_torch(name, folder, options, manifest)
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = getattr(torch, options.dtype or ("bfloat16" if device.startswith("cuda") else "float32"), None)
-    if not isinstance(dtype, torch.dtype):
-        raise BackendError(
-            name,
-            f"dtype {options.dtype!r} is not a torch dtype such as 'bfloat16'",
-            retryable=False,
-            kind=FailureKind.BAD_REQUEST,
-        )
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        model = _read_transformer(folder, dtype, manifest)
-        model = model.to(torch.device(device)).eval().requires_grad_(False)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory(name, f"loading {folder} on {device}") from error
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        raise _damaged(name, f"the model folder {folder} cannot be loaded on {device}: {error}") from error
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()
+
+def _bad_option(name: str, message: str) -> BackendError:
+    return BackendError(name, message, retryable=False, kind=FailureKind.BAD_REQUEST, status_code=400)
+
+
+def _load_on_torch(
+    name: str, folder: Path, options: EngineOptions, manifest: QuantisationManifest | None
+) -> LoadedModel:
+    model, tokenizer = _read_from_disk(name, folder, options, manifest)
     # a recurrent state (Mamba, hybrids) cannot be taken apart by rows
     if model._is_stateful or "cache" not in inspect.signature(model.forward).parameters:
         message = (
@@ -215,14 +205,59 @@ def _load(name: str, folder: Path, options: EngineOptions) -> LoadedModel:
     )
 
 
-def _read_transformer(folder: Path, dtype: Any, manifest: QuantisationManifest | None) -> Any:
-    """Read a folder's model. Quantised weights are turned back first, and none may be missing."""
-    with needs_extra("local", "a local model"):
+def _read_from_disk(
+    name: str, folder: Path, options: EngineOptions, manifest: QuantisationManifest | None
+) -> tuple[Any, Any]:
+    """Read (model, tokenizer) to the device and data type of the options. Raises `BackendError`."""
+    with needs_extra("local", f"the local model {name!r}"):
         import torch
-        from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+        from safetensors import SafetensorError
+        from transformers import AutoTokenizer
+        from transformers.utils import logging as transformers_logging
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, options.dtype or ("bfloat16" if device.startswith("cuda") else "float32"), None)
+    if not isinstance(dtype, torch.dtype):
+        raise _bad_option(name, f"dtype {options.dtype!r} is not a torch dtype such as 'bfloat16'")
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        model = _read_transformer(folder, dtype, manifest, options.keep_quantised)
+        model = model.to(torch.device(device)).eval().requires_grad_(False)
+        return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(name, f"loading {folder} on {device}") from error
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise _damaged(name, f"the model folder {folder} cannot be loaded on {device}: {error}") from error
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _read_transformer(
+    folder: Path, dtype: Any, manifest: QuantisationManifest | None, keep_quantised: bool = False
+) -> Any:
+    """Read a folder's model. Quantised weights are turned back first or kept, and none may be missing."""
+    with needs_extra("local", "a local model"):
+        from transformers import AutoModelForCausalLM, GenerationConfig
 
     if manifest is None:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+
+    if keep_quantised:
+        from eccos_core.backends.local.quantised_torch import read_quantised_transformer
+
+        model = read_quantised_transformer(folder, manifest, dtype)
+    else:
+        model = _expand_transformer(folder, dtype, manifest)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return model
+
+
+def _expand_transformer(folder: Path, dtype: Any, manifest: QuantisationManifest) -> Any:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     state = {weight: torch.from_numpy(array) for weight, array in read_quantised(folder, manifest).items()}
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -233,6 +268,4 @@ def _read_transformer(folder: Path, dtype: Any, manifest: QuantisationManifest |
     )
     if missing := sorted(told["missing_keys"]):
         raise ValueError(f"weights are missing: {', '.join(missing)}. Make it again with `eccos quantise`.")
-    if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return model

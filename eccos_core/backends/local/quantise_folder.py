@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eccos_core.backends.local.quantised import (
-    MANIFEST,
-    SCHEMES,
-    LocalEngineKind,
-    QuantisationManifest,
-    Scheme,
-    is_quantisable,
-    quantise_array,
-)
+from eccos_core.backends.local.quantise_weights import is_quantisable, quantise_array
+from eccos_core.backends.local.quantised import MANIFEST, SCHEMES, LocalEngineKind, QuantisationManifest, Scheme
+from eccos_core.backends.local.second_moments import measure_second_moments
+from eccos_core.domain import FloatArray
 from eccos_core.errors import DataError, InputError, did_you_mean
 from eccos_core.io.files import parse_object, temporary_sibling
 from eccos_core.io.optional import needs_extra
@@ -62,8 +57,12 @@ def parse_schemes(text: str) -> tuple[Scheme, ...]:
     return tuple(known[name] for name in names)
 
 
-def quantise_folder(folder: Path, schemes: Sequence[Scheme], out: Path) -> list[QuantisedVariant]:
+def quantise_folder(
+    folder: Path, schemes: Sequence[Scheme], out: Path, prompts: Sequence[str] | None = None
+) -> list[QuantisedVariant]:
     """Write each variant of a Hugging Face folder into `out / NAME-SCHEME`. Memory: one file of weights at a time.
+
+    With `prompts` the model answers them first, and int4 is rounded so that its answers change least.
 
     Raises `InputError` for a folder that is not there, has no weights in safetensors or is quantised already, for a
     variant that exists, and where nothing can be written. `DataError` for damaged files.
@@ -75,6 +74,7 @@ def quantise_folder(folder: Path, schemes: Sequence[Scheme], out: Path) -> list[
         if place.exists():
             raise InputError(f"{place} exists, and nothing is overwritten. Remove it, or choose another --out.")
     base_bytes = sum(shard.stat().st_size for shard in shards)
+    moments = _calibrate(folder, shards, prompts) if prompts is not None and "int4" in schemes else {}
     with ExitStack() as undo:
         fresh = {scheme: temporary_sibling(place) for scheme, place in places.items()}
         for temporary in fresh.values():
@@ -82,7 +82,7 @@ def quantise_folder(folder: Path, schemes: Sequence[Scheme], out: Path) -> list[
         try:
             for scheme, temporary in fresh.items():
                 temporary.mkdir(parents=True)
-                _write(folder, shards, scheme, temporary)
+                _write(folder, shards, scheme, temporary, moments)
             for scheme, temporary in fresh.items():
                 temporary.rename(places[scheme])
                 undo.callback(shutil.rmtree, places[scheme], ignore_errors=True)
@@ -120,17 +120,30 @@ def _find_weights(folder: Path) -> list[Path]:
     return shards
 
 
-def _write(folder: Path, shards: Sequence[Path], scheme: Scheme, target: Path) -> None:
+def _calibrate(folder: Path, shards: Sequence[Path], prompts: Sequence[str]) -> Mapping[str, FloatArray]:
+    """Measure the inputs of the layers whose weights stand in the files."""
+    moments = measure_second_moments(folder, prompts)
+    stored = {name for shard in shards for name in _kinds(shard)}
+    if not moments.keys() & stored:
+        raise InputError(f"the layers of {folder} have other names than its weights, so it cannot be calibrated")
+    return moments
+
+
+def _write(
+    folder: Path, shards: Sequence[Path], scheme: Scheme, target: Path, moments: Mapping[str, FloatArray]
+) -> None:
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     columns: dict[str, int] = {}
     files = []
+    vocabulary = _vocabulary(folder)
     for number, shard in enumerate(shards, start=1):
         stored: dict[str, npt.NDArray[Any]] = {}
         for name, array in _read_arrays(shard):
             if is_quantisable(array):
-                stored |= quantise_array(name, array, scheme)
+                kept = "int8" if array.shape[0] == vocabulary else scheme
+                stored |= quantise_array(name, array, kept, moments.get(name))
                 columns[name] = array.shape[-1]
             else:
                 stored[name] = array
@@ -143,8 +156,8 @@ def _write(folder: Path, shards: Sequence[Path], scheme: Scheme, target: Path) -
     if not columns:
         raise InputError(f"{folder} has no matrix of weights that could be quantised")
     for file in sorted(folder.iterdir()):
-        kept = file.suffix in _KEPT_SUFFIXES or file.stem.upper() in ("LICENSE", "NOTICE")
-        if kept and file.is_file() and not file.name.endswith(_INDEX):
+        is_kept = file.suffix in _KEPT_SUFFIXES or file.stem.upper() in ("LICENSE", "NOTICE")
+        if is_kept and file.is_file() and not file.name.endswith(_INDEX):
             shutil.copyfile(file, target / file.name)
     engine: LocalEngineKind = "numpy" if folder.parent == pocket_models_folder() else "torch"
     QuantisationManifest(scheme, folder.name, engine, tuple(files), columns).write(target)
@@ -156,13 +169,27 @@ def _read_arrays(shard: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
 
     try:
         with safe_open(shard, framework="numpy") as stream:
-            kinds = {name: str(stream.get_slice(name).get_dtype()) for name in stream.keys()}  # noqa: SIM118
-            for name, kind in kinds.items():
+            for name, kind in _kinds(shard).items():
                 if kind not in _READABLE:
                     raise InputError(f"{shard} holds {name!r} as {kind}, and eccos quantises F64, F32, F16 and BF16")
                 yield name, _read_bfloat16(shard, name) if kind == "BF16" else stream.get_tensor(name)
     except SafetensorError as error:
         raise DataError(str(shard), f"cannot be read as safetensors ({error})") from error
+
+
+def _kinds(shard: Path) -> dict[str, str]:
+    """Return the data type of each array of a file."""
+    from safetensors import safe_open
+
+    with safe_open(shard, framework="numpy") as stream:
+        return {name: str(stream.get_slice(name).get_dtype()) for name in stream.keys()}  # noqa: SIM118
+
+
+def _vocabulary(folder: Path) -> int | None:
+    """Return how many tokens the model knows. None where its configuration does not say."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    size: int | None = config.get("text_config", config).get("vocab_size")
+    return size
 
 
 def _read_bfloat16(shard: Path, name: str) -> npt.NDArray[np.float32]:

@@ -28,6 +28,7 @@ from eccos_core.pocket.smol import SMOL, smol_weights
 
 LONGEST_CLOSING_S = 30.0  # that the end of the process waits for a model that is being freed
 ENGINE_OPTIONS = frozenset(f.name for f in fields(EngineOptions))
+_KINDS = {"device": (str, "a text"), "dtype": (str, "a text"), "keep_quantised": (bool, "true or false")}
 LOCAL_PREFIX = "eccos-local/"  # of LiteLLM's name for a local model
 Claim: TypeAlias = tuple[str, EngineOptions]  # the name of a model, and how it runs
 
@@ -64,7 +65,7 @@ def engine_options(name: str, parameters: Mapping[str, Any]) -> EngineOptions:
     """What of the call parameters says how the model runs. Raises `BackendError` (bad_request)."""
     given = {option: parameters[option] for option in ENGINE_OPTIONS & parameters.keys()}
     for option, value in given.items():
-        kind, said = (str, "a text") if option in ("device", "dtype") else (int, "a whole number")
+        kind, said = _KINDS.get(option, (int, "a whole number"))
         if value is not None and not isinstance(value, kind):
             raise BackendError(
                 name,

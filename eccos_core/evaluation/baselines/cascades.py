@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeAlias
@@ -26,7 +26,6 @@ _RIDGE = 20.0
 _BINS = 9  # AutoMix verifies eight times, so its confidence has nine levels
 
 Cascade: TypeAlias = tuple[tuple[int, ...], tuple[float, ...]]  # models in order, and what lets each but the last stop
-StopRule: TypeAlias = Callable[[int, FloatArray, float], BoolArray]
 
 
 @dataclass(frozen=True, slots=True)

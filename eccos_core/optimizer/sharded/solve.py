@@ -59,6 +59,7 @@ from eccos_core.protocols import Optimizer
 CORE_REQUESTS = 20_000  # solved jointly, at first
 WANTED_GAP = 1e-5
 _GROWTH, _CHEAP_CORE_REQUESTS, _MAX_CORE_REQUESTS = 6, 20_000, 400_000
+_MAX_OPEN_REQUESTS = 200_000  # with a choice, where a tight floor or budget leaves the others none
 
 LimitsOf: TypeAlias = Callable[[BoolArray, IntArray], tuple[IntArray, tuple[GroupShare, ...]]]
 
@@ -85,12 +86,16 @@ class ShardedSolution:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rounded:
-    """An assignment that keeps all limits, its rule, its sums, and the prices and the bound that it is judged by."""
+    """An assignment that keeps all limits, its rule, its sums, and the prices and the bound that it is judged by.
+
+    `core` is the answer for the requests that were solved jointly, None where nothing was.
+    """
 
     rule: ChoiceRule
     sums: ChoiceSums
     prices: DualPrices
     bound: float
+    core: Assignment | None = None
 
     @property
     def gap(self) -> float:
@@ -172,7 +177,11 @@ class _Solver:
             self._check_side(self._best_for_side())
         end = self._find_prices(program)
         if not end.converged and program.has_side and not self.loads.groups:
-            program, end = self._narrow(program, end)
+            program = self._narrow(program)
+            forced = self._solve_open(program, end)
+            if forced is not None:
+                return self._finish(forced)
+            end = self._find_narrowed_prices(program, end)
         rounded = self._round_growing(program, end)
         return self._finish(replace(rounded, prices=self._drop_negligible_prices(rounded)))
 
@@ -207,24 +216,60 @@ class _Solver:
         accuracy = max(DEFAULT_GAP, min(WANTED_GAP, 0.1 / facts.requests))
         return follow_central_path(dual, scale, accuracy, start_at, warm=warm, patience=patience)
 
-    def _narrow(self, program: ShardedProgram, end: PathEnd) -> tuple[ShardedProgram, PathEnd]:
-        """Leave out the choices that a tight floor or budget rules out, and find the prices again."""
+    def _narrow(self, program: ShardedProgram) -> ShardedProgram:
+        """Leave out the choices that a tight floor or budget rules out."""
         best = self._best_for_side()
         self._check_side(best)
-        narrowing = narrow(program, best.prices.counts, best.bound)
-        sums = list(self.shards.map(MeasureNarrowing(program, narrowing)))
+        return replace(program, narrowing=narrow(program, best.prices.counts, best.bound))
+
+    def _solve_open(self, program: ShardedProgram, end: PathEnd) -> _Rounded | None:
+        """Solve the requests to which a narrowing leaves a choice. None where they are too many.
+
+        All others have one choice in every feasible assignment. So the bound of these few is that of the batch.
+        """
+        found, whole = self._round(program, end, _MAX_OPEN_REQUESTS)
+        if found is None or found.core is None or not whole:
+            return None
+        core, requests = found.core, len(found.core.model_index)
+        match program.policy:
+            case Budget():
+                assert core.upper_bound_quality is not None
+                excess = requests * (core.upper_bound_quality - core.quality)
+            case _:
+                excess = (core.cost_usd - core.lower_bound_usd) / program.usd_unit
+        return replace(found, bound=max(found.bound, found.sums.objective - excess))
+
+    def _find_narrowed_prices(self, program: ShardedProgram, end: PathEnd) -> PathEnd:
+        """Find prices again after a narrowing. The better of both bounds is kept."""
+        assert program.narrowing is not None
+        sums = list(self.shards.map(MeasureNarrowing(replace(program, narrowing=None), program.narrowing)))
         side_price = sum(change for change, _ in sums) / max(sum(reduced for _, reduced in sums), 1e-300)
-        narrowed = replace(program, narrowing=narrowing)
-        found = self._find_prices(narrowed, DualPrices(side_price, side_price * best.prices.counts))
-        return narrowed, found if found.bound >= end.bound else replace(found, prices=end.prices, bound=end.bound)
+        found = self._find_prices(program, DualPrices(side_price, side_price * program.narrowing.counts))
+        return found if found.bound >= end.bound else replace(found, prices=end.prices, bound=end.bound)
 
     def _best_for_side(self) -> _Rounded:
         """Return the assignment with the most quality (for a floor) or the least cost (for a budget)."""
         if self._side_best is None:
             program = replace(self.program, side_only=True)
             alone = self._choose_alone(program)
-            self._side_best = alone or self._round_growing(program, self._find_prices(program))
+            self._side_best = alone or self._priced_by_core(
+                program, self._round_growing(program, self._find_prices(program))
+            )
         return self._side_best
+
+    def _priced_by_core(self, program: ShardedProgram, rounded: _Rounded) -> _Rounded:
+        """Return the assignment with the prices at which its core is exactly best, if they prove more.
+
+        Caps without a floor or budget are a flow, so the core has exact prices. They are usually exact for the batch.
+        """
+        if rounded.core is None or self.loads.groups:
+            return rounded
+        unit = 1.0 if isinstance(program.policy, QualityFloor) else program.usd_unit
+        counts = rounded.core.prices.slots[program.count_rows.argmax(axis=1)] / unit
+        prices = DualPrices(0.0, counts)
+        least = add_choices(self.shards.map(ChooseAtPrices(program, prices))).least
+        bound = least - program.rest_at(prices)
+        return replace(rounded, prices=prices, bound=bound) if bound > rounded.bound else rounded
 
     def _check_side(self, best: _Rounded) -> None:
         """Raise `InfeasibleError` where even the best assignment for the floor or budget misses it."""
@@ -286,7 +331,7 @@ class _Solver:
         sums = core.rest + self._sums_of_core(program, core, answer)
         if not self._keeps_limits(program, sums):
             return None, whole
-        return _Rounded(rule, sums, end.prices, end.bound), whole
+        return _Rounded(rule, sums, end.prices, end.bound, answer), whole
 
     def _sums_of_core(self, program: ShardedProgram, core: Core, answer: Assignment) -> ChoiceSums:
         shard = ShardArrays(0, 0, core.quality.astype(np.float32), core.cost_usd.astype(np.float32), core.allowed)

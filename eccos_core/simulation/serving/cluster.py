@@ -73,21 +73,23 @@ def simulate_engine(workload: ServingWorkload, settings: EngineSettings, lengths
     return summarise(workload, settings, run_replicas(workload, settings, lengths))
 
 
+def make_replica(workload: ServingWorkload, settings: EngineSettings, lengths: AnswerLengths) -> EngineReplica:
+    """Make one replica that nothing was sent to."""
+    return EngineReplica(
+        workload,
+        settings.cost,
+        settings.scheduler,
+        lengths,
+        kv_tokens=settings.kv_tokens,
+        chunk_tokens=settings.chunk_tokens,
+        max_batch=settings.max_batch,
+    )
+
+
 def run_replicas(workload: ServingWorkload, settings: EngineSettings, lengths: AnswerLengths) -> list[EngineReplica]:
     """Run the replicas to the end, and return them."""
     known = TrueLengths(workload.output_tokens) if settings.scheduler.knows_lengths else lengths
-    replicas = [
-        EngineReplica(
-            workload,
-            settings.cost,
-            settings.scheduler,
-            known,
-            kv_tokens=settings.kv_tokens,
-            chunk_tokens=settings.chunk_tokens,
-            max_batch=settings.max_batch,
-        )
-        for _ in range(settings.replicas)
-    ]
+    replicas = [make_replica(workload, settings, known) for _ in range(settings.replicas)]
     for request, arrived_s in enumerate(workload.arrived_s.tolist()):
         for replica in replicas:
             replica.run_until(arrived_s)

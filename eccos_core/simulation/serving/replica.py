@@ -79,6 +79,7 @@ class EngineReplica:
         self._ends: defaultdict[int, list[_Sequence]] = defaultdict(list)  # by the pass that generates the last token
         self._decode_context = 0
         self._blocked = False  # the first that waits was turned away, and nothing was freed since
+        self._ended: list[int] = []  # in the last pass
 
     @property
     def waiting(self) -> int:
@@ -91,15 +92,19 @@ class EngineReplica:
         return len(self._reading) + len(self._decoding)
 
     @property
+    def has_work(self) -> bool:
+        """Whether a request waits or runs."""
+        return bool(self._waiting or self.running)
+
+    @property
     def outstanding_tokens(self) -> int:
         """The tokens of all prompts that wait, and what the cache holds."""
         return self.kv_used + sum(self._prompts[request] for _, request in self._waiting)
 
     def submit(self, request: int) -> None:
         """Queue a request at its arrival. Raises `InputError` when it could never fit into the cache."""
-        needed = self._prompts[request] + self._outputs[request] + 1
-        if self.scheduler.reservation is CacheReservation.LIMIT:
-            needed = self._prompts[request] + self._limits[request] + 1
+        written = self._limits if self.scheduler.reservation is CacheReservation.LIMIT else self._outputs
+        needed = self._prompts[request] + written[request] + 1
         if needed > self.kv_tokens:
             raise InputError(
                 f"request {request} needs {needed} tokens of the cache, which has {self.kv_tokens}; "
@@ -110,10 +115,10 @@ class EngineReplica:
     def run_until(self, until_s: float) -> None:
         """Run passes that start before `until_s`. Without work, time passes."""
         while self.now_s < until_s:
-            if not (self._waiting or self.running):
+            if not self.has_work:
                 self.now_s = until_s if math.isfinite(until_s) else self.now_s
                 return
-            self._run_pass()
+            self.run_pass()
 
     def _queue(self, request: int) -> None:
         key = self.lengths.total(request, 0) if self.scheduler.shortest_first else float(request)
@@ -121,7 +126,9 @@ class EngineReplica:
         if self._waiting[0][1] == request:
             self._blocked = False
 
-    def _run_pass(self) -> None:
+    def run_pass(self) -> list[int]:
+        """Run one pass, which ends at `now_s`, and return the requests that it answers to the end."""
+        self._ended = []
         self._make_room()
         budget = self.chunk_tokens - len(self._decoding)
         chunks: list[tuple[_Sequence, int]] = []
@@ -134,6 +141,7 @@ class EngineReplica:
                 break
             budget = self._read_chunk(admitted, budget, chunks)
         self._finish_pass(chunks)
+        return self._ended
 
     def _read_chunk(self, sequence: _Sequence, budget: float, chunks: list[tuple[_Sequence, int]]) -> float:
         read = int(min(sequence.unread, budget))
@@ -256,4 +264,5 @@ class EngineReplica:
     def _finish(self, request: int) -> None:
         self.kv_used -= self._prompts[request] + self._outputs[request]
         self.finished_s[request] = self.now_s
+        self._ended.append(request)
         self._blocked = False

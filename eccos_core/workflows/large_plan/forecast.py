@@ -42,11 +42,19 @@ def digest_router(router: Router, policy: Policy) -> str:
         )
     if parts.applied_learner is not None:
         raise InputError(
-            "a plan in shards needs a forecast that stays the same, and learning.online corrects it with each label. "
-            "Turn it off, or plan fewer requests without --output"
+            "a plan in shards needs a forecast that stays the same, and eccos.learning corrects it with each label. "
+            "Leave that section out, or plan fewer requests without --output"
         )
+    try:
+        digest = fingerprint(parts.models, parts.encoder, parts.predictor)
+    except InputError as error:
+        raise InputError(
+            "a plan in shards needs a predictor that stays the same, and yours "
+            f"({type(parts.predictor).__name__}) reads the history at each decision. Turn predictor.online off, or "
+            "plan fewer requests without --output"
+        ) from error
     confidence = getattr(policy, "confidence", None)
-    about = (FORMAT, fingerprint(parts.models, parts.encoder, parts.predictor), confidence, parts.models)
+    about = (FORMAT, digest, confidence, parts.models)
     settings = (parts.conversation, parts.latency_rule)
     return hashlib.sha256(repr((about, settings)).encode()).hexdigest()[:32]
 

@@ -33,7 +33,8 @@ class PlanSummary:
     """The answer for a large batch, in `summary.json`.
 
     The fields are those of `Assignment`. `calls` and `slots` are by model, `reasons` by reason. `seconds` says how long
-    each stage took. Of `shards` shards, `forecast_again` were forecast by this run, the others by an earlier one.
+    each stage took, and how much of `solve` went into the `passes` over the shards. Of `shards` shards,
+    `forecast_again` were forecast by this run, the others by an earlier one.
     """
 
     requests: int
@@ -75,14 +76,23 @@ class DiskShards:
         self, models: tuple[str, ...], places: list[ShardPlace], paths: list[Path], engine: ShardEngine
     ) -> None:
         self.models, self.requests = models, sum(place.requests for place in places)
-        self.passes = 0
+        self.passes, self.passes_s = 0, 0.0
         self._places, self._paths, self._engine = places, paths, engine
 
     def map(self, task: ShardTask[Result]) -> Iterator[Result]:
         """Run a task on every shard, in order."""
         self.passes += 1
         pairs = zip(self._places, self._paths, strict=True)
-        return self._engine.run_all([_ShardJob(path, place.index, place.start, task) for place, path in pairs])
+        results = self._engine.run_all([_ShardJob(path, place.index, place.start, task) for place, path in pairs])
+        while True:
+            started = time.perf_counter()
+            try:
+                result = next(results)
+            except StopIteration:
+                return
+            finally:
+                self.passes_s += time.perf_counter() - started
+            yield result
 
 
 class LargePlan:
@@ -117,6 +127,7 @@ class LargePlan:
         paths, again = self._timed("forecast", lambda: self._forecast(router, router.policy, places))
         shards = DiskShards(router.parts.names, places, paths, self.engine)
         solution = self._timed("solve", lambda: self._solve(router, router.policy, shards))
+        self._seconds["passes"] = round(shards.passes_s, 2)
         summary = self._write(router.policy, solution, shards, places, paths, again)
         with atomic_writer(self.output / "summary.json") as stream:
             stream.write(json.dumps(asdict(summary), indent=2, allow_nan=False).encode() + b"\n")

@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 WhenAway: TypeAlias = Literal["fail_closed", "local_share"]
-SCHEMA = "1"  # of the keys in Redis. Replicas of another schema never mix.
+SCHEMA = "2"  # of the keys in Redis. Replicas of another schema never mix.
+KEEP_MS = 86_400_000  # keys that nobody uses for a day are forgotten
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from eccos_core.domain import Completion, Model, SharedStatus, WorkloadStatus
 from eccos_core.errors import BackendError, EccosError, Overloaded, SharedStateError
@@ -28,7 +28,8 @@ from eccos_core.workload.circuit_breaker import BreakerSettings
 from eccos_core.workload.load import ALONE, WARM_UP_SLOTS, DeploymentLoad, ModelLoad, OtherReplicas, ReplicaShare
 from eccos_core.workload.queue import MAX_QUEUE_LENGTH, POLL_S
 from eccos_core.workload.shared.server import SharedServer, StateAway
-from eccos_core.workload.shared.settings import SCHEMA, SharedSettings
+from eccos_core.workload.shared.settings import KEEP_MS, SCHEMA, SharedSettings
+from eccos_core.workload.shared.streams import SharedStream, StreamExchange
 from eccos_core.workload.tracker import WorkloadTracker
 
 SCRIPT = "exchange.lua"
@@ -37,19 +38,10 @@ MAX_EVENTS = 10_000  # of ended calls that wait for Redis
 EVENTS_PER_MESSAGE = 200
 COALESCE_S = 0.002  # a slot that was given back waits so long for others to travel with it
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 1.0
-KEEP_MS = 86_400_000  # keys that nobody uses for a day are forgotten
 
 Held = TypeVar("Held")
 Event = tuple[int, str, int, int, float]  # number, deployment, 1 if it went well, tokens, ms that it asked to wait
 _log = logging.getLogger("eccos.shared")
-
-
-class BudgetedStream(Protocol):
-    """A stream with a budget that replicas share."""
-
-    def share_budget(self, replicas: int) -> None:
-        """Spend only an equal part of the budget."""
-        ...
 
 
 class SlotTakenElsewhere(Overloaded):
@@ -85,7 +77,7 @@ class SharedWorkload(WorkloadTracker):
         self._share: ReplicaShare | None = None  # as of the last heartbeat that was answered
         self._fleet_in_flight = 0
         self._is_dirty = False
-        self._streams: list[weakref.ref[BudgetedStream]] = []
+        self._streams = StreamExchange(self.server, self.replica, settings.heartbeat_s, clock)
         self._wake: SimpleQueue[bool] = SimpleQueue()  # its `put` is safe in a finalizer, which releases slots
         super().__init__(
             models,
@@ -159,18 +151,14 @@ class SharedWorkload(WorkloadTracker):
             )
             return WorkloadStatus(alone.models, alone.waiting, shared)
 
-    def share_budgets(self, streams: Sequence[BudgetedStream]) -> None:
-        """Tell these streams how many replicas serve them, now and whenever that changes."""
-        self._streams = [weakref.ref(stream) for stream in streams]
-        self._tell_streams()
+    def share_streams(self, streams: Mapping[str, SharedStream]) -> None:
+        """Keep the targets of these streams together with the replicas that have streams of the same names."""
+        self._streams.register(streams)
+        self.wake()
 
-    def _tell_streams(self) -> None:
-        if self._share is None:
-            return
-        for reference in self._streams:
-            stream = reference()
-            if stream is not None:
-                stream.share_budget(self._share.replicas)
+    def wake(self) -> None:
+        """Let the thread of heartbeats see whether a stream asks for an exchange. It never blocks."""
+        self._wake.put(True)
 
     # ---------------------------------------------------------------- slots
 
@@ -261,7 +249,6 @@ class SharedWorkload(WorkloadTracker):
             self._come_back()
             self._adopt(answer)
             self._share = ReplicaShare(answer["rank"], answer["replicas"])
-        self._tell_streams()
 
     def _adopt(self, answer: Mapping[str, Any]) -> None:
         """Bring the copy of the shared state up to date."""
@@ -317,6 +304,8 @@ class SharedWorkload(WorkloadTracker):
                 rule,
                 extra={"eccos": {"event": "shared_state_away"}},
             )
+            share = self._share if self.settings.when_away == "local_share" else None
+            self._streams.go_alone(1 / share.replicas if share else 0.0)
         self._problem = str(error)
         self._limit_alone()
 
@@ -341,10 +330,25 @@ class SharedWorkload(WorkloadTracker):
         """Send a heartbeat if one is due, or if nobody has told Redis of a change. Return the seconds to the next."""
         pause_s = retry_s if self._problem is not None else POLL_S if len(self._queue) else self.settings.heartbeat_s
         left_s = self._sent_at + pause_s - self._clock()
-        if left_s > 0 and not (self._is_dirty and self._problem is None):
-            return left_s
-        self._exchange_state()
-        return pause_s
+        if left_s <= 0 or (self._is_dirty and self._problem is None):
+            self._exchange_state()
+            left_s = pause_s
+        if self._problem is None:
+            if not self._streams.due_in_s():
+                self._exchange_streams()
+            left_s = min(left_s, self._streams.due_in_s())
+        return left_s
+
+    def _exchange_streams(self) -> None:
+        """Exchange the sums of the streams. A failure is that of the next heartbeat, which says so."""
+        try:
+            richer = self._streams.exchange()
+        except (StateAway, SharedStateError) as error:
+            with self._lock:
+                self._go_away(error)
+            return
+        if richer and len(self._queue):
+            self._queue.notify(len(self._queue))
 
 
 def _take_on_truth(take: Callable[[], Held]) -> Held:
