@@ -1,7 +1,8 @@
 """What sharing limits through Redis costs and keeps: `python benchmarks/replicas.py`. Needs `redis-server`.
 
 One replica decides with and without Redis, to show what a decision costs more. Then four replicas work as processes on
-a server that counts the calls it sees, and one of them is killed with kill -9.
+a server that counts the calls it sees, and one of them is killed with kill -9. Last, one busy replica and three that
+are nearly idle share a budget and a floor over windows, and one process gets the same traffic.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
@@ -23,6 +27,9 @@ from eccos_core.workload.shared import SharedSettings, SharedWorkload
 MODELS = [Model(f"model-{number}", 0.0, 0.0, max_concurrency=8) for number in range(10)]
 CAPS = {"small": 6, "large": 4}
 DECISIONS, BLOCKS, LEASE_S = 400, 5, 5.0
+BUSY, IDLE, SECONDS = 80.0, 2.0, 15.0  # requests per second
+STREAMS = {"usd_per_hour": 720.0, "floor": 0.75, "window": 200, "seconds": SECONDS}
+START_USD = 7.2  # 1 % of the hour's money. Nearly all of it is spent before, so that the pace decides
 
 
 def time_decisions(workload: WorkloadTracker) -> float:
@@ -93,11 +100,43 @@ def measure_fleet(url: str) -> None:
     assert full
 
 
+def measure_uneven(url: str, rates: list[float], name: str) -> None:
+    """Print what replicas with these requests per second spend and reach, as one line."""
+    spent_usd = [0.98 * START_USD, *[0.0] * (len(rates) - 1)]
+    replicas = [
+        ReplicaProcess(
+            "stream_replica.py", url=url, name=name, requests_per_second=rate, spent_usd=usd, seed=seed, **STREAMS
+        )
+        for seed, (rate, usd) in enumerate(zip(rates, spent_usd, strict=True))
+    ]
+    for each in replicas:
+        each.wait_ready()
+    time.sleep(3)  # a new pool hands out room after 2.5 s
+    for each in replicas:
+        each.go()
+    results = [each.result() for each in replicas]
+    paid, answers = (_in_order(results, kind) for kind in ("paid", "answers"))
+    sums = np.concatenate([[0.0], np.cumsum(answers[:, 1])])
+    worst = ((sums[STREAMS["window"] :] - sums[: -STREAMS["window"]]) / STREAMS["window"]).min()
+    print(
+        f"{name:<32}spent {paid[:, 2].sum():.2f} USD, mean quality {paid[:, 1].mean():.3f} of {len(paid)} | "
+        f"floor {STREAMS['floor']}: mean {answers[:, 1].mean():.3f}, worst window {worst:.4f}, "
+        f"USD per 1,000 {1000 * answers[:, 2].mean():.2f}"
+    )
+
+
+def _in_order(results: list[dict[str, Any]], kind: str) -> np.ndarray:
+    """Return the decisions (time, quality, USD) of all replicas, in the order of time."""
+    return np.array(sorted(row for each in results for row in each[kind]))
+
+
 def main() -> None:
-    """Run both."""
+    """Run all."""
     with redis_server() as redis:
         measure_one(redis.url)
         measure_fleet(redis.url)
+        measure_uneven(redis.url, [BUSY + 3 * IDLE], "one-process")
+        measure_uneven(redis.url, [BUSY, IDLE, IDLE, IDLE], "one-busy-and-three-idle")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from eccos_core.config import Config
     from eccos_core.routing.parts import Parts
     from eccos_core.workload import WorkloadTracker
+    from eccos_core.workload.shared import SharedSettings
 
 
 def reconfigure_workload(config: Config, current: Assembled | None) -> WorkloadTracker:
@@ -68,11 +69,20 @@ def _new_workload(config: Config) -> WorkloadTracker:
     """The workload of this process, or that of one replica of several. Raises `SharedStateError`."""
     from eccos_core.workload import WorkloadTracker
 
+    settings = shared_settings(config)
+    if settings is None:
+        return WorkloadTracker(config.models)
+    from eccos_core.workload.shared import SharedWorkload
+
+    return SharedWorkload(config.models, settings)
+
+
+def shared_settings(config: Config) -> SharedSettings | None:
+    """Return where replicas share their limits. None for a process that shares nothing."""
     shared = config.workload.shared
     if shared is None:
-        return WorkloadTracker(config.models)
-    from eccos_core.workload.shared import SharedSettings, SharedWorkload
+        return None
+    from eccos_core.workload.shared import SharedSettings
 
     url = shared.url.get_secret_value()
-    settings = SharedSettings(url, shared.name, shared.when_away, shared.lease_s, shared.timeout_s)
-    return SharedWorkload(config.models, settings)
+    return SharedSettings(url, shared.name, shared.when_away, shared.lease_s, shared.timeout_s)

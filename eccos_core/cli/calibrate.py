@@ -12,6 +12,8 @@ import typer
 from eccos_core.cli.output import JsonOption, console, print_json
 from eccos_core.errors import InputError
 
+POOR_FIT = 0.3  # median error above which a simulation is not to be trusted
+
 UrlArgument = Annotated[
     str, typer.Argument(metavar="URL", help="The server's address, up to /v1. It speaks OpenAI's API.")
 ]
@@ -22,12 +24,18 @@ KeyVariableOption = Annotated[
     typer.Option("--api-key-env", metavar="NAME", help="The environment variable that holds the server's key."),
 ]
 
+LongestOption = Annotated[
+    int,
+    typer.Option("--longest", metavar="WORDS", help="The words of the longest prompt. A word is one to three tokens."),
+]
+
 
 def calibrate(
     url: UrlArgument,
     model: ServedModelOption,
     save: SaveOption = Path("costs.json"),
     api_key_env: KeyVariableOption = None,
+    longest: LongestOption = 2048,
     json: JsonOption = False,
 ) -> None:
     """Measure your own server, so that you can simulate it.
@@ -43,7 +51,7 @@ def calibrate(
     if api_key_env and not key:
         raise InputError(f"--api-key-env is {api_key_env}, but that environment variable is not set")
     with console().status("Measuring the server ..."):
-        found = fit_server(model, measure_server(url, model, key))
+        found = fit_server(model, measure_server(url, model, key, longest))
     write_calibration(save, found)
     if json:
         print_json(asdict(found))
@@ -57,3 +65,5 @@ def calibrate(
         f"The fit is off by {100 * found.first_token_error:.0f} % on first tokens and {100 * found.token_error:.0f} % "
         f"on the others (median of {found.measurements} requests). Written to {save}."
     )
+    if max(found.first_token_error, found.token_error) > POOR_FIT:
+        typer.echo("The fit is poor. Calibrate again while nobody else asks, and with a model that writes 48 tokens.")

@@ -6,15 +6,18 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eccos_core.cli.log import open_log
+from eccos_core.cli.options import usual_config
 from eccos_core.cli.output import JsonOption, console, print_json, table
 from eccos_core.cli.route import PoolOption
 
 if TYPE_CHECKING:
     from eccos_core.decision_log import BaseDecisionLog, ModelUsage, ReplicaUsage
     from eccos_core.labelling import Agreement
+    from eccos_core.workload.shared import FleetLoad
 
 WINDOWS_S = {"hour": 3600.0, "day": 86_400.0}
 _REPLICA_COLUMNS = ("replica", "state", "last seen", "decisions", "share", "paid", "lost entries")
@@ -25,10 +28,11 @@ def status(config: PoolOption = None, json: JsonOption = False) -> None:
     """Show each model's calls, cost, latency, failures and labels in the last hour and day.
 
     Where several replicas share the decision log, the numbers are those of all together, and each replica has a line.
+    Where they share their limits through Redis, you see what all of them call now.
 
     Where a judge and a person labelled the same answers, you see how far they agree, before and after calibration.
 
-    The numbers come from the decision log. For calls in flight, use `router.status()` in the running process.
+    The numbers come from the decision log. For the calls of one process, use `router.status()` in it.
 
     Example: eccos status --config eccos.yaml
     """
@@ -40,6 +44,7 @@ def status(config: PoolOption = None, json: JsonOption = False) -> None:
         agreement = _measure_agreement(decision_log)
         replicas = _replicas(decision_log, now)
         labelling = {name: _labelling_usd(decision_log, now - seconds) for name, seconds in WINDOWS_S.items()}
+    fleet = _look_at_fleet(config)
     if json:
         print_json(
             {
@@ -47,6 +52,7 @@ def status(config: PoolOption = None, json: JsonOption = False) -> None:
                 "at": now,
                 "labelling_usd": labelling,
                 **({} if replicas is None else {"replicas": [_replica_json(each, replicas) for each in replicas]}),
+                **({} if fleet is None else {"shared": asdict(fleet)}),
                 "agreement": {source: asdict(each) for source, each in agreement.items()},
                 **{name: [_as_json(each) for each in usage] for name, usage in windows.items()},
             }
@@ -55,11 +61,42 @@ def status(config: PoolOption = None, json: JsonOption = False) -> None:
         _print(decision_log.place, windows)
         if replicas is not None:
             _print_replicas(replicas)
+        if fleet is not None:
+            console(sys.stdout).print(_describe_fleet(fleet), soft_wrap=True)
         for name, usd in labelling.items():
             if usd:
                 console(sys.stdout).print(_describe_labelling(name, usd), soft_wrap=True)
         for source, each in agreement.items():
             console(sys.stdout).print(f"{source} beside people: {each}", soft_wrap=True)
+
+
+def _look_at_fleet(config: Path | None) -> FleetLoad | None:
+    """Ask the Redis through which replicas share limits. None where no Redis is named."""
+    from eccos_core.assembly.workload import shared_settings
+    from eccos_core.config import load_config
+
+    settings = shared_settings(load_config(config or usual_config()))
+    if settings is None:
+        return None
+    from eccos_core.workload.shared import look_at_fleet
+
+    return look_at_fleet(settings)
+
+
+def _describe_fleet(fleet: FleetLoad) -> str:
+    where = f"limits in {fleet.server}, pool {fleet.name!r}"
+    if fleet.problem is not None:
+        return f"{where}: {fleet.problem}"
+    in_flight = fleet.in_flight or {}
+    calls = ", ".join(f"{name} {count}" for name, count in in_flight.items())
+    said = f"{where}: {fleet.replicas} replicas, {sum(in_flight.values())} calls in flight"
+    if calls:
+        said += f" ({calls})"
+    if fleet.waiting_replicas:
+        said += f", requests wait at {fleet.waiting_replicas} of them"
+    if fleet.open_circuits:
+        said += f", no calls go to {', '.join(fleet.open_circuits)} (circuit open)"
+    return said
 
 
 def _measure_agreement(decision_log: BaseDecisionLog) -> dict[str, Agreement]:

@@ -77,19 +77,17 @@ def evaluate(
     choices: dict[str, Choices | PlanChoices] = {}
     answers: dict[str, RouterAnswer] = {}
     for position, replay_router in enumerate(routers):
-        report_progress(f"Fitting and testing {replay_router.name}", position, len(routers))
+        name = replay_router.name
+        report_progress(f"Fitting and testing {name}", position, len(routers))
         reads = replay_router.reads
         encoder_name = facts[reads].name if reads in facts else ""
         answered = [_fit_and_answer(replay_router, *part.splits(vectors[reads], encoder_name), cache) for part in parts]
-        answer = answers[replay_router.name] = _join([each.answer for each in answered])
-        if isinstance(answer, Forecast):
-            predicted_cost = np.concatenate([each.predicted_cost_usd for each in answered])
-            choices[replay_router.name] = sweep_forecast(answer.quality, predicted_cost, recorded)
-        else:
-            choices[replay_router.name] = answer
-        result = score_router(replay_router, answer, choices[replay_router.name], held_out)
-        results[replay_router.name] = replace(
-            result, latency=answered[0].latency, from_cache=all(each.from_cache for each in answered)
+        answers[name] = _join([each.answer for each in answered])
+        choices[name] = _choose(answers[name], answered, recorded)
+        results[name] = replace(
+            score_router(replay_router, answers[name], choices[name], held_out),
+            latency=answered[0].latency,
+            from_cache=all(each.from_cache for each in answered),
         )
     report_progress("Comparing the routers", len(routers), len(routers))
     for result in single_model_results(held_out, taken=set(results)):
@@ -188,6 +186,13 @@ def _join(answers: Sequence[RouterAnswer]) -> RouterAnswer:
     if plans:
         return PlanChoices.joined(plans)
     return np.concatenate([answer for answer in answers if isinstance(answer, np.ndarray)], axis=1)
+
+
+def _choose(answer: RouterAnswer, answered: Sequence[_Answered], recorded: RecordedOutcomes) -> Choices | PlanChoices:
+    """Return what a router chooses at each of its settings: a rule says so itself, a forecast is swept over prices."""
+    if not isinstance(answer, Forecast):
+        return answer
+    return sweep_forecast(answer.quality, np.concatenate([each.predicted_cost_usd for each in answered]), recorded)
 
 
 def _measure_single_ms(answer: AnswerFunction, held_out: EvaluationSplit) -> float:

@@ -1,4 +1,4 @@
-"""The shape of a dense decoder: its matrices, and the bytes that its weights and its cache take."""
+"""The shape of a decoder: its matrices, its experts, and the bytes that its weights and its cache take."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from typing import Any
 from eccos_core.errors import InputError, did_you_mean
 
 _BYTES_OF_DTYPE = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn": 1.0}
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_intermediate_size")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
 
 
 @dataclass(frozen=True, slots=True)
 class ModelArchitecture:
-    """A dense decoder. `heads` ask, `kv_heads` are kept in the cache, each `head_dim` wide. `inner` is the width
-    between the two feed-forward matrices, and `gated` says that the first of them is doubled.
+    """A decoder. `heads` ask, `kv_heads` are kept in the cache, each `head_dim` wide. `inner` is the width
+    between the feed-forward matrices that every token passes, and `gated` says that the first of them is doubled.
+
+    In a mixture of experts, each layer has `experts` more such pairs of the width `expert_inner`, and a token passes
+    `active_experts` of them. In `windowed_layers` a token attends to the last `window` tokens alone, itself included.
     """
 
     name: str
@@ -32,37 +36,70 @@ class ModelArchitecture:
     tied: bool = False
     bytes_per_weight: float = 2.0
     bytes_per_kv: float = 2.0
+    experts: int = 0
+    active_experts: int = 0
+    expert_inner: int = 0
+    window: int = 0
+    windowed_layers: int = 0
 
     def __post_init__(self) -> None:
-        counts = (self.layers, self.hidden, self.heads, self.kv_heads, self.head_dim, self.inner, self.vocabulary)
-        if min(counts) < 1:
-            raise InputError(f"the model {self.name} has a size below 1: {counts}")
+        counts = (self.layers, self.hidden, self.heads, self.kv_heads, self.head_dim, self.vocabulary)
+        if min(counts) < 1 or self.inner + self.expert_inner < 1:
+            raise InputError(f"the model {self.name} has a size below 1: {counts}, inner {self.inner}")
+        if self.experts and not (1 <= self.active_experts <= self.experts and self.expert_inner >= 1):
+            raise InputError(
+                f"the model {self.name} uses {self.active_experts} of {self.experts} experts of width "
+                f"{self.expert_inner}, must be 1 or more of those that it has"
+            )
+        if not 0 <= self.windowed_layers <= self.layers or (self.windowed_layers and self.window < 1):
+            raise InputError(
+                f"the model {self.name} has a window of {self.window} tokens in {self.windowed_layers} of "
+                f"{self.layers} layers"
+            )
         if self.heads % self.kv_heads:
             raise InputError(
                 f"the model {self.name} has {self.heads} heads, which {self.kv_heads} KV heads do not divide"
             )
 
     def layer_matrices(self, shards: int = 1) -> tuple[tuple[int, int], ...]:
-        """Return (inputs, outputs) of the four matrix products of a layer, each on one of `shards` GPUs."""
+        """Return (inputs, outputs) of the matrix products of a layer that every token passes, on one of `shards` GPUs.
+
+        A dense model has four. A mixture of experts has the two of its attention, those of an expert that all share,
+        and the one that chooses experts.
+        """
         query, keys = self.heads * self.head_dim, 2 * self.kv_heads * self.head_dim
-        up = 2 * self.inner if self.gated else self.inner
-        return (
-            (self.hidden, (query + keys) // shards),
-            (query // shards, self.hidden),
-            (self.hidden, up // shards),
-            (self.inner // shards, self.hidden),
-        )
+        attention = ((self.hidden, (query + keys) // shards), (query // shards, self.hidden))
+        dense = self._feed_forward(self.inner, shards) if self.inner else ()
+        return (*attention, *dense, *(((self.hidden, self.experts),) if self.experts else ()))
+
+    def expert_matrices(self, shards: int = 1) -> tuple[tuple[int, int], ...]:
+        """Return (inputs, outputs) of the two products of one expert, on one of `shards` GPUs that all hold a part."""
+        return self._feed_forward(self.expert_inner, shards) if self.experts else ()
+
+    def _feed_forward(self, inner: int, shards: int) -> tuple[tuple[int, int], ...]:
+        up = 2 * inner if self.gated else inner
+        return ((self.hidden, up // shards), (inner // shards, self.hidden))
+
+    def experts_read(self, tokens: int) -> float:
+        """Return the experts that `tokens` tokens are expected to use together, when each chooses evenly.
+
+        One token misses an expert with the probability 1 - k / E, so E (1 - (1 - k / E)^tokens) are used.
+        """
+        if not self.experts:
+            return 0.0
+        return self.experts * (1.0 - (1.0 - self.active_experts / self.experts) ** tokens)
 
     def elementwise_width(self, shards: int = 1) -> float:
         """Return the numbers per token that norms, rotations, activations and sums of a layer read and write."""
         rotated = 2 * (self.heads + self.kv_heads) * self.head_dim
-        activated = (3 if self.gated else 2) * self.inner
+        activated = (3 if self.gated else 2) * (self.inner + self.active_experts * self.expert_inner)
         return 7 * self.hidden + (rotated + activated) / shards
 
     @property
     def weights(self) -> int:
         """The number of weights, embeddings included."""
         layer = sum(inputs * outputs for inputs, outputs in self.layer_matrices())
+        layer += self.experts * sum(inputs * outputs for inputs, outputs in self.expert_matrices())
         return self.layers * layer + (1 if self.tied else 2) * self.vocabulary * self.hidden
 
     @property
@@ -72,7 +109,7 @@ class ModelArchitecture:
 
     @property
     def kv_bytes_per_token(self) -> float:
-        """Bytes that one token takes in the cache, over all layers."""
+        """Bytes that one token takes in the cache, over all layers, as long as none has left a window."""
         return 2 * self.layers * self.kv_heads * self.head_dim * self.bytes_per_kv
 
 
@@ -87,6 +124,9 @@ ARCHITECTURES: dict[str, ModelArchitecture] = {
         ModelArchitecture("codellama-34b", 48, 8192, 64, 8, 128, 22016, 32000),
         ModelArchitecture("mistral-7b", 32, 4096, 32, 8, 128, 14336, 32000),
         ModelArchitecture("qwen-2.5-7b", 28, 3584, 28, 4, 128, 18944, 152064),
+        ModelArchitecture(
+            "mixtral-8x7b", 32, 4096, 32, 8, 128, 0, 32000, experts=8, active_experts=2, expert_inner=14336
+        ),
         ModelArchitecture("phi-2", 32, 2560, 32, 32, 80, 10240, 51200, gated=False),
     )
 }
@@ -106,7 +146,8 @@ def architecture_named(name: str) -> ModelArchitecture:
 def read_architecture(folder: Path) -> ModelArchitecture:
     """Read the shape of a Hugging Face folder from its `config.json`.
 
-    Raises `InputError` when the file is missing, is no JSON object, lacks a size, or describes a mixture of experts.
+    Raises `InputError` when the file is missing, is no JSON object, lacks a size, or describes layers without a
+    cost model here: latent or linear attention, or dense layers between those with experts.
     """
     path = folder / "config.json"
     try:
@@ -118,27 +159,69 @@ def read_architecture(folder: Path) -> ModelArchitecture:
     if not isinstance(config, dict):
         raise InputError(f"{path} holds no JSON object")
     config = config.get("text_config", config)
-    experts = [key for key in _EXPERTS if config.get(key)]
-    if experts:
-        raise InputError(
-            f"{path} has {experts[0]}: a mixture of experts has no cost model here, only dense models have"
-        )
+    if config.get("kv_lora_rank"):
+        raise InputError(f"{path} has kv_lora_rank: latent attention has no cost model here. Give tokens_per_hour.")
     hidden, heads = _size(path, config, "hidden_size", "n_embd"), _size(path, config, "num_attention_heads", "n_head")
-    inner = config.get("intermediate_size") or config.get("n_inner") or 4 * hidden
+    layers = _size(path, config, "num_hidden_layers", "n_layer")
+    window, windowed_layers = _window(path, config, layers)
     return ModelArchitecture(
         name=folder.resolve().name,
-        layers=_size(path, config, "num_hidden_layers", "n_layer"),
+        layers=layers,
         hidden=hidden,
         heads=heads,
         kv_heads=int(config.get("num_key_value_heads") or heads),
         head_dim=int(config.get("head_dim") or hidden // heads),
-        inner=int(inner),
         vocabulary=_size(path, config, "vocab_size"),
         gated=str(config.get("hidden_act", "gelu_new")) in ("silu", "swish", "gelu_pytorch_tanh"),
         tied=bool(config.get("tie_word_embeddings", False)),
         bytes_per_weight=_bytes_per_number(path, config),
         bytes_per_kv=_bytes_per_number(path, config),
+        window=window,
+        windowed_layers=windowed_layers,
+        **_feed_forward_sizes(path, config, hidden),
     )
+
+
+def _feed_forward_sizes(path: Path, config: Mapping[str, Any], hidden: int) -> dict[str, int]:
+    """Return the widths of the dense part and of the experts. Refuse a model whose layers differ in them."""
+    dense = config.get("intermediate_size") or config.get("n_inner") or 4 * hidden
+    experts = next((int(config[key]) for key in _EXPERTS if config.get(key)), 0)
+    if not experts:
+        return {"inner": int(dense)}
+    mixed = {
+        "first_k_dense_replace": config.get("first_k_dense_replace"),
+        "mlp_only_layers": config.get("mlp_only_layers"),
+        "decoder_sparse_step": (config.get("decoder_sparse_step") or 1) - 1,
+        "interleave_moe_layer_step": (config.get("interleave_moe_layer_step") or 1) - 1,
+    }
+    if found := [key for key, value in mixed.items() if value]:
+        raise InputError(
+            f"{path} has {found[0]}: dense layers between those with experts have no cost model here. "
+            "Give tokens_per_hour."
+        )
+    width = int(config.get("moe_intermediate_size") or dense)
+    shared = config.get("shared_expert_intermediate_size") or width * (config.get("n_shared_experts") or 0)
+    active = _size(path, config, "num_experts_per_tok", "num_experts_per_token")
+    return {"inner": int(shared), "experts": experts, "active_experts": active, "expert_inner": width}
+
+
+def _window(path: Path, config: Mapping[str, Any], layers: int) -> tuple[int, int]:
+    """Return the width of the sliding window, and how many layers have it. (0, 0) without one."""
+    kinds = config.get("layer_types") or []
+    if unknown := sorted(set(kinds) - _KNOWN_LAYERS):
+        raise InputError(f"{path} has layers of {unknown[0]}, which have no cost model here. Give tokens_per_hour.")
+    window = config.get("sliding_window")
+    if not window or not config.get("use_sliding_window", True):
+        return 0, 0
+    if kinds:
+        return int(window), kinds.count("sliding_attention")
+    if pattern := config.get("sliding_window_pattern"):  # Gemma 3: each pattern-th layer sees all
+        return int(window), layers - layers // int(pattern)
+    if config.get("model_type") == "gemma2":  # every other layer, beginning with the first
+        return int(window), (layers + 1) // 2
+    if config.get("use_sliding_window"):  # Qwen: the layers from `max_window_layers` on
+        return int(window), max(0, layers - int(config.get("max_window_layers") or 0))
+    return int(window), layers
 
 
 def _size(path: Path, config: Mapping[str, Any], *keys: str) -> int:

@@ -5,7 +5,7 @@ The roofline is Williams, Waterman and Patterson (2009). The split by prefill an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from eccos_core.errors import InputError
@@ -23,6 +23,8 @@ class ModelPass:
 
     `prefill_pairs` sums q c + q (q + 1) / 2 over the chunks, where q tokens are read after c that are cached: a token
     attends to those before it and to itself. `decode_context` sums the cached tokens of the sequences that decode.
+    `windowed_pairs` and `windowed_context` are the same sums for layers with a sliding window. None: not counted, and
+    the most that a window allows is reckoned with.
     """
 
     prefill_tokens: int = 0
@@ -30,6 +32,8 @@ class ModelPass:
     prefills: int = 0
     decodes: int = 0
     decode_context: int = 0
+    windowed_pairs: int | None = None
+    windowed_context: int | None = None
 
     @property
     def tokens(self) -> int:
@@ -37,20 +41,38 @@ class ModelPass:
         return self.prefill_tokens + self.decodes
 
     @classmethod
-    def of(cls, chunks: list[tuple[int, int]], decode_contexts: list[int]) -> ModelPass:
-        """Sum up chunks, as (tokens read, tokens cached before), and the cached tokens of each decoding sequence."""
+    def of(cls, chunks: list[tuple[int, int]], decode_contexts: list[int], window: int = 0) -> ModelPass:
+        """Sum up chunks, as (tokens read, tokens cached before), and the cached tokens of each decoding sequence.
+
+        With a `window`, sum up what a layer sees through it too.
+        """
         return cls(
             prefill_tokens=sum(read for read, _ in chunks),
             prefill_pairs=sum(count_pairs(read, cached) for read, cached in chunks),
             prefills=len(chunks),
             decodes=len(decode_contexts),
             decode_context=sum(decode_contexts),
+            windowed_pairs=sum(count_pairs(*chunk, window) for chunk in chunks) if window else None,
+            windowed_context=sum(min(context, window) for context in decode_contexts) if window else None,
         )
 
+    def within(self, window: int) -> ModelPass:
+        """Return the pass as a layer sees it that has a sliding window."""
+        pairs, context = self.windowed_pairs, self.windowed_context
+        if pairs is None:
+            pairs = min(self.prefill_pairs, self.prefill_tokens * window)
+        if context is None:
+            context = min(self.decode_context, self.decodes * window)
+        return replace(self, prefill_pairs=pairs, decode_context=context)
 
-def count_pairs(read: int, cached: int) -> int:
-    """Count the pairs of tokens that attend, when `read` tokens follow `cached` ones and see themselves."""
-    return read * cached + read * (read + 1) // 2
+
+def count_pairs(read: int, cached: int, window: int = 0) -> int:
+    """Count the pairs of tokens that attend, when `read` tokens follow `cached` ones and see themselves.
+
+    With a `window`, each sees at most as many.
+    """
+    short = read if not window else max(0, min(read, window - cached))  # tokens that see all before them
+    return short * cached + short * (short + 1) // 2 + (read - short) * window
 
 
 class PassCost(Protocol):
@@ -120,7 +142,11 @@ class RooflineCost:
         key = (work.tokens, work.prefills + work.decodes)
         if key not in self._matrices:
             self._matrices[key] = self.matrices_s(*key)
-        return self.overhead_s + self._matrices[key] + self.model.layers * self.attention_s(work)
+        windowed = self.model.windowed_layers
+        attention = (self.model.layers - windowed) * self.attention_s(work)
+        if windowed:
+            attention += windowed * self.attention_s(work.within(self.model.window))
+        return self.overhead_s + self._matrices[key] + attention
 
     def matrices_s(self, tokens: int, samples: int) -> float:
         """Return the seconds of everything but attention: all layers for `tokens`, and the output for `samples`."""
@@ -130,6 +156,7 @@ class RooflineCost:
     def layer_s(self, tokens: int) -> float:
         """Return the seconds of one layer without attention."""
         products = sum(self.matrix_s(tokens, *sizes) for sizes in self.model.layer_matrices(self.shards))
+        products += sum(self.experts_s(tokens, *sizes) for sizes in self.model.expert_matrices(self.shards))
         efficiency = self.gpu.efficiency
         moved = tokens * self.model.elementwise_width(self.shards) * self.model.bytes_per_kv
         elementwise = moved / (efficiency.elementwise * self.gpu.bandwidth)
@@ -140,6 +167,15 @@ class RooflineCost:
         efficiency = self.gpu.efficiency
         compute_s = 2.0 * tokens * inputs * outputs / (efficiency.compute * self.gpu.flops)
         moved = inputs * outputs * self.model.bytes_per_weight + tokens * (inputs + outputs) * self.model.bytes_per_kv
+        return max(compute_s, moved / (efficiency.memory * self.gpu.bandwidth)) + efficiency.kernel_s
+
+    def experts_s(self, tokens: int, inputs: int, outputs: int) -> float:
+        """Return the seconds of one product of the experts. Each token passes some, all used ones are read."""
+        efficiency, model = self.gpu.efficiency, self.model
+        passed = tokens * model.active_experts
+        compute_s = 2.0 * passed * inputs * outputs / (efficiency.compute * self.gpu.flops)
+        moved = model.experts_read(tokens) * inputs * outputs * model.bytes_per_weight
+        moved += passed * (inputs + outputs) * model.bytes_per_kv
         return max(compute_s, moved / (efficiency.memory * self.gpu.bandwidth)) + efficiency.kernel_s
 
     def attention_s(self, work: ModelPass) -> float:

@@ -33,7 +33,8 @@ class RooflineEfficiency:
 class Gpu:
     """One kind of GPU. `flops` a second are dense, in 16 bits. `bandwidth` and `link_bandwidth` are bytes a second.
 
-    `calibrated` is False where no table of this GPU was fitted: it then has the shares of the A100.
+    `generation` is that of its cores. `calibrated` is False where no table of this GPU was fitted: it then has the
+    shares of the A100.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Gpu:
     bandwidth: float
     memory_bytes: float
     link_bandwidth: float
+    generation: str
     efficiency: RooflineEfficiency
     calibrated: bool = False
 
@@ -56,16 +58,16 @@ _H200 = RooflineEfficiency(0.886, 0.815, 4.45e-6, 0.536, 4.46e-6, 0.519, 0.888, 
 GPUS: dict[str, Gpu] = {
     gpu.name: gpu
     for gpu in (
-        Gpu("a100", 312e12, 2.039e12, 80e9, 300e9, _A100, calibrated=True),
-        Gpu("a100-40g", 312e12, 1.555e12, 40e9, 300e9, _A100),
-        Gpu("a40", 149.7e12, 0.696e12, 48e9, 56e9, _A40, calibrated=True),
-        Gpu("h100", 989.4e12, 3.35e12, 80e9, 450e9, _H100, calibrated=True),
-        Gpu("h200", 989.4e12, 4.8e12, 141e9, 450e9, _H200, calibrated=True),
-        Gpu("l4", 121e12, 0.3e12, 24e9, 32e9, _A100),
-        Gpu("l40s", 362e12, 0.864e12, 48e9, 32e9, _A100),
-        Gpu("a10", 125e12, 0.6e12, 24e9, 32e9, _A100),
-        Gpu("t4", 65e12, 0.3e12, 16e9, 16e9, _A100),
-        Gpu("v100", 125e12, 0.9e12, 32e9, 150e9, _A100),
+        Gpu("a100", 312e12, 2.039e12, 80e9, 300e9, "ampere", _A100, calibrated=True),
+        Gpu("a100-40g", 312e12, 1.555e12, 40e9, 300e9, "ampere", _A100),
+        Gpu("a40", 149.7e12, 0.696e12, 48e9, 56e9, "ampere", _A40, calibrated=True),
+        Gpu("h100", 989.4e12, 3.35e12, 80e9, 450e9, "hopper", _H100, calibrated=True),
+        Gpu("h200", 989.4e12, 4.8e12, 141e9, 450e9, "hopper", _H200, calibrated=True),
+        Gpu("l4", 121e12, 0.3e12, 24e9, 32e9, "ada", _A100),
+        Gpu("l40s", 362e12, 0.864e12, 48e9, 32e9, "ada", _A100),
+        Gpu("a10", 125e12, 0.6e12, 24e9, 32e9, "ampere", _A100),
+        Gpu("t4", 65e12, 0.3e12, 16e9, 16e9, "turing", _A100),
+        Gpu("v100", 125e12, 0.9e12, 32e9, 150e9, "volta", _A100),
     )
 }
 

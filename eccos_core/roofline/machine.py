@@ -43,7 +43,13 @@ WORK = (
 
 
 def count_work(model: ModelArchitecture, work: ModelPass) -> FloatArray:
-    """Count each kind of work of a pass, in the order of `WORK`."""
+    """Count each kind of work of a pass, in the order of `WORK`.
+
+    Raises `InputError` for a mixture of experts and for sliding windows, which no calibration tells apart.
+    """
+    if model.experts or model.windowed_layers:
+        what = "a mixture of experts" if model.experts else "a sliding window"
+        raise InputError(f"{model.name} has {what}, which gpu {THIS!r} cannot price. Give tokens_per_hour.")
     samples = work.prefills + work.decodes
     layer = sum(inputs * outputs for inputs, outputs in model.layer_matrices())
     layers, head = float(model.layers), float(model.hidden * model.vocabulary)

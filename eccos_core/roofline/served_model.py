@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from eccos_core.errors import InputError
 from eccos_core.roofline.architecture import architecture_named
 from eccos_core.roofline.cost_model import RooflineCost
@@ -32,11 +29,9 @@ def serve_model(
     - `gpus` share the model (tensor parallel).
     - `batch` requests decode together. None: as many as fit, at most `largest_batch` (256, in this process 64).
 
-    Raises `InputError` for a name that nobody knows, a model that does not fit, a mixture of experts, and for "this"
-    before it is measured.
+    Raises `InputError` for a name that nobody knows, a model that does not fit, and for "this" before it is measured.
     """
     model = architecture_named(architecture)
-    refuse_sliding_window(architecture)
     if gpu == THIS:
         if gpus != 1:
             raise InputError(f"gpus is {gpus}, must be 1 where gpu is {THIS!r}")
@@ -47,20 +42,13 @@ def serve_model(
     kind = gpu_named(gpu)
     cost = RooflineCost(kind, model, gpus)
     held = cost.kv_tokens(MEMORY_SHARE)
-    return ServedModel(model.name, cost, held, usd_per_gpu_hour * gpus, batch, largest_batch or LARGEST_BATCH)
-
-
-def refuse_sliding_window(architecture: str) -> None:
-    """Raise `InputError` for a folder whose attention forgets, or has latent keys: its cache is not what is priced."""
-    path = Path(architecture) / "config.json"
-    if not path.is_file():
-        return
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config = config.get("text_config", config)
-    if config.get("kv_lora_rank"):
-        raise InputError(f"{path} has kv_lora_rank: latent attention has no price here. Give tokens_per_hour.")
-    window = config.get("sliding_window")
-    if window and config.get("use_sliding_window", True):
-        raise InputError(
-            f"{path} has sliding_window {window}: attention that forgets has no price here. Give tokens_per_hour."
-        )
+    return ServedModel(
+        model.name,
+        cost,
+        held,
+        usd_per_gpu_hour * gpus,
+        batch,
+        largest_batch or LARGEST_BATCH,
+        model.window if model.windowed_layers else 0,
+        model.windowed_layers / model.layers,
+    )

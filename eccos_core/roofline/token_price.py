@@ -18,6 +18,7 @@ from eccos_core.roofline.cost_model import ModelPass, PassCost
 PROMPT_TOKENS_PER_PASS = 8192  # vLLM's `max_num_batched_tokens` for a server
 LARGEST_BATCH = 256  # requests that decode together where memory allows more; vLLM's `max_num_seqs`
 SHORTEST_CONTEXT = 128
+_LONGEST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class ServedModel:
     """A model as it is served: what a pass takes, how many tokens its cache holds, and what an hour costs.
 
     `usd_per_hour` is for all of its GPUs together. `batch` is the number of requests that decode together (None: the
-    most that fit, at most `largest_batch`).
+    most that fit, at most `largest_batch`). `windowed_share` of the layers keep the last `window` tokens alone.
     """
 
     name: str
@@ -34,6 +35,8 @@ class ServedModel:
     usd_per_hour: float
     batch: int | None = None
     largest_batch: int = LARGEST_BATCH
+    window: int = 0
+    windowed_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.usd_per_hour >= 0:
@@ -48,29 +51,42 @@ class ServedModel:
         """
         if context < 1:
             raise InputError(f"context is {context}, must be >= 1 token")
-        fitting = self.kv_tokens // context
+        held = self.held_tokens(context)
+        fitting = int(self.kv_tokens / held)
         asked = self.batch or 1
         if fitting < asked:
             what = "one request" if asked == 1 else f"a batch of {asked} requests"
             raise InputError(
-                f"{self.name}: {what} of {context:,} tokens needs a cache of {asked * context:,} tokens, and "
+                f"{self.name}: {what} of {context:,} tokens needs a cache of {asked * held:,.0f} tokens, and "
                 f"{self.kv_tokens:,} fit beside the weights. Take a shorter context, a smaller batch or more GPUs."
             )
         return self.batch or min(fitting, self.largest_batch)
+
+    def held_tokens(self, context: int) -> float:
+        """Return the tokens that a context keeps in the cache, on the mean over the layers."""
+        return (1 - self.windowed_share) * context + self.windowed_share * min(context, self.window)
+
+    def longest_context(self) -> int:
+        """Return the longest context that fits, `batch` of them at once. At most 2^20 where windows alone are kept."""
+        held = self.kv_tokens / (self.batch or 1)
+        if not self.windowed_share or held <= self.window:
+            return int(held)
+        beyond = held - self.windowed_share * self.window
+        return min(_LONGEST, int(beyond / (1 - self.windowed_share))) if self.windowed_share < 1 else _LONGEST
 
     def prompt_token_s(self, context: int) -> float:
         """Return the seconds per token of prompts of this length. Short ones share a pass, long ones take several."""
         if context <= PROMPT_TOKENS_PER_PASS:
             prompts = PROMPT_TOKENS_PER_PASS // context
-            return self.cost.seconds(ModelPass.of([(context, 0)] * prompts, [])) / (prompts * context)
+            return self.cost.seconds(ModelPass.of([(context, 0)] * prompts, [], self.window)) / (prompts * context)
         starts = range(0, context, PROMPT_TOKENS_PER_PASS)
         chunks = [(min(PROMPT_TOKENS_PER_PASS, context - start), start) for start in starts]
-        return sum(self.cost.seconds(ModelPass.of([chunk], [])) for chunk in chunks) / context
+        return sum(self.cost.seconds(ModelPass.of([chunk], [], self.window)) for chunk in chunks) / context
 
     def answer_token_s(self, context: int) -> float:
         """Return the seconds per token that is written after `context` tokens, in a full batch."""
         batch = self.batch_at(context)
-        return self.cost.seconds(ModelPass.of([], [context] * batch)) / batch
+        return self.cost.seconds(ModelPass.of([], [context] * batch, self.window)) / batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +117,7 @@ def price_by_context(served: ServedModel, window: int | None = None) -> ContextP
 
     Raises `InputError` when not even 256 tokens fit.
     """
-    fitting = served.kv_tokens // (served.batch or 1)
+    fitting = served.longest_context()
     longest = max(2 * SHORTEST_CONTEXT, min(fitting, window or fitting))
     contexts = [*_doubling(SHORTEST_CONTEXT, longest), longest]
     prices = [price_tokens(served, context) for context in contexts]

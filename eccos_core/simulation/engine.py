@@ -75,7 +75,7 @@ class _SimulationRun:
         self,
         scenario: Scenario,
         make_router: Callable[[Callable[[], float]], StreamRouter],
-        deadline_s: float,
+        deadline_s: float | FloatArray,
         queue_length: int,
     ) -> None:
         with needs_extra("report", "a simulation"):
@@ -84,7 +84,8 @@ class _SimulationRun:
         self.environment: Any = simpy.Environment()
         self.scenario = scenario
         self.router = make_router(lambda: float(self.environment.now))
-        self.deadline_s, self.queue_length = deadline_s, queue_length
+        self.deadline_s = np.broadcast_to(np.asarray(deadline_s, dtype=np.float64), scenario.requests)
+        self.queue_length = queue_length
         self.free: IntArray = scenario.slots.copy()
         self.queue: deque[_QueuedRequest] = deque()
         self.model = np.full(scenario.requests, -1, dtype=np.int64)
@@ -116,7 +117,7 @@ class _SimulationRun:
             self._serve_queue()
 
     def _expire(self, queued: _QueuedRequest) -> Generator[Any, None, None]:
-        yield self.environment.timeout(self.deadline_s)
+        yield self.environment.timeout(float(self.deadline_s[queued.request]))
         if not queued.is_done:
             queued.is_done = True
             self.queue.remove(queued)
@@ -172,10 +173,13 @@ def run_stream(
     make_router: Callable[[Callable[[], float]], StreamRouter],
     times_s: FloatArray,
     *,
-    deadline_s: float = 30.0,
+    deadline_s: float | FloatArray = 30.0,
     queue_length: int = 1000,
 ) -> StreamRun:
-    """Replay the scenario's requests, which arrive at times_s (N,), through one router."""
+    """Replay the scenario's requests, which arrive at times_s (N,), through one router.
+
+    deadline_s: how long a request waits for a slot at most, one for all or one for each (N,).
+    """
     if len(times_s) != scenario.requests:
         raise InputError(f"{len(times_s)} arrival times for {scenario.requests} requests")
     run = _SimulationRun(scenario, make_router, deadline_s, queue_length)

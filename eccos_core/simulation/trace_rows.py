@@ -16,6 +16,7 @@ from eccos_core.io.files import describe, parse_object
 
 TraceFormat = Literal["azure", "acme", "decision log"]
 BadRows = Literal["refuse", "skip"]
+_RAW = "line"
 SKIP = "Correct the row, or write trace:FILE,bad=skip to leave such rows out."
 
 _COLUMNS: dict[TraceFormat, tuple[str, ...]] = {
@@ -53,6 +54,10 @@ def parse_rows(
     for line, row in rows:
         try:
             found.append(parse(line, row))
+        except DataError:
+            if bad_rows == "refuse":
+                raise
+            skipped += 1
         except ValueError as error:
             if bad_rows == "refuse":
                 raise DataError(file, f"{error} {SKIP}", line) from None
@@ -159,14 +164,15 @@ def _number(row: Row, column: str, *, whole: bool) -> float:
 # ------------------------------------------------------------------------------------------------------------ JSON
 
 
-def read_entries(lines: Iterator[tuple[int, bytes]], file: str) -> Iterator[tuple[int, Row]]:
-    """Yield the entries of JSON Lines with their lines, or those of one JSON list with their positions."""
+def read_entries(lines: Iterator[tuple[int, bytes]], file: str) -> tuple[Iterable[tuple[int, Row]], Parse]:
+    """Return the entries of JSON Lines with their lines, or those of one JSON list with their positions.
+
+    A line is parsed with its row, so that one that is no JSON is a bad row like any other.
+    """
     first = next(lines)
     if not first[1].lstrip().startswith(b"["):
-        for line, raw in chain([first], lines):
-            if raw.strip():
-                yield line, parse_object(raw, file, line)
-        return
+        rows = ((line, {_RAW: raw}) for line, raw in chain([first], lines) if raw.strip())
+        return rows, lambda line, row: parse_entry(line, parse_object(row[_RAW], file, line))
     try:
         entries = json.loads(b"".join([first[1], *(raw for _, raw in lines)]))
     except (ValueError, RecursionError) as error:
@@ -174,7 +180,7 @@ def read_entries(lines: Iterator[tuple[int, bytes]], file: str) -> Iterator[tupl
     for position, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict):
             raise DataError(file, f"entry {position} must be a JSON object, it is {describe(entry)}")
-        yield position, entry
+    return list(enumerate(entries, start=1)), parse_entry
 
 
 def parse_entry(line: int, entry: Row) -> TraceRow:

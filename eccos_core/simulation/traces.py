@@ -30,7 +30,6 @@ from eccos_core.simulation.trace_rows import (
     BadRows,
     TraceFormat,
     TraceRow,
-    parse_entry,
     parse_rows,
     read_csv,
     read_entries,
@@ -146,7 +145,8 @@ def read_trace(place: str | Path, bad_rows: BadRows = "refuse") -> ArrivalTrace:
         if first[1].startswith(SQLITE_HEADER):
             rows = [TraceRow.of_log(number, *arrival) for number, arrival in enumerate(read_sqlite_arrivals(place), 1)]
         elif first[1].lstrip()[:1] in (b"{", b"["):
-            rows, skipped = parse_rows(read_entries(chain([first], lines), file), parse_entry, file, bad_rows)
+            entries, parse = read_entries(chain([first], lines), file)
+            rows, skipped = parse_rows(entries, parse, file, bad_rows)
         else:
             format_, found, parse = read_csv(chain([first], lines), file)
             rows, skipped = parse_rows(found, parse, file, bad_rows)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from eccos_core.domain import Budget, Completion, Policy, Request
-from eccos_core.errors import EccosError
+from eccos_core.errors import AttemptsExhausted, EccosError, InputError, Overloaded
 from eccos_core.io.files import parse_object, read_json_lines
 from eccos_core.io.optional import needs_extra, require_package
 from eccos_core.router import Router
@@ -65,8 +65,9 @@ class FileAnswers:
     ) -> FileCompletion:
         """Answer all requests that have no answer yet. `patience_s` and `report` are those of `complete_batch`.
 
-        Every line is read before the first call, so a bad one costs nothing. Raises `DataError` with the line, and as
-        `Router.complete_batch` does for what concerns all requests of a part. Finished parts are kept.
+        Every line is read before the first call, so a bad one costs nothing. Raises `DataError` with the line,
+        `InputError` where every call of a part fails and there are several, and as `Router.complete_batch` does for
+        what concerns all requests of a part. Finished parts are kept.
         """
         if self._suffix == ".parquet":
             require_package("pyarrow", "parquet", "writing answers as Parquet")
@@ -90,6 +91,8 @@ class FileAnswers:
                 results = router.complete_batch(
                     asked, policy=policy, return_exceptions=True, patience_s=patience_s, report=report
                 )
+                if len(places) > 1:
+                    _stop_where_nothing_answers(results, place)
                 _write(path, map(_answer, asked, results))
             for answer in read_answers(path):
                 answered += answer.get("error") is None
@@ -118,6 +121,19 @@ def _requests_of(place: ShardPlace, source: Path) -> Iterator[Request]:
 def _share_of(policy: Policy, share: float) -> Policy | None:
     """Return the policy of a part with this share of the requests, None where it is the usual one."""
     return replace(policy, usd=policy.usd * share) if isinstance(policy, Budget) and share < 1 else None
+
+
+def _stop_where_nothing_answers(results: Sequence[Completion | EccosError], place: ShardPlace) -> None:
+    """Raise `InputError` where all calls of a part failed through no fault of the requests, as when a provider is down.
+
+    Else the rest of a long file would fail too, and count as finished.
+    """
+    errors = [each for each in results if isinstance(each, AttemptsExhausted | Overloaded)]
+    if len(errors) == len(results):
+        raise InputError(
+            f"all {len(results):,} requests from row {place.start:,} on failed, the first with: {errors[0]}. Nothing "
+            "of this part is kept, and finished parts stay. Run the same command again when the models answer"
+        ) from errors[0]
 
 
 def _answer(request: Request, result: Completion | EccosError) -> Answer:

@@ -45,7 +45,7 @@ class DeploymentLoad:
     """The slots, rates and health of one deployment, shared by its efforts. Not locked: the tracker is.
 
     `others` is what other replicas do with it. `share` is the part of each limit that this process may use. `closed`
-    says why a limited deployment takes nothing now.
+    says why a limited deployment takes nothing now. Until `left_until` it leaves its free slots to other replicas.
     """
 
     cap: int | None
@@ -58,6 +58,7 @@ class DeploymentLoad:
         self.others = OtherReplicas()
         self.share = ALONE
         self.closed: str | None = None
+        self.left_until = -math.inf
         self._requests, self._tokens = SlidingWindow(), SlidingWindow()
         self.in_flight = 0
         self.is_probing = False
@@ -81,7 +82,8 @@ class DeploymentLoad:
 
     def free(self, now: float) -> int:
         """Return how many more requests it can take."""
-        if self.rpm is None and self.tpm is None and self.closed is None and self.breaker.is_calm:
+        is_plain = self.rpm is None and self.tpm is None and self.closed is None and now >= self.left_until
+        if is_plain and self.breaker.is_calm:
             return max(0, self._part(self.cap) - self._all_in_flight)  # nearly always: only the cap can bind
         return max(0, min(left for left, _ in self._limits(now)))
 
@@ -104,6 +106,8 @@ class DeploymentLoad:
         cap, in_flight = self._part(self.cap), self._all_in_flight
         if self.closed is not None and self.is_limited:
             yield -UNCAPPED, self.closed
+        if now < self.left_until:
+            yield 0, "its free slots are left to a replica whose requests wait longer"
         yield cap - in_flight, f"{in_flight} of {cap} requests are in flight"
         match self.breaker.state(now):
             case BreakerState.OPEN:

@@ -30,12 +30,16 @@ class _Waiter:
     is_done = False
     is_new = False
 
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+
     def wake(self) -> None:
         raise AssertionError("a waiter must define wake")
 
 
 class _ThreadWaiter(_Waiter):
     def __init__(self) -> None:
+        super().__init__()
         self._woken = threading.Event()
 
     def wake(self) -> None:
@@ -48,6 +52,7 @@ class _ThreadWaiter(_Waiter):
 
 class _TaskWaiter(_Waiter):
     def __init__(self) -> None:
+        super().__init__()
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
 
@@ -93,8 +98,16 @@ class FairQueue:
     def __len__(self) -> int:
         """Return how many requests wait."""
         with self._lock:
-            waiting = sum(not one.is_done for one in (*self._queue, *self._tried_this_pass, *self._new_waiters))
-            return waiting + (self._active is not None)
+            return len(self._waiting())
+
+    def longest_wait_s(self) -> float:
+        """Return how long the oldest request has waited, in seconds. 0 if none waits."""
+        with self._lock:
+            return max((time.monotonic() - one.began for one in self._waiting()), default=0.0)
+
+    def _waiting(self) -> list[_Waiter]:
+        waiting = [one for one in (*self._queue, *self._tried_this_pass, *self._new_waiters) if not one.is_done]
+        return waiting if self._active is None else [*waiting, self._active]
 
     def notify(self, slots: int = 1) -> None:
         """Let the queue try, because this many slots were released or became free with time."""

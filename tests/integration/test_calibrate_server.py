@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -94,8 +95,74 @@ def test_a_server_that_refuses_or_is_away_is_named(server: str, monkeypatch: pyt
     monkeypatch.setattr(TimedHandler, "refuses", True)
     with pytest.raises(InputError, match=r"answers HTTP 404 for the model 'gone': .*no such model"):
         measure_server(server, "gone")
-    with pytest.raises(InputError, match="cannot be asked"):
+    with pytest.raises(InputError, match="cannot be reached"):
         measure_server("http://127.0.0.1:9/v1", "gone")
+
+
+class OddHandler(BaseHTTPRequestHandler):
+    """Answers with what it is told to, and with the key that it was asked with."""
+
+    status: ClassVar[int] = 200
+    body: ClassVar[str] = ""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(self.status)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(self.body.replace("KEY", self.headers.get("Authorization", "")).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+TOKEN = 'data: {"choices": [{"delta": {"content": "x"}}]}\n\n'
+LAST = 'data: {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}\n\ndata: [DONE]\n\n'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (200, "<html>welcome</html>", r"answers without a stream \(text/html\). Does the address end in /v1"),
+        (200, "data: {not json\n\n", "streams what is no chat completion"),
+        (200, "data: [1, 2]\n\n", "streams what is no chat completion"),
+        (200, TOKEN, "streams no `usage` with its tokens"),
+        (200, TOKEN + LAST, r"42 of 42 answers of 'm' have fewer than 2 tokens"),
+        (401, "wrong key KEY", r"HTTP 401 .* wrong key Bearer \*\*\* Give its key with --api-key-env"),
+        (500, "out of memory", "HTTP 500 .* out of memory"),
+    ],
+)
+def test_a_server_that_answers_differently_is_told_and_the_key_is_not(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: str, says: str
+) -> None:
+    monkeypatch.setattr(OddHandler, "status", status)
+    monkeypatch.setattr(OddHandler, "body", body)
+    with TimedServer(("127.0.0.1", 0), OddHandler) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        with pytest.raises(InputError, match=says) as caught:
+            measure_server(f"http://127.0.0.1:{listening.server_address[1]}/v1", "m", "sk-secret")
+        listening.shutdown()
+    assert "sk-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "longest", "says"),
+    [
+        ("http://me:sk-secret@x/v1", 64, "Give the key with --api-key-env"),
+        ("http://x/v1", 4, "has 4 words, must be >= 8"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_it_is(url: str, longest: int, says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        measure_server(url, "m", None, longest)
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_a_pass_takes_time_even_where_the_cache_explains_all() -> None:
+    """Times that only the cached tokens explain: a fit without a start could not be simulated."""
+    measured = [ServerMeasurement(t, p, 20, 0.01, 1e-6 * t * (p + 10)) for t in (1, 4, 16) for p in (10, 500, 2000)]
+    found = fit_server("m", measured)
+    assert found.cost.start_s > 0
 
 
 def test_a_key_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +186,14 @@ def test_the_fit_is_exact_on_exact_measurements() -> None:
     assert found.cost.context_token_s == pytest.approx(1e-7)
     assert found.request_s == pytest.approx(0.01 - START_S)
     assert found.token_error < 1e-9 > found.first_token_error
+
+
+def test_tokens_that_arrive_in_one_piece_do_not_outweigh_the_others() -> None:
+    """A client that was busy sees the first and the last token at once. Such a time is near 0."""
+    measured = [exact(together, prompt) for together in (1, 4, 16) for prompt in (10, 500, 2000)] * 2
+    found = fit_server("m", [*measured, replace(exact(16, 10), token_s=1e-7)])
+    assert found.cost.start_s == pytest.approx(START_S, rel=0.2)
+    assert found.cost.decode_s == pytest.approx(DECODE_S, rel=0.2)
 
 
 def test_too_few_measurements_cannot_be_fitted() -> None:

@@ -17,7 +17,7 @@ from eccos_core.cli import app
 from eccos_core.cli.output import YOUR_INPUT, run
 from eccos_core.cli.stage_bars import StageBars, describe_seconds
 from eccos_core.domain import Budget, Model, Policy, QualityFloor
-from eccos_core.errors import BackendError, DataError, FailureKind
+from eccos_core.errors import BackendError, DataError, FailureKind, InputError
 from eccos_core.router import Router
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.testing import ScriptedBackend, TablePredictor, WordEncoder, scripted_router
@@ -105,6 +105,25 @@ def test_a_failed_request_has_its_error_in_its_place(tmp_path: Path) -> None:
         assert answers.run(router) == type(found)(6, 3, 3, found.cost_usd, 6)
     lines = [line for path in answers.paths for line in read_answers(path)]
     assert ["error" in line for line in lines] == [False, True] * 3
+
+
+def test_an_outage_stops_the_run_and_costs_no_answers(tmp_path: Path) -> None:
+    down = BackendError("any", "the provider is away", kind=FailureKind.UNAVAILABLE)
+
+    def fail_from_row_four(request: Any) -> str:
+        if int(request.id[1:]) >= 4:
+            raise down
+        return "yes"
+
+    asked, failing = write_requests(tmp_path / "requests.jsonl", 8), [fail_from_row_four]
+    answers = FileAnswers(asked, tmp_path / "out", part_rows=4)
+    backend = ScriptedBackend({model.name: failing for model in MODELS}, MODELS)
+    with router_over(backend) as router, pytest.raises(InputError, match="all 4 requests from row 4 on failed"):
+        answers.run(router)
+    assert [path.exists() for path in answers.paths] == [True, False]
+    with router_over(echo()) as router:
+        found = answers.run(router)
+    assert (found.answered, found.answered_before) == (8, 4)
 
 
 def test_the_parts_share_a_budget_by_their_requests(tmp_path: Path) -> None:

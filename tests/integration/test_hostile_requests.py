@@ -1,6 +1,6 @@
 """Nothing that one client sends can hurt another: arbitrary JSON beside good requests, on a real server.
 
-`ECCOS_HOSTILE_EXAMPLES` is how many requests are drawn, 2,000 by default.
+`ECCOS_HOSTILE_EXAMPLES` is how many requests are drawn, 500 by default.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from eccos_core.routing.call_parameters import OPENAI_PARAMETERS
 from eccos_core.testing import ModelServer, scripted_router
 from eccos_core.workload import BreakerSettings, WorkloadTracker
 
-EXAMPLES = int(os.environ.get("ECCOS_HOSTILE_EXAMPLES", "2000"))
+EXAMPLES = int(os.environ.get("ECCOS_HOSTILE_EXAMPLES", "500"))
 DEADLINE_S = 5.0
 SLACK_S = 10.0  # for a busy machine
 KEY = "sk-hostile-0123456789abcdef"
@@ -139,7 +139,7 @@ async def ask_well(router: Router, number: int) -> Completion:
     max_examples=EXAMPLES,
     deadline=None,
     database=None,
-    derandomize=EXAMPLES == 2000,
+    derandomize=EXAMPLES == 500,
     suppress_health_check=list(HealthCheck),
 )
 @example(hostile=([{"role": "user", "content": [{"type": "odd"}]}], {}), streamed=False, first=False)

@@ -18,7 +18,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
-from served_pool import KEY, WAYS, pool_given_as, served_pool
+from served_pool import KEY, WAYS, pool_given_as, served_configuration
 
 from eccos_core.pocket import pool_config_path
 from eccos_core.testing import ModelServer
@@ -60,9 +60,8 @@ def server() -> Iterator[ModelServer]:
 
 @pytest.fixture(scope="module")
 def configuration(server: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SERVED_KEY", KEY)
-        yield served_pool(tmp_path_factory.mktemp("served"), server.url)
+    with served_configuration(tmp_path_factory.mktemp("served"), server.url) as path:
+        yield path
 
 
 @pytest.fixture(scope="module", params=WAYS)

@@ -38,7 +38,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.litellm import LiteLLM
 from pydantic import BaseModel
-from served_pool import KEY, WAYS, pool_given_as, served_pool
+from served_pool import KEY, WAYS, pool_given_as, served_configuration
 
 from eccos_core.errors import AttemptsExhausted, BackendError, EccosError, InfeasibleError, NoEligibleModelError
 from eccos_core.router import Router
@@ -94,9 +94,8 @@ def server() -> Iterator[ModelServer]:
 
 @pytest.fixture(scope="module")
 def configuration(server: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SERVED_KEY", KEY)
-        yield served_pool(tmp_path_factory.mktemp("served"), server.url)
+    with served_configuration(tmp_path_factory.mktemp("served"), server.url) as path:
+        yield path
 
 
 @pytest.fixture(scope="module", params=WAYS)

@@ -8,16 +8,11 @@ from collections.abc import Iterator
 import anthropic
 import httpx
 import pytest
-from serving_process import running_server
+from served_two_models import serve_two_models, two_scripted_models
 
-from eccos_core.domain import Capability, Completion, Model, Request
-from eccos_core.errors import StreamInterrupted
-from eccos_core.testing import ScriptedBackend, scripted_router
+from eccos_core.domain import Completion, Request
+from eccos_core.testing import ScriptedBackend
 
-POOL = tuple(
-    Model(name, price, price, max_concurrency=8, capabilities=frozenset(Capability))
-    for name, price in (("small", 1e-6), ("large", 2e-5))
-)
 TOOL = {
     "name": "get_weather",
     "description": "The weather of a city",
@@ -46,15 +41,13 @@ def answer_small(request: Request) -> str | Completion:
 
 @pytest.fixture(scope="module")
 def backend() -> ScriptedBackend:
-    broken = StreamInterrupted("large", "the line broke", received="large says")
-    return ScriptedBackend({"small": [answer_small], "large": [broken]}, POOL)
+    return two_scripted_models(answer_small)
 
 
 @pytest.fixture(scope="module")
 def address(backend: ScriptedBackend) -> Iterator[str]:
-    router = scripted_router(backend, POOL, {"": [0.8, 0.9]}, usd_per_quality=1e-6)
-    with running_server(router) as running:
-        yield running.address
+    with serve_two_models(backend) as running:
+        yield running
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -17,21 +18,30 @@ from uuid import uuid4
 import numpy as np
 import pytest
 import redis as redis_client
-from redis_server import PASSWORD, RedisServer, redis_server
+from redis_server import PASSWORD, RedisServer, redis_server, tls_redis_server
 from replica_world import BrokenNetwork
 from waiting import wait_until
 
 from eccos_core import Router
+from eccos_core.cli import app
+from eccos_core.cli.output import DONE, run
 from eccos_core.domain import BreakerState, Completion, Model
 from eccos_core.errors import BackendError, CircuitOpen, InputError, Overloaded, SharedStateError
 from eccos_core.streaming import InitialPrices, RateTarget, StreamController
 from eccos_core.workload import BreakerSettings
-from eccos_core.workload.shared import SharedSettings, SharedWorkload
+from eccos_core.workload.shared import SharedSettings, SharedWorkload, look_at_fleet
 
 wait_for = partial(wait_until, timeout_s=20.0)
 
 pytestmark = pytest.mark.service
 MODELS = [Model("capped", 0.0, 0.0, max_concurrency=4), Model("free", 0.0, 0.0)]
+STATUS_POOL = """
+model_list:
+- {model_name: capped, litellm_params: {model: eccos-local/pocket-small}}
+eccos:
+  decision_log: {path: log.sqlite}
+  workload: {shared: {url: os.environ/FLEET_REDIS, name: "%s"}}
+"""
 Fleet = Callable[..., list[SharedWorkload]]
 
 
@@ -166,6 +176,47 @@ def test_a_replica_that_leaves_gives_everything_back_at_once(fleet: Fleet) -> No
     with second.acquire(lambda: hold(second), 5):
         pass
     del stacks
+
+
+# ---------------------------------------------------------------- order among replicas
+
+
+def test_a_replica_with_few_waiters_gets_its_share_beside_one_with_many(fleet: Fleet) -> None:
+    busy, calm = fleet(2, [Model("capped", 0.0, 0.0, max_concurrency=2)])
+    ends, served, lock = time.monotonic() + 2.5, {busy: 0, calm: 0}, threading.Lock()
+
+    def work(workload: SharedWorkload) -> None:
+        while time.monotonic() < ends:
+            with workload.acquire(lambda: hold(workload), 30):
+                time.sleep(0.05)
+            with lock:
+                served[workload] += 1
+
+    threads = [threading.Thread(target=work, args=(each,)) for each in (*[busy] * 12, *[calm] * 6)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    assert served[calm] >= 0.2 * served[busy]  # in one process it would be half
+    assert sum(served.values()) >= 0.6 * 2 * 2.5 / 0.05  # few slots stay empty for it
+
+
+def test_a_slot_that_others_cannot_use_is_not_left_for_long(fleet: Fleet) -> None:
+    """The other replica waits for a model that is full, and leaves this one's slots alone."""
+    models = [Model("capped", 0.0, 0.0, max_concurrency=1), Model("other", 0.0, 0.0, max_concurrency=1)]
+    first, second = fleet(2, models)
+    with hold(first, "other"):
+        waiter = threading.Thread(target=lambda: second.acquire(lambda: hold(second, "other"), 10).close())
+        waiter.start()
+        wait_for(lambda: second._queue.longest_wait_s() > 0.5)
+        waits = []
+        for _ in range(5):
+            began = time.monotonic()
+            first.acquire(lambda: hold(first), 10).close()
+            waits.append(time.monotonic() - began)
+    waiter.join(20)
+    assert max(waits) < 5.0
+    assert sorted(waits)[2] < 0.1  # only the first one left the slot for a while
 
 
 # ---------------------------------------------------------------- circuit breakers
@@ -426,3 +477,66 @@ def test_without_the_package_the_error_names_the_extra(tmp_path: Path) -> None:
     hide = "import sys; sys.modules['redis'] = None; import eccos_core.workload.shared"
     done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, env=dict(os.environ))
     assert "eccos[redis]" in done.stderr
+
+
+# ---------------------------------------------------------------- seen from outside
+
+
+def test_the_status_shows_what_all_replicas_hold(fleet: Fleet) -> None:
+    one, other = fleet(2, breaker=BreakerSettings(failures=1, open_s=60))
+    one.observe("free", None, BackendError("free", "down", retryable=True, kind="unavailable"))
+    settings = one.settings
+    with hold(one), hold(other):
+        wait_for(lambda: look_at_fleet(settings).open_circuits == ("free",))
+        found = look_at_fleet(settings)
+        assert (found.replicas, found.in_flight, found.waiting_replicas, found.problem) == (2, {"capped": 2}, 0, None)
+        assert PASSWORD not in repr(found)
+    one.close()
+    other.close()
+    assert look_at_fleet(settings).replicas == 0
+
+
+def test_the_command_shows_it_too_and_says_when_redis_is_away(
+    redis: RedisServer,
+    fleet: Fleet,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, _ = fleet(2)
+    monkeypatch.setenv("FLEET_REDIS", redis.url)
+    monkeypatch.setenv("COLUMNS", "300")
+    config = tmp_path / "eccos.yaml"
+    config.write_text(STATUS_POOL % one.settings.name)
+    with hold(one):
+        wait_for(lambda: (look_at_fleet(one.settings).in_flight or {}) == {"capped": 1})
+        assert run(app, ["status", "-c", str(config)]) == DONE
+        said = capsys.readouterr().out
+        place = f"redis://127.0.0.1:{redis.port}/0"
+        assert f"limits in {place}, pool '{one.settings.name}': 2 replicas, 1 calls in flight (capped 1)" in said
+        assert run(app, ["status", "-c", str(config), "--json"]) == DONE
+        assert json.loads(capsys.readouterr().out)["shared"]["in_flight"] == {"capped": 1}
+    monkeypatch.setenv("FLEET_REDIS", "redis://:secret-word@127.0.0.1:1/0")
+    assert run(app, ["status", "-c", str(config)]) == DONE
+    said = capsys.readouterr().out
+    assert "redis://127.0.0.1:1/0 does not answer" in said
+    assert "secret-word" not in said
+
+
+# ---------------------------------------------------------------- TLS
+
+
+def test_replicas_share_through_tls_and_a_certificate_that_is_not_trusted_is_said(fleet: Fleet) -> None:
+    with tls_redis_server() as (url, trusted, other):
+        for authority in ("", f"?ssl_ca_certs={other}"):
+            with pytest.raises(SharedStateError, match="a certificate that this machine does not trust") as told:
+                SharedWorkload(MODELS, SharedSettings(url + authority))
+            assert "ssl_ca_certs=/path/to/ca.pem" in str(told.value)
+            assert PASSWORD not in str(told.value)
+        one, other_replica = fleet(2, url=f"{url}?ssl_ca_certs={trusted}")
+        with hold(one), hold(one), hold(one):
+            assert hold_all(other_replica) == 1
+        found = look_at_fleet(one.settings)
+        assert (found.replicas, found.server) == (2, url.replace(f":{PASSWORD}@", ""))
+        for each in (one, other_replica):
+            each.close()

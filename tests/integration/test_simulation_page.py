@@ -7,13 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import require_chromium
 from stream_scenario import scenario
 
+from eccos_core.roofline import LinearCost
 from eccos_core.simulation import poisson_arrivals
+from eccos_core.simulation.serving import (
+    SCHEDULERS,
+    EngineSettings,
+    ServingWorkload,
+    TrueLengths,
+    simulate_engine,
+)
 from eccos_core.simulation.study import StreamPlan, run_study
 from eccos_core.streaming import FloorTarget
+from eccos_core.workflows.engine_page import write_engine_page
+from eccos_core.workflows.engine_report import EngineReport
 from eccos_core.workflows.simulation_page import write_page
 from tools.docs.chromium import Page, open_browser
 
@@ -36,6 +47,21 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
     path = tmp_path_factory.mktemp("page") / "report.html"
     write_page(replace(report, models=(HOSTILE, HOSTILE, HOSTILE)), path)
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def engine_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a serving engine, whose names are as hostile."""
+    ones = np.ones(30, dtype=np.int64)
+    workload = ServingWorkload(np.arange(30.0), 200 * ones, 20 * ones, 20 * ones)
+    lengths = TrueLengths(workload.output_tokens)
+    results = [
+        simulate_engine(workload, EngineSettings(LinearCost(0.05, 1e-4, 1e-3), one, 500), lengths)
+        for one in SCHEDULERS.values()
+    ]
+    path = tmp_path_factory.mktemp("engine") / "engine.html"
+    write_engine_page(EngineReport(HOSTILE, HOSTILE, 500, 12, tuple(results)), path)
     return path.as_uri()
 
 
@@ -87,3 +113,21 @@ def test_a_screen_reader_meets_plots_with_their_numbers_and_named_tables(page: P
     assert "Cost per order" in headings
     assert "main" in [role for role, _ in met]
     assert page.run("document.querySelectorAll('img, script').length") == 0
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_of_an_engine_fits_and_tells_its_plots(page: Page, engine_address: str, width: int) -> None:
+    page.requested.clear()
+    page.look(width, 1600)
+    page.open("about:blank")
+    page.open(engine_address)
+    assert page.run("document.documentElement.scrollWidth") == width
+    met = page.accessible()
+    for title in ("GPU time", "Time to the first token", "Time to the answer"):
+        assert any(role == "image" and name.startswith(title) and "reserve: " in name for role, name in met), title
+    assert {"GPU time and cache", "Waiting"} <= {name for role, name in met if role == "heading"}
+    # the keyboard reaches what scrolls
+    assert page.run("[...document.querySelectorAll('.wide')].every((e) => e.tabIndex === 0 && e.ariaLabel)")
+    assert page.run("document.querySelectorAll('img, script').length") == 0
+    assert set(page.requested) <= {engine_address, "about:blank"}
+    assert page.messages == []

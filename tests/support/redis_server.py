@@ -9,11 +9,18 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 PASSWORD = "not-a-secret"
 
@@ -30,11 +37,14 @@ def find_redis() -> str:
 
 
 class RedisServer:
-    """One server with a password. It keeps its state over a restart where `keeps_state` is true."""
+    """One server with a password. It keeps its state over a restart where `keeps_state` is true.
 
-    def __init__(self, folder: Path, *, keeps_state: bool = False) -> None:
+    `options`: more of `redis-server`'s.
+    """
+
+    def __init__(self, folder: Path, *, keeps_state: bool = False, options: Sequence[str] = ()) -> None:
         pytest.importorskip("redis")
-        self._program, self._folder, self._keeps_state = find_redis(), folder, keeps_state
+        self._program, self._folder, self._keeps_state, self._options = find_redis(), folder, keeps_state, options
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -47,7 +57,7 @@ class RedisServer:
         self._process = subprocess.Popen(
             [
                 *(self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)),
-                *("--save", "", "--requirepass", PASSWORD, *keep),
+                *("--save", "", "--requirepass", PASSWORD, *keep, *self._options),
             ],
             stdout=(self._folder / "redis.log").open("w"),
             stderr=subprocess.STDOUT,
@@ -87,3 +97,41 @@ def redis_server(*, keeps_state: bool = False) -> Iterator[RedisServer]:
             yield server
         finally:
             server.kill()
+
+
+@contextmanager
+def tls_redis_server() -> Iterator[tuple[str, Path, Path]]:
+    """Start a server with TLS. Yields its address, the certificate that it is to be trusted by, and another one."""
+    with tempfile.TemporaryDirectory(prefix="eccos-redis-") as name:
+        folder = Path(name)
+        certificate, key = make_certificate(folder, "server")
+        other, _ = make_certificate(folder, "other")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        files = ["--tls-cert-file", certificate, "--tls-ca-cert-file", certificate, "--tls-key-file", key]
+        options = ["--tls-port", str(port), "--tls-auth-clients", "no", *map(str, files)]
+        server = RedisServer(folder, options=options)
+        try:
+            yield f"rediss://:{PASSWORD}@127.0.0.1:{port}/0", certificate, other
+        finally:
+            server.kill()
+
+
+def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """Make a certificate of 127.0.0.1 that signs itself. Returns its file, and that of its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    public, private = folder / f"{name}.pem", folder / f"{name}.key"
+    public.write_bytes(certificate.public_bytes(Encoding.PEM))
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return public, private

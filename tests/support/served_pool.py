@@ -64,6 +64,14 @@ def served_pool(folder: Path, url: str) -> Path:
     return path
 
 
+@contextmanager
+def served_configuration(folder: Path, url: str) -> Iterator[Path]:
+    """The configuration file of the pool, with the key in the environment."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SERVED_KEY", KEY)
+        yield served_pool(folder, url)
+
+
 WAYS = ("config", "router")  # how users give a pool to an integration
 
 

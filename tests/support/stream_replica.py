@@ -25,13 +25,13 @@ def main() -> None:
     """Work as the argument says."""
     asked = json.loads(sys.argv[1])
     models = [Model(name, 0.0, 0.0) for name in ("small", "middle", "large")]
-    workload = SharedWorkload(models, SharedSettings(asked["url"], name="streams"))
+    workload = SharedWorkload(models, SharedSettings(asked["url"], name=asked.get("name", "streams")))
     money = StreamController(RateTarget(asked["usd_per_hour"], "hour"), InitialPrices(0.03))
     floor = StreamController(FloorTarget(asked["floor"], "window", window=asked["window"]), InitialPrices(0.03))
     workload.share_streams({"money": money.share(workload.wake), "floor": floor.share(workload.wake)})
+    money.correct_cost(asked.get("spent_usd", 0.0))
     print("ready", flush=True)
     sys.stdin.readline()
-    money.correct_cost(asked.get("spent_usd", 0.0))
     draw, everybody = np.random.default_rng(asked.get("seed", 0)), np.ones(3, dtype=np.bool_)
     began, paid, answers = time.monotonic(), [], []
     for number in range(int(asked["seconds"] * asked["requests_per_second"])):

@@ -323,6 +323,35 @@ def test_a_soak_within_a_limited_cache_has_no_failure_and_the_same_texts(
     assert (statistics.running, statistics.waiting) == (0, 0)
 
 
+@pytest.mark.parametrize("limited", [True, False])
+def test_large_prompts_and_many_rows_never_run_out_of_a_memory_that_the_limit_knows(
+    folder: Path, engine: LocalEngine, limited: bool
+) -> None:
+    """A memory with room for 400 tokens, padding included. Without the limit, the same requests do run out of it."""
+    import torch
+
+    cells, ran_out = 400, []
+    options = EngineOptions(max_kv_tokens=cells if limited else None, max_batch=48)
+    small = LocalEngine("tiny", folder, options)
+
+    def small_memory(_: Any, __: Any, keywords: dict[str, Any]) -> None:
+        rows, columns = keywords["attention_mask"].shape
+        if rows * columns > cells:
+            ran_out.append((rows, columns))
+            raise torch.OutOfMemoryError("scripted: out of memory")
+
+    hook = small.model.register_forward_pre_hook(small_memory, with_kwargs=True)
+    large, little = user("abcdefgh " * 9), user("why?")
+    asked = [Generation(large if n % 8 == 3 else little, max_tokens=4 + 5 * (n % 4), seed=n) for n in range(48)]
+    assert _answers(small, asked) == _answers(engine, asked)
+    assert bool(ran_out) is not limited
+    if limited:
+        assert 0 < small.statistics().kv_peak <= cells
+        assert small.statistics().kv_limit == cells  # nothing was halved
+    hook.remove()
+    small.close()
+
+
 def test_a_pocket_model_on_numpy_keeps_to_its_cache_too() -> None:
     asked = [Generation(user(f"What is {n} + {7 * n}?" * (1 + n % 3)), max_tokens=4 + n % 9) for n in range(24)]
     free = LocalEngine("pocket-small", pocket_path("pocket-small"))

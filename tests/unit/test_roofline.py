@@ -14,9 +14,11 @@ from eccos_core.roofline import (
     ARCHITECTURES,
     GPUS,
     LinearCost,
+    ModelArchitecture,
     ModelPass,
     RooflineCost,
     architecture_named,
+    count_pairs,
     gpu_named,
     read_architecture,
 )
@@ -27,7 +29,14 @@ A100, LLAMA = GPUS["a100"], ARCHITECTURES["llama-2-7b"]
 
 @pytest.mark.parametrize(
     ("name", "billions"),
-    [("llama-2-7b", 6.74), ("llama-3-8b", 8.03), ("llama-2-70b", 68.98), ("llama-3-70b", 70.55), ("phi-2", 2.78)],
+    [
+        ("llama-2-7b", 6.74),
+        ("llama-3-8b", 8.03),
+        ("llama-2-70b", 68.98),
+        ("llama-3-70b", 70.55),
+        ("phi-2", 2.78),
+        ("mixtral-8x7b", 46.7),
+    ],
 )
 def test_the_weights_are_those_that_are_published(name: str, billions: float) -> None:
     assert ARCHITECTURES[name].weights == pytest.approx(billions * 1e9, rel=0.01)
@@ -99,6 +108,67 @@ CONFIG = {
     "hidden_act": "silu",
     "torch_dtype": "bfloat16",
 }
+EXPERTS = {"num_local_experts": 8, "num_experts_per_tok": 2}
+
+
+def read(tmp_path: Path, **more: object) -> ModelArchitecture:
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, **more}), encoding="utf-8")
+    return read_architecture(tmp_path)
+
+
+def test_experts_are_read_where_a_token_uses_them_and_computed_where_it_passes(tmp_path: Path) -> None:
+    model = read(tmp_path, vocab_size=32000, **EXPERTS)
+    assert replace(model, name="mixtral-8x7b") == ARCHITECTURES["mixtral-8x7b"]
+    # one token uses 2 of 8, two use 8 (1 - (6/8)^2) = 3.5, and many use all
+    assert [model.experts_read(tokens) for tokens in (1, 2, 500)] == pytest.approx([2.0, 3.5, 8.0])
+    gpu = replace(GPUS["h100"], memory_bytes=1e12)
+    cost, efficiency = RooflineCost(gpu, model), gpu.efficiency
+    read_s = (3.5 * 4096 * 28672 * 2 + 2 * 2 * (4096 + 28672) * 2) / (efficiency.memory * gpu.bandwidth)
+    assert cost.experts_s(2, 4096, 28672) == pytest.approx(read_s + efficiency.kernel_s)
+    computed_s = 2 * 8192 * 2 * 4096 * 28672 / (efficiency.compute * gpu.flops)
+    assert cost.experts_s(8192, 4096, 28672) == pytest.approx(computed_s + efficiency.kernel_s)
+
+
+def test_a_qwen_mixture_has_its_own_width_and_an_expert_that_all_share(tmp_path: Path) -> None:
+    own = {"num_experts": 60, "num_experts_per_tok": 4, "moe_intermediate_size": 1408}
+    model = read(tmp_path, **own, shared_expert_intermediate_size=5632, decoder_sparse_step=1, mlp_only_layers=[])
+    assert (model.experts, model.active_experts, model.expert_inner, model.inner) == (60, 4, 1408, 5632)
+    attention = 4096 * (4096 + 2 * 1024) + 4096 * 4096
+    layer = attention + 3 * 4096 * 5632 + 60 * 3 * 4096 * 1408 + 4096 * 60
+    assert model.weights == 32 * layer + 2 * 128256 * 4096
+
+
+@pytest.mark.parametrize(
+    ("more", "layers"),
+    [
+        ({"sliding_window": 4096}, 32),  # Mistral
+        ({"sliding_window": 4096, "use_sliding_window": False}, 0),  # Qwen writes a window that it does not use
+        ({"sliding_window": 4096, "use_sliding_window": True, "max_window_layers": 28}, 4),
+        ({"sliding_window": 4096, "model_type": "gemma2"}, 16),
+        ({"sliding_window": 4096, "sliding_window_pattern": 6}, 27),  # Gemma 3
+        ({"sliding_window": 4096, "layer_types": ["sliding_attention", "full_attention"] * 16}, 16),
+    ],
+)
+def test_a_folder_tells_which_layers_have_a_window(tmp_path: Path, more: dict[str, object], layers: int) -> None:
+    model = read(tmp_path, **more)
+    assert (model.window, model.windowed_layers) == ((4096, layers) if layers else (0, 0))
+
+
+def test_a_window_bounds_what_a_token_sees() -> None:
+    assert count_pairs(5, 0, 3) == 1 + 2 + 3 + 3 + 3
+    assert count_pairs(4, 2, 3) == 3 * 4
+    assert count_pairs(4, 1, 3) == 2 + 3 + 3 + 3
+    assert count_pairs(4, 1, 100) == count_pairs(4, 1)
+    full = ARCHITECTURES["mistral-7b"]
+    half = replace(full, window=4096, windowed_layers=16)
+    long = ModelPass.of([], [32_768] * 4, 4096)
+    wide, narrow = (RooflineCost(A100, model) for model in (full, half))
+    layer_s = [narrow.attention_s(ModelPass.of([], [context] * 4)) for context in (32_768, 4096)]
+    assert narrow.seconds(long) == pytest.approx(wide.seconds(long) - 16 * (layer_s[0] - layer_s[1]))
+    # a pass that does not count windows is reckoned with the most that they allow
+    assert narrow.seconds(ModelPass.of([], [32_768] * 4)) == pytest.approx(narrow.seconds(long))
+    short = ModelPass.of([(100, 0)], [4000])
+    assert narrow.seconds(short) == wide.seconds(short)
 
 
 def test_a_folder_tells_its_shape(tmp_path: Path) -> None:
@@ -110,7 +180,10 @@ def test_a_folder_tells_its_shape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (json.dumps({**CONFIG, "num_local_experts": 8}), "mixture of experts"),
+        (json.dumps({**CONFIG, "kv_lora_rank": 512}), "kv_lora_rank: latent attention has no cost model"),
+        (json.dumps({**CONFIG, "layer_types": ["linear_attention"] * 32}), "layers of linear_attention"),
+        (json.dumps({**CONFIG, **EXPERTS, "decoder_sparse_step": 2}), "decoder_sparse_step: dense layers between"),
+        (json.dumps({**CONFIG, **EXPERTS, "num_experts_per_tok": 9}), "uses 9 of 8 experts"),
         (json.dumps({**CONFIG, "hidden_size": 0}), "no positive hidden_size"),
         (json.dumps({**CONFIG, "torch_dtype": "int3"}), "data type 'int3'"),
         ("[1]", "no JSON object"),

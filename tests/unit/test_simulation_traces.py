@@ -107,6 +107,14 @@ def test_a_file_that_is_no_trace_is_refused(tmp_path: Path, text: str, message: 
     assert message in str(caught.value)
 
 
+def test_a_line_that_is_no_json_is_a_bad_row(tmp_path: Path) -> None:
+    path = write(tmp_path, '{"at": 1}\n{"at": 2\n{"at": "3"}\n{"at": 4}\n', "log.jsonl")
+    with pytest.raises(DataError, match=r"log\.jsonl:2: "):
+        read_trace(path)
+    trace = read_trace(path, "skip")
+    assert (trace.times_s.tolist(), trace.skipped) == ([0.0, 3.0], 2)
+
+
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_trace(tmp_path / "nothing.csv")

@@ -175,7 +175,10 @@ class LeftOutError:
 
 
 def leave_one_out(rows: Sequence[MeasuredLayer]) -> list[LeftOutError]:
-    """Leave out each model of each GPU and source, then each GPU of each source."""
+    """Leave out each model of each GPU and source, then each GPU of each source.
+
+    A GPU that is left out has the shares of the other GPUs of its generation, from every source.
+    """
     found = []
     for source, gpu in sorted({(row.source, row.gpu) for row in rows}):
         here = [row for row in rows if (row.source, row.gpu) == (source, gpu)]
@@ -184,7 +187,8 @@ def leave_one_out(rows: Sequence[MeasuredLayer]) -> list[LeftOutError]:
             rest = fit_shares([row for row in here if row.model.name != model])
             errors = layer_error(fitted_gpu(rest), held), layer_error(shipped_gpu, held)
             found.append(LeftOutError(source, gpu, model, len(held), *errors))
-        rest = fit_shares([row for row in rows if row.source == source and row.gpu != gpu])
+        generation = GPUS[gpu].generation
+        rest = fit_shares([row for row in rows if row.gpu != gpu and GPUS[row.gpu].generation == generation])
         errors = layer_error(fitted_gpu(rest), here), layer_error(shipped_gpu, here)
         found.append(LeftOutError(source, gpu, "the GPU", len(here), *errors))
     return found

@@ -6,6 +6,7 @@
 local message = cjson.decode(ARGV[1])
 local prefix = string.sub(KEYS[1], 1, -6)
 local META, ALIVE, TOTAL, HEALTH = KEYS[1], prefix .. ':replicas', prefix .. ':in_flight', prefix .. ':health'
+local WAITING = prefix .. ':waiting'  -- since when the oldest request of each replica waits
 local ME = prefix .. ':replica:' .. message.replica
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -19,7 +20,7 @@ local meta = redis.call('HMGET', META, 'schema', 'last', 'ready')
 if meta[1] and meta[1] ~= message.schema then
   local others = redis.call('ZCOUNT', ALIVE, as_text(now), '+inf')
   if others > 0 then return cjson.encode({error = 'schema', found = meta[1], replicas = others}) end
-  redis.call('DEL', META, TOTAL, HEALTH, ALIVE)  -- the replicas of the other version are gone
+  redis.call('DEL', META, TOTAL, HEALTH, ALIVE, WAITING)  -- the replicas of the other version are gone
   meta = {}
 elseif not meta[1] and redis.call('EXISTS', META) == 1 then
   return cjson.encode({error = 'foreign'})
@@ -53,6 +54,7 @@ local function forget(replica)
   end
   redis.call('DEL', key)
   redis.call('ZREM', ALIVE, replica)
+  redis.call('HDEL', WAITING, replica)
 end
 
 for _, replica in ipairs(redis.call('ZRANGEBYSCORE', ALIVE, '-inf', as_text(now))) do forget(replica) end
@@ -127,7 +129,10 @@ local function add_minute(name, kind, amount)
   redis.call('PEXPIRE', key, 120000)
 end
 
+local since = now - message.waiting_ms
 if is_newest then
+  if message.waiting_ms > 0 then redis.call('HSET', WAITING, message.replica, as_text(since))
+  else redis.call('HDEL', WAITING, message.replica) end
   redis.call('HSET', ME, '#sequence', as_text(message.sequence))
   for name, count in pairs(message.counts) do
     local before = tonumber(mine['d:' .. name] or 0)
@@ -169,9 +174,31 @@ for name, state in pairs(health) do
   end
 end
 
+-- Leave a slot to replicas whose oldest request waits longer, if there are as many as free slots. A replica that does
+-- not take it soon cannot use it, and it is passed over until its queue has moved on.
+local function must_leave(name, free)
+  local key, ahead, left = prefix .. ':left:' .. name, 0, {}
+  local found = redis.call('HGETALL', key)
+  for i = 1, #found, 2 do left[found[i]] = tonumber(found[i + 1]) end
+  local waiting = redis.call('HGETALL', WAITING)
+  for i = 1, #waiting, 2 do
+    local replica, other_since = waiting[i], tonumber(waiting[i + 1])
+    if replica ~= message.replica and other_since + settings.patience_ms < since then
+      local left_at = left[replica]
+      if not left_at or other_since > left_at then
+        left_at = now
+        redis.call('HSET', key, replica, as_text(now))
+        redis.call('PEXPIRE', key, settings.keep_ms)
+      end
+      if now - left_at <= settings.leave_ms then ahead = ahead + 1 end
+    end
+  end
+  return ahead >= free
+end
+
 -- take a slot -----------------------------------------------------------------------------------------------------
 
-local granted, is_probe = false, false
+local granted, is_probe, is_left = false, false, false
 local minutes = {}
 if message.take and is_newest then
   local name = message.take
@@ -186,6 +213,7 @@ if message.take and is_newest then
     local allowed = math.max(1, math.floor(slots * (now - state.closed_at) / settings.warm_up_ms))
     granted = granted and total + 1 <= allowed
   end
+  if granted and limits.cap and must_leave(name, limits.cap - total) then granted, is_left = false, true end
   if limits.rpm or limits.tpm then
     local requests, tokens = count_minute(name)
     if limits.rpm and requests + 1 > limits.rpm then granted = false end
@@ -200,6 +228,8 @@ if message.take and is_newest then
     minutes[name] = {requests, tokens}
   end
   if granted then
+    redis.call('HDEL', WAITING, message.replica)  -- its next message says who waits now
+    redis.call('HDEL', prefix .. ':left:' .. name, message.replica)
     redis.call('HINCRBY', TOTAL, name, 1)
     redis.call('HSET', ME, 'd:' .. name, as_text((message.counts[name] or 0) + 1))
     if is_probe then state.probe, changed[name] = message.replica, true end
@@ -228,6 +258,7 @@ local answer = {
   is_newest = is_newest,
   granted = granted,
   is_probe = granted and is_probe,
+  is_left = is_left,
   event = applied,
   ready_ms = math.max(0, ready - now),
   others = others,
@@ -243,7 +274,7 @@ if message.full then
       minutes[name] = {requests, tokens}
     end
   end
-  for _, key in ipairs({META, ALIVE, TOTAL, HEALTH, ME}) do redis.call('PEXPIRE', key, settings.keep_ms) end
+  for _, key in ipairs({META, ALIVE, TOTAL, HEALTH, WAITING, ME}) do redis.call('PEXPIRE', key, settings.keep_ms) end
 end
 answer.minutes = minutes
 return cjson.encode(answer)

@@ -32,6 +32,10 @@ with needs_extra("redis", "eccos.workload.shared"):
 
 _AWAY = (ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
 _AWAY_WORDS = ("MISCONF", "OOM", "READONLY", "LOADING", "BUSY")  # the same, from within a script
+_UNTRUSTED = (
+    "has a certificate that this machine does not trust. Name the file of its authority: "
+    "rediss://host:port/0?ssl_ca_certs=/path/to/ca.pem. The host must be the one that the certificate names"
+)
 
 
 class StateAway(EccosError):
@@ -76,6 +80,8 @@ class SharedServer:
         except ResponseError as error:
             raise self._explain_response(error) from None
         except (RedisError, OSError) as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise SharedStateError(self._say(_UNTRUSTED)) from None
             raise StateAway(f"{self._settings.address} does not answer ({type(error).__name__})") from None
         if "error" in answer:
             raise SharedStateError(self._say(self._explain_refusal(answer)))

@@ -12,6 +12,7 @@ taught, travel with the next message: a take, or a heartbeat.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import uuid
@@ -38,6 +39,9 @@ MAX_EVENTS = 10_000  # of ended calls that wait for Redis
 EVENTS_PER_MESSAGE = 200
 COALESCE_S = 0.002  # a slot that was given back waits so long for others to travel with it
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 1.0
+PATIENCE_S = 0.2  # a request that waits so much longer than those of another replica comes first
+LEAVE_S = 0.15  # how long a slot is left for it; after that it is clear that it cannot use the slot
+IMPATIENT_POLL_S = 0.02  # how often a replica looks for slots that are left for it
 
 Held = TypeVar("Held")
 Event = tuple[int, str, int, int, float]  # number, deployment, 1 if it went well, tokens, ms that it asked to wait
@@ -180,6 +184,9 @@ class SharedWorkload(WorkloadTracker):
                 load.take(now)
                 load.is_probing = was_probing or answer["is_probe"]
             self._adopt(answer)
+            if answer["is_left"]:
+                load.left_until = now + POLL_S
+                raise load.refusal(now)
             if not answer["granted"]:
                 raise SlotTakenElsewhere(f"{load.refusal(now)} (another replica was faster)")
             is_probe: bool = answer["is_probe"]
@@ -213,6 +220,7 @@ class SharedWorkload(WorkloadTracker):
             "replica": self.replica,
             "sequence": self._sequence,
             "full": take is None,
+            "waiting_ms": 1000 * self._queue.longest_wait_s(),
             "deployments": [load.name for load in loads],
             "counts": {load.name: load.in_flight for load in loads},
             "probing": {load.name: True for load in loads if load.is_probing},
@@ -223,6 +231,8 @@ class SharedWorkload(WorkloadTracker):
                 "grace_ms": 2500 * settings.heartbeat_s,
                 "pause_ms": 2000 * settings.heartbeat_s,
                 "keep_ms": KEEP_MS,
+                "patience_ms": 1000 * PATIENCE_S,
+                "leave_ms": 1000 * LEAVE_S,
                 "failures": breaker.failures,
                 "error_rate": breaker.error_rate,
                 "open_ms": 1000 * breaker.open_s,
@@ -272,6 +282,8 @@ class SharedWorkload(WorkloadTracker):
                 else (counted[0] - own_requests, counted[1] - own_tokens)
             )
             freed += max(0, load.others.in_flight - found["in_flight"]) + (load.closed is not None and waits is None)
+            if -math.inf < load.left_until <= now:  # nobody took what was left
+                load.left_until, freed = -math.inf, freed + 1
             load.others = OtherReplicas(found["in_flight"], requests, tokens, found["is_probing"])
             load.closed = waits
             load.error_rate = found["error_rate"]
@@ -282,7 +294,7 @@ class SharedWorkload(WorkloadTracker):
                 None if closed_ms is None else now - closed_ms / 1000,
             )
             self._fleet_in_flight += found["in_flight"] + load.in_flight
-        if freed and len(self._queue):
+        if freed:  # also for a request that was just refused and does not wait yet
             self._queue.notify(freed)
 
     # ---------------------------------------------------------------- without Redis
@@ -328,7 +340,7 @@ class SharedWorkload(WorkloadTracker):
 
     def _beat(self, retry_s: float) -> float:
         """Send a heartbeat if one is due, or if nobody has told Redis of a change. Return the seconds to the next."""
-        pause_s = retry_s if self._problem is not None else POLL_S if len(self._queue) else self.settings.heartbeat_s
+        pause_s = retry_s if self._problem is not None else self._pause_s()
         left_s = self._sent_at + pause_s - self._clock()
         if left_s <= 0 or (self._is_dirty and self._problem is None):
             self._exchange_state()
@@ -339,6 +351,12 @@ class SharedWorkload(WorkloadTracker):
             left_s = min(left_s, self._streams.due_in_s())
         return left_s
 
+    def _pause_s(self) -> float:
+        """Return the seconds between heartbeats. They are short while requests wait for what other replicas hold."""
+        if not len(self._queue):
+            return self.settings.heartbeat_s
+        return IMPATIENT_POLL_S if self._queue.longest_wait_s() > PATIENCE_S else POLL_S
+
     def _exchange_streams(self) -> None:
         """Exchange the sums of the streams. A failure is that of the next heartbeat, which says so."""
         try:
@@ -347,8 +365,8 @@ class SharedWorkload(WorkloadTracker):
             with self._lock:
                 self._go_away(error)
             return
-        if richer and len(self._queue):
-            self._queue.notify(len(self._queue))
+        if richer:
+            self._queue.notify(max(1, len(self._queue)))
 
 
 def _take_on_truth(take: Callable[[], Held]) -> Held:
