@@ -29,6 +29,9 @@ CalibrateOption = Annotated[
         help="Questions as for `eccos collect`. int4 is rounded for 256 of them.",
     ),
 ]
+FormatOption = Annotated[
+    str, typer.Option("--format", metavar="FORMAT", help="eccos, or compressed-tensors for vLLM and transformers.")
+]
 PoolOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="CONFIG", help="The YAML file that has the model. Its name and prices are used."),
@@ -40,6 +43,7 @@ def quantise(
     to: ToOption,
     out: OutOption = Path(),
     calibrate: CalibrateOption = None,
+    format: FormatOption = "eccos",  # noqa: A002
     config: PoolOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -49,7 +53,7 @@ def quantise(
 
     Example: eccos quantise models/my-model --to int8,int4 --config eccos.yaml
     """
-    from eccos_core.backends.local.quantise_folder import parse_schemes, quantise_folder
+    from eccos_core.backends.local.quantise_folder import parse_format, parse_schemes, quantise_folder
     from eccos_core.collecting import read_questions
     from eccos_core.workflows.quantise import find_base_entry, pool_entries, quantisable_folder
 
@@ -58,7 +62,7 @@ def quantise(
     base = find_base_entry(source, config)
     prompts = None if calibrate is None else [question.query for question in read_questions(calibrate, "exact")]
     with console().status(f"Quantising {source.name} ..."):
-        variants = quantise_folder(source, schemes, out, prompts)
+        variants = quantise_folder(source, schemes, out, prompts, parse_format(format))
     entries = pool_entries(source, variants, base)
     if json:
         print_json({"base": str(source), "variants": [_as_row(each) for each in variants], "model_list": entries})

@@ -22,6 +22,7 @@ Extra: TypeAlias = Literal[
     "redis",
     "langchain",
     "llama-index",
+    "quantise",
     "smol",
     "benchmark",
 ]
@@ -55,6 +56,7 @@ OPTIONAL_PACKAGES: Mapping[str, tuple[Extra, ...]] = {
     "langchain_litellm": ("langchain",),
     "llama_index": ("llama-index",),
     "gguf": ("smol",),
+    "compressed_tensors": ("quantise",),
     "pareto_bandit": ("benchmark",),
 }
 

@@ -145,3 +145,34 @@ def test_a_calibration_changes_int4_alone(tmp_path: Path) -> None:
     assert not changed["int8"]
     assert "model.layers.0.mlp.up_proj.weight.codes" in changed["int4"]
     assert "model.embed_tokens.weight.codes" not in changed["int4"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_folder_for_vllm_is_read_by_transformers_and_by_eccos(tmp_path: Path, scheme: Scheme) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = build_tiny_model(tmp_path / "mine")
+    ours, theirs = (
+        quantise_folder(folder, [scheme], tmp_path / made, file_format=made)[0]
+        for made in ("eccos", "compressed-tensors")
+    )
+    told = json.loads((theirs.folder / "config.json").read_text())["quantization_config"]
+    assert (told["quant_method"], told["format"]) == ("compressed-tensors", "pack-quantized")
+    assert told["config_groups"]["group_0"]["weights"]["num_bits"] == (8 if scheme == "int8" else 4)
+    assert theirs.share < 0.7  # its embeddings stay floats
+    model = AutoModelForCausalLM.from_pretrained(theirs.folder, dtype=torch.float32)
+    expanded = load_model("m", ours.folder, EngineOptions(device="cpu")).model
+    with torch.inference_mode():
+        model(torch.tensor([[5, 17]]))  # it expands its weights when it runs first
+    for (name, layer), (_, other) in zip(model.named_modules(), expanded.named_modules(), strict=True):
+        if isinstance(layer, torch.nn.Linear) and "lm_head" not in name:
+            torch.testing.assert_close(layer.weight, other.weight, rtol=1e-3, atol=1e-5)
+    loaded = load_model("m", theirs.folder, EngineOptions(device="cpu"))
+    assert loaded.prompt_ids([{"role": "user", "content": "a"}])
+
+
+def test_a_format_that_is_not_known_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["quantise", "pocket-small", "--to", "int8", "--out", str(tmp_path), "--format", "gguf"]
+    assert run(app, told) == YOUR_INPUT
+    assert "there are eccos, compressed-tensors" in capsys.readouterr().err

@@ -83,6 +83,12 @@ CALLS = [
         "evaluate(history(60), PRICES, routers_by_name(['pareto_bandit']), ENCODERS)",
     ),
     (
+        "compressed_tensors",
+        "quantise",
+        "from pathlib import Path\nfrom eccos_core.backends.local.compressed_format import write_compressed_tensors\n"
+        "write_compressed_tensors(Path('/tmp/no'), 'int8', Path('/tmp/no'), {})",
+    ),
+    (
         "math_verify",
         "collect",
         "from eccos_core.grading import grader_for\ngrader_for('math').grade('1', '1', 'q')",

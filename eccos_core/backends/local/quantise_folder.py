@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from eccos_core.backends.local.compressed_format import write_compressed_tensors
 from eccos_core.backends.local.quantise_weights import is_quantisable, quantise_array
 from eccos_core.backends.local.quantised import MANIFEST, SCHEMES, LocalEngineKind, QuantisationManifest, Scheme
 from eccos_core.backends.local.second_moments import measure_second_moments
@@ -22,6 +23,8 @@ from eccos_core.io.files import parse_object, temporary_sibling
 from eccos_core.io.optional import needs_extra
 from eccos_core.pocket import pocket_models_folder
 
+FileFormat: TypeAlias = Literal["eccos", "compressed-tensors"]
+FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 _WEIGHTS = "*.safetensors"
 _KEPT_SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".md", ".tiktoken"})
 _INDEX = ".safetensors.index.json"
@@ -57,12 +60,25 @@ def parse_schemes(text: str) -> tuple[Scheme, ...]:
     return tuple(known[name] for name in names)
 
 
+def parse_format(text: str) -> FileFormat:
+    """Read the name of a format. Raises `InputError`."""
+    known: dict[str, FileFormat] = {name: name for name in FORMATS}
+    if text not in known:
+        raise InputError(f"unknown format {text!r}; there are {', '.join(FORMATS)}{did_you_mean(text, known)}")
+    return known[text]
+
+
 def quantise_folder(
-    folder: Path, schemes: Sequence[Scheme], out: Path, prompts: Sequence[str] | None = None
+    folder: Path,
+    schemes: Sequence[Scheme],
+    out: Path,
+    prompts: Sequence[str] | None = None,
+    file_format: FileFormat = "eccos",
 ) -> list[QuantisedVariant]:
     """Write each variant of a Hugging Face folder into `out / NAME-SCHEME`. Memory: one file of weights at a time.
 
-    With `prompts` the model answers them first, and int4 is rounded so that its answers change least.
+    With `prompts` the model answers them first, and int4 is rounded so that its answers change least. The format
+    "compressed-tensors" is for vLLM, and takes the memory of the whole model.
 
     Raises `InputError` for a folder that is not there, has no weights in safetensors or is quantised already, for a
     variant that exists, and where nothing can be written. `DataError` for damaged files.
@@ -82,7 +98,11 @@ def quantise_folder(
         try:
             for scheme, temporary in fresh.items():
                 temporary.mkdir(parents=True)
-                _write(folder, shards, scheme, temporary, moments)
+                if file_format == "eccos":
+                    _write(folder, shards, scheme, temporary, moments)
+                else:
+                    write_compressed_tensors(folder, scheme, temporary, moments)
+                _copy_others(folder, temporary)
             for scheme, temporary in fresh.items():
                 temporary.rename(places[scheme])
                 undo.callback(shutil.rmtree, places[scheme], ignore_errors=True)
@@ -155,12 +175,16 @@ def _write(
         (target / files[-1]).chmod(0o644)  # safetensors writes files that only their owner can read
     if not columns:
         raise InputError(f"{folder} has no matrix of weights that could be quantised")
-    for file in sorted(folder.iterdir()):
-        is_kept = file.suffix in _KEPT_SUFFIXES or file.stem.upper() in ("LICENSE", "NOTICE")
-        if is_kept and file.is_file() and not file.name.endswith(_INDEX):
-            shutil.copyfile(file, target / file.name)
     engine: LocalEngineKind = "numpy" if folder.parent == pocket_models_folder() else "torch"
     QuantisationManifest(scheme, folder.name, engine, tuple(files), columns).write(target)
+
+
+def _copy_others(folder: Path, target: Path) -> None:
+    """Copy what is no weights: the configuration, the tokenizer, the licence. What was written stays."""
+    for file in sorted(folder.iterdir()):
+        is_kept = file.suffix in _KEPT_SUFFIXES or file.stem.upper() in ("LICENSE", "NOTICE")
+        if is_kept and file.is_file() and not (target / file.name).exists() and not file.name.endswith(_INDEX):
+            shutil.copyfile(file, target / file.name)
 
 
 def _read_arrays(shard: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
