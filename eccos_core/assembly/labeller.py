@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from eccos_core.config import Config
-from eccos_core.io.daily_budget import FILE_NAME, DailyBudget
+from eccos_core.decision_log import PostgresDecisionLog
+from eccos_core.io.daily_budget import DailyBudget
+from eccos_core.io.daily_spending import FILE_NAME, DailySpending, PostgresSpending, SqliteSpending
 
 if TYPE_CHECKING:
     from eccos_core.decision_log import BaseDecisionLog
@@ -83,7 +85,7 @@ def build_labeller(
         judge=JudgeSettings(
             judge.model,
             judge.share,
-            daily_budget(config, "judge", judge.budget_usd_per_day, old_judge.budget if old_judge else None),
+            daily_budget(config, "judge", judge.budget_usd_per_day, old_judge.budget if old_judge else None, log),
             judge.pairs,
             judge.calibrate,
         )
@@ -92,7 +94,7 @@ def build_labeller(
         shadow=ShadowSettings(
             shadow.models,
             shadow.share,
-            daily_budget(config, "shadow", shadow.budget_usd_per_day, old_shadow.budget if old_shadow else None),
+            daily_budget(config, "shadow", shadow.budget_usd_per_day, old_shadow.budget if old_shadow else None, log),
         )
         if shadow
         else None,
@@ -103,17 +105,33 @@ def build_labeller(
     )
 
 
-def daily_budget(config: Config, purpose: str, usd: float, before: DailyBudget | None = None) -> DailyBudget:
-    """Build a budget for each day. What was spent is kept beside the decision log, where there is one.
+def daily_budget(
+    config: Config,
+    purpose: str,
+    usd: float,
+    before: DailyBudget | None = None,
+    log: BaseDecisionLog | None = None,
+) -> DailyBudget:
+    """Build a budget for each day. What was spent is kept in a `log` that replicas share, or else in a file beside it.
 
     `before`: that of the version in use. It goes on, with another limit, where it is kept in the same place.
     """
-    log = config.decision_log.path
-    path = None if log is None else log.with_name(FILE_NAME)
-    if before is not None and before.path == path:
+    kept = _spending_of(config, log)
+    if before is not None and _place(before.kept) == _place(kept):
         before.usd = usd
         return before
-    return DailyBudget(purpose, usd, path)
+    return DailyBudget(purpose, usd, kept)
+
+
+def _spending_of(config: Config, log: BaseDecisionLog | None) -> DailySpending | None:
+    if isinstance(log, PostgresDecisionLog):
+        return PostgresSpending(log.pool)
+    path = config.decision_log.path
+    return None if path is None else SqliteSpending(path.with_name(FILE_NAME))
+
+
+def _place(kept: DailySpending | None) -> str | None:
+    return None if kept is None else kept.place
 
 
 def _asks(config: Config) -> tuple[object, ...]:

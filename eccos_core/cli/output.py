@@ -84,7 +84,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         # Typer leaves with 2 when it cannot read the command line; that is input, not our fault
         return YOUR_INPUT if leaving.code == 2 else leaving.code if isinstance(leaving.code, int) else DONE
     except EccosError as error:
-        _tell(error, as_json)
+        _print_error(error, as_json)
         return YOUR_INPUT
     except KeyboardInterrupt:
         console().print("Interrupted.")
@@ -94,12 +94,12 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:  # noqa: BLE001 - the one place where an unexpected error becomes exit code 2
-        _tell_fault(error, as_json)
+        _print_fault(error, as_json)
         return OUR_FAULT
     return DONE
 
 
-def _tell(error: EccosError, as_json: bool) -> None:
+def _print_error(error: EccosError, as_json: bool) -> None:
     if as_json:
         print_json({"error": {"type": type(error).__name__, "message": str(error), **_details(error)}})
     if isinstance(error, ConfigError):
@@ -116,7 +116,7 @@ def _details(error: EccosError) -> Mapping[str, Any]:
     return {}
 
 
-def _tell_fault(error: Exception, as_json: bool) -> None:
+def _print_fault(error: Exception, as_json: bool) -> None:
     from eccos_core.backends.litellm.redaction import SecretRedactor
 
     first_line = (str(error).strip().splitlines() or [""])[0]

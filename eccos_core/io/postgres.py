@@ -119,6 +119,14 @@ class PostgresPool:
                 self.forget_idle()
                 return self._fetch(query, values, as_mappings=as_mappings)
 
+    def write(self, statement: str, values: Sequence[object]) -> list[Any]:
+        """Run a statement in a transaction of its own, and return the rows that it returns.
+
+        Raises as `read` does. It is not tried again, because it may have arrived.
+        """
+        with self.told():
+            return self._fetch(statement, values, as_mappings=False)
+
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
         """Turn what psycopg raises into a `DataError` in words: a `DatabaseAwayError` where nobody answers."""

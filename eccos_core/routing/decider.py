@@ -280,10 +280,10 @@ class Decider:
     def _decision(self, prepared: PreparedBatch, model: int, price: float, *, floor_met: bool = True) -> Decision:
         prices = Prices(price, np.zeros(len(self.parts.models)))
         overhead_s = time.perf_counter() - prepared.started
-        return self._tell(prepared, np.array([model]), prices, floor_met=floor_met, overhead_s=overhead_s)[0]
+        return self._build_decisions(prepared, np.array([model]), prices, floor_met=floor_met, overhead_s=overhead_s)[0]
 
     def _decisions(self, prepared: PreparedBatch, assignment: Assignment) -> list[Decision]:
-        return self._tell(
+        return self._build_decisions(
             prepared,
             assignment.model_index,
             assignment.prices,
@@ -291,10 +291,10 @@ class Decider:
             overhead_s=(time.perf_counter() - prepared.started) / len(prepared.requests),
         )
 
-    def _tell(
+    def _build_decisions(
         self, prepared: PreparedBatch, chosen: IntArray, prices: Prices, *, floor_met: bool, overhead_s: float
     ) -> list[Decision]:
-        """Tell an assignment as decisions, with their plans."""
+        """Build the decisions of an assignment, with their plans."""
         gains, forecast = prepared.gains, prepared.forecast
         if gains is not None:
             forecast = replace(forecast, quality=np.clip(forecast.quality + gains.quality, 0.0, 1.0))

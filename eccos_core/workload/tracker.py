@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
@@ -24,22 +24,27 @@ from eccos_core.workload.queue import MAX_QUEUE_LENGTH, FairQueue
 Held = TypeVar("Held")
 
 
+class WorkloadLimits(TypedDict, total=False):
+    """The keyword arguments of `WorkloadTracker.reconfigure`."""
+
+    requests_per_minute: Mapping[str, int] | None
+    tokens_per_minute: Mapping[str, int] | None
+    breaker: BreakerSettings | None
+    queue_length: int
+
+
 class WorkloadTracker:
     """The `Workload` of one process. Safe to use from threads, asyncio tasks and the garbage collector at once.
 
     Models of one deployment (`Model.deployment`: the efforts of a model) share its slots, rates and circuit breaker.
-    `requests_per_minute` and `tokens_per_minute` are limits by model name. `clock` gives monotonic seconds.
+    `clock` gives monotonic seconds. The limits are those of `reconfigure`.
     """
 
     def __init__(
         self,
         models: Sequence[Model],
         clock: Callable[[], float] = time.monotonic,
-        *,
-        requests_per_minute: Mapping[str, int] | None = None,
-        tokens_per_minute: Mapping[str, int] | None = None,
-        breaker: BreakerSettings | None = None,
-        queue_length: int = MAX_QUEUE_LENGTH,
+        **limits: Unpack[WorkloadLimits],
     ) -> None:
         self._clock = clock
         self._lock: Any = threading.RLock()
@@ -48,13 +53,7 @@ class WorkloadTracker:
         self._known: dict[str, ModelLoad] = {}  # every model that was ever in the pool
         self._pool: tuple[str, ...] = ()
         self._queue = FairQueue(self._lock, self._count_free)
-        self.reconfigure(
-            models,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            breaker=breaker,
-            queue_length=queue_length,
-        )
+        self.reconfigure(models, **limits)
 
     def reconfigure(
         self,
@@ -65,7 +64,7 @@ class WorkloadTracker:
         breaker: BreakerSettings | None = None,
         queue_length: int = MAX_QUEUE_LENGTH,
     ) -> None:
-        """Change pool and limits while requests are in flight.
+        """Change pool and limits while requests are in flight. Limits per minute go by model name.
 
         A model that stays keeps its slots in use, rates and health, under the new limits. Calls beyond a lower cap go
         on, and no new one begins until they end. A model that left finishes its calls. Everybody who waits stays in

@@ -18,6 +18,8 @@ from eccos_core.assembly.journal import open_journal
 from eccos_core.config import load_config
 from eccos_core.decision_log import LabelEntry, PostgresDecisionLog, SpendingEntry
 from eccos_core.errors import ConfigError, DatabaseAwayError, DataError, InputError
+from eccos_core.io.daily_budget import DailyBudget
+from eccos_core.io.daily_spending import PostgresSpending
 from eccos_core.simulation.traces import read_trace
 
 pytestmark = pytest.mark.service
@@ -93,6 +95,31 @@ def test_learning_does_not_start_without_what_the_others_have_learned(server: Po
     assert journal is not None
     assert journal.entries(10) == []
     log.close()
+
+
+def test_replicas_share_what_judging_may_cost_in_a_day(server: PostgresServer, address: str) -> None:
+    logs = [PostgresDecisionLog(address) for _ in range(2)]
+    now = [0.0]
+    one, other = (DailyBudget("judge", 1.0, PostgresSpending(log.pool), monotonic=lambda: now[0]) for log in logs)
+    assert (one.left_usd, other.left_usd) == (1.0, 1.0)
+    assert one.reserve(0.7)
+    one.settle(0.7, 0.6)
+    now[0] += 1.0
+    assert not other.reserve(0.5), "what the other one paid is known after a second"
+    assert other.reserve(0.3)
+    other.settle(0.3, 0.3)
+    assert other.spent_usd == pytest.approx(0.9)
+
+    server.stop()
+    now[0] += 1.0
+    assert not one.reserve(0.01), "nobody knows what is left"
+    one.settle(0.0, 0.05)  # of a call that was under way
+    server.start()
+    now[0] += 1.0
+    assert one.reserve(0.04)
+    assert other.spent_usd == pytest.approx(0.95)
+    for log in logs:
+        log.close()
 
 
 def test_a_server_that_stops_for_three_seconds_loses_no_entry_and_delays_nobody(

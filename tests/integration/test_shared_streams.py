@@ -74,7 +74,7 @@ def test_no_order_and_no_loss_of_messages_passes_the_budget(
         while (found := decide(replicas, number, [0.5, 0.9], 1.0)) is not None:
             spent += found[1]
             replicas.exchange(number)
-    assert spent <= 72.0 + 2.0 * (time.monotonic() - replicas.began) + 1e-6
+    assert spent <= 72.0 + 2.0 * (time.monotonic() - replicas.began) + 0.01
     replicas.close()
 
 

@@ -21,7 +21,7 @@ class StreamReplicas:
     """Some replicas of one stream. Their clock stands still unless a test moves it. Redis' clock runs."""
 
     def __init__(self, server: RedisServer, target: RateTarget | FloorTarget, count: int) -> None:
-        settings = SharedSettings(server.url, name=uuid4().hex)
+        settings = SharedSettings(server.url, name=uuid4().hex, timeout_s=10.0)
         self._target, self._prefix = target, settings.prefix
         self._redis = redis.Redis.from_url(server.url, decode_responses=True)
         self._server = SharedServer(settings)

@@ -27,7 +27,7 @@ PAIRS: list[Pair] = [
         BreakerSettings,
         {"breaker_failures": "failures", "breaker_open_s": "open_s", "warm_up_s": "warm_up_s"},
     ),
-    (configs.WorkloadConfig, WorkloadTracker, {"queue_length": "queue_length"}),
+    (configs.WorkloadConfig, WorkloadTracker.reconfigure, {"queue_length": "queue_length"}),
     (
         configs.RetryConfig,
         RetryPolicy,

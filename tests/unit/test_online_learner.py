@@ -14,6 +14,7 @@ import pytest
 from eccos_core.domain import Model, OutcomeTable, Policy, QualityFloor, QualityPrice, Request
 from eccos_core.errors import DataError, UnknownDecisionError
 from eccos_core.io.daily_budget import DAY_S, DailyBudget
+from eccos_core.io.daily_spending import SqliteSpending
 from eccos_core.learning import LabelJournal, LearningRule, OnlineLearner
 from eccos_core.learning.learner import EXPLORING
 from eccos_core.router import Router
@@ -161,7 +162,7 @@ def test_exploring_stops_at_the_budget_of_the_day_and_goes_on_the_next_day(tmp_p
 
     def make() -> OnlineLearner:
         predictor = TablePredictor(NAMES, np.full((3, 3), 0.5))
-        budget = DailyBudget(EXPLORING, 2e-3, tmp_path / "spending.sqlite", lambda: now[0])
+        budget = DailyBudget(EXPLORING, 2e-3, SqliteSpending(tmp_path / "spending.sqlite"), lambda: now[0])
         return OnlineLearner(predictor, rule, NO_HISTORY, journal, budget, seed=0)
 
     vector, quality, cost = np.eye(3, dtype=np.float32)[0], np.full(3, 0.5), np.array([1e-4, 6e-4, 1e-4])

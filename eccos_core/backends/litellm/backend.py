@@ -174,7 +174,7 @@ class LiteLLMBackend:
                     while (chunk := await before(request.deadline, anext(response, None))) is not None:
                         if (piece := assembly.take(chunk)) is not None:
                             yield piece
-                completion = assembly.finished(response)
+                completion = assembly.build_completion(response)
         yield Chunk(text="", completion=completion)
 
     def unsupported_parameters(self, model: str, parameters: Mapping[str, Any]) -> frozenset[str]:

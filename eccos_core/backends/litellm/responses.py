@@ -155,8 +155,8 @@ class StreamAssembly:
         self._pieces.append(text)
         return Chunk(text=text, delta=delta)
 
-    def finished(self, response: Any) -> Completion:
-        """The whole answer, when LiteLLM's stream has ended.
+    def build_completion(self, response: Any) -> Completion:
+        """Build the whole answer, when LiteLLM's stream has ended.
 
         Raises `NoAnswerError` for a body that was no stream of an answer, such as HTML, and `ConnectionError` for a
         stream that ended in its middle.

@@ -20,27 +20,24 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar, Unpack
 
 from eccos_core.domain import Completion, Model, SharedStatus, WorkloadStatus
-from eccos_core.errors import BackendError, EccosError, Overloaded, SharedStateError
+from eccos_core.errors import EccosError, Overloaded, SharedStateError
 from eccos_core.workload.circuit_breaker import BreakerSettings
-from eccos_core.workload.load import ALONE, WARM_UP_SLOTS, DeploymentLoad, ModelLoad, OtherReplicas, ReplicaShare
-from eccos_core.workload.queue import MAX_QUEUE_LENGTH, POLL_S
+from eccos_core.workload.load import ALONE, DeploymentLoad, ModelLoad, OtherReplicas, ReplicaShare
+from eccos_core.workload.queue import POLL_S
+from eccos_core.workload.shared.heartbeat import keep_alive, leave
+from eccos_core.workload.shared.message import PATIENCE_S, SCRIPT, describe_call, describe_loads, describe_settings
 from eccos_core.workload.shared.server import SharedServer, StateAway
-from eccos_core.workload.shared.settings import KEEP_MS, SCHEMA, SharedSettings
+from eccos_core.workload.shared.settings import SharedSettings
 from eccos_core.workload.shared.streams import SharedStream, StreamExchange
-from eccos_core.workload.tracker import WorkloadTracker
+from eccos_core.workload.tracker import WorkloadLimits, WorkloadTracker
 
-SCRIPT = "exchange.lua"
 MAX_TRIES = 8  # decisions for one request while other replicas are faster; then it waits in the queue
 MAX_EVENTS = 10_000  # of ended calls that wait for Redis
 EVENTS_PER_MESSAGE = 200
-COALESCE_S = 0.002  # a slot that was given back waits so long for others to travel with it
-FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 1.0
-PATIENCE_S = 0.2  # a request that waits so much longer than those of another replica comes first
-LEAVE_S = 0.15  # how long a slot is left for it; after that it is clear that it cannot use the slot
 IMPATIENT_POLL_S = 0.02  # how often a replica looks for slots that are left for it
 
 Held = TypeVar("Held")
@@ -64,16 +61,12 @@ class SharedWorkload(WorkloadTracker):
         models: Sequence[Model],
         settings: SharedSettings,
         clock: Callable[[], float] = time.monotonic,
-        *,
-        requests_per_minute: Mapping[str, int] | None = None,
-        tokens_per_minute: Mapping[str, int] | None = None,
-        breaker: BreakerSettings | None = None,
-        queue_length: int = MAX_QUEUE_LENGTH,
+        **limits: Unpack[WorkloadLimits],
     ) -> None:
         self.settings = settings
         self.replica = uuid.uuid4().hex[:12]
         self.server = SharedServer(settings)
-        self._breaker = breaker or BreakerSettings()
+        self._breaker = limits.get("breaker") or BreakerSettings()
         self._sequence = self._event_number = 0
         self._sent_at = 0.0
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
@@ -83,42 +76,21 @@ class SharedWorkload(WorkloadTracker):
         self._is_dirty = False
         self._streams = StreamExchange(self.server, self.replica, settings.heartbeat_s, clock)
         self._wake: SimpleQueue[bool] = SimpleQueue()  # its `put` is safe in a finalizer, which releases slots
-        super().__init__(
-            models,
-            clock,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            breaker=breaker,
-            queue_length=queue_length,
-        )
+        super().__init__(models, clock, **limits)
         with self._lock:
             self._close_until_heard()
         self._exchange_state(is_first=True)
         heartbeats = threading.Thread(
-            target=_keep_alive, args=(weakref.ref(self), self._wake, settings), name="eccos-shared", daemon=True
+            target=keep_alive, args=(weakref.ref(self), self._wake, settings), name="eccos-shared", daemon=True
         )
         heartbeats.start()
-        self.close = weakref.finalize(self, _leave, heartbeats, self._wake, self.server, settings, self.replica)
+        self.close = weakref.finalize(self, leave, heartbeats, self._wake, self.server, settings, self.replica)
 
-    def reconfigure(
-        self,
-        models: Sequence[Model],
-        *,
-        requests_per_minute: Mapping[str, int] | None = None,
-        tokens_per_minute: Mapping[str, int] | None = None,
-        breaker: BreakerSettings | None = None,
-        queue_length: int = MAX_QUEUE_LENGTH,
-    ) -> None:
+    def reconfigure(self, models: Sequence[Model], **limits: Unpack[WorkloadLimits]) -> None:
         """See `WorkloadTracker.reconfigure`. Each replica keeps the limits of its own configuration."""
         with self._lock:
-            self._breaker = breaker or BreakerSettings()
-            super().reconfigure(
-                models,
-                requests_per_minute=requests_per_minute,
-                tokens_per_minute=tokens_per_minute,
-                breaker=breaker,
-                queue_length=queue_length,
-            )
+            self._breaker = limits.get("breaker") or BreakerSettings()
+            super().reconfigure(models, **limits)
             if self._problem is not None:
                 self._limit_alone()
 
@@ -133,7 +105,7 @@ class SharedWorkload(WorkloadTracker):
     def observe(self, model: str, completion: Completion | None, error: Exception | None = None) -> None:
         """See `WorkloadTracker.observe`. The other replicas learn of it too."""
         super().observe(model, completion, error)
-        event = _describe_call(completion, error)
+        event = describe_call(completion, error)
         if event is None:
             return
         with self._lock:
@@ -211,35 +183,14 @@ class SharedWorkload(WorkloadTracker):
     def _compose(self, take: DeploymentLoad | None = None) -> dict[str, object]:
         self._sequence += 1
         self._is_dirty = False
-        loads, settings, breaker = self._loads.values(), self.settings, self._breaker
         most = EVENTS_PER_MESSAGE if take is None else EVENTS_PER_MESSAGE // 10
-        taken = {} if take is None else {"take": take.name}  # JSON's null would count as true in Lua
         return {
-            **taken,
-            "schema": SCHEMA,
             "replica": self.replica,
             "sequence": self._sequence,
-            "full": take is None,
             "waiting_ms": 1000 * self._queue.longest_wait_s(),
-            "deployments": [load.name for load in loads],
-            "counts": {load.name: load.in_flight for load in loads},
-            "probing": {load.name: True for load in loads if load.is_probing},
-            "limits": {load.name: _describe_limits(load) for load in loads if load.is_limited or load is take},
             "events": [self._events[i] for i in range(min(most, len(self._events)))],
-            "settings": {
-                "lease_ms": 1000 * settings.lease_s,
-                "grace_ms": 2500 * settings.heartbeat_s,
-                "pause_ms": 2000 * settings.heartbeat_s,
-                "keep_ms": KEEP_MS,
-                "patience_ms": 1000 * PATIENCE_S,
-                "leave_ms": 1000 * LEAVE_S,
-                "failures": breaker.failures,
-                "error_rate": breaker.error_rate,
-                "open_ms": 1000 * breaker.open_s,
-                "longest_open_ms": 1000 * breaker.longest_open_s,
-                "warm_up_ms": max(1.0, 1000 * breaker.warm_up_s),
-                "warm_up_slots": WARM_UP_SLOTS,
-            },
+            "settings": describe_settings(self.settings, self._breaker),
+            **describe_loads(self._loads.values(), take),
         }
 
     def _exchange_state(self, *, is_first: bool = False) -> None:
@@ -338,7 +289,12 @@ class SharedWorkload(WorkloadTracker):
         _log.warning("the shared state is back", extra={"eccos": {"event": "shared_state_back"}})
         self._queue.notify(self._count_free())
 
-    def _beat(self, retry_s: float) -> float:
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis does not answer."""
+        return self._problem is not None
+
+    def beat(self, retry_s: float) -> float:
         """Send a heartbeat if one is due, or if nobody has told Redis of a change. Return the seconds to the next."""
         pause_s = retry_s if self._problem is not None else self._pause_s()
         left_s = self._sent_at + pause_s - self._clock()
@@ -377,55 +333,3 @@ def _take_on_truth(take: Callable[[], Held]) -> Held:
         except SlotTakenElsewhere:
             continue
     return take()
-
-
-def _describe_limits(load: DeploymentLoad) -> dict[str, int]:
-    limits = {"cap": load.cap, "rpm": load.rpm, "tpm": load.tpm}
-    return {name: limit for name, limit in limits.items() if limit is not None}
-
-
-def _describe_call(completion: Completion | None, error: Exception | None) -> tuple[int, int, float] | None:
-    """Return (1 if it went well, tokens, ms to wait). None for a failure that says nothing of the model."""
-    if error is not None:
-        if isinstance(error, BackendError) and not error.kind.blames_model:
-            return None
-        return 0, 0, 1000 * (getattr(error, "retry_after_s", None) or 0.0)
-    return None if completion is None else (1, completion.input_tokens + completion.output_tokens, 0.0)
-
-
-def _keep_alive(reference: weakref.ref[SharedWorkload], wake: SimpleQueue[bool], settings: SharedSettings) -> None:
-    """Send heartbeats, at once when something changed, until the workload is gone."""
-    pause_s, retry_s = settings.heartbeat_s, FIRST_RETRY_S
-    while True:
-        try:
-            if not wake.get(timeout=pause_s):
-                return
-            time.sleep(COALESCE_S)
-            while not wake.empty():
-                if not wake.get():
-                    return
-        except Empty:
-            pass
-        workload = reference()
-        if workload is None:
-            return
-        pause_s = workload._beat(retry_s)
-        retry_s = min(2 * retry_s, LONGEST_RETRY_S) if workload._problem is not None else FIRST_RETRY_S
-        del workload
-
-
-def _leave(
-    heartbeats: threading.Thread, wake: SimpleQueue[bool], server: SharedServer, settings: SharedSettings, replica: str
-) -> None:
-    """Give all slots back when the workload ends. A replica that cannot is forgotten with its lease."""
-    if not heartbeats.is_alive():
-        return  # a forked child is not the replica, and it has no thread
-    wake.put(False)
-    if heartbeats is not threading.current_thread():
-        heartbeats.join(4 * settings.timeout_s)  # or its last message would enter the replica again
-    rules = {"lease_ms": 1000 * settings.lease_s, "grace_ms": 0, "pause_ms": 1000 * settings.lease_s}
-    try:
-        server.run(SCRIPT, "meta", {"schema": SCHEMA, "replica": replica, "leave": True, "settings": rules})
-    except (StateAway, SharedStateError) as error:
-        _log.info("the slots of this replica come back with its lease: %s", error)
-    server.close()
