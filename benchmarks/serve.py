@@ -2,6 +2,7 @@
 
     alone     the router in a process of its own: one call at a time, and 64 at once
     served    the same router behind HTTP, asked by a bare client in another process
+    batch     a file of 2,000 rows, from `POST /v1/batches` until its results can be read
 
 The models are scripted in the same process (they answer at once, or after 50 ms), or behind LiteLLM and HTTP, as
 hosted models are: a bare server on loopback, in a third process. `with keys`: each call brings a key that has a budget.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import statistics
@@ -25,6 +27,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
+import httpx
 import psutil
 import uvloop
 from serving import FixedPredictor, pool
@@ -213,6 +216,33 @@ def compare(name: str, models_at: str, single: int, many: int, rounds: int, *, w
     print(f"| {name} | {times} | {rates} | {cpu_alone:.2f} | {cpu:.2f} |", flush=True)
 
 
+def run_batch(rows: int, rounds: int) -> float:
+    """Return the milliseconds of one row of a batch whose models answer at once: the median over rounds."""
+    server = child("--serve", "0")
+    assert server.stdout is not None
+    address = f"http://127.0.0.1:{server.stdout.readline().split('http://127.0.0.1:')[1].split('/')[0]}/v1"
+    call = {"method": "POST", "url": "/v1/chat/completions"}
+    lines = [
+        {"custom_id": str(row), **call, "body": {"model": "eccos", "messages": [{"role": "user", "content": question}]}}
+        for row, question in zip(range(rows), itertools.cycle(QUESTIONS), strict=False)
+    ]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    times = []
+    with httpx.Client(base_url=address, timeout=60) as client:
+        for _ in range(rounds):
+            file_id = client.post("/files", data={"purpose": "batch"}, files={"file": content}).json()["id"]
+            began = time.perf_counter()
+            batch = client.post("/batches", json={"input_file_id": file_id, "endpoint": call["url"]}).json()
+            while batch["status"] != "completed":
+                time.sleep(0.02)
+                batch = client.get(f"/batches/{batch['id']}").json()
+            times.append(1000 * (time.perf_counter() - began) / rows)
+            assert batch["request_counts"]["completed"] == rows, batch
+    server.terminate()
+    server.wait()
+    return statistics.median(times)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -246,6 +276,7 @@ def main() -> int:
         compare("the same, served with keys", address, 200, 1_000, asked.rounds, with_keys=True)
         models.terminate()
         models.wait()
+        print(f"\na row of a batch of 2,000, models that answer at once: {run_batch(2_000, asked.rounds):.2f} ms")
     return 0
 
 

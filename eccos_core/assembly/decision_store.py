@@ -32,4 +32,5 @@ def reuse_or_build_decision_store(
     log = before.log if before is not None and same_log else None
     if log is None:
         log = open_decision_log(wanted.path, wanted.address, log_prompts=wanted.log_prompts, keep_days=wanted.keep_days)
-    return DecisionStore(labels, log, sessions or Sessions(config.sessions.max_sessions, config.sessions.idle_s))
+    kept = config.sessions
+    return DecisionStore(labels, log, sessions or Sessions(kept.max_sessions, kept.idle_s, kept.cache_s))

@@ -86,6 +86,10 @@ MODEL_INFO: Final[Mapping[str, Mapping[str, Any]]] = {
     "input_cost_per_token": _number("Price of an input token in USD.", minimum=0),
     "output_cost_per_token": _number("Price of an output token in USD.", minimum=0),
     "cache_read_input_token_cost": _number("Price of an input token that the provider had cached, in USD.", minimum=0),
+    "cache_lifetime_s": _number(
+        "Seconds for which the provider keeps the cache of a prompt after its last use. `sessions.cache_s` by default.",
+        exclusiveMinimum=0,
+    ),
     "output_cost_per_reasoning_token": _number("Price of a reasoning token in USD.", minimum=0),
     "base_model": {"type": "string", "description": "The name that LiteLLM's price map knows the model by."},
     "context_window": _number("Longest input in tokens, the same as `max_input_tokens`.", whole=True, minimum=1),

@@ -41,6 +41,7 @@ OUR_KEYS = (
     "max_concurrency",
     "free",
     "context_window",
+    "cache_lifetime_s",
     "assume_like",
     "efforts",
     "batch",
@@ -268,6 +269,7 @@ def _read_properties(model: str, info: Section, known: Mapping[str, Any]) -> dic
     derived = known.get("max_input_tokens") or known.get("max_tokens") or _window_of_folder(model)
     _choose(properties, "context_window", window, derived)
     _choose(properties, "max_output_tokens", longest, known.get("max_output_tokens"))
+    _choose(properties, "cache_lifetime_s", info.number("cache_lifetime_s", None, above=True), None)
     for capability, key in CAPABILITY_KEYS.items():
         _choose(properties, capability.value, info.boolean(key, None), known.get(key))
     _choose(properties, Capability.STREAMING.value, info.boolean("supports_native_streaming", None), True)

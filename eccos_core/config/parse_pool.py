@@ -25,6 +25,7 @@ from eccos_core.errors import did_you_mean
 _PROPERTY_NAMES = {
     "context_window": "context window",
     "max_output_tokens": "longest answer",
+    "cache_lifetime_s": "cache_lifetime_s",
     Capability.STREAMING.value: "supports_native_streaming",
     **{capability.value: key for capability, key in CAPABILITY_KEYS.items()},
 }
@@ -195,6 +196,7 @@ def _merge(name: str, group: list[Entry], problems: Problems, default_cap: int |
             tags=tags,
             provider=", ".join(dict.fromkeys(entry.provider for entry in group if entry.provider)),
             context_price=price.by_context,
+            cache_lifetime_s=properties["cache_lifetime_s"],
         ),
         deployments=tuple(entry.deployment for entry in group),
         assume_like=assume_like,
@@ -210,7 +212,7 @@ def _merge_property(key: str, group: list[Entry], problems: Problems) -> Any:
     properties = [entry.properties.get(key) for entry in group]
     sourced = [(entry, found) for entry, found in zip(group, properties, strict=True) if found is not None]
     _warn_of_difference(_PROPERTY_NAMES[key], [(e.place, f) for e, f in sourced], problems, "the smallest", min)
-    if key in {"context_window", "max_output_tokens"}:
+    if key in {"context_window", "max_output_tokens", "cache_lifetime_s"}:
         return min((found.value for _, found in sourced), default=None)
     return bool(sourced) and len(sourced) == len(group) and all(found.value for _, found in sourced)
 

@@ -182,7 +182,8 @@ class EccosSection(SectionModel):
     conversation: ConversationView = Field(
         default="last_user",
         description="What the encoder reads of a conversation: the last user message, all of them, or everything. "
-        "`agent_step` reads the task and the numbers of an agent's step, such as its turn and the errors of its tools.",
+        "`agent_step` reads the task and the numbers of an agent's step. These are its turn, the errors of its tools "
+        "and more.",
         json_schema_extra=_example("all_user"),
     )
     predictor: PredictorField = Field(

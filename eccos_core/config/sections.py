@@ -132,6 +132,11 @@ class SessionConfig(SectionModel):
 
     max_sessions: CountOrZero = Field(default=10_000, description="Most conversations that are remembered.")
     idle_s: Positive = Field(default=3600.0, description="A conversation idle for longer is forgotten, in seconds.")
+    cache_s: Positive = Field(
+        default=300.0,
+        description="How many seconds a provider keeps the cache of a prompt after its last use. `cache_lifetime_s` in "
+        "the `model_info` of a model goes before it.",
+    )
 
 
 def _read_log_database(value: Any, info: ValidationInfo) -> SecretStr | None:

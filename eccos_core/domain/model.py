@@ -32,8 +32,9 @@ class Model:
     in flight at once (None: no cap). `context_window` is the most tokens of input and output together.
     `max_output_tokens` is the most tokens of one answer. `effort_of` names the deployment of a model that is one of
     its efforts (`large` for `large@low`), and is empty for others. `context_price` is a price that grows with the
-    context. Where it is given it holds, and the prices per token are those of a short context. Raises `InputError` for
-    an empty name, a price that is negative or not finite, and a cap below 1.
+    context. Where it is given it holds, and the prices per token are those of a short context. `cache_lifetime_s` is
+    how many seconds the provider keeps the cache of a prompt after its last use (None: nobody said). Raises
+    `InputError` for an empty name, a price that is negative or not finite, and a cap below 1.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Model:
     provider: str = ""
     effort_of: str = ""
     context_price: ContextPrice | None = None
+    cache_lifetime_s: float | None = None
 
     def call_usd(self, input_tokens: FloatArray | float, output_tokens: FloatArray | float) -> FloatArray:
         """Return what calls cost in USD, without discounts for cached tokens. The two arguments broadcast."""

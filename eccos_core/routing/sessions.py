@@ -4,9 +4,9 @@ What is lost has a price, and that price is a term of the decision, not a rule: 
 seen in this conversation is charged at its cached-input price, the rest in full. So a conversation stays until a better
 or cheaper model is worth more than the cache.
 
-A provider keeps the cache of a prompt for minutes after its last use, whoever was asked in between (Anthropic's and
-OpenAI's guides on prompt caching). So a model that was left a moment ago still has what it saw. Coming back to it costs
-what is new since then.
+A provider keeps the cache of a prompt for minutes after its last use, whoever was asked in between: Anthropic for five,
+OpenAI for five to ten (their guides on prompt caching). So a model that was left a moment ago still has what it saw.
+Coming back to it costs what is new since then.
 """
 
 from __future__ import annotations
@@ -33,16 +33,21 @@ class _Seen:
 class Sessions:
     """Remembers which model each conversation is on. Safe to use from several threads.
 
-    `max_sessions`: most sessions kept, the longest unused are forgotten first. `idle_s`: a model that was not asked for
-    longer in a session has nothing of it cached, since providers drop their prompt caches too. A session in which no
-    model was asked for longer is new. `clock` gives seconds and never goes back.
+    `max_sessions`: most sessions kept, the longest unused are forgotten first. `idle_s`: a session in which no model
+    was asked for longer is new. `cache_s`: how long a provider keeps the cache of a prompt after its last use. A model
+    that was not asked for longer in a session has nothing of it cached. `Model.cache_lifetime_s` goes before it.
+    `clock` gives seconds and never goes back.
     """
 
     def __init__(
-        self, max_sessions: int = 10_000, idle_s: float = 3600.0, clock: Callable[[], float] = time.monotonic
+        self,
+        max_sessions: int = 10_000,
+        idle_s: float = 3600.0,
+        cache_s: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._remembered = max_sessions
-        self._idle_s = idle_s
+        self._idle_s, self._cache_s = idle_s, cache_s
         self._clock = clock
         self._seen: OrderedDict[str, dict[str, _Seen]] = OrderedDict()
         self._lock = threading.Lock()
@@ -54,7 +59,7 @@ class Sessions:
     def cached_tokens(
         self, requests: Sequence[Request], models: Sequence[Model], input_tokens: FloatArray
     ) -> FloatArray | None:
-        """How much of each request's input each model has probably cached: (R, M) tokens; None when nothing is.
+        """How much of each request's input each model has probably cached: (R, M) tokens; None for new conversations.
 
         input_tokens (R,). Every model keeps what it last saw of a conversation, at most the whole input.
         """
@@ -62,12 +67,16 @@ class Sessions:
         if not known:
             return None
         cached = np.zeros((len(requests), len(models)))
-        columns = {model.name: column for column, model in enumerate(models)}
+        now = self._clock()
         for row, models_seen in known:
-            for name, one in models_seen.items():
-                if name in columns:
-                    cached[row, columns[name]] = min(float(one.tokens), input_tokens[row])
+            for column, model in enumerate(models):
+                one = models_seen.get(model.name)
+                if one is not None and now - one.at <= self._lifetime_s(model):
+                    cached[row, column] = min(float(one.tokens), input_tokens[row])
         return cached
+
+    def _lifetime_s(self, model: Model) -> float:
+        return self._cache_s if model.cache_lifetime_s is None else model.cache_lifetime_s
 
     def record_completion(self, session_id: str | None, completion: Completion) -> None:
         """The conversation is now on the model that answered, which has seen the question and its own answer."""
@@ -83,7 +92,7 @@ class Sessions:
                 self._seen.popitem(last=False)
 
     def _current(self, session_id: str | None) -> dict[str, _Seen]:
-        """Return what each model has cached of a session now, the one that it is on last."""
+        """Return what each model saw of a session that is not new, the one that it is on last."""
         if session_id is None:
             return {}
         oldest = self._clock() - self._idle_s

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from litellm_proxy import Proxy, running_proxy
 from served_pool import KEY, served_pool
+from waiting import wait_until
 
 from eccos_core.testing import ModelServer
 
@@ -60,17 +63,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def proxy(server: ModelServer, folder: Path) -> Iterator[Proxy]:
+def proxies(server: ModelServer, folder: Path) -> Iterator[tuple[Proxy, Proxy]]:
+    """Two proxies of the same pool with one decision log, as two machines would run them."""
     path = served_pool(folder, server.url)
+    log = folder / "log.sqlite"
     text = (
         path.read_text()
         .replace("openai/", "hosted_vllm/")
-        .replace("decision_log: off", "decision_log: {path: log.sqlite}")
+        .replace("decision_log: off", f"decision_log: {{path: {log}}}")
+        .replace("outcomes.jsonl", str(folder / "outcomes.jsonl"))
     )
-    path.write_text(text + PROXY)
-    (folder / "keys.py").write_text(KEYS)
-    with running_proxy(path, SERVED_KEY=KEY) as running:
-        yield running
+    with ExitStack() as running, ThreadPoolExecutor() as pool:
+        begun = []
+        for name in ("one", "two"):
+            (folder / name).mkdir()
+            (folder / name / "eccos.yaml").write_text(text + PROXY)
+            (folder / name / "keys.py").write_text(KEYS)
+            started = running_proxy(folder / name / "eccos.yaml", SERVED_KEY=KEY)
+            begun.append(pool.submit(running.enter_context, started))  # a start takes seconds, so both at once
+        yield begun[0].result(), begun[1].result()
+
+
+@pytest.fixture
+def proxy(proxies: tuple[Proxy, Proxy]) -> Proxy:
+    return proxies[0]
 
 
 @pytest.fixture(autouse=True)
@@ -196,3 +212,30 @@ def test_a_failing_model_is_followed_by_the_next_best(proxy: Proxy, server: Mode
     assert answer.status == 500
     assert asked_models(server) == {"small", "caller", "large"}  # LiteLLM went down the decision's list
     assert len(answer.headers["x-eccos-decision-id"]) == 32
+
+
+def test_64_calls_at_once_through_two_proxies_get_their_own_answers(
+    proxies: tuple[Proxy, Proxy], server: ModelServer, folder: Path
+) -> None:
+    from eccos_core.decision_log import DecisionLog
+
+    def ask(number: int) -> tuple[str, str]:
+        messages = [{"role": "user", "content": f"question {number}"}]
+        answer = proxies[number % 2].post("/v1/chat/completions", {"model": "eccos", "messages": messages})
+        assert answer.status == 200, answer.body
+        return answer.json()["choices"][0]["message"]["content"], answer.headers["x-eccos-decision-id"]
+
+    with ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(ask, range(64)))
+    assert [said for said, _ in answers] == [f"You said: question {number}" for number in range(64)]
+    decisions = {decision_id for _, decision_id in answers}
+    assert len(decisions) == 64
+    assert server.statistics().requests == {"small": 64}
+
+    def answered() -> int:
+        log = DecisionLog(folder / "log.sqlite")
+        found = [log.get(each) for each in decisions]
+        log.close()
+        return sum(each is not None and each.answer_usd is not None for each in found)
+
+    wait_until(lambda: answered() == 64, timeout_s=30)

@@ -33,7 +33,7 @@ PAIRS: list[Pair] = [
         RetryPolicy,
         {key: key for key in ("attempts", "deadline_s", "initial_backoff_s", "max_backoff_s")},
     ),
-    (configs.SessionConfig, Sessions, {"max_sessions": "max_sessions", "idle_s": "idle_s"}),
+    (configs.SessionConfig, Sessions, {"max_sessions": "max_sessions", "idle_s": "idle_s", "cache_s": "cache_s"}),
     (
         configs.StreamConfig,
         FloorTarget,

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 
 from eccos_core.domain import Completion, Model, Request
@@ -79,10 +81,31 @@ def test_a_model_that_was_left_keeps_what_it_saw() -> None:
 
 def test_each_model_of_a_session_loses_its_cache_at_its_own_time() -> None:
     now = [0.0]
-    sessions = Sessions(idle_s=60, clock=lambda: now[0])
+    sessions = Sessions(idle_s=3600, cache_s=60, clock=lambda: now[0])
     sessions.record_completion("s", completion("caching"))
     now[0] = 40.0
     sessions.record_completion("s", completion("other"))
     now[0] = 61.0
     assert sessions.model_of("s") == "other"
     np.testing.assert_allclose(cost(sessions, "s")[0], 1200 * 10e-6)
+
+
+def test_a_cache_lives_for_minutes_unless_its_model_says_otherwise() -> None:
+    now = [0.0]
+    sessions = Sessions(clock=lambda: now[0])
+    lasting = replace(CACHING, name="lasting", cache_lifetime_s=1_000.0)
+    tokens = np.array([1500.0])
+
+    def cached() -> list[float]:
+        found = sessions.cached_tokens([Request.of("go on", session_id="s")], (CACHING, lasting), tokens)
+        return [0.0, 0.0] if found is None else found[0].tolist()
+
+    sessions.record_completion("s", completion("caching"))
+    sessions.record_completion("s", completion("lasting"))
+    now[0] = 300.0
+    assert cached() == [1000.0, 1000.0]
+    now[0] = 301.0
+    assert cached() == [0.0, 1000.0]
+    assert sessions.model_of("s") == "lasting", "the conversation itself is remembered for longer"
+    now[0] = 1_001.0
+    assert cached() == [0.0, 0.0]

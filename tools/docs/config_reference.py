@@ -68,9 +68,9 @@ a router starts. Rules that you may rely on come first, as `NOT APPLIED`: guardr
 | **not applied** | You may rely on it, and it does not hold here. |
 | not used | It belongs to LiteLLM's own router or its proxy server. |
 
-An entry of `model_list` that cannot answer questions is left out with a warning. These are wildcards (`openai/*`),
-LiteLLM's own routers (`auto_router/...`), and models for embeddings, reranking, images or audio. eccos knows them by
-their `mode`, by LiteLLM's price map, or by their name. If it is wrong, write `model_info: {mode: chat}`.
+An entry of `model_list` that cannot answer questions is left out with a warning. These are wildcards (`openai/*`) and
+LiteLLM's own routers (`auto_router/...`). Models for embeddings, reranking, images or audio are left out too. eccos
+knows them by their `mode`, by LiteLLM's price map, or by their name. If it is wrong, write `model_info: {mode: chat}`.
 `eccos serve` still answers `/v1/embeddings` with the models for embeddings.
 
 An entry without a price is left out too, unless [`unpriced`](#unpriced) says otherwise. The warning says how to price

@@ -256,8 +256,9 @@ def _read_transformer(
 
 
 def _expand_transformer(folder: Path, dtype: Any, manifest: QuantisationManifest) -> Any:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    with needs_extra("local", "a local model"):
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
 
     state = {weight: torch.from_numpy(array) for weight, array in read_quantised(folder, manifest).items()}
     config = AutoConfig.from_pretrained(folder, local_files_only=True)

@@ -6,11 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.initialization import no_init_weights
 
 from eccos_core.backends.local.quantised import (
     GROUP,
@@ -19,6 +14,14 @@ from eccos_core.backends.local.quantised import (
     dequantise_array,
     read_stored,
 )
+from eccos_core.io.optional import needs_extra
+
+with needs_extra("local", "a quantised model in memory"):
+    import torch
+    from torch import Tensor, nn
+    from torch.nn import functional
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
 
 
 class QuantisedLinear(nn.Module):

@@ -52,7 +52,8 @@ def measure_second_moments(folder: Path, prompts: Sequence[str]) -> dict[str, Fl
 @contextmanager
 def _listening(model: Any, moments: dict[str, FloatArray]) -> Iterator[None]:
     """Add up the moments of each linear layer while the model runs."""
-    import torch
+    with needs_extra("local", "calibrating int4"):
+        import torch
 
     def listen(name: str) -> Callable[[Any, tuple[Any, ...]], None]:
         def add(_: Any, inputs: tuple[Any, ...]) -> None:

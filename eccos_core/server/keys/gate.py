@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, NoReturn, TypeAlias, TypeVar
 
@@ -34,6 +34,13 @@ LONGEST_PACE_S = 5.0  # between looks whether a batch may go on, as its key may 
 _TRIES = 3  # of a cheaper reservation, while others spend the same budget
 _Result = TypeVar("_Result")
 _log = logging.getLogger("eccos.server")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCaller(Caller):
+    """The caller of one request, with its key as it was read and checked when the request came."""
+
+    key: VirtualKey | None = None
 
 
 class KeyGate:
@@ -77,7 +84,7 @@ class KeyGate:
         key, exceeded = await self.run(self._admit, secret)
         if exceeded is not None:
             raise _too_often(key, exceeded)
-        return Caller(key.id, key.rules.tenant, key.rules.is_admin)
+        return KeyCaller(key.id, key.rules.tenant, key.rules.is_admin, key=key)
 
     async def reserve(self, caller: Caller, request: Request, usd_at_most: float) -> tuple[Request, Spending]:
         """See `Gate`."""
@@ -146,6 +153,8 @@ class KeyGate:
             raise ApiError("authentication", f"the key {key.id} expired at {when}", code="invalid_api_key")
 
     def _key_of(self, caller: Caller) -> VirtualKey:
+        if isinstance(caller, KeyCaller) and caller.key is not None:
+            return caller.key
         key = self.database.find(caller.key_id)
         if key is None:
             raise ApiError("authentication", "this API key is not known here", code="invalid_api_key")
