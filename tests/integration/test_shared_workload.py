@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -113,6 +114,15 @@ def test_litellm_16011_concurrent_requests_never_pass_the_cap(fleet: Fleet) -> N
     for each in threads:
         each.join(60)
     assert most[0] == 4
+
+
+def test_litellm_20256_calls_that_time_out_or_are_cancelled_leave_no_slot_behind(fleet: Fleet) -> None:
+    """max_parallel_requests deadlocks after provider timeouts, the counter is never released (BerriAI/litellm 20256)."""
+    one, other = fleet(2)
+    for error in (TimeoutError, asyncio.CancelledError, KeyboardInterrupt) * 5:  # more often than there are slots
+        with pytest.raises(error), one.hold("capped"):
+            raise error
+    wait_for(lambda: hold_all(other) == 4)
 
 
 def test_litellm_27736_tokens_per_minute_hold_over_all_replicas(fleet: Fleet) -> None:
