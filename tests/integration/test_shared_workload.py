@@ -117,7 +117,7 @@ def test_litellm_16011_concurrent_requests_never_pass_the_cap(fleet: Fleet) -> N
 
 
 def test_litellm_20256_calls_that_time_out_or_are_cancelled_leave_no_slot_behind(fleet: Fleet) -> None:
-    """max_parallel_requests deadlocks after provider timeouts, the counter is never released (BerriAI/litellm 20256)."""
+    """max_parallel_requests deadlocks after timeouts, as its counter is never released (BerriAI/litellm 20256)."""
     one, other = fleet(2)
     for error in (TimeoutError, asyncio.CancelledError, KeyboardInterrupt) * 5:  # more often than there are slots
         with pytest.raises(error), one.hold("capped"):

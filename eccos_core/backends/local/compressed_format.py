@@ -70,7 +70,8 @@ def write_compressed_tensors(folder: Path, scheme: Scheme, target: Path, moments
 
 def _round(name: str, layer: Any, scheme: Scheme, moments: FloatArray | None) -> None:
     """Round the weights of a layer, and tell it the scales, from which the library finds the same codes again."""
-    import torch
+    with needs_extra("local", "quantising for vLLM"):
+        import torch
 
     weights = layer.weight.detach().to(torch.float32).numpy()
     stored = quantise_array("w", weights, scheme, moments)
