@@ -121,8 +121,9 @@ ENGINES = ["--engine", "serves=short,gpu=a100,kv_tokens=2000", "--engine", "serv
 
 
 def test_models_of_a_pool_are_served_by_engines(
-    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     page = tmp_path / "pool.html"
     routers = ["--routers", "eccos,greedy", "--rate", "20", "--slots", "long=3"]
     found = simulate(files, capsys, *routers, *ENGINES, "--report", str(page))
