@@ -359,7 +359,7 @@ class Router:
         The signal's quality becomes the label, unless somebody who knows better has labelled the answer. Raises
         `InputError` for an unknown signal, and `UnknownDecisionError`.
         """
-        self._live.signal(decision_id, name)
+        self.record(decision_id, self._live.quality_of_signal(name), source="signal")
 
     def status(self) -> RouterStatus:
         """Return a snapshot of every model's load and health, of the queue, and of the decision log."""

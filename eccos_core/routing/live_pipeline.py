@@ -81,14 +81,14 @@ class LivePipeline:
             return
         raise UnknownDecisionError(decision_id)
 
-    def signal(self, decision_id: str, name: str) -> None:
-        """Label an answer by what a user did with it. See `Router.signal`."""
+    def quality_of_signal(self, name: str) -> float:
+        """Return the label that a signal gives. Raises `InputError` for an unknown one."""
         signals = self.current.parts.signals
         quality = signals.get(name)
         if quality is None:
             known = ", ".join(signals) or "none, name them in eccos.labels.signals"
             raise InputError(f"unknown signal {name!r}{did_you_mean(name, signals)}. There are: {known}")
-        self.record(decision_id, quality, "signal")
+        return quality
 
     def take_label(self, decision: LoggedDecision, source: LabelSource) -> None:
         """Learn from a label that another replica was given."""

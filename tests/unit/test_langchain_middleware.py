@@ -267,13 +267,13 @@ async def test_tool_errors_label_the_answer_that_called_the_tool() -> None:
         eccos.model, [failing], middleware=[eccos, ToolRetryMiddleware(max_retries=0, on_failure="continue")]
     )
     labels: dict[str, float] = {}
-    told = router.signal
+    told = router.record
 
-    def signal(decision_id: str, name: str) -> None:
-        labels[decision_id] = router.parts.signals[name]
-        told(decision_id, name)
+    def record(decision_id: str, quality: float, **rest: Any) -> None:
+        labels[decision_id] = quality
+        told(decision_id, quality, **rest)
 
-    router.signal = signal  # type: ignore[method-assign]
+    router.record = record  # type: ignore[method-assign]
     state = await agent.ainvoke({"messages": [HumanMessage("easy")]})
     steps = [step["decision_id"] for step in state["eccos"]["steps"]]
     assert [labels.get(step) for step in steps] == [0.0, 0.7, 0.2, None]
