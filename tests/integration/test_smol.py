@@ -94,7 +94,7 @@ def test_a_file_that_was_cut_is_refused_when_it_is_loaded(packed: Path, bytes_ke
 
 def test_it_takes_no_device(packed: Path) -> None:
     (packed / "model.gguf").touch()
-    with pytest.raises(BackendError, match="takes no device and no dtype, got 'cuda'"):
+    with pytest.raises(BackendError, match="takes no device, dtype or keep_quantised, got 'cuda'"):
         load_model(smol.SMOL, model_folder(smol.SMOL), EngineOptions(device="cuda"))
 
 
