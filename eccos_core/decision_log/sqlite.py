@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
+from typing import TypeVar
 
 from eccos_core.decision_log.base import PRUNE_ROWS, BaseDecisionLog, QueuedEntry
 from eccos_core.decision_log.entries import (
@@ -21,6 +23,7 @@ from eccos_core.decision_log.reader import SqliteReader
 from eccos_core.decision_log.rows import DECISION_COLUMNS, completion_row, decision_row, judgement_row
 from eccos_core.domain import LabelSource
 
+Entry = TypeVar("Entry")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS decisions (
   id TEXT PRIMARY KEY, at REAL NOT NULL, request_id TEXT NOT NULL, session_id TEXT, tenant TEXT,
@@ -71,14 +74,19 @@ CREATE INDEX IF NOT EXISTS decisions_figures ON decisions (
   at, tenant, decided_model, model, quality_asked, quality, label, paid_usd, latency_s
 )
 """
-_INSERT = (
-    f"INSERT OR IGNORE INTO decisions ({', '.join(DECISION_COLUMNS)}) "  # noqa: S608 - put together from constants
-    f"VALUES ({', '.join('?' * len(DECISION_COLUMNS))})"
-)
-_UPDATE_COMPLETION = """
-UPDATE decisions SET model = ?, input_tokens = coalesce(?, input_tokens), output_tokens = ?, paid_usd = ?,
-  latency_s = ?, time_to_first_token_s = ?, attempts = ?, calls = ? WHERE id = ?
+# One statement writes all rows of a kind. Each statement gives Python's lock away, and this thread waits up to 5 ms to
+# get it back while another one computes. So one statement for each row falls behind a busy router.
+_INSERT = f"INSERT OR IGNORE INTO decisions ({', '.join(DECISION_COLUMNS)}) VALUES {{rows}}"  # noqa: S608 - constants
+_UPDATE_COMPLETIONS = """
+WITH given (model, input_tokens, output_tokens, paid_usd, latency_s, time_to_first_token_s, attempts, calls, id)
+  AS (VALUES {rows})
+UPDATE decisions SET model = given.model, input_tokens = coalesce(given.input_tokens, decisions.input_tokens),
+  output_tokens = given.output_tokens, paid_usd = given.paid_usd, latency_s = given.latency_s,
+  time_to_first_token_s = given.time_to_first_token_s, attempts = given.attempts, calls = given.calls
+FROM given WHERE decisions.id = given.id
 """
+_WRONG_VALUE = (ValueError, OverflowError, sqlite3.ProgrammingError, sqlite3.IntegrityError)
+MAX_STATEMENTS = 16  # that a connection keeps compiled, as those of many rows are large
 _UPDATE_LABEL = "UPDATE decisions SET label = ?, labelled_at = ?, label_source = ? WHERE id = ?"
 _SAVE_LABEL = """
 INSERT OR REPLACE INTO labels (decision_id, source, quality, at, judge, grade, uncalibrated, preference, calibration)
@@ -118,7 +126,8 @@ class DecisionLog(BaseDecisionLog):
             try:
                 connection = connection or self._connect()
                 with connection:
-                    errors = [error for entry in group if (error := self._try_write(connection, entry)) is not None]
+                    connection.execute("BEGIN IMMEDIATE")
+                    errors = self._write_group(connection, group)
                 if errors:
                     self._count_lost(len(errors))
                     self._report(f"{self.path}: an entry was left out because it cannot be stored ({errors[0]})")
@@ -146,42 +155,78 @@ class DecisionLog(BaseDecisionLog):
             *_, deleted = [connection.execute(statement, (before,)).rowcount for statement in _PRUNE]
         return deleted
 
-    def _try_write(self, connection: sqlite3.Connection, entry: QueuedEntry) -> Exception | None:
-        """Write one entry. Returns the error if the entry itself is wrong, so that the other entries are still written.
+    def _write_group(self, connection: sqlite3.Connection, group: Sequence[QueuedEntry]) -> list[Exception]:
+        """Write a group: its decisions, then its completions, then the rest. Returns what is wrong with single entries.
 
         Examples are a number that is too large and half of a surrogate pair. Errors of the disk are raised.
         """
-        try:
-            self._write(connection, entry)
-        except (ValueError, OverflowError, sqlite3.ProgrammingError, sqlite3.IntegrityError) as error:
-            return error
-        return None
+
+        def row(entry: DecisionEntry) -> tuple[object, ...]:
+            return decision_row(entry, log_prompts=self.log_prompts)
+
+        decisions = [entry for entry in group if isinstance(entry, DecisionEntry)]
+        errors = _try_rows(connection, _INSERT, decisions, row)
+        for completions in _split_repeated(entry for entry in group if isinstance(entry, CompletionEntry)):
+            errors += _try_rows(connection, _UPDATE_COMPLETIONS, completions, completion_row)
+        for entry in group:
+            try:
+                _write_rare(connection, entry)
+            except _WRONG_VALUE as error:
+                errors.append(error)
+        return errors
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.path, timeout=10)
+        connection = sqlite3.connect(self.path, timeout=10, cached_statements=MAX_STATEMENTS)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)
         _add_later_columns(connection)
         return connection
 
-    def _write(self, connection: sqlite3.Connection, entry: QueuedEntry) -> None:
-        match entry:
-            case DecisionEntry():
-                connection.execute(_INSERT, decision_row(entry, log_prompts=self.log_prompts))
-            case CompletionEntry():
-                connection.execute(_UPDATE_COMPLETION, completion_row(entry))
-            case SpendingEntry(decision_id=decision_id, call=call, usd=usd, at=at):
-                connection.execute(_ADD_SPENDING, (decision_id, call, usd, at))
-            case ShadowLabelEntry(decision_id=decision_id, model=model, quality=quality, judgement=judgement, at=at):
-                connection.execute(_SAVE_SHADOW_LABEL, (decision_id, model, quality, at, *judgement_row(judgement)))
-            case CalibrationEntry():
-                connection.execute(_SAVE_CALIBRATION, astuple(entry))
-            case LabelEntry(decision_id=decision_id, quality=quality, source=source, judgement=judgement, at=at):
-                connection.execute(_SAVE_LABEL, (decision_id, source, quality, at, *judgement_row(judgement)))
-                if outranks(source, _source_of(connection, decision_id)):
-                    connection.execute(_UPDATE_LABEL, (quality, at, source, decision_id))
+
+def _write_rare(connection: sqlite3.Connection, entry: QueuedEntry) -> None:
+    """Write an entry that is neither a decision nor a completion."""
+    match entry:
+        case SpendingEntry(decision_id=decision_id, call=call, usd=usd, at=at):
+            connection.execute(_ADD_SPENDING, (decision_id, call, usd, at))
+        case ShadowLabelEntry(decision_id=decision_id, model=model, quality=quality, judgement=judgement, at=at):
+            connection.execute(_SAVE_SHADOW_LABEL, (decision_id, model, quality, at, *judgement_row(judgement)))
+        case CalibrationEntry():
+            connection.execute(_SAVE_CALIBRATION, astuple(entry))
+        case LabelEntry(decision_id=decision_id, quality=quality, source=source, judgement=judgement, at=at):
+            connection.execute(_SAVE_LABEL, (decision_id, source, quality, at, *judgement_row(judgement)))
+            if outranks(source, _source_of(connection, decision_id)):
+                connection.execute(_UPDATE_LABEL, (quality, at, source, decision_id))
+
+
+def _try_rows(
+    connection: sqlite3.Connection, statement: str, entries: Sequence[Entry], row: Callable[[Entry], tuple[object, ...]]
+) -> list[Exception]:
+    """Write entries by one statement, or each by itself where one is wrong. Returns what is wrong with those."""
+    if not entries:
+        return []
+    try:
+        rows = [row(entry) for entry in entries]
+        places = f"({', '.join('?' * len(rows[0]))})"
+        values = [value for each in rows for value in each]
+        connection.execute(statement.format(rows=", ".join([places] * len(rows))), values)
+    except _WRONG_VALUE as error:
+        if len(entries) == 1:
+            return [error]
+        return [found for entry in entries for found in _try_rows(connection, statement, [entry], row)]
+    return []
+
+
+def _split_repeated(completions: Iterable[CompletionEntry]) -> Iterator[list[CompletionEntry]]:
+    """Yield runs in which no decision comes twice, as one statement takes any one of two rows for a decision."""
+    run: dict[str, CompletionEntry] = {}
+    for entry in completions:
+        if entry.decision_id in run:
+            yield list(run.values())
+            run = {}
+        run[entry.decision_id] = entry
+    yield list(run.values())
 
 
 def _add_later_columns(connection: sqlite3.Connection) -> None:
