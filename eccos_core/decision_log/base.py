@@ -28,7 +28,8 @@ from eccos_core.errors import DataError, UnknownDecisionError
 from eccos_core.io.forks import ProcessGuard
 
 MAX_GROUP_S = 0.2  # a kill loses at most the entries of this time
-MAX_GROUP_ROWS = 500
+GROUP_ROWS = 500  # so many that wait are written before their time is over
+MAX_GROUP_ROWS = 5_000
 MAX_QUEUED = 100_000  # entries that wait for a slow disk, later ones are dropped and counted
 PRUNE_EVERY_S = 3600.0
 PRUNE_ROWS = 1_000  # decisions that are deleted at once, so that others can write in between
@@ -65,7 +66,7 @@ class BaseDecisionLog(ABC):
         self._counting = threading.Lock()
         self._reported: set[str] = set()  # kinds of problems since entries were last written
         self._guard = ProcessGuard(f"the decision log {place}")
-        self._queue: WriteQueue[QueuedEntry] = WriteQueue(MAX_GROUP_S, MAX_GROUP_ROWS, max_queued)
+        self._queue: WriteQueue[QueuedEntry] = WriteQueue(MAX_GROUP_S, GROUP_ROWS, MAX_GROUP_ROWS, max_queued)
         self._writer = threading.Thread(target=self._write_all, name="eccos-decision-log", daemon=True)
         self._writer.start()
         atexit.register(self.close)  # a daemon thread does not keep the process alive, so the last entries need this

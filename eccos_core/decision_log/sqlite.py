@@ -86,6 +86,7 @@ UPDATE decisions SET model = given.model, input_tokens = coalesce(given.input_to
 FROM given WHERE decisions.id = given.id
 """
 _WRONG_VALUE = (ValueError, OverflowError, sqlite3.ProgrammingError, sqlite3.IntegrityError)
+MAX_VALUES = 32_000  # of one statement. SQLite takes 32,766
 MAX_STATEMENTS = 16  # that a connection keeps compiled, as those of many rows are large
 _UPDATE_LABEL = "UPDATE decisions SET label = ?, labelled_at = ?, label_source = ? WHERE id = ?"
 _SAVE_LABEL = """
@@ -209,8 +210,10 @@ def _try_rows(
     try:
         rows = [row(entry) for entry in entries]
         places = f"({', '.join('?' * len(rows[0]))})"
-        values = [value for each in rows for value in each]
-        connection.execute(statement.format(rows=", ".join([places] * len(rows))), values)
+        step = MAX_VALUES // len(rows[0])
+        for some in (rows[begin : begin + step] for begin in range(0, len(rows), step)):
+            values = [value for each in some for value in each]
+            connection.execute(statement.format(rows=", ".join([places] * len(some))), values)
     except _WRONG_VALUE as error:
         if len(entries) == 1:
             return [error]

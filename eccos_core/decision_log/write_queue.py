@@ -14,13 +14,13 @@ Entry = TypeVar("Entry")
 class WriteQueue(Generic[Entry]):
     """A queue of entries for one writer thread. Several threads can add entries.
 
-    A group holds the entries of up to `group_s` seconds, and at most `group_rows`. The writer wakes up for the first
-    entry of a group. Then it sleeps until the group is full or its time is over, so it does not slow the other threads.
-    At most `most` entries wait.
+    A group holds the entries of up to `group_s` seconds. The writer wakes up for the first entry of a group. Then it
+    sleeps until `group_rows` wait or its time is over, so it does not slow the other threads. A group that came late
+    takes up to `max_rows`: a writer that has to wait for Python's lock catches up. At most `most` entries wait.
     """
 
-    def __init__(self, group_s: float, group_rows: int, most: int) -> None:
-        self._group_s, self._group_rows, self._most = group_s, group_rows, most
+    def __init__(self, group_s: float, group_rows: int, max_rows: int, most: int) -> None:
+        self._group_s, self._group_rows, self._max_rows, self._most = group_s, group_rows, max_rows, most
         self._waiting: deque[Entry] = deque()
         self._changed = threading.Condition()
         self._put_count = self._written_count = 0
@@ -72,7 +72,7 @@ class WriteQueue(Generic[Entry]):
                 if left_s <= 0:
                     break
                 self._changed.wait(left_s)
-            group = [self._waiting.popleft() for _ in range(min(self._group_rows, len(self._waiting)))]
+            group = [self._waiting.popleft() for _ in range(min(self._max_rows, len(self._waiting)))]
             if not self._waiting:
                 self._flush_requested = self._closed
             return group

@@ -147,6 +147,31 @@ def test_entries_are_filtered_newest_first(log: BaseDecisionLog) -> None:
     assert [entry.id for entry in log.entries(labelled=False, since=2.0, last=1)] == ["d4"]
 
 
+def test_a_router_that_leaves_no_processor_time_does_not_outrun_its_log(log: BaseDecisionLog) -> None:
+    """Each statement waits for Python's lock while another thread computes. 5,000 statements would take 25 s here."""
+    computing = threading.Event()
+    computing.set()
+
+    def compute() -> None:
+        while computing.is_set():
+            sum(range(100))
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    try:
+        for i in range(2_500):
+            log.add_decision(decided(f"d{i}"))
+            log.add_completion(answered(f"d{i}", model="large"))
+        assert log.flush(timeout_s=10)
+    finally:
+        computing.clear()
+        thread.join()
+    assert (log.dropped, log.problem) == (0, None)
+    kept = log.entries(last=10_000)
+    assert len(kept) == 2_500
+    assert {entry.model for entry in kept} == {"large"}
+
+
 def test_an_entry_that_cannot_be_kept_costs_no_other(log: BaseDecisionLog) -> None:
     log.add_decision(decided("d1"))
     log.add_decision(decided("\ud800"))

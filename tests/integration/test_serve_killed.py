@@ -18,7 +18,7 @@ from eccos_core.domain import Model
 from eccos_core.routing.decision_store import DecisionStore
 from eccos_core.testing import ScriptedBackend, scripted_router
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
 
 TRAFFIC = """
 import asyncio, json, sys
@@ -47,7 +47,7 @@ async def acknowledge():
         await asyncio.sleep(0.05)
         some = list(answered)
         answered.clear()
-        assert await asyncio.to_thread(log.flush)
+        assert await asyncio.to_thread(log.flush, 60)
         print(json.dumps(some), flush=True)  # these are on disk
 
 async def main():

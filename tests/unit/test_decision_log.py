@@ -5,7 +5,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -168,31 +167,6 @@ for i in range(10**6):
         kept = {row[0] for row in connection.execute("SELECT id FROM decisions")}
     assert acknowledged >= 500
     assert {f"d{i}" for i in range(acknowledged + 1)} <= kept
-
-
-def test_a_router_that_leaves_no_processor_time_does_not_outrun_its_log(log: DecisionLog) -> None:
-    """Each statement waits for Python's lock while another thread computes. 5,000 statements would take 25 s here."""
-    computing = threading.Event()
-    computing.set()
-
-    def compute() -> None:
-        while computing.is_set():
-            sum(range(100))
-
-    thread = threading.Thread(target=compute)
-    thread.start()
-    try:
-        for i in range(2_500):
-            log.add_decision(decided(f"d{i}"))
-            log.add_completion(answered(f"d{i}", model="large"))
-        assert log.flush(timeout_s=10)
-    finally:
-        computing.clear()
-        thread.join()
-    assert (log.dropped, log.problem) == (0, None)
-    kept = log.entries(last=10_000)
-    assert len(kept) == 2_500
-    assert {entry.model for entry in kept} == {"large"}
 
 
 def test_rows_of_one_statement_are_found_by_their_key(log: DecisionLog) -> None:
