@@ -50,6 +50,7 @@ class Allowance:
     most_used: int = 0  # open and spent_lately, in the time of this group
     most_used_before: int = 0  # the same of the last group
     is_checked: bool = False  # whether the database agreed since the last group, for calls that cost nothing
+    is_outdated: bool = False  # whether budgets have changed since the database agreed
     writing: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -64,7 +65,7 @@ class Allowance:
 
     def fits(self, nano: int) -> bool:
         """Say whether a call needs no question to the database."""
-        return self.room >= nano and (nano > 0 or self.is_checked)
+        return self.room >= nano and (self.is_checked or (nano > 0 and not self.is_outdated))
 
     def note_use(self) -> None:
         """Remember how much is used at once."""
@@ -159,6 +160,12 @@ class Allowances:
                             del self._allowances[each.key_id, each.month]
         return self._has_unwritten()
 
+    def outdate(self) -> None:
+        """Ask the database before the next call of each key, because budgets have changed."""
+        with self._lock:
+            for each in self._allowances.values():
+                each.is_checked, each.is_outdated = False, True
+
     def start(self) -> None:
         """Write groups from now on."""
         self._writer = threading.Thread(target=self._keep_writing, name="eccos-budgets", daemon=True)
@@ -205,7 +212,7 @@ class Allowances:
                 if allowance.fits(nano):
                     return self._hold(allowance, nano)
                 extra = max(allowance.open + allowance.spent_lately, allowance.most_used_before)
-                room = max(0, allowance.room)
+                room = min(nano, max(0, allowance.room))
                 allowance.open += room  # ours, while the rest is asked for
                 before = allowance.nano
                 exchange = _begin(allowance, max(allowance.open, allowance.nano - allowance.spent))
@@ -218,7 +225,7 @@ class Allowances:
                     if isinstance(found, Reservation):
                         allowance.nano += found.nano - exchange.kept
                         allowance.reservation = found.id if found.nano else None
-                        allowance.is_checked = True
+                        allowance.is_checked, allowance.is_outdated = True, False
                         hold = self._hold(allowance, nano)
                     else:
                         _undo(allowance, before, exchange)

@@ -48,6 +48,7 @@ class KeyDatabase:
         self._clock = clock
         self._engine = tables.open_engine(database)
         self._writer = self._engine.execution_options(eccos_write=True)
+        self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._finder: Connection | None = None
         self._finding = threading.Lock()
         self.process = secrets.token_hex(8)
@@ -104,13 +105,12 @@ class KeyDatabase:
 
     def _find(self, key_id: str) -> Row[Any] | None:
         """Read one row outside of any transaction. A file has one connection for it: every request needs this row."""
-        reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         if not self.is_local_file:
-            with reader.connect() as connection:
+            with self._reader.connect() as connection:
                 return run(connection, _FIND, id=key_id).one_or_none()
         with self._finding:
             if self._finder is None:
-                self._finder = reader.connect()
+                self._finder = self._reader.connect()
             return run(self._finder, _FIND, id=key_id).one_or_none()
 
     def revoke(self, key_id: str) -> VirtualKey:

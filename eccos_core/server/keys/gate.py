@@ -127,6 +127,7 @@ class KeyGate:
     def follow(self, near_limit: NearLimit, tenants: Mapping[str, float | None], wrong_keys_per_minute: int) -> None:
         """Put other rules into use for the requests that come from now on. What was spent stays as it is."""
         self.near_limit, self.tenants = near_limit, dict(tenants)
+        self.allowances.outdate()
         self._wrong_keys.per_minute = wrong_keys_per_minute
 
     async def run(self, work: Callable[..., _Result], *given: object) -> _Result:
