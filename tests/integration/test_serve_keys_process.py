@@ -59,7 +59,7 @@ def test_keys_of_the_command_line_work_in_a_running_server_and_leave_no_trace(fo
     assert any(path.name.startswith("decisions.sqlite") for path in files)
     traces = [path.read_bytes() for path in files] + [listed.stdout.encode(), listed.stderr.encode(), metrics.encode()]
     for secret in (first, second, wrong):
-        for word in (secret.rpartition("-")[2], secret[-43:], hash_key(secret)):
+        for word in (secret[-43:], hash_key(secret)):
             assert not any(word.encode() in trace for trace in traces)
     assert not any(first[-43:].encode() in path.read_bytes() for path in (folder / ".eccos").glob("keys.sqlite*"))
 

@@ -22,7 +22,7 @@ TENANT_LIMIT = 1_200
 OWNERS = st.sampled_from(("ana", "bob"))
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("call"), OWNERS, st.integers(0, 200)),
+        st.tuples(st.just("call"), OWNERS, st.integers(0, 600)),
         st.tuples(st.just("call"), OWNERS, st.integers(0, 20)),
         st.tuples(st.just("settle"), st.integers(0, 30), st.integers(0, 300)),
         st.tuples(st.sampled_from(("group", "release", "sleep")), st.none(), st.none()),
@@ -114,6 +114,16 @@ def test_one_process_answers_as_an_exact_ledger(steps: list[tuple[str, object, o
         expected = {**spent, "team": spent.total()}
         assert made.accounts() == {owner: (expected.get(owner, 0), 0) for owner in made.accounts()}
         assert made.reservations() == 0
+
+
+def test_room_of_one_key_is_there_for_another_key_of_its_tenant() -> None:
+    with world() as made:
+        holds = [made.call(0, "ana", 10) for _ in range(2)]
+        assert made.accounts()["team"] == (0, 30), "room for one more call is set aside"
+        assert all(holds)
+        others = [made.call(0, "ana", 680), made.call(0, "bob", 500)]
+        assert all(others)
+        assert made.accounts()["team"] == (0, TENANT_LIMIT)
 
 
 def test_threads_of_two_processes_pass_no_budget_and_lose_no_nano_dollar() -> None:
