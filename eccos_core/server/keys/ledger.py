@@ -4,8 +4,8 @@ Each key and each tenant has one account a calendar month (UTC). `spent + reserv
 is reserved. A call that costs more than was reserved is settled at its real cost.
 
 A process says every few seconds that it lives. Reservations of a process that stopped doing so are settled at the
-amount reserved, because the provider may have charged for the call. So a killed server loses no cost, and one open
-call is counted wrong by at most what was reserved for it. A process that was only asleep corrects this when it settles.
+amount reserved, because the provider may have charged for the call. So a killed server loses no cost, and a
+reservation is counted wrong by at most its amount. A process that was only asleep corrects this when it settles.
 
 The calls of a key share one reservation in a process, its allowance (`allowances`). `extend` makes it larger, and
 `exchange` moves what was spent of it.
