@@ -1,6 +1,12 @@
 """What one pass of a language model takes on a GPU: operations and bytes, over what the GPU reaches of each."""
 
-from eccos_core.roofline.architecture import ARCHITECTURES, ModelArchitecture, architecture_named, read_architecture
+from eccos_core.roofline.architecture import (
+    ARCHITECTURES,
+    AttentionWindow,
+    ModelArchitecture,
+    architecture_named,
+    read_architecture,
+)
 from eccos_core.roofline.cost_model import LinearCost, ModelPass, PassCost, RooflineCost, count_pairs
 from eccos_core.roofline.gpus import GPUS, Gpu, RooflineEfficiency, gpu_named
 from eccos_core.roofline.machine import (
@@ -19,6 +25,7 @@ __all__ = [
     "ARCHITECTURES",
     "GPUS",
     "THIS",
+    "AttentionWindow",
     "Gpu",
     "LinearCost",
     "MachineCost",

@@ -16,6 +16,29 @@ _KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionWindow:
+    """What a sequence keeps in the cache when `windowed_layers` of `layers` layers keep its last `tokens` tokens alone.
+
+    It is counted in layer-tokens: one token in one layer. So the sums are whole. Without a window one layer stands for
+    all, and a layer-token is a token.
+    """
+
+    tokens: int = 0
+    windowed_layers: int = 0
+    layers: int = 1
+
+    def __bool__(self) -> bool:
+        """Say whether a layer has a window."""
+        return self.windowed_layers > 0
+
+    def held(self, tokens: int) -> int:
+        """Return the layer-tokens of a sequence of `tokens` tokens."""
+        if not self:
+            return tokens
+        return (self.layers - self.windowed_layers) * tokens + self.windowed_layers * min(tokens, self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelArchitecture:
     """A decoder. `heads` ask, `kv_heads` are kept in the cache, each `head_dim` wide. `inner` is the width
     between the feed-forward matrices that every token passes, and `gated` says that the first of them is doubled.
@@ -106,6 +129,13 @@ class ModelArchitecture:
     def weight_bytes(self) -> float:
         """Bytes of all weights."""
         return self.weights * self.bytes_per_weight
+
+    @property
+    def attention_window(self) -> AttentionWindow:
+        """What its layers keep of a long sequence."""
+        if not self.windowed_layers:
+            return AttentionWindow()
+        return AttentionWindow(self.window, self.windowed_layers, self.layers)
 
     @property
     def kv_bytes_per_token(self) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from eccos_core.errors import InputError
-from eccos_core.roofline.architecture import ModelArchitecture
+from eccos_core.roofline.architecture import AttentionWindow, ModelArchitecture
 from eccos_core.roofline.gpus import Gpu
 
 _ATTENTION_BLOCK = 128  # cached tokens that a decoding kernel reads at once
@@ -78,6 +78,11 @@ def count_pairs(read: int, cached: int, window: int = 0) -> int:
 class PassCost(Protocol):
     """Says what one pass takes."""
 
+    @property
+    def window(self) -> AttentionWindow:
+        """What the model keeps of a long sequence in its cache."""
+        ...
+
     def seconds(self, work: ModelPass) -> float:
         """Return the seconds of one pass."""
         ...
@@ -91,6 +96,11 @@ class LinearCost:
     prefill_token_s: float
     decode_s: float
     context_token_s: float = 0.0
+
+    @property
+    def window(self) -> AttentionWindow:
+        """No window: a table of seconds does not tell of one."""
+        return AttentionWindow()
 
     def seconds(self, work: ModelPass) -> float:
         """Return the seconds of one pass."""
@@ -124,6 +134,11 @@ class RooflineCost:
                 f"{self.model.name} needs {self.weights_bytes_per_gpu / 1e9:.0f} GB a GPU for its weights, and a "
                 f"{self.gpu.name} has {self.gpu.memory_bytes / 1e9:.0f} GB; use more shards or another GPU"
             )
+
+    @property
+    def window(self) -> AttentionWindow:
+        """What the model keeps of a long sequence in its cache."""
+        return self.model.attention_window
 
     @property
     def weights_bytes_per_gpu(self) -> float:

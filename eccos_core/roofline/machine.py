@@ -17,7 +17,7 @@ import numpy as np
 from eccos_core.domain import FloatArray
 from eccos_core.errors import InputError
 from eccos_core.io.files import atomic_writer, cache_folder
-from eccos_core.roofline.architecture import ModelArchitecture
+from eccos_core.roofline.architecture import AttentionWindow, ModelArchitecture
 from eccos_core.roofline.cost_model import ModelPass
 
 THIS = "this"
@@ -85,6 +85,11 @@ class MachineCost:
 
     model: ModelArchitecture
     seconds_per_unit: tuple[float, ...]
+
+    @property
+    def window(self) -> AttentionWindow:
+        """What the model keeps of a long sequence in its cache."""
+        return self.model.attention_window
 
     def seconds(self, work: ModelPass) -> float:
         """Return the seconds of one pass. A pass without tokens takes none."""

@@ -46,7 +46,7 @@ def admin_endpoints(serving: Serving) -> list[tuple[str, str, Handler]]:
         return []
 
     async def list_keys(_: HttpRequest) -> Response:
-        found, balances = await keys.run(lambda: (keys.database.list_keys(), keys.database.balances()))
+        found, balances = await keys.run(keys.database.list_keys), await keys.balances()
         now = keys.database.now
         return json_response({"object": "list", "data": [describe_key(key, now, balances) for key in found]})
 
@@ -63,7 +63,7 @@ def admin_endpoints(serving: Serving) -> list[tuple[str, str, Handler]]:
         return json_response(describe_key(await keys.run(keys.database.revoke, key_id), keys.database.now))
 
     async def budgets(_: HttpRequest) -> Response:
-        balances = await keys.run(keys.database.balances)
+        balances = await keys.balances()
         return json_response({"object": "list", "data": describe_tenants(keys.tenants, balances)})
 
     one = KEYS_PATH + "/{key_id}"

@@ -49,7 +49,9 @@ class PoolEngine:
         asked = self.workload
         limited = self.settings.scheduler.reservation is CacheReservation.LIMIT
         written = asked.limit_tokens if limited else asked.output_tokens
-        return asked.prompt_tokens + written + 1 <= self.settings.kv_tokens
+        window = self.settings.cost.window
+        held = np.array([window.held(tokens) for tokens in (asked.prompt_tokens + written + 1).tolist()])
+        return np.asarray(held <= self.settings.kv_tokens * window.layers)
 
     def expected_seconds(self) -> FloatArray:
         """Return what each request takes (N,) while all slots are busy, in seconds.
@@ -85,7 +87,9 @@ def make_engine(
     else:
         past_prompts, past_outputs = (np.maximum(1, np.ceil(each)).astype(np.int64) for each in learnt)
         lengths = LearnedLengths(LengthForecast(past_prompts, past_outputs), workload)
-    held = min(settings.max_batch, int(settings.kv_tokens / float((prompts + outputs).mean())))
+    window = settings.cost.window
+    mean_held = float(np.mean([window.held(tokens) for tokens in (prompts + outputs).tolist()])) / window.layers
+    held = min(settings.max_batch, int(settings.kv_tokens / mean_held))
     slots = max(1, held) * settings.replicas if service.slots is None else service.slots
     return PoolEngine(settings, workload, lengths, slots)
 

@@ -15,6 +15,7 @@ import openai
 import pytest
 from served_pool import KEY, served_pool
 from serving_process import running_server
+from waiting import wait_until
 
 from eccos_core.router import Router
 from eccos_core.server.embedding_models import EmbeddingModels
@@ -59,8 +60,16 @@ class EmbeddingServer:
         return httpx.post(f"{self.address}/v1/embeddings", json={"model": "embedder", **body}, headers=headers)
 
     def spent(self, secret: str) -> tuple[int, int]:
-        key_id = secret.split("-")[2]
-        return next((each.spent, each.reserved) for each in self.database.balances() if each.name == key_id)
+        """Return what a key has spent and reserved, when all of it is written."""
+        found = []
+
+        def is_settled() -> bool:
+            balances = self.database.balances()
+            found[:] = [(each.spent, each.reserved) for each in balances if each.name == secret.split("-")[2]]
+            return bool(found) and found[0][1] == 0
+
+        wait_until(is_settled, timeout_s=20)
+        return found[0]
 
 
 @pytest.fixture(scope="module")

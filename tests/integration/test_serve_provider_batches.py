@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections.abc import Iterator
@@ -191,7 +192,7 @@ def test_a_budget_that_cannot_set_the_whole_batch_aside_calls_its_rows(models: M
             batch = wait(client, begin(client, lines(questions(20), max_tokens=90)))
             assert batch["request_counts"]["completed"] == 20
         assert models.statistics().batches == {}
-        (account,) = gate.database.balances()
+        (account,) = asyncio.run(gate.balances())
         assert (account.name, account.reserved) == (key.id, 0)
         assert account.spent == pytest.approx(1e9 * batch["eccos"]["cost_usd"], abs=20)
         gate.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from eccos_process import Process, accounts, make_key, serve
+from eccos_process import Process, accounts, make_key, serve, settled_accounts
 from served_pool import served_pool
 
 from eccos_core.testing import ModelServer
@@ -47,7 +47,7 @@ def test_changed_budgets_hold_without_a_restart_and_what_was_spent_stays(tmp_pat
     with serve(tmp_path) as server:
         first = ask(server, secret)
         assert (first.status_code, first.headers["x-eccos-model"]) == (200, "large")
-        spent = accounts(tmp_path)["search"][0]
+        spent = settled_accounts(tmp_path)["search"][0]
         assert spent > 0
 
         # room for the small model, but not for the large one (about 1e-3 USD)
@@ -65,7 +65,7 @@ def test_changed_budgets_hold_without_a_restart_and_what_was_spent_stays(tmp_pat
         until(lambda: ask(server, secret).headers.get("x-eccos-model") == "large")
         wrong = [ask(server, "sk-eccos-000000000000-wrong").status_code for _ in range(3)]
         assert wrong == [401, 429, 429]
-        assert accounts(tmp_path)["search"][0] > spent
+        assert settled_accounts(tmp_path)["search"][0] > spent
         until(lambda: "eccos.server.port has changed" in server.said.read_text())
 
         path.write_text("model_list: nonsense\n")  # a faulty file changes nothing

@@ -95,6 +95,7 @@ def test_workers_share_keys_files_and_limits_are_restarted_and_end_together(
             assert statuses == [200] * 24
             assert models.statistics().most_at_once["small"] == 4  # together, and none is left unused
 
+            wait_for(lambda: reserved(folder, key_id) == 0)
             before = children(server.process.pid)
             assert len(before) == 2
             os.kill(min(before), signal.SIGKILL)
@@ -103,6 +104,7 @@ def test_workers_share_keys_files_and_limits_are_restarted_and_end_together(
             wait_for(lambda: workers_seen(server, admin) == {"1", "2"})
             assert "It is started again" in server.said.read_text()
 
+            wait_for(lambda: reserved(folder, key_id) == 0)  # all that was spent is written
             spent = accounts(folder)[key_id][0]
             asking, statuses = ask_at_once(server, secret, "[[latency 2]] hello", 8)
             wait_for(lambda: reserved(folder, key_id) >= 8 * of_one_call)  # four are under way, four wait for slots

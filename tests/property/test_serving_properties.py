@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from eccos_core.roofline import LinearCost
+from eccos_core.roofline import AttentionWindow, LinearCost, ModelPass
 from eccos_core.simulation.serving import (
     SCHEDULERS,
     EngineReplica,
@@ -19,6 +21,7 @@ from eccos_core.simulation.serving import (
 )
 from eccos_core.simulation.serving.cluster import run_replicas
 
+WHOLE = AttentionWindow()
 REQUEST = st.tuples(st.floats(0, 30), st.integers(1, 40), st.integers(1, 30))
 CASES = {
     "requests": st.lists(REQUEST, min_size=1, max_size=25),
@@ -40,21 +43,46 @@ def forecast_of(seed: int) -> LengthForecast:
     return LengthForecast(generator.integers(1, 40, 50), generator.integers(1, 30, 50), rows_per_bin=10)
 
 
-def run(asked: ServingWorkload, scheduler: str, kv: int, chunk: int | None, batch: int, seed: int) -> EngineReplica:
-    settings = EngineSettings(
-        LinearCost(0.3, 0.01, 0.02, 0.001), SCHEDULERS[scheduler], kv, chunk_tokens=chunk, max_batch=batch
-    )
+@dataclass(frozen=True)
+class WindowedCost:
+    """The cost of a server whose model has a sliding window."""
+
+    window: AttentionWindow
+    of_pass: LinearCost
+
+    def seconds(self, work: ModelPass) -> float:
+        """Return the seconds of one pass."""
+        return self.of_pass.seconds(work)
+
+
+def run(
+    asked: ServingWorkload,
+    scheduler: str,
+    kv: int,
+    chunk: int | None,
+    batch: int,
+    seed: int,
+    window: AttentionWindow = WHOLE,
+) -> EngineReplica:
+    cost = WindowedCost(window, LinearCost(0.3, 0.01, 0.02, 0.001))
+    settings = EngineSettings(cost, SCHEDULERS[scheduler], kv, chunk_tokens=chunk, max_batch=batch)
     return run_replicas(asked, settings, LearnedLengths(forecast_of(seed), asked))[0]
 
 
-@given(**CASES)
+@given(**CASES, window=st.sampled_from([WHOLE, AttentionWindow(5, 1, 1), AttentionWindow(20, 2, 3)]))
 @hypothesis_settings(max_examples=300, deadline=None)
 def test_what_holds_for_every_scheduler(
-    requests: list[tuple[float, int, int]], scheduler: str, spare: int, chunk: int | None, batch: int, seed: int
+    requests: list[tuple[float, int, int]],
+    scheduler: str,
+    spare: int,
+    chunk: int | None,
+    batch: int,
+    seed: int,
+    window: AttentionWindow,
 ) -> None:
     asked = workload_of(requests, limit=30)
-    kv = int(asked.prompt_tokens.max()) + 31 + spare
-    replica = run(asked, scheduler, kv, chunk, batch, seed)
+    kv = -(-window.held(int(asked.prompt_tokens.max()) + 31) // window.layers) + spare
+    replica = run(asked, scheduler, kv, chunk, batch, seed, window)
     counts, everyone = replica.counts, range(len(asked))
     assert counts.peak_kv_tokens <= kv
     assert replica.kv_used == replica.running == replica.waiting == 0

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 from served_pool import KEY
+from waiting import wait_until
 from warm_process import WarmProcess, run_warm
 
 from eccos_core.server.keys import KeyDatabase, KeyRules
@@ -70,6 +71,18 @@ def serve(folder: Path, *options: str) -> Iterator[Process]:
     finally:
         process.terminate()
         process.wait(60)
+
+
+def settled_accounts(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return what each account has spent, when no call is open: all of it is written then, and nothing is reserved."""
+    found: dict[str, tuple[int, int]] = {}
+
+    def is_settled() -> bool:
+        found.update(accounts(folder))
+        return not any(reserved for _, reserved in found.values())
+
+    wait_until(is_settled, timeout_s=20)
+    return found
 
 
 def accounts(folder: Path, later_s: float = 0.0) -> dict[str, tuple[int, int]]:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from eccos_core.errors import DataError, InputError
-from eccos_core.roofline import ARCHITECTURES, GPUS, LinearCost, RooflineCost
+from eccos_core.roofline import (
+    ARCHITECTURES,
+    GPUS,
+    AttentionWindow,
+    LinearCost,
+    ModelPass,
+    PassCost,
+    RooflineCost,
+)
 from eccos_core.simulation.serving import (
     SCHEDULERS,
     EngineReplica,
@@ -67,6 +76,71 @@ def test_a_reservation_by_hand() -> None:
     replica = run(workload((0, 4, 4), (0, 3, 4)), "reserve", 12)
     assert replica.finished_s == {0: 4.0, 1: 8.0}
     assert replica.counts.preemptions == 0
+
+
+@dataclass(frozen=True)
+class OneSecondWithAWindow:
+    """Each pass takes a second. Some layers keep the last tokens alone. `passes` are those that were asked for."""
+
+    window: AttentionWindow
+    passes: list[ModelPass] = field(default_factory=list)
+
+    def seconds(self, work: ModelPass) -> float:
+        """Return one second."""
+        self.passes.append(work)
+        return 1.0
+
+
+def run_with_window(asked: ServingWorkload, scheduler: str, kv_tokens: int, cost: PassCost) -> EngineReplica:
+    settings = EngineSettings(cost, scheduler_named(scheduler), kv_tokens, chunk_tokens=None)
+    return run_replicas(asked, settings, TrueLengths(asked.output_tokens))[0]
+
+
+@pytest.mark.parametrize(
+    ("window", "peak", "preemptions", "recomputed", "finished"),
+    [
+        (AttentionWindow(), 14, 1, 6, {0: 3.0, 1: 5.0}),  # 2 x 7 of 14 tokens, and no room for two more
+        (AttentionWindow(4, 1, 1), 8, 0, 0, {0: 3.0, 1: 3.0}),  # each keeps 4 tokens
+        (AttentionWindow(4, 1, 2), 13, 0, 0, {0: 3.0, 1: 3.0}),  # at the end each keeps 9 and 4, of 2 x 14
+    ],
+)
+def test_a_sliding_window_bounds_the_cache_by_hand(
+    window: AttentionWindow, peak: int, preemptions: int, recomputed: int, finished: dict[int, float]
+) -> None:
+    """A and B read 6 tokens and write 3. Each holds 7 after the first pass and 9 at the end, beyond a window of 4."""
+    replica = run_with_window(workload((0, 6, 3), (0, 6, 3)), "preempt-newest", 14, OneSecondWithAWindow(window))
+    assert (replica.counts.peak_kv_tokens, replica.counts.preemptions) == (peak, preemptions)
+    assert replica.counts.recomputed_tokens == recomputed
+    assert (replica.finished_s, replica.kv_used) == (finished, 0)
+
+
+def test_a_request_leaves_its_window_while_it_decodes() -> None:
+    """3 tokens are 6 layer-tokens of two layers. Then 4 are 8, and each more adds one: 7 are 11, or 5.5 tokens."""
+    asked = workload((0, 2, 5))
+    cost = OneSecondWithAWindow(AttentionWindow(4, 1, 2))
+    replica = run_with_window(asked, "fcfs", 6, cost)  # 8 tokens at most are 12 layer-tokens, which just fit
+    assert replica.counts.peak_kv_tokens == 6
+    assert [work.windowed_context for work in cost.passes] == [0, 3, 4, 4, 4]
+    assert [work.windowed_pairs for work in cost.passes] == [3, 0, 0, 0, 0]
+    with pytest.raises(InputError, match="request 0 needs 6 tokens of the cache, which has 5"):
+        run_with_window(asked, "fcfs", 5, cost)
+
+
+def test_the_future_peak_within_a_window_by_hand() -> None:
+    """In 2 passes both have 5 tokens, 9 layer-tokens each. In 4 passes one has 7, which are 11."""
+    assert future_peak([(3, 4), (3, 2)], AttentionWindow(4, 1, 2)) == 18
+    assert future_peak([(3, 4), (3, 2)]) == 10
+
+
+def test_a_folder_with_a_window_holds_more_requests() -> None:
+    """Four requests run together when half of the layers keep 1,000 of 4,020 tokens, and two at a time otherwise."""
+    whole = ARCHITECTURES["llama-3-8b"]
+    half = replace(whole, window=1000, windowed_layers=16)
+    asked, took = workload(*((0, 4000, 20) for _ in range(4))), {}
+    for model in (whole, half):
+        replica = run_with_window(asked, "reserve", 10_100, RooflineCost(GPUS["a100"], model))
+        took[model.windowed_layers] = (replica.counts.passes, replica.counts.peak_kv_tokens)
+    assert took == {0: (40, 8040), 16: (20, 10_040)}
 
 
 def test_the_shortest_goes_first() -> None:

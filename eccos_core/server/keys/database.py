@@ -7,7 +7,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from eccos_core.errors import InputError, did_you_mean
 from eccos_core.io.optional import needs_extra
 from eccos_core.server.keys import ledger, rates, tables
 from eccos_core.server.keys.key import KeyRules, VirtualKey, hash_key, id_of, make_key, matches
-from eccos_core.server.keys.ledger import Balance, Reservation, Shortfall
+from eccos_core.server.keys.ledger import Balance, Exchange, Reservation, Shortfall
 from eccos_core.server.keys.money import month_of
 from eccos_core.server.keys.sql import run
 
 with needs_extra("server", "the database of keys"):
-    from sqlalchemy import Row, func, insert, select, update
+    from sqlalchemy import Connection, Row, func, insert, select, update
     from sqlalchemy.exc import SQLAlchemyError
 
 BEAT_S = 10.0
@@ -48,6 +48,9 @@ class KeyDatabase:
         self._clock = clock
         self._engine = tables.open_engine(database)
         self._writer = self._engine.execution_options(eccos_write=True)
+        self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._finder: Connection | None = None
+        self._finding = threading.Lock()
         self.process = secrets.token_hex(8)
         self._closing = threading.Event()
         self._beating: threading.Thread | None = None
@@ -92,16 +95,23 @@ class KeyDatabase:
 
     def find(self, key_id: str) -> VirtualKey | None:
         """Return a key by its id."""
-        with self._engine.begin() as connection:
-            row = run(connection, _FIND, id=key_id).one_or_none()
+        row = self._find(key_id)
         return None if row is None else _read_key(row)
 
     def check(self, secret: str) -> VirtualKey | None:
         """Return the key of a secret, None where there is none. It may be revoked or expired."""
-        key_id = id_of(secret)
-        with self._engine.begin() as connection:
-            row = run(connection, _FIND, id=key_id or "").one_or_none()
+        row = self._find(id_of(secret) or "")
         return _read_key(row) if matches(secret, None if row is None else row.hash) and row is not None else None
+
+    def _find(self, key_id: str) -> Row[Any] | None:
+        """Read one row outside of any transaction. A file has one connection for it: every request needs this row."""
+        if not self.is_local_file:
+            with self._reader.connect() as connection:
+                return run(connection, _FIND, id=key_id).one_or_none()
+        with self._finding:
+            if self._finder is None:
+                self._finder = self._reader.connect()
+            return run(self._finder, _FIND, id=key_id).one_or_none()
 
     def revoke(self, key_id: str) -> VirtualKey:
         """Revoke a key at once, for all processes, and for good. Raises `InputError` where no key has the id."""
@@ -161,6 +171,21 @@ class KeyDatabase:
         with self._writer.begin() as connection:
             return ledger.settle(connection, reservation.id, nano)
 
+    def extend(
+        self, allowance: Exchange, need: int, extra: int, limits: Mapping[str, int | None]
+    ) -> Reservation | Shortfall:
+        """Write the allowance of a key anew with nano-dollars more. See `ledger.extend`."""
+        with self._writer.connect() as connection, connection.begin() as transaction:
+            found = ledger.extend(connection, self.process, allowance, need, extra, limits, self._clock())
+            if isinstance(found, Shortfall):
+                transaction.rollback()
+        return found
+
+    def exchange(self, allowances: Sequence[Exchange]) -> None:
+        """Write allowances anew, all in one transaction. See `ledger.exchange`."""
+        with self._writer.begin() as connection:
+            ledger.exchange(connection, self.process, allowances, self._clock())
+
     def balances(self, month: str | None = None) -> list[Balance]:
         """Return the accounts of a month such as `2026-11`, by default of this one."""
         with self._engine.begin() as connection:
@@ -192,6 +217,10 @@ class KeyDatabase:
         self._closing.set()
         if self._beating is not None:
             self._beating.join()
+        with self._finding:
+            if self._finder is not None:
+                self._finder.close()
+                self._finder = None
         self._engine.dispose()
 
     def _keep_beating(self) -> None:

@@ -4,14 +4,19 @@ Each key and each tenant has one account a calendar month (UTC). `spent + reserv
 is reserved. A call that costs more than was reserved is settled at its real cost.
 
 A process says every few seconds that it lives. Reservations of a process that stopped doing so are settled at the
-amount reserved, because the provider may have charged for the call. So a killed server loses no cost, and one open
-call is counted wrong by at most what was reserved for it. A process that was only asleep corrects this when it settles.
+amount reserved, because the provider may have charged for the call. So a killed server loses no cost, and a
+reservation is counted wrong by at most its amount. A process that was only asleep corrects this when it settles.
+
+The calls of a key share one reservation in a process, its allowance (`allowances`). `extend` makes it larger, and
+`exchange` moves what was spent of it.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +28,15 @@ with needs_extra("server", "the database of keys"):
     from sqlalchemy import Connection, Row
 
 ALIVE_S = 60.0  # a process that was not seen for so long counts as dead
+EXTRA_SHARE = 16  # what a process sets aside ahead of its calls is at most this part of what is left
 KEEP_CLOSED_S = 3 * 86_400.0  # how long a settled reservation can still be corrected: a batch may take a day
 
 _RESERVE = """
 INSERT INTO eccos_accounts (scope, name, month, spent, reserved) VALUES (:scope, :name, :month, 0, :nano)
 ON CONFLICT (scope, name, month) DO UPDATE SET reserved = eccos_accounts.reserved + :nano
 """
-_RESERVE_WITHIN = f"{_RESERVE} WHERE eccos_accounts.spent + eccos_accounts.reserved + :nano <= :limit RETURNING scope"
+_RESERVE_WITHIN = f"{_RESERVE} WHERE eccos_accounts.spent + eccos_accounts.reserved + :nano <= :limit "
+_RESERVE_WITHIN += "RETURNING eccos_accounts.spent + eccos_accounts.reserved"
 _HELD = "SELECT spent + reserved FROM eccos_accounts WHERE scope = :scope AND name = :name AND month = :month"
 _OPEN = """
 INSERT INTO eccos_reservations (id, process, key_id, tenant, month, nano, made_at, is_closed)
@@ -76,6 +83,20 @@ class Shortfall:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """An allowance that is written anew: of the reservation `old`, `spent` nano-dollars are spent and `kept` stay
+    reserved, as the reservation `new`. `old` is None for the first one."""
+
+    old: str | None
+    new: str
+    key_id: str
+    tenant: str | None
+    month: str
+    spent: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class Balance:
     """One account of a month, in nano-dollars. `scope` is `key` or `tenant`. `name` is a key's id or a tenant."""
 
@@ -108,15 +129,51 @@ def reserve(
             return Reservation(reservation_id, int(kept))
     month = month_of(now)
     for scope, name in _accounts_of(key_id, tenant):
-        limit = limits.get(scope)
-        short = limit is not None and nano > limit
-        if short or not _add_reserved(connection, scope, name, month, nano, limit):
-            assert limit is not None
-            held = _held(connection, scope, name, month)
-            return Shortfall(scope, name, max(0, limit - held), limit)
+        found = _add_reserved(connection, scope, name, month, nano, limits.get(scope))
+        if isinstance(found, Shortfall):
+            return found
     made = Reservation(reservation_id or secrets.token_hex(16), nano)
     given = {"process": process, "key_id": key_id, "tenant": tenant, "month": month, "nano": nano, "now": now}
     run(connection, _OPEN, id=made.id, **given)
+    return made
+
+
+def exchange(connection: Connection, process: str, exchanges: Iterable[Exchange], now: float) -> None:
+    """Write allowances anew. What a dead process was charged for its allowance is corrected, if it was only asleep."""
+    exchanges = sorted(exchanges, key=lambda each: each.old or "")
+    _move_all(connection, exchanges)
+    for each in exchanges:
+        if each.kept:
+            _open(connection, process, each, each.kept, now)
+
+
+def extend(
+    connection: Connection,
+    process: str,
+    allowance: Exchange,
+    need: int,
+    extra: int,
+    limits: Mapping[str, int | None],
+    now: float,
+) -> Reservation | Shortfall:
+    """Write an allowance anew with `need` nano-dollars more, or say which budget is short. Roll back after a
+    `Shortfall`.
+
+    `extra` is set aside too, as far as it is at most a sixteenth of what is left. `limits`: as for `reserve`.
+    """
+    _move_all(connection, [allowance])
+    accounts, month = _accounts_of(allowance.key_id, allowance.tenant), allowance.month
+    for scope, name in accounts:
+        left = _add_reserved(connection, scope, name, month, need, limits.get(scope))
+        if isinstance(left, Shortfall):
+            return left
+        extra = min(extra, left // EXTRA_SHARE)
+    if extra:
+        for scope, name in accounts:
+            run(connection, _MOVE, scope=scope, name=name, month=month, spent=0, reserved=extra)
+    made = Reservation(allowance.new, allowance.kept + need + extra)
+    if made.nano:
+        _open(connection, process, allowance, made.nano, now)
     return made
 
 
@@ -168,13 +225,45 @@ def _accounts_of(key_id: str, tenant: str | None) -> list[tuple[str, str]]:
     return [("key", key_id)] if tenant is None else [("key", key_id), ("tenant", tenant)]
 
 
-def _add_reserved(connection: Connection, scope: str, name: str, month: str, nano: int, limit: int | None) -> bool:
-    """Add to what an account has reserved, and say whether it fitted."""
+def _add_reserved(
+    connection: Connection, scope: str, name: str, month: str, nano: int, limit: int | None
+) -> int | Shortfall:
+    """Add to what an account has reserved, and return what is left after it."""
     account = {"scope": scope, "name": name, "month": month, "nano": nano}
     if limit is None:
         run(connection, _RESERVE, **account)
-        return True
-    return run(connection, _RESERVE_WITHIN, limit=limit, **account).first() is not None
+        return sys.maxsize
+    held = None
+    if nano <= limit:
+        held = run(connection, _RESERVE_WITHIN, limit=limit, **account).scalar_one_or_none()
+    if held is None:
+        return Shortfall(scope, name, max(0, limit - _held(connection, scope, name, month)), limit)
+    return limit - int(held)
+
+
+def _open(connection: Connection, process: str, made: Exchange, nano: int, now: float) -> None:
+    given = {"key_id": made.key_id, "tenant": made.tenant, "month": made.month, "nano": nano, "now": now}
+    run(connection, _OPEN, id=made.new, process=process, **given)
+
+
+def _move_all(connection: Connection, exchanges: Sequence[Exchange]) -> None:
+    """End the old reservations, and move what was spent and what is kept. All reservations come before all accounts,
+    and both in their order, so that two processes never wait for each other."""
+    moved: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for each in exchanges:
+        spent, reserved = each.spent, each.kept
+        row = None if each.old is None else run(connection, _END, id=each.old).one_or_none()
+        if row is not None and row.is_closed:
+            spent -= row.nano
+        elif row is not None:
+            reserved -= row.nano
+        for scope, name in _accounts_of(each.key_id, each.tenant):
+            account = moved[scope, name, each.month]
+            account[0] += spent
+            account[1] += reserved
+    for (scope, name, month), (spent, reserved) in sorted(moved.items()):
+        if spent or reserved:
+            run(connection, _MOVE, scope=scope, name=name, month=month, spent=spent, reserved=reserved)
 
 
 def _held(connection: Connection, scope: str, name: str, month: str) -> int:

@@ -149,7 +149,8 @@ def _open_sqlite(path: Path) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         # a transaction that reads first and writes later could fail half way, so a writer locks at once
-        writes = connection.get_execution_options().get("eccos_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        options = connection.get_execution_options()
+        if options.get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("eccos_write", False) else "BEGIN")
 
     return engine

@@ -17,5 +17,5 @@ async def read_budgets(gate: Gate, viewer: Viewer) -> list[dict[str, Any]] | Non
     """
     if not isinstance(gate, KeyGate):
         return None
-    found = describe_tenants(gate.tenants, await gate.run(gate.database.balances))
+    found = describe_tenants(gate.tenants, await gate.balances())
     return [each for each in found if viewer.is_admin or each["tenant"] == viewer.caller.tenant]

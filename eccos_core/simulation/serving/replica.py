@@ -42,7 +42,9 @@ class EngineReplica:
     """One engine. `submit` requests in the order of their arrival, and `run_until` a moment.
 
     `first_token_s` and `finished_s` map requests to seconds. Each running request holds its prompt and what it
-    generated, and one token more. `chunk_tokens` limits the tokens of a pass; None reads whole prompts.
+    generated, and one token more. Of those, a layer with a sliding window holds the last ones alone. `kv_tokens` counts
+    tokens over all layers, and `kv_used` layer-tokens. `chunk_tokens` limits the tokens of a pass. None reads whole
+    prompts.
     """
 
     def __init__(
@@ -61,7 +63,9 @@ class EngineReplica:
                 f"kv_tokens is {kv_tokens}, chunk is {chunk_tokens} and batch is {max_batch}, must all be >= 1"
             )
         self.workload, self.cost, self.scheduler, self.lengths = workload, cost, scheduler, lengths
+        self.window = cost.window
         self.kv_tokens, self.max_batch = kv_tokens, max_batch
+        self._kv_limit = kv_tokens * self.window.layers
         self.chunk_tokens = math.inf if chunk_tokens is None else chunk_tokens
         self._prompts: list[int] = workload.prompt_tokens.tolist()
         self._outputs: list[int] = workload.output_tokens.tolist()
@@ -97,18 +101,19 @@ class EngineReplica:
         return bool(self._waiting or self.running)
 
     @property
-    def outstanding_tokens(self) -> int:
+    def outstanding_tokens(self) -> float:
         """The tokens of all prompts that wait, and what the cache holds."""
-        return self.kv_used + sum(self._prompts[request] for _, request in self._waiting)
+        held = self.kv_used / self.window.layers
+        return held + sum(self._prompts[request] for _, request in self._waiting)
 
     def submit(self, request: int) -> None:
         """Queue a request at its arrival. Raises `InputError` when it could never fit into the cache."""
         written = self._limits if self.scheduler.reservation is CacheReservation.LIMIT else self._outputs
-        needed = self._prompts[request] + written[request] + 1
-        if needed > self.kv_tokens:
+        needed = self.window.held(self._prompts[request] + written[request] + 1)
+        if needed > self._kv_limit:
             raise InputError(
-                f"request {request} needs {needed} tokens of the cache, which has {self.kv_tokens}; "
-                "raise kv_tokens or leave such requests out"
+                f"request {request} needs {needed / self.window.layers:g} tokens of the cache, which has "
+                f"{self.kv_tokens}; raise kv_tokens or leave such requests out"
             )
         self._queue(request)
 
@@ -161,24 +166,38 @@ class EngineReplica:
         self._generated.pop(request, None)
         sequence = _Sequence(request, context, context, generated)
         self._reading[request] = sequence
-        self.kv_used += context + 1
+        self.kv_used += self.window.held(context + 1)
         self.admitted.append(request)
         return sequence
 
     def _fits(self, request: int, context: int, generated: int) -> bool:
-        if self.running >= self.max_batch or self.kv_used + len(self._decoding) + context + 1 > self.kv_tokens:
+        if self.running >= self.max_batch:
+            return False
+        if self.kv_used + self._growth() + self.window.held(context + 1) > self._kv_limit:
             return False
         match self.scheduler.reservation:
             case CacheReservation.NONE:
                 return True
             case CacheReservation.LIMIT:
                 together = [*self._reading, *self._decoding, request]
-                return sum(self._prompts[one] + self._limits[one] + 1 for one in together) <= self.kv_tokens
+                held = sum(self.window.held(self._prompts[one] + self._limits[one] + 1) for one in together)
+                return held <= self._kv_limit
             case CacheReservation.FORECAST:
-                return self._peak_with(request, context, generated) <= self.kv_tokens
+                return self._peak_with(request, context, generated) <= self._kv_limit
+
+    def _growth(self) -> int:
+        """Return the layer-tokens that the next pass adds to the decoding requests."""
+        if not self.window:
+            return len(self._decoding)
+        held = self.window.held
+        return sum(held(tokens + 1) - held(tokens) for tokens in map(self._tokens, self._decoding.values()))
+
+    def _tokens(self, sequence: _Sequence) -> int:
+        """Return the tokens of a decoding request, with the one that it writes next."""
+        return sequence.context + self.counts.passes - sequence.since + 1
 
     def _peak_with(self, request: int, context: int, generated: int) -> float:
-        """Return the most tokens that the running requests and one more are believed to hold together."""
+        """Return the most layer-tokens that the running requests and one more are believed to hold together."""
         total, passes = self.lengths.total, self.counts.passes
         sequences: list[tuple[float, float]] = []
         for one in self._decoding.values():
@@ -191,11 +210,11 @@ class EngineReplica:
             sequences.append((one.context + 1, coming + unread / self.chunk_tokens))
         coming = total(request, generated) - generated
         sequences.append((context + 1, coming + (unread + context) / self.chunk_tokens))
-        return future_peak(sequences)
+        return future_peak(sequences, self.window)
 
     def _make_room(self) -> None:
         """Preempt the newest requests until every decoding one has room for its next token."""
-        while self.kv_used + len(self._decoding) > self.kv_tokens:
+        while self.kv_used + self._growth() > self._kv_limit:
             newest = max([*self._reading, *self._decoding])
             self.counts.preemptions += 1
             self._blocked = False
@@ -203,7 +222,7 @@ class EngineReplica:
                 sequence = self._reading.pop(newest)
                 generated = sequence.generated
                 self.counts.recomputed_tokens += sequence.context - sequence.unread
-                self.kv_used -= sequence.context + 1
+                self.kv_used -= self.window.held(sequence.context + 1)
             else:
                 sequence = self._decoding.pop(newest)
                 done = self.counts.passes - sequence.since
@@ -211,7 +230,7 @@ class EngineReplica:
                 self._ends[self._last_pass(sequence)].remove(sequence)
                 self._decode_context -= sequence.context + done
                 self.counts.recomputed_tokens += sequence.context + done
-                self.kv_used -= sequence.context + done + 1
+                self.kv_used -= self.window.held(sequence.context + done + 1)
             self._generated[newest] = generated
             self._queue(newest)
 
@@ -228,15 +247,18 @@ class EngineReplica:
             prefills=len(ends),
             decodes=decodes,
             decode_context=self._decode_context + decodes,
+            windowed_pairs=self._windowed_pairs(chunks),
+            windowed_context=self._windowed_context(),
         )
+        grown = self._growth()
         seconds = self.cost.seconds(work)
         self.now_s += seconds
         counts.busy_s += seconds
         counts.prefilled_tokens += read_tokens
         counts.decoded_tokens += decodes
-        self.kv_used += decodes
+        self.kv_used += grown
         self._decode_context += decodes
-        counts.peak_kv_tokens = max(counts.peak_kv_tokens, self.kv_used)
+        counts.peak_kv_tokens = max(counts.peak_kv_tokens, math.ceil(self.kv_used / self.window.layers))
         for sequence in self._ends.pop(counts.passes, ()):
             del self._decoding[sequence.request]
             self._decode_context -= self._prompts[sequence.request] + self._outputs[sequence.request] - 1
@@ -246,6 +268,18 @@ class EngineReplica:
             sequence.unread -= read
         for sequence, _ in ends:
             self._start_decoding(sequence)
+
+    def _windowed_pairs(self, chunks: list[tuple[_Sequence, int]]) -> int | None:
+        """Count what the chunks attend to in a layer with a window. None: no layer has one."""
+        if not self.window:
+            return None
+        return sum(count_pairs(read, one.context - one.unread, self.window.tokens) for one, read in chunks)
+
+    def _windowed_context(self) -> int | None:
+        """Count the cached tokens that decoding reads in a layer with a window. None: no layer has one."""
+        if not self.window:
+            return None
+        return sum(min(tokens, self.window.tokens) for tokens in map(self._tokens, self._decoding.values()))
 
     def _start_decoding(self, sequence: _Sequence) -> None:
         """Count the token that the last chunk generated, and let the request decode from the next pass on."""
@@ -262,7 +296,7 @@ class EngineReplica:
         self._ends[self._last_pass(sequence)].append(sequence)
 
     def _finish(self, request: int) -> None:
-        self.kv_used -= self._prompts[request] + self._outputs[request]
+        self.kv_used -= self.window.held(self._prompts[request] + self._outputs[request])
         self.finished_s[request] = self.now_s
         self._ended.append(request)
         self._blocked = False

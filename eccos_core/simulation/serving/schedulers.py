@@ -9,7 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
 from eccos_core.errors import InputError, did_you_mean
+from eccos_core.roofline import AttentionWindow
 
 
 class CacheReservation(StrEnum):
@@ -55,11 +58,21 @@ def scheduler_named(name: str) -> EngineScheduler:
         raise InputError(f"scheduler is {name!r}, must be one of {known}{did_you_mean(name, SCHEDULERS)}") from None
 
 
-def future_peak(sequences: Iterable[tuple[float, float]]) -> float:
-    """Return the most tokens that sequences hold together, each given as (tokens now, tokens still to come).
+_NO_WINDOW = AttentionWindow()
 
-    Every pass adds a token to each. A sequence that ends gives its tokens back. The peak is at one of the ends.
+
+def future_peak(sequences: Iterable[tuple[float, float]], window: AttentionWindow = _NO_WINDOW) -> float:
+    """Return the most layer-tokens that sequences hold together, each given as (tokens now, tokens still to come).
+
+    Every pass adds a token to each. A sequence that ends gives its tokens back. The peak is at one of the ends. With a
+    `window`, a sequence stops growing in the layers that have it. Without one a layer-token is a token.
     """
+    if window:
+        now, coming = np.array(sorted(sequences, key=lambda one: -one[1])).T
+        tokens = np.tril(now + coming[:, None])  # (at the end of one, of another that still runs)
+        whole = window.layers - window.windowed_layers
+        layer_tokens = whole * tokens + window.windowed_layers * np.minimum(tokens, window.tokens)
+        return float(layer_tokens.sum(axis=1).max())
     peak = held = 0.0
     for count, (now, coming) in enumerate(sorted(sequences, key=lambda one: -one[1]), start=1):
         held += now
