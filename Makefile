@@ -10,8 +10,11 @@ export LITELLM_LOCAL_MODEL_COST_MAP := True
 export HF_HUB_OFFLINE := 1
 export ANONYMIZED_TELEMETRY := False
 
+IN_PROCESS := tests/architecture tests/contract tests/property tests/unit
+WITH_PROCESSES := tests/docs tests/integration tests/package tests/servers tests/typing
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit examples docs wheel outside previous-langchain agents release coverage bench format constraints clean
+.PHONY: help install demo test lint types layers unit examples docs wheel outside previous-langchain agents release coverage integration bench format constraints clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,7 +37,7 @@ install: $(STAMP)  ## create .venv with everything in it (once; a second run doe
 demo: $(STAMP)  ## route real questions over four tiny local models, and show what it saved
 	@$(BIN)/eccos demo
 
-test: lint types layers docs coverage examples wheel  ## everything that CI checks
+test: lint types layers docs coverage integration examples wheel  ## everything that CI checks
 
 lint: $(STAMP)  ## ruff: style and formatting
 	$(BIN)/ruff check .
@@ -46,11 +49,15 @@ types: $(STAMP)  ## mypy --strict
 layers: $(STAMP)  ## imports point down only
 	$(BIN)/lint-imports
 
-unit: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+unit: $(STAMP)  ## the tests without processes and servers
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(IN_PROCESS)
 
-coverage: $(STAMP)  ## all tests, and refuse less coverage than pyproject.toml asks for
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+coverage: $(STAMP)  ## the same, and refuse less coverage than pyproject.toml asks for
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(IN_PROCESS) --cov --cov-report=term:skip-covered
+
+# these wait for other processes much of the time, so three run at once
+integration: $(STAMP)  ## the tests with real servers, processes and browsers, and every code block of the docs
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(WITH_PROCESSES)
 
 wheel: $(STAMP)  ## build wheel and sdist, and test the installed wheel under every Python here
 	$(BIN)/python tools/check_wheel.py

@@ -34,16 +34,18 @@ def demo(
 ) -> None:
     """Route real questions over four tiny local models, call them, grade them, and show what it saved.
 
-    Then the same models start without any outcome, and the router learns while it serves.
+    Then the same models start without any outcome, and the router learns while it serves, from five times as many
+    questions.
     """
     from eccos_core.workflows.demo import draw, run_demo
+    from eccos_core.workflows.demo_learning import QUESTIONS as LEARNING_QUESTIONS
     from eccos_core.workflows.demo_learning import learn_from_nothing
 
     out = console()
     with out.status("importing") as status:
         report = run_demo(floor, questions=questions, progress=status.update)
         draw(report, picture)
-        learned = learn_from_nothing(progress=status.update)
+        learned = learn_from_nothing(min(LEARNING_QUESTIONS, 5 * questions), progress=status.update)
     if json:
         print_json(
             {

@@ -24,6 +24,14 @@ def test_every_hook_of_pre_commit_is_local_and_its_command_exists() -> None:
             assert not script.startswith("tools/") or (ROOT / script).is_file(), script
 
 
+def test_make_test_runs_every_folder_of_tests_once() -> None:
+    lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+    named = [line.partition(":= ")[2].split() for line in lines if line.startswith(("IN_PROCESS ", "WITH_PROCESSES "))]
+    folders = {str(file.parent.relative_to(ROOT)) for file in (ROOT / "tests").rglob("test_*.py")}
+    assert len(named) == 2
+    assert sorted(named[0] + named[1]) == sorted({"/".join(folder.split("/")[:2]) for folder in folders})
+
+
 def test_a_large_file_is_refused_and_named(tmp_path: Path) -> None:
     (tmp_path / "small.txt").write_bytes(b"x")
     (tmp_path / "large.bin").write_bytes(b"x" * 1_000_001)

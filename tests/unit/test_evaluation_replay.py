@@ -162,7 +162,7 @@ def test_test_data_may_lack_a_model_but_not_bring_a_new_one() -> None:
 
 
 def test_a_question_that_some_models_never_saw_is_routed_among_the_others() -> None:
-    table = history()
+    table = history(120)
     quality = table.quality.copy()
     quality[::3, 2] = np.nan
     quality[::7] = np.nan  # nobody answered: left out
@@ -174,7 +174,7 @@ def test_a_question_that_some_models_never_saw_is_routed_among_the_others() -> N
 
 
 def test_one_single_model_is_a_sensible_report() -> None:
-    table = history()
+    table = history(120)
     alone = OutcomeTable(
         table.question_ids,
         table.queries,
@@ -192,7 +192,7 @@ def test_one_single_model_is_a_sensible_report() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_all_wrong_or_all_right_is_a_sensible_report(value: float) -> None:
-    table = history()
+    table = history(120)
     report = evaluate(
         with_quality(table, np.full_like(table.quality, value)), PRICES, [PriorReplayRouter(), *BASELINES], ENCODERS
     )
