@@ -37,10 +37,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from eccos_core.domain import Outcome, OutcomeTable, TextArray
+from eccos_core.domain import OutcomeTable, TextArray
 from eccos_core.errors import DataError, did_you_mean
 from eccos_core.io.files import atomic_writer, describe, read_json_lines
-from eccos_core.io.outcome_tables import cost_of, count_or_none, known_features, outcomes_of
+from eccos_core.io.outcome_tables import cost_of, count_or_none, known_features
 from eccos_core.io.told import NOTHING_TOLD, Told, merge_told, read_told
 
 TEST_SHARE = 0.3
@@ -105,11 +105,6 @@ def read_outcomes(path: str | Path) -> OutcomeTable:
         answers=None if all(each is None for each in answers.flat) else answers,
         features=features,
     )
-
-
-def iter_outcomes(path: str | Path) -> Iterator[Outcome]:
-    """The outcomes of a file one by one, checked like `read_outcomes`; outputs without a score are left out."""
-    yield from outcomes_of(read_outcomes(path))
 
 
 @dataclass(slots=True)

@@ -50,8 +50,8 @@ class OnlineRetrieval:
     than 10 questions that the pool answered, every forecast is the prior. It is thread-safe if the history is.
 
     Outcomes that this process adds count for the next forecast. So do new questions of other processes. Another
-    process's outcome of a known question counts after `refresh`. A history that has doubled is fitted again, until it
-    holds 1,000 questions. Raises `InputError` for a model with neither outcomes nor a prior.
+    process's outcome of a known question counts when this one fits again. A history that has doubled is fitted again,
+    until it holds 1,000 questions. Raises `InputError` for a model with neither outcomes nor a prior.
     """
 
     def __init__(
@@ -78,11 +78,6 @@ class OnlineRetrieval:
     def graded(self) -> frozenset[str]:
         """The models with outcomes, when the history was last fitted."""
         return self._state.prior.graded
-
-    def refresh(self) -> None:
-        """Read the whole history again, and fit again."""
-        with self._lock:
-            self._state = self._load()
 
     def predict(self, vectors: Float32Array, input_tokens: FloatArray) -> Forecast:
         """Forecast R questions from their vectors (R, D). input_tokens (R,) are not used."""

@@ -16,7 +16,7 @@ from eccos_core.domain import Outcome, OutcomeTable
 from eccos_core.errors import DataError, InputError
 from eccos_core.io.files import atomic_writer
 from eccos_core.io.outcome_tables import outcomes_of, table_of
-from eccos_core.io.outcomes import is_test, iter_outcomes, read_outcomes, split, write_outcomes
+from eccos_core.io.outcomes import is_test, read_outcomes, split, write_outcomes
 from eccos_core.io.prices import read_prices
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -102,7 +102,7 @@ def test_a_failed_call_is_missing_not_wrong(tmp_path: Path) -> None:
     )
     table = read_outcomes(path)
     np.testing.assert_array_equal(table.quality, [[np.nan, 0]])
-    assert [outcome.model for outcome in iter_outcomes(path)] == ["b"]
+    assert [outcome.model for outcome in outcomes_of(table)] == ["b"]
 
 
 def test_one_question_and_one_model_are_a_table(tmp_path: Path) -> None:
