@@ -115,14 +115,19 @@ class ReplayRouter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PriorReplayRouter:
-    """Forecast each model's mean quality and mean output tokens. Of a question only its length is used."""
+    """Forecast each model's mean quality and mean output tokens. Of a question only its length is used.
+
+    Near copies of a model are forecast with care, as the predictor `prior` does.
+    """
 
     name: str = "prior"
     reads: EncoderChoice = "none"
 
     def fit(self, train_split: TrainSplit) -> AnswerFunction:
         """Compute means over the training rows."""
-        quality = train_split.mean_quality
+        from eccos_core.predictors.targets.near_copies import cautious_means
+
+        quality = cautious_means(train_split.table.quality, train_split.mean_quality, {})
         error = np.sqrt(quality * (1 - quality) / np.maximum(train_split.known.sum(axis=0), 1))
         high = high_output_tokens(train_split)
 

@@ -28,6 +28,7 @@ from eccos_core.predictors.learners.ridge_learner import RidgeRegression
 from eccos_core.predictors.learners.training_set import FittedLearner, Learner, TrainingSet, assign_folds
 from eccos_core.predictors.targets.cost_units import check_cost, fit_cost_units, put_cost_for_tokens
 from eccos_core.predictors.targets.latent import ExpectedOutcomes, TargetValues, fit_latent_targets
+from eccos_core.predictors.targets.near_copies import cautious_means
 from eccos_core.predictors.targets.prior import ModelPrior, check_priors, similar_columns
 from eccos_core.predictors.training_forecast import TrainingForecast
 
@@ -74,7 +75,7 @@ def fit_predictor(
     table = put_cost_for_tokens(table, usd_per_unit)
     targets = fit_latent_targets(table, declared)
     if not chosen or len(table) < MIN_ROWS:
-        return _fit_prior(kind, table, vectors.shape[1], targets, usd_per_unit)
+        return _fit_prior(kind, table, vectors.shape[1], targets, usd_per_unit, similar_columns(table, declared))
     projection, training = build_training_set(table, vectors, targets, seed, similar=similar_columns(table, declared))
     if _has_missing(table):
         targets = _impute_from_text(training, table, declared, report)
@@ -146,9 +147,17 @@ def _input_tokens(table: OutcomeTable) -> FloatArray:
 
 
 def _fit_prior(
-    kind: str, table: OutcomeTable, dimensions: int, targets: TargetValues, usd_per_unit: FloatArray
+    kind: str,
+    table: OutcomeTable,
+    dimensions: int,
+    targets: TargetValues,
+    usd_per_unit: FloatArray,
+    similar: Mapping[int, int],
 ) -> EnsemblePredictor:
-    """Fit the predictor that ignores the question."""
+    """Fit the predictor that ignores the question. Near copies of a model are forecast with care."""
+    latent_targets = targets.latent_targets
+    careful = cautious_means(table.quality, latent_targets.mean_quality, similar)
+    targets = replace(targets, latent_targets=replace(latent_targets, mean_quality=careful))
     mean = np.zeros((len(table), targets.latent_targets.count))
     group_errors = GroupErrorModel.usual(len(table.models))
     head = ForecastHead.fit(targets.latent_targets, mean, table, usd_per_unit, identity(), group_errors)
