@@ -7,13 +7,13 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from collecting_world import POOL
+from warm_process import WarmProcess, run_warm
 
 from eccos_core.collecting import journal_path
 from eccos_core.collecting.journal import AnswerEntry, GradeEntry, read_journal
@@ -45,10 +45,10 @@ asyncio.run(run(Path(sys.argv[1]), World(answers=answers, pause=pause), question
 """
 
 
-def started(out: Path, log: Path) -> subprocess.Popen[bytes]:
+def started(out: Path, log: Path) -> WarmProcess:
     environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, "-c", DRIVER, str(out), str(log), str(NUMBER_OF_QUESTIONS)]
-    return subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE)
+    arguments = ["-c", DRIVER, str(out), str(log), str(NUMBER_OF_QUESTIONS)]
+    return WarmProcess(arguments, env=environment, stderr=subprocess.PIPE)
 
 
 def calls_in(log: Path) -> list[str]:
@@ -129,20 +129,20 @@ def test_the_command_itself_survives_a_kill_and_asks_a_real_server_nothing_twice
         ]
         config = tmp_path / "eccos.yaml"
         config.write_text(json.dumps({"model_list": entries}))
-        command = [sys.executable, "-m", "eccos_core.cli", "collect", "--config", str(config)]
+        command = ["-m", "eccos_core.cli", "collect", "--config", str(config)]
         command += ["--questions", str(questions), "--out", str(out), "--json", "--concurrency", "2"]
-        dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=False)
+        dry = run_warm([*command, "--dry-run"])
         assert dry.returncode == 0, dry.stderr
         assert json.loads(dry.stdout)["models"][0]["calls"] == 40
         assert not server.statistics().requests
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = WarmProcess(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         while process.poll() is None and sum(server.statistics().answered.values()) < 25:
             time.sleep(0.02)
         process.kill()
         process.communicate()
         kept = sum(isinstance(entry, GradeEntry) for entry in read_journal(journal_path(out)))
         assert kept >= 20
-        again = subprocess.run(command, capture_output=True, text=True, check=False)
+        again = run_warm(command)
         assert again.returncode == 0, again.stderr
         result = json.loads(again.stdout)
         seen = server.statistics()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -19,6 +17,7 @@ from pathlib import Path
 import pytest
 from provider_pool import KEY, provider_pool
 from waiting import wait_until
+from warm_process import WarmProcess, run_warm
 
 from eccos_core.domain import Completion
 from eccos_core.errors import BackendError, InputError, ProviderBatchError
@@ -219,8 +218,8 @@ SCRIPT = textwrap.dedent(
 def test_a_process_that_was_killed_finds_its_batch_again(tmp_path: Path) -> None:
     with ModelServer(api_key=KEY, batch_s=6.0) as server:
         path = provider_pool(tmp_path, server.url)
-        command = [sys.executable, "-c", SCRIPT, str(path)]
-        first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+        command = ["-c", SCRIPT, str(path)]
+        first = WarmProcess(command, stdout=subprocess.PIPE)
         assert first.stdout is not None
         assert any("in_progress" in line for line in iter(first.stdout.readline, "")), "it waits for its batch"
         first.send_signal(signal.SIGKILL)
@@ -231,7 +230,7 @@ def test_a_process_that_was_killed_finds_its_batch_again(tmp_path: Path) -> None
         content = kept[0].read_text()
         assert KEY not in content
         assert "question" not in content
-        second = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+        second = run_warm(command, check=True)
         assert server.statistics().batches == {"large": 1}, "nothing is submitted twice"
         answers = json.loads(second.stdout.splitlines()[-1])
     assert answers == [[f"You said: question {number}", "large@batch"] for number in range(8)]

@@ -66,8 +66,8 @@ def test_a_batch_goes_on_after_kill_9_and_asks_no_answered_row_again(tmp_path: P
         ).id
         while len(kept_results(tmp_path)) < ROWS // 3:
             time.sleep(0.02)
-        server.popen.send_signal(signal.SIGKILL)
-        assert server.popen.wait() == -signal.SIGKILL
+        server.process.send_signal(signal.SIGKILL)
+        assert server.process.wait() == -signal.SIGKILL
     answered = kept_results(tmp_path)
     assert ROWS // 3 <= len(answered) < ROWS
     killed_spent, killed_reserved = accounts(tmp_path)[key_id]

@@ -83,8 +83,8 @@ def test_a_server_that_is_killed_amid_a_call_counts_its_reservation_and_loses_no
         while accounts(folder)[key_id][1] == 0:
             time.sleep(0.05)
         reserved = accounts(folder)[key_id][1]
-        server.popen.send_signal(signal.SIGKILL)
-        assert server.popen.wait() == -signal.SIGKILL
+        server.process.send_signal(signal.SIGKILL)
+        assert server.process.wait() == -signal.SIGKILL
         asking.join()
     assert accounts(folder)[key_id] == (settled[0], reserved)
     assert accounts(folder, ALIVE_S + 1)[key_id] == (settled[0] + reserved, 0)

@@ -222,8 +222,8 @@ def test_kill_9_loses_no_row_and_asks_none_twice(tmp_path: Path) -> None:
             batch_id = begin(client, lines(questions(12)))
             wait_for(lambda: look(client, batch_id)["eccos"]["at_providers"] >= 11)
             wait_for(lambda: models.statistics().batches == {"large": 1})
-            server.popen.send_signal(signal.SIGKILL)
-            assert server.popen.wait() == -signal.SIGKILL
+            server.process.send_signal(signal.SIGKILL)
+            assert server.process.wait() == -signal.SIGKILL
         assert len(list((tmp_path / "batches").glob("*.json"))) == 1
         with serve(tmp_path, "--files", "kept") as again:
             client = sdk(again.address, secret)

@@ -96,10 +96,10 @@ def test_workers_share_keys_files_and_limits_are_restarted_and_end_together(
             assert models.statistics().most_at_once["small"] == 4  # together, and none is left unused
 
             wait_for(lambda: reserved(folder, key_id) == 0)
-            before = children(server.popen.pid)
+            before = children(server.process.pid)
             assert len(before) == 2
             os.kill(min(before), signal.SIGKILL)
-            wait_for(lambda: len(children(server.popen.pid) - before) == 1)
+            wait_for(lambda: len(children(server.process.pid) - before) == 1)
             assert server.ask(secret).status_code == 200  # the other one answers
             wait_for(lambda: workers_seen(server, admin) == {"1", "2"})
             assert "It is started again" in server.said.read_text()
@@ -108,11 +108,11 @@ def test_workers_share_keys_files_and_limits_are_restarted_and_end_together(
             spent = accounts(folder)[key_id][0]
             asking, statuses = ask_at_once(server, secret, "[[latency 2]] hello", 8)
             wait_for(lambda: reserved(folder, key_id) >= 8 * of_one_call)  # four are under way, four wait for slots
-            server.popen.send_signal(signal.SIGTERM)
+            server.process.send_signal(signal.SIGTERM)
             for thread in asking:
                 thread.join()
             assert statuses == [200] * 8
-            assert server.popen.wait(60) == 0
+            assert server.process.wait(60) == 0
     assert accounts(folder)[key_id] == (pytest.approx(spent * 34 / 26, rel=0.2), 0)
 
 
@@ -131,9 +131,9 @@ def _check_that_files_are_shared(server: Process, secret: str) -> None:
 
 def test_workers_end_when_their_parent_is_killed(folder: Path) -> None:
     with serve(folder, "--workers", "2") as server:
-        left = children(server.popen.pid)
-        server.popen.send_signal(signal.SIGKILL)
-        server.popen.wait()
+        left = children(server.process.pid)
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
         wait_for(lambda: not any(Path(f"/proc/{each}").exists() for each in left))
 
 

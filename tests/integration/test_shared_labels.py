@@ -107,8 +107,8 @@ def test_feedback_of_one_server_about_a_decision_of_another_and_the_status_of_bo
             ("running", 1, 0.25),
             ("running", 3, 0.75),
         ]
-        other.popen.send_signal(signal.SIGTERM)
-        assert other.popen.wait(30) == 0
+        other.process.send_signal(signal.SIGTERM)
+        assert other.process.wait(30) == 0
         printed = said_by_status(config, capsys)
         assert "replicas: the last hour" in printed
         assert {"running", "stopped"} <= set(printed.split())

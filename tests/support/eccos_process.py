@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 import httpx
 from served_pool import KEY
 from waiting import wait_until
+from warm_process import WarmProcess, run_warm
 
 from eccos_core.server.keys import KeyDatabase, KeyRules
 
@@ -25,7 +25,7 @@ class Process:
     """A running `eccos serve`: its address, and the file of all that it says."""
 
     address: str
-    popen: subprocess.Popen[bytes]
+    process: WarmProcess
     said: Path
 
     def ask(self, secret: str, text: str = "hello") -> httpx.Response:
@@ -35,8 +35,7 @@ class Process:
 
 def eccos(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "SERVED_KEY": KEY}
-    command = [sys.executable, "-m", "eccos_core.cli", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return run_warm(["-m", "eccos_core.cli", *arguments], cwd=folder, env=environment)
 
 
 def make_key(folder: Path, *options: str) -> str:
@@ -58,20 +57,20 @@ def create_key(folder: Path, **rules: Any) -> str:
 @contextmanager
 def serve(folder: Path, *options: str) -> Iterator[Process]:
     said = folder / "said.txt"
-    command = [sys.executable, "-m", "eccos_core.cli", "serve", "--port", "0", *options]
+    command = ["-m", "eccos_core.cli", "serve", "--port", "0", *options]
     with said.open("ab") as file:
         begin = said.stat().st_size
-        popen = subprocess.Popen(command, cwd=folder, env={**os.environ, "SERVED_KEY": KEY}, stdout=file, stderr=file)
+        process = WarmProcess(command, cwd=folder, env={**os.environ, "SERVED_KEY": KEY}, stdout=file, stderr=file)
     try:
         address = None
         while address is None:
-            assert popen.poll() is None, said.read_text()
+            assert process.poll() is None, said.read_text()
             address = re.search(r"http://127\.0\.0\.1:\d+", said.read_bytes()[begin:].decode())
             time.sleep(0.05)
-        yield Process(address[0], popen, said)
+        yield Process(address[0], process, said)
     finally:
-        popen.terminate()
-        popen.wait(60)
+        process.terminate()
+        process.wait(60)
 
 
 def settled_accounts(folder: Path) -> dict[str, tuple[int, int]]:

@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from warm_process import WarmProcess
+
 
 class LabellingReplica:
     """The test's end of the process."""
 
     def __init__(self, config: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, str(config)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.process = WarmProcess([__file__, str(config)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.ask("learned") >= 0
 
     def ask(self, *command: object) -> Any:

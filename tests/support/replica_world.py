@@ -6,13 +6,14 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from warm_process import WarmProcess
 
 ROOT = Path(__file__).parents[2]
 
@@ -134,11 +135,10 @@ class ReplicaProcess:
 
     def __init__(self, script: str = "replica.py", **asked: Any) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-        self._process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "support" / script), json.dumps(asked)],
+        self._process = WarmProcess(
+            [str(ROOT / "tests" / "support" / script), json.dumps(asked)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
             env=environment,
         )
 
