@@ -33,6 +33,9 @@ FolderOption = Annotated[
 PartRowsOption = Annotated[
     int, typer.Option("--shard-rows", help="Requests of one part, which are decided and answered together.", min=1)
 ]
+KeepFailedOption = Annotated[
+    bool, typer.Option("--keep-failed", help="Let requests that failed in an earlier run be, with their errors.")
+]
 CancelOption = Annotated[
     str | None, typer.Option("--cancel", metavar="BATCH", help="Cancel this batch, by its id in the list.")
 ]
@@ -45,11 +48,13 @@ def complete(
     config: PoolOption = None,
     patience: PatienceOption = None,
     shard_rows: PartRowsOption = 4_096,
+    keep_failed: KeepFailedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Answer a file of requests, assigned jointly under your policy.
 
     A long file is answered in parts. If the command is killed, run it again: it repeats no finished part.
+    Requests that failed are asked again, unless you add --keep-failed.
 
     Example: eccos complete --requests requests.jsonl --out answers.jsonl
 
@@ -75,6 +80,7 @@ def complete(
             place.with_name(f"{place.name}.parts") if out is not None else place,
             part_rows=shard_rows if patience_s is None else None,
             as_parquet=as_parquet,
+            keep_failed=keep_failed,
             progress=bars,
         )
         found = answers.run(
@@ -90,7 +96,12 @@ def complete(
         failed = f", {found.failed:,} failed" if found.failed else ""
         before = f", {found.answered_before:,} of them by an earlier run" if found.answered_before else ""
         said = f"{found.answered:,} of {found.requests:,} requests answered for {format_usd(found.cost_usd)}"
-        console(sys.stdout).print(f"{said}{failed}{before}: {place}", soft_wrap=True, markup=False)
+        again = f", {found.asked_again:,} asked again" if found.asked_again else ""
+        console(sys.stdout).print(f"{said}{failed}{before}{again}: {place}", soft_wrap=True, markup=False)
+        if found.failed and not keep_failed:
+            console(sys.stdout).print(
+                f"Run the same command again to ask the {found.failed:,} that failed, and no other.", soft_wrap=True
+            )
 
 
 def batches(config: PoolOption = None, cancel: CancelOption = None, json: JsonOption = False) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from eccos_core.domain import FloatArray, OutcomeTable
 from eccos_core.errors import InputError
 from eccos_core.io.outcomes import split
 from eccos_core.protocols import Encoder, Predictor
+from eccos_core.routing.floor_map import FloorMap, fit_floor_map
 from eccos_core.simulation.orders import StreamOrder, arrange
 from eccos_core.simulation.pool_engine import EngineService
 from eccos_core.simulation.scenario import Forecasts, Scenario, Service, scenario_of
@@ -36,13 +37,15 @@ class Draw:
 class RecordedQuestions:
     """Test questions with their recorded answers and forecasts, from which streams are drawn.
 
-    `training` are forecasts of other questions, and `past` their recorded answers.
+    `training` are forecasts of other questions, made before the predictor saw their outcomes. `floor_map` says how far
+    they were above these outcomes for the models that are chosen. `past` are the recorded answers that taught.
     """
 
     test: OutcomeTable
     usd_per_token: Mapping[str, tuple[float, float]]
     forecast: Forecasts
     training: Forecasts
+    floor_map: FloorMap
     past: OutcomeTable
 
     def scenario(self, service: Mapping[str, Service | EngineService] | Service, draw: Draw) -> Scenario:
@@ -54,7 +57,8 @@ class RecordedQuestions:
         length = mean_output_tokens(self.test)
         rows = drawn[arrange(draw.order, best[drawn], length[drawn], draw.size, generator)]
         arriving = Forecasts(self.forecast.quality[rows], self.forecast.cost_usd[rows])
-        return scenario_of(self.test.rows(rows), self.usd_per_token, arriving, self.training, service, self.past)
+        scenario = scenario_of(self.test.rows(rows), self.usd_per_token, arriving, self.training, service, self.past)
+        return replace(scenario, floor_map=self.floor_map)
 
 
 def forecast_questions(
@@ -73,12 +77,19 @@ def forecast_questions(
     if not len(train) or not len(test):
         raise InputError(f"{len(train)} questions to learn from and {len(test)} to replay: both are needed")
     vectors = encoder.encode(train.queries)
-    predictor: Predictor = fit_predictor(kind, train, vectors)
+    predictor = fit_predictor(kind, train, vectors)
+    held_out = predictor.training
+    assert held_out is not None  # it was just fitted, on rows with outcomes
+    assert held_out.observed is not None
+    price = np.array([usd_per_token[name] for name in train.models])
+    by_tokens = held_out.input_tokens[:, None] * price[:, 0] + held_out.output_tokens * price[:, 1]
+    training = Forecasts(held_out.quality, np.where(np.isnan(held_out.cost_usd), by_tokens, held_out.cost_usd))
     return RecordedQuestions(
         test,
         usd_per_token,
         _forecasts(predictor, test, encoder.encode(test.queries), usd_per_token),
-        _forecasts(predictor, train, vectors, usd_per_token),
+        training,
+        fit_floor_map(training.quality, training.cost_usd, held_out.observed),
         train,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -122,7 +122,10 @@ class PortStreamRouter:
 
 
 class EccosStreamRouter:
-    """Runs `StreamController` with initial prices from the training forecasts."""
+    """Runs `StreamController` with initial prices from the training forecasts.
+
+    It raises a floor by what its forecasts were too high on questions that they had not seen, as `eccos serve` does.
+    """
 
     def __init__(
         self,
@@ -133,6 +136,8 @@ class EccosStreamRouter:
         requests_per_second: float,
     ) -> None:
         self._quality, self._cost = scenario.forecast.quality, scenario.forecast.cost_usd
+        if isinstance(target, FloorTarget):
+            target = replace(target, alpha=scenario.floor_map.to_forecast(target.alpha))
         prices = fit_initial_prices(
             scenario.training.quality,
             scenario.training.cost_usd,

@@ -9,6 +9,7 @@ import numpy as np
 
 from eccos_core.domain import BoolArray, FloatArray, IntArray, OutcomeTable
 from eccos_core.errors import InputError
+from eccos_core.routing.floor_map import NO_CORRECTION, FloorMap
 from eccos_core.simulation.pool_engine import EngineService, PoolEngine, make_engine
 
 
@@ -43,7 +44,8 @@ class Scenario:
 
     `forecast` is of these requests. `training` is of other requests, from which prices are fitted. `eligible` (N, M) is
     False where a model's answer was not recorded, or has no room in its engine. `slots` is (M,). `engines` serve the
-    models at these places. Their `seconds` are what is expected while all slots are busy.
+    models at these places. Their `seconds` are what is expected while all slots are busy. By `floor_map` the router of
+    eccos asks for the forecast at which the floor is realised.
     """
 
     models: tuple[str, ...]
@@ -55,6 +57,7 @@ class Scenario:
     forecast: Forecasts
     training: Forecasts
     engines: Mapping[int, PoolEngine] = field(default_factory=dict)
+    floor_map: FloorMap = NO_CORRECTION
 
     @property
     def requests(self) -> int:

@@ -94,7 +94,8 @@ class SimulationReport:
     """Routers side by side.
 
     `attainable` is the mean forecast quality of each request's best model. `attainable_in_slots` is the best that the
-    slots can serve in the long run at this rate, None where they cannot serve every request. `warm_up` counts requests.
+    slots can serve in the long run at this rate, None where they cannot serve every request. `forecast_floor` is the
+    mean forecast that `eccos` asks for to realise the floor, None for a budget. `warm_up` counts requests.
     """
 
     dataset: str
@@ -109,6 +110,7 @@ class SimulationReport:
     plan: StreamPlan
     routers: tuple[RouterSummary, ...]
     hindsight: Mapping[StreamOrder, HindsightCosts]
+    forecast_floor: float | None = None
 
     @property
     def floor(self) -> float | None:
@@ -124,6 +126,7 @@ class SimulationReport:
             "arrivals": self.arrivals,
             "models": list(self.models),
             "floor_asked": self.floor,
+            "floor_forecast": self.forecast_floor,
             "floor_attainable": self.attainable,
             "floor_attainable_in_slots": self.attainable_in_slots,
             "warm_up_requests": self.warm_up,
@@ -200,6 +203,7 @@ def run_study(
         plan=plan,
         routers=tuple(summaries),
         hindsight=hindsight,
+        forecast_floor=first.floor_map.to_forecast(target.alpha) if isinstance(target, FloorTarget) else None,
     )
 
 

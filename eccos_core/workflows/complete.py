@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eccos_core.domain import Budget, Completion, Policy, Request
-from eccos_core.errors import AttemptsExhausted, EccosError, InputError, Overloaded
+from eccos_core.errors import AttemptsExhausted, DataError, EccosError, InfeasibleError, InputError, Overloaded
 from eccos_core.io.files import parse_object, read_json_lines
 from eccos_core.io.optional import needs_extra, require_package
 from eccos_core.router import Router
@@ -29,22 +29,28 @@ Answer = Mapping[str, Any]  # one line of the answers
 
 @dataclass(frozen=True, slots=True)
 class FileCompletion:
-    """What became of a file. `answered_before` of its requests were answered by an earlier run."""
+    """What became of a file.
+
+    `answered_before` of its requests were answered by an earlier run. `asked_again` failed in one, and this run asked
+    them again.
+    """
 
     requests: int
     answered: int
     failed: int
     cost_usd: float
     answered_before: int
+    asked_again: int
 
 
 class FileAnswers:
     """The answers to a file of requests, in a folder with one file for each `part_rows` requests.
 
-    A part is named by the content of its requests, so a second run finds those that are finished, and repeats none.
-    Only one part is in memory. Each is assigned jointly under the router's policy, so a floor holds in every part. A
-    budget is shared by the number of requests. `part_rows` None makes one part of the whole file. With `as_parquet` a
-    part is Parquet, otherwise JSON Lines.
+    A part is named by the content of its requests, so a second run finds those that are finished, and repeats no
+    answer: of a finished part it asks only what failed, and nothing with `keep_failed`. Only one part is in memory.
+    Each is assigned jointly under the router's policy, so a floor holds in every part. A budget is shared by the number
+    of requests. `part_rows` None makes one part of the whole file. With `as_parquet` a part is Parquet, otherwise JSON
+    Lines.
     """
 
     def __init__(
@@ -54,9 +60,11 @@ class FileAnswers:
         *,
         part_rows: int | None = ANSWER_ROWS,
         as_parquet: bool = False,
+        keep_failed: bool = False,
         progress: Progress = lambda stage, done, total: None,
     ) -> None:
         self.requests, self.folder, self.part_rows, self.progress = requests, folder, part_rows, progress
+        self.keep_failed = keep_failed
         self._suffix = ".parquet" if as_parquet else ".jsonl"
         self.paths: tuple[Path, ...] = ()
 
@@ -66,7 +74,7 @@ class FileAnswers:
         """Answer all requests that have no answer yet. `patience_s` and `report` are those of `complete_batch`.
 
         Every line is read before the first call, so a bad one costs nothing. Raises `DataError` with the line,
-        `InputError` where every call of a part fails and there are several, and as `Router.complete_batch` does for
+        `InputError` where every call of a new part fails and there are several, and as `Router.complete_batch` does for
         what concerns all requests of a part. Finished parts are kept.
         """
         if self._suffix == ".parquet":
@@ -74,38 +82,55 @@ class FileAnswers:
         plain = as_json_lines(self.requests, self.folder)
         places = cut(plain, self.part_rows or 2**62)
         self.paths = tuple(self._path(place) for place in places)
-        total, done, before = sum(place.requests for place in places), 0, 0
+        total, done = sum(place.requests for place in places), 0
         for place in places:
             for _ in _requests_of(place, self.requests):
                 pass
             done += place.requests
             self.progress("check", done, total)
-        done, answered, failed, cost_usd = 0, 0, 0, 0.0
+        done, answered, failed, before, again, cost_usd = 0, 0, 0, 0, 0, 0.0
         self.progress("answer", done, total)
         for place, path in zip(places, self.paths, strict=True):
-            if path.exists():
-                before += place.requests
-            else:
-                asked = list(_requests_of(place, self.requests))
-                policy = _share_of(router.policy, place.requests / total)
-                results = router.complete_batch(
-                    asked, policy=policy, return_exceptions=True, patience_s=patience_s, report=report
-                )
-                if len(places) > 1:
+            earlier = _answers_of(path, place)
+            open_rows = [row for row, answer in enumerate(earlier) if answer is None or self._asks_again(answer)]
+            if open_rows:
+                asked = _pick(_requests_of(place, self.requests), open_rows)
+                policy = _policy_of(router.policy, place.requests / total, earlier)
+                try:
+                    results = router.complete_batch(
+                        asked, policy=policy, return_exceptions=True, patience_s=patience_s, report=report
+                    )
+                except InfeasibleError as error:
+                    if not path.exists():
+                        raise
+                    raise InputError(
+                        f"{len(asked):,} requests of {path.name} failed in an earlier run, and cannot be asked again "
+                        f"under your policy: {error}. Change the policy, or add --keep-failed"
+                    ) from error
+                if len(places) > 1 and not path.exists():
                     _stop_where_nothing_answers(results, place)
-                _write(path, map(_answer, asked, results))
+                _write(path, iter(_merge(earlier, open_rows, map(_answer, asked, results))))
+            again += len(open_rows) - sum(answer is None for answer in earlier)
+            before += sum(answer is not None and not _failed(answer) for answer in earlier)
             for answer in read_answers(path):
-                answered += answer.get("error") is None
-                failed += answer.get("error") is not None
+                answered += not _failed(answer)
+                failed += _failed(answer)
                 cost_usd += answer.get("cost_usd") or 0.0
             done += place.requests
             self.progress("answer", done, total)
-        return FileCompletion(total, answered, failed, cost_usd, before)
+        return FileCompletion(total, answered, failed, cost_usd, before, again)
+
+    def _asks_again(self, answer: Answer) -> bool:
+        return _failed(answer) and not self.keep_failed
 
     def join(self, file: Path) -> None:
-        """Write all parts into one file, in order, and delete the folder. Its name says whether it is Parquet."""
+        """Write all parts into one file, in order. Its name says whether it is Parquet.
+
+        The folder is deleted, unless a later run would ask failed requests again: it needs the other answers.
+        """
         _write(file, itertools.chain.from_iterable(map(read_answers, self.paths)))
-        shutil.rmtree(self.folder)
+        if not any(map(self._asks_again, read_answers(file))):
+            shutil.rmtree(self.folder)
 
     def _path(self, place: ShardPlace) -> Path:
         return self.folder / f"part-{place.index:06d}-{place.start}-{place.digest[:16]}{self._suffix}"
@@ -118,9 +143,48 @@ def _requests_of(place: ShardPlace, source: Path) -> Iterator[Request]:
         yield parse_request(entry, str(source), line)
 
 
-def _share_of(policy: Policy, share: float) -> Policy | None:
-    """Return the policy of a part with this share of the requests, None where it is the usual one."""
-    return replace(policy, usd=policy.usd * share) if isinstance(policy, Budget) and share < 1 else None
+def _failed(answer: Answer) -> bool:
+    return answer.get("error") is not None
+
+
+def _answers_of(path: Path, place: ShardPlace) -> list[Answer | None]:
+    """Return what an earlier run wrote for each request of a part, None where it wrote nothing.
+
+    Raises `DataError` where the file has answers of other requests.
+    """
+    if not path.exists():
+        return [None] * place.requests
+    answers: list[Answer | None] = list(read_answers(path))
+    if len(answers) != place.requests:
+        raise DataError(
+            str(path),
+            f"the part has {len(answers):,} answers for {place.requests:,} requests. Move the file away and run again, "
+            "which asks all of them",
+        )
+    return answers
+
+
+def _pick(requests: Iterator[Request], rows: Sequence[int]) -> list[Request]:
+    """Return the requests in these rows, which rise."""
+    wanted = set(rows)
+    return [request for row, request in enumerate(requests) if row in wanted]
+
+
+def _merge(earlier: Sequence[Answer | None], rows: Sequence[int], new: Iterator[Answer]) -> list[Answer]:
+    """Return the earlier answers with the new ones in their rows."""
+    merged = dict(enumerate(earlier)) | dict(zip(rows, new, strict=True))
+    return [answer for answer in merged.values() if answer is not None]
+
+
+def _policy_of(policy: Policy, share: float, earlier: Sequence[Answer | None]) -> Policy | None:
+    """Return the policy of a part with this share of the requests, None where it is the usual one.
+
+    A budget is what its share leaves after the earlier answers of the part.
+    """
+    paid = sum(answer.get("cost_usd") or 0.0 for answer in earlier if answer is not None)
+    if not isinstance(policy, Budget) or (share == 1 and not paid):
+        return None
+    return replace(policy, usd=max(policy.usd * share - paid, 0.0))
 
 
 def _stop_where_nothing_answers(results: Sequence[Completion | EccosError], place: ShardPlace) -> None:

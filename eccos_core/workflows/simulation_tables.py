@@ -58,9 +58,32 @@ def summary(report: SimulationReport) -> list[str]:
         elif report.attainable_in_slots is not None and report.target.alpha > report.attainable_in_slots:
             asked += " The floor cannot be attained within the slots. Give more slots or a lower rate."
         lines.append(asked)
+        if report.forecast_floor is not None and report.forecast_floor > report.target.alpha:
+            lines.append(
+                f"On training questions the forecasts of the chosen models were too high, so eccos asks for a mean "
+                f"forecast of {report.forecast_floor:.4f}."
+            )
+        lines += [
+            _describe_shortfall(each, report.target) for each in report.routers if _falls_short(each, report.target)
+        ]
     else:
         lines.append(f"Budget: {report.target.usd:g} USD per {report.target.per}. Attainable quality: {attainable}.")
     return lines
+
+
+def _falls_short(summary: RouterSummary, target: FloorTarget) -> bool:
+    """Say whether eccos realises less than the floor, though its forecast keeps it."""
+    quality, forecast = (summary.measures[name].value for name in ("quality", "forecast_quality"))
+    least = target.alpha - target.tolerance
+    return summary.router == "eccos" and quality is not None and forecast is not None and quality < least <= forecast
+
+
+def _describe_shortfall(summary: RouterSummary, target: FloorTarget) -> str:
+    quality, forecast = summary.measures["quality"].value, summary.measures["forecast_quality"].value
+    return (
+        f"eccos, order {summary.order}: forecast {forecast:.4f}, realised {quality:.4f}, for a floor of "
+        f"{target.alpha:g}. The floor holds for the forecast. On these questions the forecast is too high."
+    )
 
 
 def simulation_tables(report: SimulationReport) -> list[ReportTable]:

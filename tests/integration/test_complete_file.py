@@ -6,6 +6,7 @@ import gzip
 import json
 import tracemalloc
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,20 +92,86 @@ def test_a_bad_line_far_down_is_named_before_anything_is_paid(tmp_path: Path) ->
     assert backend.calls == []
 
 
-def test_a_failed_request_has_its_error_in_its_place(tmp_path: Path) -> None:
-    def refuse_odd(request: Any) -> str:
-        if int(request.id[1:]) % 2:
-            raise BackendError("any", "refused", kind=FailureKind.BAD_REQUEST)
-        return "yes"
+@pytest.mark.parametrize("as_parquet", [False, True])
+def test_a_second_run_asks_what_failed_again_and_nothing_else(tmp_path: Path, *, as_parquet: bool) -> None:
+    refused = {1, 3, 5}
 
-    backend = ScriptedBackend({model.name: [refuse_odd] for model in MODELS}, MODELS)
-    answers = FileAnswers(write_requests(tmp_path / "requests.jsonl", 6), tmp_path / "out", part_rows=4)
+    def refuse_some(request: Any) -> str:
+        if int(request.id[1:]) in refused:
+            raise BackendError("any", "refused", kind=FailureKind.BAD_REQUEST)
+        return f"answer {request.id}"
+
+    backend = ScriptedBackend({model.name: [refuse_some] for model in MODELS}, MODELS)
+    asked, joined = write_requests(tmp_path / "requests.jsonl", 8), tmp_path / "all.jsonl"
+
+    def answers(*, keep_failed: bool = False) -> FileAnswers:
+        return FileAnswers(asked, tmp_path / "out", part_rows=4, as_parquet=as_parquet, keep_failed=keep_failed)
+
+    def errors() -> list[bool]:
+        return ["error" in line for line in read_answers(joined)]
+
     with router_over(backend) as router:
+        first = answers()
+        found = first.run(router)
+        assert (found.answered, found.failed, found.answered_before, found.asked_again) == (5, 3, 0, 0)
+        first.join(joined)
+        assert errors() == [n in refused for n in range(8)]
+        times = [path.stat().st_mtime_ns for path in first.paths]  # kept, so that answers are not paid again
+
+        backend.calls.clear()
+        kept = answers(keep_failed=True)
+        assert kept.run(router) == replace(found, answered_before=5)
+        assert backend.calls == []
+        assert [path.stat().st_mtime_ns for path in kept.paths] == times
+
+        refused -= {1, 5}
+        second = answers()
+        found = second.run(router)
+        assert {request.id for _, request in backend.calls} == {"r1", "r3", "r5"}
+        assert (found.answered, found.failed, found.answered_before, found.asked_again) == (7, 1, 5, 3)
+
+        backend.calls.clear()
+        refused.clear()
+        third = answers()
+        assert third.run(router).failed == 0
+        assert {request.id for _, request in backend.calls} == {"r3"}
+        third.join(joined)
+    assert [(line["id"], line["text"]) for line in read_answers(joined)] == [
+        (f"r{n}", f"answer r{n}") for n in range(8)
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_part_that_lost_answers_is_named(tmp_path: Path) -> None:
+    answers = FileAnswers(write_requests(tmp_path / "requests.jsonl", 4), tmp_path / "out")
+    with router_over(echo()) as router:
+        answers.run(router)
+        lines = answers.paths[0].read_text().splitlines(keepends=True)
+        answers.paths[0].write_text("".join(lines[:3]))
+        with pytest.raises(DataError, match="the part has 3 answers for 4 requests"):
+            answers.run(router)
+
+
+def test_what_failed_is_asked_again_within_what_the_budget_leaves(tmp_path: Path) -> None:
+    asked = write_requests(tmp_path / "requests.jsonl", 8)
+    with router_over(echo()) as router:
+        dear = [each.cost_usd for each in router.route([f"question {n}" for n in range(8)], policy=QualityFloor(0.9))]
+    refused = set(range(4))
+
+    def refuse_some(request: Any) -> str:
+        if int(request.id[1:]) in refused:
+            raise BackendError("any", "refused", kind=FailureKind.BAD_REQUEST)
+        return request.messages[-1]["content"]
+
+    backend = ScriptedBackend({model.name: [refuse_some] for model in MODELS}, MODELS)
+    budget = Budget(sum(dear) / 2)
+    answers = FileAnswers(asked, tmp_path / "out")
+    with router_over(backend, budget) as router:
+        paid = answers.run(router).cost_usd
+        refused.clear()
         found = answers.run(router)
-        assert (found.answered, found.failed) == (3, 3)
-        assert answers.run(router) == type(found)(6, 3, 3, found.cost_usd, 6)
-    lines = [line for path in answers.paths for line in read_answers(path)]
-    assert ["error" in line for line in lines] == [False, True] * 3
+    assert (found.failed, found.asked_again) == (0, 4)
+    assert paid < found.cost_usd <= budget.usd
 
 
 def test_an_outage_stops_the_run_and_costs_no_answers(tmp_path: Path) -> None:

@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 from stream_scenario import scenario
 
+from eccos_core.encoders import StaticEncoder
 from eccos_core.errors import InputError
-from eccos_core.simulation import compute_hindsight_cost, poisson_arrivals
+from eccos_core.io.outcomes import read_outcomes
+from eccos_core.pocket import pool_history_path
+from eccos_core.routing.floor_map import NO_CORRECTION, FloorMap
+from eccos_core.simulation import Scenario, compute_hindsight_cost, poisson_arrivals
 from eccos_core.simulation.measures import count_warm_up
-from eccos_core.simulation.orders import arrange, check_order
+from eccos_core.simulation.orders import StreamOrder, arrange, check_order
+from eccos_core.simulation.recorded import forecast_questions
 from eccos_core.simulation.study import SeedMean, SimulationReport, StreamPlan, attainable_in_slots, run_study
 from eccos_core.streaming import FloorTarget, RateTarget
 from eccos_core.workflows.simulation_page import render_simulation, write_page
@@ -127,6 +132,40 @@ def test_orders_bring_the_hard_questions_where_they_say() -> None:
         arrange("length", quality[:4], np.full(4, np.nan), size, generator)
     with pytest.raises(InputError, match="did you mean 'hard_first'"):
         check_order("hard_frist")
+
+
+def test_eccos_raises_its_floor_by_what_its_forecasts_are_off_and_the_report_says_so() -> None:
+    """The forecasts are .1 above the recorded quality. With the map that says so, eccos realises the floor."""
+    too_high = FloorMap(np.array([0.0, 0.2, 0.9]), np.array([0.0, 0.3, 1.0]))
+    plan = StreamPlan(("eccos", "greedy"), ("random",), (0, 1))
+
+    def run(floor_map: FloorMap) -> SimulationReport:
+        def draw(seed: int, _: StreamOrder) -> Scenario:
+            one = scenario(500, seed=seed)
+            return replace(one, quality=one.forecast.quality - 0.1, floor_map=floor_map)
+
+        return run_study(draw, lambda seed, _: poisson_arrivals(500, 2.0, seed), FloorTarget(0.6), 2.0, plan)
+
+    blind, careful = run(NO_CORRECTION), run(too_high)
+    assert (blind.forecast_floor, careful.forecast_floor) == (0.6, pytest.approx(0.7))
+    quality = [report.routers[0].measures["quality"].value for report in (blind, careful)]
+    assert quality == pytest.approx([0.5, 0.6], abs=0.03)
+    assert blind.routers[1].measures == careful.routers[1].measures  # greedy is not changed
+    assert any("realised 0.5" in line and "floor of 0.6" in line for line in summary(blind))
+    assert any("asks for a mean forecast of 0.7000" in line for line in summary(careful))
+    assert not any("realised" in line for line in summary(careful))
+
+
+def test_training_forecasts_had_not_seen_their_outcomes() -> None:
+    """Their error is that of the test questions. Forecasts that knew the outcomes would be off by much less."""
+    outcomes = read_outcomes(pool_history_path()).rows(np.arange(1000))
+    prices = dict.fromkeys(outcomes.models, (1e-6, 2e-6))
+    found = forecast_questions(outcomes, prices, StaticEncoder(), "retrieval")
+    of_test = float(((found.forecast.quality - found.test.quality) ** 2).mean())
+    of_training = float(((found.training.quality - found.past.quality) ** 2).mean())
+    assert of_training == pytest.approx(of_test, rel=0.15)
+    tokens = found.past.input_tokens.mean(axis=1)[:, None]
+    assert (found.training.cost_usd > 1e-6 * tokens).all()
 
 
 def test_a_plan_without_anything_to_do_is_refused() -> None:

@@ -102,6 +102,11 @@ def _buffers(stored: StoredWeights, dtype: torch.dtype) -> tuple[nn.Buffer, nn.B
 
 def _expand(codes: Tensor, scales: Tensor, columns: int) -> Tensor:
     """Turn 4-bit codes (..., C / 2 rounded up) and scales (..., G) into weights (..., C) of the scales' type."""
-    pairs = torch.stack((codes & 15, codes >> 4), dim=-1).flatten(-2)[..., :columns]
-    weights: Tensor = (pairs.to(scales.dtype) - 8) * scales.repeat_interleave(GROUP, dim=-1)[..., :columns]
+    pairs = torch.empty((*codes.shape, 2), dtype=scales.dtype, device=codes.device)  # both halves go where they stay
+    pairs[..., 0], pairs[..., 1] = codes & 15, codes >> 4
+    weights: Tensor = pairs.flatten(-2)[..., :columns].sub_(8)
+    whole = columns // GROUP  # groups. The one after them may be shorter
+    groups = weights[..., : whole * GROUP].view(*codes.shape[:-1], whole, GROUP)
+    groups.mul_(scales[..., :whole, None])
+    weights[..., whole * GROUP :].mul_(scales[..., whole:])
     return weights
