@@ -25,7 +25,8 @@ class ServerSettings:
     - `drain_s`: how long running requests may go on after SIGTERM.
     - `files_dir`: the folder of `/v1/files` and `/v1/batches`. None: a folder for this run only.
     - `max_file_bytes`, `max_files`: the largest file, and how many files one key may keep.
-    - `max_queued_requests`: how many requests the unfinished batches of one key may have together.
+    - `max_queued_requests`: how many requests the unfinished batches of one key may have together. Each process counts
+      its own batches.
     - `worker`: the number of this process where several serve one port. The metrics tell it.
     - `cors_origins`: web pages that may call the server. None by default.
 
