@@ -21,26 +21,36 @@ LIMITS = {"requests_per_minute": {"free": 10_000}, "tokens_per_minute": {"capped
 KINDS = [
     "plain",
     "with limits",
-    pytest.param("shared", marks=pytest.mark.service),
-    pytest.param("shared with limits", marks=pytest.mark.service),
+    *(
+        pytest.param(f"{program}{limits}", marks=pytest.mark.service)
+        for program in ("redis-server", "valkey-server")
+        for limits in ("", " with limits")
+    ),
 ]
 
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
+    with redis_server("redis-server") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[RedisServer]:
+    with redis_server("valkey-server") as server:
         yield server
 
 
 @pytest.fixture(params=KINDS)
 def workload(request: pytest.FixtureRequest) -> Iterator[Workload]:
     limits = LIMITS if "limits" in request.param else {}
-    if "shared" not in request.param:
+    program = request.param.partition("-server")[0]
+    if program not in ("redis", "valkey"):
         yield WorkloadTracker(MODELS, **limits)
         return
     from eccos_core.workload.shared import SharedSettings, SharedWorkload
 
-    server: RedisServer = request.getfixturevalue("redis")
+    server: RedisServer = request.getfixturevalue(program)
     made = SharedWorkload(MODELS, SharedSettings(server.url, name=uuid4().hex, lease_s=0.5), **limits)
     while made.free_slots()[0] == 0:  # a new state waits until replicas had the time to say what they hold
         time.sleep(0.01)

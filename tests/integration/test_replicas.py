@@ -45,9 +45,15 @@ def test_eight_replicas_pass_no_cap_and_the_slots_of_a_killed_one_come_back(serv
     assert full[0] < killed_at + LEASE_S + 3  # the rest is for a machine with other work
 
 
-@pytest.mark.parametrize("keeps_state", [False, True], ids=["state lost", "state kept"])
-def test_a_redis_that_restarts_passes_no_cap_and_work_goes_on(server: CountingServer, keeps_state: bool) -> None:
-    with redis_server(keeps_state=keeps_state) as redis:
+@pytest.mark.parametrize(
+    ("program", "keeps_state"),
+    [("redis-server", False), ("redis-server", True), ("valkey-server", False)],
+    ids=["state lost", "state kept", "Valkey"],
+)
+def test_a_redis_that_restarts_passes_no_cap_and_work_goes_on(
+    server: CountingServer, program: str, keeps_state: bool
+) -> None:
+    with redis_server(program, keeps_state=keeps_state) as redis:
         asked = {"url": redis.url, "server": server.port, "caps": CAPS, "lease_s": LEASE_S}
         replicas = start_replicas(2, **asked, seconds=7, call_s=1.2)
         time.sleep(2)
