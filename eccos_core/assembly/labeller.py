@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from eccos_core.config import Config
 from eccos_core.decision_log import PostgresDecisionLog
 from eccos_core.io.daily_budget import DailyBudget
-from eccos_core.io.daily_spending import FILE_NAME, DailySpending, PostgresSpending, SqliteSpending
+from eccos_core.io.daily_spending import (
+    FILE_NAME,
+    DailySpending,
+    ExchangedSpending,
+    PostgresSpending,
+    SqliteSpending,
+)
 
 if TYPE_CHECKING:
     from eccos_core.decision_log import BaseDecisionLog
@@ -111,15 +117,20 @@ def daily_budget(
     usd: float,
     before: DailyBudget | None = None,
     log: BaseDecisionLog | None = None,
+    *,
+    waits: bool = True,
 ) -> DailyBudget:
     """Build a budget for each day. What was spent is kept in a `log` that replicas share, or else in a file beside it.
 
-    `before`: that of the version in use. It goes on, with another limit, where it is kept in the same place.
+    `before`: that of the version in use. It goes on, with another limit, where it is kept in the same place. Where
+    whoever spends must not wait for a database (`waits=False`), replicas exchange what they spend once a second.
     """
     kept = _spending_of(config, log)
     if before is not None and _place(before.kept) == _place(kept):
         before.usd = usd
         return before
+    if isinstance(kept, PostgresSpending) and not waits:
+        kept = ExchangedSpending(kept)
     return DailyBudget(purpose, usd, kept)
 
 

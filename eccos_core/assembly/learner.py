@@ -42,7 +42,8 @@ def reuse_or_build_learner(
     data = TrainingData.sample(history)
     data = reencode(data, forecaster.encoder) if is_fine_tuned(config) else data
     journal = open_journal(config.decision_log.path, log)
-    budget = daily_budget(config, EXPLORING, rule.budget_usd_per_day, before.budget if before is not None else None)
+    kept = before.budget if before is not None else None
+    budget = daily_budget(config, EXPLORING, rule.budget_usd_per_day, kept, log, waits=False)
     if journal is not None:
         budget.adopt(journal.exploration_usd())
     return OnlineLearner(forecaster.predictor, rule, (data.table, data.vectors), journal, budget)

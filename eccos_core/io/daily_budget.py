@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from eccos_core.errors import DatabaseAwayError
-from eccos_core.io.daily_spending import DailySpending, SqliteSpending
+from eccos_core.io.daily_spending import DailySpending, ExchangedSpending, SqliteSpending
 
 DAY_S = 86_400.0
 READ_EVERY_S = 1.0  # how old what others have spent may be when money is set aside
@@ -77,6 +77,11 @@ class DailyBudget:
         """Take over what an older version spent on each day (ISO date), in a file. A day that is known stays."""
         if isinstance(self.kept, SqliteSpending) and spent_usd:
             self.kept.adopt(self.purpose, spent_usd)
+
+    def close(self) -> None:
+        """Write what is on its way to the place that others share."""
+        if isinstance(self.kept, ExchangedSpending):
+            self.kept.close()
 
     def _left(self) -> float:
         return max(0.0, self.usd - self._spent - self._reserved)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from eccos_core.errors import DataError
+from eccos_core.errors import DatabaseAwayError, DataError
 from eccos_core.io.postgres import PostgresPool
+from eccos_core.io.stoppable_thread import StoppableThread
 
+EXCHANGE_S = 1.0
+MAX_AGE_S = 5.0  # an older exchange tells too little of what others spend
 FILE_NAME = "spending.sqlite"  # beside the decision log
 _TABLE = "(purpose TEXT NOT NULL, day TEXT NOT NULL, usd {} NOT NULL, PRIMARY KEY (purpose, day))"
 _SCHEMA = f"CREATE TABLE IF NOT EXISTS spending {_TABLE.format('REAL')} STRICT"
@@ -110,6 +117,87 @@ class PostgresSpending(DailySpending):
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_POSTGRES_LOCK,))
             connection.execute(_POSTGRES_SCHEMA.encode())
         self._made = True
+
+
+class ExchangedSpending(DailySpending):
+    """Keeps spending in memory, and exchanges it with `kept` once a second, so that no decision waits for a database.
+
+    `read` returns what all processes had spent at the last exchange, and what this one has spent since. Until the first
+    exchange of a day, and while the last one is older than 5 s, it raises `DatabaseAwayError`. Processes that keep
+    their spending in one place know of each other's after at most two seconds. A process that is killed forgets what it
+    spent since its last exchange.
+    """
+
+    def __init__(self, kept: DailySpending, every_s: float = EXCHANGE_S) -> None:
+        self._kept, self.place, self._every_s = kept, kept.place, every_s
+        self._lock = threading.Lock()
+        self._days: dict[tuple[str, str], _Day] = {}
+        self._thread = StoppableThread(partial(_exchange_until_stopped, weakref.ref(self)), "eccos-daily-spending")
+        self._thread.start()
+
+    def add(self, purpose: str, day: str, usd: float) -> float:
+        """See `DailySpending`. It does not wait."""
+        with self._lock:
+            found = self._known(purpose, day)
+            found.unsent += usd
+            return found.spent + found.unsent
+
+    def read(self, purpose: str, day: str) -> float:
+        """See `DailySpending`. It does not wait."""
+        with self._lock:
+            found = self._known(purpose, day)
+            return found.spent + found.unsent
+
+    def exchange(self) -> None:
+        """Add what was spent here to the place that all share, and read what all have spent. One thread calls it."""
+        with self._lock:
+            asked = [(key, each, each.unsent) for key, each in self._days.items()]
+        for key, each, unsent in asked:
+            try:
+                spent = self._kept.add(*key, unsent) if unsent else self._kept.read(*key)
+            except DatabaseAwayError:
+                return  # it is tried again, and until then `read` says so
+            with self._lock:
+                each.spent, each.exchanged_at = spent, time.monotonic()
+                each.unsent -= unsent
+        with self._lock:
+            newest = {purpose: max(day for of, day in self._days if of == purpose) for purpose, _ in self._days}
+            for purpose, day in [key for key, each in self._days.items() if not each.unsent]:
+                if day != newest[purpose]:
+                    del self._days[purpose, day]
+
+    def close(self) -> None:
+        """Exchange once more, and stop. Nothing can be spent after that."""
+        self._thread.stop()
+        with contextlib.suppress(DataError):  # whoever ends does not wait for a database that is away
+            self.exchange()
+
+    def _known(self, purpose: str, day: str) -> _Day:
+        """Return a day. Raises `DatabaseAwayError` for one not exchanged lately, which the next exchange reads."""
+        found = self._days.setdefault((purpose, day), _Day())
+        if time.monotonic() - found.exchanged_at > MAX_AGE_S:
+            raise DatabaseAwayError(self.place, "what others have spent today is not known yet")
+        return found
+
+
+@dataclass(slots=True)
+class _Day:
+    """USD. `spent`: by all, at the last exchange. `unsent`: by this process since. `exchanged_at`: by `monotonic`."""
+
+    spent: float = 0.0
+    unsent: float = 0.0
+    exchanged_at: float = -math.inf
+
+
+def _exchange_until_stopped(owner: weakref.ref[ExchangedSpending]) -> None:
+    """Exchange again and again, as long as somebody uses the spending."""
+    while (spending := owner()) is not None:
+        stopping, every_s = spending._thread.stopping, spending._every_s
+        with contextlib.suppress(DataError):
+            spending.exchange()
+        del spending
+        if stopping.wait(every_s):
+            return
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -57,6 +57,8 @@ class LivePipeline:
         parts = self.current.parts
         if parts.answer_observer is not None:
             parts.answer_observer.close()
+        if parts.learner is not None:
+            parts.learner.budget.close()
         self.flush()
         stores = self._stores()
         for part in _distinct([*(store.log for store in stores), *(store.history for store in stores), parts.backend]):

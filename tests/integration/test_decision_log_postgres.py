@@ -13,13 +13,16 @@ import pytest
 from decision_logs import answered, decided, new_database
 from postgres_server import PostgresServer, running_postgres
 from replica_world import BrokenNetwork
+from waiting import wait_until
 
+from eccos_core import Router
 from eccos_core.assembly.journal import open_journal
 from eccos_core.config import load_config
 from eccos_core.decision_log import LabelEntry, PostgresDecisionLog, SpendingEntry
 from eccos_core.errors import ConfigError, DatabaseAwayError, DataError, InputError
 from eccos_core.io.daily_budget import DailyBudget
 from eccos_core.io.daily_spending import PostgresSpending
+from eccos_core.learning.learner import EXPLORING
 from eccos_core.simulation.traces import read_trace
 
 pytestmark = pytest.mark.service
@@ -120,6 +123,26 @@ def test_replicas_share_what_judging_may_cost_in_a_day(server: PostgresServer, a
     assert other.spent_usd == pytest.approx(0.95)
     for log in logs:
         log.close()
+
+
+def test_what_replicas_explore_for_in_a_day_is_one_budget(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEET_LOG", address)
+    log = "{database: os.environ/FLEET_LOG}\n  learning: {explore: thompson, share: 0.1, budget_usd_per_day: 1.0}"
+    (tmp_path / "eccos.yaml").write_text(POOL % log)
+    with Router.from_yaml(tmp_path / "eccos.yaml") as one, Router.from_yaml(tmp_path / "eccos.yaml") as other:
+        assert one.parts.learner is not None
+        assert other.parts.learner is not None
+        budgets = one.parts.learner.budget, other.parts.learner.budget
+        wait_until(lambda: [each.left_usd for each in budgets] == [1.0, 1.0], timeout_s=20)
+        budgets[0].settle(0.0, 0.75)
+        assert budgets[0].left_usd == 0.25
+        wait_until(lambda: budgets[1].left_usd == 0.25, timeout_s=20)
+        budgets[1].settle(0.0, 0.125)
+    kept = PostgresDecisionLog(address)  # both have ended, and what they spent stays
+    assert DailyBudget(EXPLORING, 1.0, PostgresSpending(kept.pool)).left_usd == 0.125
+    kept.close()
 
 
 def test_a_server_that_stops_for_three_seconds_loses_no_entry_and_delays_nobody(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import wait_until
 
-from eccos_core.errors import DataError
+from eccos_core.errors import DatabaseAwayError, DataError
+from eccos_core.io import daily_spending
 from eccos_core.io.daily_budget import DAY_S as DAY
 from eccos_core.io.daily_budget import DailyBudget
-from eccos_core.io.daily_spending import SqliteSpending
+from eccos_core.io.daily_spending import DailySpending, ExchangedSpending, SqliteSpending
 from eccos_core.learning import LabelJournal
 
 
@@ -98,3 +101,80 @@ def test_whatever_the_clock_does_no_day_costs_more_than_its_budget(steps: list[t
             spent += usd
         assert spent <= 1.0 + 1e-9
         assert budget.spent_usd == pytest.approx(spent)
+
+
+class MemorySpending(DailySpending):
+    """A place that all replicas of a test share. It can be away."""
+
+    def __init__(self) -> None:
+        self.place, self.is_away, self.asked = "memory", False, 0
+        self.usd: Counter[tuple[str, str]] = Counter()
+
+    def add(self, purpose: str, day: str, usd: float) -> float:
+        self.usd[purpose, day] += usd  # type: ignore[assignment]
+        return self.read(purpose, day)
+
+    def read(self, purpose: str, day: str) -> float:
+        self.asked += 1
+        if self.is_away:
+            raise DatabaseAwayError(self.place, "away")
+        return float(self.usd[purpose, day])
+
+
+def test_replicas_that_must_not_wait_exchange_what_they_spend() -> None:
+    shared, steady = MemorySpending(), [0.0]
+    kept = [ExchangedSpending(shared, every_s=3600) for _ in range(2)]
+    one, other = (DailyBudget("exploring", 1.0, each, lambda: 100 * DAY, lambda: steady[0]) for each in kept)
+    assert (one.left_usd, other.left_usd) == (0.0, 0.0), "nobody explores before it is known what others spent"
+    for each in kept:
+        each.exchange()
+    asked = shared.asked
+    assert one.reserve(0.6)
+    one.settle(0.6, 0.6)
+    assert shared.asked == asked, "no decision asks the place that all share"
+    assert one.left_usd == pytest.approx(0.4), "its own spending is known at once"
+    for each in kept:
+        each.exchange()
+    steady[0] += 1.0
+    assert other.left_usd == pytest.approx(0.4), "and that of another one after an exchange"
+    assert sum(shared.usd.values()) == pytest.approx(0.6)
+    for each in kept:
+        each.close()
+    assert sum(shared.usd.values()) == pytest.approx(0.6), "nothing is counted twice"
+
+
+def test_without_the_place_that_all_share_nothing_is_explored_and_nothing_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(daily_spending, "MAX_AGE_S", 0.2)
+    shared, steady = MemorySpending(), [0.0]
+    kept = ExchangedSpending(shared, every_s=0.05)
+    budget = DailyBudget("exploring", 1.0, kept, lambda: 100 * DAY, lambda: steady[0])
+
+    def left_is(usd: float) -> bool:
+        steady[0] += 1.0
+        return budget.left_usd == pytest.approx(usd)
+
+    wait_until(lambda: left_is(1.0), timeout_s=10)
+    shared.is_away = True
+    wait_until(lambda: left_is(0.0), timeout_s=10)
+    budget.settle(0.0, 0.25)  # of a decision that was under way
+    shared.is_away = False
+    wait_until(lambda: left_is(0.75), timeout_s=10)
+    kept.close()
+    assert sum(shared.usd.values()) == pytest.approx(0.25)
+
+
+def test_the_days_before_are_let_go_once_they_are_written() -> None:
+    shared = MemorySpending()
+    kept = ExchangedSpending(shared, every_s=3600)
+    for day in ("2026-01-01", "2026-01-02"):
+        with pytest.raises(DatabaseAwayError):
+            kept.read("exploring", day)
+        kept.exchange()
+        kept.add("exploring", day, 0.5)
+    kept.exchange()
+    kept.exchange()
+    assert list(kept._days) == [("exploring", "2026-01-02")]
+    assert sorted(shared.usd.values()) == [0.5, 0.5]
+    kept.close()
