@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -161,12 +162,8 @@ class DecisionLog(BaseDecisionLog):
 
         Examples are a number that is too large and half of a surrogate pair. Errors of the disk are raised.
         """
-
-        def row(entry: DecisionEntry) -> tuple[object, ...]:
-            return decision_row(entry, log_prompts=self.log_prompts)
-
         decisions = [entry for entry in group if isinstance(entry, DecisionEntry)]
-        errors = _try_rows(connection, _INSERT, decisions, row)
+        errors = _try_rows(connection, _INSERT, decisions, partial(decision_row, log_prompts=self.log_prompts))
         for completions in _split_repeated(entry for entry in group if isinstance(entry, CompletionEntry)):
             errors += _try_rows(connection, _UPDATE_COMPLETIONS, completions, completion_row)
         for entry in group:
