@@ -49,7 +49,7 @@ types: $(STAMP)  ## mypy --strict
 layers: $(STAMP)  ## imports point down only
 	$(BIN)/lint-imports
 
-unit: $(STAMP)  ## the tests without processes and servers
+unit: $(STAMP)  ## architecture, contract, property and unit tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(IN_PROCESS)
 
 coverage: $(STAMP)  ## the same, and refuse less coverage than pyproject.toml asks for

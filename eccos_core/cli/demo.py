@@ -35,7 +35,7 @@ def demo(
     """Route real questions over four tiny local models, call them, grade them, and show what it saved.
 
     Then the same models start without any outcome, and the router learns while it serves, from five times as many
-    questions.
+    questions, at most 1,000.
     """
     from eccos_core.workflows.demo import draw, run_demo
     from eccos_core.workflows.demo_learning import QUESTIONS as LEARNING_QUESTIONS
