@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,26 +94,21 @@ class FileAnswers:
         for place, path in zip(places, self.paths, strict=True):
             earlier = _answers_of(path, place)
             open_rows = [row for row, answer in enumerate(earlier) if answer is None or self._asks_again(answer)]
+            answers = [answer for answer in earlier if answer is not None]
             if open_rows:
                 asked = _pick(_requests_of(place, self.requests), open_rows)
                 policy = _policy_of(router.policy, place.requests / total, earlier)
-                try:
+                with _explain_retry(len(asked), path):
                     results = router.complete_batch(
                         asked, policy=policy, return_exceptions=True, patience_s=patience_s, report=report
                     )
-                except InfeasibleError as error:
-                    if not path.exists():
-                        raise
-                    raise InputError(
-                        f"{len(asked):,} requests of {path.name} failed in an earlier run, and cannot be asked again "
-                        f"under your policy: {error}. Change the policy, or add --keep-failed"
-                    ) from error
                 if len(places) > 1 and not path.exists():
                     _stop_where_nothing_answers(results, place)
-                _write(path, iter(_merge(earlier, open_rows, map(_answer, asked, results))))
+                answers = _merge(earlier, open_rows, map(_answer, asked, results))
+                _write(path, iter(answers))
             again += len(open_rows) - sum(answer is None for answer in earlier)
             before += sum(answer is not None and not _failed(answer) for answer in earlier)
-            for answer in read_answers(path):
+            for answer in answers:
                 answered += not _failed(answer)
                 failed += _failed(answer)
                 cost_usd += answer.get("cost_usd") or 0.0
@@ -162,6 +158,20 @@ def _answers_of(path: Path, place: ShardPlace) -> list[Answer | None]:
             "which asks all of them",
         )
     return answers
+
+
+@contextmanager
+def _explain_retry(requests: int, path: Path) -> Iterator[None]:
+    """Name the way out where failed requests of a finished part cannot be asked again. Raises `InputError`."""
+    try:
+        yield
+    except InfeasibleError as error:
+        if not path.exists():
+            raise
+        raise InputError(
+            f"{requests:,} requests of {path.name} failed in an earlier run, and cannot be asked again "
+            f"under your policy: {error}. Change the policy, or add --keep-failed"
+        ) from error
 
 
 def _pick(requests: Iterator[Request], rows: Sequence[int]) -> list[Request]:
