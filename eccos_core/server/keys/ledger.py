@@ -133,8 +133,7 @@ def reserve(
         if isinstance(found, Shortfall):
             return found
     made = Reservation(reservation_id or secrets.token_hex(16), nano)
-    given = {"process": process, "key_id": key_id, "tenant": tenant, "month": month, "nano": nano, "now": now}
-    run(connection, _OPEN, id=made.id, **given)
+    _open(connection, process, Exchange(None, made.id, key_id, tenant, month, spent=0, kept=nano), nano, now)
     return made
 
 
